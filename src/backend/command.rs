@@ -1,0 +1,127 @@
+//! One command of a policy: no shell, no terminal, no inherited descriptors, and a time limit.
+
+#![allow(clippy::disallowed_methods, reason = "this is where commands are run")]
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+/// As much of the end of a command's stderr is shown, in bytes.
+const TAIL: u64 = 4096;
+/// Between asking a command that took too long to end, and ending it.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How a command ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// By itself.
+    Exited(ExitStatus),
+    /// It was ended, because it took too long.
+    TimedOut,
+    /// It could not be started.
+    NotStarted(io::Error),
+}
+
+/// How a command ended, and what it complained of.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) ended: Ended,
+    /// The end of its stderr.
+    pub(super) complaint: String,
+}
+
+/// Runs a command and waits for its own end, never for the end of its output: a session that it started in the
+/// background may hold that open for ever.
+pub(super) fn run(
+    arguments: &[String],
+    environment: impl Iterator<Item = (&'static str, String)>,
+    directory: &Path,
+    timeout: Duration,
+) -> Report {
+    let mut stderr = None;
+    let ended = start(arguments, environment, directory, timeout, &mut stderr).unwrap_or_else(Ended::NotStarted);
+    let complaint = stderr.and_then(|file| tail(file).ok()).unwrap_or_default();
+    Report { ended, complaint: complaint.trim().to_owned() }
+}
+
+fn start(
+    arguments: &[String],
+    environment: impl Iterator<Item = (&'static str, String)>,
+    directory: &Path,
+    timeout: Duration,
+    stderr: &mut Option<File>,
+) -> io::Result<Ended> {
+    let (program, arguments) = arguments.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let complaints = tempfile::tempfile()?;
+    *stderr = Some(complaints.try_clone()?);
+    let mut child = Command::new(program)
+        .args(arguments)
+        .envs(environment)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(complaints)
+        .process_group(0)
+        .spawn()?;
+
+    let pid = Pid::from_child(&child);
+    let (ended, end) = mpsc::channel();
+    let timed_out = thread::scope(|scope| {
+        scope.spawn(move || {
+            // It stays a zombie until `wait` below, so that its id and its group's cannot be anybody else's meanwhile.
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
+            let _ = ended.send(());
+        });
+        if end.recv_timeout(timeout).is_ok() {
+            return false;
+        }
+        // Where the group is gone already there is nothing left to end.
+        let _ = kill_process_group(pid, Signal::TERM);
+        let _ = end.recv_timeout(GRACE);
+        let _ = kill_process_group(pid, Signal::KILL);
+        true
+    });
+    let status = child.wait()?;
+    Ok(if timed_out { Ended::TimedOut } else { Ended::Exited(status) })
+}
+
+fn tail(mut file: File) -> io::Result<String> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+impl Report {
+    /// The exit code, where the command ended by itself.
+    pub(super) fn code(&self) -> Option<i32> {
+        match &self.ended {
+            Ended::Exited(status) => status.code(),
+            Ended::TimedOut | Ended::NotStarted(_) => None,
+        }
+    }
+
+    /// What happened, in words.
+    pub(super) fn words(&self, program: &str, timeout: Duration) -> String {
+        let what = match &self.ended {
+            Ended::NotStarted(error) => format!("{program} could not be started: {error}"),
+            Ended::TimedOut => format!("{program} took longer than {timeout:?} and was ended"),
+            Ended::Exited(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => format!("{program} exited with code {code}"),
+                (None, Some(signal)) => format!("{program} was ended by signal {signal}"),
+                (None, None) => format!("{program} ended: {status}"),
+            },
+        };
+        if self.complaint.is_empty() { what } else { format!("{what}: {}", self.complaint) }
+    }
+}

@@ -1,0 +1,6 @@
+//! Who restarts sessions.
+
+mod command;
+mod file;
+
+pub use file::FileBackend;

@@ -1,0 +1,75 @@
+//! One chat, as the registry describes it, and the model it runs on.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a model, such as `opus`. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Model(String);
+
+impl Model {
+    /// A model of that name; `None` for the empty name, which means "no model" in a registry.
+    pub fn new(name: &str) -> Option<Self> {
+        (!name.is_empty()).then(|| Self(name.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the registry says of one chat, as far as a policy can ask for it.
+///
+/// Borrowed from the registry's text while it is scanned, owned in the rows of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chat<'a> {
+    /// The key of its entry: a phone number, `discord:…`, a group's hash.
+    pub id: Cow<'a, str>,
+    /// `session_name`, such as `imessage/_16175550142`.
+    pub session_name: Option<Cow<'a, str>>,
+    /// `contact_name` of a person, `display_name` of a group.
+    pub contact_name: Option<Cow<'a, str>>,
+    /// `tier`; groups have none.
+    pub tier: Option<Cow<'a, str>>,
+    /// `type`: `individual` or `group`.
+    pub kind: Option<Cow<'a, str>>,
+    /// `source`: `imessage`, `signal`, `discord`, …
+    pub source: Option<Cow<'a, str>>,
+}
+
+impl Chat<'_> {
+    /// The same chat, independent of the text it was read from.
+    pub fn into_owned(self) -> Chat<'static> {
+        let own = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Chat {
+            id: Cow::Owned(self.id.into_owned()),
+            session_name: own(self.session_name),
+            contact_name: own(self.contact_name),
+            tier: own(self.tier),
+            kind: own(self.kind),
+            source: own(self.source),
+        }
+    }
+
+    /// The session's name as supervisors accept it: every byte outside `[A-Za-z0-9_-]` is a `-`.
+    pub fn slug(&self) -> Option<String> {
+        let name = self.session_name.as_deref()?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        Some(name.bytes().map(|byte| if plain(byte) { char::from(byte) } else { '-' }).collect())
+    }
+
+    /// The name that a person knows it by: the session's, else the chat id.
+    pub fn label(&self) -> &str {
+        self.session_name.as_deref().unwrap_or(&self.id)
+    }
+}

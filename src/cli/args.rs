@@ -1,0 +1,166 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, Zoned};
+
+use crate::report::Format;
+
+const EXAMPLES: &str = "\
+Examples:
+  reconcile --dry-run                        show what would change; writes and runs nothing
+  reconcile                                  make it so, and restart only what drifted
+  reconcile --dry-run --output json=plan.json
+  reconcile --plan plan.json                 do exactly what that dry run showed, or nothing
+  reconcile --chat \"Cal Ortiz\" --dry-run     look at one chat
+  reconcile owed                             restarts that are still to be done
+
+Exit codes:
+  0   in sync, or all that could be done was done
+  1   error; nothing was changed
+  2   --dry-run --detailed-exitcode: there is something to do
+  3   refused as a whole: over the limit, or not the plan named by --plan
+  4   partly done; run again (a failed restart waits for its next try)
+  64  wrong usage
+  75  another run holds the lock";
+
+/// Make the model that every chat's session runs on match a TOML policy.
+///
+/// Reads the policy, compares it with the registry of sessions, writes what differs, and restarts only the sessions
+/// that drifted. A run that dies anywhere is finished by the next one.
+#[derive(Debug, Parser)]
+#[command(name = "reconcile", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) place: PlaceArgs,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct PlaceArgs {
+    /// The policy: a TOML file, or a directory of them
+    #[arg(long, global = true, env = "RECONCILE_POLICY", value_name = "PATH", default_value = "policy.toml")]
+    pub(super) policy: PathBuf,
+
+    /// The registry, instead of the policy's registry.path
+    #[arg(long, global = true, env = "RECONCILE_REGISTRY", value_name = "PATH")]
+    pub(super) registry: Option<PathBuf>,
+
+    /// How long to wait for another run to finish
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(super) lock_timeout: Duration,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub(super) struct RunArgs {
+    /// Print the plan; write nothing, and run nothing that the policy names
+    #[arg(long, short = 'n')]
+    pub(super) dry_run: bool,
+
+    /// In a dry run, ask which sessions are running, with the policy's `running` command
+    #[arg(long, requires = "dry_run")]
+    pub(super) probe: bool,
+
+    /// In a dry run, plan as of another time: 2026-12-31, 2026-12-31T18:00, or with an offset
+    #[arg(long, requires = "dry_run", value_name = "TIME", value_parser = moment)]
+    pub(super) at: Option<Moment>,
+
+    /// In a dry run, exit with 2 if there is something to do
+    #[arg(long, requires = "dry_run")]
+    pub(super) detailed_exitcode: bool,
+
+    /// Only this chat: its id, its session's name, or its contact's (repeatable)
+    #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
+    pub(super) chat: Vec<String>,
+
+    /// Only chats of this tier (repeatable, adds to --chat)
+    #[arg(long, value_name = "TIER", help_heading = "Which chats")]
+    pub(super) tier: Vec<String>,
+
+    /// Not this chat (repeatable)
+    #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
+    pub(super) exclude: Vec<String>,
+
+    /// Try this chat now, though it waits for its next try or is held (repeatable)
+    #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
+    pub(super) retry: Vec<String>,
+
+    /// Apply this plan or nothing: a plan id, or the JSON report of a dry run
+    #[arg(long, value_name = "ID|FILE", help_heading = "Consent")]
+    pub(super) plan: Option<String>,
+
+    /// Consent to so many changes, instead of the policy's limit
+    #[arg(long, value_name = "N", help_heading = "Consent")]
+    pub(super) allow_changes: Option<usize>,
+
+    /// How the report is written to stdout: text, json or diff
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = format, help_heading = "Output")]
+    pub(super) format: Format,
+
+    /// Write the report to a file as well, in a format of its own (repeatable)
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = output, help_heading = "Output")]
+    pub(super) output: Vec<(Format, PathBuf)>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show the restarts that are still owed
+    Owed {
+        /// Forget the restart that this chat is owed, because it was restarted by hand
+        #[arg(long, value_name = "CHAT")]
+        forget: Option<String>,
+    },
+}
+
+/// A time as the user wrote it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Moment {
+    Local(DateTime),
+    Instant(Timestamp),
+}
+
+impl Moment {
+    /// That time in a time zone.
+    pub(super) fn in_zone(self, zone: TimeZone) -> Result<Zoned, jiff::Error> {
+        match self {
+            Self::Local(time) => time.to_zoned(zone),
+            Self::Instant(instant) => Ok(instant.to_zoned(zone)),
+        }
+    }
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    let day = || text.parse::<Date>().ok().filter(|_| !text.contains(['T', ' '])).map(Date::into);
+    let instant = || text.parse().map(Moment::Instant).ok();
+    let local = || day().or_else(|| text.parse().ok()).map(Moment::Local);
+    instant().or_else(local).ok_or_else(|| "a date or a date-time, as in 2026-12-31 or 2026-12-31T18:00".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    parsed.ok_or_else(|| "a number and a unit, as in 10s".to_owned())
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        "diff" => Ok(Format::Diff),
+        _ => Err("known formats: text, json, diff".to_owned()),
+    }
+}
+
+fn output(text: &str) -> Result<(Format, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("a format and a file, as in json=plan.json")?;
+    if file.is_empty() {
+        return Err("the file's name is empty".to_owned());
+    }
+    Ok((format(name)?, PathBuf::from(file)))
+}

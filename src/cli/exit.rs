@@ -1,0 +1,70 @@
+//! From what happened to an exit code. The one place that knows the numbers.
+
+use std::process::ExitCode;
+
+use crate::error::Error;
+use crate::plan::{Plan, Verdict};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Exit {
+    /// In sync, or all that could be done was done.
+    Done = 0,
+    /// Nothing was changed.
+    Error = 1,
+    /// There is something to do, and the user asked to be told so.
+    Planned = 2,
+    /// Refused as a whole.
+    Refused = 3,
+    /// Partly done.
+    Partly = 4,
+    /// Wrong usage; `EX_USAGE` of sysexits.
+    Usage = 64,
+    /// Somebody else holds the lock; `EX_TEMPFAIL`.
+    Locked = 75,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl Exit {
+    /// After an error before the first effect.
+    pub(super) fn of_error(error: &anyhow::Error) -> Self {
+        match error.downcast_ref() {
+            Some(Error::Locked { .. }) => Self::Locked,
+            _ => Self::Error,
+        }
+    }
+
+    /// After a dry run. `detailed`: whether there being something to do is told by the exit code.
+    pub(super) fn of_dry_run(plan: &Plan, detailed: bool) -> Self {
+        if plan.refused.is_some() {
+            Self::Refused
+        } else if has(plan, &[Verdict::Refused, Verdict::Held]) {
+            Self::Partly
+        } else if detailed && has(plan, &[Verdict::Planned]) {
+            Self::Planned
+        } else {
+            Self::Done
+        }
+    }
+
+    /// After an apply. `cut_short`: whether it was interrupted, or failed after the first effect.
+    pub(super) fn of_apply(plan: &Plan, cut_short: bool) -> Self {
+        if plan.refused.is_some() {
+            Self::Refused
+        } else if cut_short || has(plan, &[Verdict::Refused, Verdict::Failed, Verdict::Unknown, Verdict::Held]) {
+            Self::Partly
+        } else {
+            Self::Done
+        }
+    }
+}
+
+fn has(plan: &Plan, verdicts: &[Verdict]) -> bool {
+    plan.rows.iter().any(|row| verdicts.contains(&row.outcome.verdict))
+}

@@ -1,0 +1,94 @@
+//! The edge: arguments, environment, clock and signals go in, text and an exit code come out.
+
+#![allow(clippy::disallowed_methods, reason = "the edge reads the environment and the clock for everybody else")]
+
+mod args;
+mod exit;
+mod output;
+mod owed;
+mod progress;
+mod reconcile;
+mod signals;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use clap::error::ErrorKind;
+use jiff::Zoned;
+
+use crate::cli::args::{Cli, Command, PlaceArgs, RunArgs};
+use crate::cli::exit::Exit;
+use crate::error::Error;
+use crate::policy::{self, Policy};
+use crate::report::escape::leading;
+use crate::store::Store;
+use crate::store::sources::{self, PolicyFiles};
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe ends the printing.
+            let _ = error.print();
+            let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked_for { Exit::Done.into() } else { Exit::Usage.into() };
+        }
+    };
+    signals::survive_file_size_limit();
+    let result = match cli.command {
+        None => reconcile::run(&cli.place, &cli.run),
+        Some(_) if cli.run != RunArgs::default() => {
+            output::error("that option belongs to a run, not to a subcommand", Some("see: reconcile --help"));
+            return Exit::Usage.into();
+        }
+        Some(Command::Owed { forget }) => owed::run(&cli.place, forget.as_deref()),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            output::failure(&error);
+            Exit::of_error(&error).into()
+        }
+    }
+}
+
+/// What every command starts from.
+struct Opened {
+    policy: Policy,
+    files: PolicyFiles,
+    /// The policy's name, as the user would write it.
+    policy_name: String,
+    store: Store,
+    now: Zoned,
+}
+
+fn open(place: &PlaceArgs) -> anyhow::Result<Opened> {
+    let files = sources::load(&place.policy)?;
+    let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
+    output::diagnostics(&warnings);
+    let policy_name = leading(&place.policy.display().to_string()).into_owned();
+    let registry = match (&place.registry, &policy.registry) {
+        (Some(path), _) => path.clone(),
+        (None, Some(path)) => beside_policy(&place.policy, path)?,
+        (None, None) => {
+            return Err(Error::other(format!("{policy_name} names no registry"))
+                .with_hint("add registry.path to it, or give --registry PATH")
+                .into());
+        }
+    };
+    let store = Store::open(&registry, &registry.display().to_string())?;
+    Ok(Opened { policy, files, policy_name, store, now: Zoned::now() })
+}
+
+/// A path that stands in a policy: `~` is the home directory, and others are relative to the policy's.
+fn beside_policy(policy: &Path, path: &str) -> anyhow::Result<PathBuf> {
+    if let Some(rest) = path.strip_prefix("~/") {
+        let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+        return Ok(PathBuf::from(home.context("HOME is not set, and the policy's path begins with ~")?).join(rest));
+    }
+    let directory = if policy.is_dir() { policy } else { policy.parent().unwrap_or(Path::new("")) };
+    Ok(directory.join(path))
+}

@@ -1,0 +1,115 @@
+//! Where text goes: reports to stdout and files, the rest to stderr. A closed pipe ends the printing, never a run.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::diagnostic::Diagnostic;
+use crate::error::{Error, Result};
+use crate::report::diagnostics::render;
+use crate::report::escape::escape;
+use crate::report::{Format, Report};
+
+/// Writes to stdout through `write`, without colour where it is no terminal.
+pub(super) fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let mut out = BufWriter::new(anstream::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("write", Path::new("stdout"))(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A line on stderr. Text of others in it must be escaped already.
+pub(super) fn line(text: &str) {
+    // Where nobody reads it, there is nobody to tell.
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+pub(super) fn note(text: &str) {
+    line(&format!("note: {}", escape(text)));
+}
+
+pub(super) fn warning(text: &str) {
+    line(&format!("warning: {}", escape(text)));
+}
+
+pub(super) fn error(text: &str, hint: Option<&str>) {
+    line(&format!("error: {}", escape(text)));
+    if let Some(hint) = hint {
+        line(&format!("hint: {}", escape(hint)));
+    }
+}
+
+pub(super) fn diagnostics(found: &[Diagnostic]) {
+    if !found.is_empty() {
+        line(render(found).trim_end());
+    }
+}
+
+/// An error with its causes, and what to do about it.
+pub(super) fn failure(failed: &anyhow::Error) {
+    match failed.downcast_ref() {
+        Some(Error::Invalid(found)) => diagnostics(found),
+        Some(Error::Other { message, hint }) => error(message, hint.as_deref()),
+        Some(locked @ Error::Locked { .. }) => {
+            error(&locked.to_string(), Some("wait for it to finish, or give --lock-timeout more time"));
+        }
+        _ => error(&format!("{failed:#}"), None),
+    }
+}
+
+/// The files of `--output`. They are opened before a run, so that a wrong name costs nothing.
+pub(super) struct Outputs(Vec<(Format, PathBuf, Target)>);
+
+enum Target {
+    /// Takes the place of the file in one step.
+    Replace(NamedTempFile),
+    /// For what is no regular file: a pipe, a terminal.
+    Append(File),
+}
+
+impl Outputs {
+    pub(super) fn open(wanted: &[(Format, PathBuf)]) -> Result<Self> {
+        let opened = wanted.iter().map(|(format, path)| {
+            // A link stays one: what it points to is replaced.
+            let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            Ok((*format, path.clone(), Target::open(&path).map_err(Error::io("write", &path))?))
+        });
+        opened.collect::<Result<_>>().map(Self)
+    }
+
+    pub(super) fn write(self, report: &Report) -> Result<()> {
+        for (format, path, target) in self.0 {
+            target.write(&path, report, format).map_err(Error::io("write", &path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Target {
+    fn open(path: &Path) -> io::Result<Self> {
+        if path.exists() && !path.is_file() {
+            return OpenOptions::new().append(true).open(path).map(Self::Append);
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let readable = fs::Permissions::from_mode(0o666);
+        tempfile::Builder::new().permissions(readable).tempfile_in(parent).map(Self::Replace)
+    }
+
+    fn write(self, path: &Path, report: &Report, format: Format) -> io::Result<()> {
+        let file = match &self {
+            Self::Append(file) => file,
+            Self::Replace(temporary) => temporary.as_file(),
+        };
+        let mut out = BufWriter::new(anstream::StripStream::new(file.try_clone()?));
+        report.write(format, &mut out)?;
+        out.flush()?;
+        match self {
+            Self::Append(_) => Ok(()),
+            Self::Replace(temporary) => temporary.persist(path).map(drop).map_err(|error| error.error),
+        }
+    }
+}

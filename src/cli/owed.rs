@@ -1,0 +1,56 @@
+//! `reconcile owed`: the restarts that are still to be done.
+
+use std::collections::BTreeSet;
+
+use crate::apply::{Files, Locked};
+use crate::cli::args::PlaceArgs;
+use crate::cli::exit::Exit;
+use crate::cli::output;
+use crate::cli::{Opened, open};
+use crate::error::Error;
+use crate::plan::select::find;
+use crate::report::escape::escape;
+use crate::report::time;
+
+pub(super) fn run(place: &PlaceArgs, forget: Option<&str>) -> anyhow::Result<Exit> {
+    let Opened { store, now, .. } = open(place)?;
+    let Some(word) = forget else {
+        let ledger = store.ledger()?;
+        output::to_stdout(|out| {
+            for (chat, debt) in &ledger.owed {
+                let since = time(debt.since, &now);
+                write!(out, "{}   restart owed since {since}, {} attempts", escape(chat), debt.attempts)?;
+                match debt.next_try.filter(|_| debt.waits(now.timestamp())) {
+                    Some(next) => writeln!(out, ", next try at {}", time(next, &now))?,
+                    None => writeln!(out)?,
+                }
+            }
+            match ledger.owed.len() {
+                0 => writeln!(out, "No restarts are owed."),
+                1 => writeln!(out, "1 restart is owed."),
+                many => writeln!(out, "{many} restarts are owed."),
+            }
+        })?;
+        return Ok(Exit::Done);
+    };
+
+    let chat = if store.ledger()?.owed.contains_key(word) {
+        word.to_owned()
+    } else {
+        let found = find(&BTreeSet::from([word]), &store.registry()?)?;
+        found.get(word).cloned().unwrap_or_else(|| word.to_owned())
+    };
+    let locked = store.lock(place.lock_timeout, now.timestamp(), &|| false)?;
+    let mut owed = false;
+    locked.amend(&mut |ledger| {
+        owed = ledger.owed.contains_key(&chat);
+        ledger.strike(&chat);
+    })?;
+    if !owed {
+        return Err(Error::other(format!("no restart is owed to {chat}"))
+            .with_hint("see what is owed with: reconcile owed")
+            .into());
+    }
+    output::to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&chat)))?;
+    Ok(Exit::Done)
+}

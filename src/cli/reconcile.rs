@@ -1,0 +1,143 @@
+//! The main job: plan, and apply unless it is a dry run.
+
+use std::fs;
+use std::path::Path;
+
+use crate::apply::{self, Backend, Planned};
+use crate::backend::FileBackend;
+use crate::cli::args::{PlaceArgs, RunArgs};
+use crate::cli::exit::Exit;
+use crate::cli::output::{self, Outputs};
+use crate::cli::progress::Progress;
+use crate::cli::signals::Interrupt;
+use crate::cli::{Opened, open};
+use crate::error::{Error, Result};
+use crate::plan::select::Request;
+use crate::plan::{Expected, Goal, Plan, Refusal, Verdict};
+use crate::policy::{Commands, Policy, Sessions};
+use crate::report::{Mode, Report};
+use crate::store::sources::PolicyFiles;
+
+pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
+    let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
+    let Opened { policy, files, policy_name, store, now } = open(place)?;
+    let now = match args.at {
+        Some(moment) => moment.in_zone(now.time_zone().clone())?,
+        None => now,
+    };
+    let request = Request {
+        chats: args.chat.clone(),
+        tiers: args.tier.clone(),
+        exclude: args.exclude.clone(),
+        retry: args.retry.clone(),
+    };
+    let expected = args.plan.as_deref().map(expected).transpose()?;
+    let outputs = Outputs::open(&args.output)?;
+    let backend = backend(&policy, &files, args)?;
+    for (chat, entry, until) in policy.expired(&now) {
+        let at = &entry.because.at;
+        output::warning(&format!("the override for {chat} ended with {until} ({}:{})", at.file, at.line));
+    }
+    let goal = Goal {
+        policy: &policy,
+        now: &now,
+        request: &request,
+        allow_changes: args.allow_changes,
+        expected: expected.as_ref(),
+    };
+
+    let (mode, Planned { plan, snapshot }, exit, error) = if args.dry_run {
+        let planned = apply::plan(&goal, &store, backend.as_ref())?;
+        let exit = Exit::of_dry_run(&planned.plan, args.detailed_exitcode);
+        (Mode::DryRun, planned, exit, None)
+    } else {
+        let locked = store.lock(place.lock_timeout, now.timestamp(), &|| interrupt.is_asked())?;
+        // Sessions outlive this run: a lock that our caller left open must not live on in them.
+        close_fds::set_fds_cloexec(3, &[]);
+        let progress = Progress::new(interrupt);
+        let applied = progress.during(|| apply::apply(&goal, &locked, backend.as_ref(), &progress))?;
+        let exit = Exit::of_apply(&applied.planned.plan, applied.interrupted || applied.error.is_some());
+        (Mode::Apply, applied.planned, exit, applied.error)
+    };
+
+    let report = Report { policy: &policy_name, snapshot: &snapshot, plan: &plan, mode, now: &now };
+    let shown = output::to_stdout(|out| report.write(args.format, out)).and_then(|()| outputs.write(&report));
+    tell(&plan, &policy, mode);
+    let failed = error.into_iter().chain(shown.err()).map(anyhow::Error::from);
+    let failures = failed.inspect(output::failure).count();
+    Ok(match exit {
+        // Nothing was changed, unless the plan says so.
+        Exit::Done | Exit::Planned if failures > 0 && !has_effects(&plan) => Exit::Error,
+        Exit::Done | Exit::Planned if failures > 0 => Exit::Partly,
+        exit => exit,
+    })
+}
+
+fn has_effects(plan: &Plan) -> bool {
+    plan.rows.iter().any(|row| row.effects.edited || row.effects.restarted)
+}
+
+fn backend<'a>(policy: &'a Policy, files: &PolicyFiles, args: &RunArgs) -> Result<Box<dyn Backend + 'a>> {
+    let commands = match &policy.sessions {
+        Sessions::File(commands) => commands,
+        Sessions::Dispatch(_) => {
+            return Err(Error::other("this version cannot talk to a dispatch daemon yet")
+                .with_hint("stop the daemon, and use backend = \"file\" without a restart command"));
+        }
+    };
+    let runs_commands = !args.dry_run || args.probe;
+    refuse_exposed(commands, files, runs_commands)?;
+    Ok(Box::new(FileBackend::new(commands, files.directory.clone(), args.dry_run && args.probe)))
+}
+
+/// Whoever can write the policy can run commands as whoever runs it. Nobody else may do that as root.
+fn refuse_exposed(commands: &Commands, files: &PolicyFiles, runs_commands: bool) -> Result<()> {
+    let has_commands = commands.restart.is_some() || commands.running.is_some();
+    match &files.exposed {
+        Some(path) if runs_commands && has_commands && rustix::process::geteuid().is_root() => {
+            let message = format!("others can write {}, and its commands would run as root", path.display());
+            Err(Error::other(message).with_hint("chown it to root and chmod go-w it, or run as the sessions' own user"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn expected(text: &str) -> Result<Expected> {
+    if let Some(expected) = Expected::from_id(text) {
+        return Ok(expected);
+    }
+    let json = fs::read_to_string(text).map_err(|error| {
+        Error::other(format!("--plan {text}: neither a plan id (16 hex digits) nor a file that can be read: {error}"))
+            .with_hint("a plan id stands in the first line of a report")
+    })?;
+    Expected::from_report(&Path::new(text).display().to_string(), &json)
+}
+
+/// What a user should know beyond the rows.
+fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
+    for (chat, why) in &plan.cancelled {
+        output::note(&format!("the restart owed to {chat} is void: {why}"));
+    }
+    let edited = plan.rows.iter().filter(|row| row.effects.edited).count();
+    if mode == Mode::Apply && edited > 0 && !policy.sessions.restarts() {
+        output::note(&format!(
+            "nothing was restarted, because the policy has no restart command: {edited} sessions run their old model \
+             until they start again"
+        ));
+    }
+    match &plan.refused {
+        None => {}
+        Some(Refusal::Limit { changes, limit }) => output::error(
+            &format!("{changes} changes are more than the limit of {limit}: nothing was done"),
+            Some(&format!("if this is what you want, consent with: reconcile --allow-changes {changes}")),
+        ),
+        Some(Refusal::OtherPlan { expected, differences }) => {
+            let message = format!("this is plan {}, not {expected}: nothing was done", plan.id);
+            output::error(&message, Some("review the plan as it is now: reconcile --dry-run"));
+            for difference in differences {
+                output::note(difference);
+            }
+        }
+    }
+    debug_assert!(mode == Mode::DryRun || plan.rows.iter().all(|row| row.outcome.verdict != Verdict::Planned));
+}

@@ -1,0 +1,122 @@
+//! A mistake in a file, and where it stands. Rendered by `report::diagnostics`.
+
+use std::ops::Range;
+
+/// At most this many characters of a line are kept on either side of a caret.
+const CONTEXT: usize = 100;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// The file cannot be used.
+    Error,
+    /// It can be used, and is probably not what was meant.
+    Warning,
+}
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub level: Level,
+    /// A stable name of this kind of mistake, such as `unknown-key`.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// Where; the first place is the one to mend, further ones explain it.
+    pub labels: Vec<(Place, String)>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// An error at one place.
+    pub fn error(code: &'static str, message: impl Into<String>, place: Place, label: impl Into<String>) -> Self {
+        Self { level: Level::Error, code, message: message.into(), labels: vec![(place, label.into())], help: None }
+    }
+
+    /// A warning at one place.
+    pub fn warning(code: &'static str, message: impl Into<String>, place: Place, label: impl Into<String>) -> Self {
+        Self { level: Level::Warning, ..Self::error(code, message, place, label) }
+    }
+
+    /// The same, with another place that explains it.
+    #[must_use]
+    pub fn and(mut self, place: Place, label: impl Into<String>) -> Self {
+        self.labels.push((place, label.into()));
+        self
+    }
+
+    /// The same, with advice.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Source order, for reports that read from top to bottom.
+    pub fn order(&self) -> (Option<(&str, usize, usize)>, &'static str) {
+        let place = self.labels.first().map(|(place, _)| (place.file.as_str(), place.line, place.column));
+        (place, self.code)
+    }
+}
+
+/// A range of one line in a file. It owns the line, so that it outlives the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file's name, as the user would write it.
+    pub file: String,
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    /// The line, without its end; of a long line only what is near the caret.
+    pub excerpt: String,
+    /// The bytes of the excerpt that are meant, on character boundaries.
+    pub caret: Range<usize>,
+    /// Characters of the line that were cut before the excerpt.
+    pub cut: usize,
+}
+
+impl Place {
+    /// The place of `span`, a range of bytes, in `text`. A range that reaches over the end of its line or of the
+    /// text, or into a character, is narrowed to what can be shown.
+    pub fn new(file: &str, text: &str, span: Range<usize>) -> Self {
+        let start = floor_boundary(text, span.start);
+        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
+        let line = text[line_start..line_end].strip_suffix('\r').unwrap_or(&text[line_start..line_end]);
+        let from = (start - line_start).min(line.len());
+        let to = floor_boundary(line, span.end.saturating_sub(line_start)).max(from);
+
+        let before = line[..from].char_indices().rev().nth(CONTEXT).map_or(0, |(index, _)| index);
+        let marked = line[from..to].char_indices().nth(CONTEXT).map_or(to, |(index, _)| from + index);
+        let after = line[marked..].char_indices().nth(CONTEXT).map_or(line.len(), |(index, _)| marked + index);
+        Self {
+            file: file.to_owned(),
+            line: text[..line_start].matches('\n').count() + 1,
+            column: line[..from].chars().count() + 1,
+            excerpt: line[before..after].to_owned(),
+            caret: from - before..marked - before,
+            cut: line[..before].chars().count(),
+        }
+    }
+
+    /// The place of a line and column as parsers count them: both from 1, the column in bytes.
+    pub fn at_line(file: &str, text: &str, line: usize, column: usize) -> Self {
+        let line_start = match line {
+            0 | 1 => 0,
+            _ => text.match_indices('\n').nth(line - 2).map_or(text.len(), |(index, _)| index + 1),
+        };
+        let at = line_start + column.saturating_sub(1);
+        Self::new(file, text, at..at.saturating_add(1))
+    }
+}
+
+fn floor_boundary(text: &str, index: usize) -> usize {
+    let mut index = index.min(text.len());
+    while !text.is_char_boundary(index) {
+        index -= 1;
+    }
+    index
+}

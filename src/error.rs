@@ -1,0 +1,79 @@
+//! What can go wrong below the command line. The command line maps it to an exit code.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::Diagnostic;
+
+/// The result of everything that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {}", path.display(), reason(source))]
+    Io {
+        /// A verb: `read`, `open`, `replace`.
+        action: &'static str,
+        /// What it was about.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A file does not say what it should.
+    #[error("{}", summary(.0))]
+    Invalid(Vec<Diagnostic>),
+    /// Somebody else holds a lock.
+    #[error("another run holds {}{}", path.display(), holder.map_or_else(String::new, |pid| format!(" (pid {pid})")))]
+    Locked {
+        /// The lock.
+        path: PathBuf,
+        /// Who holds it, where it says so.
+        holder: Option<u32>,
+    },
+    /// Anything else, with what to do about it.
+    #[error("{message}")]
+    Other {
+        /// What is wrong.
+        message: String,
+        /// What to do next.
+        hint: Option<String>,
+    },
+}
+
+impl Error {
+    /// For `map_err` after a call to the operating system.
+    pub fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source: source.into() }
+    }
+
+    /// An error in words.
+    pub fn other(message: impl Into<String>) -> Self {
+        Self::Other { message: message.into(), hint: None }
+    }
+
+    /// The same, with advice. Only errors in words take it.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        match self {
+            Self::Other { message, .. } => Self::Other { message, hint: Some(hint.into()) },
+            error => error,
+        }
+    }
+}
+
+/// The system's words without Rust's "(os error 13)".
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    let mut words = text[..end].chars();
+    words.next().map_or_else(String::new, |first| first.to_lowercase().chain(words).collect())
+}
+
+fn summary(diagnostics: &[Diagnostic]) -> String {
+    match diagnostics {
+        [one] => one.message.clone(),
+        many => format!("{} mistakes", many.len()),
+    }
+}

@@ -1,0 +1,19 @@
+//! Makes the model that every chat's AI session runs on match a TOML policy kept in git.
+//!
+//! Data flows one way: a [`policy`] and a [`registry`] are read, [`resolve`] decides, [`plan`] says what differs,
+//! [`apply`] does it in an order that is safe to die in, and [`report`] shows what became of it. `ARCHITECTURE.md` has
+//! the map.
+
+pub mod apply;
+pub mod backend;
+pub mod chat;
+pub mod cli;
+pub mod diagnostic;
+pub mod error;
+pub mod near;
+pub mod plan;
+pub mod policy;
+pub mod registry;
+pub mod report;
+pub mod resolve;
+pub mod store;

@@ -1,0 +1,7 @@
+//! The `reconcile` program. Everything is in the library; this is its edge.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    reconcile::cli::main()
+}

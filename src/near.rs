@@ -1,0 +1,24 @@
+//! "Did you mean": the known word that a mistyped one is closest to.
+
+/// The candidate most like `word`, where one is like it at all.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let close = (word.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::osa_distance(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= close)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Advice on a word that is not one of `candidates`: the nearest, else what there is.
+pub fn advice<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    if let Some(near) = nearest(word, candidates.clone()) {
+        return format!("did you mean `{near}`?");
+    }
+    let known: Vec<String> = candidates.into_iter().take(12).map(|word| format!("`{word}`")).collect();
+    match known.as_slice() {
+        [] => "there is none to choose from".to_owned(),
+        known => format!("known: {}", known.join(", ")),
+    }
+}

@@ -1,0 +1,185 @@
+//! Policy against registry: what differs (drift), and what a run would do about it (predict).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Zoned;
+
+use crate::chat::Model;
+use crate::error::{Error, Result};
+use crate::plan::ledger::Ledger;
+use crate::plan::select::{Request, Selection};
+use crate::plan::{Effects, Expected, Outcome, Plan, Presence, Row, Verdict, guard, id};
+use crate::policy::Policy;
+use crate::registry::{Entry, Snapshot, scan};
+use crate::resolve::resolve;
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal<'a> {
+    /// What is desired.
+    pub policy: &'a Policy,
+    /// The time of the run, in the host's time zone.
+    pub now: &'a Zoned,
+    /// Which chats it is about.
+    pub request: &'a Request,
+    /// The limit that the user consents to.
+    pub allow_changes: Option<usize>,
+    /// The plan that the user consents to.
+    pub expected: Option<&'a Expected>,
+}
+
+/// What differs between policy and registry, before anybody asked what the sessions are doing.
+#[derive(Debug)]
+pub struct Drift {
+    /// Sorted by chat id.
+    pub rows: Vec<Row>,
+    sessions: usize,
+    selected: usize,
+    complete: bool,
+    cancelled: BTreeMap<String, &'static str>,
+    forgiven: Vec<String>,
+}
+
+/// Compares every selected entry with its decision, and the ledger with the entries.
+///
+/// # Errors
+/// What is wrong with the registry, or with the request for chats.
+pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift> {
+    let selection = goal.request.resolve(goal.policy, snapshot)?;
+    let mut drift = Drift {
+        rows: Vec::new(),
+        sessions: 0,
+        selected: 0,
+        complete: selection.is_complete(),
+        cancelled: BTreeMap::new(),
+        forgiven: Vec::new(),
+    };
+    let mut gone: BTreeSet<&str> = ledger.owed.keys().map(String::as_str).collect();
+    drift.sessions = scan(snapshot, |entry| {
+        gone.remove(entry.chat.id.as_ref());
+        if selection.contains(&entry.chat) {
+            drift.selected += 1;
+            drift.add(goal, &selection, ledger, entry);
+        }
+    })
+    .map_err(Error::Invalid)?;
+    if drift.complete {
+        drift.cancelled.extend(gone.into_iter().map(|chat| (chat.to_owned(), "its entry is gone")));
+    }
+    drift.rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
+    drift.refuse_shared_slugs(snapshot)?;
+    Ok(drift)
+}
+
+impl Drift {
+    fn add(&mut self, goal: &Goal, selection: &Selection, ledger: &Ledger, entry: Entry) {
+        let policy = goal.policy;
+        let decision = resolve(policy, &entry.chat, entry.model.as_deref(), goal.now);
+        let chat = entry.chat.id.as_ref();
+        let debt = ledger.owed.get(chat);
+        let correction = ledger.corrected.get(chat);
+        if correction.is_some_and(|made| decision.model != Some(&made.model) || selection.retries(chat)) {
+            self.forgiven.push(chat.to_owned());
+        }
+        let row = |entry: Entry, owed, after| Row {
+            before: entry.model.as_deref().and_then(Model::new),
+            chat: entry.chat.into_owned(),
+            after,
+            because: decision.because.clone(),
+            edit: false,
+            restart: false,
+            runs: None,
+            owed,
+            undone: Vec::new(),
+            presence: Presence::Unknown,
+            outcome: Outcome::plain(Verdict::Planned),
+            effects: Effects::default(),
+            site: entry.site,
+        };
+
+        let Some(after) = decision.model else {
+            if debt.is_some() {
+                self.cancelled.insert(chat.to_owned(), "the chat is no longer managed");
+            }
+            let why = decision.reason.unwrap_or("the policy says managed = false");
+            self.rows.push(Row { outcome: Outcome::because(Verdict::Unmanaged, why), ..row(entry, None, None) });
+            return;
+        };
+        let before = entry.model.as_deref().map(|model| policy.canonical(model));
+        let edit = before != Some(after.as_str());
+        let unset = policy.sessions.unset_runs().map(Model::as_str);
+        let runs = debt.map_or(before.or(unset), |debt| debt.runs().map(Model::as_str));
+        let needed = runs != Some(after.as_str());
+        if debt.is_some() && !needed {
+            self.cancelled.insert(chat.to_owned(), "the registry is back at the model that the session runs");
+        }
+        let owed = debt.filter(|_| needed);
+        if !edit && owed.is_none() {
+            return;
+        }
+        let undone = correction.filter(|made| edit && made.model == *after);
+        let mut row = Row {
+            edit,
+            restart: needed && policy.sessions.restarts(),
+            runs: runs.and_then(Model::new),
+            effects: Effects { owes: owed.is_some(), ..Effects::default() },
+            undone: undone.map_or_else(Vec::new, |made| made.undone_by(goal.now.timestamp())),
+            ..row(entry, owed.cloned(), Some(after.clone()))
+        };
+        let retry = selection.retries(&row.chat.id);
+        if row.restart
+            && let Some(why) = policy.sessions.cannot_restart(&row.chat, after)
+        {
+            row.outcome = Outcome::because(Verdict::Refused, why);
+        } else if undone.is_some_and(|made| made.holds(goal.now.timestamp())) && !retry {
+            row.outcome = Outcome::because(Verdict::Held, "something undoes this change again and again");
+        } else if !edit && !policy.sessions.restarts() {
+            row.outcome = Outcome::because(Verdict::Deferred, "the policy has no restart command");
+        } else if !edit && !retry && owed.is_some_and(|debt| debt.waits(goal.now.timestamp())) {
+            row.outcome = Outcome::because(Verdict::Deferred, "the restart failed before and waits for its next try");
+        }
+        self.rows.push(row);
+    }
+
+    /// Refuses rows to be restarted whose slug could mean another session as well. A slug reaches every command, in
+    /// its environment if not in an argument.
+    fn refuse_shared_slugs(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let mut slugs: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| row.restart && row.is_planned()) {
+            slugs.entry(row.chat.slug().unwrap_or_default()).or_default().push(index);
+        }
+        slugs.remove("");
+        let mut refused: BTreeMap<usize, String> = BTreeMap::new();
+        for index in slugs.remove("all").unwrap_or_default() {
+            refused.insert(index, "its session's slug is `all`, which supervisors take for every session".to_owned());
+        }
+        if !slugs.is_empty() {
+            scan(snapshot, |Entry { chat, .. }| {
+                let Some(rows) = chat.slug().and_then(|slug| slugs.get(&slug)) else { return };
+                for index in rows.iter().filter(|index| self.rows[**index].chat.id != chat.id) {
+                    refused.entry(*index).or_insert_with(|| format!("the session of {} has the same slug", chat.id));
+                }
+            })
+            .map_err(Error::Invalid)?;
+        }
+        for (index, why) in refused {
+            self.rows[index].outcome = Outcome::because(Verdict::Refused, why);
+        }
+        Ok(())
+    }
+}
+
+/// The plan: what differs, with what the sessions are doing taken into account, and whether it may be done.
+pub fn predict(goal: &Goal, drift: Drift, presence: &BTreeMap<String, Presence>) -> Plan {
+    let Drift { mut rows, sessions, selected, complete, cancelled, forgiven } = drift;
+    for row in &mut rows {
+        row.presence = presence.get(row.chat.id.as_ref()).copied().unwrap_or_default();
+        if row.restart && row.is_planned() && row.presence == Presence::Stopped {
+            row.restart = false;
+            row.outcome.detail = Some("not running: it starts on its model".to_owned());
+        }
+    }
+    let mut plan = Plan { id: id(&rows), rows, sessions, selected, complete, cancelled, forgiven, refused: None };
+    plan.refused = guard(&plan, goal);
+    plan
+}

@@ -1,0 +1,104 @@
+//! Whether a plan may be done at all: the limit on changes, and the plan that was asked for.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::plan::{Goal, Plan};
+
+/// Without a limit in the policy: this many rows…
+const LEAST: usize = 10;
+/// …or this share of all sessions, in percent, where that is more.
+const SHARE: usize = 30;
+
+/// Why nothing of a plan may be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It changes too much.
+    Limit {
+        /// Rows that count.
+        changes: usize,
+        /// How many may.
+        limit: usize,
+    },
+    /// It is not the plan that was named.
+    OtherPlan {
+        /// The id that was named.
+        expected: String,
+        /// What differs, a line each; empty where only the id is known.
+        differences: Vec<String>,
+    },
+}
+
+/// The plan that a run is to apply: an id, or the report of a dry run.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    id: String,
+    edits: Option<BTreeMap<String, Models>>,
+}
+
+type Models = (Option<String>, Option<String>);
+
+impl Expected {
+    /// From an id, as a report shows it; `None` where the text is none.
+    pub fn from_id(text: &str) -> Option<Self> {
+        let is_id = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        is_id.then(|| Self { id: text.to_owned(), edits: None })
+    }
+
+    /// From the JSON report of a dry run.
+    ///
+    /// # Errors
+    /// Where it is something else.
+    pub fn from_report(name: &str, json: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Report {
+            plan_id: String,
+            changes: Vec<Change>,
+        }
+        #[derive(Deserialize)]
+        struct Change {
+            chat_id: String,
+            before: Option<String>,
+            after: Option<String>,
+            edit: bool,
+        }
+        let report: Report = serde_json::from_str(json).map_err(|error| {
+            Error::other(format!("{name} is not the report of a dry run: {error}"))
+                .with_hint("write one with: reconcile --dry-run --output json=FILE")
+        })?;
+        let edits = report.changes.into_iter().filter(|change| change.edit);
+        let edits = edits.map(|change| (change.chat_id, (change.before, change.after))).collect();
+        Ok(Self { id: report.plan_id, edits: Some(edits) })
+    }
+}
+
+/// Why `plan` may not be done, if so.
+pub fn guard(plan: &Plan, goal: &Goal) -> Option<Refusal> {
+    if let Some(expected) = goal.expected.filter(|expected| expected.id != plan.id) {
+        let differences = expected.edits.as_ref().map_or_else(Vec::new, |edits| differences(edits, plan));
+        return Some(Refusal::OtherPlan { expected: expected.id.clone(), differences });
+    }
+    let changes = plan.rows.iter().filter(|row| row.counts()).count();
+    let default = || LEAST.max(plan.sessions.saturating_mul(SHARE) / 100);
+    let limit = goal.allow_changes.or(goal.policy.max_changes).unwrap_or_else(default);
+    (changes > limit).then_some(Refusal::Limit { changes, limit })
+}
+
+fn differences(expected: &BTreeMap<String, Models>, plan: &Plan) -> Vec<String> {
+    let name = |model: &Option<_>| Option::as_deref(model).unwrap_or("(none)").to_owned();
+    let show = |(before, after): &Models| format!("{} → {}", name(before), name(after));
+    let text = |model: &Option<crate::chat::Model>| model.as_ref().map(ToString::to_string);
+    let edits = plan.rows.iter().filter(|row| row.edit);
+    let now: BTreeMap<&str, Models> =
+        edits.map(|row| (row.chat.id.as_ref(), (text(&row.before), text(&row.after)))).collect();
+    let gone = expected.iter().filter(|(chat, _)| !now.contains_key(chat.as_str()));
+    let gone = gone.map(|(chat, models)| format!("- {chat}: {}, no longer planned", show(models)));
+    let new = now.iter().filter_map(|(chat, models)| match expected.get(*chat) {
+        None => Some(format!("+ {chat}: {}, not in that plan", show(models))),
+        Some(earlier) if earlier != models => Some(format!("~ {chat}: {}, was {}", show(models), show(earlier))),
+        Some(_) => None,
+    });
+    gone.chain(new).collect()
+}

@@ -1,0 +1,212 @@
+//! What a run would do: sorted rows with an id. A plan is a value; `apply` executes it and decides nothing.
+
+mod compare;
+mod guard;
+pub mod ledger;
+pub mod select;
+pub mod wire;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use crate::chat::{Chat, Model};
+use crate::plan::ledger::Debt;
+use crate::policy::Because;
+use crate::registry::Site;
+
+pub use compare::{Drift, Goal, drift, predict};
+pub use guard::{Expected, Refusal, guard};
+
+/// One chat that differs from its decision, owes a restart, or is deliberately left alone.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The chat.
+    pub chat: Chat<'static>,
+    /// What the registry says.
+    pub before: Option<Model>,
+    /// What it should say; `None` where the chat is not managed.
+    pub after: Option<Model>,
+    /// What decided.
+    pub because: Because,
+    /// Whether the registry must change.
+    pub edit: bool,
+    /// Whether the session must be restarted.
+    pub restart: bool,
+    /// What the session runs for certain, if anything.
+    pub runs: Option<Model>,
+    /// The restart that an earlier run left.
+    pub owed: Option<Debt>,
+    /// When earlier corrections of this row were found undone.
+    pub undone: Vec<Timestamp>,
+    /// What the session is doing, as far as it was asked.
+    pub presence: Presence,
+    /// What became of the row, or is planned.
+    pub outcome: Outcome,
+    /// What has happened so far.
+    pub effects: Effects,
+    /// Where the entry stands in the snapshot that was planned on.
+    pub site: Site,
+}
+
+/// What has happened to a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// The registry was changed.
+    pub edited: bool,
+    /// The session was restarted.
+    pub restarted: bool,
+    /// A restart is still owed.
+    pub owes: bool,
+}
+
+/// What a session is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// Nobody asked.
+    #[default]
+    Unknown,
+    /// There is none to restart.
+    Stopped,
+    /// There is one.
+    Running,
+}
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A run would do it.
+    Planned,
+    /// It was done.
+    Done,
+    /// Not now; a later run does it.
+    Deferred,
+    /// It must not be done.
+    Refused,
+    /// It was tried, and did not work.
+    Failed,
+    /// It was tried, and nobody can tell.
+    Unknown,
+    /// It does not converge: something undoes it again and again.
+    Held,
+    /// It is not ours to do.
+    Unmanaged,
+}
+
+/// What became of a row, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What.
+    pub verdict: Verdict,
+    /// Why, where there is more to say. Holds no times: equal inputs give equal reports.
+    pub detail: Option<String>,
+}
+
+impl Outcome {
+    /// An outcome that speaks for itself.
+    pub fn plain(verdict: Verdict) -> Self {
+        Self { verdict, detail: None }
+    }
+
+    /// An outcome with its reason.
+    pub fn because(verdict: Verdict, detail: impl Into<String>) -> Self {
+        Self { verdict, detail: Some(detail.into()) }
+    }
+}
+
+impl Row {
+    /// Whether a run would still do something for it.
+    pub fn is_planned(&self) -> bool {
+        self.outcome.verdict == Verdict::Planned
+    }
+
+    /// Whether it counts against the limit: it replaces an existing model, or its change restarts a session. An owed
+    /// restart was consented to when its change was.
+    pub fn counts(&self) -> bool {
+        self.is_planned() && self.edit && (self.before.is_some() || self.restart)
+    }
+}
+
+/// What one run would do, or did.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Sorted by chat id.
+    pub rows: Vec<Row>,
+    /// Identifies the edits: the same id, the same edits.
+    pub id: String,
+    /// Sessions in the registry.
+    pub sessions: usize,
+    /// Sessions that the run was asked to look at.
+    pub selected: usize,
+    /// Whether it speaks of the whole registry.
+    pub complete: bool,
+    /// Debts that are void, and why.
+    pub cancelled: BTreeMap<String, &'static str>,
+    /// Chats whose corrections no longer count: the decision has changed, or the user said so.
+    pub forgiven: Vec<String>,
+    /// Why nothing of it may be done.
+    pub refused: Option<Refusal>,
+}
+
+impl Plan {
+    /// Whether it left anything behind that is worth a line in the history.
+    pub fn is_eventful(&self) -> bool {
+        let tried = |row: &Row| matches!(row.outcome.verdict, Verdict::Done | Verdict::Failed | Verdict::Unknown);
+        !self.cancelled.is_empty() || self.rows.iter().any(|row| row.effects.edited || tried(row))
+    }
+}
+
+/// The numbers of a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Summary {
+    /// Registry entries changed, or to be changed.
+    pub changed: usize,
+    /// Sessions restarted, or to be restarted.
+    pub restarted: usize,
+    /// Restarts that are owed.
+    pub owed: usize,
+    /// Rows put off.
+    pub deferred: usize,
+    /// Rows that must not be done.
+    pub refused: usize,
+    /// Rows that did not work.
+    pub failed: usize,
+    /// Rows that nobody can tell of.
+    pub unknown: usize,
+    /// Rows that do not converge.
+    pub held: usize,
+    /// Chats that are left alone.
+    pub unmanaged: usize,
+    /// Sessions without a row.
+    pub in_sync: usize,
+}
+
+impl Plan {
+    /// Its numbers. `changed`, `restarted` and `owed` are effects and overlap with the others, which together with the
+    /// rows done or planned add up to the sessions that were selected.
+    pub fn summary(&self) -> Summary {
+        let verdict = |wanted| self.rows.iter().filter(|row| row.outcome.verdict == wanted).count();
+        let effects = |effect: fn(&Row) -> bool| self.rows.iter().filter(|row| effect(row)).count();
+        Summary {
+            changed: effects(|row| row.effects.edited || (row.is_planned() && row.edit)),
+            restarted: effects(|row| row.effects.restarted || (row.is_planned() && row.restart)),
+            owed: effects(|row| row.effects.owes),
+            deferred: verdict(Verdict::Deferred),
+            refused: verdict(Verdict::Refused),
+            failed: verdict(Verdict::Failed),
+            unknown: verdict(Verdict::Unknown),
+            held: verdict(Verdict::Held),
+            unmanaged: verdict(Verdict::Unmanaged),
+            in_sync: self.selected.saturating_sub(self.rows.len()),
+        }
+    }
+}
+
+/// The id of the edits among `rows`: neither liveness, nor the rule that decided, nor anything else but the chats and
+/// their models, before and after, has a part in it.
+fn id(rows: &[Row]) -> String {
+    let edits: Vec<_> = rows.iter().filter(|row| row.edit).map(|row| (&row.chat.id, &row.before, &row.after)).collect();
+    let json = serde_json::json!(edits).to_string();
+    Sha256::digest(json.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,122 @@
+//! Which chats a run is about: the CHAT that a user types, and `--chat`, `--tier`, `--exclude`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::chat::Chat;
+use crate::error::{Error, Result};
+use crate::near;
+use crate::policy::Policy;
+use crate::registry::{Entry, Snapshot, scan};
+
+/// Chats as the user wrote them.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Only these, and those of `tiers`; everything where both are empty.
+    pub chats: Vec<String>,
+    /// Only these tiers.
+    pub tiers: Vec<String>,
+    /// Never these.
+    pub exclude: Vec<String>,
+    /// Tried now, whatever waits or is held.
+    pub retry: Vec<String>,
+}
+
+/// The same as chat ids.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    chats: BTreeSet<String>,
+    tiers: BTreeSet<String>,
+    exclude: BTreeSet<String>,
+    retry: BTreeSet<String>,
+}
+
+impl Request {
+    /// Finds the chats in the registry.
+    ///
+    /// # Errors
+    /// For a chat that nobody or more than one has, and a tier that neither policy nor registry knows.
+    pub fn resolve(&self, policy: &Policy, snapshot: &Snapshot) -> Result<Selection> {
+        let words: BTreeSet<&str> =
+            self.chats.iter().chain(&self.exclude).chain(&self.retry).map(String::as_str).collect();
+        let ids = find(&words, snapshot)?;
+        let named = |words: &[String]| words.iter().filter_map(|word| ids.get(word.as_str()).cloned()).collect();
+        if !self.tiers.is_empty() {
+            let mut known: BTreeSet<String> = policy.tiers.keys().cloned().collect();
+            scan(snapshot, |entry| known.extend(entry.chat.tier.map(Into::into))).map_err(Error::Invalid)?;
+            if let Some(tier) = self.tiers.iter().find(|tier| !known.contains(*tier)) {
+                let advice = near::advice(tier, known.iter().map(String::as_str));
+                return Err(Error::other(format!("no session and no policy knows the tier {tier:?}")).with_hint(advice));
+            }
+        }
+        Ok(Selection {
+            chats: named(&self.chats),
+            tiers: self.tiers.iter().cloned().collect(),
+            exclude: named(&self.exclude),
+            retry: named(&self.retry),
+        })
+    }
+}
+
+impl Selection {
+    /// Whether it is the whole registry.
+    pub fn is_complete(&self) -> bool {
+        self.chats.is_empty() && self.tiers.is_empty() && self.exclude.is_empty()
+    }
+
+    /// Whether the run is about this chat.
+    pub fn contains(&self, chat: &Chat) -> bool {
+        let everything = self.chats.is_empty() && self.tiers.is_empty();
+        let tier = chat.tier.as_deref().is_some_and(|tier| self.tiers.contains(tier));
+        (everything || tier || self.chats.contains(chat.id.as_ref())) && !self.exclude.contains(chat.id.as_ref())
+    }
+
+    /// Whether this chat is to be tried now.
+    pub fn retries(&self, chat: &str) -> bool {
+        self.retry.contains(chat)
+    }
+}
+
+/// The chat ids that the words stand for: an id, else a session's name, else the name of one contact.
+///
+/// # Errors
+/// Where a word stands for none, or for several.
+pub fn find<'w>(words: &BTreeSet<&'w str>, snapshot: &Snapshot) -> Result<BTreeMap<&'w str, String>> {
+    let mut matches: BTreeMap<&str, [Vec<String>; 3]> = words.iter().map(|word| (*word, Default::default())).collect();
+    if matches.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    scan(snapshot, |entry| {
+        let chat = &entry.chat;
+        let names = [Some(&chat.id), chat.session_name.as_ref(), chat.contact_name.as_ref()];
+        for (rank, name) in names.into_iter().enumerate() {
+            if let Some(found) = name.and_then(|name| matches.get_mut(name.as_ref())) {
+                found[rank].push(chat.id.clone().into_owned());
+            }
+        }
+    })
+    .map_err(Error::Invalid)?;
+    matches.into_iter().map(|(word, found)| Ok((word, only(word, found, snapshot)?))).collect()
+}
+
+fn only(word: &str, found: [Vec<String>; 3], snapshot: &Snapshot) -> Result<String> {
+    let strongest = found.into_iter().find(|ids| !ids.is_empty()).unwrap_or_default();
+    match <[String; 1]>::try_from(strongest) {
+        Ok([id]) => Ok(id),
+        Err(none) if none.is_empty() => {
+            let mut names = BTreeSet::new();
+            scan(snapshot, |Entry { chat, .. }| {
+                names.extend(
+                    [Some(chat.id), chat.session_name, chat.contact_name].into_iter().flatten().map(String::from),
+                );
+            })
+            .map_err(Error::Invalid)?;
+            let near = near::nearest(word, names.iter().map(String::as_str));
+            let advice = near.map_or("give a chat id, a session name or a contact's name".to_owned(), |near| {
+                format!("did you mean {near:?}?")
+            });
+            Err(Error::other(format!("no chat {word:?} in {}", snapshot.name)).with_hint(advice))
+        }
+        Err(several) => Err(Error::other(format!("{word:?} is the name of {} chats", several.len()))
+            .with_hint(format!("give the chat id: {}", several.join(", ")))),
+    }
+}

@@ -1,0 +1,269 @@
+//! Typed access to the keys of a table. The keys that are asked for are the known keys, so there is no second list of
+//! them to keep in step; whatever nobody asked for is a mistake.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::diagnostic::{Diagnostic, Place};
+use crate::near;
+use crate::policy::read::Source;
+
+/// More mistakes than these in one file are counted, not shown: somebody passed the wrong file.
+pub(super) const MISTAKES_SHOWN: usize = 100;
+
+/// Everything that is wrong so far.
+#[derive(Default)]
+pub(super) struct Mistakes {
+    found: RefCell<Vec<Diagnostic>>,
+    pub(super) more: Cell<usize>,
+}
+
+impl Mistakes {
+    /// Notes one. It is built only where it will be shown.
+    pub(super) fn add(&self, mistake: impl FnOnce() -> Diagnostic) {
+        let mut found = self.found.borrow_mut();
+        if found.len() < MISTAKES_SHOWN {
+            found.push(mistake());
+        } else {
+            self.more.set(self.more.get() + 1);
+        }
+    }
+
+    pub(super) fn into_found(self) -> Vec<Diagnostic> {
+        self.found.into_inner()
+    }
+}
+
+/// A value, and where it stands.
+#[derive(Clone)]
+pub(super) struct Item<'s> {
+    pub(super) source: &'s Source,
+    /// Its full name, such as `sessions.timeout` or `rules[0].tier`.
+    pub(super) name: String,
+    pub(super) span: Range<usize>,
+    pub(super) value: &'s DeValue<'s>,
+}
+
+impl<'s> Item<'s> {
+    fn new(source: &'s Source, name: String, value: &'s Spanned<DeValue<'s>>) -> Self {
+        Self { source, name, span: value.span(), value: value.get_ref() }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.source.place(self.span.clone())
+    }
+
+    /// A mistake in this value.
+    pub(super) fn mistake(
+        &self,
+        code: &'static str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Diagnostic {
+        Diagnostic::error(code, message, self.place(), "").help(help)
+    }
+
+    fn wrong_type(&self, wanted: &str, example: &str) -> Diagnostic {
+        let found = match self.value.type_str() {
+            kind @ ("integer" | "array") => format!("an {kind}"),
+            kind => format!("a {kind}"),
+        };
+        let message = format!("`{}` must be {wanted}", self.name);
+        Diagnostic::error("wrong-type", message, self.place(), format!("this is {found}"))
+            .help(format!("write it as {example}"))
+    }
+
+    pub(super) fn string(&self, mistakes: &Mistakes, example: &str) -> Option<&'s str> {
+        let text = self.value.as_str();
+        if text.is_none() {
+            mistakes.add(|| self.wrong_type("a string", example));
+        }
+        text
+    }
+
+    pub(super) fn boolean(&self, mistakes: &Mistakes, example: &str) -> Option<bool> {
+        let value = self.value.as_bool();
+        if value.is_none() {
+            mistakes.add(|| self.wrong_type("true or false", example));
+        }
+        value
+    }
+
+    /// A whole number from `least` to `most`.
+    pub(super) fn integer(&self, mistakes: &Mistakes, least: usize, most: usize, example: &str) -> Option<usize> {
+        let Some(integer) = self.value.as_integer() else {
+            mistakes.add(|| self.wrong_type("a whole number", example));
+            return None;
+        };
+        let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let number = number.and_then(|number| usize::try_from(number).ok());
+        let number = number.filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            mistakes.add(|| {
+                let most = if most == usize::MAX { String::new() } else { format!(" and at most {most}") };
+                let message = format!("`{}` must be at least {least}{most}", self.name);
+                self.mistake("out-of-range", message, format!("write it as {example}"))
+            });
+        }
+        number
+    }
+
+    /// A length of time above zero, such as "30s" or "2m".
+    pub(super) fn duration(&self, mistakes: &Mistakes, example: &str) -> Option<Duration> {
+        let text = self.string(mistakes, example)?;
+        let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
+        let parsed = parsed.filter(|duration| !duration.is_zero() && *duration <= Duration::from_secs(24 * 3600));
+        if parsed.is_none() {
+            mistakes.add(|| {
+                let message = format!("`{}` is no length of time between zero and a day", self.name);
+                self.mistake("not-a-duration", message, format!("a number and a unit (ms, s, m or h), as in {example}"))
+            });
+        }
+        parsed
+    }
+
+    pub(super) fn table(&self, mistakes: &Mistakes, example: &str) -> Option<Section<'s>> {
+        let table = self.value.as_table();
+        if table.is_none() {
+            mistakes.add(|| self.wrong_type("a table", example));
+        }
+        let part = Part { source: self.source, span: self.span.clone(), table: table? };
+        Some(Section { name: self.name.clone(), parts: vec![part], asked: Vec::new() })
+    }
+
+    /// The members of a list that has at least one.
+    pub(super) fn list(&self, mistakes: &Mistakes, example: &str) -> Option<Vec<Item<'s>>> {
+        let Some(items) = self.value.as_array() else {
+            mistakes.add(|| self.wrong_type("a list", example));
+            return None;
+        };
+        if items.is_empty() {
+            mistakes.add(|| {
+                self.mistake("empty", format!("`{}` must not be empty", self.name), format!("write it as {example}"))
+            });
+            return None;
+        }
+        let named = |(index, item)| Item::new(self.source, format!("{}[{index}]", self.name), item);
+        Some(items.iter().enumerate().map(named).collect())
+    }
+
+    /// One string or a list of them.
+    pub(super) fn strings(&self, mistakes: &Mistakes, example: &str) -> Option<Vec<Item<'s>>> {
+        if self.value.is_str() { Some(vec![self.clone()]) } else { self.list(mistakes, example) }
+    }
+}
+
+struct Part<'s> {
+    source: &'s Source,
+    span: Range<usize>,
+    table: &'s DeTable<'s>,
+}
+
+/// A table, possibly in parts that stand in several files.
+pub(super) struct Section<'s> {
+    pub(super) name: String,
+    parts: Vec<Part<'s>>,
+    asked: Vec<&'static str>,
+}
+
+impl<'s> Section<'s> {
+    /// The whole of all the files.
+    pub(super) fn whole(files: impl IntoIterator<Item = (&'s Source, &'s Spanned<DeTable<'s>>)>) -> Self {
+        let part = |(source, table): (_, &'s Spanned<DeTable<'s>>)| Part { source, span: 0..0, table: table.get_ref() };
+        Self { name: String::new(), parts: files.into_iter().map(part).collect(), asked: Vec::new() }
+    }
+
+    fn full_name(&self, key: &str) -> String {
+        let bare = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') && !key.is_empty();
+        let key = if bare { key.to_owned() } else { format!("{key:?}") };
+        if self.name.is_empty() { key } else { format!("{}.{key}", self.name) }
+    }
+
+    /// Where its header stands, the first if there are several.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.parts.first().map(|part| part.source.place(part.span.clone()))
+    }
+
+    /// Every value of this key, one a file at most.
+    fn all(&mut self, key: &'static str) -> Vec<Item<'s>> {
+        self.asked.push(key);
+        let value = |part: &Part<'s>| Some(Item::new(part.source, self.full_name(key), part.table.get(key)?));
+        self.parts.iter().filter_map(value).collect()
+    }
+
+    /// The one value of this key.
+    pub(super) fn get(&mut self, mistakes: &Mistakes, key: &'static str) -> Option<Item<'s>> {
+        let mut found = self.all(key).into_iter();
+        let first = found.next()?;
+        for again in found {
+            mistakes.add(|| twice(&first.name, first.place(), again.place()));
+        }
+        Some(first)
+    }
+
+    /// The table of this name, its parts in all files taken together. One that nobody wrote is an empty table.
+    pub(super) fn section(&mut self, mistakes: &Mistakes, key: &'static str, example: &str) -> Self {
+        let parts = self.all(key).into_iter().filter_map(|item| item.table(mistakes, example));
+        Self { name: self.full_name(key), parts: parts.flat_map(|section| section.parts).collect(), asked: Vec::new() }
+    }
+
+    /// The tables of an array of tables, in the order of the files.
+    pub(super) fn tables(&mut self, mistakes: &Mistakes, key: &'static str, example: &str) -> Vec<Self> {
+        let lists = self.all(key).into_iter().filter_map(|item| item.list(mistakes, example)).flatten();
+        let mut tables: Vec<Self> = lists.filter_map(|item| item.table(mistakes, example)).collect();
+        for (index, table) in tables.iter_mut().enumerate() {
+            table.name = format!("{}[{index}]", self.full_name(key));
+        }
+        tables
+    }
+
+    /// Every key and value, for tables whose keys are the user's own. A key that stands twice is a mistake.
+    pub(super) fn entries(&self, mistakes: &Mistakes) -> Vec<(&'s str, Range<usize>, Item<'s>)> {
+        let mut first: BTreeMap<&str, (&Source, Range<usize>)> = BTreeMap::new();
+        let mut entries = Vec::new();
+        for part in &self.parts {
+            for (key, value) in part.table {
+                let name: &'s str = key.get_ref();
+                let item = Item::new(part.source, self.full_name(name), value);
+                if let Some((source, span)) = first.get(name) {
+                    mistakes.add(|| twice(&item.name, source.place(span.clone()), part.source.place(key.span())));
+                    continue;
+                }
+                if self.parts.len() > 1 {
+                    first.insert(name, (part.source, key.span()));
+                }
+                entries.push((name, key.span(), item));
+            }
+        }
+        entries
+    }
+
+    /// Whether it stands anywhere.
+    pub(super) fn is_written(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// Reports the keys that nobody asked for.
+    pub(super) fn finish(self, mistakes: &Mistakes) {
+        for part in &self.parts {
+            for key in part.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref())) {
+                mistakes.add(|| {
+                    let message = format!("unknown key `{}`", self.full_name(key.get_ref()));
+                    Diagnostic::error("unknown-key", message, part.source.place(key.span()), "")
+                        .help(near::advice(key.get_ref(), self.asked.iter().copied()))
+                });
+            }
+        }
+    }
+}
+
+fn twice(name: &str, first: Place, again: Place) -> Diagnostic {
+    Diagnostic::error("duplicate", format!("`{name}` stands twice"), again, "again here")
+        .and(first, "first here")
+        .help("remove one of them")
+}

@@ -1,0 +1,241 @@
+//! The desired state, as declared: which model each chat should run on, and how to get there.
+//!
+//! A [`Policy`] exists only where every part of it is valid; [`read()`] is the one way to make one.
+
+mod fields;
+mod read;
+mod syntax;
+pub mod template;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{Timestamp, Zoned, civil};
+use wildmatch::WildMatch;
+
+use crate::chat::{Chat, Model};
+use crate::policy::template::CommandLine;
+
+pub use read::{Source, read};
+
+/// A valid policy.
+#[derive(Debug)]
+pub struct Policy {
+    /// What it may name.
+    pub allowed: Vec<Model>,
+    /// Other spellings that a registry may hold, and what they mean.
+    pub aliases: BTreeMap<String, Model>,
+    /// For chats that nothing else decides.
+    pub fallback: Choice,
+    /// The default of each tier.
+    pub tiers: BTreeMap<String, Choice>,
+    /// The first that matches decides.
+    pub rules: Vec<Rule>,
+    /// Overrides by chat id; they win over everything.
+    pub chats: BTreeMap<String, Override>,
+    /// `registry.path`, as written.
+    pub registry: Option<String>,
+    /// Where `existing = "keep"` stands: an allowed model in the registry then wins over rules, tiers and fallback.
+    pub keep_existing: Option<Because>,
+    /// Who writes the registry and restarts sessions.
+    pub sessions: Sessions,
+    /// `limits.max_changes`.
+    pub max_changes: Option<usize>,
+}
+
+/// A model, and what decided on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The model.
+    pub model: Model,
+    /// What decided.
+    pub because: Because,
+}
+
+/// What decided, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Because {
+    /// `chats."ID"`, `rules[0]`, `tiers.NAME`, `models.fallback` or `registry.existing`.
+    pub rule: String,
+    /// File and line.
+    pub at: At,
+}
+
+/// A line of a policy file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At {
+    /// The file's name, as the user would write it.
+    pub file: Arc<str>,
+    /// Counted from 1.
+    pub line: usize,
+}
+
+/// One `[[rules]]` entry. Every condition that it has must hold; it has at least one.
+#[derive(Debug)]
+pub struct Rule {
+    /// Values of `source`, one of which must be the chat's.
+    pub source: Option<Vec<String>>,
+    /// The same for `tier`.
+    pub tier: Option<Vec<String>>,
+    /// The same for `type`.
+    pub kind: Option<Vec<String>>,
+    /// Globs, one of which must match the chat id.
+    pub chat: Option<Vec<WildMatch>>,
+    /// What follows.
+    pub choice: Choice,
+}
+
+impl Rule {
+    /// Whether it speaks of this chat.
+    pub fn matches(&self, chat: &Chat) -> bool {
+        let holds = |wanted: &Option<Vec<String>>, value: &Option<_>| {
+            wanted.as_ref().is_none_or(|wanted| {
+                let value: Option<&str> = Option::as_deref(value);
+                value.is_some_and(|value| wanted.iter().any(|wanted| wanted == value))
+            })
+        };
+        holds(&self.source, &chat.source)
+            && holds(&self.tier, &chat.tier)
+            && holds(&self.kind, &chat.kind)
+            && self.chat.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(&chat.id)))
+    }
+}
+
+/// One entry of `[chats]`.
+#[derive(Debug)]
+pub struct Override {
+    /// What it wants.
+    pub setting: Setting,
+    /// When it ends.
+    pub until: Option<Until>,
+    /// Why it is there.
+    pub reason: Option<String>,
+    /// Where it stands.
+    pub because: Because,
+}
+
+/// What an override wants.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// This model.
+    Model(Model),
+    /// That the chat is left alone.
+    Unmanaged,
+}
+
+/// When an override ends.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Until {
+    /// With the end of this day, on the host's clock.
+    Date(civil::Date),
+    /// At this time, on the host's clock.
+    Local(civil::DateTime),
+    /// At this instant.
+    Instant(Timestamp),
+}
+
+impl Until {
+    /// Whether it is over at `now`, whose time zone is the host's.
+    pub fn is_past(&self, now: &Zoned) -> bool {
+        match self {
+            Self::Date(date) => now.date() > *date,
+            Self::Local(time) => now.datetime() >= *time,
+            Self::Instant(instant) => now.timestamp() >= *instant,
+        }
+    }
+}
+
+impl std::fmt::Display for Until {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Date(date) => date.fmt(f),
+            Self::Local(time) => time.fmt(f),
+            Self::Instant(instant) => instant.fmt(f),
+        }
+    }
+}
+
+/// `[sessions]`: who writes the registry and restarts sessions.
+#[derive(Debug)]
+pub enum Sessions {
+    /// We do; nobody else owns the registry.
+    File(Commands),
+    /// The dispatch daemon, while it is up.
+    Dispatch(Daemon),
+}
+
+/// What the `file` backend runs.
+#[derive(Debug)]
+pub struct Commands {
+    /// Restarts one session. Without it nothing is restarted.
+    pub restart: Option<CommandLine>,
+    /// Asks whether one session is running.
+    pub running: Option<CommandLine>,
+    /// How long one of them may take.
+    pub timeout: Duration,
+    /// How many restarts may be under way at once.
+    pub parallel: usize,
+    /// What a session without a model runs on.
+    pub unset_runs: Option<Model>,
+}
+
+/// Where the dispatch daemon listens, and how patient we are with it.
+#[derive(Debug)]
+pub struct Daemon {
+    /// Its socket, as written.
+    pub socket: String,
+    /// How long one run waits for busy sessions in all.
+    pub drain: Duration,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// How many restarts may be under way at once.
+    pub parallel: usize,
+}
+
+impl Sessions {
+    /// Whether a change of model is followed by a restart.
+    pub fn restarts(&self) -> bool {
+        match self {
+            Self::File(commands) => commands.restart.is_some(),
+            Self::Dispatch(_) => true,
+        }
+    }
+
+    /// How many restarts may be under way at once.
+    pub fn parallel(&self) -> usize {
+        match self {
+            Self::File(commands) => commands.parallel,
+            Self::Dispatch(daemon) => daemon.parallel,
+        }
+    }
+
+    /// What a session runs on whose entry has no model, where that is known.
+    pub fn unset_runs(&self) -> Option<&Model> {
+        match self {
+            Self::File(commands) => commands.unset_runs.as_ref(),
+            Self::Dispatch(_) => None,
+        }
+    }
+
+    /// Why a restart of this chat for `model` cannot be asked for; `None` if it can.
+    pub fn cannot_restart(&self, chat: &Chat, model: &Model) -> Option<String> {
+        let Self::File(commands) = self else { return None };
+        [&commands.restart, &commands.running].into_iter().flatten().find_map(|command| command.fill(chat, model).err())
+    }
+}
+
+impl Policy {
+    /// The allowed model that a registry's value stands for, or the value itself.
+    pub fn canonical<'a>(&'a self, model: &'a str) -> &'a str {
+        self.aliases.get(model).map_or(model, Model::as_str)
+    }
+
+    /// Overrides that are over at `now`, with the chats they were for.
+    pub fn expired<'a>(&'a self, now: &'a Zoned) -> impl Iterator<Item = (&'a str, &'a Override, &'a Until)> {
+        self.chats.iter().filter_map(move |(id, entry)| {
+            let until = entry.until.as_ref().filter(|until| until.is_past(now))?;
+            Some((id.as_str(), entry, until))
+        })
+    }
+}

@@ -1,0 +1,456 @@
+//! Policy text to [`Policy`], with every mistake reported in one go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::de::DeValue;
+use wildmatch::WildMatch;
+
+use crate::chat::Model;
+use crate::diagnostic::{Diagnostic, Level, Place};
+use crate::near;
+use crate::policy::fields::{Item, Mistakes, Section};
+use crate::policy::template::{CommandLine, Mistake, placeholder_names};
+use crate::policy::{At, Because, Choice, Commands, Daemon, Override, Policy, Rule, Sessions, Setting, Until, syntax};
+
+const COMMAND: &str = r#"["supervisorctl", "restart", "{session_slug}"]"#;
+
+/// One policy file.
+#[derive(Debug)]
+pub struct Source {
+    /// Its name, as the user would write it.
+    pub name: Arc<str>,
+    /// What it holds.
+    pub text: String,
+    line_starts: Vec<usize>,
+}
+
+impl Source {
+    /// A file of that name and content.
+    pub fn new(name: &str, text: String) -> Self {
+        let starts = text.match_indices('\n').map(|(newline, _)| newline + 1);
+        let line_starts = std::iter::once(0).chain(starts).collect();
+        Self { name: name.into(), text, line_starts }
+    }
+
+    pub(super) fn place(&self, span: Range<usize>) -> Place {
+        Place::new(&self.name, &self.text, span)
+    }
+
+    fn at(&self, offset: usize) -> At {
+        At { file: Arc::clone(&self.name), line: self.line_starts.partition_point(|start| *start <= offset) }
+    }
+}
+
+/// Reads a policy from its files, which are in path order.
+///
+/// # Errors
+/// Every mistake, and the warnings, in the order in which they stand in the files.
+pub fn read(sources: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    let mut trees = Vec::with_capacity(sources.len());
+    for source in sources {
+        let (tree, mistakes) = syntax::parse(source);
+        diagnostics.extend(mistakes);
+        trees.push(tree);
+    }
+    let mistakes = Mistakes::default();
+    let whole = Section::whole(sources.iter().zip(&trees));
+    let policy = Reader { mistakes: &mistakes, allowed: None, sources }.policy(whole);
+
+    let more = mistakes.more.get();
+    let broken = !diagnostics.is_empty();
+    // The parser recovers from a broken line with a guess: what else is said of that line is about the guess.
+    let guessed: BTreeSet<(String, usize)> = diagnostics.iter().filter_map(line).collect();
+    let guess = |found: &Diagnostic| {
+        (broken && found.code == "missing-key") || line(found).is_some_and(|line| guessed.contains(&line))
+    };
+    diagnostics.extend(mistakes.into_found().into_iter().filter(|found| !guess(found)));
+    diagnostics.sort_by(|a, b| a.order().cmp(&b.order()));
+    if let Some(last) = diagnostics.last_mut().filter(|_| more > 0) {
+        last.help = Some(format!("{more} more mistakes are not shown"));
+    }
+    let valid = diagnostics.iter().all(|found| found.level == Level::Warning);
+    match policy {
+        Some(policy) if valid => Ok((policy, diagnostics)),
+        _ => Err(diagnostics),
+    }
+}
+
+fn line(found: &Diagnostic) -> Option<(String, usize)> {
+    found.labels.first().map(|(place, _)| (place.file.clone(), place.line))
+}
+
+struct Reader<'r> {
+    mistakes: &'r Mistakes,
+    /// `None` until it is known, and where it cannot be.
+    allowed: Option<Vec<Model>>,
+    sources: &'r [Source],
+}
+
+impl<'r> Reader<'r> {
+    fn policy(mut self, mut whole: Section<'r>) -> Option<Policy> {
+        let (fallback, aliases) = self.models(&mut whole);
+        let tiers = self.tiers(&mut whole);
+        let rules = self.rules(&mut whole);
+        let chats = self.chats(&mut whole);
+        let (registry, keep_existing) = self.registry(&mut whole);
+        let sessions = self.sessions(&mut whole, keep_existing.as_ref().map(|(_, item)| item));
+        let max_changes = self.limits(&mut whole);
+        whole.finish(self.mistakes);
+        Some(Policy {
+            allowed: self.allowed?,
+            aliases,
+            fallback: fallback?,
+            tiers,
+            rules,
+            chats,
+            registry,
+            keep_existing: keep_existing.map(|(because, _)| because),
+            sessions,
+            max_changes,
+        })
+    }
+
+    fn models(&mut self, whole: &mut Section<'r>) -> (Option<Choice>, BTreeMap<String, Model>) {
+        const ALLOWED: &str = r#"allowed = ["opus", "sonnet", "haiku"]"#;
+        const ALIASES: &str = r#"aliases = { "claude-opus-4-6" = "opus" }"#;
+        let mut section = whole.section(self.mistakes, "models", "a table: [models]");
+
+        let allowed = self.required(&mut section, "allowed", ALLOWED);
+        self.allowed = allowed.and_then(|item| item.list(self.mistakes, ALLOWED)).map(|items| {
+            let mut models = Vec::new();
+            for item in items {
+                let Some(model) = self.model_name(&item) else { continue };
+                if models.contains(&model) {
+                    let message = format!("`{model}` is allowed twice");
+                    self.mistakes.add(|| item.mistake("duplicate", message, "remove one of them"));
+                } else {
+                    models.push(model);
+                }
+            }
+            models
+        });
+
+        let fallback = self.required(&mut section, "fallback", r#"fallback = "sonnet""#);
+        let fallback = fallback.and_then(|item| self.choice(&item, item.name.clone()));
+
+        let mut aliases = BTreeMap::new();
+        let written = section.section(self.mistakes, "aliases", ALIASES);
+        for (alias, key, item) in written.entries(self.mistakes) {
+            let Some(model) = self.model(&item) else { continue };
+            if self.allowed.iter().flatten().any(|allowed| allowed.as_str() == alias) {
+                let place = item.source.place(key);
+                let message = format!("`{alias}` is an allowed model, so it cannot be another spelling of `{model}`");
+                self.mistakes.add(|| {
+                    Diagnostic::error("alias-of-itself", message, place, "")
+                        .help("remove this alias, or remove the model from `models.allowed`")
+                });
+            }
+            aliases.insert(alias.to_owned(), model);
+        }
+        section.finish(self.mistakes);
+        (fallback, aliases)
+    }
+
+    fn tiers(&self, whole: &mut Section<'r>) -> BTreeMap<String, Choice> {
+        let section = whole.section(self.mistakes, "tiers", "a table: [tiers]");
+        let choice = |(tier, _, item): (&str, _, Item<'r>)| {
+            Some((tier.to_owned(), self.choice(&item, format!("tiers.{tier}"))?))
+        };
+        section.entries(self.mistakes).into_iter().filter_map(choice).collect()
+    }
+
+    fn rules(&self, whole: &mut Section<'r>) -> Vec<Rule> {
+        let tables = whole.tables(self.mistakes, "rules", "an array of tables: [[rules]]");
+        tables.into_iter().filter_map(|table| self.rule(table)).collect()
+    }
+
+    fn rule(&self, mut table: Section<'r>) -> Option<Rule> {
+        let place = table.place();
+        let name = table.name.clone();
+        let source = self.values(&mut table, "source", r#"source = "discord""#);
+        let tier = self.values(&mut table, "tier", r#"tier = ["family", "favorite"]"#);
+        let kind = self.values(&mut table, "type", r#"type = "group""#);
+        let chat = self.values(&mut table, "chat", r#"chat = "discord:*""#);
+        let model = self.required(&mut table, "model", r#"model = "sonnet""#);
+        if let (None, None, None, None, Some(place)) = (&source, &tier, &kind, &chat, place) {
+            self.mistakes.add(|| {
+                let message = format!("`{name}` has no condition");
+                Diagnostic::error("rule-without-condition", message, place, "it would match every chat")
+                    .help("give it at least one of source, tier, type and chat, or set models.fallback instead")
+            });
+        }
+        table.finish(self.mistakes);
+        let chat = chat.map(|globs| globs.iter().map(|glob| WildMatch::new(glob)).collect());
+        Some(Rule { source, tier, kind, chat, choice: self.choice(&model?, name)? })
+    }
+
+    /// One string or a list of them. `None` only where the key is absent.
+    fn values(&self, table: &mut Section<'r>, key: &'static str, example: &str) -> Option<Vec<String>> {
+        let item = table.get(self.mistakes, key)?;
+        let items = item.strings(self.mistakes, example).unwrap_or_default();
+        Some(items.iter().filter_map(|item| item.string(self.mistakes, example)).map(str::to_owned).collect())
+    }
+
+    fn chats(&self, whole: &mut Section<'r>) -> BTreeMap<String, Override> {
+        let section = whole.section(self.mistakes, "chats", "a table: [chats]");
+        let mut chats = BTreeMap::new();
+        for (id, key, item) in section.entries(self.mistakes) {
+            let because = Because { rule: format!("chats.{id:?}"), at: item.source.at(key.start) };
+            if let Some(entry) = self.chat(&item, because) {
+                chats.insert(id.to_owned(), entry);
+            }
+        }
+        chats
+    }
+
+    fn chat(&self, item: &Item<'r>, because: Because) -> Option<Override> {
+        const EXAMPLE: &str = r#""opus", or { model = "opus", until = 2026-12-31, reason = "…" }"#;
+        if item.value.is_str() {
+            let setting = Setting::Model(self.model(item)?);
+            return Some(Override { setting, until: None, reason: None, because });
+        }
+        let mut table = item.table(self.mistakes, EXAMPLE)?;
+        let model = table.get(self.mistakes, "model");
+        let managed = table.get(self.mistakes, "managed");
+        let managed_here = managed.as_ref().and_then(|item| item.boolean(self.mistakes, "managed = false"));
+        let until = table.get(self.mistakes, "until").and_then(|item| self.until(&item));
+        let reason = table.get(self.mistakes, "reason");
+        let reason = reason.and_then(|item| item.string(self.mistakes, r#"reason = "why""#)).map(str::to_owned);
+        table.finish(self.mistakes);
+
+        let setting = match (model, managed_here) {
+            (Some(model), Some(false)) => {
+                let message = format!("`{}` is not managed and names a model", item.name);
+                let help = "remove the model, or remove `managed = false`";
+                self.mistakes.add(|| model.mistake("unmanaged-with-model", message, help));
+                return None;
+            }
+            (Some(model), _) => Setting::Model(self.model(&model)?),
+            (None, Some(false)) => Setting::Unmanaged,
+            (None, _) => {
+                self.mistakes.add(|| {
+                    let message = format!("`{}` says nothing about a model", item.name);
+                    item.mistake("missing-key", message, r#"add model = "opus", or managed = false"#)
+                });
+                return None;
+            }
+        };
+        Some(Override { setting, until, reason, because })
+    }
+
+    fn until(&self, item: &Item<'r>) -> Option<Until> {
+        let parsed = match item.value {
+            DeValue::Datetime(time) => {
+                let text = time.to_string();
+                match (time.date.is_some(), time.time.is_some(), time.offset.is_some()) {
+                    (true, true, true) => text.parse().ok().map(Until::Instant),
+                    (true, true, false) => text.parse().ok().map(Until::Local),
+                    (true, false, _) => text.parse().ok().map(Until::Date),
+                    (false, ..) => None,
+                }
+            }
+            _ => None,
+        };
+        if parsed.is_none() {
+            self.mistakes.add(|| {
+                let message = format!("`{}` must be a date or a date-time", item.name);
+                item.mistake(
+                    "not-a-date",
+                    message,
+                    "write it without quotes: until = 2026-12-31, or 2026-12-31T18:00:00",
+                )
+            });
+        }
+        parsed
+    }
+
+    fn registry(&self, whole: &mut Section<'r>) -> (Option<String>, Option<(Because, Item<'r>)>) {
+        const EXISTING: [&str; 2] = ["replace", "keep"];
+        let mut section = whole.section(self.mistakes, "registry", "a table: [registry]");
+        let path = section.get(self.mistakes, "path");
+        let path = path.and_then(|item| self.text(&item, r#"path = "~/dispatch/state/sessions.json""#));
+        let existing = section.get(self.mistakes, "existing");
+        let keep = existing.filter(|item| self.word(item, &EXISTING) == Some("keep"));
+        section.finish(self.mistakes);
+        let because = |item: &Item| Because { rule: item.name.clone(), at: item.source.at(item.span.start) };
+        (path, keep.map(|item| (because(&item), item)))
+    }
+
+    fn sessions(&self, whole: &mut Section<'r>, keep: Option<&Item<'r>>) -> Sessions {
+        const BACKENDS: [&str; 2] = ["file", "dispatch"];
+        const FILE_ONLY: [&str; 3] = ["restart", "running", "unset_runs"];
+        const DISPATCH_ONLY: [&str; 2] = ["socket", "drain"];
+        let mut section = whole.section(self.mistakes, "sessions", "a table: [sessions]");
+        let backend = section.get(self.mistakes, "backend");
+        let dispatch = backend.is_some_and(|item| self.word(&item, &BACKENDS) == Some("dispatch"));
+
+        let timeout = section.get(self.mistakes, "timeout");
+        let timeout = timeout.and_then(|item| item.duration(self.mistakes, r#"timeout = "30s""#));
+        let timeout = timeout.unwrap_or(Duration::from_secs(30));
+        let parallel = section.get(self.mistakes, "parallel");
+        let parallel = parallel.and_then(|item| item.integer(self.mistakes, 1, 1000, "parallel = 4"));
+
+        let (foreign, mine) = if dispatch { (&FILE_ONLY[..], "file") } else { (&DISPATCH_ONLY[..], "dispatch") };
+        for key in foreign {
+            if let Some(item) = section.get(self.mistakes, key) {
+                self.mistakes.add(|| {
+                    let message = format!("`{}` is for `backend = \"{mine}\"` only", item.name);
+                    item.mistake("wrong-backend", message, "remove it, or change the backend")
+                });
+            }
+        }
+        let sessions = if dispatch {
+            let socket = section.get(self.mistakes, "socket");
+            let socket = socket.and_then(|item| self.text(&item, r#"socket = "/tmp/claude-assistant.sock""#));
+            let drain = section.get(self.mistakes, "drain");
+            let drain = drain.and_then(|item| item.duration(self.mistakes, r#"drain = "60s""#));
+            if let Some(keep) = keep {
+                self.mistakes.add(|| {
+                    let message = "`existing = \"keep\"` keeps what the daemon chose, too";
+                    let label = "the daemon writes its own default into entries";
+                    Diagnostic::warning("keep-with-dispatch", message, keep.place(), label)
+                        .help("write existing = \"replace\", and name the exceptions in [chats]")
+                });
+            }
+            Sessions::Dispatch(Daemon {
+                socket: socket.unwrap_or_else(|| "/tmp/claude-assistant.sock".to_owned()),
+                drain: drain.unwrap_or(Duration::from_secs(60)),
+                timeout,
+                parallel: parallel.unwrap_or(1),
+            })
+        } else {
+            let restart = section.get(self.mistakes, "restart").and_then(|item| self.command(&item));
+            let running = section.get(self.mistakes, "running").and_then(|item| self.command(&item));
+            let unset_runs = section.get(self.mistakes, "unset_runs").and_then(|item| self.model(&item));
+            Sessions::File(Commands { restart, running, timeout, parallel: parallel.unwrap_or(4), unset_runs })
+        };
+        section.finish(self.mistakes);
+        sessions
+    }
+
+    fn command(&self, item: &Item<'r>) -> Option<CommandLine> {
+        let items = item.list(self.mistakes, COMMAND)?;
+        let words: Option<Vec<&str>> = items.iter().map(|item| item.string(self.mistakes, COMMAND)).collect();
+        let words = words?;
+        if let (Some(program), true) = (items.first(), words.first().is_some_and(|word| word.is_empty())) {
+            self.mistakes.add(|| program.mistake("empty", "the program's name is empty", format!("write {COMMAND}")));
+            return None;
+        }
+        let mistakes = match CommandLine::parse(&words) {
+            Ok(command) => return Some(command),
+            Err(mistakes) => mistakes,
+        };
+        for (index, mistake) in mistakes {
+            let Some(item) = items.get(index) else { continue };
+            self.mistakes.add(|| match mistake {
+                Mistake::Unknown(name, range) => {
+                    let message = format!("there is no placeholder `{{{name}}}`");
+                    Diagnostic::error("unknown-placeholder", message, inside(item, range), "")
+                        .help(near::advice(&name, placeholder_names()))
+                }
+                Mistake::InScript(range) => {
+                    let message = "a placeholder in a shell's script would let a chat's fields run commands";
+                    Diagnostic::error("placeholder-in-script", message, inside(item, range), "in the script after -c")
+                        .help("pass it as an argument of its own, or read it from the environment: \"$RECONCILE_SESSION_NAME\"")
+                }
+            });
+        }
+        None
+    }
+
+    fn limits(&self, whole: &mut Section<'r>) -> Option<usize> {
+        let mut section = whole.section(self.mistakes, "limits", "a table: [limits]");
+        let limit = section.get(self.mistakes, "max_changes");
+        let limit = limit.and_then(|item| item.integer(self.mistakes, 0, usize::MAX, "max_changes = 10"));
+        section.finish(self.mistakes);
+        limit
+    }
+
+    /// The value of a key that must be there.
+    fn required(&self, section: &mut Section<'r>, key: &'static str, example: &str) -> Option<Item<'r>> {
+        let found = section.get(self.mistakes, key);
+        if found.is_none() {
+            let start = || self.sources.first().map(|source| source.place(0..0));
+            if let Some(place) = section.place().or_else(start) {
+                let message = format!("`{}.{key}` is missing", section.name);
+                let header = if section.is_written() { "" } else { " below a line [models]" };
+                self.mistakes.add(|| {
+                    Diagnostic::error("missing-key", message, place, "").help(format!("add {example}{header}"))
+                });
+            }
+        }
+        found
+    }
+
+    /// A string that is not empty.
+    fn text(&self, item: &Item<'r>, example: &str) -> Option<String> {
+        let text = item.string(self.mistakes, example)?;
+        if text.is_empty() || text.contains('\0') {
+            self.mistakes.add(|| {
+                item.mistake("empty", format!("`{}` must not be empty", item.name), format!("write it as {example}"))
+            });
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    /// One of a few words.
+    fn word(&self, item: &Item<'r>, known: &[&'static str]) -> Option<&'static str> {
+        let text = item.string(self.mistakes, &format!("{:?}", known.first()?))?;
+        let word = known.iter().copied().find(|word| *word == text);
+        if word.is_none() {
+            self.mistakes.add(|| {
+                let message = format!("`{}` is not `{text}`", item.name);
+                item.mistake("unknown-value", message, near::advice(text, known.iter().copied()))
+            });
+        }
+        word
+    }
+
+    fn choice(&self, item: &Item<'r>, rule: String) -> Option<Choice> {
+        let because = Because { rule, at: item.source.at(item.span.start) };
+        self.model(item).map(|model| Choice { model, because })
+    }
+
+    /// A model that the policy allows.
+    fn model(&self, item: &Item<'r>) -> Option<Model> {
+        let model = self.model_name(item)?;
+        let allowed = self.allowed.as_ref()?;
+        if !allowed.contains(&model) {
+            self.mistakes.add(|| {
+                let message = format!("`{model}` is not an allowed model");
+                Diagnostic::error("model-not-allowed", message, item.place(), "not in `models.allowed`")
+                    .help(near::advice(model.as_str(), allowed.iter().map(Model::as_str)))
+            });
+            return None;
+        }
+        Some(model)
+    }
+
+    fn model_name(&self, item: &Item<'r>) -> Option<Model> {
+        let text = item.string(self.mistakes, "\"opus\"")?;
+        let model = Model::new(text).filter(|_| !text.chars().any(|c| c.is_control() || c.is_whitespace()));
+        if model.is_none() {
+            self.mistakes.add(|| {
+                let message = format!("`{}` is no name of a model", item.name);
+                item.mistake("not-a-model", message, "a model's name has at least one character, and no blanks")
+            });
+        }
+        model
+    }
+}
+
+/// The place of a range of a string's bytes. Its span has the quotes, and more where it holds escapes.
+fn inside(item: &Item, range: Range<usize>) -> Place {
+    let literal = item.source.text.get(item.span.clone()).unwrap_or_default();
+    let plain = item.value.as_str().is_some_and(|text| literal.len() == text.len() + 2);
+    if plain {
+        item.source.place(item.span.start + 1 + range.start..item.span.start + 1 + range.end)
+    } else {
+        item.place()
+    }
+}

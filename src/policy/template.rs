@@ -1,0 +1,179 @@
+//! Command lines with placeholders, such as `["supervisorctl", "restart", "{session_slug}"]`.
+//!
+//! What fills a placeholder comes from a registry that anybody who can write to a chat may have a say in. So it never
+//! meets a shell, never becomes an option, and never carries control characters.
+
+use std::ops::Range;
+
+use crate::chat::{Chat, Model};
+
+/// What can stand in braces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Placeholder {
+    ChatId,
+    SessionName,
+    SessionSlug,
+    ContactName,
+    Tier,
+    Type,
+    Source,
+    Model,
+}
+
+/// Every placeholder, as a policy spells it and as the environment does.
+const PLACEHOLDERS: [(&str, &str, Placeholder); 8] = [
+    ("chat_id", "RECONCILE_CHAT_ID", Placeholder::ChatId),
+    ("session_name", "RECONCILE_SESSION_NAME", Placeholder::SessionName),
+    ("session_slug", "RECONCILE_SESSION_SLUG", Placeholder::SessionSlug),
+    ("contact_name", "RECONCILE_CONTACT_NAME", Placeholder::ContactName),
+    ("tier", "RECONCILE_TIER", Placeholder::Tier),
+    ("type", "RECONCILE_TYPE", Placeholder::Type),
+    ("source", "RECONCILE_SOURCE", Placeholder::Source),
+    ("model", "RECONCILE_MODEL", Placeholder::Model),
+];
+
+const SHELLS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "busybox"];
+
+impl Placeholder {
+    fn value(self, chat: &Chat, model: &Model) -> Option<String> {
+        let text = |field: &Option<_>| field.as_deref().map(str::to_owned);
+        match self {
+            Self::ChatId => Some(chat.id.clone().into_owned()),
+            Self::SessionName => text(&chat.session_name),
+            Self::SessionSlug => chat.slug(),
+            Self::ContactName => text(&chat.contact_name),
+            Self::Tier => text(&chat.tier),
+            Self::Type => text(&chat.kind),
+            Self::Source => text(&chat.source),
+            Self::Model => Some(model.as_str().to_owned()),
+        }
+    }
+}
+
+/// Part of an argument.
+#[derive(Clone, Debug)]
+enum Piece {
+    Text(String),
+    Fill(Placeholder),
+}
+
+/// A program and its arguments, with placeholders still open.
+#[derive(Clone, Debug)]
+pub struct CommandLine {
+    arguments: Vec<Vec<Piece>>,
+}
+
+/// Why an argument is no template. The range is of bytes in the argument.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// A placeholder of that name does not exist.
+    Unknown(String, Range<usize>),
+    /// A placeholder in the script of a shell.
+    InScript(Range<usize>),
+}
+
+/// The names that may stand in braces.
+pub fn placeholder_names() -> impl Iterator<Item = &'static str> + Clone {
+    PLACEHOLDERS.iter().map(|(name, ..)| *name)
+}
+
+/// What a command finds in its environment: `RECONCILE_CHAT_ID` and so on. Absent fields are empty.
+pub fn environment(chat: &Chat, model: &Model) -> impl Iterator<Item = (&'static str, String)> {
+    PLACEHOLDERS
+        .iter()
+        .map(|(_, variable, placeholder)| (*variable, placeholder.value(chat, model).unwrap_or_default()))
+}
+
+impl CommandLine {
+    /// Parses the arguments; the first is the program.
+    ///
+    /// # Errors
+    /// Every mistake, with the index of its argument.
+    pub fn parse(arguments: &[&str]) -> Result<Self, Vec<(usize, Mistake)>> {
+        let mut mistakes = Vec::new();
+        let mut parsed = Vec::with_capacity(arguments.len());
+        for (index, argument) in arguments.iter().enumerate() {
+            let in_script = arguments[..index].split_last().is_some_and(|(flag, before)| is_script(before, flag));
+            let (pieces, unknown) = pieces(argument);
+            mistakes.extend(unknown.into_iter().map(|mistake| (index, mistake)));
+            if in_script && let Some((start, end)) = braces(argument).next() {
+                mistakes.push((index, Mistake::InScript(start..end)));
+            }
+            parsed.push(pieces);
+        }
+        if mistakes.is_empty() { Ok(Self { arguments: parsed }) } else { Err(mistakes) }
+    }
+
+    /// The arguments for this chat. Fields that the entry does not have fill in as nothing, the session's name excepted.
+    ///
+    /// # Errors
+    /// Why this chat's fields must not stand in the command.
+    pub fn fill(&self, chat: &Chat, model: &Model) -> Result<Vec<String>, String> {
+        if environment(chat, model).any(|(_, value)| value.contains('\0')) {
+            return Err("a field holds a NUL byte, which no command can be given".to_owned());
+        }
+        self.arguments.iter().map(|pieces| fill_argument(pieces, chat, model)).collect()
+    }
+}
+
+fn fill_argument(pieces: &[Piece], chat: &Chat, model: &Model) -> Result<String, String> {
+    let mut argument = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => argument.push_str(text),
+            Piece::Fill(placeholder @ (Placeholder::SessionName | Placeholder::SessionSlug)) => {
+                let name = placeholder.value(chat, model).filter(|name| !name.is_empty());
+                argument.push_str(&name.ok_or("the command needs a session name, and the entry has none")?);
+            }
+            Piece::Fill(placeholder) => argument.push_str(&placeholder.value(chat, model).unwrap_or_default()),
+        }
+        let filled = matches!(piece, Piece::Fill(_));
+        if filled && argument.chars().any(char::is_control) {
+            return Err("an argument of its command would hold a control character".to_owned());
+        }
+    }
+    if matches!(pieces.first(), Some(Piece::Fill(_))) && argument.starts_with('-') {
+        return Err(format!("the argument {argument:?} of its command would be taken for an option"));
+    }
+    Ok(argument)
+}
+
+/// Whether the argument after `flag` is a script: `sh -c`, `bash -lc`, also behind `env`, `sudo` and the like.
+fn is_script(before: &[&str], flag: &str) -> bool {
+    let short_flag = flag.starts_with('-') && !flag.starts_with("--") && flag.ends_with('c');
+    let shell = |word: &&str| SHELLS.contains(&word.rsplit('/').next().unwrap_or(word));
+    short_flag && before.iter().any(shell)
+}
+
+fn pieces(argument: &str) -> (Vec<Piece>, Vec<Mistake>) {
+    let mut pieces = Vec::new();
+    let mut mistakes = Vec::new();
+    let mut text_from = 0;
+    for (start, end) in braces(argument) {
+        let name = &argument[start + 1..end - 1];
+        match PLACEHOLDERS.iter().find(|(known, ..)| *known == name) {
+            Some((_, _, placeholder)) => {
+                if start > text_from {
+                    pieces.push(Piece::Text(argument[text_from..start].to_owned()));
+                }
+                pieces.push(Piece::Fill(*placeholder));
+                text_from = end;
+            }
+            None => mistakes.push(Mistake::Unknown(name.to_owned(), start..end)),
+        }
+    }
+    if text_from < argument.len() {
+        pieces.push(Piece::Text(argument[text_from..].to_owned()));
+    }
+    (pieces, mistakes)
+}
+
+/// Where `{word}` stands. Other braces, as in JSON, are text.
+fn braces(argument: &str) -> impl Iterator<Item = (usize, usize)> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    argument.match_indices('{').filter_map(move |(start, _)| {
+        let inside = &argument[start + 1..];
+        let length = inside.find(|c| !is_word(c))?;
+        (length > 0 && inside[length..].starts_with('}')).then_some((start, start + length + 2))
+    })
+}

@@ -1,0 +1,89 @@
+//! The registry: one JSON object, chat id → session entry. Read as it is at one instant, edited without loss.
+
+pub mod edit;
+mod scan;
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use crate::chat::Chat;
+use crate::diagnostic::{Diagnostic, Place};
+
+pub use scan::scan;
+
+/// What tells one state of a file from another, without its content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stamp {
+    /// The device that holds the file.
+    pub device: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// In bytes.
+    pub size: u64,
+    /// When it was last modified: seconds and nanoseconds since 1970.
+    pub modified: (i64, u64),
+}
+
+/// The registry as it was read at one instant.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its name, as the user would write it.
+    pub name: String,
+    /// The real file, links resolved.
+    pub file: PathBuf,
+    /// Which state of the file this is.
+    pub stamp: Stamp,
+    text: String,
+}
+
+impl Snapshot {
+    /// Takes the bytes of a registry.
+    ///
+    /// # Errors
+    /// Where they are not UTF-8.
+    pub fn new(name: String, file: PathBuf, stamp: Stamp, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Self { name, file, stamp, text }),
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(error.as_bytes());
+                let place = Place::new(&name, &text, at..at + 1);
+                Err(Diagnostic::error("not-utf8", "the registry is not UTF-8", place, "the first byte that is not")
+                    .help("JSON is UTF-8: restore the file, or convert it"))
+            }
+        }
+    }
+
+    /// What the file holds.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The place of a range of bytes.
+    pub fn place(&self, span: Range<usize>) -> Place {
+        Place::new(&self.name, &self.text, span)
+    }
+}
+
+/// One session, borrowed from the registry's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Who it is for.
+    pub chat: Chat<'a>,
+    /// Its `model`; `None` for `null`, `""` and absent alike.
+    pub model: Option<Cow<'a, str>>,
+    /// Where it stands.
+    pub site: Site,
+}
+
+/// Where an entry stands, in bytes of the registry's text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// Its key, with the quotes.
+    pub key: Range<usize>,
+    /// Its object, with the braces.
+    pub entry: Range<usize>,
+    /// The value of its `model`, where there is one.
+    pub model: Option<Range<usize>>,
+}

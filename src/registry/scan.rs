@@ -1,0 +1,219 @@
+//! One pass over the registry, an entry at a time, so that memory does not follow its size.
+//!
+//! `serde_json` parses; what it is asked for are raw values, whose addresses give their ranges. So unknown fields are
+//! checked for well-formedness and otherwise never interpreted: 400-digit numbers and the lone surrogates that Python
+//! writes pass through.
+
+use std::borrow::Cow;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
+
+use serde::Deserializer as _;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::chat::Chat;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::registry::{Entry, Site, Snapshot};
+
+/// More mistakes than these are not looked for.
+const MISTAKES_SHOWN: usize = 20;
+
+const NOTHING_WRITTEN: &str = "mend or restore the file; nothing was written";
+
+/// Calls `each` for every entry, in the order of the file, and returns how many there were.
+///
+/// # Errors
+/// What is wrong with the registry. `each` may have been called for entries before that.
+pub fn scan<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Result<usize, Vec<Diagnostic>> {
+    let text = snapshot.text();
+    let mut mistakes = Vec::new();
+    let mut ids: Vec<u64> = Vec::new();
+    let walked = members(text, |key, value| {
+        match entry(snapshot, key, value) {
+            Ok(entry) => {
+                ids.push(hash(&entry.chat.id));
+                each(entry);
+            }
+            Err(found) => mistakes.extend(found),
+        }
+        mistakes.len() < MISTAKES_SHOWN
+    });
+    if let Err(error) = walked {
+        // The walk was stopped by us where there are enough mistakes already.
+        if mistakes.len() < MISTAKES_SHOWN {
+            mistakes.push(malformed(snapshot, &error));
+        }
+        return Err(mistakes);
+    }
+    let sessions = ids.len();
+    ids.sort_unstable();
+    let twice: HashSet<u64> = ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    if !twice.is_empty() {
+        mistakes.extend(duplicates(snapshot, &twice));
+    }
+    if mistakes.is_empty() { Ok(sessions) } else { Err(mistakes) }
+}
+
+fn hash(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Tells ids that really stand twice from those that only share a hash.
+fn duplicates(snapshot: &Snapshot, suspects: &HashSet<u64>) -> Vec<Diagnostic> {
+    let text = snapshot.text();
+    let mut first: BTreeMap<String, Range<usize>> = BTreeMap::new();
+    let mut found = Vec::new();
+    // It parsed a moment ago.
+    let _ = members(text, |key, _| {
+        let id = decoded(key);
+        let range = range_in(text, key);
+        if !suspects.contains(&hash(&id)) {
+            return true;
+        }
+        if let Some(earlier) = first.get(id.as_ref()) {
+            found.push(
+                Diagnostic::error(
+                    "duplicate-chat",
+                    format!("chat {id:?} stands twice"),
+                    snapshot.place(range),
+                    "again here",
+                )
+                .and(snapshot.place(earlier.clone()), "first here")
+                .help("only one of them can be the session's: remove the other; nothing was written"),
+            );
+        } else {
+            first.insert(id.into_owned(), range);
+        }
+        found.len() < MISTAKES_SHOWN
+    });
+    found
+}
+
+fn malformed(snapshot: &Snapshot, error: &serde_json::Error) -> Diagnostic {
+    let text = snapshot.text();
+    if text.trim_ascii().is_empty() {
+        return Diagnostic::error("registry-empty", "the registry is empty", snapshot.place(0..0), "")
+            .help("a registry of no sessions is `{}`; an empty file is what a failed write leaves: restore it");
+    }
+    let full = error.to_string();
+    let message = full.find(" at line ").map_or(full.as_str(), |end| &full[..end]);
+    let place = Place::at_line(&snapshot.name, text, error.line(), error.column());
+    let help = match text.as_bytes() {
+        [0xEF, 0xBB, 0xBF, ..] => "the file begins with a byte order mark: remove it",
+        _ if error.is_eof() => "the file ends too early: it may have been cut off; restore it; nothing was written",
+        _ => NOTHING_WRITTEN,
+    };
+    Diagnostic::error("malformed", format!("the registry is malformed: {message}"), place, "").help(help)
+}
+
+fn entry<'a>(snapshot: &'a Snapshot, key: &'a str, value: &'a str) -> Result<Entry<'a>, Vec<Diagnostic>> {
+    let text = snapshot.text();
+    let id = decoded(key);
+    let mistake = |code, message: String, at: &str| {
+        Diagnostic::error(code, message, snapshot.place(range_in(text, at)), "").help(NOTHING_WRITTEN)
+    };
+    if !value.starts_with('{') {
+        return Err(vec![mistake("not-an-object", format!("the entry of chat {id:?} is not an object"), value)]);
+    }
+    let mut site = Site { key: range_in(text, key), entry: range_in(text, value), model: None };
+    let mut chat = Chat { id, ..Chat::default() };
+    let mut model = None;
+    let mut display_name = None;
+    let mut seen: [Option<&str>; 2] = [None; 2];
+    let mut mistakes = Vec::new();
+    // It is part of what was parsed a moment ago.
+    let _ = members(value, |key, value| {
+        let field = decoded(key);
+        if let Some(slot) = ["model", "tier"].iter().position(|strict| *strict == field) {
+            if let Some(first) = seen[slot] {
+                let twice =
+                    mistake("duplicate-field", format!("`{field}` stands twice in the entry of {:?}", chat.id), key);
+                mistakes.push(twice.and(snapshot.place(range_in(text, first)), "first here"));
+            }
+            seen[slot] = Some(key);
+            if !value.starts_with('"') && value != "null" {
+                let message = format!("`{field}` of chat {:?} is not a string", chat.id);
+                mistakes.push(mistake("wrong-type", message, value));
+            }
+        }
+        match field.as_ref() {
+            "model" => {
+                site.model = Some(range_in(text, value));
+                model = string(value).filter(|model| !model.is_empty());
+            }
+            "tier" => chat.tier = string(value),
+            "session_name" => chat.session_name = string(value),
+            "contact_name" => chat.contact_name = string(value),
+            "display_name" => display_name = string(value),
+            "type" => chat.kind = string(value),
+            "source" => chat.source = string(value),
+            _ => {}
+        }
+        true
+    });
+    chat.contact_name = chat.contact_name.or(display_name);
+    if mistakes.is_empty() { Ok(Entry { chat, model, site }) } else { Err(mistakes) }
+}
+
+/// Calls `each` with the raw key and the raw value of every member of a JSON object, until it says `false`.
+///
+/// # Errors
+/// Where the text is not one JSON object, or the walk was stopped.
+pub(super) fn members<'a>(object: &'a str, each: impl FnMut(&'a str, &'a str) -> bool) -> serde_json::Result<()> {
+    struct Walk<F>(F);
+    impl<'a, F: FnMut(&'a str, &'a str) -> bool> Visitor<'a> for Walk<F> {
+        type Value = ();
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("an object of sessions")
+        }
+        fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<(), M::Error> {
+            while let Some(key) = map.next_key::<&'a RawValue>()? {
+                let value = map.next_value::<&'a RawValue>()?;
+                if !(self.0)(key.get(), value.get()) {
+                    return Err(M::Error::custom("stopped"));
+                }
+            }
+            Ok(())
+        }
+    }
+    let mut parser = serde_json::Deserializer::from_str(object);
+    parser.deserialize_map(Walk(each))?;
+    parser.end()
+}
+
+/// Where a part of `text` lies in it.
+pub(super) fn range_in(text: &str, part: &str) -> Range<usize> {
+    let start = part.as_ptr().addr() - text.as_ptr().addr();
+    start..start + part.len()
+}
+
+/// A JSON value, if it is a string.
+fn string(raw: &str) -> Option<Cow<'_, str>> {
+    raw.starts_with('"').then(|| decoded(raw))
+}
+
+/// What a well-formed JSON string says. A lone surrogate, which no text can hold, becomes U+FFFD.
+fn decoded(raw: &str) -> Cow<'_, str> {
+    struct Bytes;
+    impl Visitor<'_> for Bytes {
+        type Value = String;
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("a string")
+        }
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+            Ok(String::from_utf8_lossy(bytes).into_owned())
+        }
+    }
+    let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).unwrap_or(raw);
+    if !inner.contains('\\') {
+        return Cow::Borrowed(inner);
+    }
+    // As bytes, because only then does `serde_json` let lone surrogates pass.
+    let decoded = serde_json::Deserializer::from_str(raw).deserialize_bytes(Bytes);
+    decoded.map_or(Cow::Borrowed(inner), Cow::Owned)
+}

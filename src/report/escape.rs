@@ -1,0 +1,39 @@
+//! Makes text that this program did not write itself safe to show: names, stderr of commands, replies, arguments.
+
+use std::borrow::Cow;
+
+/// Whether a character can move the cursor, reorder the line or end it.
+fn is_dangerous(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The text with every such character written out: `\n`, `\u{1b}`, `\u{202e}`.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    written_out(text, |c| c.escape_default().to_string())
+}
+
+/// The same in the form that JSON strings have: `\u001b`.
+pub(super) fn escape_json(text: &str) -> Cow<'_, str> {
+    written_out(text, |c| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect())
+}
+
+/// The text with U+FFFD for every such character: as many characters as before.
+pub(super) fn blank_out(text: &str) -> Cow<'_, str> {
+    written_out(text, |_| char::REPLACEMENT_CHARACTER.to_string())
+}
+
+/// A name that may stand at the start of a line without being taken for an instruction to whatever reads the output,
+/// such as `::error` for a workflow runner.
+pub fn leading(name: &str) -> Cow<'_, str> {
+    let harmless = name.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '/' | '~' | '_'));
+    if harmless { escape(name) } else { Cow::Owned(format!("./{}", escape(name))) }
+}
+
+fn written_out(text: &str, write: impl Fn(char) -> String) -> Cow<'_, str> {
+    if !text.chars().any(is_dangerous) {
+        return Cow::Borrowed(text);
+    }
+    let piece = |c: char| if is_dangerous(c) { write(c) } else { c.to_string() };
+    Cow::Owned(text.chars().map(piece).collect())
+}

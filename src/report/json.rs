@@ -1,0 +1,42 @@
+//! The stable form. It holds no times: equal inputs give equal bytes.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::plan::Summary;
+use crate::plan::wire::WireRow;
+use crate::report::{Mode, Report};
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    format_version: &'static str,
+    mode: &'static str,
+    plan_id: &'a str,
+    complete: bool,
+    sessions: usize,
+    changes: Vec<WireRow<'a>>,
+    summary: Summary,
+}
+
+pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let plan = report.plan;
+    let wire = Wire {
+        format_version: "1.0",
+        mode: match report.mode {
+            Mode::DryRun => "dry-run",
+            Mode::Apply => "apply",
+        },
+        plan_id: &plan.id,
+        complete: plan.complete,
+        sessions: plan.sessions,
+        changes: plan.rows.iter().map(WireRow::from).collect(),
+        summary: plan.summary(),
+    };
+    let json = serde_json::to_string_pretty(&wire)?;
+    // Line ends are the layout's own: inside strings they are escaped already.
+    for line in json.lines() {
+        writeln!(out, "{}", super::escape::escape_json(line))?;
+    }
+    Ok(())
+}

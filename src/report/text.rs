@@ -1,0 +1,209 @@
+//! The report for people. Understandable without colour; the summary is its last line.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use jiff::{Timestamp, Zoned};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::plan::{Row, Summary, Verdict};
+use crate::report::escape::{escape, leading};
+use crate::report::{Mode, Report};
+
+const WIDEST_NAME: usize = 34;
+const WIDEST_TIER: usize = 14;
+
+/// One row, cut into what is aligned.
+struct Line {
+    mark: char,
+    style: Style,
+    name: String,
+    tier: String,
+    change: String,
+    action: String,
+    /// What decided; without it the action may run on.
+    rule: Option<String>,
+    detail: Option<String>,
+}
+
+pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let plan = report.plan;
+    let sessions = counted(plan.sessions, "session");
+    write!(out, "{} · {sessions} in {}", leading(report.policy), escape(&report.snapshot.name))?;
+    if !plan.complete {
+        write!(out, " · partial: {} selected", plan.selected)?;
+    }
+    writeln!(out, " · plan {}\n", plan.id)?;
+
+    let lines: Vec<Line> = plan.rows.iter().map(|row| line(row, report)).collect();
+    let widest = |cell: fn(&Line) -> &String| lines.iter().map(|line| cell(line).width()).max().unwrap_or_default();
+    let (name, tier, change) = (widest(|line| &line.name), widest(|line| &line.tier), widest(|line| &line.change));
+    let ruled = lines.iter().filter(|line| line.rule.is_some());
+    let action = ruled.map(|line| line.action.width()).max().unwrap_or_default();
+    for line in &lines {
+        let Line { mark, style, rule, detail, .. } = line;
+        let (name, tier, change) = (pad(&line.name, name), pad(&line.tier, tier), pad(&line.change, change));
+        write!(out, "  {style}{mark}{style:#} {name}   {tier}   {change}   ")?;
+        match rule {
+            Some(rule) => writeln!(out, "{}   {rule}", pad(&line.action, action))?,
+            None => writeln!(out, "{}", line.action)?,
+        }
+        // The bar keeps what a command said from standing at the start of a line.
+        for text in detail.iter().flat_map(|detail| detail.lines()) {
+            writeln!(out, "      | {}", escape(text))?;
+        }
+    }
+    if !lines.is_empty() {
+        writeln!(out)?;
+    }
+    writeln!(out, "{}", summary(report))
+}
+
+fn line(row: &Row, report: &Report) -> Line {
+    let verdict = row.outcome.verdict;
+    let name = |model: &Option<_>| {
+        Option::as_ref(model)
+            .map_or("(none)".to_owned(), |model: &crate::chat::Model| escape(model.as_str()).into_owned())
+    };
+    let change = match verdict {
+        Verdict::Unmanaged => "not managed".to_owned(),
+        _ if row.edit => format!("{} → {}", name(&row.before), name(&row.after)),
+        _ => name(&row.before),
+    };
+    let owed = row.owed.as_ref().map(|debt| {
+        let since = time(debt.since, report.now);
+        match debt.attempts {
+            0 => format!("restart owed since {since}"),
+            1 => format!("restart owed since {since}, 1 attempt"),
+            many => format!("restart owed since {since}, {many} attempts"),
+        }
+    });
+    let action = match (verdict, &owed) {
+        (Verdict::Unmanaged, _) => {
+            row.outcome.detail.as_deref().map(|why| escape(why).into_owned()).unwrap_or_default()
+        }
+        (Verdict::Planned, Some(owed)) if row.restart && !row.edit => owed.clone(),
+        (Verdict::Planned, _) => planned(row).to_owned(),
+        (Verdict::Done, _) if row.effects.restarted => "restarted".to_owned(),
+        (Verdict::Done, _) if row.effects.edited => "changed".to_owned(),
+        (verdict, Some(owed)) if !row.edit => format!("{}, {owed}", verdict.name()),
+        (verdict, _) => verdict.name().to_owned(),
+    };
+    let times: Vec<String> = match verdict {
+        Verdict::Held => row.undone.iter().map(|undone| time(*undone, report.now)).collect(),
+        _ => Vec::new(),
+    };
+    let next = row.owed.as_ref().filter(|_| verdict == Verdict::Deferred).and_then(|debt| debt.next_try);
+    let more = match (times.as_slice(), next) {
+        ([], None) => String::new(),
+        ([], Some(next)) => format!(" at {}", time(next, report.now)),
+        (times, _) => format!(": found undone at {}", times.join(", ")),
+    };
+    let shown = row.outcome.detail.as_ref().filter(|_| verdict != Verdict::Unmanaged);
+    let place = format!("{}:{} {}", row.because.at.file, row.because.at.line, row.because.rule);
+    let tier = row.chat.tier.as_deref().or(row.chat.kind.as_deref()).unwrap_or("-");
+    let (mark, style) = mark(row);
+    Line {
+        mark,
+        style,
+        name: cut(&escape(row.chat.label()), WIDEST_NAME),
+        tier: cut(&escape(tier), WIDEST_TIER),
+        change,
+        action,
+        rule: row.edit.then(|| escape(&place).into_owned()),
+        detail: shown.map(|detail| format!("{detail}{more}")),
+    }
+}
+
+fn planned(row: &Row) -> &'static str {
+    if row.restart {
+        "restart"
+    } else if row.edit {
+        "edit"
+    } else {
+        "no restart needed"
+    }
+}
+
+fn mark(row: &Row) -> (char, Style) {
+    let colour = |colour: AnsiColor| Style::new().fg_color(Some(colour.into()));
+    match row.outcome.verdict {
+        Verdict::Planned | Verdict::Done if row.edit => ('~', colour(AnsiColor::Yellow)),
+        Verdict::Planned | Verdict::Done => ('^', colour(AnsiColor::Cyan)),
+        Verdict::Deferred => ('-', colour(AnsiColor::Cyan)),
+        Verdict::Unmanaged => ('!', Style::new()),
+        Verdict::Refused | Verdict::Failed | Verdict::Unknown | Verdict::Held => ('!', colour(AnsiColor::Red)),
+    }
+}
+
+fn summary(report: &Report) -> String {
+    let numbers = report.plan.summary();
+    let Summary { changed, restarted, owed, deferred, refused, failed, unknown, held, unmanaged, in_sync } = numbers;
+    let others = |except: &[&str]| {
+        let all = [
+            (deferred, "deferred"),
+            (refused, "refused"),
+            (failed, "failed"),
+            (unknown, "unknown"),
+            (held, "held"),
+            (unmanaged, "not managed"),
+            (in_sync, "in sync"),
+        ];
+        let told = all.iter().filter(|(count, name)| *count > 0 && !except.contains(name));
+        told.map(|(count, name)| format!(", {count} {name}")).collect::<String>()
+    };
+    let done = report.plan.rows.iter().any(|row| row.outcome.verdict == Verdict::Done);
+    match report.mode {
+        _ if changed + restarted + refused + failed + unknown == 0
+            && !done
+            && !report.plan.rows.iter().any(Row::is_planned) =>
+        {
+            match others(&[]).strip_prefix(", ") {
+                Some(text) => format!("No changes. {text}."),
+                None => "No changes. There are no sessions.".to_owned(),
+            }
+        }
+        Mode::DryRun => {
+            let paid = report.plan.rows.iter().filter(|row| row.is_planned() && row.restart && !row.edit).count();
+            let owed = if paid > 0 { format!(" ({paid} owed)") } else { String::new() };
+            let rest = others(&["deferred", "in sync", "not managed"]);
+            format!(
+                "Plan: {changed} to change, {restarted} to restart{owed}, {deferred} deferred, {in_sync} in sync{rest}."
+            )
+        }
+        Mode::Apply => {
+            let rest = others(&["deferred", "failed", "in sync", "not managed"]);
+            let left = if owed > 0 { format!(", {} still owed", counted(owed, "restart")) } else { String::new() };
+            format!(
+                "Applied: {changed} changed, {restarted} restarted, {deferred} deferred, {failed} failed{rest}{left}."
+            )
+        }
+    }
+}
+
+fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
+/// A time as people near it write it: without the date on the same day.
+pub fn time(time: Timestamp, now: &Zoned) -> String {
+    let then = time.to_zoned(now.time_zone().clone());
+    let form = if then.date() == now.date() { "%H:%M" } else { "%Y-%m-%d %H:%M" };
+    then.strftime(form).to_string()
+}
+
+fn pad(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut used = 1;
+    let fits = |c: &char| {
+        used += c.width().unwrap_or_default();
+        used <= width
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
+}

@@ -1,0 +1,181 @@
+//! The state directory `<registry>.reconcile/`: private to the registry's owner, and never entered through a link.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::store::Facts;
+
+const DIR_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// An open state directory that was found to be ours.
+#[derive(Debug)]
+pub(super) struct StateDir {
+    path: PathBuf,
+    fd: OwnedFd,
+    owner: u32,
+    group: Option<u32>,
+}
+
+impl StateDir {
+    /// Opens the state directory of a registry; `None` where there is none yet.
+    pub(super) fn open(registry: &Path, owner: u32) -> Result<Option<Self>> {
+        let path = path_beside(registry);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(not_ours(&path, "it is not a directory")),
+            Err(error) => return Err(Error::io("open", &path)(error)),
+        };
+        let file = File::from(fd);
+        let facts = Facts::of(&file.metadata().map_err(Error::io("look at", &path))?);
+        check(&path, facts, owner, DIR_MODE)?;
+        Ok(Some(Self { path, fd: file.into(), owner, group: None }))
+    }
+
+    /// Opens it, and creates it first where there is none.
+    pub(super) fn create(registry: &Path, facts: Facts) -> Result<Self> {
+        if let Some(dir) = Self::open(registry, facts.owner)? {
+            return Ok(Self { group: Some(facts.group), ..dir });
+        }
+        let path = path_beside(registry);
+        match DirBuilder::new().mode(DIR_MODE).create(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("create the state directory", &path)(error));
+            }
+            _ => {}
+        }
+        // Root works for the registry's owner, who must be able to use the directory later.
+        if rustix::process::geteuid().as_raw() != facts.owner {
+            let (owner, group) = (Uid::from_raw(facts.owner), Gid::from_raw(facts.group));
+            rustix::fs::chownat(rustix::fs::CWD, &path, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(Error::io("give the registry's owner the directory", &path))?;
+        }
+        match Self::open(registry, facts.owner)? {
+            Some(dir) => Ok(Self { group: Some(facts.group), ..dir }),
+            None => Err(not_ours(&path, "it was removed at once")),
+        }
+    }
+
+    /// The path of one of its files, for messages.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// What one of its files holds; `None` where there is no such file.
+    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some(mut file) = self.open_file(name, OFlags::RDONLY)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(Error::io("read", &self.path(name)))?;
+        Ok(Some(bytes))
+    }
+
+    /// Opens one of its files, which must be ours; `None` where there is none, unless `flags` create it.
+    pub(super) fn open_file(&self, name: &str, flags: OFlags) -> Result<Option<File>> {
+        let path = self.path(name);
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(FILE_MODE)) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) if !flags.contains(OFlags::CREATE) => return Ok(None),
+            Err(Errno::LOOP) => return Err(not_ours(&path, "it is a link")),
+            Err(error) => return Err(Error::io("open", &path)(error)),
+        };
+        let metadata = file.metadata().map_err(Error::io("look at", &path))?;
+        if !metadata.is_file() {
+            return Err(not_ours(&path, "it is not a regular file"));
+        }
+        let mut facts = Facts::of(&metadata);
+        if flags.contains(OFlags::CREATE) && facts.owner != self.owner && facts.stamp.size == 0 {
+            self.give(&file, name)?;
+            facts.owner = self.owner;
+        }
+        check(&path, facts, self.owner, FILE_MODE)?;
+        Ok(Some(file))
+    }
+
+    /// Creates a file that must not exist yet.
+    pub(super) fn create_new(&self, name: &str) -> Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        self.open_file(name, flags)?.ok_or_else(|| not_ours(&self.path(name), "it was removed at once"))
+    }
+
+    fn give(&self, file: &File, name: &str) -> Result<()> {
+        rustix::fs::fchown(file, Some(Uid::from_raw(self.owner)), self.group.map(Gid::from_raw))
+            .map_err(Error::io("give the registry's owner", &self.path(name)))
+    }
+
+    /// Replaces one of its files as a whole. On disk when it returns.
+    pub(super) fn save(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let temporary = format!("{name}.new");
+        let path = self.path(&temporary);
+        self.remove(&temporary)?;
+        let mut file = self.create_new(&temporary)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        if let Err(error) = written {
+            // Nothing refers to it; the error that matters is the first.
+            let _ = self.remove(&temporary);
+            return Err(Error::io("write", &path)(error));
+        }
+        self.rename(&temporary, name)?;
+        self.sync()
+    }
+
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<()> {
+        rustix::fs::renameat(&self.fd, from, &self.fd, to).map_err(Error::io("replace", &self.path(to)))
+    }
+
+    /// Removes one of its files, if it is there.
+    pub(super) fn remove(&self, name: &str) -> Result<()> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(Error::io("remove", &self.path(name))(error)),
+        }
+    }
+
+    /// Makes the names in it durable.
+    pub(super) fn sync(&self) -> Result<()> {
+        rustix::fs::fsync(&self.fd).map_err(Error::io("save", &self.path))
+    }
+
+    /// What one of its files is; `None` where there is none. A link is looked at itself.
+    pub(super) fn facts(&self, name: &str) -> Result<Option<Facts>> {
+        match fs::symlink_metadata(self.path(name)) {
+            Ok(metadata) => Ok(Some(Facts::of(&metadata))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("look at", &self.path(name))(error)),
+        }
+    }
+}
+
+fn path_beside(registry: &Path) -> PathBuf {
+    let mut name = registry.as_os_str().to_owned();
+    name.push(".reconcile");
+    PathBuf::from(name)
+}
+
+fn check(path: &Path, facts: Facts, owner: u32, mode: u32) -> Result<()> {
+    if facts.owner != owner {
+        return Err(not_ours(path, &format!("user {} owns it, and user {owner} the registry", facts.owner)));
+    }
+    if facts.mode != mode {
+        return Err(not_ours(path, &format!("its mode is {:04o}, not {mode:04o}", facts.mode)));
+    }
+    Ok(())
+}
+
+fn not_ours(path: &Path, why: &str) -> Error {
+    Error::other(format!("cannot use {}: {why}", path.display()))
+        .with_hint("only the registry's owner may write there; find out who made it, then mend or remove it")
+}

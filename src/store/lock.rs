@@ -1,0 +1,46 @@
+//! Locks that the kernel releases when their holder dies.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+
+use crate::error::{Error, Result};
+use crate::store::dir::StateDir;
+
+const POLL: Duration = Duration::from_millis(10);
+
+/// A lock that is held until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock `name`, waiting for it at most `patience` and until `give_up` says so.
+    pub(super) fn take(dir: &StateDir, name: &str, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
+        let path = dir.path(name);
+        let Some(mut file) = dir.open_file(name, OFlags::RDWR | OFlags::CREATE)? else {
+            return Err(Error::other(format!("{} was removed at once", path.display())));
+        };
+        let since = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+                Err(TryLockError::WouldBlock) if since.elapsed() >= patience || give_up() => {
+                    let mut text = String::new();
+                    // The name of the holder is a courtesy: without it, the error is still right.
+                    let _ = file.read_to_string(&mut text);
+                    return Err(Error::Locked { path, holder: text.trim().parse().ok() });
+                }
+                Err(TryLockError::WouldBlock) => sleep(POLL.min(patience)),
+            }
+        }
+        // Also a courtesy, to whoever has to wait.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Self { _file: file })
+    }
+}

@@ -1,0 +1,213 @@
+//! The files: the registry, and the state directory beside it.
+
+#![allow(clippy::disallowed_methods, reason = "this floor is where files are read and written")]
+
+mod dir;
+mod history;
+mod lock;
+mod replace;
+pub mod sources;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::apply::{Files, Locked};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::plan::ledger::Ledger;
+use crate::registry::edit::Splice;
+use crate::registry::{Snapshot, Stamp};
+use crate::store::dir::StateDir;
+use crate::store::lock::Lock;
+
+pub use replace::Means;
+
+const LEDGER: &str = "owed.json";
+const RUN_LOCK: &str = "run.lock";
+const DATA_LOCK: &str = "data.lock";
+
+/// A registry and its state directory, for reading.
+#[derive(Debug)]
+pub struct Store {
+    /// The registry's name, as the user would write it.
+    name: String,
+    /// The real file, links resolved.
+    file: PathBuf,
+}
+
+/// The same, for the one run that holds the lock.
+#[derive(Debug)]
+pub struct LockedStore {
+    store: Store,
+    dir: StateDir,
+    means: Means,
+    patience: Duration,
+    now: Timestamp,
+    _run: Lock,
+}
+
+/// What a file is, beyond its content.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    stamp: Stamp,
+    mode: u32,
+    owner: u32,
+    group: u32,
+}
+
+impl Facts {
+    fn of(metadata: &fs::Metadata) -> Self {
+        let modified = (metadata.mtime(), u64::try_from(metadata.mtime_nsec()).unwrap_or_default());
+        let stamp = Stamp { device: metadata.dev(), inode: metadata.ino(), size: metadata.size(), modified };
+        Self { stamp, mode: metadata.mode() & 0o7777, owner: metadata.uid(), group: metadata.gid() }
+    }
+}
+
+impl Store {
+    /// The registry at `path`, which must be there.
+    ///
+    /// # Errors
+    /// Where it is not, or is no regular file.
+    pub fn open(path: &Path, name: &str) -> Result<Self> {
+        let file = fs::canonicalize(path).map_err(|source| {
+            if source.kind() == std::io::ErrorKind::NotFound {
+                Error::other(format!("there is no registry {}", path.display()))
+                    .with_hint("name it with --registry PATH or registry.path in the policy; a missing one is never \"no sessions\"")
+            } else {
+                Error::io("find the registry", path)(source)
+            }
+        })?;
+        Ok(Self { name: name.to_owned(), file })
+    }
+
+    /// Takes the lock of a run, and puts right what a run that died may have left behind.
+    ///
+    /// # Errors
+    /// Where another run holds the lock for longer than `patience`, or the state cannot be used.
+    pub fn lock(self, patience: Duration, now: Timestamp, give_up: &dyn Fn() -> bool) -> Result<LockedStore> {
+        let facts = self.facts()?;
+        let dir = StateDir::create(&self.file, facts)?;
+        let run = Lock::take(&dir, RUN_LOCK, patience, give_up)?;
+        let locked = LockedStore { store: self, dir, means: Means::Exchange, patience, now, _run: run };
+        locked.with_ledger(|_| Ok(()))?;
+        Ok(locked)
+    }
+
+    /// The real file, links resolved.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    fn facts(&self) -> Result<Facts> {
+        let metadata = fs::symlink_metadata(&self.file).map_err(Error::io("look at", &self.file))?;
+        Ok(Facts::of(&metadata))
+    }
+}
+
+impl Files for Store {
+    fn registry(&self) -> Result<Snapshot> {
+        // Somebody may write into the file while it is read.
+        for _ in 0..10 {
+            let mut file = open_regular(&self.file)?;
+            let before = Facts::of(&file.metadata().map_err(Error::io("look at", &self.file))?);
+            let mut bytes = Vec::with_capacity(usize::try_from(before.stamp.size).unwrap_or_default());
+            file.read_to_end(&mut bytes).map_err(Error::io("read", &self.file))?;
+            let after = Facts::of(&file.metadata().map_err(Error::io("look at", &self.file))?);
+            if before.stamp == after.stamp && bytes.len() as u64 == after.stamp.size {
+                return Snapshot::new(self.name.clone(), self.file.clone(), after.stamp, bytes)
+                    .map_err(|mistake| Error::Invalid(vec![mistake]));
+            }
+        }
+        Err(Error::other(format!("{} changes while it is read", self.file.display()))
+            .with_hint("something writes into it in place; run again when that has finished"))
+    }
+
+    fn ledger(&self) -> Result<Ledger> {
+        match StateDir::open(&self.file, self.facts()?.owner)? {
+            Some(dir) => read_ledger(&dir),
+            None => Ok(Ledger::default()),
+        }
+    }
+}
+
+impl Files for LockedStore {
+    fn registry(&self) -> Result<Snapshot> {
+        self.store.registry()
+    }
+
+    fn ledger(&self) -> Result<Ledger> {
+        read_ledger(&self.dir)
+    }
+}
+
+impl Locked for LockedStore {
+    fn amend(&self, change: &mut dyn FnMut(&mut Ledger)) -> Result<Ledger> {
+        self.with_ledger(|ledger| {
+            change(ledger);
+            Ok(())
+        })
+        .map(|((), ledger)| ledger)
+    }
+
+    fn replace(&self, seen: &Snapshot, splices: &[Splice]) -> Result<Option<Stamp>> {
+        self.replace_registry(seen, splices)
+    }
+
+    fn record(&self, plan: &Plan) -> Result<()> {
+        history::append(&self.dir, plan, self.now)
+    }
+}
+
+impl LockedStore {
+    /// The same, with another way to replace the registry: for file systems that cannot exchange two files.
+    #[must_use]
+    pub fn with_means(self, means: Means) -> Self {
+        Self { means, ..self }
+    }
+
+    /// Runs `change` on the ledger as the file holds it now, and saves it if it changed. The data lock is held
+    /// meanwhile, and what its last holder may have died in the middle of is put right first.
+    fn with_ledger<T>(&self, change: impl FnOnce(&mut Ledger) -> Result<T>) -> Result<(T, Ledger)> {
+        let _data = Lock::take(&self.dir, DATA_LOCK, self.patience, &|| false)?;
+        let before = read_ledger(&self.dir)?;
+        let mut ledger = before.clone();
+        self.recover(&mut ledger)?;
+        let value = change(&mut ledger)?;
+        if ledger != before {
+            self.save_ledger(&ledger)?;
+        }
+        Ok((value, ledger))
+    }
+
+    fn save_ledger(&self, ledger: &Ledger) -> Result<()> {
+        let mut json = serde_json::to_vec_pretty(ledger).map_err(|error| Error::other(error.to_string()))?;
+        json.push(b'\n');
+        self.dir.save(LEDGER, &json)
+    }
+}
+
+fn read_ledger(dir: &StateDir) -> Result<Ledger> {
+    let Some(bytes) = dir.read(LEDGER)? else { return Ok(Ledger::default()) };
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::other(format!("the ledger {} is damaged: {error}", dir.path(LEDGER).display())).with_hint(
+            "it remembers which restarts are owed: restore it, or restart every session by hand and remove it",
+        )
+    })
+}
+
+/// Opens a regular file for reading, without waiting for anybody: a fifo or a terminal is an error.
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
+    let no_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(no_waiting).open(path).map_err(Error::io("open", path))?;
+    let kind = file.metadata().map_err(Error::io("look at", path))?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    let what = if kind.is_dir() { "a directory" } else { "not a regular file" };
+    Err(Error::other(format!("cannot read {}: it is {what}", path.display())).with_hint("name a regular file"))
+}

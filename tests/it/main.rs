@@ -1,0 +1,13 @@
+//! All tests of behaviour, in one binary.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests set the scene with files, processes and the environment, and fail by panicking"
+)]
+
+mod support;
+mod tidy;

@@ -1,0 +1,153 @@
+//! A directory with a policy and a registry in it, and the real binary run there.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The spec's tiers, and the registry beside the policy. Tests add sections of their own.
+pub const POLICY: &str = r#"
+[models]
+allowed  = ["opus", "sonnet", "haiku"]
+fallback = "sonnet"
+
+[tiers]
+admin  = "opus"
+family = "sonnet"
+bots   = "haiku"
+
+[registry]
+path = "sessions.json"
+"#;
+
+/// A scratch directory with `policy.toml` and `sessions.json`.
+pub struct Sandbox {
+    dir: TempDir,
+}
+
+/// What the binary did.
+#[derive(Debug)]
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Sandbox {
+    pub fn new(policy: &str, registry: &str) -> Self {
+        let sandbox = Self { dir: TempDir::new().unwrap() };
+        sandbox.write("policy.toml", policy);
+        sandbox.write("sessions.json", registry);
+        sandbox
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// The model of a chat in the registry; `None` where its entry has none.
+    pub fn model(&self, chat: &str) -> Option<String> {
+        let registry: Value = serde_json::from_str(&self.read("sessions.json")).unwrap();
+        registry[chat]["model"].as_str().map(str::to_owned)
+    }
+
+    /// The ledger, or null where there is none.
+    pub fn ledger(&self) -> Value {
+        serde_json::from_str(&self.read("sessions.json.reconcile/owed.json")).unwrap_or_default()
+    }
+
+    /// Writes an executable shell script.
+    pub fn script(&self, name: &str, body: &str) {
+        self.write(name, format!("#!/bin/sh\n{body}\n"));
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The lines that scripts appended to `calls`.
+    pub fn calls(&self) -> Vec<String> {
+        self.read("calls").lines().map(str::to_owned).collect()
+    }
+
+    /// The binary, to be run in the sandbox.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
+        command.args(arguments).current_dir(self.dir.path()).env("TZ", "UTC").stdin(Stdio::null());
+        for name in ["RECONCILE_POLICY", "RECONCILE_REGISTRY", "CLICOLOR_FORCE"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        finish(&mut self.command(arguments))
+    }
+
+    /// The JSON report of a run.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let run = self.run(&[arguments, &["--format", "json"]].concat());
+        serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
+    }
+}
+
+pub fn finish(command: &mut Command) -> Run {
+    let output = command.output().unwrap();
+    Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+impl Run {
+    /// The summary, which is the last line of stdout.
+    pub fn summary(&self) -> &str {
+        self.stdout.lines().last().unwrap_or_default()
+    }
+
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:#?}");
+        self
+    }
+}
+
+/// The row of a chat in a JSON report.
+pub fn row<'r>(report: &'r Value, chat: &str) -> &'r Value {
+    let rows = report["changes"].as_array().unwrap();
+    rows.iter().find(|row| row["chat_id"] == chat).unwrap_or_else(|| panic!("no row for {chat}: {report:#}"))
+}
+
+/// A registry as the daemon writes it: id, tier and model (empty for none) of each chat.
+pub fn registry(chats: &[(&str, &str, &str)]) -> String {
+    let entries = chats.iter().map(|(id, tier, model)| {
+        let mut entry = serde_json::json!({
+            "chat_id": id,
+            "session_name": format!("imessage/{}", id.replace('+', "_")),
+            "type": "individual",
+            "tier": tier,
+            "source": "imessage",
+        });
+        if !model.is_empty() {
+            entry["model"] = Value::from(*model);
+        }
+        ((*id).to_owned(), entry)
+    });
+    serde_json::to_string_pretty(&Value::Object(entries.collect())).unwrap()
+}
+
+/// Folders and files directly below a folder of the tests, in order.
+pub fn below(folder: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+    let mut found: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}

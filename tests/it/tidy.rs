@@ -1,0 +1,94 @@
+//! The house keeps its order: imports go down the floors, and nobody writes past the edge.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which floor each room is on. A file imports from its own room and from lower floors only.
+const FLOORS: [(&str, u32); 15] = [
+    ("chat", 0),
+    ("diagnostic", 0),
+    ("near", 0),
+    ("error", 1),
+    ("policy", 1),
+    ("registry", 1),
+    ("resolve", 2),
+    ("plan", 3),
+    ("apply", 4),
+    ("store", 5),
+    ("backend", 5),
+    ("report", 5),
+    ("cli", 6),
+    ("lib", 7),
+    ("main", 7),
+];
+
+/// Floors that do no I/O and know no clock.
+const PURE: u32 = 3;
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = walkdir::WalkDir::new(&root).into_iter().map(|entry| entry.unwrap().into_path());
+    let rust = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    rust.map(|path| (path.strip_prefix(&root).unwrap().to_owned(), fs::read_to_string(&path).unwrap())).collect()
+}
+
+fn room(path: &Path) -> String {
+    let first = path.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The rooms that a file names: `crate::room`, and each of a group `crate::{one, two}`.
+fn imports(text: &str) -> Vec<String> {
+    let mut rooms = Vec::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        match rest.strip_prefix('{') {
+            Some(group) => rooms.extend(group.split('}').next().unwrap().split(',').map(|part| word(part.trim()))),
+            None => rooms.push(word(rest)),
+        }
+    }
+    rooms
+}
+
+#[test]
+fn imports_go_down_the_floors() {
+    let floors: BTreeMap<&str, u32> = FLOORS.into();
+    for (path, text) in sources() {
+        let from = room(&path);
+        let floor = floors.get(from.as_str()).unwrap_or_else(|| panic!("{} stands on no floor", path.display()));
+        for to in imports(&text).into_iter().filter(|to| *to != from) {
+            let below = floors.get(to.as_str()).unwrap_or_else(|| panic!("{}: what is crate::{to}?", path.display()));
+            assert!(below < floor, "{}: {from} (floor {floor}) imports {to} (floor {below})", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_lower_floors_do_no_io() {
+    let floors: BTreeMap<&str, u32> = FLOORS.into();
+    for (path, text) in sources().into_iter().filter(|(path, _)| floors[room(path).as_str()] <= PURE) {
+        for forbidden in ["std::fs", "std::env", "std::process", "std::net", "std::thread", "::now()", "rustix::"] {
+            assert!(!text.contains(forbidden), "{} uses {forbidden}", path.display());
+        }
+    }
+}
+
+#[test]
+fn exceptions_to_the_ban_on_io_are_few() {
+    let exempt = sources().into_iter().filter(|(_, text)| text.contains("allow(clippy::disallowed_methods"));
+    let exempt: Vec<String> = exempt.map(|(path, _)| path.display().to_string()).collect();
+    let mut exempt = exempt;
+    exempt.sort();
+    assert_eq!(exempt, ["backend/command.rs", "cli/mod.rs", "store/mod.rs"]);
+}
+
+#[test]
+fn every_file_is_one_job() {
+    for (path, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines <= 500, "{} has {lines} lines: is it one job?", path.display());
+        assert!(text.starts_with("//! "), "{} does not say what it is for", path.display());
+    }
+}
