@@ -9,5 +9,10 @@
     reason = "tests set the scene with files, processes and the environment, and fail by panicking"
 )]
 
+mod cases;
+mod faults;
+mod invalid;
+mod laws;
 mod support;
 mod tidy;
+mod world;

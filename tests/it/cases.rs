@@ -1,0 +1,81 @@
+//! A folder of `tests/cases` is a case. It holds
+//!
+//! - `policy.toml` (or a directory `policy.d`) and `sessions.json`; where they need them, `owed.json` (the ledger),
+//!   `arguments` (of both runs) and `stopped` (the chats whose sessions are not running);
+//! - what is expected: `dry-run.txt` and `apply.txt` (the output of the two runs), `after.json` (the registry
+//!   afterwards) and `calls` (the commands that were run).
+//!
+//! Policies may name `./restart` and `./running`, which append their arguments to `calls`. After the apply, one more
+//! dry run must find nothing that it would edit. `SNAPSHOTS=overwrite cargo test` writes what is expected anew.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use snapbox::Data;
+
+use crate::support::{Run, Sandbox, below};
+
+#[test]
+fn every_case_does_what_its_folder_says() {
+    let cases = below("cases");
+    assert!(cases.len() > 20, "cases are missing");
+    for case in cases {
+        println!("{}", case.display());
+        check(&case);
+    }
+}
+
+fn check(case: &Path) {
+    let registry = fs::read_to_string(case.join("sessions.json")).unwrap();
+    let sandbox = scene(case, &registry);
+    let arguments = fs::read_to_string(case.join("arguments")).unwrap_or_default();
+    let arguments: Vec<&str> = arguments.lines().collect();
+
+    let dry_run = sandbox.run(&[&arguments[..], &["--dry-run"]].concat());
+    expect(case, "dry-run.txt", &transcript(&dry_run));
+    assert_eq!(sandbox.read("sessions.json"), registry, "a dry run changed the registry");
+    assert_eq!(sandbox.read("calls"), "", "a dry run ran something");
+
+    expect(case, "apply.txt", &transcript(&sandbox.run(&arguments)));
+    expect(case, "after.json", &sandbox.read("sessions.json"));
+    let mut calls = sandbox.calls();
+    calls.sort();
+    expect(case, "calls", &calls.iter().map(|call| format!("{call}\n")).collect::<String>());
+
+    if !transcript(&dry_run).contains("nothing was done") {
+        let again = sandbox.json(&[&arguments[..], &["--dry-run"]].concat());
+        let left = again["changes"].as_array().unwrap().iter().filter(|row| row["outcome"] == "planned");
+        assert_eq!(left.count(), 0, "an apply left something to do: {again:#}");
+    }
+}
+
+/// A sandbox with everything that the folder holds.
+fn scene(case: &Path, registry: &str) -> Sandbox {
+    let sandbox = Sandbox::new("", registry);
+    for file in walkdir::WalkDir::new(case).into_iter().map(|entry| entry.unwrap()) {
+        let name = file.path().strip_prefix(case).unwrap();
+        if file.file_type().is_dir() {
+            fs::create_dir_all(sandbox.path("").join(name)).unwrap();
+        } else if !name.starts_with("calls") {
+            fs::copy(file.path(), sandbox.path("").join(name)).unwrap();
+        }
+    }
+    sandbox.script("restart", r#"cd "$(dirname "$0")"; echo "restart $*" >> calls"#);
+    sandbox.script("running", r#"cd "$(dirname "$0")"; echo "running $*" >> calls; if grep -qxF -e "$1" stopped 2>/dev/null; then exit 3; fi"#);
+    if let Ok(ledger) = fs::read(case.join("owed.json")) {
+        let state = sandbox.path("sessions.json.reconcile");
+        fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
+        fs::write(state.join("owed.json"), ledger).unwrap();
+        fs::set_permissions(state.join("owed.json"), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    sandbox
+}
+
+fn transcript(run: &Run) -> String {
+    format!("{}--- stderr\n{}--- exit {}\n", run.stdout, run.stderr, run.code)
+}
+
+fn expect(case: &Path, name: &str, actual: &str) {
+    snapbox::assert_data_eq!(actual.to_owned(), Data::read_from(&case.join(name), None).raw());
+}

@@ -1,0 +1,115 @@
+//! Every operation of a run fails in every way, singly and in pairs, with and without a change of the policy in
+//! between. Whatever happens, the next undisturbed run puts everything right.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reconcile::policy::Policy;
+
+use crate::world::{FAULTS, Fault, World, models, policy};
+
+const REGISTRY: &str =
+    r#"{"sync": {"model": "haiku"}, "drift": {"model": "opus"}, "none": {}, "late": {"model": "sonnet"}}"#;
+
+/// Faults that a run can meet; one more than it has operations, so that the list is known to be long enough.
+fn faults(policy: &Policy) -> Vec<(usize, Fault)> {
+    let world = World::new(REGISTRY.to_owned());
+    world.run(policy, 0, None).unwrap();
+    let all = (0..=world.operations() + 2).flat_map(|at| FAULTS.map(|fault| (at, fault)));
+    all.collect()
+}
+
+/// Checks what must hold after an undisturbed run, whatever happened before.
+fn check(world: &World, wanted: &Policy, hour: i64, drifted: &[&str], faults: usize, story: &str) {
+    let result = world.run(wanted, hour, None);
+    assert!(result.is_ok_and(|applied| applied.error.is_none()), "{story}: the last run failed");
+    assert!(world.plan(wanted, hour + 1).rows.is_empty(), "{story}: something is left to do");
+    let state = world.state();
+    assert!(state.ledger.owed.is_empty(), "{story}: a restart is still owed: {:?}", state.ledger);
+
+    let registry: BTreeMap<String, String> =
+        models(&state).into_iter().map(|(chat, model)| (chat, model.expect("every entry has a model"))).collect();
+    assert_eq!(state.runs, registry, "{story}: a session runs something else than the registry says");
+    for number in 1..=state.foreign {
+        assert!(registry.contains_key(&format!("foreign-{number}")), "{story}: an update of somebody else is lost");
+    }
+
+    let restarted: BTreeSet<&str> = state.restarts.iter().map(String::as_str).collect();
+    assert!(restarted.iter().all(|chat| drifted.contains(chat)), "{story}: restarted in vain: {restarted:?}");
+    for chat in drifted {
+        let count = state.restarts.iter().filter(|restarted| restarted == chat).count();
+        assert!(count <= 1 + faults, "{story}: {chat} was restarted {count} times");
+    }
+}
+
+#[test]
+fn an_undisturbed_run_restarts_exactly_what_drifted_once() {
+    let wanted = policy(&[]);
+    let world = World::new(REGISTRY.to_owned());
+    check(&world, &wanted, 0, &["drift", "none", "late"], 0, "undisturbed");
+    assert_eq!(world.state().restarts, ["drift", "late", "none"]);
+    assert_eq!(world.state().history, 1);
+}
+
+#[test]
+fn the_next_run_finishes_after_any_single_fault() {
+    let wanted = policy(&[]);
+    for fault in faults(&wanted) {
+        let world = World::new(REGISTRY.to_owned());
+        let _ = world.run(&wanted, 0, Some(fault));
+        let story = format!("{fault:?}");
+        check(&world, &wanted, 24, &["drift", "none", "late"], 1, &story);
+        for chat in ["drift", "none", "late"] {
+            assert!(
+                world.state().restarts.iter().any(|restarted| restarted == chat),
+                "{story}: {chat} was never restarted"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_next_run_finishes_after_any_pair_of_faults() {
+    let wanted = policy(&[]);
+    let faults = faults(&wanted);
+    for first in &faults {
+        for second in &faults {
+            let world = World::new(REGISTRY.to_owned());
+            let _ = world.run(&wanted, 0, Some(*first));
+            let _ = world.run(&wanted, 24, Some(*second));
+            check(&world, &wanted, 48, &["drift", "none", "late"], 2, &format!("{first:?}, {second:?}"));
+        }
+    }
+}
+
+#[test]
+fn the_next_run_finishes_though_the_policy_changes_between_two_faults() {
+    let before = policy(&[]);
+    // Back to what it ran, to something third, and one that only now drifts.
+    let after = policy(&[("drift", "opus"), ("late", "opus"), ("sync", "sonnet")]);
+    for first in faults(&before) {
+        for second in faults(&after) {
+            let world = World::new(REGISTRY.to_owned());
+            let _ = world.run(&before, 0, Some(first));
+            let _ = world.run(&after, 24, Some(second));
+            let story = format!("{first:?}, another policy, {second:?}");
+            check(&world, &after, 48, &["drift", "none", "late", "sync"], 3, &story);
+        }
+    }
+}
+
+#[test]
+fn an_error_before_the_first_effect_leaves_no_debt() {
+    let wanted = policy(&[]);
+    for (at, fault) in faults(&wanted).into_iter().filter(|(_, fault)| *fault == Fault::Error) {
+        let world = World::new(REGISTRY.to_owned());
+        let result = world.run(&wanted, 0, Some((at, fault)));
+        let state = world.state();
+        if result.is_err() {
+            assert_eq!(state.registry, REGISTRY, "operation {at}");
+            assert_eq!(state.restarts, Vec::<String>::new(), "operation {at}");
+            assert!(state.ledger.owed.is_empty(), "operation {at}");
+        } else {
+            assert_ne!(state.registry, REGISTRY, "operation {at}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Laws that hold for every policy and every registry.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use reconcile::plan::Row;
+
+use crate::world::{World, models, policy};
+
+const MODELS: [&str; 3] = ["opus", "sonnet", "haiku"];
+
+/// A registry of a few chats, some without a model.
+fn registries() -> impl Strategy<Value = Vec<(String, Option<&'static str>)>> {
+    let model = proptest::option::weighted(0.8, proptest::sample::select(&MODELS[..]));
+    proptest::collection::btree_map("[a-z]{1,3}", model, 0..12).prop_map(|chats| chats.into_iter().collect())
+}
+
+/// Overrides for some of the chats that a registry may have.
+fn overrides() -> impl Strategy<Value = Vec<(String, &'static str)>> {
+    let chats = proptest::collection::btree_map("[a-z]{1,3}", proptest::sample::select(&MODELS[..]), 0..12);
+    chats.prop_map(|chats| chats.into_iter().collect())
+}
+
+fn json(chats: &[(String, Option<&str>)]) -> String {
+    let entries: Vec<String> = chats
+        .iter()
+        .map(|(chat, model)| match model {
+            Some(model) => format!(r#""{chat}": {{"model": "{model}"}}"#),
+            None => format!(r#""{chat}": {{}}"#),
+        })
+        .collect();
+    format!("{{{}}}", entries.join(", "))
+}
+
+fn as_refs<'a>(chats: &'a [(String, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    chats.iter().map(|(chat, model)| (chat.as_str(), *model)).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_plan_made_after_an_apply_is_empty(chats in registries(), wanted in overrides()) {
+        let world = World::new(json(&chats));
+        let policy = policy(&as_refs(&wanted));
+        world.run(&policy, 0, None).unwrap();
+        prop_assert!(world.plan(&policy, 1).rows.is_empty());
+    }
+
+    #[test]
+    fn every_drifted_session_is_restarted_once_and_no_other(chats in registries(), wanted in overrides()) {
+        let world = World::new(json(&chats));
+        let policy = policy(&as_refs(&wanted));
+        let before = models(&world.state());
+        world.run(&policy, 0, None).unwrap();
+        let state = world.state();
+        let after = models(&state);
+        let drifted: Vec<&String> = before.keys().filter(|chat| before[*chat] != after[*chat]).collect();
+        prop_assert_eq!(state.restarts.iter().collect::<Vec<_>>(), drifted);
+        for (chat, model) in &after {
+            prop_assert_eq!(Some(&state.runs[chat]), model.as_ref());
+        }
+    }
+
+    #[test]
+    fn the_plan_of_a_dry_run_is_the_plan_that_apply_executes(chats in registries(), wanted in overrides()) {
+        let world = World::new(json(&chats));
+        let policy = policy(&as_refs(&wanted));
+        let shown = world.plan(&policy, 0);
+        let applied = world.run(&policy, 0, None).unwrap().planned.plan;
+        let key = |row: &Row| (row.chat.id.clone(), row.before.clone(), row.after.clone(), row.edit, row.restart);
+        prop_assert_eq!(shown.id, applied.id);
+        prop_assert_eq!(shown.rows.iter().map(key).collect::<Vec<_>>(), applied.rows.iter().map(key).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_numbers_add_up_to_the_sessions(chats in registries(), wanted in overrides(), fault in 0..20_usize) {
+        let world = World::new(json(&chats));
+        let policy = policy(&as_refs(&wanted));
+        if let Ok(applied) = world.run(&policy, 0, Some((fault, crate::world::Fault::Error))) {
+            let plan = applied.planned.plan;
+            let numbers = plan.summary();
+            let done = plan.rows.iter().filter(|row| row.outcome.verdict == reconcile::plan::Verdict::Done).count();
+            let others = numbers.deferred + numbers.refused + numbers.failed + numbers.unknown + numbers.held;
+            prop_assert_eq!(done + others + numbers.unmanaged + numbers.in_sync, plan.sessions);
+        }
+    }
+}
+
+#[test]
+fn what_is_undone_again_and_again_is_held_until_the_decision_changes() {
+    let wanted = policy(&[]);
+    let world = World::new(r#"{"chat": {"model": "opus"}}"#.to_owned());
+    let undo = || {
+        let mut state = world.state();
+        state.registry = r#"{"chat": {"model": "opus"}}"#.to_owned();
+        state.inode += 1;
+    };
+    let verdicts = |hour| {
+        let plan = world.run(&wanted, hour, None).unwrap().planned.plan;
+        plan.rows.iter().map(|row| row.outcome.verdict.name()).collect::<BTreeSet<_>>()
+    };
+    for hour in 0..3 {
+        assert_eq!(verdicts(hour), ["done"].into(), "correction {hour}");
+        undo();
+    }
+    // The third was undone, too: held, also after the day in which the corrections count.
+    for hour in [3, 4, 100] {
+        assert_eq!(verdicts(hour), ["held"].into());
+    }
+    let other = policy(&[("chat", "opus")]);
+    assert!(world.run(&other, 101, None).unwrap().planned.plan.rows.is_empty());
+    assert_eq!(verdicts(102), ["done"].into());
+}
+
+#[test]
+fn what_is_undone_once_a_day_is_corrected_for_ever() {
+    let wanted = policy(&[]);
+    let world = World::new(r#"{"chat": {"model": "opus"}}"#.to_owned());
+    for day in 0..10 {
+        let plan = world.run(&wanted, day * 23, None).unwrap().planned.plan;
+        assert_eq!(plan.rows.first().map(|row| row.outcome.verdict.name()), Some("done"), "day {day}");
+        let mut state = world.state();
+        state.registry = r#"{"chat": {"model": "opus"}}"#.to_owned();
+        state.inode += 1;
+    }
+}
+
+#[test]
+fn a_restart_that_fails_is_tried_at_growing_distances() {
+    use crate::world::Fault::Error;
+    let wanted = policy(&[]);
+    let world = World::new(r#"{"chat": {"model": "opus"}}"#.to_owned());
+    // Ledger, registry, observe, owe, replace, begin: the seventh operation is the restart.
+    let restart = 6;
+    world.run(&wanted, 0, Some((restart, Error))).unwrap();
+    let mut waits = Vec::new();
+    for attempt in 1..=12 {
+        let debt = world.state().ledger.owed["chat"].clone();
+        assert_eq!(debt.attempts, attempt);
+        let now = crate::world::at(i64::from(attempt - 1) * 24).timestamp();
+        waits.push(debt.next_try.unwrap().duration_since(now).as_mins());
+        let hour = i64::from(attempt) * 24;
+        // Ledger, registry, observe, begin.
+        world.run(&wanted, hour, Some((4, Error))).unwrap();
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]);
+    assert_eq!(world.state().restarts, Vec::<String>::new());
+    world.run(&wanted, 1000, None).unwrap();
+    assert_eq!(world.state().restarts, ["chat"]);
+    assert!(world.state().ledger.owed.is_empty());
+}
