@@ -111,6 +111,7 @@ fn whatever_stands_twice_is_shown_at_both_places() {
         ("duplicate-in-root.toml", vec![(1, 2)]),
         ("duplicate-header.toml", vec![(8, 14)]),
         ("duplicate-header-dotted.toml", vec![(8, 11)]),
+        ("duplicate-header-and-key.toml", vec![(12, 17)]),
         ("duplicate-in-rule.toml", vec![(13, 15)]),
         ("crlf.toml", vec![(10, 11)]),
     ];
@@ -133,6 +134,19 @@ fn whatever_stands_twice_is_shown_at_both_places() {
         }
     }
     assert!(silent.is_empty(), "{}", silent.join("\n"));
+}
+
+#[test]
+fn of_very_many_mistakes_the_rest_is_counted() {
+    let wrong_models: String = (0..120).map(|n| format!("tier{n} = \"gpt\"\n")).collect();
+    let broken_lines: String = (0..120).map(|n| format!("tier{n} = gpt\n")).collect();
+    for tiers in [wrong_models, broken_lines] {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("policy.toml"), format!("{VALID}\n[tiers]\n{tiers}")).unwrap();
+        let run = dry_run(folder.path(), "policy.toml").expect(1);
+        assert_eq!(run.stderr.matches("error[").count(), 100);
+        assert!(run.stderr.ends_with("20 more mistakes are not shown\n"), "{}", &run.stderr[run.stderr.len() - 300..]);
+    }
 }
 
 /// A folder of policy files, and a valid one in it.

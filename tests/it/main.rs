@@ -10,9 +10,15 @@
 )]
 
 mod cases;
+mod commands;
+mod exits;
 mod faults;
+mod files;
 mod invalid;
 mod laws;
+mod lossless;
+mod lossless_laws;
+mod selectors;
 mod support;
 mod tidy;
 mod world;
