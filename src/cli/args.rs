@@ -11,6 +11,17 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 use crate::report::Format;
 
 const EXAMPLES: &str = "\
+A policy, at its smallest (policy.toml):
+  [models]
+  allowed  = [\"opus\", \"sonnet\", \"haiku\"]
+  fallback = \"sonnet\"
+  [tiers]
+  bots     = \"haiku\"
+  [registry]
+  path     = \"sessions.json\"
+  [sessions]
+  restart  = [\"supervisorctl\", \"restart\", \"{session_slug}\"]
+
 Examples:
   reconcile --dry-run                        show what would change; writes and runs nothing
   reconcile                                  make it so, and restart only what drifted

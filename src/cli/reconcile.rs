@@ -118,12 +118,11 @@ fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
     for (chat, why) in &plan.cancelled {
         output::note(&format!("the restart owed to {chat} is void: {why}"));
     }
-    let edited = plan.rows.iter().filter(|row| row.effects.edited).count();
-    if mode == Mode::Apply && edited > 0 && !policy.sessions.restarts() {
-        output::note(&format!(
-            "nothing was restarted, because the policy has no restart command: {edited} sessions run their old model \
-             until they start again"
-        ));
+    let edited = plan.rows.iter().any(|row| row.effects.edited);
+    if mode == Mode::Apply && edited && !policy.sessions.restarts() {
+        output::note(
+            "nothing was restarted: the policy has no restart command, so the new models count from the next start",
+        );
     }
     match &plan.refused {
         None => {}

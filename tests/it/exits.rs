@@ -1,1 +1,404 @@
+//! How a run ends: exit codes, limits, consent, and where its report goes.
 
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::support::{POLICY, Run, Sandbox, finish, registry, row};
+
+const CHAT: &str = "+16175550142";
+const RESTART: &str = "[sessions]\nrestart = [\"./restart\", \"{chat_id}\"]\nparallel = 1\n";
+
+/// So many family chats on a model (sonnet is in sync), and a restart command that notes its calls.
+fn sessions(models: &[&str], more: &str) -> Sandbox {
+    let ids: Vec<String> = (0..models.len()).map(|index| format!("+1617555{index:04}")).collect();
+    let chats: Vec<_> = ids.iter().zip(models).map(|(id, model)| (id.as_str(), "family", *model)).collect();
+    let sandbox = Sandbox::new(&format!("{POLICY}\n{RESTART}\n{more}"), &registry(&chats));
+    sandbox.script("restart", "echo $1 >> calls\ntest ! -e broken");
+    sandbox
+}
+
+/// One chat that runs opus and should run sonnet.
+fn drifted(more: &str) -> Sandbox {
+    let sandbox = Sandbox::new(&format!("{POLICY}\n{RESTART}\n{more}"), &registry(&[(CHAT, "family", "opus")]));
+    sandbox.script("restart", "echo $1 >> calls\ntest ! -e broken");
+    sandbox
+}
+
+/// Everything below the sandbox: what it holds, and when and by which inode.
+fn tree(sandbox: &Sandbox) -> BTreeMap<String, (u64, u32, i64, i64, Vec<u8>)> {
+    let entries = walkdir::WalkDir::new(sandbox.path("")).into_iter().map(|entry| {
+        let entry = entry.unwrap();
+        let facts = entry.metadata().unwrap();
+        let content = if facts.is_file() { fs::read(entry.path()).unwrap() } else { Vec::new() };
+        let name = entry.path().display().to_string();
+        (name, (facts.ino(), facts.mode(), facts.mtime(), facts.mtime_nsec(), content))
+    });
+    entries.collect()
+}
+
+#[test]
+fn a_run_ends_with_0_when_all_is_done_and_again_when_nothing_is_to_do() {
+    let sandbox = drifted("");
+    assert_eq!(sandbox.run(&[]).expect(0).summary(), "Applied: 1 changed, 1 restarted, 0 deferred, 0 failed.");
+    let before = tree(&sandbox);
+    assert_eq!(sandbox.run(&[]).expect(0).summary(), "No changes. 1 in sync.");
+    let mut after = tree(&sandbox);
+    // Whoever took the lock last stands in it.
+    after.retain(|name, _| !name.ends_with(".lock"));
+    for (name, facts) in after.into_iter().filter(|(name, _)| !name.ends_with(".reconcile")) {
+        assert_eq!(before[&name], facts, "{name}");
+    }
+    assert_eq!(sandbox.calls(), [CHAT]);
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_runs_nothing() {
+    let sandbox = sessions(&["opus", "opus", "", "sonnet"], "running = [\"./running\"]");
+    sandbox.script("running", "echo running >> calls");
+    for arguments in [&["--dry-run"][..], &["-n", "--format", "json"], &["-n", "--format", "diff"]] {
+        let before = tree(&sandbox);
+        sandbox.run(arguments).expect(0);
+        assert_eq!(tree(&sandbox), before);
+    }
+    // Neither does it where there is state already: a failed restart, and its debt.
+    sandbox.write("broken", "");
+    sandbox.run(&[]).expect(4);
+    let before = tree(&sandbox);
+    sandbox.run(&["--dry-run", "--retry", "+16175550000"]).expect(0);
+    assert_eq!(
+        sandbox.run(&["--dry-run", "--detailed-exitcode"]).expect(0).summary(),
+        "No changes. 3 deferred, 1 in sync."
+    );
+    sandbox.run(&["owed"]).expect(0);
+    assert_eq!(tree(&sandbox), before);
+}
+
+#[test]
+fn a_probe_asks_and_does_no_more() {
+    let sandbox = sessions(&["opus", "opus", "sonnet"], "running = [\"./running\", \"{chat_id}\"]");
+    sandbox.script("running", "echo running $1 >> calls\ncase $1 in *0) exit 3;; esac");
+    let registry = sandbox.read("sessions.json");
+    let asked = sandbox.json(&["--dry-run", "--probe"]);
+    let mut calls = sandbox.calls();
+    calls.sort();
+    assert_eq!(calls, ["running +16175550000", "running +16175550001"]);
+    let stopped = row(&asked, "+16175550000");
+    assert_eq!((&stopped["restart"], &stopped["edit"]), (&json!(false), &json!(true)));
+    assert_eq!((&asked["summary"]["changed"], &asked["summary"]["restarted"]), (&json!(2), &json!(1)));
+    assert_eq!(asked["plan_id"], sandbox.json(&["--dry-run"])["plan_id"], "liveness is no part of a plan");
+    assert_eq!((sandbox.read("sessions.json"), sandbox.ledger()), (registry, Value::Null));
+}
+
+#[test]
+fn an_error_before_anything_was_changed_is_1() {
+    let broken: [fn(&Sandbox); 6] = [
+        |sandbox| sandbox.write("policy.toml", "[models"),
+        |sandbox| fs::remove_file(sandbox.path("policy.toml")).unwrap(),
+        |sandbox| fs::remove_file(sandbox.path("sessions.json")).unwrap(),
+        |sandbox| sandbox.write("sessions.json", ""),
+        |sandbox| sandbox.write("sessions.json", "{\"+1\": {\"model\": \"opus\"}"),
+        |sandbox| fs::create_dir(sandbox.path("sessions.json.reconcile")).unwrap(),
+    ];
+    for break_it in broken {
+        let sandbox = drifted("");
+        break_it(&sandbox);
+        fs::create_dir_all(sandbox.path("sessions.json.reconcile")).unwrap();
+        let before = tree(&sandbox);
+        let run = sandbox.run(&[]).expect(1);
+        assert!(run.stdout.is_empty() && run.stderr.contains("error"), "{run:#?}");
+        assert_eq!(tree(&sandbox), before);
+    }
+}
+
+#[test]
+fn a_detailed_dry_run_tells_by_its_code_whether_there_is_something_to_do() {
+    let sandbox = drifted("");
+    sandbox.run(&["--dry-run"]).expect(0);
+    sandbox.run(&["--dry-run", "--detailed-exitcode"]).expect(2);
+    sandbox.run(&[]).expect(0);
+    sandbox.run(&["--dry-run", "--detailed-exitcode"]).expect(0);
+
+    let unmanaged = drifted(&format!("[chats]\n{CHAT:?} = {{ managed = false }}\n"));
+    unmanaged.run(&["--dry-run", "--detailed-exitcode"]).expect(0);
+    let sandbox = sessions(&["opus", "opus"], "");
+    sandbox.write("sessions.json", sandbox.read("sessions.json").replace("imessage/_16175550001", "all"));
+    sandbox.run(&["--dry-run", "--detailed-exitcode"]).expect(4);
+    sandbox.run(&["--dry-run", "--detailed-exitcode", "--allow-changes", "0"]).expect(3);
+}
+
+#[test]
+fn wrong_usage_is_64() {
+    for arguments in [
+        &["--wrong"][..],
+        &["wrong"],
+        &["--probe"],
+        &["--at", "2026-12-31"],
+        &["--detailed-exitcode"],
+        &["--dry-run", "--at", "tomorrow"],
+        &["--allow-changes", "-1"],
+        &["--allow-changes", "many"],
+        &["--lock-timeout", "soon"],
+        &["--format", "yaml"],
+        &["--output", "json"],
+        &["--output", "json="],
+        &["--output", "yaml=file"],
+        &["--dry-run", "owed"],
+        &["--chat", CHAT, "owed"],
+        &["owed", "--forget"],
+        &["owed", "extra"],
+    ] {
+        let sandbox = drifted("");
+        let before = tree(&sandbox);
+        let run = sandbox.run(arguments);
+        assert_eq!((run.code, run.stdout.as_str()), (64, ""), "{arguments:?}: {run:#?}");
+        assert!(run.stderr.contains("error: "), "{run:#?}");
+        assert_eq!(tree(&sandbox), before);
+    }
+    for asked_for in ["--help", "--version", "-h"] {
+        assert!(!drifted("").run(&[asked_for]).expect(0).stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_run_beside_another_is_75_and_names_it() {
+    let sandbox = drifted("");
+    let state = sandbox.path("sessions.json.reconcile");
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut lock =
+        File::options().create(true).truncate(true).write(true).mode(0o600).open(state.join("run.lock")).unwrap();
+    lock.try_lock().unwrap();
+    writeln!(lock, "4242").unwrap();
+    let before = tree(&sandbox);
+    for arguments in [&["--lock-timeout", "0s"][..], &["owed", "--forget", CHAT, "--lock-timeout", "20ms"]] {
+        let run = sandbox.run(arguments).expect(75);
+        assert!(run.stderr.contains("run.lock (pid 4242)") && run.stderr.contains("hint: "), "{run:#?}");
+    }
+    // Neither looking at the plan nor at the debts needs the lock.
+    sandbox.run(&["--dry-run", "--lock-timeout", "0s"]).expect(0);
+    sandbox.run(&["owed", "--lock-timeout", "0s"]).expect(0);
+    assert_eq!(tree(&sandbox), before);
+    drop(lock);
+    sandbox.run(&["--lock-timeout", "0s"]).expect(0);
+}
+
+#[test]
+fn a_row_that_failed_was_refused_or_does_not_converge_is_4() {
+    let sandbox = drifted("");
+    sandbox.write("broken", "");
+    sandbox.run(&[]).expect(4);
+    fs::remove_file(sandbox.path("broken")).unwrap();
+    sandbox.run(&["--retry", CHAT]).expect(0);
+
+    let undo = || sandbox.write("sessions.json", registry(&[(CHAT, "family", "opus")]));
+    // The first is a correction; each later one finds the last undone.
+    for _ in 0..3 {
+        undo();
+        sandbox.run(&[]).expect(0);
+    }
+    undo();
+    sandbox.run(&["--dry-run"]).expect(4);
+    let report = sandbox.json(&[]);
+    assert_eq!((&row(&report, CHAT)["outcome"], &report["summary"]["held"]), (&json!("held"), &json!(1)));
+    assert_eq!(sandbox.model(CHAT).as_deref(), Some("opus"));
+    sandbox.run(&[]).expect(4);
+    sandbox.run(&["--retry", CHAT]).expect(0);
+    assert_eq!(sandbox.model(CHAT).as_deref(), Some("sonnet"));
+}
+
+#[test]
+fn an_interrupted_run_ends_after_the_restart_under_way_and_is_4() {
+    let sandbox = sessions(&["opus", "opus", "opus"], "");
+    sandbox.script("restart", "echo $1 >> calls\ntest -e calm || kill -TERM $PPID");
+    let run = sandbox.run(&["--format", "json"]).expect(4);
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    let outcomes = report["changes"].as_array().unwrap().iter().map(|row| (&row["outcome"], &row["detail"]));
+    let (done, interrupted) = (json!("done"), (json!("deferred"), json!("interrupted")));
+    let waiting = (&interrupted.0, &interrupted.1);
+    assert_eq!(outcomes.collect::<Vec<_>>(), [(&done, &Value::Null), waiting, waiting]);
+    assert_eq!((&report["summary"]["changed"], &report["summary"]["owed"]), (&json!(3), &json!(2)));
+    assert_eq!(sandbox.calls(), ["+16175550000"]);
+    sandbox.write("calm", "");
+    sandbox.run(&[]).expect(0);
+    assert_eq!(sandbox.calls(), ["+16175550000", "+16175550001", "+16175550002"], "a rerun does not wait");
+}
+
+#[test]
+fn an_error_after_the_first_effect_is_4_and_what_is_left_is_not_forgotten() {
+    let sandbox = sessions(&["opus", "opus"], "");
+    sandbox.script("restart", "echo $1 >> calls\necho junk > sessions.json.reconcile/owed.json");
+    let run = sandbox.run(&[]).expect(4);
+    assert!(run.stderr.contains("owed.json is damaged"), "{run:#?}");
+    assert_eq!(sandbox.calls(), ["+16175550000"], "no restart begins without a ledger");
+    let run = sandbox.run(&["--dry-run"]).expect(1);
+    assert!(run.stderr.contains("owed.json is damaged"), "damage is never \"no debts\": {run:#?}");
+
+    let sandbox = sessions(&["opus"], "");
+    sandbox.script("restart", "echo junk > sessions.json");
+    let report = sandbox.json(&[]);
+    assert_eq!((&report["changes"][0]["outcome"], &report["summary"]["unknown"]), (&json!("unknown"), &json!(1)));
+}
+
+fn many(drifted: usize, of: usize) -> Vec<&'static str> {
+    (0..of).map(|index| if index < drifted { "opus" } else { "sonnet" }).collect()
+}
+
+#[test]
+fn without_a_limit_it_is_10_or_30_percent_whichever_is_more() {
+    for (drifted, of, code) in [(10, 10, 0), (11, 11, 3), (11, 33, 3), (11, 37, 0), (12, 40, 0), (13, 40, 3)] {
+        let sandbox = sessions(&many(drifted, of), "");
+        assert_eq!(sandbox.run(&["--dry-run"]).code, code, "{drifted} of {of}");
+        assert_eq!(sandbox.run(&["--dry-run", "--tier", "family"]).code, code, "{drifted} of {of}");
+    }
+}
+
+#[test]
+fn over_the_limit_nothing_is_done_until_the_user_consents() {
+    let sandbox = sessions(&many(3, 5), "[limits]\nmax_changes = 2\n");
+    let before = sandbox.read("sessions.json");
+    for arguments in [&["--dry-run"][..], &[], &["--tier", "family"], &["--allow-changes", "2"]] {
+        let run = sandbox.run(arguments).expect(3);
+        assert!(run.stderr.contains("error: 3 changes are more than the limit of 2: nothing was done"), "{run:#?}");
+        assert!(run.stderr.trim_end().ends_with("reconcile --allow-changes 3"), "{run:#?}");
+        assert_eq!((sandbox.read("sessions.json"), sandbox.calls().len()), (before.clone(), 0));
+    }
+    sandbox.run(&["--chat", "+16175550000"]).expect(0);
+    sandbox.run(&["--allow-changes", "2"]).expect(0);
+    assert_eq!(sandbox.calls().len(), 3);
+}
+
+#[test]
+fn the_limit_counts_models_replaced_and_sessions_restarted() {
+    let none = "[limits]\nmax_changes = 0\n";
+    // Without a model, and known to run the one it shall have: nothing is replaced, and nobody restarted.
+    let sandbox = Sandbox::new(
+        &format!("{POLICY}\n{RESTART}\nunset_runs = \"sonnet\"\n{none}"),
+        &registry(&[(CHAT, "family", "")]),
+    );
+    sandbox.run(&[]).expect(0);
+    assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("sonnet"), 0));
+    // Without a model, and not known to: a restart.
+    let sandbox = Sandbox::new(&format!("{POLICY}\n{RESTART}\n{none}"), &registry(&[(CHAT, "family", "")]));
+    sandbox.run(&[]).expect(3);
+    // A model replaced, though nothing can be restarted.
+    let sandbox = Sandbox::new(&format!("{POLICY}\n{none}"), &registry(&[(CHAT, "family", "opus")]));
+    sandbox.run(&[]).expect(3);
+    let run = sandbox.run(&["--allow-changes", "1"]).expect(0);
+    assert!(run.stderr.contains("note: nothing was restarted"), "{run:#?}");
+}
+
+#[test]
+fn owed_restarts_never_count() {
+    let sandbox = sessions(&many(3, 5), "[limits]\nmax_changes = 0\n");
+    sandbox.write("broken", "");
+    sandbox.run(&["--allow-changes", "3"]).expect(4);
+    fs::remove_file(sandbox.path("broken")).unwrap();
+    let retry = ["--retry", "+16175550000", "--retry", "+16175550001", "--retry", "+16175550002"];
+    assert_eq!(
+        sandbox.run(&[&["--dry-run"][..], &retry].concat()).expect(0).summary(),
+        "Plan: 0 to change, 3 to restart (3 owed), 0 deferred, 2 in sync."
+    );
+    sandbox.run(&retry).expect(0);
+    assert_eq!(sandbox.calls().len(), 6);
+}
+
+#[test]
+fn a_named_plan_is_applied_or_nothing_is() {
+    let sandbox = sessions(&["opus", "haiku", "sonnet"], "");
+    let report = sandbox.json(&["--dry-run", "--output", "json=plan.json"]);
+    let id = report["plan_id"].as_str().unwrap();
+    let edits = json!([["+16175550000", "opus", "sonnet"], ["+16175550001", "haiku", "sonnet"]]).to_string();
+    let hash: String = Sha256::digest(edits).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(id, hash);
+
+    // One row is new, one is gone, and one is another.
+    let later = registry(&[("+16175550001", "family", "opus"), ("+16175550009", "bots", "")]);
+    let agreed = sandbox.read("sessions.json");
+    sandbox.write("sessions.json", &later);
+    for plan in [id, "plan.json"] {
+        for dry in [&["--dry-run"][..], &[]] {
+            let run = sandbox.run(&[&["--plan", plan], dry].concat()).expect(3);
+            assert!(run.stderr.contains(&format!(", not {id}: nothing was done")), "{run:#?}");
+            let differences = [
+                "note: - +16175550000: opus → sonnet, no longer planned\n",
+                "note: + +16175550009: (none) → haiku, not in that plan\n",
+                "note: ~ +16175550001: opus → sonnet, was haiku → sonnet\n",
+            ];
+            for difference in differences {
+                assert_eq!(run.stderr.contains(difference), plan == "plan.json", "{run:#?}");
+            }
+            assert_eq!((sandbox.read("sessions.json"), sandbox.calls().len()), (later.clone(), 0));
+        }
+    }
+    sandbox.write("sessions.json", &agreed);
+    sandbox.run(&["--plan", id, "--chat", "+16175550000"]).expect(3);
+    sandbox.run(&["--plan", "plan.json"]).expect(0);
+    assert_eq!(sandbox.calls().len(), 2);
+    sandbox.write("sessions.json", &agreed);
+    sandbox.run(&["--plan", id]).expect(0);
+    sandbox.run(&["--plan", id]).expect(3);
+}
+
+#[test]
+fn a_plan_that_is_none_is_an_error() {
+    let sandbox = drifted("");
+    sandbox.write("junk.json", "{\"plan_id\": 7}");
+    sandbox.write("binary", [0xff, 0xfe]);
+    for plan in ["junk.json", "binary", "missing.json", ".", "", "7F3C9E2104AB55D0", "sessions.json"] {
+        let run = sandbox.run(&["--plan", plan]).expect(1);
+        assert!(run.stderr.contains("error: ") && run.stderr.contains("hint: "), "{plan}: {run:#?}");
+        assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("opus"), 0));
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_the_printing_and_never_an_apply() {
+    for arguments in [&[][..], &["--format", "json"], &["--dry-run"], &["--wrong"]] {
+        let sandbox = drifted("");
+        let closed = || Stdio::from(std::io::pipe().unwrap().1);
+        let mut child = sandbox.command(arguments).stdout(closed()).stderr(closed()).spawn().unwrap();
+        let applied = arguments != ["--dry-run"] && arguments != ["--wrong"];
+        assert_eq!(child.wait().unwrap().code(), Some(if arguments == ["--wrong"] { 64 } else { 0 }));
+        assert_eq!(sandbox.model(CHAT).as_deref(), Some(if applied { "sonnet" } else { "opus" }));
+        assert_eq!(sandbox.calls().len(), usize::from(applied));
+    }
+}
+
+/// A dry run or an apply that cannot print its report; `None` where there is no device that is always full.
+fn into_full(sandbox: &Sandbox, arguments: &[&str]) -> Option<Run> {
+    let full = File::options().write(true).open("/dev/full").ok()?;
+    Some(finish(sandbox.command(arguments).stdout(full)))
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_1_without_effects_and_4_with_them() {
+    let sandbox = drifted("");
+    for (arguments, code) in [(&["--dry-run"][..], 1), (&["--dry-run", "--detailed-exitcode"], 1), (&[], 4), (&[], 1)] {
+        let Some(run) = into_full(&sandbox, arguments) else { return };
+        assert!(run.stderr.contains("error: cannot write stdout: no space left on device"), "{run:#?}");
+        assert_eq!(run.code, code, "{arguments:?}: {run:#?}");
+    }
+    assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("sonnet"), 1));
+}
+
+#[test]
+fn an_error_goes_before_a_refusal() {
+    let sandbox = drifted("");
+    for arguments in [&["--dry-run", "--allow-changes", "0"][..], &["--allow-changes", "0"]] {
+        let Some(run) = into_full(&sandbox, arguments) else { return };
+        assert_eq!(run.code, 1, "{arguments:?}: {run:#?}");
+    }
+}
+
+#[test]
+fn an_error_names_its_cause_once_and_in_plain_words() {
+    let sandbox = drifted("");
+    let run = sandbox.run(&["--dry-run", "--output", "json=nowhere/plan.json"]).expect(1);
+    assert_eq!(run.stderr, "error: cannot write nowhere/plan.json: no such file or directory\n");
+}

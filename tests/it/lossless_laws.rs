@@ -153,8 +153,21 @@ fn write<'l>(sessions: &[Session], layout: &'l Layout) -> Writer<'l> {
 
 fn strings() -> impl Strategy<Value = &'static str> {
     select(vec![
-        "", "x", r"\n", r#"\""#, r"\\", r"\u0041", r"\ud83d\ude00", "日本", "é", "\u{202e}", "}, {", ":", "\u{7f}",
-        r#"\"model\": \"x\""#, "haiku",
+        "",
+        "x",
+        r"\n",
+        r#"\""#,
+        r"\\",
+        r"\u0041",
+        r"\ud83d\ude00",
+        "日本",
+        "é",
+        "\u{202e}",
+        "}, {",
+        ":",
+        "\u{7f}",
+        r#"\"model\": \"x\""#,
+        "haiku",
     ])
 }
 
@@ -180,13 +193,14 @@ fn sessions() -> impl Strategy<Value = Vec<Session>> {
     let tier = prop::option::of(select(vec![r#""admin""#, r#""family""#, r#""other""#, r#""""#, "null"]));
     let session = (strings(), prop::collection::vec((strings(), nodes()), 0..4), model, tier);
     prop::collection::vec(session, 0..6).prop_map(|sessions| {
-        let session = |(number, (id, members, model, tier)): (usize, (&str, Vec<(&str, Node)>, Option<_>, Option<&str>))| {
-            let other = |(index, (text, node)): (usize, (&str, Node))| (format!("\"{text}{index}\""), node);
-            let mut members: Vec<(String, Node)> = members.into_iter().enumerate().map(other).collect();
-            members.extend(tier.map(|tier| ("\"tier\"".to_owned(), Node::Raw(tier.to_owned()))));
-            let model = model.map(|(at, key, value): (usize, &str, &str)| (at, key.to_owned(), value.to_owned()));
-            Session { id: format!("\"{id}{number}\""), members, model }
-        };
+        let session =
+            |(number, (id, members, model, tier)): (usize, (&str, Vec<(&str, Node)>, Option<_>, Option<&str>))| {
+                let other = |(index, (text, node)): (usize, (&str, Node))| (format!("\"{text}{index}\""), node);
+                let mut members: Vec<(String, Node)> = members.into_iter().enumerate().map(other).collect();
+                members.extend(tier.map(|tier| ("\"tier\"".to_owned(), Node::Raw(tier.to_owned()))));
+                let model = model.map(|(at, key, value): (usize, &str, &str)| (at, key.to_owned(), value.to_owned()));
+                Session { id: format!("\"{id}{number}\""), members, model }
+            };
         sessions.into_iter().enumerate().map(session).collect()
     })
 }
@@ -216,7 +230,8 @@ fn plan(policy: &Policy, text: &str) -> Plan {
 
 /// Everything about the rows but where their entries stand.
 fn rows(plan: &Plan) -> Vec<String> {
-    let row = |row: &reconcile::plan::Row| format!("{:?}", reconcile::plan::Row { site: Default::default(), ..row.clone() });
+    let row =
+        |row: &reconcile::plan::Row| format!("{:?}", reconcile::plan::Row { site: Default::default(), ..row.clone() });
     plan.rows.iter().map(row).collect()
 }
 

@@ -9,15 +9,20 @@
     reason = "tests set the scene with files, processes and the environment, and fail by panicking"
 )]
 
+mod bad_input;
+mod bad_state;
 mod cases;
 mod commands;
 mod exits;
 mod faults;
 mod files;
+mod hostile;
 mod invalid;
 mod laws;
 mod lossless;
 mod lossless_laws;
+mod readme;
+mod reports;
 mod selectors;
 mod support;
 mod tidy;

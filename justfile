@@ -1,0 +1,24 @@
+# List the recipes
+default:
+    @just --list
+
+# Everything that must pass
+ci:
+    .ci/run
+
+# All tests
+test:
+    cargo test
+
+# Write the expected outputs of cases and mistakes anew; read them before you commit
+snapshots:
+    SNAPSHOTS=overwrite cargo test
+
+# Real processes, some of which drift
+demo:
+    cargo run --example demo
+
+# Formatting and lints
+lint:
+    cargo fmt --all --check
+    cargo clippy --all-targets --locked -- -D warnings

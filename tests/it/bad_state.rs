@@ -1,0 +1,292 @@
+//! State and surroundings that cannot be used: a damaged ledger, planted links, no permission, no room.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::process::{Command, Stdio};
+
+use crate::bad_input::{drifted, refused, refused_by, unless_it_hangs};
+use crate::support::{Run, Sandbox, finish};
+
+const STATE: &str = "sessions.json.reconcile";
+const LEDGER: &str = "sessions.json.reconcile/owed.json";
+const NOBODY: u32 = 65534;
+
+fn state_dir(sandbox: &Sandbox, mode: u32) {
+    DirBuilder::new().mode(mode).create(sandbox.path(STATE)).unwrap();
+    fs::set_permissions(sandbox.path(STATE), Permissions::from_mode(mode)).unwrap();
+}
+
+fn with_ledger(ledger: impl AsRef<[u8]>) -> Sandbox {
+    let sandbox = drifted();
+    state_dir(&sandbox, 0o700);
+    sandbox.write(LEDGER, ledger);
+    fs::set_permissions(sandbox.path(LEDGER), Permissions::from_mode(0o600)).unwrap();
+    sandbox
+}
+
+/// A ledger with a debt, as a run leaves it.
+fn ledger() -> String {
+    let sandbox = drifted();
+    sandbox.script("restart", "exit 1");
+    sandbox.run(&[]).expect(4);
+    let ledger = sandbox.read(LEDGER);
+    assert!(ledger.contains("\"+1\""), "{ledger}");
+    ledger
+}
+
+/// Whether this is root, who may do what others may not.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The binary as a user without privileges, who owns the sandbox. `None` where that cannot be had.
+fn as_nobody(sandbox: &Sandbox, arguments: &[&str]) -> Option<Run> {
+    if !is_root() {
+        return Some(unless_it_hangs(sandbox, arguments));
+    }
+    let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(&ids).arg(env!("CARGO_BIN_EXE_reconcile")).args(arguments);
+        command.current_dir(sandbox.path("")).stdin(Stdio::null());
+        command
+    };
+    let works = run(&["--version"]).output().is_ok_and(|output| output.status.success());
+    if !works {
+        println!("skipped: there is no setpriv, or another user cannot run the binary");
+    }
+    works.then(|| finish(&mut run(arguments)))
+}
+
+fn give_to_nobody(sandbox: &Sandbox) {
+    if is_root() {
+        for file in walkdir::WalkDir::new(sandbox.path("")) {
+            chown(file.unwrap().path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+}
+
+/// An apply by a user without privileges, which is refused.
+#[track_caller]
+fn refused_to_nobody(sandbox: &Sandbox, told: &[&str], arguments: &[&str]) {
+    if as_nobody(sandbox, &["--version"]).is_some() {
+        refused_by(sandbox, told, |arguments| as_nobody(sandbox, arguments).unwrap(), arguments);
+    }
+}
+
+#[test]
+fn a_damaged_ledger_is_never_taken_for_no_debts() {
+    let whole = ledger();
+    let other = |from: &str, to: &str| {
+        let changed = whole.replacen(from, to, 1);
+        assert_ne!(changed, whole, "{from} is not in the ledger");
+        changed.into_bytes()
+    };
+    let mut damaged = vec![
+        Vec::new(),
+        b"\n".to_vec(),
+        b"junk".to_vec(),
+        b"{}".to_vec(),
+        b"[]".to_vec(),
+        b"null".to_vec(),
+        b"\xff\xfe".to_vec(),
+        [whole.as_bytes(), b"x"].concat(),
+        other("\"version\": 1", "\"version\": 2"),
+        other("\"version\": 1", "\"version\": 1, \"surprise\": true"),
+        other("\"since\"", "\"surprise\": 1, \"since\""),
+        other("\"began\": true", "\"began\": \"yes\""),
+        other("\"ran\": \"haiku\"", "\"ran\": \"ha\u{0}iku\""),
+    ];
+    damaged.extend((0..whole.trim_end().len()).step_by(37).map(|length| whole.as_bytes()[..length].to_vec()));
+    for bytes in damaged {
+        let sandbox = with_ledger(&bytes);
+        refused(&sandbox, &["owed.json is damaged"]);
+        for arguments in [&["owed"][..], &["owed", "--forget", "+1"]] {
+            refused_by(&sandbox, &["owed.json is damaged"], |arguments| sandbox.run(arguments), arguments);
+        }
+        assert_eq!(fs::read(sandbox.path(LEDGER)).unwrap(), bytes, "the damaged ledger was touched");
+    }
+    // The ledger itself was none of these.
+    with_ledger(whole).run(&["--dry-run"]).expect(0);
+}
+
+#[test]
+fn a_state_directory_that_is_something_else_is_refused() {
+    let sandbox = drifted();
+    let elsewhere = sandbox.path("elsewhere");
+    DirBuilder::new().mode(0o700).create(&elsewhere).unwrap();
+    symlink(&elsewhere, sandbox.path(STATE)).unwrap();
+    refused(&sandbox, &[STATE, "it is not a directory"]);
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "a planted link was followed");
+
+    let sandbox = drifted();
+    symlink("nowhere", sandbox.path(STATE)).unwrap();
+    refused(&sandbox, &[STATE, "it is not a directory"]);
+    assert!(!sandbox.path("nowhere").exists());
+
+    let sandbox = drifted();
+    sandbox.write(STATE, "a file");
+    refused(&sandbox, &[STATE, "it is not a directory"]);
+    assert_eq!(sandbox.read(STATE), "a file");
+}
+
+#[test]
+fn a_state_directory_that_others_can_enter_is_refused() {
+    for mode in [0o755, 0o777, 0o750, 0o500] {
+        let sandbox = drifted();
+        state_dir(&sandbox, mode);
+        refused(&sandbox, &[STATE, &format!("its mode is {mode:04o}, not 0700")]);
+    }
+}
+
+#[test]
+fn a_state_directory_of_somebody_else_is_refused() {
+    let sandbox = drifted();
+    state_dir(&sandbox, 0o700);
+    if !is_root() {
+        return println!("skipped: only root can give a directory away");
+    }
+    chown(sandbox.path(STATE), Some(NOBODY), None).unwrap();
+    refused(&sandbox, &[STATE, "user 65534 owns it, and user 0 the registry"]);
+    assert_eq!(fs::read_dir(sandbox.path(STATE)).unwrap().count(), 0);
+
+    let sandbox = with_ledger(ledger());
+    chown(sandbox.path(LEDGER), Some(NOBODY), None).unwrap();
+    refused(&sandbox, &["owed.json", "user 65534 owns it"]);
+}
+
+#[test]
+fn a_ledger_that_is_something_else_is_refused_and_never_followed() {
+    let whole = ledger();
+    let sandbox = with_ledger(&whole);
+    fs::rename(sandbox.path(LEDGER), sandbox.path("planted.json")).unwrap();
+    symlink(sandbox.path("planted.json"), sandbox.path(LEDGER)).unwrap();
+    refused(&sandbox, &["owed.json", "it is a link"]);
+    assert_eq!(sandbox.read("planted.json"), whole);
+
+    fs::remove_file(sandbox.path(LEDGER)).unwrap();
+    fs::create_dir(sandbox.path(LEDGER)).unwrap();
+    refused(&sandbox, &["owed.json", "it is not a regular file"]);
+
+    fs::remove_dir(sandbox.path(LEDGER)).unwrap();
+    assert!(Command::new("mkfifo").args(["-m", "600"]).arg(sandbox.path(LEDGER)).status().unwrap().success());
+    refused(&sandbox, &["owed.json", "it is not a regular file"]);
+
+    let sandbox = with_ledger(&whole);
+    fs::set_permissions(sandbox.path(LEDGER), Permissions::from_mode(0o644)).unwrap();
+    refused(&sandbox, &["owed.json", "its mode is 0644, not 0600"]);
+}
+
+#[test]
+fn planted_locks_and_temporary_files_are_not_followed() {
+    for (name, told) in [("run.lock", "it is a link"), ("data.lock", "it is a link")] {
+        let sandbox = drifted();
+        state_dir(&sandbox, 0o700);
+        sandbox.write("victim", "precious");
+        symlink(sandbox.path("victim"), sandbox.path(STATE).join(name)).unwrap();
+        refused_by(&sandbox, &[name, told], |arguments| unless_it_hangs(&sandbox, arguments), &[]);
+        assert_eq!(sandbox.read("victim"), "precious");
+    }
+    for name in ["registry.new", "owed.json.new", "history.jsonl"] {
+        let sandbox = drifted();
+        state_dir(&sandbox, 0o700);
+        sandbox.write("victim", "precious");
+        symlink(sandbox.path("victim"), sandbox.path(STATE).join(name)).unwrap();
+        let run = sandbox.run(&[]);
+        // The history is written last: then the registry is changed already.
+        assert_eq!(run.code, if name == "history.jsonl" { 4 } else { 0 }, "{name}: {run:#?}");
+        assert_eq!(sandbox.read("victim"), "precious", "{name}");
+        assert_eq!(sandbox.model("+1").as_deref(), Some("opus"));
+    }
+}
+
+#[test]
+fn without_permission_to_read_nothing_is_done() {
+    for name in ["sessions.json", "policy.toml"] {
+        let sandbox = drifted();
+        give_to_nobody(&sandbox);
+        fs::set_permissions(sandbox.path(name), Permissions::from_mode(0o000)).unwrap();
+        for arguments in [&["--dry-run"][..], &[]] {
+            refused_to_nobody(&sandbox, &[name, "permission denied"], arguments);
+        }
+    }
+}
+
+#[test]
+fn in_a_read_only_directory_a_dry_run_works_and_an_apply_is_refused() {
+    let sandbox = drifted();
+    give_to_nobody(&sandbox);
+    fs::set_permissions(sandbox.path(""), Permissions::from_mode(0o555)).unwrap();
+    if let Some(run) = as_nobody(&sandbox, &["--dry-run"]) {
+        run.expect(0);
+    }
+    refused_to_nobody(&sandbox, &["cannot create", STATE, "permission denied"], &[]);
+    fs::set_permissions(sandbox.path(""), Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_registry_of_somebody_else_is_refused_and_nothing_is_left_behind() {
+    let sandbox = drifted();
+    if !is_root() {
+        return println!("skipped: only root can give a file away");
+    }
+    give_to_nobody(&sandbox);
+    chown(sandbox.path("sessions.json"), Some(0), Some(0)).unwrap();
+    refused_to_nobody(&sandbox, &["owner", "operation not permitted"], &[]);
+    // Else whoever may use the registry would find a state directory of somebody else's.
+    assert!(!sandbox.path(STATE).exists(), "a state directory of the wrong owner was left");
+}
+
+#[test]
+fn root_works_for_the_owner_of_the_registry() {
+    let sandbox = drifted();
+    if !is_root() {
+        return println!("skipped: only root can give a file away");
+    }
+    chown(sandbox.path("sessions.json"), Some(NOBODY), Some(NOBODY)).unwrap();
+    sandbox.run(&[]).expect(0);
+    let owner = |name: &str| fs::symlink_metadata(sandbox.path(name)).unwrap().uid();
+    for name in ["sessions.json", STATE, LEDGER, "sessions.json.reconcile/history.jsonl"] {
+        assert_eq!(owner(name), NOBODY, "{name}");
+    }
+    sandbox.run(&[]).expect(0);
+}
+
+/// The binary under a limit on the size of files, in blocks of 512 bytes.
+fn with_room_for(sandbox: &Sandbox, blocks: u32, arguments: &[&str]) -> Run {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -f {blocks} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_reconcile")]);
+    finish(command.args(arguments).current_dir(sandbox.path("")).stdin(Stdio::null()))
+}
+
+#[test]
+fn without_room_nothing_is_changed_and_the_next_run_does_it() {
+    let sandbox = drifted();
+    let large = format!(r#"{{"+1": {{"tier": "admin", "session_name": "s", "model": "haiku", "x": "{}"}}}}"#, "x".repeat(1 << 16));
+    sandbox.write("sessions.json", &large);
+    // Not even for the ledger; for the ledger, but not for the registry.
+    for (blocks, told) in [(0, "owed.json"), (16, "registry.new")] {
+        refused_by(&sandbox, &[told, "file too large"], |arguments| with_room_for(&sandbox, blocks, arguments), &[]);
+        assert!(sandbox.read("sessions.json") == large);
+        let left: Vec<_> = fs::read_dir(sandbox.path(STATE)).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".new")), "{left:?}");
+    }
+    sandbox.run(&[]).expect(0);
+    assert_eq!(sandbox.calls(), ["s"]);
+    assert!(sandbox.read("sessions.json") == large.replace("haiku", "opus"));
+    assert_eq!(sandbox.ledger()["owed"], serde_json::json!({}));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_an_error_but_undoes_nothing() {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let run = |sandbox: &Sandbox, arguments: &[&str]| {
+        sandbox.command(arguments).stdout(full()).stderr(Stdio::null()).status().unwrap().code()
+    };
+    let sandbox = drifted();
+    assert_eq!(run(&sandbox, &["--dry-run"]), Some(1));
+    assert_eq!(sandbox.calls(), [""; 0]);
+    assert_eq!(run(&sandbox, &[]), Some(4));
+    assert_eq!(sandbox.calls(), ["imessage-_1"]);
+    assert_eq!(sandbox.model("+1").as_deref(), Some("opus"));
+}

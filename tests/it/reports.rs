@@ -1,0 +1,293 @@
+//! What a run says, in each format, and where it says it; and where policy and registry are found.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::{POLICY, Run, Sandbox, finish, registry, row};
+
+const CHAT: &str = "+16175550142";
+const RESTART: &str = "[sessions]\nrestart = [\"./restart\", \"{chat_id}\"]\n";
+
+/// A dozen chats of which four drift, far enough apart for more than one hunk.
+fn sandbox(more: &str) -> Sandbox {
+    let ids: Vec<String> = (0..12).map(|index| format!("+1617555{index:04}")).collect();
+    let model = |index: usize| match index {
+        0 | 1 => "opus",
+        6 => "",
+        11 => "haiku",
+        _ => "sonnet",
+    };
+    let chats: Vec<_> = ids.iter().enumerate().map(|(index, id)| (id.as_str(), "family", model(index))).collect();
+    let sandbox = Sandbox::new(&format!("{POLICY}\n{RESTART}\n{more}"), &registry(&chats));
+    sandbox.script("restart", "echo $1 >> calls");
+    sandbox
+}
+
+/// A text with a unified diff applied; panics where they do not fit.
+fn patched(text: &str, diff: &str) -> String {
+    let old: Vec<&str> = text.split_inclusive('\n').collect();
+    let (mut new, mut at, mut last) = (String::new(), 0, " ");
+    for line in diff.split_inclusive('\n').skip(2) {
+        let (mark, rest) = line.split_at(1);
+        match mark {
+            "@" => {
+                let start = line.split(['-', ',']).nth(1).unwrap().parse::<usize>().unwrap() - 1;
+                new.extend(old[at..start].iter().copied());
+                at = start;
+            }
+            "+" => new.push_str(rest),
+            "\\" if last != "-" => assert_eq!(new.pop(), Some('\n')),
+            "\\" => {}
+            _ => {
+                assert_eq!(rest.trim_end_matches('\n'), old[at].trim_end_matches('\n'), "line {}", at + 1);
+                new.push_str(if mark == " " { rest } else { "" });
+                at += 1;
+            }
+        }
+        last = mark;
+    }
+    new.extend(old[at..].iter().copied());
+    new
+}
+
+#[test]
+fn the_diff_of_a_dry_run_applies_and_gives_what_a_run_gives() {
+    // A registry as the daemon writes it, on one line, with a last line end, and with those of Windows.
+    let layouts: [fn(&str) -> String; 4] = [
+        |text| text.to_owned(),
+        |text| text.replace(['\n', ' '], ""),
+        |text| format!("{text}\n"),
+        |text| text.replace('\n', "\r\n"),
+    ];
+    for layout in layouts {
+        let sandbox = sandbox("");
+        let before = layout(&sandbox.read("sessions.json"));
+        sandbox.write("sessions.json", &before);
+        let diff = sandbox.run(&["--dry-run", "--format", "diff"]).expect(0).stdout;
+        assert!(diff.starts_with("--- sessions.json\n+++ sessions.json\n@@ -"), "{diff}");
+        sandbox.write("copy.json", &before);
+        sandbox.write("plan.diff", &diff);
+        let patch = Command::new("patch")
+            .args(["--binary", "-s", "copy.json", "plan.diff"])
+            .current_dir(sandbox.path(""))
+            .status();
+
+        assert_eq!(sandbox.run(&["--format", "diff"]).expect(0).stdout, diff, "what was done is what was planned");
+        let after = sandbox.read("sessions.json");
+        assert_ne!(after, before);
+        assert_eq!(patched(&before, &diff), after);
+        if let Ok(status) = patch {
+            assert!(status.success());
+            assert_eq!(sandbox.read("copy.json"), after);
+        }
+        assert_eq!(sandbox.run(&["--format", "diff"]).expect(0).stdout, "", "nothing differs any more");
+    }
+}
+
+#[test]
+fn the_text_shows_each_row_with_what_decided_and_ends_with_the_summary() {
+    let sandbox = sandbox("[chats]\n\"+16175550003\" = { managed = false, reason = \"she picks it herself\" }\n");
+    let text = sandbox.run(&["--dry-run"]).expect(0).stdout;
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("policy.toml · 12 sessions in sessions.json · plan "), "{text}");
+    let line = |name: &str| {
+        lines.iter().find(|line| line.contains(name)).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("_16175550000"), "~ imessage/_16175550000 family opus → sonnet restart policy.toml:8 tiers.family");
+    assert_eq!(
+        line("_16175550006"),
+        "~ imessage/_16175550006 family (none) → sonnet restart policy.toml:8 tiers.family"
+    );
+    assert_eq!(line("_16175550003"), "! imessage/_16175550003 family not managed she picks it herself");
+    assert_eq!(lines.last(), Some(&"Plan: 4 to change, 4 to restart, 0 deferred, 7 in sync."));
+    assert!(!text.contains('\u{1b}'));
+}
+
+#[test]
+fn an_unmanaged_chat_is_shown_and_left_alone() {
+    let sandbox = Sandbox::new(
+        &format!("{POLICY}\n{RESTART}\n[chats]\n{CHAT:?} = {{ managed = false, reason = \"her own\" }}\n"),
+        &registry(&[(CHAT, "family", "opus")]),
+    );
+    let report = sandbox.json(&[]);
+    let shown = row(&report, CHAT);
+    assert_eq!((&shown["outcome"], &shown["detail"]), (&json!("unmanaged"), &json!("her own")));
+    assert_eq!((&shown["edit"], &shown["restart"], &shown["after"]), (&json!(false), &json!(false), &Value::Null));
+    assert_eq!(
+        (&shown["because"]["rule"], &report["summary"]["unmanaged"]),
+        (&json!("chats.\"+16175550142\""), &json!(1))
+    );
+    assert_eq!(sandbox.model(CHAT).as_deref(), Some("opus"));
+    assert_eq!(sandbox.run(&[]).expect(0).summary(), "No changes. 1 not managed.");
+}
+
+#[test]
+fn equal_inputs_give_equal_bytes_whenever_and_wherever() {
+    let first = sandbox("");
+    let second = sandbox("");
+    let json = |sandbox: &Sandbox, more: &[&str]| {
+        sandbox.run(&[&["--dry-run", "--format", "json"], more].concat()).expect(0).stdout
+    };
+    assert_eq!(json(&first, &[]), json(&second, &[]));
+    assert_eq!(json(&first, &[]), json(&first, &["--at", "2031-01-01"]));
+    assert_eq!(first.run(&["--format", "json"]).expect(0).stdout, second.run(&["--format", "json"]).expect(0).stdout);
+    assert_eq!(json(&first, &[]), json(&second, &[]));
+
+    // With debts, too, which have times of their own.
+    let failing = |sandbox: &Sandbox| {
+        sandbox.write("sessions.json", registry(&[(CHAT, "family", "opus")]));
+        sandbox.script("restart", "exit 1");
+        sandbox.run(&["--format", "json"]).expect(4).stdout
+    };
+    assert_eq!(failing(&first), failing(&second));
+    assert_eq!(json(&first, &[]), json(&second, &[]));
+    assert!(json(&first, &[]).contains("waits for its next try"));
+}
+
+#[test]
+fn the_counters_of_a_report_add_up_to_the_sessions() {
+    let sandbox = sandbox("[chats]\n\"+16175550003\" = { managed = false }\n");
+    sandbox.script("restart", "test $1 != +16175550000");
+    for (arguments, sessions) in [(&["--dry-run"][..], 12), (&[], 12), (&[], 12), (&["--chat", "+16175550000"], 1)] {
+        let report = sandbox.json(arguments);
+        let summary = &report["summary"];
+        let counted: u64 = ["deferred", "refused", "failed", "unknown", "held", "unmanaged", "in_sync"]
+            .map(|counter| summary[counter].as_u64().unwrap())
+            .iter()
+            .sum();
+        let outcomes = report["changes"].as_array().unwrap().iter().map(|row| row["outcome"].as_str().unwrap());
+        let acted = outcomes.filter(|outcome| ["planned", "done"].contains(outcome)).count() as u64;
+        assert_eq!(counted + acted, sessions, "{arguments:?}: {report:#}");
+        assert_eq!((&report["format_version"], &report["sessions"]), (&json!("1.0"), &json!(12)));
+        assert_eq!(report["mode"], if arguments == ["--dry-run"] { "dry-run" } else { "apply" });
+    }
+}
+
+#[test]
+fn a_report_goes_to_as_many_files_as_wanted() {
+    let sandbox = sandbox("");
+    sandbox.write("old.json", "an older report");
+    sandbox.write("real", "");
+    std::os::unix::fs::symlink("real", sandbox.path("link")).unwrap();
+    let outputs = ["--output", "json=old.json", "--output", "diff=plan.diff", "--output", "text=link"];
+    let run = sandbox.run(&[&["--dry-run"], &outputs[..]].concat()).expect(0);
+    assert_eq!(sandbox.read("real"), run.stdout);
+    assert!(sandbox.path("link").is_symlink());
+    assert_eq!(sandbox.read("old.json"), sandbox.run(&["--dry-run", "--format", "json"]).stdout);
+    assert_eq!(sandbox.read("plan.diff"), sandbox.run(&["--dry-run", "--format", "diff"]).stdout);
+
+    let piped = sandbox.run(&["--dry-run", "--output", "json=/dev/stdout"]).expect(0);
+    assert!(piped.stdout.ends_with("}\n") && piped.stdout.starts_with("policy.toml · "), "{piped:#?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_costs_nothing() {
+    let sandbox = sandbox("");
+    let (before, names) = (sandbox.read("sessions.json"), names(&sandbox));
+    for file in ["json=.", "json=nowhere/plan.json", "json=sessions.json/plan.json"] {
+        let run = sandbox.run(&["--output", "text=fine", "--output", file]).expect(1);
+        assert!(run.stderr.contains("error: cannot write "), "{run:#?}");
+        assert_eq!((sandbox.read("sessions.json"), sandbox.calls().len()), (before.clone(), 0));
+        assert_eq!(self::names(&sandbox), names, "nothing is left lying about");
+    }
+}
+
+fn names(sandbox: &Sandbox) -> Vec<String> {
+    let entries = fs::read_dir(sandbox.path("")).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_dry_run_can_look_at_another_time() {
+    let chats = "[chats]\n\"+16175550142\" = { model = \"opus\", until = 2031-05-31 }\n\
+                 \"+16175550143\" = { model = \"opus\", until = 2031-05-31T12:00:00Z }\n";
+    let sandbox = Sandbox::new(
+        &format!("{POLICY}\n{chats}"),
+        &registry(&[("+16175550142", "family", "opus"), ("+16175550143", "family", "opus")]),
+    );
+    let ended = |at: &str, zone: &str| {
+        let Run { stdout, stderr, .. } =
+            finish(sandbox.command(&["--dry-run", "--at", at, "--format", "json"]).env("TZ", zone)).expect(0);
+        let report: Value = serde_json::from_str(&stdout).unwrap();
+        let rows = report["changes"].as_array().unwrap();
+        for row in rows {
+            let chat = row["chat_id"].as_str().unwrap();
+            assert!(stderr.contains(&format!("warning: the override for {chat} ended with 2031-05-31")), "{stderr}");
+        }
+        assert_eq!(stderr.matches("warning: ").count(), rows.len(), "{stderr}");
+        rows.iter().map(|row| row["chat_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ended("2031-05-31", "UTC"), [""; 0]);
+    assert_eq!(ended("2031-05-31T12:00", "UTC"), ["+16175550143"]);
+    assert_eq!(ended("2031-05-31T23:59:59Z", "UTC"), ["+16175550143"], "a date counts through its end");
+    assert_eq!(ended("2031-06-01", "UTC"), ["+16175550142", "+16175550143"]);
+    // The end of a day is that of the host, wherever whoever asks may be; a moment is the same everywhere.
+    assert_eq!(ended("2031-06-01T01:00:00Z", "EST5"), ["+16175550143"]);
+    assert_eq!(ended("2031-05-31T11:59:59Z", "EST5"), [""; 0]);
+    assert_eq!(ended("2031-06-01T01:00:00+02:00", "UTC"), ["+16175550143"]);
+    assert_eq!(sandbox.model("+16175550142").as_deref(), Some("opus"));
+}
+
+#[test]
+fn policy_and_registry_are_found_by_flag_then_environment_then_default() {
+    let sandbox = sandbox("");
+    fs::create_dir(sandbox.path("conf")).unwrap();
+    let conf = POLICY.replace("family = \"sonnet\"", "family = \"haiku\"");
+    sandbox.write("conf/policy.toml", &conf);
+    sandbox.write("conf/sessions.json", registry(&[(CHAT, "family", "opus")]));
+    sandbox.write("other.json", registry(&[("+1", "family", "opus"), ("+2", "family", "opus")]));
+    let first = |run: Run| run.expect(0).stdout.lines().next().unwrap().split(" · plan").next().unwrap().to_owned();
+    let with = |environment: &[(&str, &str)], arguments: &[&str]| {
+        let mut command = sandbox.command(&[&["--dry-run"], arguments].concat());
+        first(finish(command.envs(environment.iter().copied())))
+    };
+    let (policy, registry) = ("RECONCILE_POLICY", "RECONCILE_REGISTRY");
+    // A path in a policy is relative to that policy, and one on the command line to where that stands.
+    assert_eq!(with(&[], &[]), "policy.toml · 12 sessions in sessions.json");
+    assert_eq!(with(&[], &["--policy", "conf/policy.toml"]), "conf/policy.toml · 1 session in conf/sessions.json");
+    assert_eq!(with(&[(policy, "conf/policy.toml")], &[]), "conf/policy.toml · 1 session in conf/sessions.json");
+    assert_eq!(with(&[(policy, "conf")], &["--policy", "policy.toml"]), "policy.toml · 12 sessions in sessions.json");
+    assert_eq!(with(&[(policy, "conf"), (registry, "other.json")], &[]), "conf · 2 sessions in other.json");
+    assert_eq!(with(&[(registry, "nowhere")], &["--registry", "other.json"]), "policy.toml · 2 sessions in other.json");
+}
+
+#[test]
+fn policy_and_registry_may_stand_on_either_side_of_a_subcommand() {
+    let sandbox = sandbox("");
+    sandbox.script("restart", "exit 1");
+    fs::create_dir(sandbox.path("away")).unwrap();
+    sandbox.run(&["--chat", "+16175550000"]).expect(4);
+    let flags = ["--policy", "../policy.toml", "--registry", "../sessions.json"];
+    for arguments in [
+        [&["owed"][..], &flags[..]].concat(),
+        [&flags[..], &["owed"]].concat(),
+        [&flags[..2], &["owed"], &flags[2..]].concat(),
+    ] {
+        let run = finish(sandbox.command(&arguments).current_dir(sandbox.path("away"))).expect(0);
+        assert!(run.stdout.ends_with("1 restart is owed.\n"), "{run:#?}");
+    }
+}
+
+#[test]
+fn a_policy_without_a_registry_needs_one_named() {
+    let sandbox = sandbox("");
+    sandbox.write("policy.toml", POLICY.replace("path = \"sessions.json\"", ""));
+    let run = sandbox.run(&[]).expect(1);
+    assert!(run.stderr.contains("policy.toml names no registry") && run.stderr.contains("--registry PATH"), "{run:#?}");
+    sandbox.run(&["--registry", "sessions.json"]).expect(0);
+    assert_eq!(sandbox.model("+16175550000").as_deref(), Some("sonnet"));
+}
+
+#[test]
+fn a_report_is_readable_by_whoever_may_by_the_users_mask() {
+    let sandbox = sandbox("");
+    sandbox.run(&["--dry-run", "--output", "json=plan.json"]).expect(0);
+    sandbox.write("made-here", "");
+    let mode = |name: &str| fs::metadata(sandbox.path(name)).unwrap().permissions().mode();
+    assert_eq!(mode("plan.json"), mode("made-here"));
+}
