@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::chat::Model;
+use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::ledger::{Debt, Ledger};
 use crate::plan::{Goal, Outcome, Plan, Presence, Row, Verdict, drift, predict};
@@ -136,6 +137,7 @@ pub fn plan(goal: &Goal, files: &dyn Files, backend: &dyn Backend) -> Result<Pla
 pub fn apply(goal: &Goal, files: &dyn Locked, backend: &dyn Backend, watch: &dyn Watch) -> Result<Applied> {
     for _ in 0..PLANS {
         let planned = plan(goal, files, backend)?;
+        crash_point!("planned");
         let mut run = Run { goal, files, backend, watch, planned, stuck: Vec::new(), interrupted: false, error: None };
         if run.planned.plan.refused.is_some() {
             run.leave(Verdict::Refused, "the plan as a whole is refused");
@@ -147,9 +149,13 @@ pub fn apply(goal: &Goal, files: &dyn Locked, backend: &dyn Backend, watch: &dyn
         }
         let replaced = run.edit()?;
         if replaced {
+            crash_point!("registry edited");
             run.restart();
+            crash_point!("restarts over");
             run.verify();
+            crash_point!("read back");
             run.close();
+            crash_point!("closed");
             return match run.error.take() {
                 Some(error) if !run.has_acted() => Err(error),
                 error => Ok(Applied { error, ..run.finish() }),
@@ -181,6 +187,7 @@ impl Run<'_> {
     /// has happened then.
     fn edit(&mut self) -> Result<bool> {
         let before = self.owe()?;
+        crash_point!("debts saved");
         let Planned { plan, snapshot } = &mut self.planned;
         let edited = |row: &&Row| row.is_planned() && row.edit;
         let edits = plan.rows.iter().filter(edited);
@@ -319,6 +326,7 @@ impl Run<'_> {
                 match said {
                     Ok(()) => {
                         under_way += next.len();
+                        crash_point!("attempts noted");
                         for index in next {
                             // It fails only where every worker has ended; then nothing is under way either.
                             let _ = jobs.send(index);

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod backend;
 pub mod chat;
 pub mod cli;
+mod crash;
 pub mod diagnostic;
 pub mod error;
 pub mod near;

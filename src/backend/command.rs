@@ -14,6 +14,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use crate::crash::crash_point;
+
 /// As much of the end of a command's stderr is shown, in bytes.
 const TAIL: u64 = 4096;
 /// Between asking a command that took too long to end, and ending it.
@@ -71,6 +73,7 @@ fn start(
         .stderr(complaints)
         .process_group(0)
         .spawn()?;
+    crash_point!("command: started");
 
     let pid = Pid::from_child(&child);
     let (ended, end) = mpsc::channel();
@@ -90,6 +93,7 @@ fn start(
         let _ = kill_process_group(pid, Signal::KILL);
         true
     });
+    crash_point!("command: ended");
     let status = child.wait()?;
     Ok(if timed_out { Ended::TimedOut } else { Ended::Exited(status) })
 }

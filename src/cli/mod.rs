@@ -15,14 +15,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use jiff::Zoned;
 
 use crate::cli::args::{Cli, Command, PlaceArgs, RunArgs};
 use crate::cli::exit::Exit;
 use crate::error::Error;
 use crate::policy::{self, Policy};
-use crate::report::escape::leading;
+use crate::report::escape::{escape, leading};
 use crate::store::Store;
 use crate::store::sources::{self, PolicyFiles};
 
@@ -31,6 +31,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let error = harmless(error);
             // A closed pipe ends the printing.
             let _ = error.print();
             let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
@@ -53,6 +54,17 @@ pub fn main() -> ExitCode {
             Exit::of_error(&error).into()
         }
     }
+}
+
+/// The same, with what the user typed made safe to show.
+fn harmless(mut error: clap::Error) -> clap::Error {
+    let told: Vec<(ContextKind, ContextValue)> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
+    for (kind, value) in told {
+        if let ContextValue::String(text) = value {
+            error.insert(kind, ContextValue::String(escape(&text).into_owned()));
+        }
+    }
+    error
 }
 
 /// What every command starts from.

@@ -57,7 +57,8 @@ pub(super) fn failure(failed: &anyhow::Error) {
         Some(locked @ Error::Locked { .. }) => {
             error(&locked.to_string(), Some("wait for it to finish, or give --lock-timeout more time"));
         }
-        _ => error(&format!("{failed:#}"), None),
+        Some(ours) => error(&ours.to_string(), None),
+        None => error(&format!("{failed:#}"), None),
     }
 }
 
@@ -72,10 +73,15 @@ enum Target {
 }
 
 impl Outputs {
-    pub(super) fn open(wanted: &[(Format, PathBuf)]) -> Result<Self> {
+    pub(super) fn open(wanted: &[(Format, PathBuf)], inputs: &[PathBuf]) -> Result<Self> {
+        let inputs: Vec<PathBuf> = inputs.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
         let opened = wanted.iter().map(|(format, path)| {
             // A link stays one: what it points to is replaced.
             let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            if inputs.contains(&path) {
+                return Err(Error::other(format!("--output {}: the run reads that file", path.display()))
+                    .with_hint("name another file"));
+            }
             Ok((*format, path.clone(), Target::open(&path).map_err(Error::io("write", &path))?))
         });
         opened.collect::<Result<_>>().map(Self)

@@ -10,7 +10,7 @@ use crate::cli::{Opened, open};
 use crate::error::Error;
 use crate::plan::select::find;
 use crate::report::escape::escape;
-use crate::report::time;
+use crate::report::{counted, time};
 
 pub(super) fn run(place: &PlaceArgs, forget: Option<&str>) -> anyhow::Result<Exit> {
     let Opened { store, now, .. } = open(place)?;
@@ -19,7 +19,8 @@ pub(super) fn run(place: &PlaceArgs, forget: Option<&str>) -> anyhow::Result<Exi
         output::to_stdout(|out| {
             for (chat, debt) in &ledger.owed {
                 let since = time(debt.since, &now);
-                write!(out, "{}   restart owed since {since}, {} attempts", escape(chat), debt.attempts)?;
+                let attempts = counted(debt.attempts as usize, "attempt");
+                write!(out, "  {}   restart owed since {since}, {attempts}", escape(chat))?;
                 match debt.next_try.filter(|_| debt.waits(now.timestamp())) {
                     Some(next) => writeln!(out, ", next try at {}", time(next, &now))?,
                     None => writeln!(out)?,

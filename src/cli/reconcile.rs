@@ -1,7 +1,7 @@
 //! The main job: plan, and apply unless it is a dry run.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::apply::{self, Backend, Planned};
 use crate::backend::FileBackend;
@@ -13,9 +13,9 @@ use crate::cli::signals::Interrupt;
 use crate::cli::{Opened, open};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
-use crate::plan::{Expected, Goal, Plan, Refusal, Verdict};
+use crate::plan::{Expected, Goal, Plan, Refusal, Row, Verdict};
 use crate::policy::{Commands, Policy, Sessions};
-use crate::report::{Mode, Report};
+use crate::report::{Mode, Report, counted};
 use crate::store::sources::PolicyFiles;
 
 pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
@@ -32,7 +32,10 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         retry: args.retry.clone(),
     };
     let expected = args.plan.as_deref().map(expected).transpose()?;
-    let outputs = Outputs::open(&args.output)?;
+    let outputs = {
+        let policies = files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
+        Outputs::open(&args.output, &policies.chain([store.file().to_owned()]).collect::<Vec<_>>())?
+    };
     let backend = backend(&policy, &files, args)?;
     for (chat, entry, until) in policy.expired(&now) {
         let at = &entry.because.at;
@@ -46,14 +49,14 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         expected: expected.as_ref(),
     };
 
+    // Sessions outlive this run: a lock that our caller left open must not live on in them.
+    close_fds::set_fds_cloexec(3, &[]);
     let (mode, Planned { plan, snapshot }, exit, error) = if args.dry_run {
         let planned = apply::plan(&goal, &store, backend.as_ref())?;
         let exit = Exit::of_dry_run(&planned.plan, args.detailed_exitcode);
         (Mode::DryRun, planned, exit, None)
     } else {
         let locked = store.lock(place.lock_timeout, now.timestamp(), &|| interrupt.is_asked())?;
-        // Sessions outlive this run: a lock that our caller left open must not live on in them.
-        close_fds::set_fds_cloexec(3, &[]);
         let progress = Progress::new(interrupt);
         let applied = progress.during(|| apply::apply(&goal, &locked, backend.as_ref(), &progress))?;
         let exit = Exit::of_apply(&applied.planned.plan, applied.interrupted || applied.error.is_some());
@@ -67,14 +70,15 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let failures = failed.inspect(output::failure).count();
     Ok(match exit {
         // Nothing was changed, unless the plan says so.
-        Exit::Done | Exit::Planned if failures > 0 && !has_effects(&plan) => Exit::Error,
+        _ if failures > 0 && !has_effects(&plan) => Exit::Error,
         Exit::Done | Exit::Planned if failures > 0 => Exit::Partly,
         exit => exit,
     })
 }
 
 fn has_effects(plan: &Plan) -> bool {
-    plan.rows.iter().any(|row| row.effects.edited || row.effects.restarted)
+    let tried = |row: &Row| matches!(row.outcome.verdict, Verdict::Done | Verdict::Failed | Verdict::Unknown);
+    plan.rows.iter().any(|row| row.effects.edited || tried(row))
 }
 
 fn backend<'a>(policy: &'a Policy, files: &PolicyFiles, args: &RunArgs) -> Result<Box<dyn Backend + 'a>> {
@@ -115,7 +119,7 @@ fn expected(text: &str) -> Result<Expected> {
 
 /// What a user should know beyond the rows.
 fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
-    for (chat, why) in &plan.cancelled {
+    for (chat, why) in plan.cancelled.iter().filter(|_| plan.refused.is_none()) {
         output::note(&format!("the restart owed to {chat} is void: {why}"));
     }
     let edited = plan.rows.iter().any(|row| row.effects.edited);
@@ -127,7 +131,7 @@ fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
     match &plan.refused {
         None => {}
         Some(Refusal::Limit { changes, limit }) => output::error(
-            &format!("{changes} changes are more than the limit of {limit}: nothing was done"),
+            &format!("the plan has {}, and the limit is {limit}: nothing was done", counted(*changes, "change")),
             Some(&format!("if this is what you want, consent with: reconcile --allow-changes {changes}")),
         ),
         Some(Refusal::OtherPlan { expected, differences }) => {

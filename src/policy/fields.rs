@@ -68,7 +68,7 @@ impl<'s> Item<'s> {
         Diagnostic::error(code, message, self.place(), "").help(help)
     }
 
-    fn wrong_type(&self, wanted: &str, example: &str) -> Diagnostic {
+    pub(super) fn wrong_type(&self, wanted: &str, example: &str) -> Diagnostic {
         let found = match self.value.type_str() {
             kind @ ("integer" | "array") => format!("an {kind}"),
             kind => format!("a {kind}"),
@@ -105,8 +105,7 @@ impl<'s> Item<'s> {
         let number = number.filter(|number| (least..=most).contains(number));
         if number.is_none() {
             mistakes.add(|| {
-                let most = if most == usize::MAX { String::new() } else { format!(" and at most {most}") };
-                let message = format!("`{}` must be at least {least}{most}", self.name);
+                let message = format!("`{}` must be from {least} to {most}", self.name);
                 self.mistake("out-of-range", message, format!("write it as {example}"))
             });
         }

@@ -50,22 +50,25 @@ impl Source {
 /// Every mistake, and the warnings, in the order in which they stand in the files.
 pub fn read(sources: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
+    let (mut unread, mut astray) = (0, false);
     let mut trees = Vec::with_capacity(sources.len());
     for source in sources {
-        let (tree, mistakes) = syntax::parse(source);
-        diagnostics.extend(mistakes);
-        trees.push(tree);
+        let parsed = syntax::parse(source);
+        unread += parsed.unread;
+        astray |= parsed.astray;
+        diagnostics.extend(parsed.mistakes);
+        trees.push(parsed.tree);
     }
     let mistakes = Mistakes::default();
     let whole = Section::whole(sources.iter().zip(&trees));
     let policy = Reader { mistakes: &mistakes, allowed: None, sources }.policy(whole);
 
-    let more = mistakes.more.get();
+    let more = if astray { unread } else { mistakes.more.get() };
     let broken = !diagnostics.is_empty();
     // The parser recovers from a broken line with a guess: what else is said of that line is about the guess.
     let guessed: BTreeSet<(String, usize)> = diagnostics.iter().filter_map(line).collect();
     let guess = |found: &Diagnostic| {
-        (broken && found.code == "missing-key") || line(found).is_some_and(|line| guessed.contains(&line))
+        astray || (broken && found.code == "missing-key") || line(found).is_some_and(|line| guessed.contains(&line))
     };
     diagnostics.extend(mistakes.into_found().into_iter().filter(|found| !guess(found)));
     diagnostics.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -212,6 +215,10 @@ impl<'r> Reader<'r> {
         if item.value.is_str() {
             let setting = Setting::Model(self.model(item)?);
             return Some(Override { setting, until: None, reason: None, because });
+        }
+        if !item.value.is_table() {
+            self.mistakes.add(|| item.wrong_type("a model or a table", EXAMPLE));
+            return None;
         }
         let mut table = item.table(self.mistakes, EXAMPLE)?;
         let model = table.get(self.mistakes, "model");
@@ -365,7 +372,7 @@ impl<'r> Reader<'r> {
     fn limits(&self, whole: &mut Section<'r>) -> Option<usize> {
         let mut section = whole.section(self.mistakes, "limits", "a table: [limits]");
         let limit = section.get(self.mistakes, "max_changes");
-        let limit = limit.and_then(|item| item.integer(self.mistakes, 0, usize::MAX, "max_changes = 10"));
+        let limit = limit.and_then(|item| item.integer(self.mistakes, 0, 1_000_000_000, "max_changes = 10"));
         section.finish(self.mistakes);
         limit
     }
@@ -404,7 +411,7 @@ impl<'r> Reader<'r> {
         let word = known.iter().copied().find(|word| *word == text);
         if word.is_none() {
             self.mistakes.add(|| {
-                let message = format!("`{}` is not `{text}`", item.name);
+                let message = format!("`{text}` is no value of `{}`", item.name);
                 item.mistake("unknown-value", message, near::advice(text, known.iter().copied()))
             });
         }
@@ -437,7 +444,11 @@ impl<'r> Reader<'r> {
         if model.is_none() {
             self.mistakes.add(|| {
                 let message = format!("`{}` is no name of a model", item.name);
-                item.mistake("not-a-model", message, "a model's name has at least one character, and no blanks")
+                item.mistake(
+                    "not-a-model",
+                    message,
+                    "a model's name has at least one character, no blanks and no control characters",
+                )
             });
         }
         model

@@ -8,30 +8,59 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::Diagnostic;
 use crate::policy::read::Source;
 
-/// Parses as much as can be made sense of. The diagnostics are in no order.
-pub(super) fn parse(source: &Source) -> (Spanned<DeTable<'_>>, Vec<Diagnostic>) {
-    let (tree, errors) = DeTable::parse_recoverable(&source.text);
-    let diagnostics = errors
-        .iter()
-        .take(super::fields::MISTAKES_SHOWN)
-        .map(|error| {
-            let span = error.span().unwrap_or_default();
-            // The parser's own `Display` would show the text raw.
-            match error.message() {
-                "duplicate key" => duplicate(source, &tree, span),
-                message => syntax(source, message, span),
-            }
-        })
-        .collect();
-    (tree, diagnostics)
+/// In larger files, in bytes, the first place of what stands twice is not looked for: it takes a pass over the file.
+const LARGEST_SEARCHED: usize = 1 << 20;
+
+/// A file as far as it could be made sense of.
+pub(super) struct Parsed<'s> {
+    pub(super) tree: Spanned<DeTable<'s>>,
+    /// In no order.
+    pub(super) mistakes: Vec<Diagnostic>,
+    /// How many more there are.
+    pub(super) unread: usize,
+    /// Whether the tree is all guesses, and nothing should be said of it.
+    pub(super) astray: bool,
+}
+
+/// Parses as much as can be made sense of.
+pub(super) fn parse(source: &Source) -> Parsed<'_> {
+    let (tree, mut errors) = DeTable::parse_recoverable(&source.text);
+    errors.sort_by_key(|error| error.span().map(|span| span.start));
+    // After a bracket or a quote that is never closed, every line is read as part of it, and none is what it seems.
+    let unclosed = errors.iter().position(|error| error.message().starts_with("unclosed") && runs_on(source, error));
+    if let Some(unclosed) = unclosed {
+        errors.swap(unclosed.min(1), unclosed);
+        errors.truncate(2);
+    }
+    let unread = errors.len().saturating_sub(super::fields::MISTAKES_SHOWN);
+    let shown = errors.iter().take(super::fields::MISTAKES_SHOWN).map(|error| {
+        let span = error.span().unwrap_or_default();
+        // The parser's own `Display` would show the text raw.
+        match error.message() {
+            "duplicate key" => duplicate(source, &tree, span),
+            message => syntax(source, message, span),
+        }
+    });
+    Parsed { mistakes: shown.collect(), unread, astray: unread > 0 || unclosed.is_some(), tree }
+}
+
+/// Whether the parser looked for the end of something until the file's.
+fn runs_on(source: &Source, error: &toml::de::Error) -> bool {
+    error.span().is_some_and(|span| source.text[span.end..].trim_ascii().is_empty())
 }
 
 fn syntax(source: &Source, message: &str, span: Range<usize>) -> Diagnostic {
     let (message, expected) = message.split_once(", ").unwrap_or((message, ""));
-    let help = if message.contains("must be quoted") {
-        "put the value between double quotes"
-    } else {
-        "the line is not TOML: see https://toml.io for its form"
+    let (message, expected, help) = match message {
+        "string values must be quoted" if span.is_empty() => ("a value is missing", "", "write one after the `=`"),
+        "string values must be quoted" => (message, "", "put the value between double quotes"),
+        "invalid unquoted key" => (message, expected, "put the key between double quotes"),
+        "invalid basic string" if expected == "expected `\"`" => {
+            ("the string has no end", expected, "close it with a double quote")
+        }
+        "unclosed array" => ("a list has no end", expected, "the first error is near where it should have been closed"),
+        "invalid date" | "invalid time" | "invalid datetime" => (message, expected, "write one that exists"),
+        _ => (message, expected, "the line is not TOML: see https://toml.io for its form"),
     };
     Diagnostic::error("syntax", message, source.place(span), expected).help(help)
 }
@@ -39,7 +68,7 @@ fn syntax(source: &Source, message: &str, span: Range<usize>) -> Diagnostic {
 fn duplicate(source: &Source, tree: &Spanned<DeTable>, span: Range<usize>) -> Diagnostic {
     let key = source.text.get(span.clone()).unwrap_or_default();
     let diagnostic =
-        Diagnostic::error("duplicate", format!("{key} stands twice"), source.place(span.clone()), "again here")
+        Diagnostic::error("duplicate", format!("`{key}` stands twice"), source.place(span.clone()), "again here")
             .help("remove one of them");
     match first_place(source, tree, key, &span) {
         Some(first) => diagnostic.and(source.place(first), "first here"),
@@ -50,24 +79,57 @@ fn duplicate(source: &Source, tree: &Spanned<DeTable>, span: Range<usize>) -> Di
 /// Where the key at `again` stood first: in the innermost table that `again` lies in. The tree has only the first of
 /// the two, except for a `[header]`, whose place in the tree is its last.
 fn first_place(source: &Source, tree: &Spanned<DeTable>, key: &str, again: &Range<usize>) -> Option<Range<usize>> {
-    let name = key.trim_matches(['"', '\'']);
-    let line_start = source.text[..again.start].rfind('\n').map_or(0, |newline| newline + 1);
-    let line = source.text[line_start..].lines().next()?.trim();
-    if line.starts_with('[') {
-        let header = line.split_inclusive(']').next()?;
-        let mut offset = 0;
-        return source.text[..line_start].split_inclusive('\n').find_map(|earlier| {
-            let at = offset + earlier.len() - earlier.trim_start().len();
-            offset += earlier.len();
-            earlier.trim_start().starts_with(header).then(|| at..at + header.len())
-        });
+    if source.text.len() > LARGEST_SEARCHED {
+        return None;
     }
+    let line_start = source.text[..again.start].rfind('\n').map_or(0, |newline| newline + 1);
+    let header = source.text[line_start..again.end].trim_start();
+    if let Some(path) = header.strip_prefix('[').and_then(|rest| keys(rest.trim_start_matches('['))) {
+        return written_before(&source.text[..line_start], &path);
+    }
+    let name = keys(key)?.pop()?;
     let mut innermost = tree.get_ref();
     while let Some(inner) = table_around(innermost, again.start) {
         innermost = inner;
     }
-    let (first, _) = innermost.iter().find(|(known, _)| known.get_ref() == name)?;
+    let (first, _) = innermost.iter().find(|(known, _)| *known.get_ref() == name)?;
     (first.span().start < again.start).then(|| first.span())
+}
+
+/// The names in a dotted key, decoded.
+fn keys(text: &str) -> Option<Vec<String>> {
+    let line = format!("{text} = 0");
+    let tree = DeTable::parse(&line).ok()?;
+    let mut table = tree.get_ref();
+    let mut names = Vec::new();
+    while let Some((name, value)) = table.iter().next() {
+        names.push(name.get_ref().to_string());
+        let Some(inner) = value.get_ref().as_table() else { return Some(names) };
+        table = inner;
+    }
+    None
+}
+
+/// Where a header or a key of that full name begins a line.
+fn written_before(text: &str, path: &[String]) -> Option<Range<usize>> {
+    let mut table = Vec::new();
+    let mut line_start = 0;
+    text.split_inclusive('\n').find_map(|line| {
+        let code = line.trim_start();
+        let start = line_start + line.len() - code.len();
+        line_start += line.len();
+        let header = code.strip_prefix('[').map(|rest| rest.trim_start_matches('['));
+        let (from, end) = header.map_or((code, '='), |inside| (inside, ']'));
+        let mut ends = from.match_indices(end).take(4).map(|(at, _)| &from[..at]);
+        let (name, found) = ends.find_map(|name| Some((name, keys(name)?)))?;
+        if header.is_none() {
+            return (path.strip_prefix(table.as_slice()) == Some(&found)).then(|| start..start + name.trim_end().len());
+        }
+        let end = start + code.len() - from.len() + name.len() + 1;
+        let is_first = found == path;
+        table = found;
+        is_first.then_some(start..end)
+    })
 }
 
 /// The table among the values of `table` that the offset lies in: the inline one around it, or the last whose header

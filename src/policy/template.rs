@@ -32,7 +32,20 @@ const PLACEHOLDERS: [(&str, &str, Placeholder); 8] = [
     ("model", "RECONCILE_MODEL", Placeholder::Model),
 ];
 
-const SHELLS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "busybox"];
+/// Programs that take a script after an option with this letter in it.
+const SHELLS: [(&str, char); 11] = [
+    ("sh", 'c'),
+    ("bash", 'c'),
+    ("dash", 'c'),
+    ("zsh", 'c'),
+    ("ksh", 'c'),
+    ("ash", 'c'),
+    ("fish", 'c'),
+    ("busybox", 'c'),
+    ("su", 'c'),
+    ("runuser", 'c'),
+    ("env", 'S'),
+];
 
 impl Placeholder {
     fn value(self, chat: &Chat, model: &Model) -> Option<String> {
@@ -93,7 +106,7 @@ impl CommandLine {
         let mut mistakes = Vec::new();
         let mut parsed = Vec::with_capacity(arguments.len());
         for (index, argument) in arguments.iter().enumerate() {
-            let in_script = arguments[..index].split_last().is_some_and(|(flag, before)| is_script(before, flag));
+            let in_script = is_script(&arguments[..index]);
             let (pieces, unknown) = pieces(argument);
             mistakes.extend(unknown.into_iter().map(|mistake| (index, mistake)));
             if in_script && let Some((start, end)) = braces(argument).next() {
@@ -138,11 +151,16 @@ fn fill_argument(pieces: &[Piece], chat: &Chat, model: &Model) -> Result<String,
     Ok(argument)
 }
 
-/// Whether the argument after `flag` is a script: `sh -c`, `bash -lc`, also behind `env`, `sudo` and the like.
-fn is_script(before: &[&str], flag: &str) -> bool {
-    let short_flag = flag.starts_with('-') && !flag.starts_with("--") && flag.ends_with('c');
-    let shell = |word: &&str| SHELLS.contains(&word.rsplit('/').next().unwrap_or(word));
-    short_flag && before.iter().any(shell)
+/// Whether the argument after these is a script: `sh -c`, `bash -lc`, also behind `env`, `sudo` and the like, and with
+/// more options between the flag and the script.
+fn is_script(before: &[&str]) -> bool {
+    before.iter().enumerate().any(|(at, word)| {
+        let program = word.rsplit('/').next().unwrap_or(word);
+        let Some((_, letter)) = SHELLS.iter().find(|(shell, _)| *shell == program) else { return false };
+        let options = before[at + 1..].iter().rev().take_while(|word| word.starts_with(['-', '+']));
+        let mut short = options.filter(|word| word.starts_with('-') && !word.starts_with("--"));
+        short.any(|word| word.contains(*letter))
+    })
 }
 
 fn pieces(argument: &str) -> (Vec<Piece>, Vec<Mistake>) {

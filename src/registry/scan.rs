@@ -100,6 +100,17 @@ fn malformed(snapshot: &Snapshot, error: &serde_json::Error) -> Diagnostic {
         return Diagnostic::error("registry-empty", "the registry is empty", snapshot.place(0..0), "")
             .help("a registry of no sessions is `{}`; an empty file is what a failed write leaves: restore it");
     }
+    if error.is_data() {
+        let start = text.len() - text.trim_ascii_start().len();
+        let place = snapshot.place(start..start + 1);
+        return Diagnostic::error(
+            "malformed",
+            "the registry is not a JSON object",
+            place,
+            "it maps chat ids to entries",
+        )
+        .help(NOTHING_WRITTEN);
+    }
     let full = error.to_string();
     let message = full.find(" at line ").map_or(full.as_str(), |end| &full[..end]);
     let place = Place::at_line(&snapshot.name, text, error.line(), error.column());

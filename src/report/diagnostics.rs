@@ -44,8 +44,7 @@ fn snippet(
     let after = blank_out(&place.excerpt[place.caret.end..]);
     let caret = before.len()..before.len() + marked.len();
     let annotation = kind.span(caret).label((!label.is_empty()).then(|| escape(label).into_owned()));
-    Snippet::source(format!("{before}{marked}{after}"))
-        .path(escape(&place.file).into_owned())
-        .line_start(place.line)
-        .annotation(annotation)
+    // The caret may stand in the middle of a runner's command; of the same length, so that the columns stay right.
+    let line = format!("{before}{marked}{after}").replace("##[", "##(").replace("##vso[", "##vso(");
+    Snippet::source(line).path(escape(&place.file).into_owned()).line_start(place.line).annotation(annotation)
 }

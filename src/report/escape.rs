@@ -10,7 +10,7 @@ fn is_dangerous(c: char) -> bool {
 
 /// The text with every such character written out: `\n`, `\u{1b}`, `\u{202e}`.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    written_out(text, |c| c.escape_default().to_string())
+    written_out(text, |c| if c == '[' { c.escape_unicode().to_string() } else { c.escape_default().to_string() })
 }
 
 /// The same in the form that JSON strings have: `\u001b`.
@@ -30,10 +30,17 @@ pub fn leading(name: &str) -> Cow<'_, str> {
     if harmless { escape(name) } else { Cow::Owned(format!("./{}", escape(name))) }
 }
 
+/// Whether a `[` after this would make it a command to a workflow runner: they look for `##[` and `##vso[` anywhere in a
+/// line.
+fn begins_command(before: &str) -> bool {
+    before.ends_with("##") || before.ends_with("##vso")
+}
+
 fn written_out(text: &str, write: impl Fn(char) -> String) -> Cow<'_, str> {
-    if !text.chars().any(is_dangerous) {
+    let dangerous = |(at, c): (usize, char)| is_dangerous(c) || (c == '[' && begins_command(&text[..at]));
+    if !text.char_indices().any(dangerous) {
         return Cow::Borrowed(text);
     }
-    let piece = |c: char| if is_dangerous(c) { write(c) } else { c.to_string() };
-    Cow::Owned(text.chars().map(piece).collect())
+    let piece = |(at, c)| if dangerous((at, c)) { write(c) } else { c.to_string() };
+    Cow::Owned(text.char_indices().map(piece).collect())
 }

@@ -13,7 +13,7 @@ use jiff::Zoned;
 use crate::plan::Plan;
 use crate::registry::Snapshot;
 
-pub use text::time;
+pub use text::{counted, time};
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -74,8 +74,7 @@ fn line(row: &Row, report: &Report) -> Line {
         let since = time(debt.since, report.now);
         match debt.attempts {
             0 => format!("restart owed since {since}"),
-            1 => format!("restart owed since {since}, 1 attempt"),
-            many => format!("restart owed since {since}, {many} attempts"),
+            attempts => format!("restart owed since {since}, {}", counted(attempts as usize, "attempt")),
         }
     });
     let action = match (verdict, &owed) {
@@ -181,7 +180,8 @@ fn summary(report: &Report) -> String {
     }
 }
 
-fn counted(count: usize, thing: &str) -> String {
+/// A number of things, in words.
+pub fn counted(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 

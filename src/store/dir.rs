@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
+use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::store::Facts;
 
@@ -47,17 +48,24 @@ impl StateDir {
             return Ok(Self { group: Some(facts.group), ..dir });
         }
         let path = path_beside(registry);
-        match DirBuilder::new().mode(DIR_MODE).create(&path) {
+        let created = match DirBuilder::new().mode(DIR_MODE).create(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(Error::io("create the state directory", &path)(error));
             }
-            _ => {}
-        }
+            created => created.is_ok(),
+        };
         // Root works for the registry's owner, who must be able to use the directory later.
         if rustix::process::geteuid().as_raw() != facts.owner {
             let (owner, group) = (Uid::from_raw(facts.owner), Gid::from_raw(facts.group));
-            rustix::fs::chownat(rustix::fs::CWD, &path, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(Error::io("give the registry's owner the directory", &path))?;
+            let given =
+                rustix::fs::chownat(rustix::fs::CWD, &path, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW);
+            if let Err(error) = given {
+                if created {
+                    // Whoever may use the registry must not find a directory of ours. The error that matters is the first.
+                    let _ = fs::remove_dir(&path);
+                }
+                return Err(Error::io("give the registry's owner the directory", &path)(error));
+            }
         }
         match Self::open(registry, facts.owner)? {
             Some(dir) => Ok(Self { group: Some(facts.group), ..dir }),
@@ -118,7 +126,7 @@ impl StateDir {
 
     /// Replaces one of its files as a whole. On disk when it returns.
     pub(super) fn save(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let temporary = format!("{name}.new");
+        let temporary = unfinished(name);
         let path = self.path(&temporary);
         self.remove(&temporary)?;
         let mut file = self.create_new(&temporary)?;
@@ -128,8 +136,15 @@ impl StateDir {
             let _ = self.remove(&temporary);
             return Err(Error::io("write", &path)(error));
         }
+        crash_point!("ledger: written");
         self.rename(&temporary, name)?;
+        crash_point!("ledger: renamed");
         self.sync()
+    }
+
+    /// Removes what a run left that died while it saved this file.
+    pub(super) fn discard_unfinished(&self, name: &str) -> Result<()> {
+        self.remove(&unfinished(name))
     }
 
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<()> {
@@ -157,6 +172,10 @@ impl StateDir {
             Err(error) => Err(Error::io("look at", &self.path(name))(error)),
         }
     }
+}
+
+fn unfinished(name: &str) -> String {
+    format!("{name}.new")
 }
 
 fn path_beside(registry: &Path) -> PathBuf {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rustix::fs::OFlags;
 use serde::Serialize;
 
+use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::wire::WireRow;
 use crate::plan::{Plan, Summary, Verdict};
@@ -50,7 +51,9 @@ pub(super) fn append(dir: &StateDir, plan: &Plan, now: Timestamp) -> Result<()> 
     if torn {
         json.insert(0, b'\n');
     }
-    file.write_all(&json).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))
+    file.write_all(&json).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))?;
+    crash_point!("history: appended");
+    Ok(())
 }
 
 /// Whether a row with this verdict was left as it was.

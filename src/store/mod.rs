@@ -17,6 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::apply::{Files, Locked};
+use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::ledger::Ledger;
@@ -93,6 +94,7 @@ impl Store {
         let facts = self.facts()?;
         let dir = StateDir::create(&self.file, facts)?;
         let run = Lock::take(&dir, RUN_LOCK, patience, give_up)?;
+        crash_point!("locked");
         let locked = LockedStore { store: self, dir, means: Means::Exchange, patience, now, _run: run };
         locked.with_ledger(|_| Ok(()))?;
         Ok(locked)

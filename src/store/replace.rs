@@ -11,11 +11,12 @@ use std::path::Path;
 use rustix::fs::{CWD, Gid, Mode, RenameFlags, Uid};
 use rustix::io::Errno;
 
+use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::ledger::{Exchange, Ledger};
 use crate::registry::edit::{Splice, spliced};
 use crate::registry::{Snapshot, Stamp};
-use crate::store::{Facts, LockedStore};
+use crate::store::{Facts, LEDGER, LockedStore};
 
 /// The file that takes the registry's place, and after an exchange the one that it displaced.
 const NEW: &str = "registry.new";
@@ -34,6 +35,7 @@ impl LockedStore {
         self.with_ledger(|ledger| {
             let Some(facts) = self.unchanged(seen.stamp)? else { return Ok(None) };
             let new = self.write_new(seen, splices, facts)?;
+            crash_point!("registry: new file written");
             ledger.exchange = Some(Exchange { seen: seen.stamp, new_inode: new.inode });
             if let Err(error) = self.save_ledger(ledger) {
                 self.dir.remove(NEW)?;
@@ -41,7 +43,9 @@ impl LockedStore {
             }
             // Where this fails, the note stays, and whoever takes the lock next puts right what it left.
             let replaced = self.swap(seen.stamp, new)?;
+            crash_point!("registry: replaced");
             self.dir.remove(NEW)?;
+            crash_point!("registry: displaced file removed");
             ledger.exchange = None;
             self.save_ledger(ledger)?;
             Ok(replaced)
@@ -75,6 +79,7 @@ impl LockedStore {
         if self.unchanged(seen)?.is_none() {
             return Ok(None);
         }
+        crash_point!("registry: looked at");
         let registry = &self.store.file;
         if self.means == Means::Exchange {
             match self.exchange() {
@@ -95,6 +100,7 @@ impl LockedStore {
 
     /// Looks at what an exchange displaced.
     fn inspect(&self, seen: Stamp, new: Stamp) -> Result<Option<Stamp>> {
+        crash_point!("registry: exchanged");
         if self.displaced()?.is_some_and(|displaced| displaced == seen) {
             self.sync_names()?;
             return Ok(Some(new));
@@ -117,6 +123,7 @@ impl LockedStore {
                 }
                 Err(error) => return Err(Error::io("put back", &self.store.file)(error)),
             }
+            crash_point!("registry: put back");
             if self.displaced()?.is_none_or(|came_out| came_out.inode == went_in) {
                 return self.sync_names();
             }
@@ -135,6 +142,7 @@ impl LockedStore {
             }
             self.sync_names()?;
         }
+        self.dir.discard_unfinished(LEDGER)?;
         self.dir.remove(NEW)
     }
 

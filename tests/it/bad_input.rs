@@ -40,7 +40,7 @@ pub fn refused(sandbox: &Sandbox, told: &[&str]) {
 
 #[track_caller]
 pub fn refused_by(sandbox: &Sandbox, told: &[&str], run: impl Fn(&[&str]) -> Run, arguments: &[&str]) {
-    let content = || fs::read(sandbox.path("sessions.json")).ok().filter(|bytes| bytes.len() < 1 << 27);
+    let content = || fs::read(sandbox.path("sessions.json")).ok();
     let inode = || fs::symlink_metadata(sandbox.path("sessions.json")).map(|file| file.ino()).ok();
     let regular = fs::metadata(sandbox.path("sessions.json")).is_ok_and(|file| file.is_file());
     let before = (regular.then(content), inode());
@@ -51,7 +51,7 @@ pub fn refused_by(sandbox: &Sandbox, told: &[&str], run: impl Fn(&[&str]) -> Run
     }
     assert!(run.stderr.len() < 20_000, "{} bytes of stderr are no clear message", run.stderr.len());
     assert!(run.stderr.contains("error"), "{}", cut(&run.stderr));
-    assert_eq!((regular.then(content), inode()), before, "the registry was touched");
+    assert!((regular.then(content), inode()) == before, "the registry was touched");
     assert_eq!(sandbox.calls(), [""; 0], "something was restarted");
 }
 
@@ -75,17 +75,17 @@ fn a_registry_that_cannot_be_trusted_is_refused_with_the_place() {
         (b"null", "sessions.json:1:"),
         (b"[]", "sessions.json:1:1"),
         (b"[{\"model\": \"haiku\"}]", "sessions.json:1:1"),
-        (b"\"{}\"", "expected an object of sessions"),
+        (b"\"{}\"", "not a JSON object"),
         (b"{", "the file ends too early"),
         (b"{\"a\": {\"model\": \"haiku\"}", "the file ends too early"),
-        (b"{\"a\": {\"model\": \"haiku\"},}", "sessions.json:1:27"),
-        (b"{\"a\": {\"model\": \"haiku\"}} x", "sessions.json:1:28"),
-        (b"{\"a\": {\"model\": \"haiku\"}}{}", "sessions.json:1:27"),
-        (b"{\"a\": {\"model\": \"haiku\"}}\0", "sessions.json:1:27"),
-        (b"{\"a\": {\"model\": \"haiku\", \"x\": NaN}}", "sessions.json:1:32"),
-        (b"{\"a\": {\"model\": \"haiku\", \"x\": -Infinity}}", "sessions.json:1:"),
-        (b"{\"a\": {\"model\": \"haiku\", \"x\": 01}}", "sessions.json:1:"),
-        (b"{\"a\": {\"model\": \"haiku\", \"x\": 'y'}}", "sessions.json:1:"),
+        (b"{\"a\": {\"model\": \"haiku\"},}", "sessions.json:1:26"),
+        (b"{\"a\": {\"model\": \"haiku\"}} x", "sessions.json:1:27"),
+        (b"{\"a\": {\"model\": \"haiku\"}}{}", "sessions.json:1:26"),
+        (b"{\"a\": {\"model\": \"haiku\"}}\0", "sessions.json:1:26"),
+        (b"{\"a\": {\"model\": \"haiku\", \"x\": NaN}}", "sessions.json:1:31"),
+        (b"{\"a\": {\"model\": \"haiku\", \"x\": -Infinity}}", "sessions.json:1:32"),
+        (b"{\"a\": {\"model\": \"haiku\", \"x\": 01}}", "sessions.json:1:32"),
+        (b"{\"a\": {\"model\": \"haiku\", \"x\": 'y'}}", "sessions.json:1:31"),
         (b"{\"a\": {\"model\": \"haiku\" /* why */}}", "sessions.json:1:"),
         (b"{\"a\": {\"model\": \"ha\niku\"}}", "sessions.json:"),
         (b"{\"a\": {\"model\": \"haiku\", \"x\": \"\\q\"}}", "sessions.json:1:"),
@@ -246,7 +246,7 @@ fn enormous_files_are_refused_in_reasonable_time() {
     refused(&sandbox, &["policy.toml", "larger than 16 MiB"]);
 
     let sandbox = drifted();
-    File::create(sandbox.path("sessions.json")).unwrap().set_len(1 << 30).unwrap();
+    File::create(sandbox.path("sessions.json")).unwrap().set_len(1 << 26).unwrap();
     refused(&sandbox, &["sessions.json:1:1"]);
 }
 
@@ -257,7 +257,9 @@ fn a_line_of_64_mib_is_read_or_refused_like_any_other() {
     sandbox.write("sessions.json", format!(r#"{{"+1": {{"tier": "admin", "x": "{text}", "model": }}}}"#));
     refused(&sandbox, &["the line is long: this is column 67108908 of it"]);
 
-    let whole = |model: &str| format!(r#"{{"+1": {{"tier": "admin", "session_name": "s", "x": "{text}", "model": "{model}"}}}}"#);
+    let whole = |model: &str| {
+        format!(r#"{{"+1": {{"tier": "admin", "session_name": "s", "x": "{text}", "model": "{model}"}}}}"#)
+    };
     sandbox.write("sessions.json", whole("haiku"));
     sandbox.run(&[]).expect(0);
     assert!(sandbox.read("sessions.json") == whole("opus"), "bytes other than the model's have changed");

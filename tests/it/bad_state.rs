@@ -40,6 +40,7 @@ fn is_root() -> bool {
 }
 
 /// The binary as a user without privileges, who owns the sandbox. `None` where that cannot be had.
+#[expect(clippy::print_stdout, reason = "whoever reads the test's output should know")]
 fn as_nobody(sandbox: &Sandbox, arguments: &[&str]) -> Option<Run> {
     if !is_root() {
         return Some(unless_it_hangs(sandbox, arguments));
@@ -262,7 +263,10 @@ fn with_room_for(sandbox: &Sandbox, blocks: u32, arguments: &[&str]) -> Run {
 #[test]
 fn without_room_nothing_is_changed_and_the_next_run_does_it() {
     let sandbox = drifted();
-    let large = format!(r#"{{"+1": {{"tier": "admin", "session_name": "s", "model": "haiku", "x": "{}"}}}}"#, "x".repeat(1 << 16));
+    let large = format!(
+        r#"{{"+1": {{"tier": "admin", "session_name": "s", "model": "haiku", "x": "{}"}}}}"#,
+        "x".repeat(1 << 16)
+    );
     sandbox.write("sessions.json", &large);
     // Not even for the ledger; for the ledger, but not for the registry.
     for (blocks, told) in [(0, "owed.json"), (16, "registry.new")] {

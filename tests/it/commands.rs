@@ -410,7 +410,7 @@ fn a_probe_gets_no_more_than_a_restart() {
 fn as_many_restarts_as_allowed_are_under_way_at_once_and_never_more() {
     let chats = ["+1", "+2", "+3", "+4"];
     let sandbox = with(
-        &format!("{RECORD}\nparallel = 2\ntimeout = \"60s\""),
+        &format!("{RECORD}\nparallel = 2\ntimeout = \"10s\""),
         &registry(&chats.map(|chat| (chat, "family", "opus"))),
     );
     for name in ["meet", "first"] {

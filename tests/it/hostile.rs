@@ -24,18 +24,28 @@ const HOSTILE: [&str; 14] = [
     "\u{0}nul\u{7f}",
 ];
 
-/// Nothing in it moves a cursor, reorders a line, or speaks to a workflow runner.
+/// What in an output moves a cursor, reorders a line, or speaks to a workflow runner.
+fn harm(output: &str) -> Option<String> {
+    // A carriage return before a line's end is that line's own, in a diff of such a registry.
+    let raw = output.replace("\r\n", "\n").chars().find(|c| {
+        (c.is_control() && *c != '\n' && *c != '\t')
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    });
+    let command = output.lines().map(str::trim).find(|line| {
+        // `::: file` is how a further place of a mistake is shown; a runner has no command named `:`.
+        (line.starts_with("::") && !line.starts_with("::: ")) || line.starts_with("##[")
+    });
+    match (raw, command) {
+        (Some(c), _) => Some(format!("holds {c:?} raw: {}", output.escape_debug())),
+        (None, Some(line)) => Some(format!("has the line {line:?}")),
+        (None, None) => None,
+    }
+}
+
 #[track_caller]
 fn assert_harmless(what: &str, output: &str) {
-    // A carriage return before a line's end is that line's own, in a diff of such a registry.
-    for c in output.replace("\r\n", "\n").chars() {
-        let dangerous = (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        assert!(!dangerous, "{what} holds {c:?} raw:\n{}", output.escape_debug());
-    }
-    for line in output.lines() {
-        let start = line.trim();
-        assert!(!start.starts_with("::") && !start.starts_with("##["), "{what} has the line {line:?}");
+    if let Some(harm) = harm(output) {
+        panic!("{what} {harm}");
     }
 }
 
@@ -138,6 +148,27 @@ fn no_complaint_of_a_command_reaches_an_output_raw() {
     }
 }
 
+/// The runners that know `##[…]` and `##vso[…]` look for them in the middle of lines, too.
+#[test]
+fn no_command_of_a_runner_is_found_anywhere_in_a_line() {
+    let mut found = Vec::new();
+    for command in ["##[add-mask]x", "##[error]x", "##vso[task.setvariable variable=x]y"] {
+        let sandbox = sandbox(&format!("name {command}"));
+        let mut look = |what: String, run: &Run| {
+            let prefix = &command[..=command.find('[').unwrap()];
+            let lines = run.stdout.lines().chain(run.stderr.lines());
+            found.extend(lines.filter(|line| line.contains(prefix)).map(|line| format!("{what}: {line}")));
+        };
+        for format in ["text", "json", "diff"] {
+            look(format!("a dry run as {format}"), &sandbox.run(&["--dry-run", "--format", format]));
+        }
+        look("an apply".to_owned(), &sandbox.run(&[]));
+        sandbox.write("policy.toml", policy(command).replacen("\"opus\", ", "", 1));
+        look("a broken policy".to_owned(), &sandbox.run(&[]).expect(1));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 #[test]
 fn json_still_says_what_the_registry_says() {
     for text in HOSTILE {
@@ -145,7 +176,7 @@ fn json_still_says_what_the_registry_says() {
         let rows = report["changes"].as_array().unwrap();
         assert!(rows.iter().any(|row| row["chat_id"] == *text), "no row for {text:?}");
         assert!(rows.iter().any(|row| row["session_name"] == *text), "no session {text:?}");
-        assert!(rows.iter().any(|row| row["tier"] == *text), "no tier {text:?}");
+        assert!(rows.iter().any(|row| row["detail"] == *text), "no reason {text:?}");
     }
 }
 
@@ -190,7 +221,7 @@ fn mistakes_in_a_registry_are_shown_as_text() {
                 format!("{{{key}: {{}}, {key}: {{}}}}"),
                 format!("{{{key}: {{\"tier\": \"a\", \"tier\": {key}}}}}"),
                 format!("{{\"a\": {key}\n  {key}}}"),
-                format!("{key}"),
+                key.clone(),
                 text.to_owned(),
             ] {
                 let sandbox = Sandbox::new(crate::support::POLICY, &registry);
@@ -225,8 +256,13 @@ fn mistakes_in_a_policy_are_shown_as_text() {
 
 #[test]
 fn arguments_and_file_names_are_shown_as_text() {
+    let mut found = Vec::new();
     for text in HOSTILE.iter().filter(|text| !text.contains('\0')) {
         let sandbox = sandbox(text);
+        let mut look = |what: String, run: &Run| {
+            found.extend(harm(&run.stdout).map(|harm| format!("stdout of {what} {harm}")));
+            found.extend(harm(&run.stderr).map(|harm| format!("stderr of {what} {harm}")));
+        };
         let output = format!("json={text}/missing/x");
         for arguments in [
             &["--dry-run", "--chat", text][..],
@@ -247,14 +283,15 @@ fn arguments_and_file_names_are_shown_as_text() {
             &[text],
             &[&format!("--{text}")],
         ] {
-            assert_run_is_harmless(&format!("{arguments:?}"), &sandbox.run(arguments));
+            look(format!("{arguments:?}"), &sandbox.run(arguments));
         }
         // The same where they come from the environment.
         for name in ["RECONCILE_POLICY", "RECONCILE_REGISTRY"] {
             let run = crate::support::finish(sandbox.command(&["--dry-run"]).env(name, text).stdin(Stdio::null()));
-            assert_run_is_harmless(&format!("{name}={text:?}"), &run);
+            look(format!("{name}={text:?}"), &run);
         }
     }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
@@ -266,7 +303,9 @@ fn files_with_hostile_names_work_and_are_shown_as_text() {
         let registry = format!("{text}.json");
         for format in ["text", "json", "diff"] {
             let arguments = ["--dry-run", "--policy", text, "--registry", &registry, "--format", format];
-            assert_run_is_harmless(&format!("{arguments:?}"), &sandbox.run(&arguments).expect(0));
+            let run = sandbox.run(&arguments);
+            assert!(!run.stdout.is_empty(), "{run:#?}");
+            assert_run_is_harmless(&format!("{arguments:?}"), &run);
         }
         sandbox.write(text, "[models]\nallowed = 1\n[models]\n");
         sandbox.write(&registry, "{\"a\": {}, \"a\": 1}");

@@ -73,7 +73,9 @@ fn no_snapshot_holds_what_moves_a_cursor_or_reorders_a_line() {
         };
         assert_eq!(text.chars().find(|c| hostile(*c)), None, "{}", case.display());
         for line in text.lines() {
-            assert!(!line.trim_start().starts_with("::"), "{}: {line}", case.display());
+            // `::: file` is how a further place is shown.
+            let start = line.trim().strip_prefix("::: ").unwrap_or(line.trim());
+            assert!(!start.starts_with("::") && !start.starts_with("##["), "{}: {line}", case.display());
         }
     }
 }
@@ -112,6 +114,7 @@ fn whatever_stands_twice_is_shown_at_both_places() {
         ("duplicate-header.toml", vec![(8, 14)]),
         ("duplicate-header-dotted.toml", vec![(8, 11)]),
         ("duplicate-header-and-key.toml", vec![(12, 17)]),
+        ("duplicate-dotted.toml", vec![(9, 10)]),
         ("duplicate-in-rule.toml", vec![(13, 15)]),
         ("crlf.toml", vec![(10, 11)]),
     ];
@@ -192,7 +195,7 @@ fn the_files_of_a_folder_are_one_policy() {
     fs::create_dir(folder.path().join("deep")).unwrap();
     fs::write(folder.path().join("deep/limits.toml"), "[limits]\nmax_changes = 0\n").unwrap();
     let run = dry_run(folder.path(), ".").expect(3);
-    assert!(run.stderr.contains("more than the limit of 0"), "{run:#?}");
+    assert!(run.stderr.contains("the limit is 0"), "{run:#?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The registry is edited without loss: whatever is not a `model` stays as it is, to the byte.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use reconcile::chat::Model;
@@ -149,4 +151,83 @@ fn names_and_ids_with_lone_surrogates_are_no_obstacle() {
         r#"{"\ud83d": {"contact_name": "Ann \ud83d", "session_name": "\udc00", "tier": "\ud83d", "model": "\ud83d"}}"#,
         r#"{"\ud83d": {"contact_name": "Ann \ud83d", "session_name": "\udc00", "tier": "\ud83d", "model": "opus"}}"#,
     );
+}
+
+#[test]
+fn a_missing_model_is_added_last_in_the_layout_of_its_entry() {
+    for (before, after) in [
+        (r#"{"a": {"b": 1, "c": 2}}"#, r#"{"a": {"b": 1, "c": 2, "model": "opus"}}"#),
+        (r#"{"a":{"b":1,"c":2}}"#, r#"{"a":{"b":1,"c":2,"model":"opus"}}"#),
+        (
+            "{\n  \"a\": {\n    \"b\": 1,\n    \"c\": {}\n  }\n}",
+            "{\n  \"a\": {\n    \"b\": 1,\n    \"c\": {},\n    \"model\": \"opus\"\n  }\n}",
+        ),
+        (
+            "{\r\n\t\"a\":{\r\n\t\t\"b\":1,\r\n\t\t\"c\":[]\r\n\t}\r\n}\r\n",
+            "{\r\n\t\"a\":{\r\n\t\t\"b\":1,\r\n\t\t\"c\":[],\r\n\t\t\"model\":\"opus\"\r\n\t}\r\n}\r\n",
+        ),
+        (r#"{ "a" : { "b" : 1 , "c" : 2 } }"#, r#"{ "a" : { "b" : 1 , "c" : 2 , "model" : "opus" } }"#),
+        ("{\"a\":{\"b\":1\n,\"c\":2\n}}", "{\"a\":{\"b\":1\n,\"c\":2\n,\"model\":\"opus\"\n}}"),
+        // Each entry has its own.
+        (
+            "{\"a\":{\"b\":1,\"c\":2},\n \"b\": {\"b\": 1, \"c\": 2}}",
+            "{\"a\":{\"b\":1,\"c\":2,\"model\":\"opus\"},\n \"b\": {\"b\": 1, \"c\": 2, \"model\": \"opus\"}}",
+        ),
+    ] {
+        becomes(before, after);
+    }
+}
+
+#[test]
+fn an_entry_of_one_member_is_layout_enough() {
+    for (before, after) in [
+        (r#"{"a": {"b": 1}}"#, r#"{"a": {"b": 1, "model": "opus"}}"#),
+        (r#"{"a":{"b":1}}"#, r#"{"a":{"b":1,"model":"opus"}}"#),
+        (r#"{"a": { "b": 1 }}"#, r#"{"a": { "b": 1, "model": "opus" }}"#),
+        ("{\n  \"a\": {\n    \"b\": 1\n  }\n}\n", "{\n  \"a\": {\n    \"b\": 1,\n    \"model\": \"opus\"\n  }\n}\n"),
+        (
+            "{\r\n\t\"a\": {\r\n\t\t\"b\": 1\r\n\t}\r\n}",
+            "{\r\n\t\"a\": {\r\n\t\t\"b\": 1,\r\n\t\t\"model\": \"opus\"\r\n\t}\r\n}",
+        ),
+    ] {
+        becomes(before, after);
+    }
+}
+
+#[test]
+fn an_entry_of_no_members_takes_the_layout_around_it() {
+    for (before, after) in [
+        (r#"{"a":{}}"#, r#"{"a":{"model":"opus"}}"#),
+        (r#"{"a": {}, "b": {}}"#, r#"{"a": {"model": "opus"}, "b": {"model": "opus"}}"#),
+        (r#"{"a": { }}"#, r#"{"a": { "model": "opus" }}"#),
+        ("{\n  \"a\": {}\n}\n", "{\n  \"a\": {\n    \"model\": \"opus\"\n  }\n}\n"),
+        (
+            "{\n\t\"a\": {},\n\t\"b\": {}\n}",
+            "{\n\t\"a\": {\n\t\t\"model\": \"opus\"\n\t},\n\t\"b\": {\n\t\t\"model\": \"opus\"\n\t}\n}",
+        ),
+        ("{\r\n    \"a\": {}\r\n}\r\n", "{\r\n    \"a\": {\r\n        \"model\": \"opus\"\r\n    }\r\n}\r\n"),
+    ] {
+        becomes(before, after);
+    }
+}
+
+#[test]
+fn a_registry_of_no_sessions_is_valid_and_said_to_be_one() {
+    for registry in ["{}", "{}\n", " { } ", "{\r\n}"] {
+        let sandbox = Sandbox::new(POLICY, registry);
+        for arguments in [&[][..], &["--dry-run"][..]] {
+            let run = sandbox.run(arguments).expect(0);
+            assert_eq!(run.summary(), "No changes. There are no sessions.");
+        }
+        assert_eq!(sandbox.read("sessions.json"), registry);
+    }
+}
+
+#[test]
+fn a_registry_in_sync_is_not_even_replaced() {
+    let sandbox = Sandbox::new(POLICY, r#"{"a": {"model": "opus"}}"#);
+    let inode = || fs::metadata(sandbox.path("sessions.json")).unwrap().ino();
+    let before = inode();
+    sandbox.run(&[]).expect(0);
+    assert_eq!(inode(), before);
 }

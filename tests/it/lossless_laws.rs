@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use reconcile::plan::ledger::Ledger;
 use reconcile::plan::select::Request;
-use reconcile::plan::{Goal, Plan, drift, predict};
+use reconcile::plan::{Goal, Plan, Row, drift, predict};
 use reconcile::policy::{self, Policy, Source};
+use reconcile::registry::Site;
 use reconcile::registry::edit::spliced;
 use serde_json::Value;
 
@@ -151,6 +152,10 @@ fn write<'l>(sessions: &[Session], layout: &'l Layout) -> Writer<'l> {
     writer
 }
 
+/// A key, its nodes, its model and its tier, not yet told from others.
+type Draft =
+    (&'static str, Vec<(&'static str, Node)>, Option<(usize, &'static str, &'static str)>, Option<&'static str>);
+
 fn strings() -> impl Strategy<Value = &'static str> {
     select(vec![
         "",
@@ -193,14 +198,13 @@ fn sessions() -> impl Strategy<Value = Vec<Session>> {
     let tier = prop::option::of(select(vec![r#""admin""#, r#""family""#, r#""other""#, r#""""#, "null"]));
     let session = (strings(), prop::collection::vec((strings(), nodes()), 0..4), model, tier);
     prop::collection::vec(session, 0..6).prop_map(|sessions| {
-        let session =
-            |(number, (id, members, model, tier)): (usize, (&str, Vec<(&str, Node)>, Option<_>, Option<&str>))| {
-                let other = |(index, (text, node)): (usize, (&str, Node))| (format!("\"{text}{index}\""), node);
-                let mut members: Vec<(String, Node)> = members.into_iter().enumerate().map(other).collect();
-                members.extend(tier.map(|tier| ("\"tier\"".to_owned(), Node::Raw(tier.to_owned()))));
-                let model = model.map(|(at, key, value): (usize, &str, &str)| (at, key.to_owned(), value.to_owned()));
-                Session { id: format!("\"{id}{number}\""), members, model }
-            };
+        let session = |(number, (id, members, model, tier)): (usize, Draft)| {
+            let other = |(index, (text, node)): (usize, (&str, Node))| (format!("\"{text}{index}\""), node);
+            let mut members: Vec<(String, Node)> = members.into_iter().enumerate().map(other).collect();
+            members.extend(tier.map(|tier| ("\"tier\"".to_owned(), Node::Raw(tier.to_owned()))));
+            let model = model.map(|(at, key, value)| (at, key.to_owned(), value.to_owned()));
+            Session { id: format!("\"{id}{number}\""), members, model }
+        };
         sessions.into_iter().enumerate().map(session).collect()
     })
 }
@@ -230,8 +234,7 @@ fn plan(policy: &Policy, text: &str) -> Plan {
 
 /// Everything about the rows but where their entries stand.
 fn rows(plan: &Plan) -> Vec<String> {
-    let row =
-        |row: &reconcile::plan::Row| format!("{:?}", reconcile::plan::Row { site: Default::default(), ..row.clone() });
+    let row = |row: &Row| format!("{:?}", Row { site: Site::default(), ..row.clone() });
     plan.rows.iter().map(row).collect()
 }
 

@@ -195,6 +195,23 @@ fn a_file_that_cannot_be_written_costs_nothing() {
     }
 }
 
+#[test]
+fn a_report_never_takes_the_place_of_the_registry_or_the_policy() {
+    for file in ["json=sessions.json", "json=./sessions.json", "text=link.json", "json=policy.toml"] {
+        let sandbox = sandbox("");
+        std::os::unix::fs::symlink("sessions.json", sandbox.path("link.json")).unwrap();
+        let (registry, policy) = (sandbox.read("sessions.json"), sandbox.read("policy.toml"));
+        for arguments in [&["--dry-run", "--output", file][..], &["--output", file]] {
+            let run = sandbox.run(arguments);
+            assert_eq!(
+                (sandbox.read("sessions.json"), sandbox.read("policy.toml")),
+                (registry.clone(), policy.clone())
+            );
+            assert_eq!((run.code, sandbox.calls().len()), (1, 0), "{file}: {run:#?}");
+        }
+    }
+}
+
 fn names(sandbox: &Sandbox) -> Vec<String> {
     let entries = fs::read_dir(sandbox.path("")).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -2,6 +2,7 @@
 //! the run that works on it to die before or after it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
@@ -216,7 +217,7 @@ pub fn policy(chats: &[(&str, &str)]) -> Policy {
                     [[rules]]\nchat = \"foreign-*\"\nmodel = \"sonnet\"\n[chats]\n"
         .to_owned();
     for (chat, model) in chats {
-        text += &format!("{chat:?} = {model:?}\n");
+        writeln!(text, "{chat:?} = {model:?}").unwrap();
     }
     read(&[Source::new("policy.toml", text)]).unwrap().0
 }

@@ -1,0 +1,35 @@
+//! Named points, in the order of effects, at which a test build can be made to die by SIGKILL. In any other build they
+//! are nothing.
+//!
+//! `RECONCILE_CRASH_AT=7` dies at the seventh point that is reached; `RECONCILE_CRASH_TRACE=FILE` appends the name of
+//! each.
+
+#![cfg_attr(feature = "crash-points", allow(clippy::disallowed_methods, reason = "only in a test build"))]
+
+/// Marks a point.
+macro_rules! crash_point {
+    ($name:literal) => {
+        #[cfg(feature = "crash-points")]
+        $crate::crash::reached($name);
+    };
+}
+
+pub(crate) use crash_point;
+
+/// Dies here, if the environment says so.
+#[cfg(feature = "crash-points")]
+pub(crate) fn reached(name: &str) {
+    use std::io::Write;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static REACHED: AtomicUsize = AtomicUsize::new(0);
+
+    let number = REACHED.fetch_add(1, Ordering::SeqCst) + 1;
+    if let Some(trace) = std::env::var_os("RECONCILE_CRASH_TRACE") {
+        let file = std::fs::File::options().append(true).create(true).open(trace);
+        let _ = file.and_then(|mut file| file.write_all(format!("{name}\n").as_bytes()));
+    }
+    if std::env::var("RECONCILE_CRASH_AT").is_ok_and(|at| at.parse() == Ok(number)) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}

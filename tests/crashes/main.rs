@@ -1,0 +1,15 @@
+//! The real binary, killed by SIGKILL at every point of a run: with a real supervisor and real processes.
+//!
+//! Run with `cargo test --features crash-points --test crashes`.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests set the scene with files, processes and the environment, and fail by panicking"
+)]
+
+mod points;
+mod supervisor;

@@ -1,0 +1,197 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+use crate::supervisor::{Supervisor, models};
+
+const REGISTRY: &str = r#"{
+  "drift": { "session_name": "drift", "tier": "bots", "model": "opus" },
+  "none": { "session_name": "none", "tier": "family" },
+  "sync": { "session_name": "sync", "tier": "bots", "model": "haiku" }
+}
+"#;
+
+/// What a run does, in its order. The restart of one session after the other.
+const ORDER: [&str; 35] = [
+    "locked",
+    "planned",
+    "ledger: written",
+    "ledger: renamed",
+    "debts saved",
+    "registry: new file written",
+    "ledger: written",
+    "ledger: renamed",
+    "registry: looked at",
+    "registry: exchanged",
+    "registry: replaced",
+    "registry: displaced file removed",
+    "ledger: written",
+    "ledger: renamed",
+    "registry edited",
+    "ledger: written",
+    "ledger: renamed",
+    "attempts noted",
+    "command: started",
+    "command: ended",
+    "ledger: written",
+    "ledger: renamed",
+    "attempts noted",
+    "command: started",
+    "command: ended",
+    "ledger: written",
+    "ledger: renamed",
+    "attempts noted",
+    "restarts over",
+    "read back",
+    "ledger: written",
+    "ledger: renamed",
+    "history: appended",
+    "closed",
+    "",
+];
+
+struct Scene {
+    directory: TempDir,
+    supervisor: Supervisor,
+    first: Vec<u32>,
+    commands: usize,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        fs::write(directory.path().join("sessions.json"), REGISTRY).unwrap();
+        let supervisor = Supervisor::start(directory.path());
+        let first = supervisor.sessions().values().map(|session| session.pid()).collect();
+        let scene = Self { directory, supervisor, first, commands: 0 };
+        scene.policy("haiku", "sonnet");
+        scene
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A policy with these models for the tiers of the chats.
+    fn policy(&self, bots: &str, family: &str) {
+        let text = format!(
+            "[models]\nallowed = [\"opus\", \"sonnet\", \"haiku\"]\nfallback = \"haiku\"\n\
+             [tiers]\nbots = {bots:?}\nfamily = {family:?}\n[registry]\npath = \"sessions.json\"\n\
+             [sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\nparallel = 1\n"
+        );
+        fs::write(self.path().join("policy.toml"), text).unwrap();
+    }
+
+    /// One run, which dies at the point of this number, counted from 1.
+    fn run(&mut self, crash_at: Option<usize>) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
+        command.current_dir(self.path()).stdin(Stdio::null()).env("RECONCILE_CRASH_TRACE", "trace");
+        if let Some(point) = crash_at {
+            command.env("RECONCILE_CRASH_AT", point.to_string());
+        }
+        let output = command.output().unwrap();
+        // A command outlives the run that started it: the next run must not meet it half done.
+        let commands = self.trace().iter().filter(|point| *point == "command: started").count();
+        self.supervisor.wait_for(commands - self.commands);
+        self.commands = commands;
+        let registry = fs::read_to_string(self.path().join("sessions.json")).unwrap();
+        assert!(serde_json::from_str::<serde_json::Value>(&registry).is_ok(), "the registry is torn: {registry}");
+        output
+    }
+
+    fn trace(&self) -> Vec<String> {
+        let trace = fs::read_to_string(self.path().join("trace")).unwrap_or_default();
+        trace.lines().map(str::to_owned).collect()
+    }
+
+    /// What must hold after an undisturbed run.
+    fn check(&self, last: &Output, drifted: &[&str], story: &str) {
+        assert_eq!(last.status.code(), Some(0), "{story}: {last:?}");
+        let wanted = models(self.path());
+        let sessions = self.supervisor.sessions();
+        for ((chat, session), first) in sessions.iter().zip(&self.first) {
+            let runs = session.started_on.last().unwrap();
+            assert_eq!(runs, &wanted[chat], "{story}: {chat} runs something else than the registry says");
+            let restarted = session.pid() != *first;
+            assert_eq!(restarted, drifted.contains(&chat.as_str()), "{story}: {chat} restarted: {restarted}");
+        }
+        let state: BTreeSet<String> = fs::read_dir(self.path().join("sessions.json.reconcile"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let allowed = ["data.lock", "history.jsonl", "owed.json", "run.lock"].map(str::to_owned).into();
+        assert!(state.is_subset(&allowed), "{story}: debris stays behind: {state:?}");
+        let ledger = fs::read_to_string(self.path().join("sessions.json.reconcile/owed.json")).unwrap();
+        let ledger: serde_json::Value = serde_json::from_str(&ledger).unwrap();
+        assert_eq!(ledger["owed"], serde_json::json!({}), "{story}");
+        assert_eq!(ledger["exchange"], serde_json::Value::Null, "{story}");
+    }
+}
+
+#[test]
+fn the_order_of_effects_is_what_it_is_said_to_be() {
+    let mut scene = Scene::new();
+    let output = scene.run(None);
+    assert_eq!(scene.trace(), ORDER[..ORDER.len() - 1]);
+    scene.check(&output, &["drift", "none"], "undisturbed");
+    for session in scene.supervisor.sessions().values() {
+        assert!(session.started_on.len() <= 2, "restarted twice");
+    }
+}
+
+#[test]
+fn the_next_run_finishes_after_a_death_at_any_point() {
+    for point in 1..ORDER.len() {
+        let mut scene = Scene::new();
+        let story = format!("killed at {point}, {}", ORDER[point - 1]);
+        assert_eq!(scene.run(Some(point)).status.signal(), Some(9), "{story}");
+        let registry = fs::read_to_string(scene.path().join("sessions.json")).unwrap();
+        let new = REGISTRY.replace("\"opus\"", "\"haiku\"").replace("\"family\"", "\"family\", \"model\": \"sonnet\"");
+        assert!(registry == REGISTRY || registry == new, "{story}: neither old nor new: {registry}");
+        let last = scene.run(None);
+        scene.check(&last, &["drift", "none"], &story);
+    }
+}
+
+#[test]
+fn the_next_run_finishes_after_two_deaths_with_another_policy_in_between() {
+    // Of each kind of point the first and the last.
+    let distinct: BTreeSet<usize> = (1..ORDER.len())
+        .filter(|point| {
+            let name = ORDER[point - 1];
+            let first = ORDER.iter().position(|other| *other == name);
+            let last = ORDER.iter().rposition(|other| *other == name);
+            first == Some(point - 1) || last == Some(point - 1)
+        })
+        .collect();
+    for first in &distinct {
+        for second in &distinct {
+            let mut scene = Scene::new();
+            let story = format!("killed at {first} {}, then {second}", ORDER[first - 1]);
+            scene.run(Some(*first));
+            // Back to what the first ran, to something third for the other; the one in sync drifts with its tier.
+            scene.policy("opus", "haiku");
+            scene.run(Some(*second));
+            let last = scene.run(None);
+            let sessions = scene.supervisor.sessions();
+            let restarted: Vec<String> = sessions
+                .iter()
+                .zip(&scene.first)
+                .filter(|((_, session), first)| session.pid() != **first)
+                .map(|((chat, _), _)| chat.clone())
+                .collect();
+            drop(sessions);
+            // Whether the first one is restarted depends on how far the first run came: it may be back already.
+            assert!(
+                restarted.contains(&"none".to_owned()) && restarted.contains(&"sync".to_owned()),
+                "{story}: {restarted:?}"
+            );
+            let restarted: Vec<&str> = restarted.iter().map(String::as_str).collect();
+            scene.check(&last, &restarted, &story);
+        }
+    }
+}
