@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::supervisor::{Supervisor, models};
+use crate::supervisor::{Session, Supervisor, models};
 
 const REGISTRY: &str = r#"{
   "drift": { "session_name": "drift", "tier": "bots", "model": "opus" },
@@ -66,7 +66,7 @@ impl Scene {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("sessions.json"), REGISTRY).unwrap();
         let supervisor = Supervisor::start(directory.path());
-        let first = supervisor.sessions().values().map(|session| session.pid()).collect();
+        let first = supervisor.sessions().values().map(Session::pid).collect();
         let scene = Self { directory, supervisor, first, commands: 0 };
         scene.policy("haiku", "sonnet");
         scene
