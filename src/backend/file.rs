@@ -1,15 +1,14 @@
 //! The `file` backend: we own the registry, and a command of the policy's restarts a session.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread;
 
-use crate::apply::{Attempt, Backend};
+use crate::apply::{Attempt, Backend, Turn};
 use crate::backend::command;
 use crate::chat::{Chat, Model};
 use crate::error::Result;
-use crate::plan::{Presence, Row};
+use crate::plan::{Observed, Presence, Row, Session};
 use crate::policy::Commands;
 use crate::policy::template::{CommandLine, environment};
 
@@ -47,10 +46,10 @@ impl<'a> FileBackend<'a> {
 }
 
 impl Backend for FileBackend<'_> {
-    fn observe(&self, rows: &[&Row]) -> Result<BTreeMap<String, Presence>> {
-        let presence = Mutex::new(BTreeMap::new());
+    fn observe(&self, rows: &[&Row]) -> Result<Observed> {
+        let observed = Mutex::new(Observed::default());
         if !self.probe || self.commands.running.is_none() {
-            return Ok(BTreeMap::new());
+            return Ok(Observed::default());
         }
         let next = Mutex::new(rows.iter());
         thread::scope(|scope| {
@@ -59,26 +58,29 @@ impl Backend for FileBackend<'_> {
                     let take = || next.lock().ok()?.next().copied();
                     while let Some(row) = take() {
                         let Some(model) = &row.after else { continue };
-                        let found = self.presence(&row.chat, model);
-                        if let Ok(mut presence) = presence.lock() {
-                            presence.insert(row.chat.id.clone().into_owned(), found);
+                        let session = Session { presence: self.presence(&row.chat, model), run: None };
+                        if let Ok(mut observed) = observed.lock() {
+                            observed.sessions.insert(row.chat.id.clone().into_owned(), session);
                         }
                     }
                 });
             }
         });
-        Ok(presence.into_inner().unwrap_or_default())
+        Ok(observed.into_inner().unwrap_or_default())
     }
 
-    fn restart(&self, row: &Row) -> Attempt {
+    fn restart(&self, row: &Row, turn: &dyn Turn) -> Attempt {
         let (Some(restart), Some(model)) = (&self.commands.restart, &row.after) else {
             return Attempt::Failed("there is no restart command".to_owned());
         };
         if self.presence(&row.chat, model) == Presence::Stopped {
             return Attempt::NotNeeded("not running: it starts on its model".to_owned());
         }
+        if !turn.begin(None) {
+            return Attempt::NotBegun;
+        }
         match self.run(restart, &row.chat, model) {
-            Ok(report) if report.code() == Some(0) => Attempt::Restarted,
+            Ok(report) if report.code() == Some(0) => Attempt::Restarted(None),
             Ok(report) => Attempt::Failed(report.words("the restart command", self.commands.timeout)),
             Err(why) => Attempt::Failed(why),
         }

@@ -4,18 +4,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::apply::{self, Backend, Planned};
-use crate::backend::FileBackend;
+use crate::backend::{DispatchBackend, FileBackend};
 use crate::cli::args::{PlaceArgs, RunArgs};
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, Outputs};
 use crate::cli::progress::Progress;
 use crate::cli::signals::Interrupt;
-use crate::cli::{Opened, open};
+use crate::cli::{Opened, beside_policy, open};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
 use crate::plan::{Expected, Goal, Plan, Refusal, Row, Verdict};
 use crate::policy::{Commands, Policy, Sessions};
 use crate::report::{Mode, Report, counted};
+use crate::store::Store;
 use crate::store::sources::PolicyFiles;
 
 pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
@@ -36,7 +37,7 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         let policies = files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
         Outputs::open(&args.output, &policies.chain([store.file().to_owned()]).collect::<Vec<_>>())?
     };
-    let backend = backend(&policy, &files, args)?;
+    let backend = backend(&policy, &files, &store, place, args)?;
     for (chat, entry, until) in policy.expired(&now) {
         let at = &entry.because.at;
         output::warning(&format!("the override for {chat} ended with {until} ({}:{})", at.file, at.line));
@@ -81,17 +82,23 @@ fn has_effects(plan: &Plan) -> bool {
     plan.rows.iter().any(|row| row.effects.edited || tried(row))
 }
 
-fn backend<'a>(policy: &'a Policy, files: &PolicyFiles, args: &RunArgs) -> Result<Box<dyn Backend + 'a>> {
-    let commands = match &policy.sessions {
-        Sessions::File(commands) => commands,
-        Sessions::Dispatch(_) => {
-            return Err(Error::other("this version cannot talk to a dispatch daemon yet")
-                .with_hint("stop the daemon, and use backend = \"file\" without a restart command"));
+fn backend<'a>(
+    policy: &'a Policy,
+    files: &PolicyFiles,
+    store: &Store,
+    place: &PlaceArgs,
+    args: &RunArgs,
+) -> anyhow::Result<Box<dyn Backend + 'a>> {
+    Ok(match &policy.sessions {
+        Sessions::File(commands) => {
+            refuse_exposed(commands, files, !args.dry_run || args.probe)?;
+            Box::new(FileBackend::new(commands, files.directory.clone(), args.dry_run && args.probe))
         }
-    };
-    let runs_commands = !args.dry_run || args.probe;
-    refuse_exposed(commands, files, runs_commands)?;
-    Ok(Box::new(FileBackend::new(commands, files.directory.clone(), args.dry_run && args.probe)))
+        Sessions::Dispatch(daemon) => {
+            let socket = beside_policy(&place.policy, &daemon.socket)?;
+            Box::new(DispatchBackend::new(daemon, socket, store.owner()?))
+        }
+    })
 }
 
 /// Whoever can write the policy can run commands as whoever runs it. Nobody else may do that as root.

@@ -1,4 +1,4 @@
-//! Policy against registry: what differs (drift), and what a run would do about it (predict).
+//! Policy against registry: what differs, before anybody is asked what the sessions are doing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::plan::ledger::Ledger;
 use crate::plan::select::{Request, Selection};
-use crate::plan::{Effects, Expected, Outcome, Plan, Presence, Row, Verdict, guard, id};
+use crate::plan::{Effects, Expected, Outcome, Presence, Row, Verdict};
 use crate::policy::Policy;
 use crate::registry::{Entry, Snapshot, scan};
 use crate::resolve::resolve;
@@ -28,16 +28,17 @@ pub struct Goal<'a> {
     pub expected: Option<&'a Expected>,
 }
 
-/// What differs between policy and registry, before anybody asked what the sessions are doing.
+/// What differs between policy and registry.
 #[derive(Debug)]
 pub struct Drift {
     /// Sorted by chat id.
     pub rows: Vec<Row>,
-    sessions: usize,
-    selected: usize,
-    complete: bool,
-    cancelled: BTreeMap<String, &'static str>,
-    forgiven: Vec<String>,
+    pub(super) sessions: usize,
+    pub(super) selected: usize,
+    pub(super) complete: bool,
+    pub(super) cancelled: BTreeMap<String, &'static str>,
+    pub(super) forgiven: Vec<String>,
+    inode: u64,
 }
 
 /// Compares every selected entry with its decision, and the ledger with the entries.
@@ -53,6 +54,7 @@ pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift>
         complete: selection.is_complete(),
         cancelled: BTreeMap::new(),
         forgiven: Vec::new(),
+        inode: snapshot.stamp.inode,
     };
     let mut gone: BTreeSet<&str> = ledger.owed.keys().map(String::as_str).collect();
     drift.sessions = scan(snapshot, |entry| {
@@ -67,7 +69,9 @@ pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift>
         drift.cancelled.extend(gone.into_iter().map(|chat| (chat.to_owned(), "its entry is gone")));
     }
     drift.rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
-    drift.refuse_shared_slugs(snapshot)?;
+    if goal.policy.sessions.runs_commands() {
+        drift.refuse_shared_slugs(snapshot)?;
+    }
     Ok(drift)
 }
 
@@ -90,6 +94,7 @@ impl Drift {
             restart: false,
             runs: None,
             owed,
+            unproven: false,
             undone: Vec::new(),
             presence: Presence::Unknown,
             outcome: Outcome::plain(Verdict::Planned),
@@ -97,24 +102,25 @@ impl Drift {
             site: entry.site,
         };
 
-        let Some(after) = decision.model else {
+        let left_alone = policy.sessions.leaves_alone(&entry.chat);
+        let Some(after) = decision.model.filter(|_| left_alone.is_none()) else {
             if debt.is_some() {
                 self.cancelled.insert(chat.to_owned(), "the chat is no longer managed");
             }
-            let why = decision.reason.unwrap_or("the policy says managed = false");
+            let why = decision.reason.or(left_alone).unwrap_or("the policy says managed = false");
             self.rows.push(Row { outcome: Outcome::because(Verdict::Unmanaged, why), ..row(entry, None, None) });
             return;
         };
         let before = entry.model.as_deref().map(|model| policy.canonical(model));
         let edit = before != Some(after.as_str());
-        let unset = policy.sessions.unset_runs().map(Model::as_str);
+        let unset = policy.sessions.unset_runs(&entry.chat);
         let runs = debt.map_or(before.or(unset), |debt| debt.runs().map(Model::as_str));
         let needed = runs != Some(after.as_str());
         if debt.is_some() && !needed {
             self.cancelled.insert(chat.to_owned(), "the registry is back at the model that the session runs");
         }
         let owed = debt.filter(|_| needed);
-        if !edit && owed.is_none() {
+        if !edit && owed.is_none() && !ledger.is_unconfirmed(chat, self.inode) {
             return;
         }
         let undone = correction.filter(|made| edit && made.model == *after);
@@ -127,13 +133,15 @@ impl Drift {
             ..row(entry, owed.cloned(), Some(after.clone()))
         };
         let retry = selection.retries(&row.chat.id);
-        if row.restart
+        if let Some(why) = policy.sessions.cannot_carry(after).filter(|_| edit || owed.is_some()) {
+            row.outcome = Outcome::because(Verdict::Refused, why);
+        } else if row.restart
             && let Some(why) = policy.sessions.cannot_restart(&row.chat, after)
         {
             row.outcome = Outcome::because(Verdict::Refused, why);
         } else if undone.is_some_and(|made| made.holds(goal.now.timestamp())) && !retry {
             row.outcome = Outcome::because(Verdict::Held, "something undoes this change again and again");
-        } else if !edit && !policy.sessions.restarts() {
+        } else if !edit && owed.is_some() && !policy.sessions.restarts() {
             row.outcome = Outcome::because(Verdict::Deferred, "the policy has no restart command");
         } else if !edit && !retry && owed.is_some_and(|debt| debt.waits(goal.now.timestamp())) {
             row.outcome = Outcome::because(Verdict::Deferred, "the restart failed before and waits for its next try");
@@ -167,19 +175,4 @@ impl Drift {
         }
         Ok(())
     }
-}
-
-/// The plan: what differs, with what the sessions are doing taken into account, and whether it may be done.
-pub fn predict(goal: &Goal, drift: Drift, presence: &BTreeMap<String, Presence>) -> Plan {
-    let Drift { mut rows, sessions, selected, complete, cancelled, forgiven } = drift;
-    for row in &mut rows {
-        row.presence = presence.get(row.chat.id.as_ref()).copied().unwrap_or_default();
-        if row.restart && row.is_planned() && row.presence == Presence::Stopped {
-            row.restart = false;
-            row.outcome.detail = Some("not running: it starts on its model".to_owned());
-        }
-    }
-    let mut plan = Plan { id: id(&rows), rows, sessions, selected, complete, cancelled, forgiven, refused: None };
-    plan.refused = guard(&plan, goal);
-    plan
 }

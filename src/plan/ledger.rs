@@ -1,7 +1,7 @@
 //! What must be remembered from one run to the next: restarts that are owed, corrections that may be undone, and a
 //! replacement of the registry that is under way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,12 @@ pub struct Ledger {
     pub corrected: BTreeMap<String, Correction>,
     /// The replacement of the registry that is under way.
     pub exchange: Option<Exchange>,
+    /// Edits that a daemon has not confirmed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconfirmed: Option<Unconfirmed>,
+    /// Changes that a daemon made and has not saved yet, by chat id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unsaved: BTreeMap<String, Unsaved>,
 }
 
 /// The form of the ledger: 1, the only one so far.
@@ -65,9 +71,17 @@ pub struct Debt {
     pub attempts: u32,
     /// Not to be tried before this time.
     pub next_try: Option<Timestamp>,
+    /// Which run of the session the attempt was about, where the backend can tell: another one since, and it is met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 impl Debt {
+    /// A new one, of a session that may run anything.
+    fn since(now: Timestamp) -> Self {
+        Self { since: now, ran: None, began: false, attempts: 0, next_try: None, session: None }
+    }
+
     /// What the session runs for certain.
     pub fn runs(&self) -> Option<&Model> {
         self.ran.as_ref().filter(|_| !self.began)
@@ -127,23 +141,39 @@ pub struct Exchange {
     pub new_inode: u64,
 }
 
+/// Edits made while a daemon seemed to be down. It may have read the file just before them: as long as the file is the
+/// one that they made, nobody knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unconfirmed {
+    /// The file that they made; `None` where the run died before it could say.
+    pub inode: Option<u64>,
+    /// The chats.
+    pub chats: BTreeSet<String>,
+}
+
+/// A change that a daemon made, whose file lags behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unsaved {
+    /// What the session runs.
+    pub model: Model,
+    /// Which run of the session.
+    pub session: String,
+}
+
 impl Ledger {
     /// Notes that the session of `chat` will not run what the registry says. `runs` is what it runs, where known.
     pub fn owe(&mut self, chat: &str, runs: Option<Model>, now: Timestamp) {
-        self.owed.entry(chat.to_owned()).and_modify(|debt| debt.next_try = None).or_insert(Debt {
-            since: now,
-            ran: runs,
-            began: false,
-            attempts: 0,
-            next_try: None,
-        });
+        let new = || Debt { ran: runs, ..Debt::since(now) };
+        self.owed.entry(chat.to_owned()).and_modify(|debt| debt.next_try = None).or_insert_with(new);
     }
 
-    /// Notes that a restart is about to be tried.
-    pub fn begin(&mut self, chat: &str) {
-        if let Some(debt) = self.owed.get_mut(chat) {
-            debt.began = true;
-        }
+    /// Notes that a restart is about to be tried: of this run of the session, where the backend can tell.
+    pub fn begin(&mut self, chat: &str, session: Option<String>, now: Timestamp) {
+        let debt = self.owed.entry(chat.to_owned()).or_insert_with(|| Debt::since(now));
+        debt.began = true;
+        debt.session = session;
     }
 
     /// Notes that a restart was tried and failed: the next try waits, longer each time.
@@ -173,6 +203,12 @@ impl Ledger {
         let undone = undone.map(|earlier| earlier.undone).unwrap_or_default();
         let correction = Correction { model: model.clone(), at: now, confirmed: true, undone, held: false };
         self.corrected.insert(chat.to_owned(), correction);
+    }
+
+    /// Whether nobody knows yet if a daemon has taken over the edit of this chat that made the file `inode`.
+    pub fn is_unconfirmed(&self, chat: &str, inode: u64) -> bool {
+        let same_file = |edits: &&Unconfirmed| edits.inode.is_none_or(|edited| edited == inode);
+        self.unconfirmed.as_ref().filter(same_file).is_some_and(|edits| edits.chats.contains(chat))
     }
 
     /// Drops corrections that lasted: after a day they have stuck.

@@ -3,6 +3,7 @@
 mod compare;
 mod guard;
 pub mod ledger;
+mod predict;
 pub mod select;
 pub mod wire;
 
@@ -16,8 +17,9 @@ use crate::plan::ledger::Debt;
 use crate::policy::Because;
 use crate::registry::Site;
 
-pub use compare::{Drift, Goal, drift, predict};
+pub use compare::{Drift, Goal, drift};
 pub use guard::{Expected, Refusal, guard};
+pub use predict::predict;
 
 /// One chat that differs from its decision, owes a restart, or is deliberately left alone.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct Row {
     pub runs: Option<Model>,
     /// The restart that an earlier run left.
     pub owed: Option<Debt>,
+    /// Whether no session runs on its model yet: one is tried before the others.
+    pub unproven: bool,
     /// When earlier corrections of this row were found undone.
     pub undone: Vec<Timestamp>,
     /// What the session is doing, as far as it was asked.
@@ -71,6 +75,42 @@ pub enum Presence {
     Stopped,
     /// There is one.
     Running,
+    /// It is in the middle of an answer.
+    Busy,
+    /// It has not ended its first turn: a restart would lose the conversation.
+    Young,
+}
+
+/// Who writes the registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writer {
+    /// We do: nobody else owns it.
+    #[default]
+    Us,
+    /// We do, because the daemon that owns it is down. Sessions read the registry when it starts.
+    UsMeanwhile,
+    /// The daemon that owns it, when we ask it to.
+    Daemon,
+}
+
+/// What a backend knows of the sessions.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Who writes the registry.
+    pub writer: Writer,
+    /// Why no restart would change anything, if so.
+    pub hold: Option<String>,
+    /// The sessions that it knows of, by chat id.
+    pub sessions: BTreeMap<String, Session>,
+}
+
+/// What a backend knows of one session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Session {
+    /// What it is doing.
+    pub presence: Presence,
+    /// Which run of it this is: another value, another run.
+    pub run: Option<String>,
 }
 
 /// What became of a row.
@@ -141,10 +181,14 @@ pub struct Plan {
     pub selected: usize,
     /// Whether it speaks of the whole registry.
     pub complete: bool,
+    /// Who writes the registry.
+    pub writer: Writer,
     /// Debts that are void, and why.
     pub cancelled: BTreeMap<String, &'static str>,
     /// Chats whose corrections no longer count: the decision has changed, or the user said so.
     pub forgiven: Vec<String>,
+    /// Chats whose record of a change that was not saved yet says nothing any more.
+    pub outdated: Vec<String>,
     /// Why nothing of it may be done.
     pub refused: Option<Refusal>,
 }

@@ -156,6 +156,9 @@ impl std::fmt::Display for Until {
     }
 }
 
+/// The models that the dispatch daemon's `set_model` takes.
+const CARRIED: [&str; 3] = ["opus", "sonnet", "haiku"];
+
 /// `[sessions]`: who writes the registry and restarts sessions.
 #[derive(Debug)]
 pub enum Sessions {
@@ -202,6 +205,11 @@ impl Sessions {
         }
     }
 
+    /// Whether restarts are commands, to which a session is known by its slug.
+    pub fn runs_commands(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
     /// How many restarts may be under way at once.
     pub fn parallel(&self) -> usize {
         match self {
@@ -210,12 +218,26 @@ impl Sessions {
         }
     }
 
-    /// What a session runs on whose entry has no model, where that is known.
-    pub fn unset_runs(&self) -> Option<&Model> {
+    /// What a session of this chat runs on when its entry has no model, where that is known.
+    pub fn unset_runs(&self, chat: &Chat) -> Option<&str> {
         match self {
-            Self::File(commands) => commands.unset_runs.as_ref(),
-            Self::Dispatch(_) => None,
+            Self::File(commands) => commands.unset_runs.as_ref().map(Model::as_str),
+            // The daemon's own defaults.
+            Self::Dispatch(_) if chat.source.as_deref() == Some("discord") => Some("sonnet"),
+            Self::Dispatch(_) => Some("opus"),
         }
+    }
+
+    /// Why the chat cannot be managed at all, if so.
+    pub fn leaves_alone(&self, chat: &Chat) -> Option<&'static str> {
+        let group = chat.kind.as_deref() == Some("group");
+        (matches!(self, Self::Dispatch(_)) && group).then_some("the daemon drops a group's model at every start")
+    }
+
+    /// Why the chat cannot be given this model, if so.
+    pub fn cannot_carry(&self, model: &Model) -> Option<String> {
+        let carried = matches!(self, Self::File(_)) || CARRIED.contains(&model.as_str());
+        (!carried).then(|| format!("the daemon knows {}, and not {model}", CARRIED.join(", ")))
     }
 
     /// Why a restart of this chat for `model` cannot be asked for; `None` if it can.

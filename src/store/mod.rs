@@ -105,6 +105,14 @@ impl Store {
         &self.file
     }
 
+    /// The user id of the registry's owner.
+    ///
+    /// # Errors
+    /// Where the registry cannot be looked at.
+    pub fn owner(&self) -> Result<u32> {
+        Ok(self.facts()?.owner)
+    }
+
     fn facts(&self) -> Result<Facts> {
         let metadata = fs::symlink_metadata(&self.file).map_err(Error::io("look at", &self.file))?;
         Ok(Facts::of(&metadata))

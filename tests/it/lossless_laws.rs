@@ -1,13 +1,12 @@
 //! Laws of reading and editing, on random registries in random layouts.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use proptest::prelude::*;
 use proptest::sample::select;
 use reconcile::plan::ledger::Ledger;
 use reconcile::plan::select::Request;
-use reconcile::plan::{Goal, Plan, Row, drift, predict};
+use reconcile::plan::{Goal, Observed, Plan, Row, drift, predict};
 use reconcile::policy::{self, Policy, Source};
 use reconcile::registry::Site;
 use reconcile::registry::edit::spliced;
@@ -228,8 +227,9 @@ fn is_opus(session: &Session) -> bool {
 fn plan(policy: &Policy, text: &str) -> Plan {
     let (now, request) = ("2026-01-01T00:00:00[UTC]".parse().unwrap(), Request::default());
     let goal = Goal { policy, now: &now, request: &request, allow_changes: None, expected: None };
-    let drift = drift(&goal, &snapshot(text), &Ledger::default()).unwrap();
-    predict(&goal, drift, &BTreeMap::new())
+    let (snapshot, ledger) = (snapshot(text), Ledger::default());
+    let drift = drift(&goal, &snapshot, &ledger).unwrap();
+    predict(&goal, &snapshot, &ledger, drift, &Observed::default())
 }
 
 /// Everything about the rows but where their entries stand.

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
 use jiff::{SignedDuration, Timestamp, Zoned};
-use reconcile::apply::{Applied, Attempt, Backend, Files, Locked, Planned, Watch, apply, plan};
+use reconcile::apply::{Applied, Attempt, Backend, Files, Locked, Planned, Turn, Watch, apply, plan};
 use reconcile::error::{Error, Result};
 use reconcile::plan::ledger::Ledger;
 use reconcile::plan::select::Request;
-use reconcile::plan::{Goal, Plan, Presence, Row};
+use reconcile::plan::{Goal, Observed, Plan, Row};
 use reconcile::policy::{Policy, Source, read};
 use reconcile::registry::edit::{Splice, spliced};
 use reconcile::registry::{Snapshot, Stamp, scan};
@@ -160,11 +160,14 @@ impl Locked for World {
 }
 
 impl Backend for World {
-    fn observe(&self, _: &[&Row]) -> Result<BTreeMap<String, Presence>> {
-        self.operation(|_| BTreeMap::new())
+    fn observe(&self, _: &[&Row]) -> Result<Observed> {
+        self.operation(|_| Observed::default())
     }
 
-    fn restart(&self, row: &Row) -> Attempt {
+    fn restart(&self, row: &Row, turn: &dyn Turn) -> Attempt {
+        if !turn.begin(None) {
+            return Attempt::NotBegun;
+        }
         let chat = row.chat.id.clone().into_owned();
         let restarted = self.operation(|state| {
             let model = models(state)[&chat].clone().unwrap_or("opus".to_owned());
@@ -172,7 +175,7 @@ impl Backend for World {
             state.restarts.push(chat.clone());
         });
         match restarted {
-            Ok(()) => Attempt::Restarted,
+            Ok(()) => Attempt::Restarted(None),
             Err(error) => Attempt::Failed(error.to_string()),
         }
     }

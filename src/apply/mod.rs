@@ -3,18 +3,18 @@
 //!
 //! Plan; save what will be owed; replace the registry; restart; read back; save what was confirmed.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::mpsc;
-use std::thread;
+mod restarts;
 
+use std::collections::BTreeMap;
+
+use crate::apply::restarts::restart_all;
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::plan::ledger::{Debt, Ledger};
-use crate::plan::{Goal, Outcome, Plan, Presence, Row, Verdict, drift, predict};
+use crate::plan::ledger::{Debt, Ledger, Unconfirmed, Unsaved};
+use crate::plan::{Goal, Observed, Outcome, Plan, Presence, Row, Verdict, Writer, drift, predict};
 use crate::registry::edit::splice;
-use crate::registry::{Entry, Snapshot, Stamp, edit::Splice, scan};
+use crate::registry::{Snapshot, Stamp, edit::Splice, scan};
 
 /// How often a run plans again because the registry was replaced meanwhile, before it gives up.
 const PLANS: usize = 100;
@@ -58,30 +58,57 @@ pub trait Locked: Files {
 
 /// Who restarts sessions.
 pub trait Backend: Sync {
-    /// What the sessions of rows to be restarted are doing, by chat id. Changes nothing.
+    /// What the sessions of rows to be restarted are doing. Changes nothing.
     ///
     /// # Errors
     /// Where that cannot be told, and a plan without it would be wrong.
-    fn observe(&self, rows: &[&Row]) -> Result<BTreeMap<String, Presence>>;
+    fn observe(&self, rows: &[&Row]) -> Result<Observed>;
 
-    /// Restarts the session of a row, and makes sure that it came up.
-    fn restart(&self, row: &Row) -> Attempt;
+    /// Whether we may still write the registry, as `observe` found. Asked right before it is replaced.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    fn may_write(&self) -> Result<bool> {
+        Ok(true)
+    }
 
-    /// Returns when what was restarted has reached the registry.
-    fn settle(&self) {}
+    /// Restarts the session of a row, and makes sure that it came up. Where the registry is the daemon's, the row's edit
+    /// goes with it.
+    fn restart(&self, row: &Row, turn: &dyn Turn) -> Attempt;
+
+    /// Returns when `arrived` says that what was done has reached the registry, or it has been waited for long enough.
+    fn settle(&self, arrived: &dyn Fn() -> bool) {
+        let _ = arrived;
+    }
+}
+
+/// What a restart must ask for.
+pub trait Turn {
+    /// Notes that the attempt begins: of this run of the session, where the backend can tell. On disk when it returns;
+    /// `false` if nothing may be begun any more.
+    fn begin(&self, run: Option<&str>) -> bool;
+
+    /// Whether waiting should end, because the run shall.
+    fn is_over(&self) -> bool;
 }
 
 /// What became of one restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attempt {
-    /// The session was restarted.
-    Restarted,
+    /// The session was restarted. Which run of it this is, where the backend can tell.
+    Restarted(Option<String>),
     /// It runs the right model, or will when it next starts.
     NotNeeded(String),
     /// It did not work.
     Failed(String),
     /// Nobody can tell.
     Unknown(String),
+    /// This is not the time.
+    Deferred(String),
+    /// It was begun, and could not be asked for: nothing has happened.
+    Withdrawn(String),
+    /// Its turn did not come.
+    NotBegun,
 }
 
 /// Who watches a run.
@@ -125,8 +152,8 @@ pub fn plan(goal: &Goal, files: &dyn Files, backend: &dyn Backend) -> Result<Pla
     let snapshot = files.registry()?;
     let drift = drift(goal, &snapshot, &ledger)?;
     let restarts: Vec<&Row> = drift.rows.iter().filter(|row| row.restart && row.is_planned()).collect();
-    let presence = if restarts.is_empty() { BTreeMap::new() } else { backend.observe(&restarts)? };
-    let plan = predict(goal, drift, &presence);
+    let observed = backend.observe(&restarts)?;
+    let plan = predict(goal, &snapshot, &ledger, drift, &observed);
     Ok(Planned { plan, snapshot })
 }
 
@@ -138,7 +165,7 @@ pub fn apply(goal: &Goal, files: &dyn Locked, backend: &dyn Backend, watch: &dyn
     for _ in 0..PLANS {
         let planned = plan(goal, files, backend)?;
         crash_point!("planned");
-        let mut run = Run { goal, files, backend, watch, planned, stuck: Vec::new(), interrupted: false, error: None };
+        let mut run = Run::new(goal, files, backend, watch, planned);
         if run.planned.plan.refused.is_some() {
             run.leave(Verdict::Refused, "the plan as a whole is refused");
             return Ok(run.finish());
@@ -172,13 +199,28 @@ struct Run<'a> {
     backend: &'a dyn Backend,
     watch: &'a dyn Watch,
     planned: Planned,
+    /// Rows whose sessions were started, and which run of them that is.
+    started: BTreeMap<usize, String>,
     /// Rows whose edit was read back.
     stuck: Vec<usize>,
+    /// Rows whose edit a daemon has not saved yet, and the run of the session that it is in.
+    unsaved: Vec<(usize, String)>,
     interrupted: bool,
     error: Option<Error>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(
+        goal: &'a Goal<'a>,
+        files: &'a dyn Locked,
+        backend: &'a dyn Backend,
+        watch: &'a dyn Watch,
+        planned: Planned,
+    ) -> Self {
+        let (started, stuck, unsaved) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { goal, files, backend, watch, planned, started, stuck, unsaved, interrupted: false, error: None }
+    }
+
     fn rows(&self) -> impl Iterator<Item = &Row> {
         self.planned.plan.rows.iter()
     }
@@ -189,8 +231,8 @@ impl Run<'_> {
         let before = self.owe()?;
         crash_point!("debts saved");
         let Planned { plan, snapshot } = &mut self.planned;
-        let edited = |row: &&Row| row.is_planned() && row.edit;
-        let edits = plan.rows.iter().filter(edited);
+        let ours = plan.writer != Writer::Daemon;
+        let edits = plan.rows.iter().filter(|row| ours && row.is_planned() && row.edit);
         let mut splices: Vec<Splice> =
             edits.filter_map(|row| Some(splice(snapshot, &row.site, row.after.as_ref()?))).collect();
         if splices.is_empty() {
@@ -198,7 +240,11 @@ impl Run<'_> {
         }
         // Rows are in the order of ids, edits in that of the file.
         splices.sort_by_key(|splice| splice.range.start);
-        let result = self.files.replace(snapshot, &splices);
+        let result = match self.backend.may_write() {
+            Ok(true) => self.files.replace(snapshot, &splices),
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        };
         let done = match &result {
             Ok(replaced) => replaced.is_some(),
             // Where even that cannot be read, it may have been done.
@@ -211,7 +257,12 @@ impl Run<'_> {
             restored?;
             return Ok(false);
         }
-        self.error = result.err();
+        if let (Ok(Some(new)), Writer::UsMeanwhile) = (&result, plan.writer) {
+            let made = |edits: &mut Unconfirmed| edits.inode = Some(new.inode);
+            let noted = self.files.amend(&mut |ledger| ledger.unconfirmed.iter_mut().for_each(made));
+            self.error = noted.err();
+        }
+        self.error = self.error.take().or(result.err());
         for row in plan.rows.iter_mut().filter(|row| row.is_planned() && row.edit) {
             row.effects.edited = true;
             row.effects.owes |= row.restart;
@@ -226,10 +277,15 @@ impl Run<'_> {
     fn owe(&self) -> Result<BTreeMap<String, Option<Debt>>> {
         let now = self.goal.now.timestamp();
         let plan = &self.planned.plan;
-        let owing: Vec<&Row> = self.rows().filter(|row| row.is_planned() && row.edit && row.restart).collect();
+        // The daemon's own changes are owed when they are asked for, one by one.
+        let edited: Vec<&Row> = self.rows().filter(|row| row.is_planned() && row.edit).collect();
+        let edited = if plan.writer == Writer::Daemon { Vec::new() } else { edited };
+        let owing: Vec<&Row> = edited.iter().copied().filter(|row| row.restart).collect();
+        let meanwhile: &[&Row] = if plan.writer == Writer::UsMeanwhile { &edited } else { &[] };
         let undone: Vec<&Row> = self.rows().filter(|row| !row.undone.is_empty()).collect();
         let mut before = BTreeMap::new();
-        if owing.is_empty() && undone.is_empty() && plan.forgiven.is_empty() {
+        let nothing = owing.is_empty() && undone.is_empty() && meanwhile.is_empty();
+        if nothing && plan.forgiven.is_empty() && plan.outdated.is_empty() {
             return Ok(before);
         }
         self.files.amend(&mut |ledger| {
@@ -238,6 +294,15 @@ impl Run<'_> {
             }
             for chat in &plan.forgiven {
                 ledger.corrected.remove(chat);
+            }
+            for chat in &plan.outdated {
+                ledger.unsaved.remove(chat);
+            }
+            if !meanwhile.is_empty() {
+                let edits = ledger.unconfirmed.get_or_insert_default();
+                // Until it is known which file the edits make.
+                edits.inode = None;
+                edits.chats.extend(meanwhile.iter().map(|row| row.chat.id.clone().into_owned()));
             }
             before.clear();
             for row in &owing {
@@ -249,139 +314,105 @@ impl Run<'_> {
         Ok(before)
     }
 
-    /// Step 5: restarts what needs it, a few at a time. This thread alone owns the ledger.
+    /// Step 5: voids debts that are void, and restarts what needs it.
     fn restart(&mut self) {
-        let todo: Vec<usize> = self
-            .rows()
-            .enumerate()
-            .filter(|(_, row)| row.is_planned() && row.restart)
-            .map(|(index, _)| index)
-            .collect();
-        let ended = if self.error.is_none() { self.attempt_all(&todo) } else { BTreeMap::new() };
+        let waited_for = |row: &Row| row.presence == Presence::Busy;
+        let mut todo: Vec<usize> = (0..self.planned.plan.rows.len()).collect();
+        todo.retain(|at| self.planned.plan.rows[*at].is_planned() && self.planned.plan.rows[*at].restart);
+        todo.sort_by_key(|at| waited_for(&self.planned.plan.rows[*at]));
+        let cancelled = &self.planned.plan.cancelled;
+        if self.error.is_none() {
+            let strike = |ledger: &mut Ledger| cancelled.keys().for_each(|chat| ledger.strike(chat));
+            self.error = self.files.amend_if(!cancelled.is_empty(), strike).err();
+        }
+        let mut ended = restarts::Ended::default();
+        if self.error.is_none() {
+            let (rows, now) = (&self.planned.plan.rows, self.goal.now.timestamp());
+            let parallel = self.goal.policy.sessions.parallel();
+            ended = restart_all(rows, todo.clone(), parallel, now, self.files, self.backend, self.watch);
+            self.error = ended.error.take();
+            self.interrupted = ended.interrupted;
+        }
         let why = if self.interrupted { "interrupted" } else { "the run ended before its turn" };
+        let daemons = self.planned.plan.writer == Writer::Daemon;
         for index in todo {
             let row = &mut self.planned.plan.rows[index];
-            row.outcome = match ended.get(&index) {
-                Some(Attempt::Restarted) => Outcome::plain(Verdict::Done),
-                Some(Attempt::NotNeeded(detail)) => Outcome::because(Verdict::Done, detail),
-                Some(Attempt::Failed(detail)) => Outcome::because(Verdict::Failed, detail),
-                Some(Attempt::Unknown(detail)) => Outcome::because(Verdict::Unknown, detail),
-                None => Outcome::because(Verdict::Deferred, why),
+            let attempt = ended.attempts.remove(&index).unwrap_or(Attempt::NotBegun);
+            let restarted = matches!(attempt, Attempt::Restarted(_));
+            row.outcome = match attempt {
+                Attempt::Restarted(run) => {
+                    self.started.extend(run.map(|run| (index, run)));
+                    Outcome::plain(Verdict::Done)
+                }
+                Attempt::NotNeeded(detail) => Outcome::because(Verdict::Done, detail),
+                Attempt::Failed(detail) => Outcome::because(Verdict::Failed, detail),
+                Attempt::Unknown(detail) => Outcome::because(Verdict::Unknown, detail),
+                Attempt::Deferred(detail) | Attempt::Withdrawn(detail) => Outcome::because(Verdict::Deferred, detail),
+                Attempt::NotBegun => Outcome::because(Verdict::Deferred, why),
             };
-            row.effects.restarted = ended.get(&index) == Some(&Attempt::Restarted);
-            row.effects.owes = row.outcome.verdict != Verdict::Done;
+            row.effects.restarted = restarted;
+            row.effects.edited |= daemons && restarted && row.edit;
+            row.effects.owes = match row.outcome.verdict {
+                Verdict::Done => false,
+                // Where the daemon writes, what was not asked for is not owed.
+                Verdict::Deferred => row.owed.is_some() || !daemons,
+                _ => true,
+            };
         }
     }
 
-    fn attempt_all(&mut self, todo: &[usize]) -> BTreeMap<usize, Attempt> {
-        let (rows, backend, watch) = (&self.planned.plan.rows, self.backend, self.watch);
-        let now = self.goal.now.timestamp();
-        let parallel = self.goal.policy.sessions.parallel().min(todo.len());
-        let mut cancelled: Vec<&str> = self.planned.plan.cancelled.keys().map(String::as_str).collect();
-        let mut waiting = todo.iter().copied();
-        let mut under_way = 0;
-        let mut all = BTreeMap::new();
-        let mut recent: Vec<(usize, Attempt)> = Vec::new();
-        let (jobs, job) = mpsc::channel::<usize>();
-        let (outcomes, outcome) = mpsc::channel();
-        let job = Mutex::new(job);
-        watch.expect(todo.len());
-        let result = thread::scope(|scope| {
-            for _ in 0..parallel {
-                let (job, outcomes) = (&job, outcomes.clone());
-                scope.spawn(move || {
-                    let next = || job.lock().ok()?.recv().ok();
-                    while let Some(index) = next() {
-                        watch.begun(&rows[index]);
-                        let attempt = backend.restart(&rows[index]);
-                        watch.ended(&rows[index]);
-                        if outcomes.send((index, attempt)).is_err() {
-                            return;
-                        }
-                    }
-                });
+    /// What the registry says of the rows that were edited.
+    fn read_back(&self) -> Result<BTreeMap<usize, Option<String>>> {
+        let edited = self.rows().enumerate().filter(|(_, row)| row.effects.edited);
+        let edited: BTreeMap<&str, usize> = edited.map(|(at, row)| (row.chat.id.as_ref(), at)).collect();
+        let mut found = BTreeMap::new();
+        let policy = self.goal.policy;
+        scan(&self.files.registry()?, |entry| {
+            if let Some(at) = edited.get(entry.chat.id.as_ref()) {
+                found.insert(*at, entry.model.as_deref().map(|model| policy.canonical(model).to_owned()));
             }
-            // The workers end when no more jobs can come, and this loop when no more outcomes can.
-            let jobs = jobs;
-            drop(outcomes);
-            let mut failed = None;
-            loop {
-                self.interrupted |= watch.interrupted();
-                let room = if self.interrupted || failed.is_some() { 0 } else { parallel - under_way };
-                let next: Vec<usize> = waiting.by_ref().take(room).collect();
-                let said =
-                    self.files.amend_if(!(recent.is_empty() && next.is_empty() && cancelled.is_empty()), |ledger| {
-                        for chat in &cancelled {
-                            ledger.strike(chat);
-                        }
-                        for (index, attempt) in &recent {
-                            settle_debt(ledger, &rows[*index].chat.id, attempt, now);
-                        }
-                        for index in &next {
-                            ledger.begin(&rows[*index].chat.id);
-                        }
-                    });
-                all.extend(recent.drain(..));
-                cancelled.clear();
-                match said {
-                    Ok(()) => {
-                        under_way += next.len();
-                        crash_point!("attempts noted");
-                        for index in next {
-                            // It fails only where every worker has ended; then nothing is under way either.
-                            let _ = jobs.send(index);
-                        }
-                    }
-                    Err(error) => failed = failed.or(Some(error)),
-                }
-                if under_way == 0 {
-                    return failed;
-                }
-                let Ok(first) = outcome.recv() else { return failed };
-                recent.push(first);
-                recent.extend(outcome.try_iter());
-                under_way -= recent.len();
-            }
-        });
-        self.error = result;
-        all
+        })
+        .map_err(Error::Invalid)?;
+        Ok(found)
     }
 
-    /// Step 6: what did not stick has failed.
+    /// Whether a row has reached the registry.
+    fn is_there(&self, at: usize, found: &BTreeMap<usize, Option<String>>) -> bool {
+        let after = self.planned.plan.rows[at].after.as_ref().map(Model::as_str);
+        found.get(&at).is_some_and(|model| model.as_deref() == after)
+    }
+
+    /// Step 6: what did not stick has failed; what a daemon has not saved yet is remembered.
     fn verify(&mut self) {
-        let mut unread: BTreeMap<&str, usize> = BTreeMap::new();
-        unread.extend(
-            self.rows().enumerate().filter(|(_, row)| row.effects.edited).map(|(at, row)| (row.chat.id.as_ref(), at)),
-        );
-        if unread.is_empty() {
+        let edited: Vec<usize> =
+            (0..self.planned.plan.rows.len()).filter(|at| self.planned.plan.rows[*at].effects.edited).collect();
+        if edited.is_empty() {
             return;
         }
-        self.backend.settle();
-        let (policy, rows) = (self.goal.policy, &self.planned.plan.rows);
-        let mut undone: Vec<(usize, Outcome)> = Vec::new();
-        let mut stuck = Vec::new();
-        let read = self.files.registry().and_then(|now| {
-            let look = |entry: Entry| {
-                let Some(at) = unread.remove(entry.chat.id.as_ref()) else { return };
-                let model = entry.model.as_deref().map(|model| policy.canonical(model));
-                if model == rows[at].after.as_ref().map(Model::as_str) {
-                    stuck.push(at);
-                } else {
-                    let why = format!("the registry says {} again", model.unwrap_or("nothing"));
-                    undone.push((at, Outcome::because(Verdict::Failed, why)));
+        self.backend.settle(&|| self.read_back().is_ok_and(|found| edited.iter().all(|at| self.is_there(*at, &found))));
+        let read = self.read_back();
+        let daemons = self.planned.plan.writer == Writer::Daemon;
+        for at in edited {
+            let outcome = match &read {
+                Err(_) => Outcome::because(Verdict::Unknown, "the registry could not be read back"),
+                Ok(found) if self.is_there(at, found) => {
+                    self.stuck.push(at);
+                    continue;
                 }
+                Ok(found) => match (found.get(&at), self.started.get(&at)) {
+                    (None, _) => Outcome::because(Verdict::Failed, "its entry was removed meanwhile"),
+                    (Some(_), Some(run)) if daemons => {
+                        self.unsaved.push((at, run.clone()));
+                        Outcome::because(Verdict::Done, "not yet saved")
+                    }
+                    (Some(model), _) => {
+                        let model = model.as_deref().unwrap_or("nothing");
+                        Outcome::because(Verdict::Failed, format!("the registry says {model} again"))
+                    }
+                },
             };
-            scan(&now, look).map_err(Error::Invalid)
-        });
-        let (verdict, why) = match &read {
-            Ok(_) => (Verdict::Failed, "its entry was removed meanwhile"),
-            Err(_) => (Verdict::Unknown, "the registry could not be read back"),
-        };
-        undone.extend(unread.into_values().map(|at| (at, Outcome::because(verdict, why))));
-        for (at, outcome) in undone {
             self.planned.plan.rows[at].outcome = outcome;
         }
-        self.stuck = stuck;
         if let Err(error) = read {
             self.error.get_or_insert(error);
         }
@@ -396,10 +427,18 @@ impl Run<'_> {
             .map(|at| &self.planned.plan.rows[*at])
             .filter_map(|row| Some((row.chat.id.as_ref(), row.after.as_ref()?)))
             .collect();
-        let result = self.files.amend_if(!confirmed.is_empty(), |ledger| {
+        let rows = &self.planned.plan.rows;
+        let unsaved = self.unsaved.iter().filter_map(|(at, run)| {
+            let unsaved = Unsaved { model: rows[*at].after.clone()?, session: run.clone() };
+            Some((rows[*at].chat.id.clone().into_owned(), unsaved))
+        });
+        let unsaved: Vec<(String, Unsaved)> = unsaved.collect();
+        let result = self.files.amend_if(!(confirmed.is_empty() && unsaved.is_empty()), |ledger| {
             for (chat, model) in &confirmed {
                 ledger.confirm(chat, model, now);
+                ledger.unsaved.remove(*chat);
             }
+            ledger.unsaved.extend(unsaved.iter().cloned());
             ledger.forget_old(now);
         });
         let plan = &self.planned.plan;
@@ -434,14 +473,6 @@ impl Run<'_> {
 impl dyn Locked + '_ {
     fn amend_if(&self, needed: bool, mut change: impl FnMut(&mut Ledger)) -> Result<()> {
         if needed { self.amend(&mut change).map(drop) } else { Ok(()) }
-    }
-}
-
-fn settle_debt(ledger: &mut Ledger, chat: &str, attempt: &Attempt, now: jiff::Timestamp) {
-    match attempt {
-        Attempt::Restarted | Attempt::NotNeeded(_) => ledger.strike(chat),
-        Attempt::Failed(_) => ledger.fail(chat, now),
-        Attempt::Unknown(_) => {}
     }
 }
 

@@ -1,0 +1,178 @@
+//! One request to a daemon: a JSON line over a Unix socket, and a JSON line back. Nothing waits for longer than its
+//! timeout: not for a place in the queue, not for the daemon to read, not for the reply.
+
+#![allow(clippy::disallowed_methods, reason = "timeouts of sockets are counted on the clock")]
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// A reply is not read beyond this, in bytes: about 100,000 sessions.
+const LARGEST: u64 = 64 << 20;
+/// Between two tries to get a place in a full queue.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Where a daemon listens.
+#[derive(Debug)]
+pub(super) struct Socket {
+    path: PathBuf,
+    /// Who must own the socket, and be at its other end: the registry's owner.
+    owner: u32,
+    timeout: Duration,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Nobody listens: there is no socket, or it refuses.
+    Down,
+    /// The daemon's answer.
+    Reply(Value),
+    /// The request was sent, and no answer can be made out.
+    Lost(String),
+}
+
+impl Socket {
+    pub(super) fn new(path: PathBuf, owner: u32, timeout: Duration) -> Self {
+        Self { path, owner, timeout }
+    }
+
+    /// Whether nobody listens.
+    pub(super) fn is_down(&self) -> Result<bool> {
+        self.connect().map(|stream| stream.is_none())
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// Where it could not be sent, and the daemon is not down.
+    pub(super) fn ask(&self, request: &Value) -> Result<Answer> {
+        let until = Instant::now() + self.timeout;
+        let Some(mut stream) = self.connect()? else { return Ok(Answer::Down) };
+        let sent = limit(&stream, until).and_then(|()| stream.write_all(format!("{request}\n").as_bytes()));
+        if let Err(error) = sent {
+            return Ok(Answer::Lost(format!("the request could not be sent: {}", words(&error))));
+        }
+        Ok(match read_line(&stream, until) {
+            Err(error) => Answer::Lost(format!("no reply: {}", words(&error))),
+            Ok(line) => match serde_json::from_slice(&line) {
+                Ok(reply) => Answer::Reply(reply),
+                Err(_) if line.is_empty() => {
+                    Answer::Lost("the daemon closed the connection without a reply".to_owned())
+                }
+                Err(_) => Answer::Lost("the reply is cut off, or no JSON".to_owned()),
+            },
+        })
+    }
+
+    /// A connection; `None` where nobody listens.
+    fn connect(&self) -> Result<Option<UnixStream>> {
+        let facts = match fs::metadata(&self.path) {
+            Ok(facts) => facts,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("look at the socket", &self.path)(error)),
+        };
+        if !facts.file_type().is_socket() {
+            return Err(Error::other(format!("{} is not a socket", self.path.display()))
+                .with_hint("see sessions.socket in the policy"));
+        }
+        self.check_owner(facts.uid(), "owns the socket")?;
+        let address = SocketAddrUnix::new(&self.path).map_err(|_| {
+            Error::other(format!("the path of the socket {} is too long", self.path.display()))
+                .with_hint("systems allow about 100 bytes: use a shorter one, or a link to its directory")
+        })?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(Error::io("open a socket for", &self.path))?;
+        let until = Instant::now() + self.timeout;
+        loop {
+            match rustix::net::connect(&socket, &address) {
+                Ok(()) => break,
+                Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
+                // Its queue is full.
+                Err(Errno::AGAIN) if Instant::now() < until => sleep(PAUSE),
+                Err(Errno::AGAIN) => {
+                    return Err(Error::other(format!("the daemon at {} takes no connections", self.path.display()))
+                        .with_hint("it seems to hang; nothing was changed"));
+                }
+                Err(error) => return Err(Error::io("connect to", &self.path)(error)),
+            }
+        }
+        let stream = UnixStream::from(socket);
+        stream.set_nonblocking(false).map_err(Error::io("set up the connection to", &self.path))?;
+        self.check_peer(&stream)?;
+        Ok(Some(stream))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn check_peer(&self, stream: &UnixStream) -> Result<()> {
+        let peer = rustix::net::sockopt::socket_peercred(stream).map_err(Error::io("look at who is at", &self.path))?;
+        self.check_owner(peer.uid.as_raw(), "listens at the socket")
+    }
+
+    /// Elsewhere the owner of the socket must do: only its owner could have made it.
+    #[cfg(not(target_os = "linux"))]
+    fn check_peer(&self, _: &UnixStream) -> Result<()> {
+        Ok(())
+    }
+
+    fn check_owner(&self, user: u32, does: &str) -> Result<()> {
+        if user == self.owner {
+            return Ok(());
+        }
+        let path = self.path.display();
+        Err(Error::other(format!("user {user} {does} {path}, and user {} the registry", self.owner))
+            .with_hint("only the daemon that owns the registry is asked to change it"))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Gives a stream what is left of the time.
+fn limit(stream: &UnixStream, until: Instant) -> io::Result<()> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    stream.set_read_timeout(Some(left))?;
+    stream.set_write_timeout(Some(left))
+}
+
+/// Reads to the end of the line or of the stream, whichever comes first.
+fn read_line(mut stream: &UnixStream, until: Instant) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut buffer = vec![0; 1 << 16];
+    while line.len() as u64 <= LARGEST {
+        limit(stream, until)?;
+        let count = match stream.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        let read = buffer.get(..count).unwrap_or_default();
+        let newline = read.iter().position(|byte| *byte == b'\n');
+        line.extend_from_slice(newline.map_or(read, |end| &read[..end]));
+        if count == 0 || newline.is_some() {
+            return Ok(line);
+        }
+    }
+    Err(io::ErrorKind::FileTooLarge.into())
+}
+
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it took too long".to_owned(),
+        _ => error.to_string(),
+    }
+}
