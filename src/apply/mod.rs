@@ -258,8 +258,8 @@ impl<'a> Run<'a> {
             return Ok(false);
         }
         if let (Ok(Some(new)), Writer::UsMeanwhile) = (&result, plan.writer) {
-            let made = |edits: &mut Unconfirmed| edits.inode = Some(new.inode);
-            let noted = self.files.amend(&mut |ledger| ledger.unconfirmed.iter_mut().for_each(made));
+            let note = |edits: &mut Unconfirmed| edits.made = Some(*new);
+            let noted = self.files.amend(&mut |ledger| ledger.unconfirmed.iter_mut().for_each(note));
             self.error = noted.err();
         }
         self.error = self.error.take().or(result.err());
@@ -300,8 +300,12 @@ impl<'a> Run<'a> {
             }
             if !meanwhile.is_empty() {
                 let edits = ledger.unconfirmed.get_or_insert_default();
+                if edits.made.is_some_and(|made| made != self.planned.snapshot.stamp) {
+                    // The daemon has written the file since: earlier edits are confirmed, or show as drift.
+                    edits.chats.clear();
+                }
                 // Until it is known which file the edits make.
-                edits.inode = None;
+                edits.made = None;
                 edits.chats.extend(meanwhile.iter().map(|row| row.chat.id.clone().into_owned()));
             }
             before.clear();

@@ -10,7 +10,7 @@ use crate::plan::ledger::Ledger;
 use crate::plan::select::{Request, Selection};
 use crate::plan::{Effects, Expected, Outcome, Presence, Row, Verdict};
 use crate::policy::Policy;
-use crate::registry::{Entry, Snapshot, scan};
+use crate::registry::{Entry, Snapshot, Stamp, scan};
 use crate::resolve::resolve;
 
 /// What a run is for.
@@ -38,7 +38,7 @@ pub struct Drift {
     pub(super) complete: bool,
     pub(super) cancelled: BTreeMap<String, &'static str>,
     pub(super) forgiven: Vec<String>,
-    inode: u64,
+    stamp: Stamp,
 }
 
 /// Compares every selected entry with its decision, and the ledger with the entries.
@@ -54,7 +54,7 @@ pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift>
         complete: selection.is_complete(),
         cancelled: BTreeMap::new(),
         forgiven: Vec::new(),
-        inode: snapshot.stamp.inode,
+        stamp: snapshot.stamp,
     };
     let mut gone: BTreeSet<&str> = ledger.owed.keys().map(String::as_str).collect();
     drift.sessions = scan(snapshot, |entry| {
@@ -120,7 +120,7 @@ impl Drift {
             self.cancelled.insert(chat.to_owned(), "the registry is back at the model that the session runs");
         }
         let owed = debt.filter(|_| needed);
-        if !edit && owed.is_none() && !ledger.is_unconfirmed(chat, self.inode) {
+        if !edit && owed.is_none() && !ledger.is_unconfirmed(chat, self.stamp) {
             return;
         }
         let undone = correction.filter(|made| edit && made.model == *after);

@@ -137,8 +137,8 @@ impl Correction {
 pub struct Exchange {
     /// The registry that was planned on.
     pub seen: Stamp,
-    /// The inode of the file that takes its place.
-    pub new_inode: u64,
+    /// The file that takes its place. An inode alone would not tell: they are used again.
+    pub new: Stamp,
 }
 
 /// Edits made while a daemon seemed to be down. It may have read the file just before them: as long as the file is the
@@ -147,7 +147,7 @@ pub struct Exchange {
 #[serde(deny_unknown_fields)]
 pub struct Unconfirmed {
     /// The file that they made; `None` where the run died before it could say.
-    pub inode: Option<u64>,
+    pub made: Option<Stamp>,
     /// The chats.
     pub chats: BTreeSet<String>,
 }
@@ -205,9 +205,9 @@ impl Ledger {
         self.corrected.insert(chat.to_owned(), correction);
     }
 
-    /// Whether nobody knows yet if a daemon has taken over the edit of this chat that made the file `inode`.
-    pub fn is_unconfirmed(&self, chat: &str, inode: u64) -> bool {
-        let same_file = |edits: &&Unconfirmed| edits.inode.is_none_or(|edited| edited == inode);
+    /// Whether nobody knows yet if a daemon has taken over the edit of this chat that made the registry `now`.
+    pub fn is_unconfirmed(&self, chat: &str, now: Stamp) -> bool {
+        let same_file = |edits: &&Unconfirmed| edits.made.is_none_or(|made| made == now);
         self.unconfirmed.as_ref().filter(same_file).is_some_and(|edits| edits.chats.contains(chat))
     }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::plan::ledger::Ledger;
 use crate::plan::{Drift, Goal, Observed, Outcome, Plan, Presence, Row, Verdict, Writer, guard, id};
-use crate::registry::{Snapshot, scan};
+use crate::registry::{Snapshot, Stamp, scan};
 
 /// The plan: what differs, with what the sessions are doing taken into account, and whether it may be done.
 pub fn predict(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger, drift: Drift, observed: &Observed) -> Plan {
     let mut prediction =
-        Prediction { ledger, observed, inode: snapshot.stamp.inode, cancelled: drift.cancelled, outdated: Vec::new() };
+        Prediction { ledger, observed, stamp: snapshot.stamp, cancelled: drift.cancelled, outdated: Vec::new() };
     let rows = drift.rows.into_iter();
     let mut rows: Vec<Row> = match observed.writer {
         Writer::Us => rows.filter_map(|row| prediction.ours(row)).collect(),
@@ -39,7 +39,7 @@ pub fn predict(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger, drift: Drift, 
 struct Prediction<'a> {
     ledger: &'a Ledger,
     observed: &'a Observed,
-    inode: u64,
+    stamp: Stamp,
     cancelled: BTreeMap<String, &'static str>,
     outdated: Vec<String>,
 }
@@ -79,7 +79,7 @@ impl Prediction<'_> {
             self.pay(&mut row, "its session was started anew since");
         }
 
-        let unconfirmed = self.ledger.is_unconfirmed(&chat, self.inode);
+        let unconfirmed = self.ledger.is_unconfirmed(&chat, self.stamp);
         if is_idle(&row) && !unconfirmed {
             return None;
         }

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::{Timestamp, Zoned};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::plan::{Row, Summary, Verdict};
+use crate::plan::{Presence, Row, Summary, Verdict, Writer};
 use crate::report::escape::{escape, leading};
 use crate::report::{Mode, Report};
 
@@ -82,7 +82,7 @@ fn line(row: &Row, report: &Report) -> Line {
             row.outcome.detail.as_deref().map(|why| escape(why).into_owned()).unwrap_or_default()
         }
         (Verdict::Planned, Some(owed)) if row.restart && !row.edit => owed.clone(),
-        (Verdict::Planned, _) => planned(row).to_owned(),
+        (Verdict::Planned, _) => planned(row, report.plan.writer).to_owned(),
         (Verdict::Done, _) if row.effects.restarted => "restarted".to_owned(),
         (Verdict::Done, _) if row.effects.edited => "changed".to_owned(),
         (verdict, Some(owed)) if !row.edit => format!("{}, {owed}", verdict.name()),
@@ -114,8 +114,10 @@ fn line(row: &Row, report: &Report) -> Line {
     }
 }
 
-fn planned(row: &Row) -> &'static str {
-    if row.restart {
+fn planned(row: &Row, writer: Writer) -> &'static str {
+    if row.restart && writer == Writer::Daemon {
+        if row.presence == Presence::Busy { "restart (busy)" } else { "restart (live)" }
+    } else if row.restart {
         "restart"
     } else if row.edit {
         "edit"

@@ -36,7 +36,7 @@ impl LockedStore {
             let Some(facts) = self.unchanged(seen.stamp)? else { return Ok(None) };
             let new = self.write_new(seen, splices, facts)?;
             crash_point!("registry: new file written");
-            ledger.exchange = Some(Exchange { seen: seen.stamp, new_inode: new.inode });
+            ledger.exchange = Some(Exchange { seen: seen.stamp, new });
             if let Err(error) = self.save_ledger(ledger) {
                 self.dir.remove(NEW)?;
                 return Err(error);
@@ -105,13 +105,13 @@ impl LockedStore {
             self.sync_names()?;
             return Ok(Some(new));
         }
-        self.put_back(new.inode)?;
+        self.put_back(new)?;
         Ok(None)
     }
 
     /// Exchanges back, until what comes out is what went in: somebody may replace the file once more meanwhile, and
     /// then theirs is the latest.
-    fn put_back(&self, mut went_in: u64) -> Result<()> {
+    fn put_back(&self, mut went_in: Stamp) -> Result<()> {
         loop {
             let Some(next) = self.displaced()? else { return Ok(()) };
             match self.exchange() {
@@ -124,10 +124,10 @@ impl LockedStore {
                 Err(error) => return Err(Error::io("put back", &self.store.file)(error)),
             }
             crash_point!("registry: put back");
-            if self.displaced()?.is_none_or(|came_out| came_out.inode == went_in) {
+            if self.displaced()?.is_none_or(|came_out| came_out == went_in) {
                 return self.sync_names();
             }
-            went_in = next.inode;
+            went_in = next;
         }
     }
 
@@ -135,10 +135,10 @@ impl LockedStore {
     pub(super) fn recover(&self, ledger: &mut Ledger) -> Result<()> {
         if let (Some(exchange), Some(left)) = (ledger.exchange.take(), self.displaced()?) {
             let now = self.store.facts()?.stamp;
-            let foreign = left.inode != exchange.new_inode && left != exchange.seen;
+            let foreign = left != exchange.new && left != exchange.seen;
             // Where neither file is ours, it died while putting back: then the younger is the latest.
-            if foreign && (now.inode == exchange.new_inode || left.modified > now.modified) {
-                self.put_back(now.inode)?;
+            if foreign && (now == exchange.new || left.modified > now.modified) {
+                self.put_back(now)?;
             }
             self.sync_names()?;
         }

@@ -141,7 +141,7 @@ fn a_death_before_the_exchange_leaves_the_old_registry() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");
     let new = displace(&registry, NEW);
-    after_a_death(&registry, NEW, &Exchange { seen: stamp(&registry), new_inode: new.inode });
+    after_a_death(&registry, NEW, &Exchange { seen: stamp(&registry), new });
     let store = locked(&registry);
     assert_eq!(fs::read_to_string(&registry).unwrap(), OLD);
     assert_eq!(store.ledger().unwrap().exchange, None);
@@ -154,7 +154,7 @@ fn a_death_after_the_exchange_leaves_the_new_registry() {
     let registry = directory.path().join("sessions.json");
     let old = displace(&registry, OLD);
     fs::write(&registry, NEW).unwrap();
-    after_a_death(&registry, OLD, &Exchange { seen: old, new_inode: stamp(&registry).inode });
+    after_a_death(&registry, OLD, &Exchange { seen: old, new: stamp(&registry) });
     let store = locked(&registry);
     assert_eq!(fs::read_to_string(&registry).unwrap(), NEW);
     assert_eq!(store.ledger().unwrap().exchange, None);
@@ -168,7 +168,7 @@ fn an_update_that_a_dying_run_displaced_is_put_back() {
     let seen = stamp(&registry);
     replace_by_rename(&registry, NEW);
     displace(&registry, FOREIGN);
-    after_a_death(&registry, FOREIGN, &Exchange { seen, new_inode: stamp(&registry).inode });
+    after_a_death(&registry, FOREIGN, &Exchange { seen, new: stamp(&registry) });
     let _store = locked(&registry);
     assert_eq!(fs::read_to_string(&registry).unwrap(), FOREIGN);
     assert_eq!(state(&registry), ["owed.json"]);
@@ -181,7 +181,7 @@ fn of_two_updates_around_a_dying_run_the_later_stays() {
     let registry = directory.path().join("sessions.json");
     let seen = stamp(&registry);
     displace(&registry, FOREIGN);
-    after_a_death(&registry, FOREIGN, &Exchange { seen, new_inode: 0 });
+    after_a_death(&registry, FOREIGN, &Exchange { seen, new: Stamp::default() });
     age(&registry.with_file_name("sessions.json.reconcile").join("registry.new"));
     replace_by_rename(&registry, LATER);
     drop(locked(&registry));
@@ -194,7 +194,7 @@ fn of_two_updates_around_a_dying_run_the_later_stays() {
     replace_by_rename(&registry, FOREIGN);
     age(&registry);
     displace(&registry, LATER);
-    after_a_death(&registry, LATER, &Exchange { seen, new_inode: 0 });
+    after_a_death(&registry, LATER, &Exchange { seen, new: Stamp::default() });
     drop(locked(&registry));
     assert_eq!(fs::read_to_string(&registry).unwrap(), LATER);
     assert_eq!(state(&registry), ["owed.json"]);

@@ -1,0 +1,411 @@
+//! Reconciling a registry that a running daemon owns: every row of the table of what the daemon is doing, and every
+//! trap that it sets.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+
+use serde_json::{Value, json};
+
+use crate::double::Double;
+use crate::support::{Sandbox, row};
+
+const REGISTRY: &str = include_str!("../dispatch/sessions.json");
+
+/// Runs opus, and should run sonnet.
+const CAL: &str = "+16175550103";
+/// Runs opus, and should run haiku.
+const BOT: &str = "+16175550107";
+/// Has no model, and should run opus, which is what the daemon starts anyway.
+const BEA: &str = "+16175550102";
+/// Has no model, and should run sonnet.
+const ELI: &str = "signal:+16175550105";
+const GROUP: &str = "b3d258b9a4de447ca412eb335c82a077";
+
+const POLICY: &str = r#"
+[models]
+allowed  = ["opus", "sonnet", "haiku"]
+fallback = "sonnet"
+
+[tiers]
+admin    = "opus"
+wife     = "opus"
+family   = "sonnet"
+favorite = "sonnet"
+bots     = "haiku"
+unknown  = "haiku"
+
+[registry]
+path = "sessions.json"
+
+[sessions]
+backend = "dispatch"
+socket  = "daemon.sock"
+timeout = "2s"
+drain   = "300ms"
+"#;
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(POLICY, REGISTRY)
+}
+
+/// A daemon on the sandbox's registry, with these sessions live and idle.
+fn daemon(sandbox: &Sandbox, live: &[&str]) -> Double {
+    let arguments: Vec<&str> = live.iter().flat_map(|chat| ["--live", *chat]).collect();
+    Double::start(&sandbox.path(""), &arguments)
+}
+
+/// The commands that the daemon was sent, without those that only read.
+fn changes(daemon: &Double) -> Vec<Value> {
+    let reads = |request: &Value| ["status", "get_global_model"].iter().any(|read| request["cmd"] == *read);
+    daemon.requests().into_iter().filter(|request| !reads(request)).collect()
+}
+
+fn set_model(chat: &str, model: &str) -> Value {
+    json!({ "cmd": "set_model", "chat_id": chat, "model": model })
+}
+
+/// What became of a chat in a run: outcome and detail.
+fn became<'r>(report: &'r Value, chat: &str) -> (&'r str, &'r str) {
+    let row = row(report, chat);
+    (row["outcome"].as_str().unwrap(), row["detail"].as_str().unwrap_or_default())
+}
+
+fn has_row(report: &Value, chat: &str) -> bool {
+    report["changes"].as_array().unwrap().iter().any(|row| row["chat_id"] == chat)
+}
+
+/// Leaves a debt as an earlier run would, about the run of the session that began at `session`.
+fn owe(sandbox: &Sandbox, chat: &str, session: &str) {
+    let state = sandbox.path("sessions.json.reconcile");
+    fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
+    let debt = json!({ "since": "2026-03-01T04:10:00Z", "ran": null, "began": true, "attempts": 0, "next_try": null,
+                       "session": session });
+    let ledger = json!({ "version": 1, "owed": { chat: debt }, "corrected": {}, "exchange": null });
+    fs::write(state.join("owed.json"), ledger.to_string()).unwrap();
+    fs::set_permissions(state.join("owed.json"), fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn a_running_session_is_changed_and_restarted_by_the_daemon() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL]);
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, CAL), ("done", ""));
+    assert_eq!(changes(&daemon), [set_model(CAL, "sonnet")]);
+    assert_eq!((&daemon.truth(CAL)["model"], &daemon.truth(CAL)["starts"]), (&json!("sonnet"), &json!(2)));
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("sonnet"));
+    assert_eq!(sandbox.ledger()["owed"], json!({}));
+    daemon.tell(&format!("turn-ends {CAL}"));
+    assert!(!has_row(&sandbox.json(&["--dry-run"]), CAL));
+}
+
+#[test]
+fn a_dry_run_predicts_every_row_and_only_reads() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL, BOT, ELI]);
+    daemon.tell(&format!("busy {BOT}"));
+    let report = sandbox.json(&["--dry-run"]);
+    assert_eq!(became(&report, CAL), ("planned", ""));
+    assert_eq!(became(&report, BOT), ("planned", "busy: waited for"));
+    assert_eq!(became(&report, GROUP).0, "unmanaged");
+    assert!(became(&report, "+16175550108").1.starts_with("not live"), "{report:#}");
+    assert!(!has_row(&report, BEA), "the daemon runs it on opus anyway");
+    assert_eq!(changes(&daemon), Vec::<Value>::new());
+    assert!(!sandbox.path("sessions.json.reconcile").exists());
+    // And that is what happens.
+    daemon.tell(&format!("turn-ends {BOT}"));
+    let applied = sandbox.json(&[]);
+    assert_eq!(applied["plan_id"], report["plan_id"]);
+    let mut changed = changes(&daemon);
+    changed.sort_by_key(ToString::to_string);
+    assert_eq!(changed, [set_model(CAL, "sonnet"), set_model(BOT, "haiku"), set_model(ELI, "sonnet")]);
+    assert_eq!(became(&applied, CAL), ("done", ""));
+}
+
+#[test]
+fn a_session_that_is_not_live_is_never_woken() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[]);
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, CAL).0, "deferred");
+    assert_eq!(changes(&daemon), Vec::<Value>::new());
+    assert_eq!(sandbox.run(&[]).expect(0).summary(), "No changes. 4 deferred, 1 not managed, 5 in sync.");
+}
+
+#[test]
+fn a_young_session_keeps_its_conversation() {
+    let sandbox = sandbox();
+    let daemon = Double::start(&sandbox.path(""), &["--young", CAL]);
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, CAL).0, "deferred");
+    assert!(became(&report, CAL).1.starts_with("young"));
+    assert_eq!(daemon.truth(CAL)["starts"], 1);
+    daemon.tell(&format!("turn-ends {CAL}"));
+    assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
+}
+
+#[test]
+fn a_busy_session_is_waited_for_and_then_deferred() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL]);
+    for busy in [format!("busy {CAL}"), format!("queue {CAL} 2")] {
+        daemon.tell(&busy);
+        let report = sandbox.json(&[]);
+        assert_eq!(became(&report, CAL), ("deferred", "busy for as long as the run waits"), "{busy}");
+        assert_eq!(sandbox.ledger()["owed"].get(CAL), None, "what was not sent is not owed");
+        daemon.tell(&format!("turn-ends {CAL}"));
+    }
+    assert_eq!(daemon.truth(CAL)["starts"], 1);
+
+    daemon.tell(&format!("busy {CAL}"));
+    daemon.tell(&format!("after 3 status turn-ends {CAL}"));
+    sandbox.write("policy.toml", POLICY.replace("300ms", "60s"));
+    assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
+    assert_eq!(daemon.truth(CAL)["replies_cut"], 0);
+}
+
+#[test]
+fn a_group_is_left_alone_whoever_writes() {
+    let sandbox = sandbox();
+    let down = sandbox.json(&["--dry-run"]);
+    let daemon = daemon(&sandbox, &[GROUP]);
+    let up = sandbox.json(&[]);
+    for report in [down, up] {
+        assert_eq!(became(&report, GROUP), ("unmanaged", "the daemon drops a group's model at every start"));
+    }
+    assert_eq!(changes(&daemon), Vec::<Value>::new());
+}
+
+#[test]
+fn under_the_global_override_nothing_is_restarted() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL]);
+    daemon.tell("override haiku");
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, CAL).0, "deferred");
+    assert!(became(&report, CAL).1.contains("global override is on (haiku)"), "{report:#}");
+
+    // It may be set between the plan and the change: it is read again.
+    daemon.tell("override --clear");
+    daemon.tell("after 1 get_global_model override haiku");
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, CAL).0, "deferred", "{report:#}");
+    assert_eq!(changes(&daemon), Vec::<Value>::new());
+}
+
+#[test]
+fn a_session_that_changes_between_plan_and_restart_is_looked_at_again() {
+    for (event, why) in [("kill", "its session is no longer live"), ("busy", "busy for as long as the run waits")] {
+        let sandbox = sandbox();
+        let daemon = daemon(&sandbox, &[CAL]);
+        daemon.tell(&format!("after 1 get_global_model {event} {CAL}"));
+        assert_eq!(became(&sandbox.json(&[]), CAL), ("deferred", why));
+        assert_eq!(changes(&daemon), Vec::<Value>::new(), "{event}");
+    }
+}
+
+#[test]
+fn a_model_that_the_daemon_does_not_know_is_refused_in_the_plan() {
+    let sandbox = sandbox();
+    let policy =
+        POLICY.replace("\"haiku\"]", "\"haiku\", \"gpt-9\"]").replace("family   = \"sonnet\"", "family   = \"gpt-9\"");
+    sandbox.write("policy.toml", policy);
+    assert_eq!(became(&sandbox.json(&["--dry-run"]), CAL).0, "refused", "while the daemon is down");
+    let daemon = daemon(&sandbox, &[CAL]);
+    sandbox.run(&["--dry-run"]).expect(4);
+    sandbox.run(&[]).expect(4);
+    assert_eq!(changes(&daemon), Vec::<Value>::new());
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"));
+}
+
+#[test]
+fn a_restart_that_the_breaker_refuses_stays_owed() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL]);
+    daemon.tell(&format!("trip-breaker {CAL}"));
+    let starts = daemon.truth(CAL)["starts"].clone();
+    sandbox.run(&[]).expect(4);
+    assert_eq!(sandbox.ledger()["owed"][CAL]["attempts"], 1);
+    assert_eq!(daemon.truth(CAL)["starts"], starts);
+    // The registry has changed by now, and looks in sync. The debt knows better, and waits.
+    daemon.tell("flush");
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("sonnet"));
+    let waiting = sandbox.json(&[]);
+    assert_eq!((became(&waiting, CAL).0, &row(&waiting, CAL)["owed"]), ("deferred", &json!(true)));
+    daemon.tell("advance 1300");
+    let report = sandbox.json(&["--retry", CAL]);
+    assert_eq!(became(&report, CAL), ("done", ""), "{report:#}");
+    assert_eq!(changes(&daemon).last(), Some(&set_model(CAL, "sonnet")), "only set_model is ever sent");
+    assert_eq!(sandbox.ledger()["owed"], json!({}));
+    assert_eq!(daemon.truth(CAL)["model"], "sonnet");
+}
+
+#[test]
+fn a_lost_reply_is_no_lost_restart() {
+    for lost in ["reply-never", "reply-cut 7", "close-without-reply"] {
+        let sandbox = sandbox();
+        sandbox.write("policy.toml", POLICY.replace("\"2s\"", "\"700ms\""));
+        let daemon = daemon(&sandbox, &[CAL]);
+        daemon.tell(&format!("{lost} set_model"));
+        assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""), "{lost}");
+        assert_eq!(daemon.truth(CAL)["starts"], 2, "{lost}");
+        assert_eq!(sandbox.ledger()["owed"], json!({}), "{lost}");
+    }
+}
+
+#[test]
+fn what_nobody_can_tell_is_unknown_and_asked_for_again() {
+    let sandbox = sandbox();
+    sandbox.write("policy.toml", POLICY.replace("\"2s\"", "\"500ms\""));
+    let daemon = daemon(&sandbox, &[CAL]);
+    daemon.tell("ignore-next set_model");
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, CAL).0, "unknown", "{report:#}");
+    let debt = sandbox.ledger()["owed"][CAL].clone();
+    assert_eq!((&debt["attempts"], &debt["session"]), (&json!(0), &daemon.status(CAL)["created_at"]));
+    assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
+    assert_eq!(daemon.truth(CAL)["starts"], 2);
+}
+
+#[test]
+fn a_debt_is_met_by_any_new_run_of_the_session_and_void_without_one() {
+    let sandbox = sandbox();
+    sandbox.write("sessions.json", REGISTRY.replace("\"model\": \"opus\"", "\"model\": \"sonnet\""));
+    let daemon = daemon(&sandbox, &[CAL]);
+    owe(&sandbox, CAL, "2026-01-01T00:00:00");
+    let run = sandbox.run(&["--chat", CAL]).expect(0);
+    assert!(run.stderr.contains("its session was started anew since"), "{run:#?}");
+    assert_eq!(sandbox.ledger()["owed"], json!({}));
+
+    fs::remove_dir_all(sandbox.path("sessions.json.reconcile")).unwrap();
+    owe(&sandbox, CAL, daemon.status(CAL)["created_at"].as_str().unwrap());
+    let report = sandbox.json(&["--chat", CAL]);
+    assert_eq!((became(&report, CAL), &row(&report, CAL)["edit"]), (("done", ""), &json!(false)));
+    assert_eq!(changes(&daemon), [set_model(CAL, "sonnet")]);
+
+    fs::remove_dir_all(sandbox.path("sessions.json.reconcile")).unwrap();
+    owe(&sandbox, CAL, daemon.status(CAL)["created_at"].as_str().unwrap());
+    daemon.tell(&format!("kill {CAL}"));
+    let run = sandbox.run(&["--chat", CAL]).expect(0);
+    assert!(run.stderr.contains("its session is no longer live"), "{run:#?}");
+    assert_eq!(sandbox.ledger()["owed"], json!({}));
+    assert_eq!(daemon.truth(CAL)["starts"], 2);
+}
+
+#[test]
+fn what_the_daemon_has_not_saved_yet_is_not_done_again() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL]);
+    daemon.tell("hold-saves");
+    assert_eq!(became(&sandbox.json(&[]), CAL), ("done", "not yet saved"));
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"));
+    daemon.tell(&format!("turn-ends {CAL}"));
+    assert!(!has_row(&sandbox.json(&[]), CAL), "in sync as long as it is the same run of the session");
+    assert_eq!(daemon.truth(CAL)["starts"], 2);
+    daemon.tell("flush");
+    assert!(!has_row(&sandbox.json(&[]), CAL));
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("sonnet"));
+}
+
+#[test]
+fn a_model_that_nobody_runs_is_tried_on_one_session_first() {
+    let sandbox = sandbox();
+    let everybody =
+        POLICY.replace("\"sonnet\"\nbots", "\"haiku\"\nbots").replace("family   = \"sonnet\"", "family   = \"haiku\"");
+    sandbox.write("policy.toml", everybody);
+    let daemon = daemon(&sandbox, &[CAL, BOT]);
+    daemon.tell(&format!("start dies {CAL}"));
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, CAL).0, "failed", "{report:#}");
+    assert_eq!(became(&report, BOT), ("deferred", "the first session on haiku did not come up"));
+    assert_eq!(changes(&daemon), [set_model(CAL, "haiku")]);
+    assert_eq!(sandbox.ledger()["owed"].get(BOT), None);
+}
+
+#[test]
+fn an_unhealthy_session_is_a_failed_restart() {
+    let sandbox = sandbox();
+    sandbox.write("policy.toml", POLICY.replace("\"2s\"", "\"500ms\""));
+    let daemon = daemon(&sandbox, &[CAL]);
+    daemon.tell(&format!("start unhealthy {CAL}"));
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, CAL).0, "failed", "{report:#}");
+    assert!(became(&report, CAL).1.contains("not healthy"), "{report:#}");
+}
+
+#[test]
+fn while_the_daemon_is_down_the_file_is_edited_and_nothing_is_owed() {
+    let sandbox = sandbox();
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, CAL), ("done", ""));
+    assert_eq!(report["summary"]["restarted"], 0);
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("sonnet"));
+    assert_eq!(sandbox.ledger()["owed"], json!({}));
+    assert_eq!(sandbox.run(&[]).expect(0).summary(), "No changes. 1 not managed, 9 in sync.");
+
+    // When it starts it reads the file. Until it has written it, nobody knows whether it did.
+    let daemon = daemon(&sandbox, &[CAL]);
+    daemon.tell("hold-saves");
+    assert_eq!(daemon.truth(CAL)["model"], "sonnet");
+    daemon.tell("flush");
+    assert!(!has_row(&sandbox.json(&[]), CAL));
+    assert_eq!(changes(&daemon), Vec::<Value>::new());
+}
+
+#[test]
+fn an_edit_in_the_window_at_the_start_is_found_lost_and_made_again() {
+    let sandbox = sandbox();
+    // It has read the registry, and its socket is not there yet.
+    let daemon = Double::start(&sandbox.path(""), &["--live", CAL, "--pause-start-up"]);
+    daemon.tell("hold-saves");
+    assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
+    daemon.tell("open-socket");
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, CAL), ("deferred", "not yet confirmed by the daemon"), "{report:#}");
+    assert_eq!(changes(&daemon), Vec::<Value>::new());
+    // It writes what it remembers: now the drift shows.
+    daemon.tell(&format!("touch {CAL}"));
+    daemon.tell("flush");
+    daemon.tell("let-saves");
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"));
+    assert_eq!(became(&sandbox.json(&[]), CAL).0, "done");
+    assert_eq!(daemon.truth(CAL)["model"], "sonnet");
+}
+
+#[test]
+fn an_edit_in_the_window_at_the_end_is_found_lost_and_made_again() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL]);
+    daemon.tell("shutdown");
+    assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
+    daemon.tell(&format!("touch {CAL}"));
+    daemon.tell("finish-shutdown");
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"), "it saved what it remembered");
+    assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("sonnet"));
+}
+
+#[test]
+fn a_daemon_that_goes_down_in_the_middle_leaves_rows_deferred_and_nothing_owed() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL]);
+    // After the two looks of the plan and the one before the change.
+    daemon.tell("after 2 get_global_model shutdown");
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, CAL), ("deferred", "the daemon went down"), "{report:#}");
+    assert_eq!(sandbox.ledger()["owed"], json!({}));
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"), "the file is not edited in its place in the same run");
+    drop(daemon);
+    assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
+}
+
+#[test]
+fn the_text_says_what_the_daemon_is_doing() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL, BOT]);
+    daemon.tell(&format!("busy {BOT}"));
+    let run = sandbox.run(&["--dry-run"]).expect(0);
+    for told in ["| busy: waited for", "| not live: it wakes on its old model", "not managed", "restart"] {
+        assert!(run.stdout.contains(told), "{told}: {run:#?}");
+    }
+}

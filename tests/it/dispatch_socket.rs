@@ -1,0 +1,108 @@
+//! The daemon's socket: who may be at the other end, and how long anything may take.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::double::Double;
+use crate::support::Sandbox;
+
+const REGISTRY: &str = r#"{"a": {"session_name": "imessage/a", "type": "individual", "contact_name": "Cal Ortiz",
+  "tier": "family", "source": "imessage", "session_id": "1", "model": "opus"}}"#;
+
+fn sandbox(socket: &str) -> Sandbox {
+    let policy = format!(
+        "[models]\nallowed = [\"opus\", \"haiku\"]\nfallback = \"haiku\"\n[registry]\npath = \"sessions.json\"\n\
+         [sessions]\nbackend = \"dispatch\"\nsocket = {socket:?}\ntimeout = \"300ms\"\n"
+    );
+    Sandbox::new(&policy, REGISTRY)
+}
+
+/// A run must fail, say this, and leave everything as it was.
+fn refused(sandbox: &Sandbox, told: &str) {
+    for arguments in [&["--dry-run"][..], &[]] {
+        let run = sandbox.run(arguments).expect(1);
+        assert!(run.stderr.contains(told), "{told}: {run:#?}");
+        assert_eq!(sandbox.read("sessions.json"), REGISTRY);
+    }
+}
+
+#[test]
+fn what_is_no_socket_is_refused() {
+    let sandbox = sandbox("daemon.sock");
+    sandbox.write("daemon.sock", "");
+    refused(&sandbox, "daemon.sock is not a socket");
+}
+
+#[test]
+fn a_socket_that_nobody_listens_at_is_a_daemon_that_is_down() {
+    let sandbox = sandbox("daemon.sock");
+    drop(UnixListener::bind(sandbox.path("daemon.sock")).unwrap());
+    sandbox.run(&[]).expect(0);
+    assert_eq!(sandbox.model("a").as_deref(), Some("haiku"));
+}
+
+#[test]
+fn a_socket_of_somebody_else_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can give files away");
+        return;
+    }
+    let sandbox = sandbox("daemon.sock");
+    let _daemon = Double::start(&sandbox.path(""), &[]);
+    chown(sandbox.path("daemon.sock"), Some(65534), None).unwrap();
+    refused(&sandbox, "user 65534 owns the socket");
+
+    // The socket is the registry's owner's, and whoever listens is not.
+    fs::remove_dir_all(sandbox.path("sessions.json.reconcile")).unwrap();
+    chown(sandbox.path("sessions.json"), Some(65534), None).unwrap();
+    let run = sandbox.run(&["--dry-run"]).expect(1);
+    assert!(run.stderr.contains("user 0 listens at the socket"), "{run:#?}");
+}
+
+#[test]
+fn a_path_that_is_too_long_is_said_to_be() {
+    let long: PathBuf = ["a-directory-with-a-long-name"; 5].iter().collect();
+    let sandbox = sandbox(long.join("daemon.sock").to_str().unwrap());
+    fs::create_dir_all(sandbox.path("").join(&long)).unwrap();
+    std::os::unix::fs::symlink(&long, sandbox.path("short")).unwrap();
+    let _listener = UnixListener::bind(sandbox.path("short/daemon.sock")).unwrap();
+    refused(&sandbox, "is too long");
+}
+
+#[test]
+fn a_daemon_that_hangs_costs_no_more_than_the_timeout() {
+    let sandbox = sandbox("daemon.sock");
+    let daemon = Double::start(&sandbox.path(""), &[]);
+    daemon.tell("hang");
+    refused(&sandbox, "did not answer status: no reply: it took too long");
+}
+
+#[test]
+fn a_daemon_that_takes_no_connections_costs_no_more_than_the_timeout() {
+    let sandbox = sandbox("daemon.sock");
+    let daemon = Double::start(&sandbox.path(""), &[]);
+    daemon.tell("backlog");
+    refused(&sandbox, "takes no connections");
+}
+
+#[test]
+fn an_answer_that_is_none_is_an_error_and_not_an_empty_daemon() {
+    for (trouble, told) in [
+        ("reply-cut 9 status", "cut off"),
+        ("close-without-reply status", "closed the connection without a reply"),
+        ("fail-next status", "did not answer status"),
+        ("reply-cut 9 get_global_model", "did not answer get_global_model"),
+    ] {
+        let sandbox = sandbox("daemon.sock");
+        let daemon = Double::start(&sandbox.path(""), &["--live", "a"]);
+        daemon.tell(trouble);
+        let run = sandbox.run(&[]).expect(1);
+        assert!(run.stderr.contains(told), "{trouble}: {run:#?}");
+        assert_eq!(sandbox.model("a").as_deref(), Some("opus"));
+        assert!(!daemon.requests().contains(&json!({"cmd": "set_model", "chat_id": "a", "model": "haiku"})));
+    }
+}
