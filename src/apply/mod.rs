@@ -11,7 +11,7 @@ use crate::apply::restarts::restart_all;
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::plan::ledger::{Debt, Ledger, Unconfirmed, Unsaved};
+use crate::plan::ledger::{Debt, Ledger, Unsaved};
 use crate::plan::{Goal, Observed, Outcome, Plan, Presence, Row, Verdict, Writer, drift, predict};
 use crate::registry::edit::splice;
 use crate::registry::{Snapshot, Stamp, edit::Splice, scan};
@@ -257,12 +257,7 @@ impl<'a> Run<'a> {
             restored?;
             return Ok(false);
         }
-        if let (Ok(Some(new)), Writer::UsMeanwhile) = (&result, plan.writer) {
-            let note = |edits: &mut Unconfirmed| edits.made = Some(*new);
-            let noted = self.files.amend(&mut |ledger| ledger.unconfirmed.iter_mut().for_each(note));
-            self.error = noted.err();
-        }
-        self.error = self.error.take().or(result.err());
+        self.error = result.err();
         for row in plan.rows.iter_mut().filter(|row| row.is_planned() && row.edit) {
             row.effects.edited = true;
             row.effects.owes |= row.restart;
@@ -298,16 +293,7 @@ impl<'a> Run<'a> {
             for chat in &plan.outdated {
                 ledger.unsaved.remove(chat);
             }
-            if !meanwhile.is_empty() {
-                let edits = ledger.unconfirmed.get_or_insert_default();
-                if edits.made.is_some_and(|made| made != self.planned.snapshot.stamp) {
-                    // The daemon has written the file since: earlier edits are confirmed, or show as drift.
-                    edits.chats.clear();
-                }
-                // Until it is known which file the edits make.
-                edits.made = None;
-                edits.chats.extend(meanwhile.iter().map(|row| row.chat.id.clone().into_owned()));
-            }
+            ledger.unconfirmed.pending.extend(meanwhile.iter().map(|row| row.chat.id.clone().into_owned()));
             before.clear();
             for row in &owing {
                 let chat = row.chat.id.as_ref();
@@ -481,6 +467,7 @@ impl dyn Locked + '_ {
 }
 
 fn restore(ledger: &mut Ledger, before: &BTreeMap<String, Option<Debt>>) {
+    ledger.unconfirmed.pending.clear();
     for (chat, debt) in before {
         match debt {
             Some(debt) => ledger.owed.insert(chat.clone(), debt.clone()),

@@ -31,8 +31,8 @@ pub struct Ledger {
     /// The replacement of the registry that is under way.
     pub exchange: Option<Exchange>,
     /// Edits that a daemon has not confirmed yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unconfirmed: Option<Unconfirmed>,
+    #[serde(default, skip_serializing_if = "Unconfirmed::is_empty")]
+    pub unconfirmed: Unconfirmed,
     /// Changes that a daemon made and has not saved yet, by chat id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unsaved: BTreeMap<String, Unsaved>,
@@ -146,10 +146,18 @@ pub struct Exchange {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unconfirmed {
-    /// The file that they made; `None` where the run died before it could say.
+    /// The file that they made.
     pub made: Option<Stamp>,
-    /// The chats.
+    /// The chats that they were of.
     pub chats: BTreeSet<String>,
+    /// Chats whose edit is being made.
+    pub pending: BTreeSet<String>,
+}
+
+impl Unconfirmed {
+    fn is_empty(&self) -> bool {
+        self.chats.is_empty() && self.pending.is_empty()
+    }
 }
 
 /// A change that a daemon made, whose file lags behind.
@@ -205,10 +213,24 @@ impl Ledger {
         self.corrected.insert(chat.to_owned(), correction);
     }
 
+    /// Notes that the registry was replaced.
+    pub fn replaced(&mut self, exchange: &Exchange) {
+        self.exchange = None;
+        let edits = &mut self.unconfirmed;
+        if edits.pending.is_empty() {
+            return;
+        }
+        if edits.made != Some(exchange.seen) {
+            // The daemon has written the file since: earlier edits are confirmed, or show as drift.
+            edits.chats.clear();
+        }
+        edits.chats.append(&mut edits.pending);
+        edits.made = Some(exchange.new);
+    }
+
     /// Whether nobody knows yet if a daemon has taken over the edit of this chat that made the registry `now`.
     pub fn is_unconfirmed(&self, chat: &str, now: Stamp) -> bool {
-        let same_file = |edits: &&Unconfirmed| edits.made.is_none_or(|made| made == now);
-        self.unconfirmed.as_ref().filter(same_file).is_some_and(|edits| edits.chats.contains(chat))
+        self.unconfirmed.made == Some(now) && self.unconfirmed.chats.contains(chat)
     }
 
     /// Drops corrections that lasted: after a day they have stuck.

@@ -96,7 +96,11 @@ impl Store {
         let run = Lock::take(&dir, RUN_LOCK, patience, give_up)?;
         crash_point!("locked");
         let locked = LockedStore { store: self, dir, means: Means::Exchange, patience, now, _run: run };
-        locked.with_ledger(|_| Ok(()))?;
+        locked.with_ledger(|ledger| {
+            // Edits that a run that died was about to make, and did not.
+            ledger.unconfirmed.pending.clear();
+            Ok(())
+        })?;
         Ok(locked)
     }
 

@@ -36,7 +36,8 @@ impl LockedStore {
             let Some(facts) = self.unchanged(seen.stamp)? else { return Ok(None) };
             let new = self.write_new(seen, splices, facts)?;
             crash_point!("registry: new file written");
-            ledger.exchange = Some(Exchange { seen: seen.stamp, new });
+            let exchange = Exchange { seen: seen.stamp, new };
+            ledger.exchange = Some(exchange.clone());
             if let Err(error) = self.save_ledger(ledger) {
                 self.dir.remove(NEW)?;
                 return Err(error);
@@ -46,7 +47,10 @@ impl LockedStore {
             crash_point!("registry: replaced");
             self.dir.remove(NEW)?;
             crash_point!("registry: displaced file removed");
-            ledger.exchange = None;
+            match replaced {
+                Some(_) => ledger.replaced(&exchange),
+                None => ledger.exchange = None,
+            }
             self.save_ledger(ledger)?;
             Ok(replaced)
         })
@@ -133,14 +137,19 @@ impl LockedStore {
 
     /// Puts right what a run left that died between the exchange and the look at what it displaced.
     pub(super) fn recover(&self, ledger: &mut Ledger) -> Result<()> {
-        if let (Some(exchange), Some(left)) = (ledger.exchange.take(), self.displaced()?) {
-            let now = self.store.facts()?.stamp;
-            let foreign = left != exchange.new && left != exchange.seen;
-            // Where neither file is ours, it died while putting back: then the younger is the latest.
-            if foreign && (now == exchange.new || left.modified > now.modified) {
-                self.put_back(now)?;
+        if let Some(exchange) = ledger.exchange.take() {
+            if let Some(left) = self.displaced()? {
+                let now = self.store.facts()?.stamp;
+                let foreign = left != exchange.new && left != exchange.seen;
+                // Where neither file is ours, it died while putting back: then the younger is the latest.
+                if foreign && (now == exchange.new || left.modified > now.modified) {
+                    self.put_back(now)?;
+                }
+                self.sync_names()?;
             }
-            self.sync_names()?;
+            if self.unchanged(exchange.new)?.is_some() {
+                ledger.replaced(&exchange);
+            }
         }
         self.dir.discard_unfinished(LEDGER)?;
         self.dir.remove(NEW)

@@ -11,5 +11,8 @@
     reason = "tests set the scene with files, processes and the environment, and fail by panicking"
 )]
 
+mod daemon;
+#[path = "../double/handle.rs"]
+mod handle;
 mod points;
 mod supervisor;

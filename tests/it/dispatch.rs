@@ -3,11 +3,18 @@
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use reconcile::apply::{Attempt, Backend, Turn, apply};
+use reconcile::error::Result;
+use reconcile::plan::select::Request;
+use reconcile::plan::{Goal, Observed, Row, Verdict, Writer};
+use reconcile::policy::{Source, read};
 use serde_json::{Value, json};
 
-use crate::double::Double;
+use crate::handle::Double;
 use crate::support::{Sandbox, row};
+use crate::world::{Unwatched, World, at};
 
 const REGISTRY: &str = include_str!("../dispatch/sessions.json");
 
@@ -408,4 +415,41 @@ fn the_text_says_what_the_daemon_is_doing() {
     for told in ["| busy: waited for", "| not live: it wakes on its old model", "not managed", "restart"] {
         assert!(run.stdout.contains(told), "{told}: {run:#?}");
     }
+}
+
+/// A daemon that is down when the plan is made, and up when the registry is to be replaced.
+struct ComesUp {
+    is_up: AtomicBool,
+}
+
+impl Backend for ComesUp {
+    fn observe(&self, _: &[&Row]) -> Result<Observed> {
+        let writer = if self.is_up.load(Ordering::Relaxed) { Writer::Daemon } else { Writer::UsMeanwhile };
+        Ok(Observed { writer, ..Observed::default() })
+    }
+
+    fn may_write(&self) -> Result<bool> {
+        self.is_up.store(true, Ordering::Relaxed);
+        Ok(false)
+    }
+
+    fn restart(&self, _: &Row, _: &dyn Turn) -> Attempt {
+        panic!("no session is live")
+    }
+}
+
+#[test]
+fn a_daemon_that_comes_up_in_the_middle_keeps_its_registry() {
+    let world = World::new(REGISTRY.to_owned());
+    let (policy, _) = read(&[Source::new("policy.toml", POLICY.to_owned())]).unwrap();
+    let (now, request) = (at(0), Request::default());
+    let goal = Goal { policy: &policy, now: &now, request: &request, allow_changes: None, expected: None };
+    let applied = apply(&goal, &world, &ComesUp { is_up: AtomicBool::new(false) }, &Unwatched).unwrap();
+    let plan = applied.planned.plan;
+    assert_eq!(plan.writer, Writer::Daemon);
+    assert!(plan.rows.iter().all(|row| matches!(row.outcome.verdict, Verdict::Deferred | Verdict::Unmanaged)));
+    assert_eq!(world.state().registry, REGISTRY);
+    let unsure =
+        plan.rows.iter().filter(|row| row.outcome.detail.as_deref() == Some("not yet confirmed by the daemon"));
+    assert_eq!(unsure.count(), 0, "nothing was edited");
 }

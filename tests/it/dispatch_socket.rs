@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::double::Double;
+use crate::handle::Double;
 use crate::support::Sandbox;
 
 const REGISTRY: &str = r#"{"a": {"session_name": "imessage/a", "type": "individual", "contact_name": "Cal Ortiz",

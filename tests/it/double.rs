@@ -1,15 +1,15 @@
 //! The double of the daemon `dispatch` is checked itself: against recordings of a real one, and against each of the
 //! traps that the recordings do not show.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::{env, fs};
+use std::{fs, thread};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::handle::{Double, exchange};
 
 const REGISTRY: &str = include_str!("../dispatch/sessions.json");
 const TRANSCRIPT: &str = include_str!("../dispatch/ipc-transcript.jsonl");
@@ -23,108 +23,6 @@ const ELI: &str = "signal:+16175550105";
 const FAY: &str = "discord:428190331";
 const BOT: &str = "+16175550107";
 const GROUP: &str = "b3d258b9a4de447ca412eb335c82a077";
-
-/// A running double: a process of its own, which ends with the test.
-pub struct Double {
-    process: Child,
-    registry: PathBuf,
-    pub socket: PathBuf,
-    control: PathBuf,
-    /// Held here because a wait for the process would close it, and the double ends when it is closed.
-    _stdin: Option<ChildStdin>,
-}
-
-impl Double {
-    /// Starts it on `sessions.json` in a directory, with more arguments such as `--live CHAT`.
-    pub fn start(directory: &Path, arguments: &[&str]) -> Self {
-        let (registry, socket) = (directory.join("sessions.json"), directory.join("daemon.sock"));
-        let control = directory.join("control.sock");
-        let mut process = Command::new(program())
-            .arg("--until-stdin-closes")
-            .args([Path::new("--registry"), &registry, Path::new("--socket"), &socket])
-            .args([Path::new("--control"), &control])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the double is an example, which `cargo build --examples` builds");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
-        let stdin = process.stdin.take();
-        Self { process, registry, socket, control, _stdin: stdin }
-    }
-
-    /// Sends a control line, which must be accepted, and returns the answer.
-    pub fn tell(&self, line: &str) -> Value {
-        let answer = exchange(&self.control, &format!("{line}\n")).unwrap();
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        assert!(answer.get("error").is_none(), "{line}: {answer}");
-        answer
-    }
-
-    /// Sends a request as a client of the daemon does.
-    #[track_caller]
-    pub fn ask(&self, request: &Value) -> Value {
-        let reply = exchange(&self.socket, &format!("{request}\n")).unwrap();
-        serde_json::from_str(&reply).unwrap_or_else(|error| panic!("{error}: {reply:?}"))
-    }
-
-    /// The row of a live session in `status`; null where it is not live.
-    pub fn status(&self, chat: &str) -> Value {
-        let reply = self.ask(&json!({ "cmd": "status" }));
-        let rows = reply["sessions"].as_array().unwrap();
-        rows.iter().find(|row| row["chat_id"] == chat).cloned().unwrap_or_default()
-    }
-
-    /// What no client can see of a chat: `model`, `starts`, `conversation_lost`, `replies_cut`.
-    pub fn truth(&self, chat: &str) -> Value {
-        self.tell("sessions")[chat].clone()
-    }
-
-    pub fn requests(&self) -> Vec<Value> {
-        self.tell("requests").as_array().unwrap().clone()
-    }
-
-    fn set_model(&self, chat: &str, model: &str) -> Value {
-        self.ask(&json!({ "cmd": "set_model", "chat_id": chat, "model": model }))
-    }
-
-    /// The chat's entry in the file.
-    fn entry(&self, chat: &str) -> Value {
-        let registry: Value = serde_json::from_str(&fs::read_to_string(&self.registry).unwrap()).unwrap();
-        registry[chat].clone()
-    }
-
-    /// Both halves of a clean shutdown.
-    fn shut_down(&mut self) {
-        self.tell("shutdown");
-        self.tell("finish-shutdown");
-        assert!(self.process.wait().unwrap().success());
-    }
-}
-
-impl Drop for Double {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-fn program() -> PathBuf {
-    let binary = Path::new(env!("CARGO_BIN_EXE_reconcile"));
-    binary.with_file_name("examples").join(format!("dispatch-double{}", env::consts::EXE_SUFFIX))
-}
-
-fn exchange(socket: &Path, line: &str) -> io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.write_all(line.as_bytes())?;
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply)?;
-    Ok(reply)
-}
 
 /// Asks again and again: what is asked for is under way in another process.
 #[track_caller]
@@ -445,20 +343,21 @@ fn a_reply_can_be_lost_whether_it_was_done_or_not() {
 fn it_can_hang_stop_accepting_and_die() {
     let directory = recorded();
     let mut double = Double::start(directory.path(), &[]);
-    for verb in ["hang", "backlog"] {
-        let before = (verb == "backlog").then(|| double.tell("requests"));
-        double.tell(verb);
-        if let Some(before) = before {
-            assert_eq!(double.tell("requests"), before);
-        } else {
-            let mut stream = UnixStream::connect(&double.socket).unwrap();
-            writeln!(stream, "{}", json!({ "cmd": "status" })).unwrap();
-            stream.set_nonblocking(true).unwrap();
-            assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        }
+    double.tell("hang");
+    let mut stream = UnixStream::connect(&double.socket).unwrap();
+    writeln!(stream, "{}", json!({ "cmd": "status" })).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    double.tell("resume");
+    assert_eq!(double.ask(&json!({ "cmd": "status" }))["ok"], true);
+
+    double.tell("backlog");
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| double.ask(&json!({ "cmd": "get_global_model" })));
+        assert!(double.requests().iter().all(|request| request["cmd"] == "status"));
         double.tell("resume");
-        assert_eq!(double.ask(&json!({ "cmd": "status" }))["ok"], true);
-    }
+        assert_eq!(waiting.join().unwrap()["ok"], true);
+    });
     assert_eq!(exchange(&double.control, "die\n").unwrap_or_default(), "");
     double.process.wait().unwrap();
     assert_eq!(UnixStream::connect(&double.socket).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);

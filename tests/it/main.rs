@@ -19,6 +19,8 @@ mod double;
 mod exits;
 mod faults;
 mod files;
+#[path = "../double/handle.rs"]
+mod handle;
 mod hostile;
 mod invalid;
 mod laws;

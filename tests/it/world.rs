@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use jiff::{SignedDuration, Timestamp, Zoned};
 use reconcile::apply::{Applied, Attempt, Backend, Files, Locked, Planned, Turn, Watch, apply, plan};
 use reconcile::error::{Error, Result};
-use reconcile::plan::ledger::Ledger;
+use reconcile::plan::ledger::{Exchange, Ledger};
 use reconcile::plan::select::Request;
 use reconcile::plan::{Goal, Observed, Plan, Row};
 use reconcile::policy::{Policy, Source, read};
@@ -150,7 +150,9 @@ impl Locked for World {
             }
             state.registry = spliced(seen.text(), splices).collect();
             state.inode += 1;
-            Some(snapshot(state).stamp)
+            let new = snapshot(state).stamp;
+            state.ledger.replaced(&Exchange { seen: seen.stamp, new });
+            Some(new)
         })
     }
 
@@ -181,7 +183,8 @@ impl Backend for World {
     }
 }
 
-struct Unwatched;
+/// Nobody looks, and nobody interrupts.
+pub struct Unwatched;
 
 impl Watch for Unwatched {
     fn interrupted(&self) -> bool {

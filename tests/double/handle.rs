@@ -1,0 +1,113 @@
+//! How tests start the double of the daemon, and talk to it.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::{env, fs};
+
+use serde_json::{Value, json};
+
+/// A running double: a process of its own, which ends with the test.
+pub struct Double {
+    pub process: Child,
+    registry: PathBuf,
+    pub socket: PathBuf,
+    pub control: PathBuf,
+    /// Held here because a wait for the process would close it, and the double ends when it is closed.
+    _stdin: Option<ChildStdin>,
+}
+
+impl Double {
+    /// Starts it on `sessions.json` in a directory, with more arguments such as `--live CHAT`.
+    pub fn start(directory: &Path, arguments: &[&str]) -> Self {
+        let (registry, socket) = (directory.join("sessions.json"), directory.join("daemon.sock"));
+        let control = directory.join("control.sock");
+        let mut process = Command::new(program())
+            .arg("--until-stdin-closes")
+            .args([Path::new("--registry"), &registry, Path::new("--socket"), &socket])
+            .args([Path::new("--control"), &control])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the double is an example, which `cargo build --examples` builds");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let stdin = process.stdin.take();
+        Self { process, registry, socket, control, _stdin: stdin }
+    }
+
+    /// Sends a control line, which must be accepted, and returns the answer.
+    pub fn tell(&self, line: &str) -> Value {
+        let answer = exchange(&self.control, &format!("{line}\n")).unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert!(answer.get("error").is_none(), "{line}: {answer}");
+        answer
+    }
+
+    /// Sends a request as a client of the daemon does.
+    #[track_caller]
+    pub fn ask(&self, request: &Value) -> Value {
+        let reply = exchange(&self.socket, &format!("{request}\n")).unwrap();
+        serde_json::from_str(&reply).unwrap_or_else(|error| panic!("{error}: {reply:?}"))
+    }
+
+    /// The row of a live session in `status`; null where it is not live.
+    pub fn status(&self, chat: &str) -> Value {
+        let reply = self.ask(&json!({ "cmd": "status" }));
+        let rows = reply["sessions"].as_array().unwrap();
+        rows.iter().find(|row| row["chat_id"] == chat).cloned().unwrap_or_default()
+    }
+
+    /// What no client can see of a chat: `model`, `starts`, `conversation_lost`, `replies_cut`.
+    pub fn truth(&self, chat: &str) -> Value {
+        self.tell("sessions")[chat].clone()
+    }
+
+    pub fn requests(&self) -> Vec<Value> {
+        self.tell("requests").as_array().unwrap().clone()
+    }
+
+    pub fn set_model(&self, chat: &str, model: &str) -> Value {
+        self.ask(&json!({ "cmd": "set_model", "chat_id": chat, "model": model }))
+    }
+
+    /// The chat's entry in the file.
+    pub fn entry(&self, chat: &str) -> Value {
+        let registry: Value = serde_json::from_str(&fs::read_to_string(&self.registry).unwrap()).unwrap();
+        registry[chat].clone()
+    }
+
+    /// Both halves of a clean shutdown.
+    pub fn shut_down(&mut self) {
+        self.tell("shutdown");
+        self.tell("finish-shutdown");
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn program() -> PathBuf {
+    let binary = Path::new(env!("CARGO_BIN_EXE_reconcile"));
+    binary.with_file_name("examples").join(format!("dispatch-double{}", env::consts::EXE_SUFFIX))
+}
+
+pub fn exchange(socket: &Path, line: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.write_all(line.as_bytes())?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply)?;
+    Ok(reply)
+}
