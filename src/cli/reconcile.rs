@@ -149,5 +149,4 @@ fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
             }
         }
     }
-    debug_assert!(mode == Mode::DryRun || plan.rows.iter().all(|row| row.outcome.verdict != Verdict::Planned));
 }

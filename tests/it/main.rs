@@ -30,5 +30,6 @@ mod readme;
 mod reports;
 mod selectors;
 mod support;
+mod terminal;
 mod tidy;
 mod world;
