@@ -13,6 +13,9 @@ use crate::policy::Policy;
 use crate::registry::{Entry, Snapshot, Stamp, scan};
 use crate::resolve::resolve;
 
+/// Why a debt is void whose session runs what the registry says, or will say after this run.
+pub(super) const BACK: &str = "the registry is back at the model that the session runs";
+
 /// What a run is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Goal<'a> {
@@ -116,8 +119,9 @@ impl Drift {
         let unset = policy.sessions.unset_runs(&entry.chat);
         let runs = debt.map_or(before.or(unset), |debt| debt.runs().map(Model::as_str));
         let needed = runs != Some(after.as_str());
-        if debt.is_some() && !needed {
-            self.cancelled.insert(chat.to_owned(), "the registry is back at the model that the session runs");
+        // A debt that is not needed is void as soon as the registry says what the session runs.
+        if debt.is_some() && !needed && !edit {
+            self.cancelled.insert(chat.to_owned(), BACK);
         }
         let owed = debt.filter(|_| needed);
         if !edit && owed.is_none() && !ledger.is_unconfirmed(chat, self.stamp) {
@@ -145,6 +149,13 @@ impl Drift {
             row.outcome = Outcome::because(Verdict::Deferred, "the policy has no restart command");
         } else if !edit && !retry && owed.is_some_and(|debt| debt.waits(goal.now.timestamp())) {
             row.outcome = Outcome::because(Verdict::Deferred, "the restart failed before and waits for its next try");
+        }
+        match debt.filter(|_| !needed) {
+            Some(_) if row.is_planned() => {
+                self.cancelled.insert(row.chat.id.clone().into_owned(), BACK);
+            }
+            Some(debt) => row.keep_debt(debt),
+            None => {}
         }
         self.rows.push(row);
     }

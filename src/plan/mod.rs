@@ -161,6 +161,12 @@ impl Row {
         self.outcome.verdict == Verdict::Planned
     }
 
+    /// Leaves it owing what it owed.
+    fn keep_debt(&mut self, debt: &Debt) {
+        self.owed = Some(debt.clone());
+        self.effects.owes = true;
+    }
+
     /// Whether it counts against the limit: it replaces an existing model, or its change restarts a session. An owed
     /// restart was consented to when its change was.
     pub fn counts(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::plan::compare::BACK;
 use crate::plan::ledger::Ledger;
 use crate::plan::{Drift, Goal, Observed, Outcome, Plan, Presence, Row, Verdict, Writer, guard, id};
 use crate::registry::{Snapshot, Stamp, scan};
@@ -108,6 +109,11 @@ impl Prediction<'_> {
         };
         if let Some(why) = deferred {
             row.outcome = Outcome::because(Verdict::Deferred, why);
+            // What is put off does not bring the registry back.
+            if self.cancelled.get(row.chat.id.as_ref()) == Some(&BACK) {
+                self.cancelled.remove(row.chat.id.as_ref());
+                self.ledger.owed.get(row.chat.id.as_ref()).into_iter().for_each(|debt| row.keep_debt(debt));
+            }
         } else if row.is_planned() && row.presence == Presence::Busy {
             row.outcome.detail = Some("busy: waited for".to_owned());
         }

@@ -3,7 +3,7 @@
 //! - `policy.toml` (or a directory `policy.d`) and `sessions.json`; where they need them, `owed.json` (the ledger),
 //!   `arguments` (of both runs) and `stopped` (the chats whose sessions are not running);
 //! - what is expected: `dry-run.txt` and `apply.txt` (the output of the two runs), `after.json` (the registry
-//!   afterwards) and `calls` (the commands that were run).
+//!   afterwards), `owed-after` (the chats that owe a restart then) and `calls` (the commands that were run).
 //!
 //! Policies may name `./restart` and `./running`, which append their arguments to `calls`. After the apply, one more
 //! dry run must find nothing that it would edit. `SNAPSHOTS=overwrite cargo test` writes what is expected anew.
@@ -41,6 +41,9 @@ fn check(case: &Path) {
     expect(case, "after.json", &sandbox.read("sessions.json"));
     let mut calls = sandbox.calls();
     calls.sort();
+    let ledger = sandbox.ledger();
+    let owed = ledger["owed"].as_object().into_iter().flatten().map(|(chat, _)| format!("{chat}\n"));
+    expect(case, "owed-after", &owed.collect::<String>());
     expect(case, "calls", &calls.iter().map(|call| format!("{call}\n")).collect::<String>());
 
     if !transcript(&dry_run).contains("nothing was done") {
