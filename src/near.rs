@@ -1,11 +1,17 @@
 //! "Did you mean": the known word that a mistyped one is closest to.
 
+/// Of more candidates than these, the rest is not looked at: a hint must cost less than the error.
+const LOOKED_AT: usize = 1000;
+
 /// The candidate most like `word`, where one is like it at all.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let close = (word.chars().count() / 3).max(1);
+    let word = word.to_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| (strsim::osa_distance(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .take(LOOKED_AT)
+        .filter(|candidate| candidate.len().abs_diff(word.len()) <= 4 * close)
+        .map(|candidate| (strsim::osa_distance(&word, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= close)
         .min()
         .map(|(_, candidate)| candidate)

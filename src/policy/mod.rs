@@ -7,7 +7,7 @@ mod read;
 mod syntax;
 pub mod template;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub use read::{Source, read};
 #[derive(Debug)]
 pub struct Policy {
     /// What it may name.
-    pub allowed: Vec<Model>,
+    pub allowed: BTreeSet<Model>,
     /// Other spellings that a registry may hold, and what they mean.
     pub aliases: BTreeMap<String, Model>,
     /// For chats that nothing else decides.

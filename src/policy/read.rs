@@ -89,7 +89,7 @@ fn line(found: &Diagnostic) -> Option<(String, usize)> {
 struct Reader<'r> {
     mistakes: &'r Mistakes,
     /// `None` until it is known, and where it cannot be.
-    allowed: Option<Vec<Model>>,
+    allowed: Option<BTreeSet<Model>>,
     sources: &'r [Source],
 }
 
@@ -124,14 +124,12 @@ impl<'r> Reader<'r> {
 
         let allowed = self.required(&mut section, "allowed", ALLOWED);
         self.allowed = allowed.and_then(|item| item.list(self.mistakes, ALLOWED)).map(|items| {
-            let mut models = Vec::new();
+            let mut models = BTreeSet::new();
             for item in items {
                 let Some(model) = self.model_name(&item) else { continue };
-                if models.contains(&model) {
+                if let Some(model) = models.replace(model) {
                     let message = format!("`{model}` is allowed twice");
                     self.mistakes.add(|| item.mistake("duplicate", message, "remove one of them"));
-                } else {
-                    models.push(model);
                 }
             }
             models
@@ -144,7 +142,8 @@ impl<'r> Reader<'r> {
         let written = section.section(self.mistakes, "aliases", ALIASES);
         for (alias, key, item) in written.entries(self.mistakes) {
             let Some(model) = self.model(&item) else { continue };
-            if self.allowed.iter().flatten().any(|allowed| allowed.as_str() == alias) {
+            let is_allowed = |alias: Model| self.allowed.as_ref().is_some_and(|allowed| allowed.contains(&alias));
+            if Model::new(alias).is_some_and(is_allowed) {
                 let place = item.source.place(key);
                 let message = format!("`{alias}` is an allowed model, so it cannot be another spelling of `{model}`");
                 self.mistakes.add(|| {
@@ -172,16 +171,16 @@ impl<'r> Reader<'r> {
     }
 
     fn rule(&self, mut table: Section<'r>) -> Option<Rule> {
-        let place = table.place();
         let name = table.name.clone();
         let source = self.values(&mut table, "source", r#"source = "discord""#);
         let tier = self.values(&mut table, "tier", r#"tier = ["family", "favorite"]"#);
         let kind = self.values(&mut table, "type", r#"type = "group""#);
         let chat = self.values(&mut table, "chat", r#"chat = "discord:*""#);
         let model = self.required(&mut table, "model", r#"model = "sonnet""#);
-        if let (None, None, None, None, Some(place)) = (&source, &tier, &kind, &chat, place) {
+        if source.is_none() && tier.is_none() && kind.is_none() && chat.is_none() {
             self.mistakes.add(|| {
                 let message = format!("`{name}` has no condition");
+                let place = table.place().unwrap_or_else(|| self.start());
                 Diagnostic::error("rule-without-condition", message, place, "it would match every chat")
                     .help("give it at least one of source, tier, type and chat, or set models.fallback instead")
             });
@@ -381,16 +380,19 @@ impl<'r> Reader<'r> {
     fn required(&self, section: &mut Section<'r>, key: &'static str, example: &str) -> Option<Item<'r>> {
         let found = section.get(self.mistakes, key);
         if found.is_none() {
-            let start = || self.sources.first().map(|source| source.place(0..0));
-            if let Some(place) = section.place().or_else(start) {
+            self.mistakes.add(|| {
                 let message = format!("`{}.{key}` is missing", section.name);
                 let header = if section.is_written() { "" } else { " below a line [models]" };
-                self.mistakes.add(|| {
-                    Diagnostic::error("missing-key", message, place, "").help(format!("add {example}{header}"))
-                });
-            }
+                let place = section.place().unwrap_or_else(|| self.start());
+                Diagnostic::error("missing-key", message, place, "").help(format!("add {example}{header}"))
+            });
         }
         found
+    }
+
+    /// For what stands nowhere.
+    fn start(&self) -> Place {
+        self.sources.first().map_or_else(|| Place::new("", "", 0..0), |source| source.place(0..0))
     }
 
     /// A string that is not empty.

@@ -105,8 +105,9 @@ impl CommandLine {
     pub fn parse(arguments: &[&str]) -> Result<Self, Vec<(usize, Mistake)>> {
         let mut mistakes = Vec::new();
         let mut parsed = Vec::with_capacity(arguments.len());
+        let mut shells = Shells::default();
         for (index, argument) in arguments.iter().enumerate() {
-            let in_script = is_script(&arguments[..index]);
+            let in_script = shells.pass(argument);
             let (pieces, unknown) = pieces(argument);
             mistakes.extend(unknown.into_iter().map(|mistake| (index, mistake)));
             if in_script && let Some((start, end)) = braces(argument).next() {
@@ -151,16 +152,33 @@ fn fill_argument(pieces: &[Piece], chat: &Chat, model: &Model) -> Result<String,
     Ok(argument)
 }
 
-/// Whether the argument after these is a script: `sh -c`, `bash -lc`, also behind `env`, `sudo` and the like, and with
-/// more options between the flag and the script.
-fn is_script(before: &[&str]) -> bool {
-    before.iter().enumerate().any(|(at, word)| {
+/// Finds scripts: the argument of `sh -c`, `bash -lc`, also behind `env`, `sudo` and the like, and with more options
+/// between the flag and the script.
+#[derive(Default)]
+struct Shells {
+    /// The letters that take a script, of the shells so far.
+    letters: Vec<char>,
+    /// Whether the options since the last word that was none have one of them.
+    armed: bool,
+}
+
+impl Shells {
+    /// Passes one word, and says whether it is a script.
+    fn pass(&mut self, word: &str) -> bool {
+        if word.starts_with(['-', '+']) {
+            let short = word.starts_with('-') && !word.starts_with("--");
+            let was_armed = self.armed;
+            self.armed |= short && self.letters.iter().any(|letter| word.contains(*letter));
+            return was_armed;
+        }
         let program = word.rsplit('/').next().unwrap_or(word);
-        let Some((_, letter)) = SHELLS.iter().find(|(shell, _)| *shell == program) else { return false };
-        let options = before[at + 1..].iter().rev().take_while(|word| word.starts_with(['-', '+']));
-        let mut short = options.filter(|word| word.starts_with('-') && !word.starts_with("--"));
-        short.any(|word| word.contains(*letter))
-    })
+        if let Some((_, letter)) = SHELLS.iter().find(|(shell, _)| *shell == program)
+            && !self.letters.contains(letter)
+        {
+            self.letters.push(*letter);
+        }
+        std::mem::take(&mut self.armed)
+    }
 }
 
 fn pieces(argument: &str) -> (Vec<Piece>, Vec<Mistake>) {

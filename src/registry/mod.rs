@@ -3,9 +3,11 @@
 pub mod edit;
 mod scan;
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::chat::Chat;
 use crate::diagnostic::{Diagnostic, Place};
@@ -35,6 +37,8 @@ pub struct Snapshot {
     /// Which state of the file this is.
     pub stamp: Stamp,
     text: String,
+    /// What keeps the file from going, and its inode from being used again, as long as the stamp may be compared.
+    _held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Snapshot {
@@ -44,7 +48,7 @@ impl Snapshot {
     /// Where they are not UTF-8.
     pub fn new(name: String, file: PathBuf, stamp: Stamp, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         match String::from_utf8(bytes) {
-            Ok(text) => Ok(Self { name, file, stamp, text }),
+            Ok(text) => Ok(Self { name, file, stamp, text, _held: None }),
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
                 let text = String::from_utf8_lossy(error.as_bytes());
@@ -53,6 +57,12 @@ impl Snapshot {
                     .help("JSON is UTF-8: restore the file, or convert it"))
             }
         }
+    }
+
+    /// The same, holding on to the open file.
+    #[must_use]
+    pub fn holding(self, file: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { _held: Some(file), ..self }
     }
 
     /// What the file holds.

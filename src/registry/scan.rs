@@ -140,6 +140,9 @@ fn entry<'a>(snapshot: &'a Snapshot, key: &'a str, value: &'a str) -> Result<Ent
     // It is part of what was parsed a moment ago.
     let _ = members(value, |key, value| {
         let field = decoded(key);
+        if mistakes.len() >= MISTAKES_SHOWN {
+            return false;
+        }
         if let Some(slot) = ["model", "tier"].iter().position(|strict| *strict == field) {
             if let Some(first) = seen[slot] {
                 let twice =

@@ -15,7 +15,14 @@ const POLL: Duration = Duration::from_millis(10);
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it is not enough: a command that is being started has a copy of every descriptor, until it is.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock {
@@ -41,6 +48,6 @@ impl Lock {
         }
         // Also a courtesy, to whoever has to wait.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }

@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -31,6 +32,8 @@ pub use replace::Means;
 const LEDGER: &str = "owed.json";
 const RUN_LOCK: &str = "run.lock";
 const DATA_LOCK: &str = "data.lock";
+/// Nobody holds the data lock for long, so it is waited for even by who would not wait for another run.
+const BRIEFLY: Duration = Duration::from_secs(10);
 
 /// A registry and its state directory, for reading.
 #[derive(Debug)]
@@ -133,7 +136,9 @@ impl Files for Store {
             file.read_to_end(&mut bytes).map_err(Error::io("read", &self.file))?;
             let after = Facts::of(&file.metadata().map_err(Error::io("look at", &self.file))?);
             if before.stamp == after.stamp && bytes.len() as u64 == after.stamp.size {
-                return Snapshot::new(self.name.clone(), self.file.clone(), after.stamp, bytes)
+                let snapshot = Snapshot::new(self.name.clone(), self.file.clone(), after.stamp, bytes);
+                return snapshot
+                    .map(|snapshot| snapshot.holding(Arc::new(file)))
                     .map_err(|mistake| Error::Invalid(vec![mistake]));
             }
         }
@@ -187,7 +192,7 @@ impl LockedStore {
     /// Runs `change` on the ledger as the file holds it now, and saves it if it changed. The data lock is held
     /// meanwhile, and what its last holder may have died in the middle of is put right first.
     fn with_ledger<T>(&self, change: impl FnOnce(&mut Ledger) -> Result<T>) -> Result<(T, Ledger)> {
-        let _data = Lock::take(&self.dir, DATA_LOCK, self.patience, &|| false)?;
+        let _data = Lock::take(&self.dir, DATA_LOCK, self.patience.max(BRIEFLY), &|| false)?;
         let before = read_ledger(&self.dir)?;
         let mut ledger = before.clone();
         self.recover(&mut ledger)?;

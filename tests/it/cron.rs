@@ -1,0 +1,276 @@
+//! A run every minute for days, as cron makes them: what fails is tried at growing distances, and against somebody who
+//! undoes every change a row is given up.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+
+use jiff::{SignedDuration, Zoned};
+use reconcile::apply::{Attempt, Backend, Files, Locked, Turn, apply};
+use reconcile::error::{Error, Result};
+use reconcile::plan::ledger::Ledger;
+use reconcile::plan::select::Request;
+use reconcile::plan::{Goal, Observed, Plan, Row, Verdict};
+use reconcile::policy::Policy;
+use reconcile::registry::edit::Splice;
+use reconcile::registry::{Snapshot, Stamp};
+
+use crate::support::{POLICY, Sandbox, registry};
+use crate::world::{Unwatched, World, at, policy};
+
+const CHAT: &str = "chat";
+/// By the policy of the tests it is to be haiku.
+const OPUS: &str = r#"{"chat": {"model": "opus"}}"#;
+const TWO_DAYS: i64 = 2 * 24 * 60;
+
+/// A world whose restarts end as they are told to, and whose registry somebody else may undo.
+struct Cron {
+    world: World,
+    ends: Mutex<Attempt>,
+    /// Restarts that were tried.
+    tried: Mutex<Vec<i64>>,
+    /// Somebody sets the model back between two runs.
+    undone_later: AtomicBool,
+    /// Somebody sets the model back before it is read back.
+    undone_at_once: AtomicBool,
+    /// Nobody can read the registry once it has been changed.
+    unreadable: AtomicBool,
+    changed: AtomicBool,
+    minute: AtomicI64,
+}
+
+impl Cron {
+    fn new() -> Self {
+        Self {
+            world: World::new(OPUS.to_owned()),
+            ends: Mutex::new(Attempt::Restarted(None)),
+            tried: Mutex::default(),
+            undone_later: AtomicBool::default(),
+            undone_at_once: AtomicBool::default(),
+            unreadable: AtomicBool::default(),
+            changed: AtomicBool::default(),
+            minute: AtomicI64::default(),
+        }
+    }
+
+    fn restarts_end(&self, attempt: Attempt) {
+        *self.ends.lock().unwrap() = attempt;
+    }
+
+    fn undo(&self) {
+        let mut state = self.world.state();
+        OPUS.clone_into(&mut state.registry);
+        state.inode += 1;
+    }
+
+    /// One run at a minute, and what became of the chat; `None` where it is in sync.
+    fn run_as(&self, policy: &Policy, minute: i64, request: &Request, limit: usize) -> Option<Verdict> {
+        self.minute.store(minute, Relaxed);
+        self.changed.store(false, Relaxed);
+        let now = after(minute);
+        let goal = Goal { policy, now: &now, request, allow_changes: Some(limit), expected: None };
+        let plan = apply(&goal, self, self, &Unwatched).unwrap().planned.plan;
+        if self.undone_later.load(Relaxed) {
+            self.undo();
+        }
+        plan.rows.first().map(|row| row.outcome.verdict)
+    }
+
+    fn run(&self, minute: i64) -> Option<Verdict> {
+        self.run_as(&policy(&[]), minute, &Request::default(), usize::MAX)
+    }
+
+    /// A run every minute for two days, from a minute on: how often each outcome was.
+    fn two_days(&self, from: i64) -> BTreeMap<Option<&'static str>, usize> {
+        let mut outcomes = BTreeMap::new();
+        for minute in from..from + TWO_DAYS {
+            *outcomes.entry(self.run(minute).map(Verdict::name)).or_default() += 1;
+        }
+        outcomes
+    }
+
+    fn tried(&self) -> Vec<i64> {
+        self.tried.lock().unwrap().clone()
+    }
+}
+
+fn after(minute: i64) -> Zoned {
+    at(0).checked_add(SignedDuration::from_mins(minute)).unwrap()
+}
+
+fn retry() -> Request {
+    Request { retry: vec![CHAT.to_owned()], ..Request::default() }
+}
+
+impl Files for Cron {
+    fn registry(&self) -> Result<Snapshot> {
+        if self.changed.load(Relaxed) && self.unreadable.load(Relaxed) {
+            return Err(Error::other("the test made it unreadable"));
+        }
+        if self.changed.load(Relaxed) && self.undone_at_once.load(Relaxed) {
+            self.undo();
+        }
+        self.world.registry()
+    }
+    fn ledger(&self) -> Result<Ledger> {
+        self.world.ledger()
+    }
+}
+
+impl Locked for Cron {
+    fn amend(&self, change: &mut dyn FnMut(&mut Ledger)) -> Result<Ledger> {
+        self.world.amend(change)
+    }
+    fn replace(&self, seen: &Snapshot, splices: &[Splice]) -> Result<Option<Stamp>> {
+        self.changed.store(true, Relaxed);
+        self.world.replace(seen, splices)
+    }
+    fn record(&self, plan: &Plan) -> Result<()> {
+        self.world.record(plan)
+    }
+}
+
+impl Backend for Cron {
+    fn observe(&self, rows: &[&Row]) -> Result<Observed> {
+        self.world.observe(rows)
+    }
+    fn restart(&self, _: &Row, turn: &dyn Turn) -> Attempt {
+        if !turn.begin(None) {
+            return Attempt::NotBegun;
+        }
+        self.tried.lock().unwrap().push(self.minute.load(Relaxed));
+        self.ends.lock().unwrap().clone()
+    }
+}
+
+/// The minutes at which a restart is tried that fails from minute 0 on: the distance doubles up to six hours.
+const TRIES: [i64; 16] = [0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 871, 1231, 1591, 1951, 2311, 2671];
+
+#[test]
+fn a_restart_that_always_fails_is_tried_sixteen_times_in_two_days() {
+    let cron = Cron::new();
+    cron.restarts_end(Attempt::Failed("broken".to_owned()));
+    assert_eq!(cron.two_days(0), [(Some("failed"), 16), (Some("deferred"), 2_864)].into());
+    assert_eq!(cron.tried(), TRIES);
+    // It never counts towards giving up.
+    assert!(cron.world.state().ledger.corrected.values().all(|made| !made.held && made.undone.is_empty()));
+}
+
+#[test]
+fn a_debt_that_is_paid_is_no_longer_tried() {
+    let cron = Cron::new();
+    cron.restarts_end(Attempt::Failed("broken".to_owned()));
+    for minute in 0..100 {
+        cron.run(minute);
+    }
+    cron.restarts_end(Attempt::Restarted(None));
+    assert_eq!(cron.two_days(100), [(Some("done"), 1), (Some("deferred"), 27), (None, 2_852)].into());
+    assert_eq!(cron.tried(), TRIES[..=7], "the next try is the one that was due anyway");
+    assert!(cron.world.state().ledger.owed.is_empty());
+}
+
+#[test]
+fn a_retry_does_not_wait_and_does_not_forget_the_failures() {
+    let cron = Cron::new();
+    cron.restarts_end(Attempt::Failed("broken".to_owned()));
+    for minute in 0..16 {
+        cron.run(minute);
+    }
+    assert_eq!(cron.run_as(&policy(&[]), 16, &retry(), usize::MAX), Some(Verdict::Failed));
+    assert_eq!(cron.world.state().ledger.owed[CHAT].attempts, 6);
+    let waiting = (17..48).filter(|minute| cron.run(*minute) == Some(Verdict::Deferred)).count();
+    assert_eq!((waiting, cron.run(48)), (31, Some(Verdict::Failed)), "32 minutes after the sixth");
+}
+
+#[test]
+fn what_somebody_always_undoes_is_corrected_three_times_and_then_held_for_ever() {
+    let cron = Cron::new();
+    cron.undone_later.store(true, Relaxed);
+    assert_eq!(cron.two_days(0), [(Some("done"), 3), (Some("held"), 2_877)].into());
+    assert_eq!(cron.tried(), [0, 1, 2]);
+    assert_eq!(cron.world.state().registry, OPUS);
+    assert!(cron.world.state().ledger.owed.is_empty());
+    // Also long after the day in which corrections count.
+    assert_eq!(cron.two_days(30 * 24 * 60), [(Some("held"), 2_880)].into());
+
+    // Nor does it pass when what is old is forgotten, for which a correction of another chat is the occasion.
+    let month = 40 * 24 * 60;
+    cron.undone_later.store(false, Relaxed);
+    cron.world.state().registry = OPUS.replace('}', "") + r#"}, "other": {"model": "opus"}}"#;
+    assert_eq!(cron.run(month), Some(Verdict::Held));
+    assert_eq!(cron.tried().len(), 4, "the other's");
+    assert_eq!(cron.run(month + 1), Some(Verdict::Held));
+    cron.undo();
+    cron.undone_later.store(true, Relaxed);
+
+    // A retry is consent to three more.
+    let later = 60 * 24 * 60;
+    assert_eq!(cron.run_as(&policy(&[]), later, &retry(), usize::MAX), Some(Verdict::Done));
+    assert_eq!(cron.two_days(later + 1), [(Some("done"), 2), (Some("held"), 2_878)].into());
+    assert_eq!(cron.tried().len(), 7);
+}
+
+#[test]
+fn what_somebody_undoes_while_its_restart_fails_is_bounded_too() {
+    let cron = Cron::new();
+    cron.restarts_end(Attempt::Failed("broken".to_owned()));
+    cron.undone_later.store(true, Relaxed);
+    assert_eq!(cron.two_days(0), [(Some("failed"), 3), (Some("held"), 2_877)].into());
+    assert_eq!(cron.tried(), [0, 1, 2]);
+    assert_eq!(cron.world.state().ledger.owed.len(), 1, "what the session runs is not known");
+}
+
+#[test]
+fn refusals_failures_and_unknowns_never_count_towards_being_held() {
+    let corrected = |cron: &Cron| cron.world.state().ledger.corrected.clone();
+    let refused = Cron::new();
+    refused.undone_later.store(true, Relaxed);
+    for minute in 0..100 {
+        assert_eq!(refused.run_as(&policy(&[]), minute, &Request::default(), 0), Some(Verdict::Refused));
+    }
+    assert!(corrected(&refused).is_empty() && refused.tried().is_empty());
+    assert_eq!(refused.run(100), Some(Verdict::Done));
+
+    // Undone before it could be read back: it was never confirmed.
+    let failed = Cron::new();
+    failed.undone_at_once.store(true, Relaxed);
+    let unread = Cron::new();
+    unread.unreadable.store(true, Relaxed);
+    unread.undone_later.store(true, Relaxed);
+    for minute in 0..100 {
+        assert_eq!(failed.run(minute), Some(Verdict::Failed));
+        assert_eq!(unread.run(minute), Some(Verdict::Unknown));
+    }
+    assert!(corrected(&failed).is_empty() && corrected(&unread).is_empty());
+    failed.undone_at_once.store(false, Relaxed);
+    assert_eq!(failed.run(100), Some(Verdict::Done));
+
+    // Nobody can tell whether it was restarted: owed, and no failure either.
+    let unknown = Cron::new();
+    unknown.restarts_end(Attempt::Unknown("no answer".to_owned()));
+    for minute in 0..100 {
+        assert_eq!(unknown.run(minute), Some(Verdict::Unknown));
+    }
+    let ledger = unknown.world.state().ledger.clone();
+    assert_eq!((ledger.owed[CHAT].attempts, ledger.owed[CHAT].next_try), (0, None));
+    assert!(!ledger.corrected[CHAT].held && ledger.corrected[CHAT].undone.is_empty());
+}
+
+#[test]
+fn a_held_row_is_4_every_time_and_a_retry_is_not() {
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n");
+    let sandbox = Sandbox::new(&policy, "");
+    sandbox.script("restart", "echo $1 >> calls");
+    let run = |arguments: &[&str]| {
+        sandbox.write("sessions.json", registry(&[("a", "family", "opus"), ("b", "family", "sonnet")]));
+        sandbox.run(arguments)
+    };
+    let codes: Vec<i32> = (0..6).map(|_| run(&[]).code).collect();
+    assert_eq!((codes, sandbox.calls().len()), (vec![0, 0, 0, 4, 4, 4], 3));
+    let held = run(&[]).expect(4);
+    assert_eq!(held.summary(), "No changes. 1 held, 1 in sync.");
+    assert!(held.stdout.contains("something undoes this change again and again: found undone at "), "{held:#?}");
+    run(&["--retry", "a"]).expect(0);
+    let codes: Vec<i32> = (0..4).map(|_| run(&[]).code).collect();
+    assert_eq!((codes, sandbox.calls().len()), (vec![0, 0, 4, 4], 6));
+}

@@ -1,0 +1,206 @@
+//! SIGINT and SIGTERM: what is under way ends, the rest stays owed, and the next run finishes it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Value, json};
+
+use crate::slow::{Running, Slow, until};
+use crate::support::{Run, row};
+
+const JSON: [&str; 2] = ["--format", "json"];
+
+/// Each chat's outcome and its detail.
+fn outcomes(run: &Run) -> Vec<(String, String, Value)> {
+    let report: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:#?}"));
+    let rows = report["changes"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    rows.map(|row| (text(&row["chat_id"]), text(&row["outcome"]), row["detail"].clone())).collect()
+}
+
+fn done(chat: &str) -> (String, String, Value) {
+    (chat.to_owned(), "done".to_owned(), Value::Null)
+}
+
+fn interrupted(chat: &str) -> (String, String, Value) {
+    (chat.to_owned(), "deferred".to_owned(), json!("interrupted"))
+}
+
+/// Lets the next run finish, in which these restarts must begin, in this order.
+fn finish(slow: &Slow, chats: &[&str]) {
+    let mut next = slow.start(&[]);
+    for chat in chats {
+        assert_eq!(slow.begun(), *chat);
+        slow.end(chat);
+    }
+    let told = next.finish().expect(0);
+    let restarted = format!("Applied: 0 changed, {} restarted, 0 deferred, 0 failed.", chats.len());
+    assert_eq!(told.summary(), restarted);
+    assert_eq!(slow.owed(), [""; 0]);
+    assert_eq!(slow.sandbox.run(&[]).expect(0).summary(), "No changes. 3 in sync.");
+}
+
+#[test]
+fn the_restart_under_way_ends_and_the_others_stay_owed() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let slow = Slow::new(&["a", "b", "c"], "parallel = 1");
+        let mut run = slow.start(&JSON);
+        assert_eq!(slow.begun(), "a");
+        run.interrupt(signal);
+        assert!(!run.is_over(), "it waits for the restart under way");
+        slow.end("a");
+        let told = run.finish().expect(4);
+        assert_eq!(outcomes(&told), [done("a"), interrupted("b"), interrupted("c")]);
+        let report: Value = serde_json::from_str(&told.stdout).unwrap();
+        assert_eq!(row(&report, "b")["restart"], true);
+        let numbers = ["changed", "restarted", "deferred", "owed", "failed"].map(|name| &report["summary"][name]);
+        assert_eq!(numbers, [3, 1, 2, 2, 0]);
+        assert_eq!((slow.sandbox.calls(), slow.owed()), (vec!["a".to_owned()], vec!["b".to_owned(), "c".to_owned()]));
+        finish(&slow, &["b", "c"]);
+        assert_eq!(slow.sandbox.calls(), ["a", "b", "c"], "each exactly once");
+    }
+}
+
+#[test]
+fn an_interrupted_run_says_so_in_its_summary() {
+    let slow = Slow::new(&["a", "b", "c"], "parallel = 1");
+    let mut run = slow.start(&[]);
+    assert_eq!(slow.begun(), "a");
+    run.interrupt(Signal::TERM);
+    slow.end("a");
+    let told = run.finish().expect(4);
+    assert_eq!(told.summary(), "Applied: 3 changed, 1 restarted, 2 deferred, 0 failed, 2 restarts still owed.");
+    assert_eq!(told.stdout.matches("interrupted").count(), 2, "{told:#?}");
+}
+
+#[test]
+fn with_two_under_way_both_end() {
+    let slow = Slow::new(&["a", "b", "c"], "parallel = 2");
+    let mut run = slow.start(&JSON);
+    let mut begun = [slow.begun(), slow.begun()];
+    begun.sort();
+    assert_eq!(begun, ["a", "b"]);
+    run.interrupt(Signal::INT);
+    // When the one has ended, its place is not given to another.
+    slow.end("b");
+    until("the first of them is struck", || slow.owed() == ["a", "c"]);
+    assert!(!run.is_over(), "it waits for the other, too");
+    slow.end("a");
+    let told = run.finish().expect(4);
+    assert_eq!(outcomes(&told), [done("a"), done("b"), interrupted("c")]);
+    assert_eq!((slow.ended(), slow.owed()), (vec!["b".to_owned(), "a".to_owned()], vec!["c".to_owned()]));
+    finish(&slow, &["c"]);
+    assert_eq!(slow.sandbox.calls().len(), 3, "each exactly once");
+}
+
+#[test]
+fn a_restart_under_way_that_never_ends_is_ended_by_its_timeout() {
+    let slow = Slow::new(&["a", "b", "c"], "parallel = 1\ntimeout = \"2s\"");
+    let mut run = slow.start(&JSON);
+    assert_eq!(slow.begun(), "a");
+    run.interrupt(Signal::TERM);
+    let told = run.finish().expect(4);
+    let found = outcomes(&told);
+    assert_eq!(found[1..], [interrupted("b"), interrupted("c")]);
+    let (outcome, detail) = (&found[0].1, found[0].2.as_str().unwrap());
+    assert!(outcome == "failed" && detail.contains("took longer than 2s"), "{found:#?}");
+    assert_eq!((slow.sandbox.calls(), slow.owed()), (vec!["a".to_owned()], ["a", "b", "c"].map(str::to_owned).into()));
+    assert_eq!(slow.ended(), [""; 0]);
+}
+
+#[test]
+fn from_a_terminal_the_restart_under_way_is_not_interrupted() {
+    let slow = Slow::new(&["a", "b", "c"], "parallel = 1");
+    let mut run = Running::start(slow.sandbox.command(&JSON).process_group(0));
+    assert_eq!(slow.begun(), "a");
+    // A terminal sends it to everybody in the foreground.
+    let group = Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
+    kill_process_group(group, Signal::INT).unwrap();
+    run.wait_until_noted();
+    slow.end("a");
+    assert_eq!(outcomes(&run.finish().expect(4))[0], done("a"));
+    assert_eq!(slow.ended(), ["a"]);
+    finish(&slow, &["b", "c"]);
+}
+
+#[test]
+fn a_second_signal_ends_the_run_at_once_and_no_debt_is_lost() {
+    for signals in [[Signal::INT, Signal::INT], [Signal::INT, Signal::TERM], [Signal::TERM, Signal::TERM]] {
+        let slow = Slow::new(&["a", "b", "c"], "parallel = 1");
+        let mut run = slow.start(&[]);
+        assert_eq!(slow.begun(), "a");
+        run.interrupt(signals[0]);
+        assert!(!run.is_over());
+        run.signal(signals[1]);
+        // Nobody has let the restart end: the run does not wait for it.
+        let told = run.finish().expect(4);
+        assert_eq!((told.stdout.as_str(), slow.ended()), ("", vec![]));
+        assert_eq!(slow.owed(), ["a", "b", "c"]);
+        // That restart may or may not have done its work, so it is done again.
+        slow.end("a");
+        until("the restart that was left alone has ended", || slow.ended() == ["a"]);
+        finish(&slow, &["a", "b", "c"]);
+        assert_eq!(slow.sandbox.calls(), ["a", "a", "b", "c"]);
+    }
+}
+
+#[test]
+fn a_run_that_waits_for_another_stops_waiting() {
+    let slow = Slow::new(&["a", "b", "c"], "parallel = 1");
+    let mut first = slow.start(&[]);
+    assert_eq!(slow.begun(), "a");
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut second = slow.start(&["--lock-timeout", "1h"]);
+        until("the second run waits", || second.has_open("run.lock"));
+        second.signal(signal);
+        let told = second.finish().expect(75);
+        assert!(told.stderr.contains(&format!("(pid {})", first.id())) && told.stdout.is_empty(), "{told:#?}");
+    }
+    assert!(!first.is_over());
+    for chat in ["a", "b", "c"] {
+        slow.end(chat);
+    }
+    first.finish().expect(0);
+    assert_eq!(slow.sandbox.calls(), ["a", "b", "c"]);
+}
+
+#[test]
+fn interrupted_before_the_first_effect_nothing_is_done() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let slow = Slow::new(&["a", "b", "c"], "parallel = 1");
+        let before = slow.sandbox.read("sessions.json");
+        // Somebody else is at the data: the run has come no further than to its lock.
+        let state = slow.sandbox.path("sessions.json.reconcile");
+        fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
+        let lock = File::options().create_new(true).write(true).mode(0o600).open(state.join("data.lock")).unwrap();
+        lock.lock().unwrap();
+        let mut run = slow.start(&["--lock-timeout", "1h", "--format", "json"]);
+        until("the run waits for the data", || run.has_open("data.lock"));
+        run.interrupt(signal);
+        lock.unlock().unwrap();
+        let told = run.finish().expect(4);
+        assert_eq!(outcomes(&told), ["a", "b", "c"].map(interrupted));
+        let report: Value = serde_json::from_str(&told.stdout).unwrap();
+        let numbers = ["changed", "restarted", "deferred", "owed"].map(|name| &report["summary"][name]);
+        assert_eq!(numbers, [0, 0, 3, 0]);
+        assert_eq!((slow.sandbox.read("sessions.json"), slow.sandbox.calls().len()), (before, 0));
+        assert_eq!(slow.sandbox.ledger(), Value::Null, "nothing is owed for what was not changed");
+    }
+}
+
+#[test]
+fn an_interrupted_run_over_debts_leaves_the_others_owed() {
+    let slow = Slow::new(&["a", "b", "c"], "parallel = 1");
+    for (under_way, left) in [("a", &["b", "c"][..]), ("b", &["c"]), ("c", &[])] {
+        let mut run = slow.start(&[]);
+        assert_eq!(slow.begun(), under_way);
+        run.interrupt(Signal::TERM);
+        slow.end(under_way);
+        run.finish().expect(4);
+        assert_eq!(slow.owed(), left);
+    }
+    assert_eq!(slow.sandbox.run(&[]).expect(0).summary(), "No changes. 3 in sync.");
+    assert_eq!(slow.sandbox.calls(), ["a", "b", "c"], "each exactly once");
+}

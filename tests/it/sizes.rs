@@ -1,0 +1,165 @@
+//! Large files that nobody meant: no panic, no hang, and no work that grows with the square of the size.
+//!
+//! Each is given to the real binary under a limit of CPU time, which is not the wall clock's: what is linear needs a
+//! small part of it, however busy the machine is, and what is quadratic would need minutes to hours.
+
+use std::process::{Command, Stdio};
+
+use crate::support::{POLICY, Run, Sandbox, finish};
+
+/// Of CPU time.
+const SECONDS: u32 = if cfg!(debug_assertions) { 8 } else { 60 };
+/// In bytes, where most of the file is one token or one value.
+const LARGE: usize = 10 << 20;
+/// In bytes, where the file is many small parts. A debug build is some twenty times slower.
+const MANY: usize = if cfg!(debug_assertions) { 384 << 10 } else { 10 << 20 };
+
+fn dry_run(sandbox: &Sandbox) -> Run {
+    let mut command = Command::new("sh");
+    let limit = format!("ulimit -t {SECONDS} && exec \"$@\"");
+    command.args(["-c", &limit, "sh", env!("CARGO_BIN_EXE_reconcile"), "--dry-run", "--registry", "sessions.json"]);
+    finish(command.current_dir(sandbox.path("")).env_remove("RECONCILE_POLICY").stdin(Stdio::null()))
+}
+
+fn check(what: &str, run: &Run, codes: &[i32]) {
+    let told: String = run.stderr.chars().take(2_000).collect();
+    assert!(codes.contains(&run.code), "{what}: {} (-1: out of time, or a crash): {told}", run.code);
+    assert!(run.code == 0 || run.stderr.starts_with("error"), "{what}: {told}");
+}
+
+fn registry(what: &str, codes: &[i32], text: &str) {
+    check(what, &dry_run(&Sandbox::new(&format!("{POLICY}[limits]\nmax_changes = 1000000000\n"), text)), codes);
+}
+
+fn policy(what: &str, codes: &[i32], text: &str) {
+    check(what, &dry_run(&Sandbox::new(text, "{}")), codes);
+}
+
+/// So many bytes of one piece.
+fn of(piece: &str, bytes: usize) -> String {
+    piece.repeat(bytes / piece.len())
+}
+
+/// So many bytes of numbered pieces: each `#` is the number.
+fn numbered(piece: &str, bytes: usize) -> String {
+    let mut text = String::with_capacity(bytes + 100);
+    for number in 0.. {
+        if text.len() >= bytes {
+            break;
+        }
+        text += &piece.replace('#', &number.to_string());
+    }
+    text
+}
+
+const TOKENS: [&str; 14] = ["[", "]", "{", "\"", "'", "\\", " ", "\n", "\t", "7", "-", ",", "\0", "é"];
+const MODELS: &str = "[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n";
+
+#[test]
+fn a_registry_of_one_thing_over_and_over_is_an_error_soon() {
+    for token in TOKENS {
+        registry(&format!("{token:?}"), &[1], &of(token, LARGE));
+    }
+    for (start, token) in [("{\"a\": ", "["), ("{\"a\": {\"b\": ", "{\"b\": "), ("{\"a\": \"", "\\\""), ("{\"", "k")] {
+        registry(&format!("{start} {token}"), &[1], &(start.to_owned() + &of(token, LARGE)));
+    }
+}
+
+#[test]
+fn a_large_field_that_nobody_asks_for_is_passed_over() {
+    let nested = of("[", LARGE / 2) + &of("]", LARGE / 2);
+    let string = |piece| format!("\"{}\"", of(piece, LARGE));
+    for value in [nested, of("7", LARGE), string("\\ud800"), string("\\\\"), string("x")] {
+        let what: String = value.chars().take(10).collect();
+        registry(&what, &[0], &format!(r#"{{"a": {{"tier": "admin", "model": "opus", "field": {value}}}}}"#));
+    }
+    let fields = numbered(", \"f#\": 1", MANY);
+    registry("fields", &[0], &format!(r#"{{"a": {{"model": "opus"{fields}}}}}"#));
+}
+
+#[test]
+fn a_registry_of_many_chats_takes_time_in_proportion() {
+    registry("chats", &[0], &format!("{{\"a\": {{}}{}}}", numbered(",\n\"c#\": {}", MANY)));
+    registry("one chat", &[1], &format!("{{\"a\": {{}}{}}}", of(",\n\"a\": {}", MANY)));
+    let twice = numbered(",\n\"c#\": {}", MANY / 2);
+    registry("each chat twice", &[1], &format!("{{\"a\": {{}}{twice}{twice}}}"));
+    registry("chats that are none", &[1], &format!("{{\"a\": 1{}}}", numbered(",\n\"c#\": 1", MANY)));
+}
+
+#[test]
+fn a_registry_entry_of_many_mistakes_takes_time_in_proportion() {
+    for field in [", \"model\": 1", ", \"tier\": \"x\"", ",\n\"tier\": null"] {
+        registry(field, &[1], &format!("{{\"a\": {{\"b\": 1{}}}}}", of(field, MANY)));
+    }
+}
+
+#[test]
+fn a_policy_of_one_thing_over_and_over_is_an_error_soon() {
+    for token in TOKENS.into_iter().chain([".", "=", "#", "k", "a.", "a\n", "[\n", "\"\"\"", "\r"]) {
+        policy(&format!("{token:?}"), &[1], &of(token, MANY));
+        for start in ["a = ", "[", "[models]\nallowed = [", "a = \"", "a = \"\"\"", "a = {"] {
+            // Each of these reads the rest in another way; a part of it is enough.
+            policy(&format!("{start}{token:?}"), &[1], &(start.to_owned() + &of(token, MANY / 32)));
+        }
+    }
+    policy("dotted", &[1], &format!("{} = 1", of("a.", MANY) + "a"));
+    policy("a dotted header", &[1], &format!("[{}]", of("a.", MANY) + "a"));
+    policy("nested", &[1], &format!("a = {}", of("{a=", MANY)));
+}
+
+#[test]
+fn a_policy_of_many_keys_takes_time_in_proportion() {
+    let unclosed = numbered("k# = {\n", MANY / 2) + &of(" ", MANY / 2);
+    let far = |piece| numbered(piece, MANY / 4) + &numbered(piece, MANY / 4);
+    for text in [
+        numbered("k# = 1\n", MANY),
+        numbered("a.b.c.k# = 1\n", MANY),
+        numbered("[h#]\n", MANY),
+        numbered("[a.b.c.h#]\n", MANY),
+        of("k = 1\n", MANY),
+        of("[chats]\n", MANY),
+        far("k# = 1\n"),
+        far("[h#]\n"),
+        unclosed,
+        numbered("k# = \"\n", MANY),
+        format!("[chats]\n{}", numbered("\"c#\" = 1\n", MANY)),
+        format!("a = {{{}}}", of("k = 1, ", MANY)),
+        format!("a = [{}]", of("1, ", MANY)),
+    ] {
+        let what: String = text.chars().take(20).collect();
+        policy(&what, &[1], &text);
+    }
+    for (header, line) in [
+        ("[chats]\n", "\"c#\" = \"opus\"\n"),
+        ("", "[chats.c#]\nmodel = \"opus\"\n"),
+        ("[tiers]\n", "t# = \"opus\"\n"),
+        ("[models.aliases]\n", "a# = \"opus\"\n"),
+    ] {
+        policy(line, &[0], &format!("{MODELS}{header}{}", numbered(line, MANY)));
+    }
+}
+
+#[test]
+fn a_policy_of_many_rules_takes_time_in_proportion() {
+    policy("rules", &[0], &(MODELS.to_owned() + &of("[[rules]]\ntier = \"a\"\nmodel = \"opus\"\n", MANY)));
+    policy("empty rules", &[1], &of("[[rules]]\n", MANY));
+}
+
+#[test]
+fn a_policy_of_many_models_takes_time_in_proportion() {
+    let allowed = format!("[models]\nfallback = \"m0\"\nallowed = [{}]\n", numbered("\"m#\", ", MANY));
+    policy("models", &[0], &allowed);
+    let chats = numbered("c# = \"other\"\n", MANY);
+    policy("models and chats", &[1], &format!("{allowed}[chats]\n{chats}"));
+    policy("models and aliases", &[1], &format!("{allowed}[models.aliases]\n{}", numbered("c# = \"n\"\n", MANY)));
+}
+
+#[test]
+fn a_policy_of_a_long_command_takes_time_in_proportion() {
+    for (code, word) in [(0, "\"a\", "), (1, "\"{x}\", "), (0, "\"sh\", "), (1, "\"sh\", \"-c\", \"{chat_id}\", ")] {
+        policy(word, &[code], &format!("{MODELS}[sessions]\nrestart = [{}]\n", of(word, MANY)));
+    }
+    for (code, piece) in [(0, "{"), (1, "{x}"), (0, "{chat_id}")] {
+        policy(piece, &[code], &format!("{MODELS}[sessions]\nrestart = [\"a\", \"{}\"]\n", of(piece, MANY)));
+    }
+}

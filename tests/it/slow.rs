@@ -1,0 +1,182 @@
+//! Runs that a test holds up in the middle: each restart says that it has begun and ends when it is told to, so that no
+//! test waits for a time to pass.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{POLICY, Run, Sandbox, registry};
+
+/// After this time something hangs, however slow the machine is.
+pub const HANGS: Duration = Duration::from_secs(60);
+
+/// Chats that are to go from opus to sonnet, and a restart command that waits.
+pub struct Slow {
+    pub sandbox: Sandbox,
+    begun: Receiver<String>,
+    reader: Option<JoinHandle<()>>,
+    /// Kept open, so that neither telling nor listening waits for the other side to open.
+    fifos: Vec<(String, File)>,
+}
+
+impl Slow {
+    /// Further lines of `[sessions]` may follow the restart command.
+    pub fn new(chats: &[&str], sessions: &str) -> Self {
+        let entries: Vec<_> = chats.iter().map(|chat| (*chat, "family", "opus")).collect();
+        let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n{sessions}");
+        let sandbox = Sandbox::new(&policy, &registry(&entries));
+        sandbox.script("restart", "echo $1 >> calls\necho $1 > begun\nread -r word < end.$1\necho $1 >> ended");
+        let listen = fifo(&sandbox, "begun");
+        let (tell, begun) = mpsc::channel();
+        let reader = thread::spawn(move || {
+            for chat in BufReader::new(listen).lines() {
+                let chat = chat.unwrap();
+                if chat.is_empty() || tell.send(chat).is_err() {
+                    return;
+                }
+            }
+        });
+        let fifos = chats.iter().map(|chat| ((*chat).to_owned(), fifo(&sandbox, &format!("end.{chat}")))).collect();
+        Self { sandbox, begun, reader: Some(reader), fifos }
+    }
+
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        Running::start(&mut self.sandbox.command(arguments))
+    }
+
+    /// Waits for the next restart to begin, and returns whose it is.
+    pub fn begun(&self) -> String {
+        self.begun.recv_timeout(HANGS).expect("a restart begins")
+    }
+
+    /// Lets the restart of a chat end: the one under way, or else the next.
+    pub fn end(&self, chat: &str) {
+        let fifo = self.fifos.iter().find_map(|(name, fifo)| (name == chat).then_some(fifo));
+        let mut fifo: &File = fifo.unwrap();
+        fifo.write_all(b"\n").unwrap();
+    }
+
+    /// The restarts that came to their end.
+    pub fn ended(&self) -> Vec<String> {
+        self.sandbox.read("ended").lines().map(str::to_owned).collect()
+    }
+
+    /// The chats that are owed a restart.
+    pub fn owed(&self) -> Vec<String> {
+        self.sandbox.ledger()["owed"].as_object().unwrap().keys().cloned().collect()
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let told = File::options().write(true).open(self.sandbox.path("begun"));
+        let told = told.and_then(|mut fifo| fifo.write_all(b"\n"));
+        if let (Ok(()), Some(reader)) = (told, self.reader.take()) {
+            let _ = reader.join();
+        }
+    }
+}
+
+fn fifo(sandbox: &Sandbox, name: &str) -> File {
+    let path = sandbox.path(name);
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    File::options().read(true).write(true).open(path).unwrap()
+}
+
+/// A run that has been started, and is killed if its test fails.
+pub struct Running {
+    child: Child,
+    over: bool,
+}
+
+impl Running {
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self { child, over: false }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Sends a signal, and waits until the run has taken note of it.
+    pub fn interrupt(&self, signal: Signal) {
+        self.signal(signal);
+        self.wait_until_noted();
+    }
+
+    /// Waits until a run that waits for a restart has handled every signal, and waits again.
+    pub fn wait_until_noted(&self) {
+        until("the signal is handled", || !self.has_pending_signals() && self.is_at_rest());
+    }
+
+    /// Whether it has a file of that name open.
+    pub fn has_open(&self, name: &str) -> bool {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap();
+        open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()).any(|file| file.ends_with(name))
+    }
+
+    fn has_pending_signals(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let pending = status.lines().filter(|line| line.starts_with("SigPnd:") || line.starts_with("ShdPnd:"));
+        pending.filter_map(|line| line.split_whitespace().nth(1)).any(|mask| mask.contains(|digit| digit != '0'))
+    }
+
+    /// Whether all of its threads wait for something.
+    fn is_at_rest(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        threads.into_iter().all(|thread| {
+            let stat = fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+        })
+    }
+
+    pub fn is_over(&mut self) -> bool {
+        self.over = self.over || self.child.try_wait().unwrap().is_some();
+        self.over
+    }
+
+    /// Kills it where it is, as a crash would.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.finish();
+    }
+
+    /// Waits for its end, and returns what it did.
+    pub fn finish(&mut self) -> Run {
+        let mut told = [String::new(), String::new()];
+        self.child.stdout.take().unwrap().read_to_string(&mut told[0]).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut told[1]).unwrap();
+        let status = self.child.wait().unwrap();
+        self.over = true;
+        let [stdout, stderr] = told;
+        Run { code: status.code().unwrap_or(-1), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.over {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Waits until something holds that a process brings about by itself.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = std::time::Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < HANGS, "this never happened: {what}");
+        thread::yield_now();
+    }
+}
