@@ -64,7 +64,7 @@ impl Error {
 }
 
 /// The system's words without Rust's "(os error 13)".
-fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());
     let mut words = text[..end].chars();

@@ -101,6 +101,8 @@ pub enum Attempt {
     NotNeeded(String),
     /// It did not work.
     Failed(String),
+    /// The session was restarted, and does not work.
+    Broken(String),
     /// Nobody can tell.
     Unknown(String),
     /// This is not the time.
@@ -184,7 +186,7 @@ pub fn apply(goal: &Goal, files: &dyn Locked, backend: &dyn Backend, watch: &dyn
             run.close();
             crash_point!("closed");
             return match run.error.take() {
-                Some(error) if !run.has_acted() => Err(error),
+                Some(error) if !run.planned.plan.has_effects() => Err(error),
                 error => Ok(Applied { error, ..run.finish() }),
             };
         }
@@ -260,7 +262,6 @@ impl<'a> Run<'a> {
         self.error = result.err();
         for row in plan.rows.iter_mut().filter(|row| row.is_planned() && row.edit) {
             row.effects.edited = true;
-            row.effects.owes |= row.restart;
             if !row.restart {
                 row.outcome.verdict = Verdict::Done;
             }
@@ -328,14 +329,14 @@ impl<'a> Run<'a> {
         for index in todo {
             let row = &mut self.planned.plan.rows[index];
             let attempt = ended.attempts.remove(&index).unwrap_or(Attempt::NotBegun);
-            let restarted = matches!(attempt, Attempt::Restarted(_));
+            let restarted = matches!(attempt, Attempt::Restarted(_) | Attempt::Broken(_));
             row.outcome = match attempt {
                 Attempt::Restarted(run) => {
                     self.started.extend(run.map(|run| (index, run)));
                     Outcome::plain(Verdict::Done)
                 }
                 Attempt::NotNeeded(detail) => Outcome::because(Verdict::Done, detail),
-                Attempt::Failed(detail) => Outcome::because(Verdict::Failed, detail),
+                Attempt::Failed(detail) | Attempt::Broken(detail) => Outcome::because(Verdict::Failed, detail),
                 Attempt::Unknown(detail) => Outcome::because(Verdict::Unknown, detail),
                 Attempt::Deferred(detail) | Attempt::Withdrawn(detail) => Outcome::because(Verdict::Deferred, detail),
                 Attempt::NotBegun => Outcome::because(Verdict::Deferred, why),
@@ -389,6 +390,8 @@ impl<'a> Run<'a> {
                     self.stuck.push(at);
                     continue;
                 }
+                // It is known already why.
+                Ok(_) if self.planned.plan.rows[at].outcome.verdict == Verdict::Failed => continue,
                 Ok(found) => match (found.get(&at), self.started.get(&at)) {
                     (None, _) => Outcome::because(Verdict::Failed, "its entry was removed meanwhile"),
                     (Some(_), Some(run)) if daemons => {
@@ -436,12 +439,6 @@ impl<'a> Run<'a> {
         if let Err(error) = result.and(recorded) {
             self.error.get_or_insert(error);
         }
-    }
-
-    /// Whether anything but the ledger has changed, as far as can be told.
-    fn has_acted(&self) -> bool {
-        let tried = |row: &Row| matches!(row.outcome.verdict, Verdict::Done | Verdict::Failed | Verdict::Unknown);
-        self.rows().any(|row| row.effects.edited || tried(row))
     }
 
     fn interrupt(&mut self) {

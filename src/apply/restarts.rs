@@ -143,7 +143,7 @@ fn note(said: &Said, go: bool, rows: &[Row], ledger: &mut Ledger, now: Timestamp
             let chat = rows[*row].chat.id.as_ref();
             match attempt {
                 Attempt::Restarted(_) | Attempt::NotNeeded(_) => ledger.strike(chat),
-                Attempt::Failed(_) => ledger.fail(chat, now),
+                Attempt::Failed(_) | Attempt::Broken(_) => ledger.fail(chat, now),
                 // What was owed before still is.
                 Attempt::Withdrawn(_) if rows[*row].owed.is_none() => ledger.strike(chat),
                 Attempt::Withdrawn(_) | Attempt::Unknown(_) | Attempt::Deferred(_) | Attempt::NotBegun => {}
@@ -181,7 +181,7 @@ impl<'r> Queue<'r> {
             Attempt::Restarted(_) | Attempt::NotNeeded(_) => {
                 self.unproven.remove(model);
             }
-            Attempt::Failed(_) | Attempt::Unknown(_) => {
+            Attempt::Failed(_) | Attempt::Broken(_) | Attempt::Unknown(_) => {
                 let rows = self.rows;
                 let same = |row: &usize| rows[*row].after.as_ref() == Some(model);
                 let why = Attempt::Deferred(format!("the first session on {model} did not come up"));

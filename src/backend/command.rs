@@ -12,9 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use crate::crash::crash_point;
+use crate::error::reason;
 
 /// As much of the end of a command's stderr is shown, in bytes.
 const TAIL: u64 = 4096;
@@ -28,6 +29,8 @@ pub(super) enum Ended {
     Exited(ExitStatus),
     /// It was ended, because it took too long.
     TimedOut,
+    /// It took too long, and could not be ended: it is another user's by now, perhaps.
+    Survived,
     /// It could not be started.
     NotStarted(io::Error),
 }
@@ -77,25 +80,32 @@ fn start(
 
     let pid = Pid::from_child(&child);
     let (ended, end) = mpsc::channel();
-    let timed_out = thread::scope(|scope| {
-        scope.spawn(move || {
-            // It stays a zombie until `wait` below, so that its id and its group's cannot be anybody else's meanwhile.
-            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
-            let _ = ended.send(());
-        });
-        if end.recv_timeout(timeout).is_ok() {
-            return false;
-        }
-        // Where the group is gone already there is nothing left to end.
-        let _ = kill_process_group(pid, Signal::TERM);
-        let _ = end.recv_timeout(GRACE);
-        let _ = kill_process_group(pid, Signal::KILL);
-        true
+    // Not scoped: a command that nobody can end must not keep the run.
+    thread::spawn(move || {
+        // It stays a zombie until `wait` below, so that its id and its group's cannot be anybody else's meanwhile.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
+        // Where the run has stopped waiting, nobody needs to know.
+        let _ = ended.send(());
     });
-    crash_point!("command: ended");
-    let status = child.wait()?;
-    Ok(if timed_out { Ended::TimedOut } else { Ended::Exited(status) })
+    if end.recv_timeout(timeout).is_ok() {
+        crash_point!("command: ended");
+        return child.wait().map(Ended::Exited);
+    }
+    // Both, because it may have left its group. Whether it helped is seen by whether it ends.
+    let signal = |signal| {
+        let _ = kill_process_group(pid, signal);
+        let _ = kill_process(pid, signal);
+    };
+    signal(Signal::TERM);
+    let ended = end.recv_timeout(GRACE).is_ok();
+    // Whoever of the group did not listen.
+    signal(Signal::KILL);
+    if !ended && end.recv_timeout(GRACE).is_err() {
+        return Ok(Ended::Survived);
+    }
+    child.wait()?;
+    Ok(Ended::TimedOut)
 }
 
 fn tail(mut file: File) -> io::Result<String> {
@@ -111,14 +121,20 @@ impl Report {
     pub(super) fn code(&self) -> Option<i32> {
         match &self.ended {
             Ended::Exited(status) => status.code(),
-            Ended::TimedOut | Ended::NotStarted(_) => None,
+            Ended::TimedOut | Ended::Survived | Ended::NotStarted(_) => None,
         }
+    }
+
+    /// Whether it may still be at work.
+    pub(super) fn survived(&self) -> bool {
+        matches!(self.ended, Ended::Survived)
     }
 
     /// What happened, in words.
     pub(super) fn words(&self, program: &str, timeout: Duration) -> String {
         let what = match &self.ended {
-            Ended::NotStarted(error) => format!("{program} could not be started: {error}"),
+            Ended::NotStarted(error) => format!("{program} could not be started: {}", reason(error)),
+            Ended::Survived => format!("{program} took longer than {timeout:?}, and could not be ended"),
             Ended::TimedOut => format!("{program} took longer than {timeout:?} and was ended"),
             Ended::Exited(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => format!("{program} exited with code {code}"),

@@ -12,6 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::apply::{Attempt, Backend, Turn};
@@ -69,20 +70,19 @@ impl<'a> DispatchBackend<'a> {
     }
 
     /// The live sessions by chat id; `None` where the daemon is down.
-    fn status(&self) -> Result<Option<BTreeMap<String, Live>>> {
+    fn status(&self, until: Instant) -> Result<Option<BTreeMap<String, Live>>> {
         #[derive(Deserialize)]
         struct Status {
             sessions: Vec<Live>,
         }
-        let Some(reply) = self.read("status")? else { return Ok(None) };
-        let status: Status = serde_json::from_value(reply).map_err(|error| self.misunderstood("status", &error))?;
+        let Some(status) = self.read::<Status>("status", until)? else { return Ok(None) };
         let live = status.sessions.into_iter().filter(|session| session.is_alive);
         Ok(Some(live.map(|session| (session.chat_id.clone(), session)).collect()))
     }
 
     /// Why a restart would change nothing, if so. `None` also where the daemon is down.
     fn hold(&self) -> Result<Option<String>> {
-        let Some(reply) = self.read("get_global_model")? else { return Ok(None) };
+        let Some(reply) = self.read::<Value>("get_global_model", self.socket.deadline())? else { return Ok(None) };
         let model = match &reply["override"] {
             Value::Null if reply["state"] == "normal" => return Ok(None),
             set => set["model"].as_str().unwrap_or("another model").to_owned(),
@@ -91,30 +91,31 @@ impl<'a> DispatchBackend<'a> {
     }
 
     /// Asks for something that changes nothing. `None` where the daemon is down.
-    fn read(&self, command: &str) -> Result<Option<Value>> {
+    fn read<T: DeserializeOwned>(&self, command: &str, until: Instant) -> Result<Option<T>> {
+        let path = self.socket.path().display();
         let failed = |why: String| {
-            Error::other(format!("the daemon at {} did not answer {command}: {why}", self.socket.path().display()))
+            Error::other(format!("the daemon at {path} did not answer {command}: {why}"))
                 .with_hint("while it is up, only it can change the registry; nothing was changed")
         };
-        match self.socket.ask(&json!({ "cmd": command }))? {
-            Answer::Down => Ok(None),
-            Answer::Reply(reply) if reply["ok"] == true => Ok(Some(reply)),
-            Answer::Reply(reply) => Err(failed(complaint(&reply))),
-            Answer::Lost(why) => Err(failed(why)),
+        let reply = match self.socket.ask(&json!({ "cmd": command }), until)? {
+            Answer::Down => return Ok(None),
+            Answer::Reply(reply) => reply,
+            Answer::Lost(why) => return Err(failed(why)),
+        };
+        if let Err(complaint) = verdict(&reply) {
+            return Err(failed(complaint));
         }
-    }
-
-    fn misunderstood(&self, command: &str, error: &serde_json::Error) -> Error {
-        let path = self.socket.path().display();
-        Error::other(format!("the daemon at {path} answered {command} in another form: {error}"))
-            .with_hint("is it a dispatch daemon, and of a version that this one knows?")
+        serde_json::from_slice(&reply).map(Some).map_err(|error| {
+            Error::other(format!("the daemon at {path} answered {command} in another form: {error}"))
+                .with_hint("is it a dispatch daemon, and of a version that this one knows?")
+        })
     }
 
     /// The session of a row when it can be restarted, waited for if it is busy; else what to say of the row.
     fn ready(&self, row: &Row, turn: &dyn Turn) -> Result<Live, Attempt> {
         let unclear = |error: Error| Attempt::Deferred(error.to_string());
         loop {
-            let sessions = self.status().map_err(unclear)?;
+            let sessions = self.status(self.socket.deadline()).map_err(unclear)?;
             let sessions = sessions.ok_or_else(|| Attempt::Deferred("the daemon went down".to_owned()))?;
             let Some(live) = sessions.get(row.chat.id.as_ref()) else {
                 return Err(Attempt::Deferred("its session is no longer live".to_owned()));
@@ -143,19 +144,33 @@ impl<'a> DispatchBackend<'a> {
         *self.drained.get_or_init(|| Instant::now() + self.daemon.drain)
     }
 
-    /// Waits until `status` shows a session of the chat that is not `old`. `why`: what to say if it never does.
-    fn arrival(&self, chat: &str, old: &str, why: impl FnOnce() -> Attempt) -> Attempt {
-        let until = Instant::now() + self.daemon.timeout;
+    /// Waits until `status` shows what became of the session that began at `old`. `asked`: whether the daemon said that
+    /// it would start it anew; else, what is known instead.
+    fn arrival(&self, chat: &str, old: &str, asked: &Result<(), String>) -> Attempt {
+        let until = self.socket.deadline();
+        let mut last = None;
         loop {
-            let live = self.status().ok().flatten().and_then(|mut sessions| sessions.remove(chat));
-            match live.filter(|live| live.created_at != old) {
-                Some(live) if live.is_healthy => return Attempt::Restarted(Some(live.created_at)),
-                Some(live) if Instant::now() >= until => {
-                    let reason = live.health_reason.unwrap_or_default();
-                    return Attempt::Failed(format!("the new session is not healthy: {reason}"));
+            if let Ok(Some(mut sessions)) = self.status(until) {
+                last = Some(sessions.remove(chat));
+            }
+            match &last {
+                Some(Some(live)) if live.created_at != old && live.is_healthy => {
+                    return Attempt::Restarted(Some(live.created_at.clone()));
                 }
-                None if Instant::now() >= until => return why(),
-                _ => sleep(PAUSE),
+                _ if Instant::now() < until => sleep(PAUSE),
+                _ => break,
+            }
+        }
+        match (last, asked) {
+            (Some(Some(live)), _) if live.created_at != old => {
+                let reason = live.health_reason.unwrap_or_else(|| "it does not say why".to_owned());
+                Attempt::Broken(format!("the new session is not healthy: {reason}"))
+            }
+            (_, Err(why)) => Attempt::Unknown(why.clone()),
+            (None, Ok(())) => Attempt::Unknown("the daemon said ok, and has not answered since".to_owned()),
+            (Some(None), Ok(())) => Attempt::Broken("the daemon said ok, and no session is alive".to_owned()),
+            (Some(Some(_)), Ok(())) => {
+                Attempt::Failed("the daemon said ok, and did not start the session anew".to_owned())
             }
         }
     }
@@ -163,12 +178,12 @@ impl<'a> DispatchBackend<'a> {
 
 impl Backend for DispatchBackend<'_> {
     fn observe(&self, _: &[&Row]) -> Result<Observed> {
-        let Some(sessions) = self.status()? else {
+        let Some(sessions) = self.status(self.socket.deadline())? else {
             return Ok(Observed { writer: Writer::UsMeanwhile, ..Observed::default() });
         };
         let session = |live: Live| {
             let presence = live.presence();
-            (live.chat_id, Session { presence, run: Some(live.created_at) })
+            (live.chat_id, Session { presence, healthy: live.is_healthy, run: Some(live.created_at) })
         };
         let sessions = sessions.into_values().map(session).collect();
         Ok(Observed { writer: Writer::Daemon, hold: self.hold()?, sessions })
@@ -189,14 +204,14 @@ impl Backend for DispatchBackend<'_> {
         }
         let chat = row.chat.id.as_ref();
         let request = json!({ "cmd": "set_model", "chat_id": chat, "model": model.as_str() });
-        match self.socket.ask(&request) {
+        match self.socket.ask(&request, self.socket.deadline()) {
             Ok(Answer::Down) => Attempt::Withdrawn("the daemon went down".to_owned()),
             Err(error) => Attempt::Withdrawn(error.to_string()),
-            Ok(Answer::Reply(reply)) if reply["ok"] == true => self.arrival(chat, &live.created_at, || {
-                Attempt::Failed("the daemon said ok, and no new session came up".to_owned())
-            }),
-            Ok(Answer::Reply(reply)) => Attempt::Failed(format!("the daemon refused: {}", complaint(&reply))),
-            Ok(Answer::Lost(why)) => self.arrival(chat, &live.created_at, || Attempt::Unknown(why)),
+            Ok(Answer::Reply(reply)) => match verdict(&reply) {
+                Ok(()) => self.arrival(chat, &live.created_at, &Ok(())),
+                Err(complaint) => Attempt::Failed(format!("the daemon refused: {complaint}")),
+            },
+            Ok(Answer::Lost(why)) => self.arrival(chat, &live.created_at, &Err(why)),
         }
     }
 
@@ -208,8 +223,18 @@ impl Backend for DispatchBackend<'_> {
     }
 }
 
-/// What the daemon says is wrong. A refused restart has a message and no error.
-fn complaint(reply: &Value) -> String {
-    let said = reply["error"].as_str().or(reply["message"].as_str());
-    said.unwrap_or("it does not say why").to_owned()
+/// Whether the daemon says ok, else what it says is wrong. A refused restart has a message and no error.
+fn verdict(reply: &[u8]) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Reply {
+        #[serde(default)]
+        ok: bool,
+        error: Option<String>,
+        message: Option<String>,
+    }
+    match serde_json::from_slice(reply) {
+        Ok(Reply { ok: true, .. }) => Ok(()),
+        Ok(Reply { error, message, .. }) => Err(error.or(message).unwrap_or_else(|| "it does not say why".to_owned())),
+        Err(error) => Err(format!("it answers in another form: {error}")),
+    }
 }

@@ -58,7 +58,8 @@ impl Backend for FileBackend<'_> {
                     let take = || next.lock().ok()?.next().copied();
                     while let Some(row) = take() {
                         let Some(model) = &row.after else { continue };
-                        let session = Session { presence: self.presence(&row.chat, model), run: None };
+                        let presence = self.presence(&row.chat, model);
+                        let session = Session { presence, healthy: true, run: None };
                         if let Ok(mut observed) = observed.lock() {
                             observed.sessions.insert(row.chat.id.clone().into_owned(), session);
                         }
@@ -81,7 +82,10 @@ impl Backend for FileBackend<'_> {
         }
         match self.run(restart, &row.chat, model) {
             Ok(report) if report.code() == Some(0) => Attempt::Restarted(None),
-            Ok(report) => Attempt::Failed(report.words("the restart command", self.commands.timeout)),
+            Ok(report) => {
+                let why = report.words(&format!("the restart command ({})", restart.program()), self.commands.timeout);
+                if report.survived() { Attempt::Unknown(why) } else { Attempt::Failed(why) }
+            }
             Err(why) => Attempt::Failed(why),
         }
     }

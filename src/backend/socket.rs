@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -36,8 +37,8 @@ pub(super) struct Socket {
 pub(super) enum Answer {
     /// Nobody listens: there is no socket, or it refuses.
     Down,
-    /// The daemon's answer.
-    Reply(Value),
+    /// The daemon's answer, which is JSON. Not parsed: Python writes lone surrogates, which no value can hold.
+    Reply(Vec<u8>),
     /// The request was sent, and no answer can be made out.
     Lost(String),
 }
@@ -47,26 +48,30 @@ impl Socket {
         Self { path, owner, timeout }
     }
 
+    /// When a request that begins now has taken too long.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
     /// Whether nobody listens.
     pub(super) fn is_down(&self) -> Result<bool> {
-        self.connect().map(|stream| stream.is_none())
+        self.connect(self.deadline()).map(|stream| stream.is_none())
     }
 
     /// Sends a request.
     ///
     /// # Errors
     /// Where it could not be sent, and the daemon is not down.
-    pub(super) fn ask(&self, request: &Value) -> Result<Answer> {
-        let until = Instant::now() + self.timeout;
-        let Some(mut stream) = self.connect()? else { return Ok(Answer::Down) };
+    pub(super) fn ask(&self, request: &Value, until: Instant) -> Result<Answer> {
+        let Some(mut stream) = self.connect(until)? else { return Ok(Answer::Down) };
         let sent = limit(&stream, until).and_then(|()| stream.write_all(format!("{request}\n").as_bytes()));
         if let Err(error) = sent {
             return Ok(Answer::Lost(format!("the request could not be sent: {}", words(&error))));
         }
         Ok(match read_line(&stream, until) {
             Err(error) => Answer::Lost(format!("no reply: {}", words(&error))),
-            Ok(line) => match serde_json::from_slice(&line) {
-                Ok(reply) => Answer::Reply(reply),
+            Ok(line) => match serde_json::from_slice::<IgnoredAny>(&line) {
+                Ok(_) => Answer::Reply(line),
                 Err(_) if line.is_empty() => {
                     Answer::Lost("the daemon closed the connection without a reply".to_owned())
                 }
@@ -76,7 +81,7 @@ impl Socket {
     }
 
     /// A connection; `None` where nobody listens.
-    fn connect(&self) -> Result<Option<UnixStream>> {
+    fn connect(&self, until: Instant) -> Result<Option<UnixStream>> {
         let facts = match fs::metadata(&self.path) {
             Ok(facts) => facts,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -94,7 +99,6 @@ impl Socket {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
             .map_err(Error::io("open a socket for", &self.path))?;
-        let until = Instant::now() + self.timeout;
         loop {
             match rustix::net::connect(&socket, &address) {
                 Ok(()) => break,

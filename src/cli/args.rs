@@ -56,17 +56,32 @@ pub(super) struct Cli {
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct PlaceArgs {
-    /// The policy: a TOML file, or a directory of them
-    #[arg(long, global = true, env = "RECONCILE_POLICY", value_name = "PATH", default_value = "policy.toml")]
-    pub(super) policy: PathBuf,
+    /// The policy: a TOML file, or a directory of them (or `RECONCILE_POLICY`; default: policy.toml)
+    #[arg(long = "policy", global = true, value_name = "PATH")]
+    policy_path: Option<PathBuf>,
 
-    /// The registry, instead of the policy's registry.path
-    #[arg(long, global = true, env = "RECONCILE_REGISTRY", value_name = "PATH")]
-    pub(super) registry: Option<PathBuf>,
+    /// The registry, instead of the policy's registry.path (or `RECONCILE_REGISTRY`)
+    #[arg(long = "registry", global = true, value_name = "PATH")]
+    registry_path: Option<PathBuf>,
 
     /// How long to wait for another run to finish
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) lock_timeout: Duration,
+}
+
+impl PlaceArgs {
+    pub(super) fn policy(&self) -> PathBuf {
+        self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY")).unwrap_or_else(|| "policy.toml".into())
+    }
+
+    pub(super) fn registry(&self) -> Option<PathBuf> {
+        self.registry_path.clone().or_else(|| variable("RECONCILE_REGISTRY"))
+    }
+}
+
+/// A path in the environment. An empty one is none: service managers write them so.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Args)]

@@ -78,13 +78,14 @@ struct Opened {
 }
 
 fn open(place: &PlaceArgs) -> anyhow::Result<Opened> {
-    let files = sources::load(&place.policy)?;
+    let path = place.policy();
+    let files = sources::load(&path)?;
     let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
     output::diagnostics(&warnings);
-    let policy_name = leading(&place.policy.display().to_string()).into_owned();
-    let registry = match (&place.registry, &policy.registry) {
-        (Some(path), _) => path.clone(),
-        (None, Some(path)) => beside_policy(&place.policy, path)?,
+    let policy_name = leading(&path.display().to_string()).into_owned();
+    let registry = match (place.registry(), &policy.registry) {
+        (Some(registry), _) => registry,
+        (None, Some(registry)) => beside_policy(&path, registry)?,
         (None, None) => {
             return Err(Error::other(format!("{policy_name} names no registry"))
                 .with_hint("add registry.path to it, or give --registry PATH")

@@ -78,8 +78,8 @@ impl Outputs {
         let opened = wanted.iter().map(|(format, path)| {
             // A link stays one: what it points to is replaced.
             let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-            if inputs.contains(&path) {
-                return Err(Error::other(format!("--output {}: the run reads that file", path.display()))
+            if inputs.iter().any(|input| path.starts_with(input)) {
+                return Err(Error::other(format!("--output {}: the run itself needs that file", path.display()))
                     .with_hint("name another file"));
             }
             Ok((*format, path.clone(), Target::open(&path).map_err(Error::io("write", &path))?))
@@ -102,7 +102,8 @@ impl Target {
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let readable = fs::Permissions::from_mode(0o666);
-        tempfile::Builder::new().permissions(readable).tempfile_in(parent).map(Self::Replace)
+        let mode = fs::metadata(path).map_or(readable, |old| old.permissions());
+        tempfile::Builder::new().permissions(mode).tempfile_in(parent).map(Self::Replace)
     }
 
     fn write(self, path: &Path, report: &Report, format: Format) -> io::Result<()> {

@@ -13,7 +13,7 @@ use crate::cli::signals::Interrupt;
 use crate::cli::{Opened, beside_policy, open};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
-use crate::plan::{Expected, Goal, Plan, Refusal, Row, Verdict};
+use crate::plan::{Expected, Goal, Plan, Refusal, Writer};
 use crate::policy::{Commands, Policy, Sessions};
 use crate::report::{Mode, Report, counted};
 use crate::store::Store;
@@ -35,7 +35,8 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let expected = args.plan.as_deref().map(expected).transpose()?;
     let outputs = {
         let policies = files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
-        Outputs::open(&args.output, &policies.chain([store.file().to_owned()]).collect::<Vec<_>>())?
+        let needed = policies.chain([store.file().to_owned(), store.state()]);
+        Outputs::open(&args.output, &needed.collect::<Vec<_>>())?
     };
     let backend = backend(&policy, &files, &store, place, args)?;
     for (chat, entry, until) in policy.expired(&now) {
@@ -71,15 +72,10 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let failures = failed.inspect(output::failure).count();
     Ok(match exit {
         // Nothing was changed, unless the plan says so.
-        _ if failures > 0 && !has_effects(&plan) => Exit::Error,
+        _ if failures > 0 && !plan.has_effects() => Exit::Error,
         Exit::Done | Exit::Planned if failures > 0 => Exit::Partly,
         exit => exit,
     })
-}
-
-fn has_effects(plan: &Plan) -> bool {
-    let tried = |row: &Row| matches!(row.outcome.verdict, Verdict::Done | Verdict::Failed | Verdict::Unknown);
-    plan.rows.iter().any(|row| row.effects.edited || tried(row))
 }
 
 fn backend<'a>(
@@ -95,7 +91,7 @@ fn backend<'a>(
             Box::new(FileBackend::new(commands, files.directory.clone(), args.dry_run && args.probe))
         }
         Sessions::Dispatch(daemon) => {
-            let socket = beside_policy(&place.policy, &daemon.socket)?;
+            let socket = beside_policy(&place.policy(), &daemon.socket)?;
             Box::new(DispatchBackend::new(daemon, socket, store.owner()?))
         }
     })
@@ -135,11 +131,18 @@ fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
             "nothing was restarted: the policy has no restart command, so the new models count from the next start",
         );
     }
+    let edits = plan.rows.iter().any(|row| row.edit && (row.is_planned() || row.effects.edited));
+    if let (Writer::UsMeanwhile, true, Sessions::Dispatch(daemon)) = (plan.writer, edits, &policy.sessions) {
+        output::note(&format!(
+            "nobody listens at {}: the registry itself is edited, and sessions read it when the daemon starts",
+            daemon.socket
+        ));
+    }
     match &plan.refused {
         None => {}
         Some(Refusal::Limit { changes, limit }) => output::error(
             &format!("the plan has {}, and the limit is {limit}: nothing was done", counted(*changes, "change")),
-            Some(&format!("if this is what you want, consent with: reconcile --allow-changes {changes}")),
+            Some(&format!("if this is what you want, consent with: {} --allow-changes {changes}", same_command())),
         ),
         Some(Refusal::OtherPlan { expected, differences }) => {
             let message = format!("this is plan {}, not {expected}: nothing was done", plan.id);
@@ -149,4 +152,20 @@ fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
             }
         }
     }
+}
+
+/// The command that the user typed, so that consent is to that and not to more.
+fn same_command() -> String {
+    let mut words = vec!["reconcile".to_owned()];
+    let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    while let Some(argument) = arguments.next() {
+        if argument == "--allow-changes" {
+            arguments.next();
+        } else if !argument.starts_with("--allow-changes=") {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,/:@%".contains(c);
+            let quoted = || format!("'{}'", argument.replace('\'', r"'\''"));
+            words.push(if argument.chars().all(plain) { argument } else { quoted() });
+        }
+    }
+    words.join(" ")
 }

@@ -41,6 +41,8 @@ pub struct Drift {
     pub(super) complete: bool,
     pub(super) cancelled: BTreeMap<String, &'static str>,
     pub(super) forgiven: Vec<String>,
+    pub(super) outdated: Vec<String>,
+    pub(super) selection: Selection,
     stamp: Stamp,
 }
 
@@ -57,6 +59,8 @@ pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift>
         complete: selection.is_complete(),
         cancelled: BTreeMap::new(),
         forgiven: Vec::new(),
+        outdated: Vec::new(),
+        selection: Selection::default(),
         stamp: snapshot.stamp,
     };
     let mut gone: BTreeSet<&str> = ledger.owed.keys().map(String::as_str).collect();
@@ -71,6 +75,7 @@ pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift>
     if drift.complete {
         drift.cancelled.extend(gone.into_iter().map(|chat| (chat.to_owned(), "its entry is gone")));
     }
+    drift.selection = selection;
     drift.rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
     if goal.policy.sessions.runs_commands() {
         drift.refuse_shared_slugs(snapshot)?;
@@ -95,6 +100,7 @@ impl Drift {
             because: decision.because.clone(),
             edit: false,
             restart: false,
+            stale: false,
             runs: None,
             owed,
             unproven: false,
@@ -124,6 +130,9 @@ impl Drift {
             self.cancelled.insert(chat.to_owned(), BACK);
         }
         let owed = debt.filter(|_| needed);
+        if !edit && ledger.unsaved.contains_key(chat) {
+            self.outdated.push(chat.to_owned());
+        }
         if !edit && owed.is_none() && !ledger.is_unconfirmed(chat, self.stamp) {
             return;
         }
@@ -131,6 +140,7 @@ impl Drift {
         let mut row = Row {
             edit,
             restart: needed && policy.sessions.restarts(),
+            stale: needed && policy.sessions.restarts(),
             runs: runs.and_then(Model::new),
             effects: Effects { owes: owed.is_some(), ..Effects::default() },
             undone: undone.map_or_else(Vec::new, |made| made.undone_by(goal.now.timestamp())),
@@ -147,7 +157,10 @@ impl Drift {
             row.outcome = Outcome::because(Verdict::Held, "something undoes this change again and again");
         } else if !edit && owed.is_some() && !policy.sessions.restarts() {
             row.outcome = Outcome::because(Verdict::Deferred, "the policy has no restart command");
-        } else if !edit && !retry && owed.is_some_and(|debt| debt.waits(goal.now.timestamp())) {
+        } else if (!edit || !policy.sessions.runs_commands())
+            && !retry
+            && owed.is_some_and(|debt| debt.waits(goal.now.timestamp()))
+        {
             row.outcome = Outcome::because(Verdict::Deferred, "the restart failed before and waits for its next try");
         }
         match debt.filter(|_| !needed) {

@@ -23,6 +23,7 @@ pub use predict::predict;
 
 /// One chat that differs from its decision, owes a restart, or is deliberately left alone.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and most combinations occur")]
 pub struct Row {
     /// The chat.
     pub chat: Chat<'static>,
@@ -36,6 +37,8 @@ pub struct Row {
     pub edit: bool,
     /// Whether the session must be restarted.
     pub restart: bool,
+    /// Whether the session may run something else than the registry says or will say, whatever it is doing.
+    pub stale: bool,
     /// What the session runs for certain, if anything.
     pub runs: Option<Model>,
     /// The restart that an earlier run left.
@@ -109,6 +112,8 @@ pub struct Observed {
 pub struct Session {
     /// What it is doing.
     pub presence: Presence,
+    /// Whether it works, as far as that can be told.
+    pub healthy: bool,
     /// Which run of it this is: another value, another run.
     pub run: Option<String>,
 }
@@ -143,6 +148,13 @@ pub struct Outcome {
     pub detail: Option<String>,
 }
 
+impl Verdict {
+    /// Whether something was done for the row, or tried.
+    pub fn was_tried(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Unknown)
+    }
+}
+
 impl Outcome {
     /// An outcome that speaks for itself.
     pub fn plain(verdict: Verdict) -> Self {
@@ -170,7 +182,7 @@ impl Row {
     /// Whether it counts against the limit: it replaces an existing model, or its change restarts a session. An owed
     /// restart was consented to when its change was.
     pub fn counts(&self) -> bool {
-        self.is_planned() && self.edit && (self.before.is_some() || self.restart)
+        self.is_planned() && self.edit && (self.before.is_some() || self.stale)
     }
 }
 
@@ -200,10 +212,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether anything but the ledger has changed, as far as can be told.
+    pub fn has_effects(&self) -> bool {
+        self.rows.iter().any(|row| row.effects.edited || row.outcome.verdict.was_tried())
+    }
+
     /// Whether it left anything behind that is worth a line in the history.
     pub fn is_eventful(&self) -> bool {
-        let tried = |row: &Row| matches!(row.outcome.verdict, Verdict::Done | Verdict::Failed | Verdict::Unknown);
-        !self.cancelled.is_empty() || self.rows.iter().any(|row| row.effects.edited || tried(row))
+        !self.cancelled.is_empty() || self.has_effects()
     }
 }
 

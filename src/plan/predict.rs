@@ -1,9 +1,10 @@
 //! What a run would do about the drift, given what the sessions are doing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::plan::compare::BACK;
 use crate::plan::ledger::Ledger;
+use crate::plan::select::Selection;
 use crate::plan::{Drift, Goal, Observed, Outcome, Plan, Presence, Row, Verdict, Writer, guard, id};
 use crate::registry::{Snapshot, Stamp, scan};
 
@@ -18,7 +19,7 @@ pub fn predict(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger, drift: Drift, 
         Writer::Daemon => rows.filter_map(|row| prediction.daemons(row)).collect(),
     };
     if observed.writer == Writer::Daemon {
-        find_unproven(goal, snapshot, observed, &mut rows);
+        prediction.find_unproven(goal, snapshot, &drift.selection, &mut rows);
     }
     let Prediction { cancelled, outdated, .. } = prediction;
     let mut plan = Plan {
@@ -120,6 +121,41 @@ impl Prediction<'_> {
         Some(row)
     }
 
+    /// Marks the rows whose model no healthy session is known to run on: it is tried on one of them first. Where it was
+    /// tried, and that session is ill, the others are put off.
+    fn find_unproven(&self, goal: &Goal, snapshot: &Snapshot, selection: &Selection, rows: &mut [Row]) {
+        let policy = goal.policy;
+        let mut proven: BTreeSet<String> = BTreeSet::new();
+        let mut ill: BTreeMap<String, String> = BTreeMap::new();
+        // It was scanned for the drift, so it is well-formed.
+        let _ = scan(snapshot, |entry| {
+            let chat = entry.chat.id.as_ref();
+            let Some(session) = self.observed.sessions.get(chat) else { return };
+            // What a session runs that owes a restart is not what the registry says.
+            let owes = self.ledger.owed.contains_key(chat) && !self.cancelled.contains_key(chat);
+            if owes || policy.sessions.leaves_alone(&entry.chat).is_some() {
+                return;
+            }
+            let model = entry.model.as_deref().map(|model| policy.canonical(model));
+            let Some(runs) = model.or(policy.sessions.unset_runs(&entry.chat)) else { return };
+            if session.healthy {
+                proven.insert(runs.to_owned());
+            } else {
+                ill.insert(runs.to_owned(), chat.to_owned());
+            }
+        });
+        for row in rows.iter_mut().filter(|row| row.is_planned() && row.restart) {
+            let Some(model) = row.after.as_ref().filter(|model| !proven.contains(model.as_str())) else { continue };
+            match ill.get(model.as_str()) {
+                Some(chat) if *chat != row.chat.id && !selection.retries(&row.chat.id) => {
+                    let why = format!("the session of {chat} is not healthy on {model}, and no other runs on it");
+                    row.outcome = Outcome::because(Verdict::Deferred, why);
+                }
+                _ => row.unproven = true,
+            }
+        }
+    }
+
     /// Drops what the row owes.
     fn pay(&mut self, row: &mut Row, why: &'static str) {
         if row.owed.take().is_none() {
@@ -136,21 +172,4 @@ impl Prediction<'_> {
 /// Whether there is nothing to do for a row, and nothing to say.
 fn is_idle(row: &Row) -> bool {
     !row.edit && row.owed.is_none() && row.outcome.verdict != Verdict::Unmanaged
-}
-
-/// Marks the rows whose model no session runs on yet.
-fn find_unproven(goal: &Goal, snapshot: &Snapshot, observed: &Observed, rows: &mut [Row]) {
-    let policy = goal.policy;
-    let mut proven: Vec<String> = Vec::new();
-    // It was scanned for the drift, so it is well-formed.
-    let _ = scan(snapshot, |entry| {
-        let live = observed.sessions.contains_key(entry.chat.id.as_ref())
-            && policy.sessions.leaves_alone(&entry.chat).is_none();
-        let runs =
-            entry.model.as_deref().map(|model| policy.canonical(model)).or(policy.sessions.unset_runs(&entry.chat));
-        proven.extend(runs.filter(|runs| live && !proven.iter().any(|known| known == runs)).map(str::to_owned));
-    });
-    for row in rows.iter_mut().filter(|row| row.is_planned() && row.restart) {
-        row.unproven = row.after.as_ref().is_some_and(|model| !proven.iter().any(|known| known == model.as_str()));
-    }
 }

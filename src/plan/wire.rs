@@ -38,7 +38,7 @@ impl<'a> From<&'a Row> for WireRow<'a> {
             because: WireBecause { rule: &row.because.rule, file: &row.because.at.file, line: row.because.at.line },
             edit: row.edit,
             restart: row.restart,
-            owed: row.owed.is_some(),
+            owed: row.owed.is_some() || row.effects.owes,
             outcome: row.outcome.verdict.name(),
             detail: row.outcome.detail.as_deref(),
         }

@@ -33,7 +33,12 @@ const PLACEHOLDERS: [(&str, &str, Placeholder); 8] = [
 ];
 
 /// Programs that take a script after an option with this letter in it.
-const SHELLS: [(&str, char); 11] = [
+const SHELLS: [(&str, char); 16] = [
+    ("csh", 'c'),
+    ("tcsh", 'c'),
+    ("mksh", 'c'),
+    ("rbash", 'c'),
+    ("yash", 'c'),
     ("sh", 'c'),
     ("bash", 'c'),
     ("dash", 'c'),
@@ -118,6 +123,15 @@ impl CommandLine {
         if mistakes.is_empty() { Ok(Self { arguments: parsed }) } else { Err(mistakes) }
     }
 
+    /// The program, as the policy writes it.
+    pub fn program(&self) -> String {
+        let text = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Fill(_) => "…".to_owned(),
+        };
+        self.arguments.first().into_iter().flatten().map(text).collect()
+    }
+
     /// The arguments for this chat. Fields that the entry does not have fill in as nothing, the session's name excepted.
     ///
     /// # Errors
@@ -160,6 +174,8 @@ struct Shells {
     letters: Vec<char>,
     /// Whether the options since the last word that was none have one of them.
     armed: bool,
+    /// Whether the last option takes a word of its own: `bash -c -o pipefail SCRIPT`.
+    takes_word: bool,
 }
 
 impl Shells {
@@ -169,7 +185,11 @@ impl Shells {
             let short = word.starts_with('-') && !word.starts_with("--");
             let was_armed = self.armed;
             self.armed |= short && self.letters.iter().any(|letter| word.contains(*letter));
+            self.takes_word = word.ends_with(['o', 'O']);
             return was_armed;
+        }
+        if std::mem::take(&mut self.takes_word) && self.armed {
+            return true;
         }
         let program = word.rsplit('/').next().unwrap_or(word);
         if let Some((_, letter)) = SHELLS.iter().find(|(shell, _)| *shell == program)

@@ -32,11 +32,9 @@ pub fn scan<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Resu
     let mut mistakes = Vec::new();
     let mut ids: Vec<u64> = Vec::new();
     let walked = members(text, |key, value| {
+        ids.push(hash(&decoded(key)));
         match entry(snapshot, key, value) {
-            Ok(entry) => {
-                ids.push(hash(&entry.chat.id));
-                each(entry);
-            }
+            Ok(entry) => each(entry),
             Err(found) => mistakes.extend(found),
         }
         mistakes.len() < MISTAKES_SHOWN

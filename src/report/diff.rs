@@ -29,8 +29,11 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         let start = lines_back(text, first.range.start);
         let mut end = lines_on(text, first.range.end);
         let together = rest.iter().take_while(|splice| {
-            let near = lines_back(text, splice.range.start) <= end;
-            end = if near { lines_on(text, splice.range.end) } else { end };
+            // In a long line, looking for its ends once is enough.
+            let near = splice.range.start < end || lines_back(text, splice.range.start) <= end;
+            if near && end < text.len() {
+                end = lines_on(text, splice.range.end).max(end);
+            }
             near
         });
         let (group, others) = rest.split_at(together.count());

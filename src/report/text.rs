@@ -161,7 +161,8 @@ fn summary(report: &Report) -> String {
         {
             match others(&[]).strip_prefix(", ") {
                 Some(text) => format!("No changes. {text}."),
-                None => "No changes. There are no sessions.".to_owned(),
+                None if report.plan.complete => "No changes. There are no sessions.".to_owned(),
+                None => "No changes. No session was selected.".to_owned(),
             }
         }
         Mode::DryRun => {

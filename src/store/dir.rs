@@ -54,6 +54,8 @@ impl StateDir {
             }
             created => created.is_ok(),
         };
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::io("save", parent))?;
         // Root works for the registry's owner, who must be able to use the directory later.
         if rustix::process::geteuid().as_raw() != facts.owner {
             let (owner, group) = (Uid::from_raw(facts.owner), Gid::from_raw(facts.group));
@@ -178,7 +180,7 @@ fn unfinished(name: &str) -> String {
     format!("{name}.new")
 }
 
-fn path_beside(registry: &Path) -> PathBuf {
+pub(super) fn path_beside(registry: &Path) -> PathBuf {
     let mut name = registry.as_os_str().to_owned();
     name.push(".reconcile");
     PathBuf::from(name)
@@ -188,7 +190,8 @@ fn check(path: &Path, facts: Facts, owner: u32, mode: u32) -> Result<()> {
     if facts.owner != owner {
         return Err(not_ours(path, &format!("user {} owns it, and user {owner} the registry", facts.owner)));
     }
-    if facts.mode != mode {
+    // A directory inherits the set-group-id bit of the one that it stands in.
+    if facts.mode & !0o2000 != mode {
         return Err(not_ours(path, &format!("its mode is {:04o}, not {mode:04o}", facts.mode)));
     }
     Ok(())

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::wire::WireRow;
-use crate::plan::{Plan, Summary, Verdict};
+use crate::plan::{Plan, Summary};
 use crate::store::dir::StateDir;
 
 const CURRENT: &str = "history.jsonl";
@@ -28,8 +28,13 @@ struct Line<'a> {
     summary: Summary,
 }
 
+/// Looks whether the history can be used.
+pub(super) fn check(dir: &StateDir) -> Result<()> {
+    dir.open_file(CURRENT, OFlags::RDONLY).map(drop)
+}
+
 pub(super) fn append(dir: &StateDir, plan: &Plan, now: Timestamp) -> Result<()> {
-    let told = plan.rows.iter().filter(|row| row.effects.edited || !idle(row.outcome.verdict));
+    let told = plan.rows.iter().filter(|row| row.effects.edited || row.outcome.verdict.was_tried());
     let line = Line {
         run: now.strftime("%Y%m%dT%H%M%S%6fZ").to_string(),
         at: now,
@@ -54,11 +59,6 @@ pub(super) fn append(dir: &StateDir, plan: &Plan, now: Timestamp) -> Result<()> 
     file.write_all(&json).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))?;
     crash_point!("history: appended");
     Ok(())
-}
-
-/// Whether a row with this verdict was left as it was.
-fn idle(verdict: Verdict) -> bool {
-    !matches!(verdict, Verdict::Done | Verdict::Failed | Verdict::Unknown)
 }
 
 fn rotate(dir: &StateDir) -> Result<()> {

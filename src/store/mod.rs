@@ -112,6 +112,11 @@ impl Store {
         &self.file
     }
 
+    /// The state directory, whether it is there or not.
+    pub fn state(&self) -> PathBuf {
+        dir::path_beside(&self.file)
+    }
+
     /// The user id of the registry's owner.
     ///
     /// # Errors
@@ -211,6 +216,7 @@ impl LockedStore {
 }
 
 fn read_ledger(dir: &StateDir) -> Result<Ledger> {
+    history::check(dir)?;
     let Some(bytes) = dir.read(LEDGER)? else { return Ok(Ledger::default()) };
     serde_json::from_slice(&bytes).map_err(|error| {
         Error::other(format!("the ledger {} is damaged: {error}", dir.path(LEDGER).display())).with_hint(

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use rustix::fs::{CWD, Gid, Mode, RenameFlags, Uid};
+use rustix::fs::{CWD, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
 use crate::crash::crash_point;
@@ -34,9 +34,10 @@ impl LockedStore {
     pub(super) fn replace_registry(&self, seen: &Snapshot, splices: &[Splice]) -> Result<Option<Stamp>> {
         self.with_ledger(|ledger| {
             let Some(facts) = self.unchanged(seen.stamp)? else { return Ok(None) };
-            let new = self.write_new(seen, splices, facts)?;
+            self.write_new(seen, splices, facts)?;
+            let new = Held::open(&self.dir.path(NEW))?;
             crash_point!("registry: new file written");
-            let exchange = Exchange { seen: seen.stamp, new };
+            let exchange = Exchange { seen: seen.stamp, new: new.stamp };
             ledger.exchange = Some(exchange.clone());
             if let Err(error) = self.save_ledger(ledger) {
                 self.dir.remove(NEW)?;
@@ -68,7 +69,7 @@ impl LockedStore {
     }
 
     /// Writes the new registry beside the old, with its mode and owner.
-    fn write_new(&self, seen: &Snapshot, splices: &[Splice], facts: Facts) -> Result<Stamp> {
+    fn write_new(&self, seen: &Snapshot, splices: &[Splice], facts: Facts) -> Result<()> {
         let path = self.dir.path(NEW);
         let file = self.dir.create_new(NEW)?;
         let written = fill(&file, seen, splices, facts, &path);
@@ -79,7 +80,7 @@ impl LockedStore {
         written
     }
 
-    fn swap(&self, seen: Stamp, new: Stamp) -> Result<Option<Stamp>> {
+    fn swap(&self, seen: Stamp, new: Held) -> Result<Option<Stamp>> {
         if self.unchanged(seen)?.is_none() {
             return Ok(None);
         }
@@ -95,7 +96,7 @@ impl LockedStore {
         }
         rustix::fs::renameat(self.dir.fd(), NEW, CWD, registry).map_err(Error::io("replace", registry))?;
         self.sync_names()?;
-        Ok(Some(new))
+        Ok(Some(new.stamp))
     }
 
     fn exchange(&self) -> Result<(), Errno> {
@@ -103,11 +104,11 @@ impl LockedStore {
     }
 
     /// Looks at what an exchange displaced.
-    fn inspect(&self, seen: Stamp, new: Stamp) -> Result<Option<Stamp>> {
+    fn inspect(&self, seen: Stamp, new: Held) -> Result<Option<Stamp>> {
         crash_point!("registry: exchanged");
         if self.displaced()?.is_some_and(|displaced| displaced == seen) {
             self.sync_names()?;
-            return Ok(Some(new));
+            return Ok(Some(new.stamp));
         }
         self.put_back(new)?;
         Ok(None)
@@ -115,9 +116,12 @@ impl LockedStore {
 
     /// Exchanges back, until what comes out is what went in: somebody may replace the file once more meanwhile, and
     /// then theirs is the latest.
-    fn put_back(&self, mut went_in: Stamp) -> Result<()> {
+    fn put_back(&self, mut went_in: Held) -> Result<()> {
         loop {
-            let Some(next) = self.displaced()? else { return Ok(()) };
+            if self.displaced()?.is_none() {
+                return Ok(());
+            }
+            let next = Held::open(&self.dir.path(NEW))?;
             match self.exchange() {
                 Ok(()) => {}
                 // Somebody removed the registry; what they had there before must not be lost.
@@ -128,7 +132,7 @@ impl LockedStore {
                 Err(error) => return Err(Error::io("put back", &self.store.file)(error)),
             }
             crash_point!("registry: put back");
-            if self.displaced()?.is_none_or(|came_out| came_out == went_in) {
+            if self.displaced()?.is_none_or(|came_out| came_out == went_in.stamp) {
                 return self.sync_names();
             }
             went_in = next;
@@ -139,10 +143,10 @@ impl LockedStore {
     pub(super) fn recover(&self, ledger: &mut Ledger) -> Result<()> {
         if let Some(exchange) = ledger.exchange.take() {
             if let Some(left) = self.displaced()? {
-                let now = self.store.facts()?.stamp;
+                let now = Held::open(&self.store.file)?;
                 let foreign = left != exchange.new && left != exchange.seen;
                 // Where neither file is ours, it died while putting back: then the younger is the latest.
-                if foreign && (now == exchange.new || left.modified > now.modified) {
+                if foreign && (now.stamp == exchange.new || left.modified > now.stamp.modified) {
                     self.put_back(now)?;
                 }
                 self.sync_names()?;
@@ -167,7 +171,27 @@ impl LockedStore {
     }
 }
 
-fn fill(file: &File, seen: &Snapshot, splices: &[Splice], facts: Facts, path: &Path) -> Result<Stamp> {
+/// A file that is kept open, so that no other gets its inode: only then do equal stamps mean the same file.
+struct Held {
+    stamp: Stamp,
+    _file: File,
+}
+
+impl Held {
+    fn open(path: &Path) -> Result<Self> {
+        // Where a file can be held without being read, it need not be readable.
+        #[cfg(target_os = "linux")]
+        let access = OFlags::PATH;
+        #[cfg(not(target_os = "linux"))]
+        let access = OFlags::RDONLY | OFlags::NONBLOCK;
+        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(Error::io("open", path))?);
+        let stamp = Facts::of(&file.metadata().map_err(Error::io("look at", path))?).stamp;
+        Ok(Self { stamp, _file: file })
+    }
+}
+
+fn fill(file: &File, seen: &Snapshot, splices: &[Splice], facts: Facts, path: &Path) -> Result<()> {
     let keep_owner = "keep the registry's owner for";
     rustix::fs::fchown(file, Some(Uid::from_raw(facts.owner)), Some(Gid::from_raw(facts.group)))
         .map_err(Error::io(keep_owner, path))?;
@@ -177,6 +201,5 @@ fn fill(file: &File, seen: &Snapshot, splices: &[Splice], facts: Facts, path: &P
     let pieces = spliced(seen.text(), splices).try_for_each(|piece| writer.write_all(piece.as_bytes()));
     pieces.and_then(|()| writer.flush()).map_err(Error::io("write", path))?;
     drop(writer);
-    file.sync_all().map_err(Error::io("save", path))?;
-    Ok(Facts::of(&file.metadata().map_err(Error::io("look at", path))?).stamp)
+    file.sync_all().map_err(Error::io("save", path))
 }

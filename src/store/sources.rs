@@ -1,5 +1,6 @@
 //! The policy's files: one, or every `*.toml` below a directory.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -47,15 +48,26 @@ pub fn load(path: &Path) -> Result<PolicyFiles> {
     let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
     let directory = fs::canonicalize(&directory).map_err(Error::io("find", &directory))?;
     let sources = files.iter().map(|file| read(file)).collect::<Result<_>>()?;
-    let parents = files.iter().filter_map(|file| file.parent()).filter(|parent| !parent.as_os_str().is_empty());
-    let all = files.iter().map(PathBuf::as_path).chain(parents).chain([directory.as_path()]);
-    let mut exposed = None;
-    for path in all {
-        if exposed.is_none() && others_can_write(path)? {
-            exposed = Some(path.to_owned());
+    let exposed = find_exposed(&files)?;
+    Ok(PolicyFiles { sources, directory, exposed })
+}
+
+/// The first of the files, or of the directories on the way to them, that others can write: whoever can rename a
+/// directory can put another policy in its place. With links, both ways count.
+fn find_exposed(files: &[PathBuf]) -> Result<Option<PathBuf>> {
+    let mut seen = BTreeSet::new();
+    for file in files {
+        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        for way in [file.as_path(), parent] {
+            let real = fs::canonicalize(way).map_err(Error::io("find", way))?;
+            for path in real.ancestors() {
+                if seen.insert(path.to_owned()) && others_can_write(path)? {
+                    return Ok(Some(path.to_owned()));
+                }
+            }
         }
     }
-    Ok(PolicyFiles { sources, directory, exposed })
+    Ok(None)
 }
 
 fn files_below(path: &Path) -> Result<Vec<PathBuf>> {

@@ -65,7 +65,7 @@ fn a_restart_that_hangs_is_ended_with_all_that_it_started() {
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     for chat in [CHAT, "+16175550143"] {
         assert_eq!(row(&report, chat)["outcome"], "failed");
-        assert_eq!(row(&report, chat)["detail"], "the restart command took longer than 1s and was ended");
+        assert_eq!(row(&report, chat)["detail"], "the restart command (./restart) took longer than 1s and was ended");
         assert_eq!(sandbox.ledger()["owed"][chat]["attempts"], 1);
     }
     let processes = sandbox.read("session");
@@ -81,7 +81,10 @@ fn a_failed_restart_stays_owed_and_waits_until_it_is_tried_again() {
     sandbox.script("restart", "echo $1 >> calls\necho no such process >&2\ntest -e works");
     let run = sandbox.run(&[]).expect(4);
     assert_eq!(run.summary(), "Applied: 1 changed, 0 restarted, 0 deferred, 1 failed, 1 restart still owed.");
-    assert!(run.stdout.contains("      | the restart command exited with code 1: no such process\n"), "{run:#?}");
+    assert!(
+        run.stdout.contains("      | the restart command (./restart) exited with code 1: no such process\n"),
+        "{run:#?}"
+    );
     assert_eq!(sandbox.model(CHAT).as_deref(), Some("sonnet"));
     let owed = debt(&sandbox);
     assert_eq!((&owed["attempts"], &owed["began"], &owed["ran"]), (&json!(1), &json!(true), &json!("opus")));
@@ -136,7 +139,7 @@ fn only_the_end_of_a_complaint_is_shown_and_escaped() {
     assert!(!report.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{report}");
     let report: Value = serde_json::from_str(&report).unwrap();
     let detail = row(&report, CHAT)["detail"].as_str().unwrap().to_owned();
-    let complaint = detail.strip_prefix("the restart command exited with code 7: ").unwrap();
+    let complaint = detail.strip_prefix("the restart command (./restart) exited with code 7: ").unwrap();
     assert!(complaint.ends_with("red\u{7} \u{202e}left\n::warning::\u{fffd}"));
     // One byte of the last 4 KiB was a line's end, and one stands for three since it was no UTF-8.
     assert_eq!(complaint.len(), 4096 - 1 + 2);
@@ -188,7 +191,7 @@ fn a_missing_restart_command_fails_the_row() {
     let report = sandbox.json(&[]);
     assert_eq!(row(&report, CHAT)["outcome"], "failed");
     let detail = row(&report, CHAT)["detail"].as_str().unwrap();
-    assert!(detail.starts_with("the restart command could not be started: "), "{detail}");
+    assert!(detail.starts_with("the restart command (./restart) could not be started: "), "{detail}");
     assert_eq!((sandbox.model(CHAT).as_deref(), &debt(&sandbox)["attempts"]), (Some("sonnet"), &json!(1)));
     sandbox.script("restart", "exit 0");
     sandbox.run(&["--retry", CHAT]).expect(0);
@@ -202,7 +205,7 @@ fn one_failure_stops_no_other_restart() {
     sandbox.script("restart", "case $1 in *0) exit 1;; *1) kill -9 $$;; esac");
     let report = sandbox.json(&[]);
     assert_eq!((&report["summary"]["restarted"], &report["summary"]["failed"]), (&json!(4), &json!(2)));
-    assert_eq!(row(&report, &chats[1])["detail"], "the restart command was ended by signal 9");
+    assert_eq!(row(&report, &chats[1])["detail"], "the restart command (./restart) was ended by signal 9");
     let ledger = sandbox.ledger();
     assert_eq!(ledger["owed"].as_object().unwrap().keys().collect::<Vec<_>>(), [&chats[0], &chats[1]]);
 }
@@ -477,5 +480,32 @@ fn root_runs_no_commands_of_a_policy_that_others_can_write() {
         assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("opus"), 0));
         // A dry run runs nothing of it, so it may.
         sandbox.run(&["--dry-run"]).expect(0);
+    }
+}
+
+#[test]
+fn a_command_that_leaves_its_group_is_ended_all_the_same() {
+    let leave = "import os, signal; os.setpgid(0, os.getpgid(os.getppid())); signal.pause()";
+    let sandbox = drifted(&format!("restart = [\"python3\", \"-c\", {leave:?}]\ntimeout = \"500ms\""));
+    let run = sandbox.run(&[]).expect(4);
+    assert!(run.stdout.contains("took longer than 500ms and was ended"), "{run:#?}");
+}
+
+#[test]
+fn root_runs_no_commands_of_a_policy_on_a_way_that_others_can_change() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let sandbox = drifted("restart = [\"true\"]");
+    for directory in ["theirs", "theirs/ours", "ours"] {
+        std::fs::create_dir(sandbox.path(directory)).unwrap();
+    }
+    std::fs::copy(sandbox.path("policy.toml"), sandbox.path("theirs/policy.toml")).unwrap();
+    std::fs::copy(sandbox.path("policy.toml"), sandbox.path("theirs/ours/policy.toml")).unwrap();
+    std::os::unix::fs::symlink("../theirs/policy.toml", sandbox.path("ours/policy.toml")).unwrap();
+    std::os::unix::fs::chown(sandbox.path("theirs"), Some(65534), None).unwrap();
+    for policy in ["theirs/ours/policy.toml", "ours/policy.toml"] {
+        let run = sandbox.run(&["--policy", policy, "--registry", "sessions.json"]).expect(1);
+        assert!(run.stderr.contains("others can write "), "{policy}: {run:#?}");
     }
 }

@@ -330,6 +330,26 @@ fn a_model_that_nobody_runs_is_tried_on_one_session_first() {
 }
 
 #[test]
+fn a_model_that_made_a_session_ill_is_not_spread_by_the_next_run() {
+    let sandbox = sandbox();
+    let policy = POLICY.replace("family   = \"sonnet\"", "family   = \"haiku\"").replace("\"2s\"", "\"300ms\"");
+    sandbox.write("policy.toml", policy);
+    let daemon = daemon(&sandbox, &[CAL, BOT]);
+    daemon.tell(&format!("start unhealthy {CAL}"));
+    assert_eq!(became(&sandbox.json(&[]), CAL).0, "failed");
+    for chat in [CAL, BOT] {
+        daemon.tell(&format!("turn-ends {chat}"));
+    }
+    for _ in 0..2 {
+        let report = sandbox.json(&[]);
+        let why = format!("the session of {CAL} is not healthy on haiku, and no other runs on it");
+        assert_eq!(became(&report, BOT), ("deferred", why.as_str()), "{report:#}");
+    }
+    assert_eq!(changes(&daemon), [set_model(CAL, "haiku")]);
+    assert_eq!(became(&sandbox.json(&["--retry", BOT]), BOT), ("done", ""), "unless the user says so");
+}
+
+#[test]
 fn an_unhealthy_session_is_a_failed_restart() {
     let sandbox = sandbox();
     sandbox.write("policy.toml", POLICY.replace("\"2s\"", "\"500ms\""));
@@ -338,6 +358,26 @@ fn an_unhealthy_session_is_a_failed_restart() {
     let report = sandbox.json(&[]);
     assert_eq!(became(&report, CAL).0, "failed", "{report:#}");
     assert!(became(&report, CAL).1.contains("not healthy"), "{report:#}");
+    assert_eq!((&report["summary"]["changed"], &report["summary"]["restarted"]), (&json!(1), &json!(1)));
+}
+
+#[test]
+fn a_debt_waits_for_its_next_try_also_while_the_file_lags() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL]);
+    daemon.tell("hold-saves");
+    daemon.tell(&format!("trip-breaker {CAL}"));
+    sandbox.run(&[]).expect(4);
+    for _ in 0..2 {
+        assert_eq!(became(&sandbox.json(&[]), CAL).0, "deferred");
+    }
+    assert_eq!(changes(&daemon), [set_model(CAL, "sonnet")]);
+}
+
+#[test]
+fn a_daemon_that_is_down_is_said_to_be() {
+    let run = sandbox().run(&["--dry-run"]).expect(0);
+    assert!(run.stderr.contains("note: nobody listens at daemon.sock"), "{run:#?}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The daemon's socket: who may be at the other end, and how long anything may take.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::thread;
 
 use serde_json::json;
 
@@ -105,4 +107,23 @@ fn an_answer_that_is_none_is_an_error_and_not_an_empty_daemon() {
         assert_eq!(sandbox.model("a").as_deref(), Some("opus"));
         assert!(!daemon.requests().contains(&json!({"cmd": "set_model", "chat_id": "a", "model": "haiku"})));
     }
+}
+
+#[test]
+fn what_python_writes_and_no_text_can_hold_does_not_matter() {
+    let sandbox = sandbox("daemon.sock");
+    let listener = UnixListener::bind(sandbox.path("daemon.sock")).unwrap();
+    let session = r#"{"chat_id": "a", "contact_name": "cut off \ud83d", "is_alive": true, "is_healthy": true,
+        "is_busy": false, "queue_size": 0, "session_id": "1", "created_at": "2026-03-01T00:00:00"}"#;
+    let status = format!(r#"{{"ok": true, "sessions": [{}]}}"#, session.replace('\n', " "));
+    let daemon = thread::spawn(move || {
+        for reply in [status.as_str(), r#"{"ok": true, "state": "normal", "override": null}"#] {
+            let (mut stream, _) = listener.accept().unwrap();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut String::new()).unwrap();
+            stream.write_all(format!("{reply}\n").as_bytes()).unwrap();
+        }
+    });
+    let run = sandbox.run(&["--dry-run"]).expect(0);
+    assert!(run.stdout.contains("restart (live)"), "{run:#?}");
+    daemon.join().unwrap();
 }
