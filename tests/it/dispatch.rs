@@ -184,6 +184,25 @@ fn a_group_is_left_alone_whoever_writes() {
 }
 
 #[test]
+fn a_chat_that_is_not_registered_is_not_registered_by_a_policy() {
+    let sandbox = sandbox();
+    sandbox.write("policy.toml", format!("{POLICY}\n[chats]\n\"+15550009999\" = \"haiku\"\n"));
+    let daemon = daemon(&sandbox, &[CAL]);
+    assert!(!has_row(&sandbox.json(&[]), "+15550009999"));
+    assert_eq!(changes(&daemon), [set_model(CAL, "sonnet")]);
+}
+
+#[test]
+fn a_model_that_an_override_left_behind_is_corrected() {
+    let sandbox = sandbox();
+    sandbox.write("sessions.json", REGISTRY.replace("\"model\": \"sonnet\"", "\"model\": \"haiku\""));
+    let dee = "+16175550104";
+    let daemon = daemon(&sandbox, &[dee]);
+    assert_eq!(became(&sandbox.json(&[]), dee), ("done", ""));
+    assert_eq!(daemon.truth(dee)["model"], "sonnet");
+}
+
+#[test]
 fn under_the_global_override_nothing_is_restarted() {
     let sandbox = sandbox();
     let daemon = daemon(&sandbox, &[CAL]);

@@ -48,6 +48,14 @@ fn its_policy_is_valid() {
 }
 
 #[test]
+fn the_policies_that_it_points_to_are_valid() {
+    for name in ["policy.toml", "examples/dispatch.toml"] {
+        let (_, warnings) = read(&[Source::new(name, file(name))]).unwrap();
+        assert_eq!(warnings, [], "{name}");
+    }
+}
+
+#[test]
 fn its_first_commands_are_what_the_checks_run() {
     let commands = blocks("sh").first().unwrap().clone();
     let mut commands = commands.lines().map(|line| line.split('#').next().unwrap().trim());
