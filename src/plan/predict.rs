@@ -11,7 +11,7 @@ use crate::registry::{Snapshot, Stamp, scan};
 /// The plan: what differs, with what the sessions are doing taken into account, and whether it may be done.
 pub fn predict(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger, drift: Drift, observed: &Observed) -> Plan {
     let mut prediction =
-        Prediction { ledger, observed, stamp: snapshot.stamp, cancelled: drift.cancelled, outdated: Vec::new() };
+        Prediction { ledger, observed, stamp: snapshot.stamp, cancelled: drift.cancelled, outdated: drift.outdated };
     let rows = drift.rows.into_iter();
     let mut rows: Vec<Row> = match observed.writer {
         Writer::Us => rows.filter_map(|row| prediction.ours(row)).collect(),

@@ -331,6 +331,7 @@ fn what_the_daemon_has_not_saved_yet_is_not_done_again() {
     daemon.tell("flush");
     assert!(!has_row(&sandbox.json(&[]), CAL));
     assert_eq!(sandbox.model(CAL).as_deref(), Some("sonnet"));
+    assert_eq!(sandbox.ledger().get("unsaved"), None, "what was saved need not be remembered");
 }
 
 #[test]
