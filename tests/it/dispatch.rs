@@ -270,7 +270,7 @@ fn a_restart_that_the_breaker_refuses_stays_owed() {
 fn a_lost_reply_is_no_lost_restart() {
     for lost in ["reply-never", "reply-cut 7", "close-without-reply"] {
         let sandbox = sandbox();
-        sandbox.write("policy.toml", POLICY.replace("\"2s\"", "\"700ms\""));
+        sandbox.write("policy.toml", POLICY.replace("\"2s\"", "\"1500ms\""));
         let daemon = daemon(&sandbox, &[CAL]);
         daemon.tell(&format!("{lost} set_model"));
         assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""), "{lost}");
@@ -282,7 +282,7 @@ fn a_lost_reply_is_no_lost_restart() {
 #[test]
 fn what_nobody_can_tell_is_unknown_and_asked_for_again() {
     let sandbox = sandbox();
-    sandbox.write("policy.toml", POLICY.replace("\"2s\"", "\"500ms\""));
+    sandbox.write("policy.toml", POLICY.replace("\"2s\"", "\"1s\""));
     let daemon = daemon(&sandbox, &[CAL]);
     daemon.tell("ignore-next set_model");
     let report = sandbox.json(&[]);
@@ -352,7 +352,7 @@ fn a_model_that_nobody_runs_is_tried_on_one_session_first() {
 #[test]
 fn a_model_that_made_a_session_ill_is_not_spread_by_the_next_run() {
     let sandbox = sandbox();
-    let policy = POLICY.replace("family   = \"sonnet\"", "family   = \"haiku\"").replace("\"2s\"", "\"300ms\"");
+    let policy = POLICY.replace("family   = \"sonnet\"", "family   = \"haiku\"").replace("\"2s\"", "\"1s\"");
     sandbox.write("policy.toml", policy);
     let daemon = daemon(&sandbox, &[CAL, BOT]);
     daemon.tell(&format!("start unhealthy {CAL}"));
@@ -372,7 +372,7 @@ fn a_model_that_made_a_session_ill_is_not_spread_by_the_next_run() {
 #[test]
 fn an_unhealthy_session_is_a_failed_restart() {
     let sandbox = sandbox();
-    sandbox.write("policy.toml", POLICY.replace("\"2s\"", "\"500ms\""));
+    sandbox.write("policy.toml", POLICY.replace("\"2s\"", "\"1s\""));
     let daemon = daemon(&sandbox, &[CAL]);
     daemon.tell(&format!("start unhealthy {CAL}"));
     let report = sandbox.json(&[]);

@@ -18,7 +18,7 @@ const REGISTRY: &str = r#"{"a": {"session_name": "imessage/a", "type": "individu
 fn sandbox(socket: &str) -> Sandbox {
     let policy = format!(
         "[models]\nallowed = [\"opus\", \"haiku\"]\nfallback = \"haiku\"\n[registry]\npath = \"sessions.json\"\n\
-         [sessions]\nbackend = \"dispatch\"\nsocket = {socket:?}\ntimeout = \"300ms\"\n"
+         [sessions]\nbackend = \"dispatch\"\nsocket = {socket:?}\ntimeout = \"1s\"\n"
     );
     Sandbox::new(&policy, REGISTRY)
 }
