@@ -509,3 +509,15 @@ fn root_runs_no_commands_of_a_policy_on_a_way_that_others_can_change() {
         assert!(run.stderr.contains("others can write "), "{policy}: {run:#?}");
     }
 }
+
+#[test]
+fn a_probe_asks_only_for_sessions_that_would_be_restarted() {
+    let all = r#""all": {"session_name": "all", "tier": "family", "model": "opus"}"#;
+    let unset = r#""unset": {"session_name": "unset", "tier": "family"}"#;
+    let drifted = r#""drifted": {"session_name": "drifted", "tier": "family", "model": "opus"}"#;
+    let sessions = format!("{RECORD}\nrunning = [\"./running\", \"{{chat_id}}\"]\nunset_runs = \"sonnet\"");
+    let sandbox = with(&sessions, &format!("{{{all}, {unset}, {drifted}}}"));
+    sandbox.script("running", "echo $1 >> calls");
+    sandbox.run(&["--dry-run", "--probe"]).expect(4);
+    assert_eq!(sandbox.calls(), ["drifted"]);
+}

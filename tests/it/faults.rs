@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use reconcile::chat::Model;
 use reconcile::policy::Policy;
 
-use crate::world::{FAULTS, Fault, World, models, policy};
+use crate::world::{FAULTS, Fault, World, at, models, policy};
 
 const REGISTRY: &str =
     r#"{"sync": {"model": "haiku"}, "drift": {"model": "opus"}, "none": {}, "late": {"model": "sonnet"}}"#;
@@ -112,4 +113,15 @@ fn an_error_before_the_first_effect_leaves_no_debt() {
             assert_ne!(state.registry, REGISTRY, "operation {at}");
         }
     }
+}
+
+#[test]
+fn an_error_while_nothing_but_a_void_debt_is_struck_is_one_before_the_first_effect() {
+    let wanted = policy(&[]);
+    let world = World::new(r#"{"chat": {"model": "haiku"}}"#.to_owned());
+    world.state().ledger.owe("chat", Model::new("haiku"), at(0).timestamp());
+    // Ledger, registry, observe, strike.
+    assert!(world.run(&wanted, 1, Some((3, Fault::Error))).is_err());
+    assert!(world.run(&wanted, 2, None).is_ok());
+    assert!(world.state().ledger.owed.is_empty());
 }
