@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use reconcile::chat::Model;
 use reconcile::plan::Row;
 
 use crate::world::{World, models, policy};
@@ -147,4 +148,32 @@ fn a_restart_that_fails_is_tried_at_growing_distances() {
     world.run(&wanted, 1000, None).unwrap();
     assert_eq!(world.state().restarts, ["chat"]);
     assert!(world.state().ledger.owed.is_empty());
+}
+
+#[test]
+fn a_held_row_says_what_it_still_owes() {
+    let wanted = policy(&[]);
+    let world = World::new(r#"{"chat": {"model": "opus"}}"#.to_owned());
+    {
+        let haiku = Model::new("haiku").unwrap();
+        let mut state = world.state();
+        let now = crate::world::at(0).timestamp();
+        state.ledger.owe("chat", Some(haiku.clone()), now);
+        state.ledger.confirm("chat", &haiku, now);
+        state.ledger.found_undone("chat", now, true);
+    }
+    let plan = world.run(&wanted, 1, None).unwrap().planned.plan;
+    assert_eq!((plan.summary().held, plan.summary().owed), (1, 1));
+    assert!(world.state().ledger.owed.contains_key("chat"));
+}
+
+#[test]
+fn a_restart_that_fails_is_told_in_the_history() {
+    let wanted = policy(&[]);
+    let world = World::new(r#"{"chat": {"model": "haiku"}}"#.to_owned());
+    world.state().ledger.owe("chat", None, crate::world::at(0).timestamp());
+    // Ledger, registry, observe, begin, restart.
+    world.run(&wanted, 1, Some((4, crate::world::Fault::Error))).unwrap();
+    let state = world.state();
+    assert_eq!((state.history, state.ledger.owed["chat"].attempts), (1, 1));
 }
