@@ -8,6 +8,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
+use crate::cli::owed::OwedArgs;
 use crate::report::Format;
 
 const EXAMPLES: &str = "\
@@ -126,6 +127,13 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", help_heading = "Consent")]
     pub(super) allow_changes: Option<usize>,
 
+    #[command(flatten)]
+    pub(super) report: ReportArgs,
+}
+
+/// Where a plan is shown, for every command that makes one.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub(super) struct ReportArgs {
     /// How the report is written to stdout: text, json or diff
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = format, help_heading = "Output")]
     pub(super) format: Format,
@@ -135,14 +143,11 @@ pub(super) struct RunArgs {
     pub(super) output: Vec<(Format, PathBuf)>,
 }
 
+/// Each command's own arguments stand in its file.
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
     /// Show the restarts that are still owed
-    Owed {
-        /// Forget the restart that this chat is owed, because it was restarted by hand
-        #[arg(long, value_name = "CHAT")]
-        forget: Option<String>,
-    },
+    Owed(OwedArgs),
 }
 
 /// A time as the user wrote it.

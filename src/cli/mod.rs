@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
             output::error("that option belongs to a run, not to a subcommand", Some("see: reconcile --help"));
             return Exit::Usage.into();
         }
-        Some(Command::Owed { forget }) => owed::run(&cli.place, forget.as_deref()),
+        Some(Command::Owed(args)) => owed::run(&cli.place, &args),
     };
     match result {
         Ok(exit) => exit.into(),

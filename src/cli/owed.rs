@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use clap::Args;
+
 use crate::apply::{Files, Locked};
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
@@ -12,9 +14,16 @@ use crate::plan::select::find;
 use crate::report::escape::escape;
 use crate::report::{counted, time};
 
-pub(super) fn run(place: &PlaceArgs, forget: Option<&str>) -> anyhow::Result<Exit> {
+#[derive(Clone, Debug, Args)]
+pub(super) struct OwedArgs {
+    /// Forget the restart that this chat is owed, because it was restarted by hand
+    #[arg(long, value_name = "CHAT")]
+    forget: Option<String>,
+}
+
+pub(super) fn run(place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
     let Opened { store, now, .. } = open(place)?;
-    let Some(word) = forget else {
+    let Some(word) = args.forget.as_deref() else {
         let ledger = store.ledger()?;
         output::to_stdout(|out| {
             for (chat, debt) in &ledger.owed {

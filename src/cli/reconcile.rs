@@ -36,7 +36,7 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let outputs = {
         let policies = files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
         let needed = policies.chain([store.file().to_owned(), store.state()]);
-        Outputs::open(&args.output, &needed.collect::<Vec<_>>())?
+        Outputs::open(&args.report.output, &needed.collect::<Vec<_>>())?
     };
     let backend = backend(&policy, &files, &store, place, args)?;
     for (chat, entry, until) in policy.expired(&now) {
@@ -66,7 +66,7 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     };
 
     let report = Report { policy: &policy_name, snapshot: &snapshot, plan: &plan, mode, now: &now };
-    let shown = output::to_stdout(|out| report.write(args.format, out)).and_then(|()| outputs.write(&report));
+    let shown = output::to_stdout(|out| report.write(args.report.format, out)).and_then(|()| outputs.write(&report));
     tell(&plan, &policy, mode);
     let failed = error.into_iter().chain(shown.err()).map(anyhow::Error::from);
     let failures = failed.inspect(output::failure).count();

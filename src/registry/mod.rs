@@ -83,6 +83,8 @@ pub struct Entry<'a> {
     pub chat: Chat<'a>,
     /// Its `model`; `None` for `null`, `""` and absent alike.
     pub model: Option<Cow<'a, str>>,
+    /// What its conversation can be resumed by: `session_id`, else `resume_id`. A new session has none yet.
+    pub resume: Option<Cow<'a, str>>,
     /// Where it stands.
     pub site: Site,
 }

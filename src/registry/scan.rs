@@ -133,6 +133,7 @@ fn entry<'a>(snapshot: &'a Snapshot, key: &'a str, value: &'a str) -> Result<Ent
     let mut chat = Chat { id, ..Chat::default() };
     let mut model = None;
     let mut display_name = None;
+    let (mut session_id, mut resume_id) = (None, None);
     let mut seen: [Option<&str>; 2] = [None; 2];
     let mut mistakes = Vec::new();
     // It is part of what was parsed a moment ago.
@@ -164,12 +165,15 @@ fn entry<'a>(snapshot: &'a Snapshot, key: &'a str, value: &'a str) -> Result<Ent
             "display_name" => display_name = string(value),
             "type" => chat.kind = string(value),
             "source" => chat.source = string(value),
+            "session_id" => session_id = string(value).filter(|id| !id.is_empty()),
+            "resume_id" => resume_id = string(value).filter(|id| !id.is_empty()),
             _ => {}
         }
         true
     });
     chat.contact_name = chat.contact_name.or(display_name);
-    if mistakes.is_empty() { Ok(Entry { chat, model, site }) } else { Err(mistakes) }
+    let resume = session_id.or(resume_id);
+    if mistakes.is_empty() { Ok(Entry { chat, model, resume, site }) } else { Err(mistakes) }
 }
 
 /// Calls `each` with the raw key and the raw value of every member of a JSON object, until it says `false`.
