@@ -11,6 +11,7 @@ pub mod cli;
 mod crash;
 pub mod diagnostic;
 pub mod error;
+pub mod launch;
 pub mod near;
 pub mod plan;
 pub mod policy;

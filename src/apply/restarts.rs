@@ -34,6 +34,14 @@ enum Said {
     Ended { row: usize, attempt: Attempt },
 }
 
+impl Said {
+    fn row(&self) -> usize {
+        match self {
+            Self::Begins { row, .. } | Self::Ended { row, .. } => *row,
+        }
+    }
+}
+
 /// Restarts the sessions of the rows `todo`.
 pub(super) fn restart_all(
     rows: &[Row],
@@ -83,9 +91,11 @@ pub(super) fn restart_all(
             let batch: Vec<Said> = [first].into_iter().chain(said.try_iter()).collect();
             ended.interrupted |= watch.interrupted();
             let go = !ended.interrupted && ended.error.is_none();
+            let mut paid = BTreeSet::new();
             let saved = files.amend(&mut |ledger| {
+                paid = paid_meanwhile(&batch, rows, ledger);
                 for said in &batch {
-                    note(said, go, rows, ledger, now);
+                    note(said, go && !paid.contains(&said.row()), rows, ledger, now);
                 }
             });
             let go = go && saved.is_ok();
@@ -94,7 +104,13 @@ pub(super) fn restart_all(
             for said in batch {
                 match said {
                     // A worker that has gone does not wait.
-                    Said::Begins { go: answer, .. } => drop(answer.send(go)),
+                    Said::Begins { row, go: answer, .. } => {
+                        if paid.contains(&row) {
+                            let why = "it was started anew meanwhile".to_owned();
+                            ended.attempts.insert(row, Attempt::NotNeeded(why));
+                        }
+                        let _ = answer.send(go && !paid.contains(&row));
+                    }
                     Said::Ended { row, attempt } => {
                         under_way -= 1;
                         queue.ended(row, &attempt, &mut ended.attempts);
@@ -107,6 +123,16 @@ pub(super) fn restart_all(
         }
     });
     ended
+}
+
+/// Rows about to be restarted whose debt is gone: a launch has started the session on what the registry says.
+fn paid_meanwhile(batch: &[Said], rows: &[Row], ledger: &Ledger) -> BTreeSet<usize> {
+    let begins = batch.iter().filter_map(|said| match said {
+        // A daemon's debt is not there before its attempt begins.
+        Said::Begins { row, session: None, .. } => Some(*row),
+        _ => None,
+    });
+    begins.filter(|row| !ledger.owed.contains_key(rows[*row].chat.id.as_ref())).collect()
 }
 
 fn work(index: usize, row: &Row, backend: &dyn Backend, watch: &dyn Watch, says: &Sender<Said>) -> Attempt {

@@ -43,6 +43,14 @@ pub(super) struct Report {
     pub(super) complaint: String,
 }
 
+/// Becomes the command: its signals, its terminal and its exit code are this process's. Returns only where it cannot.
+pub fn turn_into(arguments: &[String], environment: impl Iterator<Item = (&'static str, String)>) -> io::Error {
+    match arguments.split_first() {
+        Some((program, arguments)) => Command::new(program).args(arguments).envs(environment).exec(),
+        None => io::ErrorKind::InvalidInput.into(),
+    }
+}
+
 /// Runs a command and waits for its own end, never for the end of its output: a session that it started in the
 /// background may hold that open for ever.
 pub(super) fn run(

@@ -8,6 +8,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
+use crate::cli::launch::LaunchArgs;
 use crate::cli::owed::OwedArgs;
 use crate::report::Format;
 
@@ -146,6 +147,8 @@ pub(super) struct ReportArgs {
 /// Each command's own arguments stand in its file.
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
+    /// Register a session, decide on its model, and become the command that starts it
+    Launch(LaunchArgs),
     /// Show the restarts that are still owed
     Owed(OwedArgs),
 }

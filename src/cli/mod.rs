@@ -4,6 +4,7 @@
 
 mod args;
 mod exit;
+mod launch;
 mod output;
 mod owed;
 mod progress;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
             output::error("that option belongs to a run, not to a subcommand", Some("see: reconcile --help"));
             return Exit::Usage.into();
         }
+        Some(Command::Launch(args)) => launch::run(&cli.place, &args),
         Some(Command::Owed(args)) => owed::run(&cli.place, &args),
     };
     match result {

@@ -81,10 +81,27 @@ impl Selection {
 /// # Errors
 /// Where a word stands for none, or for several.
 pub fn find<'w>(words: &BTreeSet<&'w str>, snapshot: &Snapshot) -> Result<BTreeMap<&'w str, String>> {
-    let mut matches: BTreeMap<&str, [Vec<String>; 3]> = words.iter().map(|word| (*word, Default::default())).collect();
-    if matches.is_empty() {
+    if words.is_empty() {
         return Ok(BTreeMap::new());
     }
+    let found = matches(words, snapshot)?.into_iter();
+    found.map(|(word, ids)| Ok((word, only(word, ids)?.map_or_else(|| Err(none(word, snapshot)), Ok)?))).collect()
+}
+
+/// The chat id that the word stands for, if it stands for any.
+///
+/// # Errors
+/// Where it stands for several.
+pub fn find_one(word: &str, snapshot: &Snapshot) -> Result<Option<String>> {
+    let found = matches(&BTreeSet::from([word]), snapshot)?.remove(word);
+    only(word, found.unwrap_or_default())
+}
+
+/// The chats of that id, of that session's name, of that contact's name.
+type Found = [Vec<String>; 3];
+
+fn matches<'w>(words: &BTreeSet<&'w str>, snapshot: &Snapshot) -> Result<BTreeMap<&'w str, Found>> {
+    let mut matches: BTreeMap<&str, Found> = words.iter().map(|word| (*word, Found::default())).collect();
     scan(snapshot, |entry| {
         let chat = &entry.chat;
         let names = [Some(&chat.id), chat.session_name.as_ref(), chat.contact_name.as_ref()];
@@ -95,28 +112,29 @@ pub fn find<'w>(words: &BTreeSet<&'w str>, snapshot: &Snapshot) -> Result<BTreeM
         }
     })
     .map_err(Error::Invalid)?;
-    matches.into_iter().map(|(word, found)| Ok((word, only(word, found, snapshot)?))).collect()
+    Ok(matches)
 }
 
-fn only(word: &str, found: [Vec<String>; 3], snapshot: &Snapshot) -> Result<String> {
-    let strongest = found.into_iter().find(|ids| !ids.is_empty()).unwrap_or_default();
-    match <[String; 1]>::try_from(strongest) {
-        Ok([id]) => Ok(id),
-        Err(none) if none.is_empty() => {
-            let mut names = BTreeSet::new();
-            scan(snapshot, |Entry { chat, .. }| {
-                names.extend(
-                    [Some(chat.id), chat.session_name, chat.contact_name].into_iter().flatten().map(String::from),
-                );
-            })
-            .map_err(Error::Invalid)?;
-            let near = near::nearest(word, names.iter().map(String::as_str));
-            let advice = near.map_or("give a chat id, a session name or a contact's name".to_owned(), |near| {
-                format!("did you mean {near:?}?")
-            });
-            Err(Error::other(format!("no chat {word:?} in {}", snapshot.name)).with_hint(advice))
-        }
-        Err(several) => Err(Error::other(format!("{word:?} is the name of {} chats", several.len()))
-            .with_hint(format!("give the chat id: {}", several.join(", ")))),
+fn only(word: &str, found: Found) -> Result<Option<String>> {
+    let mut strongest = found.into_iter().find(|ids| !ids.is_empty()).unwrap_or_default();
+    if strongest.len() > 1 {
+        return Err(Error::other(format!("{word:?} is the name of {} chats", strongest.len()))
+            .with_hint(format!("give the chat id: {}", strongest.join(", "))));
     }
+    Ok(strongest.pop())
+}
+
+fn none(word: &str, snapshot: &Snapshot) -> Error {
+    let mut names = BTreeSet::new();
+    let scanned = scan(snapshot, |Entry { chat, .. }| {
+        names.extend([Some(chat.id), chat.session_name, chat.contact_name].into_iter().flatten().map(String::from));
+    });
+    if let Err(mistakes) = scanned {
+        return Error::Invalid(mistakes);
+    }
+    let near = near::nearest(word, names.iter().map(String::as_str));
+    let advice = near.map_or("give a chat id, a session name or a contact's name".to_owned(), |near| {
+        format!("did you mean {near:?}?")
+    });
+    Error::other(format!("no chat {word:?} in {}", snapshot.name)).with_hint(advice)
 }

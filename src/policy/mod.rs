@@ -17,7 +17,7 @@ use wildmatch::WildMatch;
 use crate::chat::{Chat, Model};
 use crate::policy::template::CommandLine;
 
-pub use read::{Source, read};
+pub use read::{Outline, Source, outline, read};
 
 /// A valid policy.
 #[derive(Debug)]

@@ -1,5 +1,9 @@
 //! Command lines with placeholders, such as `["supervisorctl", "restart", "{session_slug}"]`.
 //!
+//! The command of a launch has one more, `{resume_id}`. Where there is nothing to resume, an argument with it is left out,
+//! and so is the option right before an argument that is nothing else: of `claude --model {model} --resume {resume_id}`
+//! remains `claude --model opus`.
+//!
 //! What fills a placeholder comes from a registry that anybody who can write to a chat may have a say in. So it never
 //! meets a shell, never becomes an option, and never carries control characters.
 
@@ -31,6 +35,9 @@ const PLACEHOLDERS: [(&str, &str, Placeholder); 8] = [
     ("source", "RECONCILE_SOURCE", Placeholder::Source),
     ("model", "RECONCILE_MODEL", Placeholder::Model),
 ];
+
+/// What only the command of a launch can have in braces, and its variable in the environment.
+const RESUME: (&str, &str) = ("resume_id", "RECONCILE_RESUME_ID");
 
 /// Programs that take a script after an option with this letter in it.
 const SHELLS: [(&str, char); 16] = [
@@ -73,6 +80,7 @@ impl Placeholder {
 enum Piece {
     Text(String),
     Fill(Placeholder),
+    Resume,
 }
 
 /// A program and its arguments, with placeholders still open.
@@ -102,18 +110,35 @@ pub fn environment(chat: &Chat, model: &Model) -> impl Iterator<Item = (&'static
         .map(|(_, variable, placeholder)| (*variable, placeholder.value(chat, model).unwrap_or_default()))
 }
 
+/// What the command of a launch finds in its environment besides.
+pub fn resume_environment(resume: Option<&str>) -> (&'static str, String) {
+    (RESUME.1, resume.unwrap_or_default().to_owned())
+}
+
 impl CommandLine {
-    /// Parses the arguments; the first is the program.
+    /// Parses the arguments of a policy's command; the first is the program.
     ///
     /// # Errors
     /// Every mistake, with the index of its argument.
     pub fn parse(arguments: &[&str]) -> Result<Self, Vec<(usize, Mistake)>> {
+        Self::parse_with(arguments, false)
+    }
+
+    /// The same for the command of a launch.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn parse_launch(arguments: &[&str]) -> Result<Self, Vec<(usize, Mistake)>> {
+        Self::parse_with(arguments, true)
+    }
+
+    fn parse_with(arguments: &[&str], resumes: bool) -> Result<Self, Vec<(usize, Mistake)>> {
         let mut mistakes = Vec::new();
         let mut parsed = Vec::with_capacity(arguments.len());
         let mut shells = Shells::default();
         for (index, argument) in arguments.iter().enumerate() {
             let in_script = shells.pass(argument);
-            let (pieces, unknown) = pieces(argument);
+            let (pieces, unknown) = pieces(argument, resumes);
             mistakes.extend(unknown.into_iter().map(|mistake| (index, mistake)));
             if in_script && let Some((start, end)) = braces(argument).next() {
                 mistakes.push((index, Mistake::InScript(start..end)));
@@ -127,7 +152,7 @@ impl CommandLine {
     pub fn program(&self) -> String {
         let text = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
-            Piece::Fill(_) => "…".to_owned(),
+            Piece::Fill(_) | Piece::Resume => "…".to_owned(),
         };
         self.arguments.first().into_iter().flatten().map(text).collect()
     }
@@ -137,14 +162,31 @@ impl CommandLine {
     /// # Errors
     /// Why this chat's fields must not stand in the command.
     pub fn fill(&self, chat: &Chat, model: &Model) -> Result<Vec<String>, String> {
-        if environment(chat, model).any(|(_, value)| value.contains('\0')) {
+        self.fill_launch(chat, model, None)
+    }
+
+    /// The same for a launch; `resume` is what there is to resume.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn fill_launch(&self, chat: &Chat, model: &Model, resume: Option<&str>) -> Result<Vec<String>, String> {
+        let mut fields = environment(chat, model).chain([resume_environment(resume)]);
+        if fields.any(|(_, value)| value.contains('\0')) {
             return Err("a field holds a NUL byte, which no command can be given".to_owned());
         }
-        self.arguments.iter().map(|pieces| fill_argument(pieces, chat, model)).collect()
+        let resumes =
+            |index: usize| self.arguments.get(index).is_some_and(|pieces| matches!(pieces[..], [Piece::Resume]));
+        let is_left_out = |index: usize, pieces: &[Piece]| {
+            let option = matches!(pieces, [Piece::Text(text)] if text.starts_with('-'));
+            pieces.iter().any(|piece| matches!(piece, Piece::Resume)) || (option && resumes(index + 1))
+        };
+        let arguments = self.arguments.iter().enumerate();
+        let arguments = arguments.filter(|(index, pieces)| resume.is_some() || !is_left_out(*index, pieces));
+        arguments.map(|(_, pieces)| fill_argument(pieces, chat, model, resume.unwrap_or_default())).collect()
     }
 }
 
-fn fill_argument(pieces: &[Piece], chat: &Chat, model: &Model) -> Result<String, String> {
+fn fill_argument(pieces: &[Piece], chat: &Chat, model: &Model, resume: &str) -> Result<String, String> {
     let mut argument = String::new();
     for piece in pieces {
         match piece {
@@ -154,13 +196,14 @@ fn fill_argument(pieces: &[Piece], chat: &Chat, model: &Model) -> Result<String,
                 argument.push_str(&name.ok_or("the command needs a session name, and the entry has none")?);
             }
             Piece::Fill(placeholder) => argument.push_str(&placeholder.value(chat, model).unwrap_or_default()),
+            Piece::Resume => argument.push_str(resume),
         }
-        let filled = matches!(piece, Piece::Fill(_));
+        let filled = !matches!(piece, Piece::Text(_));
         if filled && argument.chars().any(char::is_control) {
             return Err("an argument of its command would hold a control character".to_owned());
         }
     }
-    if matches!(pieces.first(), Some(Piece::Fill(_))) && argument.starts_with('-') {
+    if matches!(pieces.first(), Some(Piece::Fill(_) | Piece::Resume)) && argument.starts_with('-') {
         return Err(format!("the argument {argument:?} of its command would be taken for an option"));
     }
     Ok(argument)
@@ -201,22 +244,26 @@ impl Shells {
     }
 }
 
-fn pieces(argument: &str) -> (Vec<Piece>, Vec<Mistake>) {
+fn pieces(argument: &str, resumes: bool) -> (Vec<Piece>, Vec<Mistake>) {
     let mut pieces = Vec::new();
     let mut mistakes = Vec::new();
     let mut text_from = 0;
     for (start, end) in braces(argument) {
         let name = &argument[start + 1..end - 1];
-        match PLACEHOLDERS.iter().find(|(known, ..)| *known == name) {
-            Some((_, _, placeholder)) => {
-                if start > text_from {
-                    pieces.push(Piece::Text(argument[text_from..start].to_owned()));
-                }
-                pieces.push(Piece::Fill(*placeholder));
-                text_from = end;
+        let known = PLACEHOLDERS.iter().find(|(known, ..)| *known == name);
+        let piece = match known {
+            Some((_, _, placeholder)) => Piece::Fill(*placeholder),
+            None if resumes && name == RESUME.0 => Piece::Resume,
+            None => {
+                mistakes.push(Mistake::Unknown(name.to_owned(), start..end));
+                continue;
             }
-            None => mistakes.push(Mistake::Unknown(name.to_owned(), start..end)),
+        };
+        if start > text_from {
+            pieces.push(Piece::Text(argument[text_from..start].to_owned()));
         }
+        pieces.push(piece);
+        text_from = end;
     }
     if text_from < argument.len() {
         pieces.push(Piece::Text(argument[text_from..].to_owned()));

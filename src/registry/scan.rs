@@ -214,7 +214,7 @@ fn string(raw: &str) -> Option<Cow<'_, str>> {
 }
 
 /// What a well-formed JSON string says. A lone surrogate, which no text can hold, becomes U+FFFD.
-fn decoded(raw: &str) -> Cow<'_, str> {
+pub(super) fn decoded(raw: &str) -> Cow<'_, str> {
     struct Bytes;
     impl Visitor<'_> for Bytes {
         type Value = String;

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::store::Facts;
+use crate::store::{Facts, look};
 
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -168,11 +168,7 @@ impl StateDir {
 
     /// What one of its files is; `None` where there is none. A link is looked at itself.
     pub(super) fn facts(&self, name: &str) -> Result<Option<Facts>> {
-        match fs::symlink_metadata(self.path(name)) {
-            Ok(metadata) => Ok(Some(Facts::of(&metadata))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("look at", &self.path(name))(error)),
-        }
+        look(&self.path(name))
     }
 }
 

@@ -5,11 +5,13 @@
 mod dir;
 mod history;
 mod lock;
+mod register;
 mod replace;
 pub mod sources;
+mod swap;
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +29,8 @@ use crate::registry::{Snapshot, Stamp};
 use crate::store::dir::StateDir;
 use crate::store::lock::Lock;
 
-pub use replace::Means;
+pub use register::Registration;
+pub use swap::Means;
 
 const LEDGER: &str = "owed.json";
 const RUN_LOCK: &str = "run.lock";
@@ -44,7 +47,7 @@ pub struct Store {
     file: PathBuf,
 }
 
-/// The same, for the one run that holds the lock.
+/// The same with its state, for the one run that holds the lock, or for a launch, which does without.
 #[derive(Debug)]
 pub struct LockedStore {
     store: Store,
@@ -52,7 +55,7 @@ pub struct LockedStore {
     means: Means,
     patience: Duration,
     now: Timestamp,
-    _run: Lock,
+    _run: Option<Lock>,
 }
 
 /// What a file is, beyond its content.
@@ -79,7 +82,7 @@ impl Store {
     /// Where it is not, or is no regular file.
     pub fn open(path: &Path, name: &str) -> Result<Self> {
         let file = fs::canonicalize(path).map_err(|source| {
-            if source.kind() == std::io::ErrorKind::NotFound {
+            if source.kind() == ErrorKind::NotFound {
                 Error::other(format!("there is no registry {}", path.display()))
                     .with_hint("name it with --registry PATH or registry.path in the policy; a missing one is never \"no sessions\"")
             } else {
@@ -96,7 +99,7 @@ impl Store {
     pub fn lock(self, patience: Duration, now: Timestamp, give_up: &dyn Fn() -> bool) -> Result<LockedStore> {
         let facts = self.facts()?;
         let dir = StateDir::create(&self.file, facts)?;
-        let run = Lock::take(&dir, RUN_LOCK, patience, give_up)?;
+        let run = Some(Lock::take(&dir, RUN_LOCK, patience, give_up)?);
         crash_point!("locked");
         let locked = LockedStore { store: self, dir, means: Means::Exchange, patience, now, _run: run };
         locked.with_ledger(|ledger| {
@@ -179,7 +182,7 @@ impl Locked for LockedStore {
     }
 
     fn replace(&self, seen: &Snapshot, splices: &[Splice]) -> Result<Option<Stamp>> {
-        self.replace_registry(seen, splices)
+        self.with_ledger(|ledger| self.replace_under(ledger, seen, splices)).map(|(replaced, _)| replaced)
     }
 
     fn record(&self, plan: &Plan) -> Result<()> {
@@ -223,6 +226,15 @@ fn read_ledger(dir: &StateDir) -> Result<Ledger> {
             "it remembers which restarts are owed: restore it, or restart every session by hand and remove it",
         )
     })
+}
+
+/// What a file is; `None` where there is none. A link is looked at itself.
+fn look(path: &Path) -> Result<Option<Facts>> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(Facts::of(&metadata))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("look at", path)(error)),
+    }
 }
 
 /// Opens a regular file for reading, without waiting for anybody: a fifo or a terminal is an error.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which floor each room is on. A file imports from its own room and from lower floors only.
-const FLOORS: [(&str, u32); 16] = [
+const FLOORS: [(&str, u32); 17] = [
     ("chat", 0),
     ("crash", 0),
     ("diagnostic", 0),
@@ -16,6 +16,7 @@ const FLOORS: [(&str, u32); 16] = [
     ("resolve", 2),
     ("plan", 3),
     ("apply", 4),
+    ("launch", 4),
     ("store", 5),
     ("backend", 5),
     ("report", 5),

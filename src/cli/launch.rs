@@ -1,0 +1,177 @@
+//! `reconcile launch`: the start of a session. It registers the chat, decides on the model, and becomes the command.
+
+use clap::Args;
+use jiff::Zoned;
+
+use crate::backend::turn_into;
+use crate::chat::Chat;
+use crate::cli::args::PlaceArgs;
+use crate::cli::beside_policy;
+use crate::cli::exit::Exit;
+use crate::cli::output;
+use crate::error::{Error, reason};
+use crate::launch::{Start, Wanted, start};
+use crate::near;
+use crate::policy::template::{CommandLine, Mistake, environment, placeholder_names, resume_environment};
+use crate::policy::{self, Outline, Policy, Sessions};
+use crate::store::sources;
+use crate::store::{Registration, Store};
+
+const FORM: &str = "\
+The command can hold {model}, {resume_id} and the placeholders of a policy's commands. Where there is nothing to resume,
+an argument with {resume_id} is left out, and so is the option right before it:
+
+  reconcile launch +16175550142 --tier family -- claude --model {model} --resume {resume_id}
+
+starts `claude --model sonnet --resume 0c7e6a52` or, the first time, `claude --model sonnet`.";
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = FORM)]
+pub(super) struct LaunchArgs {
+    /// The chat: its id, its session's name, or its contact's; one that is not registered yet is a new id
+    #[arg(value_name = "CHAT")]
+    chat: String,
+
+    #[command(flatten)]
+    fields: FieldArgs,
+
+    /// What starts the session
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// What the registry may not know of a chat. Its own fields win.
+#[derive(Clone, Debug, Args)]
+struct FieldArgs {
+    /// The chat's tier, if the registry has none
+    #[arg(long, value_name = "TIER")]
+    tier: Option<String>,
+
+    /// The session's name, if the registry has none
+    #[arg(long, value_name = "NAME")]
+    session_name: Option<String>,
+
+    /// The contact's name, if the registry has none
+    #[arg(long, value_name = "NAME")]
+    contact_name: Option<String>,
+
+    /// The chat's type, such as individual or group, if the registry has none
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+
+    /// Where the chat comes from, such as imessage, if the registry says nothing
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+}
+
+impl FieldArgs {
+    fn chat(&self) -> Chat<'static> {
+        let own = |field: &Option<String>| field.clone().filter(|text| !text.is_empty()).map(Into::into);
+        Chat {
+            id: "".into(),
+            session_name: own(&self.session_name),
+            contact_name: own(&self.contact_name),
+            tier: own(&self.tier),
+            kind: own(&self.kind),
+            source: own(&self.source),
+        }
+    }
+}
+
+pub(super) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> {
+    let words: Vec<&str> = args.command.iter().map(String::as_str).collect();
+    let command = match CommandLine::parse_launch(&words) {
+        Ok(command) => command,
+        Err(mistakes) => {
+            for (index, mistake) in &mistakes {
+                tell_mistake(words.get(*index).copied().unwrap_or_default(), mistake);
+            }
+            return Ok(Exit::Usage);
+        }
+    };
+    if args.chat.is_empty() {
+        output::error("the chat's id is empty", Some("see: reconcile launch --help"));
+        return Ok(Exit::Usage);
+    }
+    let (policy, outline) = usable_policy(place);
+    if outline.backend.as_deref() == Some("dispatch") {
+        return Err(Error::other("sessions of the dispatch backend are started by their daemon, never by a launch")
+            .with_hint("send the chat a message, or say backend = \"file\" if nothing else owns the registry")
+            .into());
+    }
+    let registry = match (place.registry(), &outline.registry) {
+        (Some(registry), _) => registry,
+        (None, Some(registry)) => beside_policy(&place.policy(), registry)?,
+        (None, None) => {
+            return Err(Error::other("nobody says which registry the session belongs in")
+                .with_hint("give --registry PATH, or mend the policy and its registry.path")
+                .into());
+        }
+    };
+    let store = Store::open_or_new(&registry, &registry.display().to_string())?;
+    let now = Zoned::now();
+    let fields = args.fields.chat();
+    let wanted = Wanted { chat: &args.chat, fields: &fields, command: &command };
+    let (start, changed) = store.register(place.lock_timeout, now.timestamp(), |snapshot| {
+        let mut start = start(policy.as_ref(), snapshot, &wanted, &now)?;
+        let splices = std::mem::take(&mut start.splices);
+        Ok(Registration { chat: start.chat.id.clone().into_owned(), splices, value: start })
+    })?;
+    tell(&start, &registry.display().to_string());
+
+    let resume = resume_environment(start.resume.as_deref());
+    let failed = turn_into(&start.arguments, environment(&start.chat, &start.model).chain([resume]));
+    let program = start.arguments.first().map(String::as_str).unwrap_or_default();
+    output::error(&format!("cannot start {program}: {}", reason(&failed)), Some("is it installed, and in the PATH?"));
+    Ok(if changed { Exit::Partly } else { Exit::Error })
+}
+
+/// The policy, where it can be used, and what can be told of it otherwise. A mistake in it must not keep a session from
+/// starting.
+fn usable_policy(place: &PlaceArgs) -> (Option<Policy>, Outline) {
+    let unusable = || output::warning("the policy cannot be used: the session starts on the registry's own model");
+    let files = match sources::load(&place.policy()) {
+        Ok(files) => files,
+        Err(error) => {
+            output::failure(&error.into());
+            unusable();
+            return (None, Outline::default());
+        }
+    };
+    match policy::read(&files.sources) {
+        Ok((policy, warnings)) => {
+            output::diagnostics(&warnings);
+            let backend = matches!(policy.sessions, Sessions::Dispatch(_)).then(|| "dispatch".to_owned());
+            let outline = Outline { registry: policy.registry.clone(), backend };
+            (Some(policy), outline)
+        }
+        Err(mistakes) => {
+            output::diagnostics(&mistakes);
+            unusable();
+            (None, policy::outline(&files.sources))
+        }
+    }
+}
+
+fn tell(start: &Start, registry: &str) {
+    let chat = &start.chat.id;
+    if start.is_new {
+        output::note(&format!("{chat} is new in {registry}"));
+    }
+    for field in &start.left_empty {
+        output::warning(&format!("the entry of {chat} has `{field}` without a value, which is left as it is"));
+    }
+}
+
+fn tell_mistake(argument: &str, mistake: &Mistake) {
+    match mistake {
+        Mistake::Unknown(name, _) => {
+            let known = placeholder_names().chain(["resume_id"]);
+            output::error(&format!("{argument}: there is no placeholder {{{name}}}"), Some(&near::advice(name, known)));
+        }
+        Mistake::InScript(_) => output::error(
+            &format!("{argument}: a placeholder in a shell's script would let a chat's fields run commands"),
+            Some("pass it as an argument of its own, or read it from the environment: \"$RECONCILE_MODEL\""),
+        ),
+    }
+}

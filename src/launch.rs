@@ -1,0 +1,146 @@
+//! What a session that is about to be started runs on, and what the registry lacks for that.
+
+use std::borrow::Cow;
+
+use jiff::Zoned;
+
+use crate::chat::{Chat, Model};
+use crate::error::{Error, Result};
+use crate::plan::select::find_one;
+use crate::policy::Policy;
+use crate::policy::template::CommandLine;
+use crate::registry::edit::{Splice, add_entry, add_members, keys, splice};
+use crate::registry::{Entry, Snapshot, scan};
+use crate::resolve::{candidates, resolve};
+
+/// A session to be started.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Its chat, with what the registry lacked filled in.
+    pub chat: Chat<'static>,
+    /// What it runs on.
+    pub model: Model,
+    /// What its conversation is resumed by; `None` for a new one.
+    pub resume: Option<String>,
+    /// Whether the chat was not registered yet.
+    pub is_new: bool,
+    /// Fields that the entry has without a value, and that are left so.
+    pub left_empty: Vec<&'static str>,
+    /// What the registry lacks, in its order.
+    pub splices: Vec<Splice>,
+    /// The command, filled in.
+    pub arguments: Vec<String>,
+}
+
+/// What the user says of a session that is to be started.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// The chat: its id, its session's name, or its contact's. One that the registry does not know is a new id.
+    pub chat: &'a str,
+    /// What fills fields that the registry does not have. Its id is not looked at.
+    pub fields: &'a Chat<'static>,
+    /// What starts it.
+    pub command: &'a CommandLine,
+}
+
+/// Decides on a start. Without a policy the registry's own model counts.
+///
+/// # Errors
+/// What is wrong with the registry; a word that several chats have; no model to run on; a command that cannot be filled.
+pub fn start(policy: Option<&Policy>, snapshot: &Snapshot, wanted: &Wanted, now: &Zoned) -> Result<Start> {
+    let known = find_one(wanted.chat, snapshot)?;
+    let mut found = None;
+    scan(snapshot, |entry| {
+        if Some(entry.chat.id.as_ref()) == known.as_deref() {
+            found = Some(entry);
+        }
+    })
+    .map_err(Error::Invalid)?;
+    let given = wanted.fields;
+    let new = || Chat { id: Cow::Borrowed(wanted.chat), ..Chat::default() };
+    let registered = found.as_ref().map_or_else(new, |entry| entry.chat.clone());
+    let chat = Chat {
+        id: registered.id,
+        session_name: registered.session_name.or_else(|| given.session_name.clone()),
+        contact_name: registered.contact_name.or_else(|| given.contact_name.clone()),
+        tier: registered.tier.or_else(|| given.tier.clone()),
+        kind: registered.kind.or_else(|| given.kind.clone()),
+        source: registered.source.or_else(|| given.source.clone()),
+    }
+    .into_owned();
+
+    let existing = found.as_ref().and_then(|entry| entry.model.as_deref());
+    let (model, register) = decide(policy, &chat, existing, now)?;
+    let resume = found.as_ref().and_then(|entry| entry.resume.clone()).map(Cow::into_owned);
+    let arguments = wanted.command.fill_launch(&chat, &model, resume.as_deref()).map_err(|why| {
+        Error::other(format!("the session of {} cannot be started: {why}", chat.id))
+            .with_hint("nothing was changed; mend its entry in the registry, or the command")
+    })?;
+    let model_to_write = Some(&model).filter(|_| register);
+    let (splices, left_empty) = match &found {
+        Some(entry) => complete(snapshot, entry, &chat, model_to_write),
+        None => (vec![register_new(snapshot, &chat, model_to_write)], Vec::new()),
+    };
+    Ok(Start { chat, model, resume, is_new: found.is_none(), left_empty, splices, arguments })
+}
+
+/// The model to start on, and whether the registry must be told.
+fn decide(policy: Option<&Policy>, chat: &Chat, existing: Option<&str>, now: &Zoned) -> Result<(Model, bool)> {
+    let Some(policy) = policy else {
+        let model = existing.and_then(Model::new).map(|model| (model, false));
+        return model.ok_or_else(|| {
+            Error::other(format!("without a policy nobody knows a model for {}: the registry has none", chat.id))
+                .with_hint("mend the policy, then start the session again")
+        });
+    };
+    let existing = existing.map(|model| policy.canonical(model));
+    if let Some(model) = resolve(policy, chat, existing, now).model {
+        return Ok((model.clone(), existing != Some(model.as_str())));
+    }
+    // Not managed: its model is somebody else's to set, and it must run on something until they do.
+    let default = || candidates(policy, chat, None, now).find_map(|candidate| candidate.model.cloned());
+    let model = existing.and_then(Model::new).or_else(default).unwrap_or_else(|| policy.fallback.model.clone());
+    Ok((model, false))
+}
+
+/// The names that the fields of a chat have in an entry.
+fn fields<'c>(chat: &'c Chat) -> [(&'static str, Option<&'c str>); 5] {
+    [
+        ("session_name", chat.session_name.as_deref()),
+        ("type", chat.kind.as_deref()),
+        ("contact_name", chat.contact_name.as_deref()),
+        ("tier", chat.tier.as_deref()),
+        ("source", chat.source.as_deref()),
+    ]
+}
+
+fn register_new(snapshot: &Snapshot, chat: &Chat, model: Option<&Model>) -> Splice {
+    let id = ("chat_id", Some(chat.id.as_ref()));
+    let model = ("model", model.map(Model::as_str));
+    let all = [id].into_iter().chain(fields(chat)).chain([model]);
+    let present: Vec<(&str, &str)> = all.filter_map(|(key, value)| Some((key, value?))).collect();
+    add_entry(snapshot, &chat.id, &present)
+}
+
+/// What an entry lacks, and the fields that it has without a value: what stands there is not ours to change.
+fn complete(
+    snapshot: &Snapshot,
+    entry: &Entry,
+    chat: &Chat,
+    model: Option<&Model>,
+) -> (Vec<Splice>, Vec<&'static str>) {
+    let written = keys(snapshot, &entry.site);
+    let lacking = fields(chat).into_iter().zip(fields(&entry.chat)).filter(|(_, (_, registered))| registered.is_none());
+    let lacking = lacking.filter_map(|((key, value), _)| Some((key, value?)));
+    let (left_empty, mut new): (Vec<_>, Vec<_>) = lacking.partition(|(key, _)| written.contains(*key));
+    let mut splices = Vec::new();
+    match model {
+        Some(model) if entry.site.model.is_some() => splices.push(splice(snapshot, &entry.site, model)),
+        Some(model) => new.push(("model", model.as_str())),
+        None => {}
+    }
+    if !new.is_empty() {
+        splices.push(add_members(snapshot, &entry.site, &new));
+    }
+    (splices, left_empty.into_iter().map(|(key, _)| key).collect())
+}

@@ -1,0 +1,119 @@
+//! What a launch does before its session starts, in one hold of the data lock: the registry's entry, and the debt that the
+//! start pays.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, CWD};
+use rustix::io::Errno;
+
+use crate::apply::Files;
+use crate::error::{Error, Result};
+use crate::registry::edit::Splice;
+use crate::registry::{Snapshot, Stamp};
+use crate::store::dir::StateDir;
+use crate::store::replace::NEW;
+use crate::store::{Facts, LockedStore, Means, Store};
+
+/// How often it is tried again because the registry was replaced meanwhile.
+const TRIES: usize = 100;
+/// For a registry that a launch creates: who the chats are is nobody else's business.
+const PRIVATE: u32 = 0o600;
+
+/// What is to be registered.
+#[derive(Debug)]
+pub struct Registration<T> {
+    /// The chat that is started, whose debt is thereby paid.
+    pub chat: String,
+    /// What the registry lacks.
+    pub splices: Vec<Splice>,
+    /// What the caller wants to know afterwards.
+    pub value: T,
+}
+
+impl Store {
+    /// The registry at `path`, which need not be there yet.
+    ///
+    /// # Errors
+    /// Where its directory is not there.
+    pub fn open_or_new(path: &Path, name: &str) -> Result<Self> {
+        if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_symlink()) || path.exists() {
+            return Self::open(path, name);
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = std::fs::canonicalize(parent).map_err(Error::io("find the directory", parent))?;
+        let file = path.file_name().ok_or_else(|| Error::other(format!("{} names no file", path.display())))?;
+        Ok(Self { name: name.to_owned(), file: parent.join(file) })
+    }
+
+    /// Registers a session that is about to be started, and strikes its debt. `decide` is asked once or more, with the
+    /// registry as it is, and what it says last is done. A missing registry is created. Whether the registry was changed.
+    ///
+    /// # Errors
+    /// Those of `decide`, and where the registry or its state cannot be used; nothing was changed then.
+    pub fn register<T>(
+        self,
+        patience: Duration,
+        now: Timestamp,
+        mut decide: impl FnMut(&Snapshot) -> Result<Registration<T>>,
+    ) -> Result<(T, bool)> {
+        let facts = if self.is_missing() { Facts::new_file() } else { self.facts()? };
+        let dir = StateDir::create(&self.file, facts)?;
+        let state = LockedStore { store: self, dir, means: Means::Exchange, patience, now, _run: None };
+        for _ in 0..TRIES {
+            let (done, _) = state.with_ledger(|ledger| {
+                let is_missing = state.store.is_missing();
+                let seen = if is_missing { state.store.no_sessions()? } else { state.registry()? };
+                let Registration { chat, splices, value } = decide(&seen)?;
+                let registered = match splices.is_empty() {
+                    true => state.store.facts()?.stamp == seen.stamp,
+                    false if is_missing => state.create(&seen, &splices)?,
+                    false => state.replace_under(ledger, &seen, &splices)?.is_some(),
+                };
+                // Only now: a launch that died before would have paid for nothing.
+                ledger.owed.retain(|owing, _| !registered || *owing != chat);
+                Ok(registered.then_some((value, !splices.is_empty())))
+            })?;
+            if let Some(done) = done {
+                return Ok(done);
+            }
+        }
+        Err(Error::other(format!("the registry was replaced {TRIES} times while a session was to be registered"))
+            .with_hint("nothing was changed; find out what writes it so often, and try again"))
+    }
+
+    fn is_missing(&self) -> bool {
+        self.file.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    fn no_sessions(&self) -> Result<Snapshot> {
+        Snapshot::new(self.name.clone(), self.file.clone(), Stamp::default(), b"{}\n".to_vec())
+            .map_err(|mistake| Error::Invalid(vec![mistake]))
+    }
+}
+
+impl Facts {
+    /// Of a file that this user creates.
+    fn new_file() -> Self {
+        let (owner, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Self { stamp: Stamp::default(), mode: PRIVATE, owner, group }
+    }
+}
+
+impl LockedStore {
+    /// Creates the registry; `false` where somebody else did so meanwhile.
+    fn create(&self, seen: &Snapshot, splices: &[Splice]) -> Result<bool> {
+        self.write_new(seen, splices, Facts::new_file())?;
+        // Unlike a rename, a link never takes the place of a file.
+        let created = match rustix::fs::linkat(self.dir.fd(), NEW, CWD, &self.store.file, AtFlags::empty()) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(Error::io("create", &self.store.file)(error)),
+        };
+        self.dir.remove(NEW)?;
+        self.swap().sync_names()?;
+        Ok(created)
+    }
+}
