@@ -10,6 +10,8 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 
 use crate::cli::launch::LaunchArgs;
 use crate::cli::owed::OwedArgs;
+use crate::cli::set_model::{SetModelArgs, UnsetModelArgs};
+use crate::policy::Until;
 use crate::report::Format;
 
 const EXAMPLES: &str = "\
@@ -144,11 +146,30 @@ pub(super) struct ReportArgs {
     pub(super) output: Vec<(Format, PathBuf)>,
 }
 
+/// How a command that edits the policy runs.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct EditArgs {
+    /// Show the edit of the policy and the plan; write nothing, and run nothing that the policy names
+    #[arg(long, short = 'n')]
+    pub(super) dry_run: bool,
+
+    /// Consent to so many changes, instead of the policy's limit
+    #[arg(long, value_name = "N")]
+    pub(super) allow_changes: Option<usize>,
+
+    #[command(flatten)]
+    pub(super) report: ReportArgs,
+}
+
 /// Each command's own arguments stand in its file.
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
     /// Register a session, decide on its model, and become the command that starts it
     Launch(LaunchArgs),
+    /// Write an override for a chat into the policy, then reconcile that chat
+    SetModel(SetModelArgs),
+    /// Remove the override for a chat from the policy, then reconcile that chat
+    UnsetModel(UnsetModelArgs),
     /// Show the restarts that are still owed
     Owed(OwedArgs),
 }
@@ -175,6 +196,21 @@ fn moment(text: &str) -> Result<Moment, String> {
     let instant = || text.parse().map(Moment::Instant).ok();
     let local = || day().or_else(|| text.parse().ok()).map(Moment::Local);
     instant().or_else(local).ok_or_else(|| "a date or a date-time, as in 2026-12-31 or 2026-12-31T18:00".to_owned())
+}
+
+/// The end of an override, as a policy would say it.
+pub(super) fn until(text: &str) -> Result<Until, String> {
+    let day = text.parse::<Date>().ok().filter(|_| !text.contains(['T', ' '])).map(Until::Date);
+    day.map_or_else(|| moment(text).map(Until::from), Ok)
+}
+
+impl From<Moment> for Until {
+    fn from(moment: Moment) -> Self {
+        match moment {
+            Moment::Local(time) => Self::Local(time),
+            Moment::Instant(instant) => Self::Instant(instant),
+        }
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -6,9 +6,11 @@ mod args;
 mod exit;
 mod launch;
 mod output;
+mod overrides;
 mod owed;
 mod progress;
 mod reconcile;
+mod set_model;
 mod signals;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +49,8 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
         Some(Command::Launch(args)) => launch::run(&cli.place, &args),
+        Some(Command::SetModel(args)) => set_model::set(&cli.place, &args),
+        Some(Command::UnsetModel(args)) => set_model::unset(&cli.place, &args),
         Some(Command::Owed(args)) => owed::run(&cli.place, &args),
     };
     match result {

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::apply::{self, Backend, Planned};
+use crate::apply::{self, Backend, Locked, Planned};
 use crate::backend::{DispatchBackend, FileBackend};
-use crate::cli::args::{PlaceArgs, RunArgs};
+use crate::cli::args::{Moment, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, Outputs};
 use crate::cli::progress::Progress;
@@ -15,30 +15,69 @@ use crate::error::{Error, Result};
 use crate::plan::select::Request;
 use crate::plan::{Expected, Goal, Plan, Refusal, Writer};
 use crate::policy::{Commands, Policy, Sessions};
-use crate::report::{Mode, Report, counted};
-use crate::store::Store;
+use crate::report::{self, Mode, Report, counted};
 use crate::store::sources::PolicyFiles;
+use crate::store::{PolicyFile, Store};
+
+/// A run for some chats, with what the command line says of it.
+#[derive(Default)]
+pub(super) struct Job<'a> {
+    pub(super) request: Request,
+    pub(super) dry_run: bool,
+    pub(super) probe: bool,
+    pub(super) detailed_exitcode: bool,
+    pub(super) at: Option<Moment>,
+    pub(super) plan: Option<&'a str>,
+    pub(super) allow_changes: Option<usize>,
+    pub(super) report: ReportArgs,
+    /// What the policy's files looked like before, and will look like, where the run begins with an edit of them.
+    pub(super) edits: Vec<PolicyEdit>,
+}
+
+/// An edit of a policy's file. Done once it is clear that the run is not refused.
+pub(super) struct PolicyEdit {
+    pub(super) name: String,
+    pub(super) before: String,
+    pub(super) after: String,
+    /// `None` in a dry run.
+    pub(super) file: Option<PolicyFile>,
+}
 
 pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let Opened { policy, files, policy_name, store, now } = open(place)?;
-    let now = match args.at {
+    let job = Job {
+        request: Request {
+            chats: args.chat.clone(),
+            tiers: args.tier.clone(),
+            exclude: args.exclude.clone(),
+            retry: args.retry.clone(),
+        },
+        dry_run: args.dry_run,
+        probe: args.probe,
+        detailed_exitcode: args.detailed_exitcode,
+        at: args.at,
+        plan: args.plan.as_deref(),
+        allow_changes: args.allow_changes,
+        report: args.report.clone(),
+        edits: Vec::new(),
+    };
+    execute(place, open(place)?, &job, interrupt)
+}
+
+/// Plans, and applies unless it is a dry run.
+pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: Interrupt) -> anyhow::Result<Exit> {
+    let Opened { policy, files, policy_name, store, now } = opened;
+    let now = match job.at {
         Some(moment) => moment.in_zone(now.time_zone().clone())?,
         None => now,
     };
-    let request = Request {
-        chats: args.chat.clone(),
-        tiers: args.tier.clone(),
-        exclude: args.exclude.clone(),
-        retry: args.retry.clone(),
-    };
-    let expected = args.plan.as_deref().map(expected).transpose()?;
+    let expected = job.plan.map(expected).transpose()?;
     let outputs = {
         let policies = files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
         let needed = policies.chain([store.file().to_owned(), store.state()]);
-        Outputs::open(&args.report.output, &needed.collect::<Vec<_>>())?
+        Outputs::open(&job.report.output, &needed.collect::<Vec<_>>())?
     };
-    let backend = backend(&policy, &files, &store, place, args)?;
+    let backend = backend(&policy, &files, &store, place, job)?;
     for (chat, entry, until) in policy.expired(&now) {
         let at = &entry.because.at;
         output::warning(&format!("the override for {chat} ended with {until} ({}:{})", at.file, at.line));
@@ -46,36 +85,68 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let goal = Goal {
         policy: &policy,
         now: &now,
-        request: &request,
-        allow_changes: args.allow_changes,
+        request: &job.request,
+        allow_changes: job.allow_changes,
         expected: expected.as_ref(),
     };
 
     // Sessions outlive this run: a lock that our caller left open must not live on in them.
     close_fds::set_fds_cloexec(3, &[]);
-    let (mode, Planned { plan, snapshot }, exit, error) = if args.dry_run {
+    let (mode, Planned { plan, snapshot }, exit, error) = if job.dry_run {
         let planned = apply::plan(&goal, &store, backend.as_ref())?;
-        let exit = Exit::of_dry_run(&planned.plan, args.detailed_exitcode);
+        let exit = Exit::of_dry_run(&planned.plan, job.detailed_exitcode);
         (Mode::DryRun, planned, exit, None)
     } else {
         let locked = store.lock(place.lock_timeout, now.timestamp(), &|| interrupt.is_asked())?;
+        let (edited, failed) = job.edit_policy(&goal, &locked, backend.as_ref())?;
         let progress = Progress::new(interrupt);
-        let applied = progress.during(|| apply::apply(&goal, &locked, backend.as_ref(), &progress))?;
+        let apply = || apply::apply(&goal, &locked, backend.as_ref(), &progress);
+        let applied = match failed.map_or_else(|| progress.during(apply), Err) {
+            Err(error) if edited > 0 => {
+                output::failure(&error.into());
+                let files = counted(edited, "file");
+                output::note(&format!("{files} of the policy edited, nothing else was changed: run reconcile again"));
+                return Ok(Exit::Partly);
+            }
+            applied => applied?,
+        };
         let exit = Exit::of_apply(&applied.planned.plan, applied.interrupted || applied.error.is_some());
         (Mode::Apply, applied.planned, exit, applied.error)
     };
 
     let report = Report { policy: &policy_name, snapshot: &snapshot, plan: &plan, mode, now: &now };
-    let shown = output::to_stdout(|out| report.write(args.report.format, out)).and_then(|()| outputs.write(&report));
+    let shown = output::to_stdout(|out| {
+        for edit in job.edits.iter().filter(|_| job.dry_run && job.report.format.shows_policy()) {
+            report::policy_diff(&edit.name, &edit.before, &edit.after, out)?;
+        }
+        report.write(job.report.format, out)
+    });
+    let shown = shown.and_then(|()| outputs.write(&report));
     tell(&plan, &policy, mode);
     let failed = error.into_iter().chain(shown.err()).map(anyhow::Error::from);
     let failures = failed.inspect(output::failure).count();
     Ok(match exit {
         // Nothing was changed, unless the plan says so.
-        _ if failures > 0 && !plan.has_effects() => Exit::Error,
+        _ if failures > 0 && !plan.has_effects() && job.edits.is_empty() => Exit::Error,
         Exit::Done | Exit::Planned if failures > 0 => Exit::Partly,
         exit => exit,
     })
+}
+
+impl Job<'_> {
+    /// Edits the policy, unless a run with it would be refused. How many files were edited, and why no more were.
+    fn edit_policy(&self, goal: &Goal, files: &dyn Locked, backend: &dyn Backend) -> Result<(usize, Option<Error>)> {
+        let edits: Vec<&PolicyEdit> = self.edits.iter().filter(|edit| edit.before != edit.after).collect();
+        if edits.is_empty() || apply::plan(goal, files, backend)?.plan.refused.is_some() {
+            return Ok((0, None));
+        }
+        for (done, edit) in edits.iter().enumerate() {
+            if let Some(Err(error)) = edit.file.as_ref().map(|file| file.replace(&edit.after)) {
+                return Ok((done, Some(error)));
+            }
+        }
+        Ok((edits.len(), None))
+    }
 }
 
 fn backend<'a>(
@@ -83,12 +154,12 @@ fn backend<'a>(
     files: &PolicyFiles,
     store: &Store,
     place: &PlaceArgs,
-    args: &RunArgs,
+    job: &Job,
 ) -> anyhow::Result<Box<dyn Backend + 'a>> {
     Ok(match &policy.sessions {
         Sessions::File(commands) => {
-            refuse_exposed(commands, files, !args.dry_run || args.probe)?;
-            Box::new(FileBackend::new(commands, files.directory.clone(), args.dry_run && args.probe))
+            refuse_exposed(commands, files, !job.dry_run || job.probe)?;
+            Box::new(FileBackend::new(commands, files.directory.clone(), job.dry_run && job.probe))
         }
         Sessions::Dispatch(daemon) => {
             let socket = beside_policy(&place.policy(), &daemon.socket)?;

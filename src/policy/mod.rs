@@ -2,6 +2,7 @@
 //!
 //! A [`Policy`] exists only where every part of it is valid; [`read()`] is the one way to make one.
 
+pub mod edit;
 mod fields;
 mod read;
 mod syntax;
@@ -125,7 +126,7 @@ pub enum Setting {
 }
 
 /// When an override ends.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Until {
     /// With the end of this day, on the host's clock.
     Date(civil::Date),

@@ -1,4 +1,5 @@
-//! A unified diff of the registry, made around the edits alone: its cost follows them, not the registry.
+//! Unified diffs: of the registry, made around the edits alone, so that its cost follows them and not the registry; and
+//! of a policy's file.
 
 use std::io::{self, Write};
 
@@ -53,6 +54,29 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         (old_line, new_line) = hunk(&text[start..end], &new, (old_line, new_line), out)?;
     }
     Ok(())
+}
+
+/// Writes what an edit of a policy's file changes, and an empty line after it; nothing where it changes nothing.
+///
+/// # Errors
+/// Those of `out`.
+pub fn policy_diff(name: &str, before: &str, after: &str, out: &mut dyn Write) -> io::Result<()> {
+    if before == after {
+        return Ok(());
+    }
+    let name = escape(name);
+    writeln!(out, "--- {name}\n+++ {name}")?;
+    for group in TextDiff::from_lines(before, after).grouped_ops(CONTEXT) {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
+        let lines =
+            |text: &str, from: usize, to: usize| text.split_inclusive('\n').skip(from).take(to - from).collect();
+        let (old_range, new_range) =
+            (first.old_range().start..last.old_range().end, first.new_range().start..last.new_range().end);
+        let old: String = lines(before, old_range.start, old_range.end);
+        let new: String = lines(after, new_range.start, new_range.end);
+        hunk(&old, &new, (old_range.start + 1, new_range.start + 1), out)?;
+    }
+    writeln!(out)
 }
 
 /// Writes one hunk, and returns the numbers of the lines after it.

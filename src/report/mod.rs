@@ -13,6 +13,7 @@ use jiff::Zoned;
 use crate::plan::Plan;
 use crate::registry::Snapshot;
 
+pub use diff::policy_diff;
 pub use text::{counted, time};
 
 /// How a report is written.
@@ -25,6 +26,13 @@ pub enum Format {
     Json,
     /// A unified diff of the registry.
     Diff,
+}
+
+impl Format {
+    /// Whether a diff of the policy can stand before it.
+    pub fn shows_policy(self) -> bool {
+        matches!(self, Self::Text | Self::Diff)
+    }
 }
 
 /// Whether a plan was only made, or executed.

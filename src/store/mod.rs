@@ -5,6 +5,7 @@
 mod dir;
 mod history;
 mod lock;
+mod policy_file;
 mod register;
 mod replace;
 pub mod sources;
@@ -29,6 +30,7 @@ use crate::registry::{Snapshot, Stamp};
 use crate::store::dir::StateDir;
 use crate::store::lock::Lock;
 
+pub use policy_file::PolicyFile;
 pub use register::Registration;
 pub use swap::Means;
 

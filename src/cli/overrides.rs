@@ -1,0 +1,132 @@
+//! Edits of overrides in the policy, followed by a run for their chats. The edit is planned on the policy in memory, and
+//! written only when it is clear that the run is not refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::chat::Model;
+use crate::cli::args::{EditArgs, PlaceArgs};
+use crate::cli::exit::Exit;
+use crate::cli::reconcile::{Job, PolicyEdit, execute};
+use crate::cli::signals::Interrupt;
+use crate::cli::{Opened, open, output};
+use crate::error::{Error, Result};
+use crate::plan::select::Request;
+use crate::policy::edit::{Wanted, set, unset};
+use crate::policy::{self, Policy, Setting, Source, Until};
+use crate::store::PolicyFile;
+
+/// How often a policy that others edit at the same time is looked at again.
+const TRIES: usize = 20;
+
+/// What becomes of the override of one chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Set { model: Model, until: Option<Until>, reason: Option<String> },
+    Remove,
+}
+
+/// Makes the changes that `decide` finds in the policy as it is, and reconciles those chats.
+pub(super) fn edit_and_run(
+    place: &PlaceArgs,
+    args: &EditArgs,
+    decide: impl Fn(&Opened) -> anyhow::Result<BTreeMap<String, Change>>,
+) -> anyhow::Result<Exit> {
+    let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
+    let (mut opened, changes, edits) = prepare(place, args.dry_run, decide)?;
+    let sources = opened.files.sources.iter().map(|source| {
+        let edit = edits.iter().find(|edit| *edit.name == *source.name);
+        Source::new(&source.name, edit.map_or(&source.text, |edit| &edit.after).clone())
+    });
+    opened.files.sources = sources.collect();
+    (opened.policy, _) = policy::read(&opened.files.sources).map_err(Error::Invalid)?;
+    for (chat, change) in &changes {
+        if !is_made(&opened.policy, chat, change) {
+            return Err(Error::other(format!(
+                "the override for {chat} is written in a way that cannot be edited safely"
+            ))
+            .with_hint("nothing was changed: edit the policy by hand, and run reconcile")
+            .into());
+        }
+    }
+    let chats: Vec<String> = changes.into_keys().collect();
+    let request = Request { retry: chats.clone(), chats, ..Request::default() };
+    let (allow_changes, report) = (args.allow_changes, args.report.clone());
+    let job = Job { request, dry_run: args.dry_run, allow_changes, report, edits, ..Job::default() };
+    let to_commit = job.edits.iter().find(|edit| edit.before != edit.after && in_work_tree(Path::new(&edit.name)));
+    let exit = execute(place, opened, &job, interrupt)?;
+    if let Some(edit) = to_commit.filter(|_| !args.dry_run && exit != Exit::Refused) {
+        output::note(&format!("{} is in a git work tree: commit the change", edit.name));
+    }
+    Ok(exit)
+}
+
+/// Reads the policy, and again once the files to be edited are locked, until both say the same.
+fn prepare(
+    place: &PlaceArgs,
+    dry_run: bool,
+    decide: impl Fn(&Opened) -> anyhow::Result<BTreeMap<String, Change>>,
+) -> anyhow::Result<(Opened, BTreeMap<String, Change>, Vec<PolicyEdit>)> {
+    let mut locked: BTreeMap<String, PolicyFile> = BTreeMap::new();
+    for _ in 0..TRIES {
+        let opened = open(place)?;
+        let changes = decide(&opened)?;
+        let mut edits = edits(&opened, &changes)?;
+        let names: BTreeSet<&String> = edits.iter().map(|edit| &edit.name).collect();
+        if dry_run || names == locked.keys().collect() {
+            for edit in &mut edits {
+                edit.file = locked.remove(&edit.name);
+            }
+            return Ok((opened, changes, edits));
+        }
+        locked.clear();
+        for name in names {
+            locked.insert(name.clone(), PolicyFile::lock(Path::new(name), place.lock_timeout)?);
+        }
+    }
+    Err(Error::other("the policy changes all the time").with_hint("find out who edits it, and run again").into())
+}
+
+/// The files that change, as they are and as they will be.
+fn edits(opened: &Opened, changes: &BTreeMap<String, Change>) -> Result<Vec<PolicyEdit>> {
+    let mut edited: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for (chat, change) in changes {
+        let source = file_of(opened, chat).ok_or_else(|| Error::other("the policy has no file to write to"))?;
+        let (_, text) =
+            edited.entry(source.name.to_string()).or_insert_with(|| (source.text.clone(), source.text.clone()));
+        let new = match change {
+            Change::Set { model, until, reason } => {
+                set(text, chat, &Wanted { model, until: until.as_ref(), reason: reason.as_deref() })
+            }
+            Change::Remove => unset(text, chat),
+        };
+        *text = new.ok_or_else(|| {
+            Error::other(format!("the override for {chat} is written in a way that cannot be edited safely"))
+                .with_hint("nothing was changed: edit the policy by hand, and run reconcile")
+        })?;
+    }
+    let edit = |(name, (before, after))| PolicyEdit { name, before, after, file: None };
+    Ok(edited.into_iter().map(edit).collect())
+}
+
+/// The file that holds the override, else the main one.
+fn file_of<'o>(opened: &'o Opened, chat: &str) -> Option<&'o Source> {
+    let main = &opened.policy.fallback.because.at.file;
+    let name = opened.policy.chats.get(chat).map_or(main, |entry| &entry.because.at.file);
+    opened.files.sources.iter().find(|source| source.name == *name)
+}
+
+fn is_made(policy: &Policy, chat: &str, change: &Change) -> bool {
+    match (policy.chats.get(chat), change) {
+        (None, Change::Remove) => true,
+        (Some(entry), Change::Set { model, until, reason }) => {
+            entry.setting == Setting::Model(model.clone()) && entry.until == *until && entry.reason == *reason
+        }
+        _ => false,
+    }
+}
+
+fn in_work_tree(path: &Path) -> bool {
+    let real: Option<PathBuf> = std::fs::canonicalize(path).ok();
+    real.is_some_and(|real| real.ancestors().any(|above| above.join(".git").exists()))
+}

@@ -1,0 +1,151 @@
+//! `reconcile set-model` and `unset-model`: an override by hand, kept where overrides belong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::apply::Files;
+use crate::chat::{Chat, Model};
+use crate::cli::args::{EditArgs, PlaceArgs, until};
+use crate::cli::exit::Exit;
+use crate::cli::overrides::{Change, edit_and_run};
+use crate::cli::reconcile::{Job, execute};
+use crate::cli::signals::Interrupt;
+use crate::cli::{Opened, open, output};
+use crate::error::{Error, Result};
+use crate::near;
+use crate::plan::select::{Request, find};
+use crate::policy::{At, Because, Override, Policy, Setting, Until};
+use crate::registry::{Entry, Snapshot, scan};
+use crate::resolve::resolve;
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct SetModelArgs {
+    /// The chat: its id, its session's name, or its contact's
+    #[arg(value_name = "CHAT")]
+    chat: String,
+
+    /// One of the models that the policy allows
+    #[arg(value_name = "MODEL")]
+    model: String,
+
+    /// When the override ends: with the end of a day, 2026-12-31, or at a time, 2026-12-31T18:00
+    #[arg(long, value_name = "DATE", value_parser = until)]
+    until: Option<Until>,
+
+    /// Why, for whoever reads the policy next
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+
+    /// Leave the policy as it is, and set the registry alone: the next run puts the policy's model back
+    #[arg(long, conflicts_with_all = ["until", "reason"])]
+    no_policy: bool,
+
+    #[command(flatten)]
+    edit: EditArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct UnsetModelArgs {
+    /// The chat: its id, its session's name, or its contact's
+    #[arg(value_name = "CHAT")]
+    chat: String,
+
+    #[command(flatten)]
+    edit: EditArgs,
+}
+
+pub(super) fn set(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
+    if args.no_policy {
+        return set_registry_alone(place, args);
+    }
+    edit_and_run(place, &args.edit, |opened| {
+        let (chat, model, _) = target(opened, args)?;
+        if let Some(until) = args.until.as_ref().filter(|until| until.is_past(&opened.now)) {
+            return Err(Error::other(format!("--until {until} is over already"))
+                .with_hint("an override that is over does not count; nothing was changed")
+                .into());
+        }
+        let change = Change::Set { model, until: args.until.clone(), reason: args.reason.clone() };
+        Ok(BTreeMap::from([(chat, change)]))
+    })
+}
+
+pub(super) fn unset(place: &PlaceArgs, args: &UnsetModelArgs) -> anyhow::Result<Exit> {
+    edit_and_run(place, &args.edit, |opened| {
+        let overrides = &opened.policy.chats;
+        let chat = if overrides.contains_key(&args.chat) {
+            args.chat.clone()
+        } else {
+            one_chat(&args.chat, &opened.store.registry()?)?
+        };
+        if !overrides.contains_key(&chat) {
+            return Err(Error::other(format!("{} has no override for {chat}", opened.policy_name))
+                .with_hint("see what decides its model with: reconcile explain CHAT")
+                .into());
+        }
+        Ok(BTreeMap::from([(chat, Change::Remove)]))
+    })
+}
+
+/// The model in the registry, as the spec's own `set-model` does it: the policy is not told.
+fn set_registry_alone(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
+    let interrupt = if args.edit.dry_run { Interrupt::default() } else { Interrupt::listen()? };
+    let mut opened = open(place)?;
+    let (chat, model, decided) = target(&opened, args)?;
+    if let Some((rule, model)) = decided {
+        output::warning(&format!("the policy says {model} ({rule}): the next run puts that back"));
+    }
+    let because = Because { rule: "set-model".to_owned(), at: At { file: Arc::from("command line"), line: 1 } };
+    let by_hand = Override { setting: Setting::Model(model), until: None, reason: None, because };
+    opened.policy.chats.insert(chat.clone(), by_hand);
+    let request = Request { chats: vec![chat.clone()], retry: vec![chat], ..Request::default() };
+    let EditArgs { dry_run, allow_changes, report } = args.edit.clone();
+    execute(place, opened, &Job { request, dry_run, allow_changes, report, ..Job::default() }, interrupt)
+}
+
+/// What decides otherwise, and on which model.
+type Decided = Option<(String, String)>;
+
+/// The chat and the model that the user means, and what the policy would make of that model in the registry.
+fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Decided)> {
+    let policy = &opened.policy;
+    let model = allowed(policy, &args.model)?;
+    let snapshot = opened.store.registry()?;
+    let id = one_chat(&args.chat, &snapshot)?;
+    let mut found = None;
+    scan(&snapshot, |Entry { chat, .. }| {
+        if chat.id == id {
+            found = Some(chat);
+        }
+    })
+    .map_err(Error::Invalid)?;
+    let chat = found.unwrap_or_else(|| Chat { id: id.as_str().into(), ..Chat::default() });
+    let cannot =
+        policy.sessions.leaves_alone(&chat).map(str::to_owned).or_else(|| policy.sessions.cannot_carry(&model));
+    if let Some(why) = cannot {
+        return Err(Error::other(format!("{id} cannot be set to {model}: {why}")).with_hint("nothing was changed"));
+    }
+    let decision = resolve(policy, &chat, Some(model.as_str()), &opened.now);
+    let decided = decision.model.filter(|decided| **decided != model).map(|decided| {
+        let at = &decision.because.at;
+        (format!("{}:{} {}", at.file, at.line, decision.because.rule), decided.to_string())
+    });
+    Ok((id, model, decided))
+}
+
+fn allowed(policy: &Policy, name: &str) -> Result<Model> {
+    let known = || policy.allowed.iter().map(Model::as_str);
+    policy.allowed.iter().find(|model| model.as_str() == name).cloned().ok_or_else(|| {
+        let near = near::nearest(name, known()).map_or_else(String::new, |near| format!("did you mean {near}? "));
+        let all: Vec<&str> = known().collect();
+        Error::other(format!("{name:?} is not an allowed model"))
+            .with_hint(format!("{near}the policy allows: {}", all.join(", ")))
+    })
+}
+
+fn one_chat(word: &str, snapshot: &Snapshot) -> Result<String> {
+    let found = find(&BTreeSet::from([word]), snapshot)?;
+    Ok(found.get(word).cloned().unwrap_or_else(|| word.to_owned()))
+}

@@ -1,0 +1,189 @@
+//! Edits of a policy's overrides that change nothing else: comments, order, layout and line ends stay as they are,
+//! because only the bytes of an override are replaced.
+
+use std::ops::Range;
+
+use toml_edit::{Document, DocumentMut, InlineTable, Item, Key, Table, Value};
+
+use crate::chat::Model;
+use crate::policy::Until;
+
+/// What an override is to say.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// When it ends.
+    pub until: Option<&'a Until>,
+    /// Why it is there.
+    pub reason: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    /// The keys of an override, and their values as TOML; `None` for those that must not be there.
+    fn members(&self) -> [(&'static str, Option<String>); 4] {
+        [
+            ("model", Some(quoted(self.model.as_str()))),
+            ("until", self.until.map(ToString::to_string)),
+            ("reason", self.reason.map(quoted)),
+            ("managed", None),
+        ]
+    }
+
+    fn value(&self) -> String {
+        if self.until.is_none() && self.reason.is_none() {
+            return quoted(self.model.as_str());
+        }
+        let members = self.members().into_iter().filter_map(|(key, value)| Some(format!("{key} = {}", value?)));
+        format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// The text with the override of `chat` replaced or added; `None` where the text is no TOML, or is written in a way that
+/// cannot be edited without risk.
+pub fn set(text: &str, chat: &str, wanted: &Wanted) -> Option<String> {
+    let document = Document::parse(text).ok()?;
+    let file = File { text };
+    match document.get("chats") {
+        Some(Item::Value(Value::InlineTable(_))) => inline(text, |chats| {
+            let value = wanted.value().parse::<Value>().ok()?;
+            chats.insert(chat, value);
+            Some(())
+        }),
+        Some(Item::Table(chats)) => match chats.get_key_value(chat) {
+            None if chats.is_implicit() => Some(file.with_section(chat, wanted)),
+            None => file.with_line(chats, &quoted(chat), &wanted.value()),
+            Some((_, Item::Value(value))) => Some(file.spliced(vec![(value.span()?, wanted.value())])),
+            Some((_, Item::Table(own))) => file.with_members(own, wanted),
+            Some(_) => None,
+        },
+        None => Some(file.with_section(chat, wanted)),
+        Some(_) => None,
+    }
+}
+
+/// The text without the override of `chat`; `None` as above, or where there is none.
+pub fn unset(text: &str, chat: &str) -> Option<String> {
+    let document = Document::parse(text).ok()?;
+    let file = File { text };
+    match document.get("chats")? {
+        Item::Value(Value::InlineTable(_)) => inline(text, |chats| chats.remove(chat).map(drop)),
+        Item::Table(chats) => match chats.get_key_value(chat)? {
+            (key, Item::Value(value)) => Some(file.spliced(vec![(file.lines(key, value)?, String::new())])),
+            (_, Item::Table(own)) => {
+                let header = (!own.is_dotted()).then(|| own.span()).flatten();
+                let mut lines: Vec<_> = header.into_iter().map(|header| file.whole_lines(header)).collect();
+                for (key, item) in own {
+                    lines.push(file.lines(own.key(key)?, item.as_value()?)?);
+                }
+                Some(file.spliced(lines.into_iter().map(|range| (range, String::new())).collect()))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// For `chats = { … }`: its value is written anew.
+fn inline(text: &str, edit: impl FnOnce(&mut InlineTable) -> Option<()>) -> Option<String> {
+    let span = Document::parse(text).ok()?.get("chats")?.span()?;
+    let mut document: DocumentMut = text.parse().ok()?;
+    let chats = document.get_mut("chats")?.as_inline_table_mut()?;
+    edit(chats)?;
+    chats.decor_mut().clear();
+    Some(File { text }.spliced(vec![(span, chats.to_string())]))
+}
+
+/// As a basic string, whose escapes are those of JSON. Only DEL may stand in the one and not in the other.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+/// A policy file that is edited by ranges.
+struct File<'t> {
+    text: &'t str,
+}
+
+impl File<'_> {
+    /// With the edits made. They must not overlap.
+    fn spliced(&self, mut edits: Vec<(Range<usize>, String)>) -> String {
+        edits.sort_by_key(|(range, _)| (range.start, range.end));
+        let mut new = String::with_capacity(self.text.len());
+        let mut from = 0;
+        for (range, text) in edits {
+            new.push_str(&self.text[from..range.start]);
+            new.push_str(&text);
+            from = range.end;
+        }
+        new + &self.text[from..]
+    }
+
+    fn line_end(&self) -> &'static str {
+        if self.text.contains("\r\n") { "\r\n" } else { "\n" }
+    }
+
+    /// The whole lines, ends included, that a range touches.
+    fn whole_lines(&self, range: Range<usize>) -> Range<usize> {
+        let start = self.text[..range.start].rfind('\n').map_or(0, |newline| newline + 1);
+        let end = self.text[range.end..].find('\n').map_or(self.text.len(), |newline| range.end + newline + 1);
+        start..end
+    }
+
+    fn lines(&self, key: &Key, value: &Value) -> Option<Range<usize>> {
+        Some(self.whole_lines(key.span()?.start..value.span()?.end))
+    }
+
+    /// With a new line in a table, after its last or else after its header.
+    fn with_line(&self, table: &Table, key: &str, value: &str) -> Option<String> {
+        let values = table.get_values();
+        let last = values.iter().filter_map(|(path, value)| Some((path.first()?.span()?, value.span()?)));
+        let (after, prefix) = match last.max_by_key(|(_, span)| span.end) {
+            Some((key, value)) => (self.whole_lines(value), self.before(key)),
+            None => (self.whole_lines(table.span()?), ""),
+        };
+        Some(self.spliced(vec![self.insert(after.end, &format!("{prefix}{key} = {value}"))]))
+    }
+
+    /// What stands before a key in its line: the indentation, and where it is dotted the names of its tables.
+    fn before(&self, key: Range<usize>) -> &str {
+        &self.text[self.whole_lines(key.clone()).start..key.start]
+    }
+
+    /// A new line at an offset where a line begins, or at the end of the file.
+    fn insert(&self, at: usize, line: &str) -> (Range<usize>, String) {
+        let end = self.line_end();
+        let unfinished = !self.text[..at].is_empty() && !self.text[..at].ends_with('\n');
+        let before = if unfinished { end } else { "" };
+        (at..at, format!("{before}{line}{end}"))
+    }
+
+    /// With a section of its own at the end.
+    fn with_section(&self, chat: &str, wanted: &Wanted) -> String {
+        let end = self.line_end();
+        let blank = if self.text.trim().is_empty() { "" } else { end };
+        let section = format!("{blank}[chats]{end}{} = {}", quoted(chat), wanted.value());
+        self.spliced(vec![self.insert(self.text.len(), &section)])
+    }
+
+    /// For an override that is a table with lines of its own: each is replaced, added or removed.
+    fn with_members(&self, own: &Table, wanted: &Wanted) -> Option<String> {
+        let values = own.get_values();
+        let spans = values.iter().filter_map(|(path, value)| Some((path.first()?.span()?, value.span()?)));
+        let (key, value) = spans.max_by_key(|(_, span)| span.end)?;
+        let (end, prefix) = (self.whole_lines(value).end, self.before(key));
+        let mut edits = Vec::new();
+        let mut new = Vec::new();
+        for (name, value) in wanted.members() {
+            match (own.get_key_value(name), value) {
+                (Some((_, item)), Some(value)) => edits.push((item.as_value()?.span()?, value)),
+                (Some((key, item)), None) => edits.push((self.lines(key, item.as_value()?)?, String::new())),
+                (None, Some(value)) => new.push(format!("{prefix}{name} = {value}")),
+                (None, None) => {}
+            }
+        }
+        if !new.is_empty() {
+            edits.push(self.insert(end, &new.join(self.line_end())));
+        }
+        Some(self.spliced(edits))
+    }
+}
