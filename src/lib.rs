@@ -15,6 +15,7 @@ pub mod launch;
 pub mod near;
 pub mod plan;
 pub mod policy;
+pub mod redact;
 pub mod registry;
 pub mod report;
 pub mod resolve;

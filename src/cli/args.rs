@@ -11,8 +11,11 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 use crate::cli::launch::LaunchArgs;
 use crate::cli::owed::OwedArgs;
 use crate::cli::set_model::{SetModelArgs, UnsetModelArgs};
+use crate::error::Result;
 use crate::policy::Until;
+use crate::redact::Redaction;
 use crate::report::Format;
+use crate::store::sources;
 
 const EXAMPLES: &str = "\
 A policy, at its smallest (policy.toml):
@@ -71,11 +74,33 @@ pub(super) struct PlaceArgs {
     /// How long to wait for another run to finish
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(super) lock_timeout: Duration,
+
+    /// Show chats under pseudonyms, and nothing else that says whose they are
+    #[arg(long, global = true, help_heading = "Privacy")]
+    pub(super) redact: bool,
+
+    /// The key of the pseudonyms, to plan on a redacted snapshot, or to use another than the registry's own
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Privacy")]
+    redact_key: Option<PathBuf>,
 }
 
 impl PlaceArgs {
     pub(super) fn policy(&self) -> PathBuf {
         self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY")).unwrap_or_else(|| "policy.toml".into())
+    }
+
+    /// The key that the user names, if any.
+    pub(super) fn redaction_key(&self) -> Result<Option<Redaction>> {
+        self.redact_key.as_deref().map(sources::redaction_key).transpose()
+    }
+
+    /// What a report may not be, so that nobody's number is in it.
+    pub(super) fn check(&self, report: &ReportArgs) -> Result<(), &'static str> {
+        let mut formats = report.output.iter().map(|(format, _)| *format).chain([report.format]);
+        if self.redact && formats.any(|format| format == Format::Diff) {
+            return Err("a diff of the registry cannot be redacted: it is the registry's own text");
+        }
+        Ok(())
     }
 
     pub(super) fn registry(&self) -> Option<PathBuf> {
@@ -89,6 +114,7 @@ fn variable(name: &str) -> Option<PathBuf> {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct RunArgs {
     /// Print the plan; write nothing, and run nothing that the policy names
     #[arg(long, short = 'n')]
@@ -132,6 +158,14 @@ pub(super) struct RunArgs {
 
     #[command(flatten)]
     pub(super) report: ReportArgs,
+
+    /// Print nothing where there was nothing to do and nothing went wrong
+    #[arg(long, short = 'q', help_heading = "Output")]
+    pub(super) quiet: bool,
+
+    /// Write what became of the run as metrics for Prometheus's node exporter
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) metrics: Option<PathBuf>,
 }
 
 /// Where a plan is shown, for every command that makes one.
@@ -166,6 +200,8 @@ pub(super) struct EditArgs {
 pub(super) enum Command {
     /// Register a session, decide on its model, and become the command that starts it
     Launch(LaunchArgs),
+    /// Print the registry under pseudonyms, for continuous integration; its key stays here
+    Snapshot,
     /// Write an override for a chat into the policy, then reconcile that chat
     SetModel(SetModelArgs),
     /// Remove the override for a chat from the policy, then reconcile that chat

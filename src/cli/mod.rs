@@ -5,13 +5,16 @@
 mod args;
 mod exit;
 mod launch;
+mod metrics;
 mod output;
 mod overrides;
 mod owed;
 mod progress;
 mod reconcile;
 mod set_model;
+mod show;
 mod signals;
+mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,6 +28,7 @@ use crate::cli::args::{Cli, Command, PlaceArgs, RunArgs};
 use crate::cli::exit::Exit;
 use crate::error::Error;
 use crate::policy::{self, Policy};
+use crate::redact::Redaction;
 use crate::report::escape::{escape, leading};
 use crate::store::Store;
 use crate::store::sources::{self, PolicyFiles};
@@ -41,6 +45,7 @@ pub fn main() -> ExitCode {
             return if asked_for { Exit::Done.into() } else { Exit::Usage.into() };
         }
     };
+    output::hide_names(cli.place.redact);
     signals::survive_file_size_limit();
     let result = match cli.command {
         None => reconcile::run(&cli.place, &cli.run),
@@ -49,6 +54,7 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
         Some(Command::Launch(args)) => launch::run(&cli.place, &args),
+        Some(Command::Snapshot) => snapshot::run(&cli.place),
         Some(Command::SetModel(args)) => set_model::set(&cli.place, &args),
         Some(Command::UnsetModel(args)) => set_model::unset(&cli.place, &args),
         Some(Command::Owed(args)) => owed::run(&cli.place, &args),
@@ -56,6 +62,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
+            output::release();
             output::failure(&error);
             Exit::of_error(&error).into()
         }
@@ -81,9 +88,41 @@ struct Opened {
     policy_name: String,
     store: Store,
     now: Zoned,
+    /// Whether the registry is a redacted snapshot, on which a run can only plan.
+    is_redacted: bool,
+    /// What makes pseudonyms of the names in reports, if they are to have any.
+    redaction: Option<Redaction>,
 }
 
+/// Opens what a command needs. On a redacted snapshot the policy speaks in pseudonyms.
 fn open(place: &PlaceArgs) -> anyhow::Result<Opened> {
+    let opened = open_plain(place)?;
+    let key = place.redaction_key()?;
+    let Some(fingerprint) = opened.store.redacted_with()? else {
+        let own = || opened.store.redaction_key();
+        let redaction = if place.redact { Some(key.map_or_else(own, Ok)?) } else { None };
+        return Ok(Opened { redaction, ..opened });
+    };
+    let registry = opened.store.file().display();
+    let Some(key) = key else {
+        return Err(Error::other(format!("{registry} is a redacted snapshot"))
+            .with_hint("give the key that it was made with: --redact-key FILE")
+            .into());
+    };
+    if key.fingerprint() != fingerprint {
+        return Err(Error::other(format!("{registry} was redacted with another key"))
+            .with_hint("the key is redact.key in the state directory of the registry that it was made from")
+            .into());
+    }
+    let policy = opened.policy.redacted(&key).map_err(|because| {
+        let rule = format!("{} ({}:{})", because.rule, because.at.file, because.at.line);
+        Error::other(format!("{rule} asks for chat ids, and a redacted snapshot has none"))
+            .with_hint("write the rule by source, tier or type, or name the chats in [chats]")
+    })?;
+    Ok(Opened { policy, is_redacted: true, ..opened })
+}
+
+fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let path = place.policy();
     let files = sources::load(&path)?;
     let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
@@ -99,7 +138,7 @@ fn open(place: &PlaceArgs) -> anyhow::Result<Opened> {
         }
     };
     let store = Store::open(&registry, &registry.display().to_string())?;
-    Ok(Opened { policy, files, policy_name, store, now: Zoned::now() })
+    Ok(Opened { policy, files, policy_name, store, now: Zoned::now(), is_redacted: false, redaction: None })
 }
 
 /// A path that stands in a policy: `~` is the home directory, and others are relative to the policy's.

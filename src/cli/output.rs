@@ -4,10 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Level};
 use crate::error::{Error, Result};
 use crate::report::diagnostics::render;
 use crate::report::escape::escape;
@@ -22,8 +24,30 @@ pub(super) fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     }
 }
 
+/// What would be said on stderr, as long as it is not known whether the run has anything to say.
+static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+/// From now on stderr waits for `release`.
+pub(super) fn hold() {
+    *held() = Some(Vec::new());
+}
+
+/// Says what was held, and holds nothing more.
+pub(super) fn release() {
+    let lines = held().take();
+    lines.into_iter().flatten().for_each(|text| line(&text));
+}
+
+fn held() -> MutexGuard<'static, Option<Vec<String>>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A line on stderr. Text of others in it must be escaped already.
 pub(super) fn line(text: &str) {
+    if let Some(lines) = held().as_mut() {
+        lines.push(text.to_owned());
+        return;
+    }
     // Where nobody reads it, there is nobody to tell.
     let _ = writeln!(anstream::stderr(), "{text}");
 }
@@ -43,8 +67,26 @@ pub(super) fn error(text: &str, hint: Option<&str>) {
     }
 }
 
+/// Whether errors leave out what they quote.
+static NAMES_HIDDEN: AtomicBool = AtomicBool::new(false);
+
+/// From now on errors say where something is wrong, and not what stands there.
+pub(super) fn hide_names(hidden: bool) {
+    NAMES_HIDDEN.store(hidden, Ordering::Relaxed);
+}
+
+fn names_hidden() -> bool {
+    NAMES_HIDDEN.load(Ordering::Relaxed)
+}
+
 pub(super) fn diagnostics(found: &[Diagnostic]) {
-    if !found.is_empty() {
+    if names_hidden() {
+        for Diagnostic { level, code, labels, .. } in found {
+            let level = if *level == Level::Error { "error" } else { "warning" };
+            let place = labels.first().map(|(place, _)| format!("{}:{}:{}", place.file, place.line, place.column));
+            line(&format!("{level}[{code}]: {}", escape(&place.unwrap_or_default())));
+        }
+    } else if !found.is_empty() {
         line(render(found).trim_end());
     }
 }
@@ -53,7 +95,7 @@ pub(super) fn diagnostics(found: &[Diagnostic]) {
 pub(super) fn failure(failed: &anyhow::Error) {
     match failed.downcast_ref() {
         Some(Error::Invalid(found)) => diagnostics(found),
-        Some(Error::Other { message, hint }) => error(message, hint.as_deref()),
+        Some(Error::Other { message, hint }) => error(message, hint.as_deref().filter(|_| !names_hidden())),
         Some(locked @ Error::Locked { .. }) => {
             error(&locked.to_string(), Some("wait for it to finish, or give --lock-timeout more time"));
         }
@@ -65,7 +107,7 @@ pub(super) fn failure(failed: &anyhow::Error) {
 /// The files of `--output`. They are opened before a run, so that a wrong name costs nothing.
 pub(super) struct Outputs(Vec<(Format, PathBuf, Target)>);
 
-enum Target {
+pub(super) enum Target {
     /// Takes the place of the file in one step.
     Replace(NamedTempFile),
     /// For what is no regular file: a pipe, a terminal.
@@ -89,14 +131,14 @@ impl Outputs {
 
     pub(super) fn write(self, report: &Report) -> Result<()> {
         for (format, path, target) in self.0 {
-            target.write(&path, report, format).map_err(Error::io("write", &path))?;
+            target.write(&path, |out| report.write(format, out)).map_err(Error::io("write", &path))?;
         }
         Ok(())
     }
 }
 
 impl Target {
-    fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
         if path.exists() && !path.is_file() {
             return OpenOptions::new().append(true).open(path).map(Self::Append);
         }
@@ -106,13 +148,13 @@ impl Target {
         tempfile::Builder::new().permissions(mode).tempfile_in(parent).map(Self::Replace)
     }
 
-    fn write(self, path: &Path, report: &Report, format: Format) -> io::Result<()> {
+    pub(super) fn write(self, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         let file = match &self {
             Self::Append(file) => file,
             Self::Replace(temporary) => temporary.as_file(),
         };
         let mut out = BufWriter::new(anstream::StripStream::new(file.try_clone()?));
-        report.write(format, &mut out)?;
+        write(&mut out)?;
         out.flush()?;
         match self {
             Self::Append(_) => Ok(()),

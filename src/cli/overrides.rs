@@ -32,6 +32,10 @@ pub(super) fn edit_and_run(
     args: &EditArgs,
     decide: impl Fn(&Opened) -> anyhow::Result<BTreeMap<String, Change>>,
 ) -> anyhow::Result<Exit> {
+    if let Err(why) = place.check(&args.report) {
+        output::error(why, Some("show text, json or markdown instead"));
+        return Ok(Exit::Usage);
+    }
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
     let (mut opened, changes, edits) = prepare(place, args.dry_run, decide)?;
     let sources = opened.files.sources.iter().map(|source| {
@@ -70,6 +74,11 @@ fn prepare(
     let mut locked: BTreeMap<String, PolicyFile> = BTreeMap::new();
     for _ in 0..TRIES {
         let opened = open(place)?;
+        if opened.is_redacted {
+            return Err(Error::other("a policy is not edited for a redacted snapshot")
+                .with_hint("edit it where the registry is")
+                .into());
+        }
         let changes = decide(&opened)?;
         let mut edits = edits(&opened, &changes)?;
         let names: BTreeSet<&String> = edits.iter().map(|edit| &edit.name).collect();

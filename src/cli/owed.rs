@@ -22,14 +22,15 @@ pub(super) struct OwedArgs {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
-    let Opened { store, now, .. } = open(place)?;
+    let Opened { store, now, redaction, .. } = open(place)?;
+    let name = |chat: &str| redaction.as_ref().map_or_else(|| chat.to_owned(), |redaction| redaction.chat(chat));
     let Some(word) = args.forget.as_deref() else {
         let ledger = store.ledger()?;
         output::to_stdout(|out| {
             for (chat, debt) in &ledger.owed {
                 let since = time(debt.since, &now);
                 let attempts = counted(debt.attempts as usize, "attempt");
-                write!(out, "  {}   restart owed since {since}, {attempts}", escape(chat))?;
+                write!(out, "  {}   restart owed since {since}, {attempts}", escape(&name(chat)))?;
                 match debt.next_try.filter(|_| debt.waits(now.timestamp())) {
                     Some(next) => writeln!(out, ", next try at {}", time(next, &now))?,
                     None => writeln!(out)?,
@@ -57,10 +58,10 @@ pub(super) fn run(place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
         ledger.strike(&chat);
     })?;
     if !owed {
-        return Err(Error::other(format!("no restart is owed to {chat}"))
+        return Err(Error::other(format!("no restart is owed to {}", name(&chat)))
             .with_hint("see what is owed with: reconcile owed")
             .into());
     }
-    output::to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&chat)))?;
+    output::to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&name(&chat))))?;
     Ok(Exit::Done)
 }

@@ -19,6 +19,8 @@ const LINE_START: &str = "\r\x1b[K";
 #[derive(Debug)]
 pub(super) struct Progress {
     interrupt: Interrupt,
+    /// Whether chats are named.
+    names: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -33,8 +35,8 @@ struct State {
 }
 
 impl Progress {
-    pub(super) fn new(interrupt: Interrupt) -> Self {
-        Self { interrupt, state: Mutex::default(), changed: Condvar::new() }
+    pub(super) fn new(interrupt: Interrupt, names: bool) -> Self {
+        Self { interrupt, names, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Runs `work`, showing progress beside it.
@@ -58,7 +60,7 @@ impl Progress {
         (state, _) = self.changed.wait_timeout_while(state, QUIET, running).unwrap_or_else(PoisonError::into_inner);
         while !state.over {
             let interrupted = if self.interrupt.is_asked() { " (ending after these)" } else { "" };
-            let names: Vec<_> = state.under_way.iter().map(|name| escape(name)).collect();
+            let names: Vec<_> = state.under_way.iter().filter(|_| self.names).map(|name| escape(name)).collect();
             let (ended, expected) = (state.ended, state.expected);
             let text = format!("restarting {ended}/{expected}: {}{interrupted}", names.join(", "));
             let cut: String = text.chars().take(78).collect();

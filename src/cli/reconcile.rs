@@ -3,24 +3,28 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use crate::apply::{self, Backend, Locked, Planned};
 use crate::backend::{DispatchBackend, FileBackend};
 use crate::cli::args::{Moment, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, Outputs};
 use crate::cli::progress::Progress;
+use crate::cli::show::Ended;
 use crate::cli::signals::Interrupt;
-use crate::cli::{Opened, beside_policy, open};
+use crate::cli::{Opened, beside_policy, metrics, open};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
-use crate::plan::{Expected, Goal, Plan, Refusal, Writer};
+use crate::plan::{Expected, Goal};
 use crate::policy::{Commands, Policy, Sessions};
-use crate::report::{self, Mode, Report, counted};
+use crate::report::{Mode, counted};
 use crate::store::sources::PolicyFiles;
 use crate::store::{PolicyFile, Store};
 
 /// A run for some chats, with what the command line says of it.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Job<'a> {
     pub(super) request: Request,
     pub(super) dry_run: bool,
@@ -30,6 +34,8 @@ pub(super) struct Job<'a> {
     pub(super) plan: Option<&'a str>,
     pub(super) allow_changes: Option<usize>,
     pub(super) report: ReportArgs,
+    pub(super) quiet: bool,
+    pub(super) metrics: Option<&'a Path>,
     /// What the policy's files looked like before, and will look like, where the run begins with an edit of them.
     pub(super) edits: Vec<PolicyEdit>,
 }
@@ -44,6 +50,13 @@ pub(super) struct PolicyEdit {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
+    if let Err(why) = place.check(&args.report) {
+        output::error(why, Some("show text, json or markdown instead"));
+        return Ok(Exit::Usage);
+    }
+    if args.quiet {
+        output::hold();
+    }
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
     let job = Job {
         request: Request {
@@ -59,19 +72,31 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         plan: args.plan.as_deref(),
         allow_changes: args.allow_changes,
         report: args.report.clone(),
+        quiet: args.quiet,
+        metrics: args.metrics.as_deref(),
         edits: Vec::new(),
     };
-    execute(place, open(place)?, &job, interrupt)
+    let result = open(place).and_then(|opened| execute(place, opened, &job, interrupt));
+    if let (Err(error), Some(path)) = (&result, job.metrics) {
+        let registry = place.registry().unwrap_or_default();
+        metrics::write(path, &registry.display().to_string(), Timestamp::now(), Exit::of_error(error), None)?;
+    }
+    result
 }
 
 /// Plans, and applies unless it is a dry run.
 pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: Interrupt) -> anyhow::Result<Exit> {
-    let Opened { policy, files, policy_name, store, now } = opened;
+    let Opened { policy, files, policy_name, store, now, is_redacted, redaction } = opened;
+    if is_redacted && !job.dry_run {
+        return Err(Error::other(format!("{} is a redacted snapshot, not a registry", store.file().display()))
+            .with_hint("plan on it with --dry-run; apply the plan where the registry is, with --plan and --redact")
+            .into());
+    }
     let now = match job.at {
         Some(moment) => moment.in_zone(now.time_zone().clone())?,
         None => now,
     };
-    let expected = job.plan.map(expected).transpose()?;
+    let expected = job.plan.map(expected).transpose()?.map(|expected| expected.redacted(redaction.clone()));
     let outputs = {
         let policies = files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
         let needed = policies.chain([store.file().to_owned(), store.state()]);
@@ -80,6 +105,7 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
     let backend = backend(&policy, &files, &store, place, job)?;
     for (chat, entry, until) in policy.expired(&now) {
         let at = &entry.because.at;
+        let chat = redaction.as_ref().map_or(chat.to_owned(), |redaction| redaction.chat(chat));
         output::warning(&format!("the override for {chat} ended with {until} ({}:{})", at.file, at.line));
     }
     let goal = Goal {
@@ -99,7 +125,7 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
     } else {
         let locked = store.lock(place.lock_timeout, now.timestamp(), &|| interrupt.is_asked())?;
         let (edited, failed) = job.edit_policy(&goal, &locked, backend.as_ref())?;
-        let progress = Progress::new(interrupt);
+        let progress = Progress::new(interrupt, redaction.is_none());
         let apply = || apply::apply(&goal, &locked, backend.as_ref(), &progress);
         let applied = match failed.map_or_else(|| progress.during(apply), Err) {
             Err(error) if edited > 0 => {
@@ -114,23 +140,12 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
         (Mode::Apply, applied.planned, exit, applied.error)
     };
 
-    let report = Report { policy: &policy_name, snapshot: &snapshot, plan: &plan, mode, now: &now };
-    let shown = output::to_stdout(|out| {
-        for edit in job.edits.iter().filter(|_| job.dry_run && job.report.format.shows_policy()) {
-            report::policy_diff(&edit.name, &edit.before, &edit.after, out)?;
-        }
-        report.write(job.report.format, out)
-    });
-    let shown = shown.and_then(|()| outputs.write(&report));
-    tell(&plan, &policy, mode);
-    let failed = error.into_iter().chain(shown.err()).map(anyhow::Error::from);
-    let failures = failed.inspect(output::failure).count();
-    Ok(match exit {
-        // Nothing was changed, unless the plan says so.
-        _ if failures > 0 && !plan.has_effects() && job.edits.is_empty() => Exit::Error,
-        Exit::Done | Exit::Planned if failures > 0 => Exit::Partly,
-        exit => exit,
-    })
+    let plan = match &redaction {
+        Some(redaction) => plan.redacted(redaction),
+        None => plan,
+    };
+    let ended = Ended { policy: &policy, policy_name: &policy_name, snapshot: &snapshot, plan: &plan, mode, now: &now };
+    ended.show(job, outputs, exit, error)
 }
 
 impl Job<'_> {
@@ -189,54 +204,4 @@ fn expected(text: &str) -> Result<Expected> {
             .with_hint("a plan id stands in the first line of a report")
     })?;
     Expected::from_report(&Path::new(text).display().to_string(), &json)
-}
-
-/// What a user should know beyond the rows.
-fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
-    for (chat, why) in plan.cancelled.iter().filter(|_| plan.refused.is_none()) {
-        output::note(&format!("the restart owed to {chat} is void: {why}"));
-    }
-    let edited = plan.rows.iter().any(|row| row.effects.edited);
-    if mode == Mode::Apply && edited && !policy.sessions.restarts() {
-        output::note(
-            "nothing was restarted: the policy has no restart command, so the new models count from the next start",
-        );
-    }
-    let edits = plan.rows.iter().any(|row| row.edit && (row.is_planned() || row.effects.edited));
-    if let (Writer::UsMeanwhile, true, Sessions::Dispatch(daemon)) = (plan.writer, edits, &policy.sessions) {
-        output::note(&format!(
-            "nobody listens at {}: the registry itself is edited, and sessions read it when the daemon starts",
-            daemon.socket
-        ));
-    }
-    match &plan.refused {
-        None => {}
-        Some(Refusal::Limit { changes, limit }) => output::error(
-            &format!("the plan has {}, and the limit is {limit}: nothing was done", counted(*changes, "change")),
-            Some(&format!("if this is what you want, consent with: {} --allow-changes {changes}", same_command())),
-        ),
-        Some(Refusal::OtherPlan { expected, differences }) => {
-            let message = format!("this is plan {}, not {expected}: nothing was done", plan.id);
-            output::error(&message, Some("review the plan as it is now: reconcile --dry-run"));
-            for difference in differences {
-                output::note(difference);
-            }
-        }
-    }
-}
-
-/// The command that the user typed, so that consent is to that and not to more.
-fn same_command() -> String {
-    let mut words = vec!["reconcile".to_owned()];
-    let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    while let Some(argument) = arguments.next() {
-        if argument == "--allow-changes" {
-            arguments.next();
-        } else if !argument.starts_with("--allow-changes=") {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,/:@%".contains(c);
-            let quoted = || format!("'{}'", argument.replace('\'', r"'\''"));
-            words.push(if argument.chars().all(plain) { argument } else { quoted() });
-        }
-    }
-    words.join(" ")
 }

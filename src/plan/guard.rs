@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::plan::{Goal, Plan};
+use crate::redact::Redaction;
 
 /// Without a limit in the policy: this many rows…
 const LEAST: usize = 10;
@@ -36,6 +37,7 @@ pub enum Refusal {
 pub struct Expected {
     id: String,
     edits: Option<BTreeMap<String, Models>>,
+    redaction: Option<Redaction>,
 }
 
 type Models = (Option<String>, Option<String>);
@@ -44,7 +46,7 @@ impl Expected {
     /// From an id, as a report shows it; `None` where the text is none.
     pub fn from_id(text: &str) -> Option<Self> {
         let is_id = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        is_id.then(|| Self { id: text.to_owned(), edits: None })
+        is_id.then(|| Self { id: text.to_owned(), edits: None, redaction: None })
     }
 
     /// From the JSON report of a dry run.
@@ -70,15 +72,25 @@ impl Expected {
         })?;
         let edits = report.changes.into_iter().filter(|change| change.edit);
         let edits = edits.map(|change| (change.chat_id, (change.before, change.after))).collect();
-        Ok(Self { id: report.plan_id, edits: Some(edits) })
+        Ok(Self { id: report.plan_id, edits: Some(edits), redaction: None })
+    }
+
+    /// The same, of a plan whose chats have pseudonyms.
+    #[must_use]
+    pub fn redacted(self, redaction: Option<Redaction>) -> Self {
+        Self { redaction, ..self }
     }
 }
 
 /// Why `plan` may not be done, if so.
 pub fn guard(plan: &Plan, goal: &Goal) -> Option<Refusal> {
-    if let Some(expected) = goal.expected.filter(|expected| expected.id != plan.id) {
-        let differences = expected.edits.as_ref().map_or_else(Vec::new, |edits| differences(edits, plan));
-        return Some(Refusal::OtherPlan { expected: expected.id.clone(), differences });
+    if let Some(expected) = goal.expected {
+        let redacted = expected.redaction.as_ref().map(|redaction| plan.redacted(redaction));
+        let shown = redacted.as_ref().unwrap_or(plan);
+        if expected.id != shown.id {
+            let differences = expected.edits.as_ref().map_or_else(Vec::new, |edits| differences(edits, shown));
+            return Some(Refusal::OtherPlan { expected: expected.id.clone(), differences });
+        }
     }
     let changes = plan.rows.iter().filter(|row| row.counts()).count();
     let default = || LEAST.max(plan.sessions.saturating_mul(SHARE) / 100);

@@ -4,6 +4,7 @@ mod compare;
 mod guard;
 pub mod ledger;
 mod predict;
+mod redacted;
 pub mod select;
 pub mod wire;
 
@@ -173,6 +174,11 @@ impl Row {
         self.outcome.verdict == Verdict::Planned
     }
 
+    /// Whether something is to be done for it, was done, or was tried.
+    pub fn is_eventful(&self) -> bool {
+        self.is_planned() || self.effects.edited || self.outcome.verdict.was_tried()
+    }
+
     /// Leaves it owing what it owed.
     fn keep_debt(&mut self, debt: &Debt) {
         self.owed = Some(debt.clone());
@@ -214,7 +220,7 @@ pub struct Plan {
 impl Plan {
     /// Whether anything but the ledger has changed, as far as can be told.
     pub fn has_effects(&self) -> bool {
-        self.rows.iter().any(|row| row.effects.edited || row.outcome.verdict.was_tried())
+        self.rows.iter().any(|row| row.is_eventful() && !row.is_planned())
     }
 
     /// Whether it left anything behind that is worth a line in the history.

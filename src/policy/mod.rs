@@ -5,6 +5,7 @@
 pub mod edit;
 mod fields;
 mod read;
+mod redacted;
 mod syntax;
 pub mod template;
 

@@ -1,6 +1,7 @@
 //! The registry: one JSON object, chat id → session entry. Read as it is at one instant, edited without loss.
 
 pub mod edit;
+pub mod redacted;
 mod scan;
 
 use std::any::Any;

@@ -4,6 +4,7 @@ pub mod diagnostics;
 mod diff;
 pub mod escape;
 mod json;
+pub mod metrics;
 mod text;
 
 use std::io::{self, Write};

@@ -4,6 +4,7 @@
 
 mod dir;
 mod history;
+mod key;
 mod lock;
 mod policy_file;
 mod register;

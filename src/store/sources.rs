@@ -11,6 +11,7 @@ use walkdir::{DirEntry, WalkDir};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::error::{Error, Result};
 use crate::policy::Source;
+use crate::redact::Redaction;
 use crate::store::open_regular;
 
 /// In bytes. A policy of 100,000 overrides is about half of it; more is probably the wrong file.
@@ -50,6 +51,19 @@ pub fn load(path: &Path) -> Result<PolicyFiles> {
     let sources = files.iter().map(|file| read(file)).collect::<Result<_>>()?;
     let exposed = find_exposed(&files)?;
     Ok(PolicyFiles { sources, directory, exposed })
+}
+
+/// Reads a key file that the user names.
+///
+/// # Errors
+/// Where it cannot be read, or holds something else.
+pub fn redaction_key(path: &Path) -> Result<Redaction> {
+    let mut text = String::new();
+    open_regular(path)?.take(1024).read_to_string(&mut text).map_err(Error::io("read the key", path))?;
+    Redaction::from_text(&text).ok_or_else(|| {
+        Error::other(format!("{} holds no key for redaction", path.display()))
+            .with_hint("it is made by: reconcile snapshot --redact, as redact.key in the registry's state directory")
+    })
 }
 
 /// The first of the files, or of the directories on the way to them, that others can write: whoever can rename a

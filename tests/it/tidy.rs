@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which floor each room is on. A file imports from its own room and from lower floors only.
-const FLOORS: [(&str, u32); 17] = [
+const FLOORS: [(&str, u32); 18] = [
     ("chat", 0),
     ("crash", 0),
     ("diagnostic", 0),
     ("near", 0),
+    ("redact", 0),
     ("error", 1),
     ("policy", 1),
     ("registry", 1),

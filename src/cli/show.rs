@@ -1,0 +1,117 @@
+//! What is shown of a run that has ended: the report, what a user should know beyond it, and the metrics.
+
+use jiff::Zoned;
+
+use crate::cli::exit::Exit;
+use crate::cli::metrics;
+use crate::cli::output::{self, Outputs};
+use crate::cli::reconcile::Job;
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Refusal, Row, Writer};
+use crate::policy::{Policy, Sessions};
+use crate::registry::Snapshot;
+use crate::report::{self, Mode, Report, counted};
+
+/// A run that has ended.
+#[derive(Clone, Copy)]
+pub(super) struct Ended<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) policy_name: &'a str,
+    pub(super) snapshot: &'a Snapshot,
+    /// As it may be shown.
+    pub(super) plan: &'a Plan,
+    pub(super) mode: Mode,
+    pub(super) now: &'a Zoned,
+}
+
+impl Ended<'_> {
+    /// Shows it. `exit` is how it ended, and `error` what went wrong after its first effect.
+    pub(super) fn show(self, job: &Job, outputs: Outputs, exit: Exit, error: Option<Error>) -> anyhow::Result<Exit> {
+        let Self { policy, policy_name, snapshot, plan, mode, now } = self;
+        let report = Report { policy: policy_name, snapshot, plan, mode, now };
+        let nothing_happened = plan.cancelled.is_empty() && !plan.rows.iter().any(Row::is_eventful);
+        let silent = job.quiet && exit == Exit::Done && nothing_happened;
+        if !silent {
+            output::release();
+        }
+        let shown = if silent { Ok(()) } else { print(job, &report) };
+        let shown = shown.and_then(|()| outputs.write(&report));
+        tell(plan, policy, mode);
+        let failed = error.into_iter().chain(shown.err()).map(anyhow::Error::from);
+        let failures = failed
+            .inspect(|error| {
+                output::release();
+                output::failure(error);
+            })
+            .count();
+        let exit = match exit {
+            // Nothing was changed, unless the plan says so.
+            _ if failures > 0 && !plan.has_effects() && job.edits.is_empty() => Exit::Error,
+            Exit::Done | Exit::Planned if failures > 0 => Exit::Partly,
+            exit => exit,
+        };
+        if let Some(path) = job.metrics {
+            metrics::write(path, &snapshot.name, now.timestamp(), exit, Some(plan))?;
+        }
+        Ok(exit)
+    }
+}
+
+fn print(job: &Job, report: &Report) -> Result<()> {
+    output::to_stdout(|out| {
+        for edit in job.edits.iter().filter(|_| job.dry_run && job.report.format.shows_policy()) {
+            report::policy_diff(&edit.name, &edit.before, &edit.after, out)?;
+        }
+        report.write(job.report.format, out)
+    })
+}
+
+/// What a user should know beyond the rows.
+fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
+    for (chat, why) in plan.cancelled.iter().filter(|_| plan.refused.is_none()) {
+        output::note(&format!("the restart owed to {chat} is void: {why}"));
+    }
+    let edited = plan.rows.iter().any(|row| row.effects.edited);
+    if mode == Mode::Apply && edited && !policy.sessions.restarts() {
+        output::note(
+            "nothing was restarted: the policy has no restart command, so the new models count from the next start",
+        );
+    }
+    let edits = plan.rows.iter().any(|row| row.edit && (row.is_planned() || row.effects.edited));
+    if let (Writer::UsMeanwhile, true, Sessions::Dispatch(daemon)) = (plan.writer, edits, &policy.sessions) {
+        output::note(&format!(
+            "nobody listens at {}: the registry itself is edited, and sessions read it when the daemon starts",
+            daemon.socket
+        ));
+    }
+    match &plan.refused {
+        None => {}
+        Some(Refusal::Limit { changes, limit }) => output::error(
+            &format!("the plan has {}, and the limit is {limit}: nothing was done", counted(*changes, "change")),
+            Some(&format!("if this is what you want, consent with: {} --allow-changes {changes}", same_command())),
+        ),
+        Some(Refusal::OtherPlan { expected, differences }) => {
+            let message = format!("this is plan {}, not {expected}: nothing was done", plan.id);
+            output::error(&message, Some("review the plan as it is now: reconcile --dry-run"));
+            for difference in differences {
+                output::note(difference);
+            }
+        }
+    }
+}
+
+/// The command that the user typed, so that consent is to that and not to more.
+fn same_command() -> String {
+    let mut words = vec!["reconcile".to_owned()];
+    let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    while let Some(argument) = arguments.next() {
+        if argument == "--allow-changes" {
+            arguments.next();
+        } else if !argument.starts_with("--allow-changes=") {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,/:@%".contains(c);
+            let quoted = || format!("'{}'", argument.replace('\'', r"'\''"));
+            words.push(if argument.chars().all(plain) { argument } else { quoted() });
+        }
+    }
+    words.join(" ")
+}

@@ -1,0 +1,24 @@
+//! `reconcile snapshot --redact`: a registry that continuous integration may see.
+
+use crate::apply::Files;
+use crate::cli::args::PlaceArgs;
+use crate::cli::exit::Exit;
+use crate::cli::{Opened, open_plain, output};
+use crate::error::Error;
+use crate::registry::redacted::redacted;
+use crate::report::escape::escape_json;
+
+pub(super) fn run(place: &PlaceArgs) -> anyhow::Result<Exit> {
+    if !place.redact {
+        output::error("a snapshot is always redacted", Some("say: reconcile snapshot --redact"));
+        return Ok(Exit::Usage);
+    }
+    let Opened { store, now, .. } = open_plain(place)?;
+    let (store, redaction) = match place.redaction_key()? {
+        Some(redaction) => (store, redaction),
+        None => store.redaction_key_or_new(place.lock_timeout, now.timestamp())?,
+    };
+    let json = redacted(&store.registry()?, &redaction).map_err(Error::Invalid)?;
+    output::to_stdout(|out| json.lines().try_for_each(|line| writeln!(out, "{}", escape_json(line))))?;
+    Ok(Exit::Done)
+}

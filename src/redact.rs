@@ -1,0 +1,77 @@
+//! Pseudonyms for what says who a chat is with: chat ids are phone numbers. The same key gives the same pseudonym, and
+//! without the key nobody can tell whose it is, not even by trying all numbers.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// Of a key, in bytes.
+pub const KEY_LENGTH: usize = 32;
+
+/// A key, and what it makes of names.
+#[derive(Clone)]
+pub struct Redaction {
+    key: [u8; KEY_LENGTH],
+}
+
+impl std::fmt::Debug for Redaction {
+    /// Without the key, which must not get into a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redaction").finish_non_exhaustive()
+    }
+}
+
+impl Redaction {
+    /// With this key.
+    pub fn new(key: [u8; KEY_LENGTH]) -> Self {
+        Self { key }
+    }
+
+    /// From a key file: 64 hexadecimal digits and a line end.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let digits = text.trim_ascii_end().as_bytes();
+        let mut key = [0; KEY_LENGTH];
+        if digits.len() != 2 * KEY_LENGTH {
+            return None;
+        }
+        for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
+            let pair =
+                std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()));
+            *byte = u8::from_str_radix(pair?, 16).ok()?;
+        }
+        Some(Self { key })
+    }
+
+    /// What a key file holds.
+    pub fn to_text(&self) -> String {
+        hex(&self.key) + "\n"
+    }
+
+    /// What stands for a chat id.
+    pub fn chat(&self, id: &str) -> String {
+        format!("chat-{}", self.hash("chat", id))
+    }
+
+    /// What stands for a session's name. Names that supervisors cannot tell apart stay so.
+    pub fn session(&self, slug: &str) -> String {
+        format!("session-{}", self.hash("session", slug))
+    }
+
+    /// What tells a key from others, and nothing about it.
+    pub fn fingerprint(&self) -> String {
+        self.hash("key", "")
+    }
+
+    /// 64 bits: that two of a million chats get one pseudonym is about as likely as one in 37 million.
+    fn hash(&self, kind: &str, text: &str) -> String {
+        // A key of any length will do, so this cannot fail.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return String::new() };
+        mac.update(kind.as_bytes());
+        mac.update(b"\0");
+        mac.update(text.as_bytes());
+        hex(&mac.finalize().into_bytes()[..8])
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

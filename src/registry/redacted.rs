@@ -1,0 +1,79 @@
+//! A registry under pseudonyms, which can be shown to those who plan on it and must not know whose chats they are.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::chat::Chat;
+use crate::diagnostic::Diagnostic;
+use crate::redact::Redaction;
+use crate::registry::scan::{decoded, members};
+use crate::registry::{Snapshot, scan};
+
+/// The member that an entry of a redacted registry has: the fingerprint of the key.
+const MARKER: &str = "redacted";
+
+#[derive(Serialize)]
+struct Entry {
+    session_name: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    tier: Option<String>,
+    source: Option<String>,
+    model: Option<String>,
+    redacted: String,
+}
+
+impl Chat<'_> {
+    /// The same chat under pseudonyms, without its contact's name.
+    #[must_use]
+    pub fn redacted(&self, redaction: &Redaction) -> Chat<'static> {
+        let chat = self.clone().into_owned();
+        Chat {
+            id: redaction.chat(&self.id).into(),
+            session_name: self.slug().map(|slug| redaction.session(&slug).into()),
+            contact_name: None,
+            ..chat
+        }
+    }
+}
+
+/// The registry under pseudonyms, as JSON, sorted by them: the order of the original says nothing any more.
+///
+/// # Errors
+/// What is wrong with the registry.
+pub fn redacted(snapshot: &Snapshot, redaction: &Redaction) -> Result<String, Vec<Diagnostic>> {
+    let mut entries = BTreeMap::new();
+    scan(snapshot, |entry| {
+        let chat = entry.chat.redacted(redaction);
+        let own = |field: Option<std::borrow::Cow<str>>| field.map(std::borrow::Cow::into_owned);
+        let redacted = Entry {
+            session_name: own(chat.session_name),
+            kind: own(chat.kind),
+            tier: own(chat.tier),
+            source: own(chat.source),
+            model: own(entry.model),
+            redacted: redaction.fingerprint(),
+        };
+        entries.insert(chat.id, redacted);
+    })?;
+    // Strings and maps of strings always have a JSON form.
+    Ok(serde_json::to_string_pretty(&entries).unwrap_or_default())
+}
+
+/// The fingerprint in the first entry of a registry, which need not be there to its end; `None` where it has none.
+pub fn marker(text: &str) -> Option<String> {
+    let mut found = None;
+    // The walk is stopped after the first entry, or the text ends there.
+    let _ = members(text, |_, entry| {
+        let _ = members(entry, |key, value| {
+            let is_marker = decoded(key) == MARKER && value.starts_with('"');
+            if is_marker {
+                found = Some(decoded(value).into_owned());
+            }
+            !is_marker
+        });
+        false
+    });
+    found
+}

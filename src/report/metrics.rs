@@ -1,0 +1,74 @@
+//! A run in numbers, in the text form that Prometheus's node exporter picks up from files.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+
+use crate::plan::{Plan, Summary};
+
+/// When a run last ended well: the value that is carried over from file to file.
+const LAST_SUCCESS: &str = "reconcile_last_success_timestamp_seconds";
+
+/// What is told of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Metrics<'a> {
+    /// The registry, by which several files of one host are told apart; as a label's value is written.
+    pub label: &'a str,
+    /// When the run began.
+    pub at: Timestamp,
+    /// Its exit code.
+    pub exit: u8,
+    /// Its plan; `None` where there was an error before one was made.
+    pub plan: Option<&'a Plan>,
+    /// When a run last ended well, as far as is known, in seconds since 1970.
+    pub last_success: Option<i64>,
+}
+
+/// The label of an earlier file, and when a run last ended well.
+pub fn last_success(earlier: &str) -> Option<(&str, i64)> {
+    let value = |line: &'_ str| line.strip_prefix(LAST_SUCCESS)?.strip_prefix("{registry=\"")?.rsplit_once("\"} ");
+    let (label, at) = earlier.lines().find_map(value)?;
+    Some((label, at.parse().ok()?))
+}
+
+/// A name as a label's value is written.
+pub fn label(name: &str) -> String {
+    name.replace('\\', r"\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+impl Metrics<'_> {
+    /// Writes them.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let label = self.label;
+        let mut gauge = |name: &str, help: &str, value: i64| {
+            writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{registry=\"{label}\"}} {value}")
+        };
+        if let Some(plan) = self.plan {
+            let drift = plan.rows.iter().filter(|row| row.edit).count();
+            let Summary { changed, restarted, owed, deferred, refused, failed, unknown, held, .. } = plan.summary();
+            let counts = [
+                ("reconcile_sessions", "Sessions in the registry.", plan.sessions),
+                ("reconcile_drift", "Sessions whose model differed from the policy when the run began.", drift),
+                ("reconcile_changes", "Models changed by the run, or planned in a dry run.", changed),
+                ("reconcile_restarts", "Sessions restarted by the run, or planned in a dry run.", restarted),
+                ("reconcile_owed", "Restarts that are owed after the run.", owed),
+                ("reconcile_deferred", "Sessions left for a later run.", deferred),
+                ("reconcile_refused", "Sessions whose change was refused.", refused),
+                ("reconcile_held", "Sessions left alone because something undoes their change.", held),
+                ("reconcile_failed", "Sessions whose change failed, or may have.", failed + unknown),
+            ];
+            for (name, help, count) in counts {
+                gauge(name, help, i64::try_from(count).unwrap_or(i64::MAX))?;
+            }
+        }
+        gauge("reconcile_exit_code", "How the run ended.", i64::from(self.exit))?;
+        gauge("reconcile_last_run_timestamp_seconds", "When the run began.", self.at.as_second())?;
+        match self.last_success {
+            Some(at) => gauge(LAST_SUCCESS, "When a run last began that ended with exit code 0.", at),
+            None => Ok(()),
+        }
+    }
+}
