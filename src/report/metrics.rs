@@ -26,8 +26,8 @@ pub struct Metrics<'a> {
 
 /// The label of an earlier file, and when a run last ended well.
 pub fn last_success(earlier: &str) -> Option<(&str, i64)> {
-    let value = |line: &'_ str| line.strip_prefix(LAST_SUCCESS)?.strip_prefix("{registry=\"")?.rsplit_once("\"} ");
-    let (label, at) = earlier.lines().find_map(value)?;
+    let line = earlier.lines().find_map(|line| line.strip_prefix(LAST_SUCCESS)?.strip_prefix("{registry=\""));
+    let (label, at) = line?.rsplit_once("\"} ")?;
     Some((label, at.parse().ok()?))
 }
 
