@@ -16,6 +16,11 @@ impl Model {
         (!name.is_empty()).then(|| Self(name.to_owned()))
     }
 
+    /// The same, for a name that a policy can hold: it has no blanks and no control characters.
+    pub fn declarable(name: &str) -> Option<Self> {
+        Self::new(name).filter(|_| !name.chars().any(|c| c.is_control() || c.is_whitespace()))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

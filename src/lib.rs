@@ -4,6 +4,7 @@
 //! [`apply`] does it in an order that is safe to die in, and [`report`] shows what became of it. `ARCHITECTURE.md` has
 //! the map.
 
+pub mod adopt;
 pub mod apply;
 pub mod backend;
 pub mod chat;

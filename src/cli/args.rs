@@ -35,6 +35,7 @@ Examples:
   reconcile --dry-run --output json=plan.json
   reconcile --plan plan.json                 do exactly what that dry run showed, or nothing
   reconcile --chat \"Cal Ortiz\" --dry-run     look at one chat
+  reconcile adopt --registry sessions.json > policy.toml
   reconcile owed                             restarts that are still to be done
 
 Exit codes:
@@ -206,6 +207,14 @@ pub(super) enum Command {
     SetModel(SetModelArgs),
     /// Remove the override for a chat from the policy, then reconcile that chat
     UnsetModel(UnsetModelArgs),
+
+    /// Print a policy that describes the registry as it is
+    ///
+    /// Most chats of a tier decide on the tier's model, and the others become exceptions. Reconciling with that policy
+    /// changes no session that has a model. The registry is --registry, `RECONCILE_REGISTRY`, or what a policy that
+    /// is already there names; the printed policy finds it when it is saved in the current directory.
+    Adopt,
+
     /// Show the restarts that are still owed
     Owed(OwedArgs),
 }

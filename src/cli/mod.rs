@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the edge reads the environment and the clock for everybody else")]
 
+mod adopt;
 mod args;
 mod exit;
 mod launch;
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
         Some(Command::Snapshot) => snapshot::run(&cli.place),
         Some(Command::SetModel(args)) => set_model::set(&cli.place, &args),
         Some(Command::UnsetModel(args)) => set_model::unset(&cli.place, &args),
+        Some(Command::Adopt) => adopt::run(&cli.place),
         Some(Command::Owed(args)) => owed::run(&cli.place, &args),
     };
     match result {
@@ -128,17 +130,19 @@ fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
     output::diagnostics(&warnings);
     let policy_name = leading(&path.display().to_string()).into_owned();
-    let registry = match (place.registry(), &policy.registry) {
-        (Some(registry), _) => registry,
-        (None, Some(registry)) => beside_policy(&path, registry)?,
-        (None, None) => {
-            return Err(Error::other(format!("{policy_name} names no registry"))
-                .with_hint("add registry.path to it, or give --registry PATH")
-                .into());
-        }
-    };
+    let registry = place.registry().map_or_else(|| registry_of(&policy, &path), Ok)?;
     let store = Store::open(&registry, &registry.display().to_string())?;
     Ok(Opened { policy, files, policy_name, store, now: Zoned::now(), is_redacted: false, redaction: None })
+}
+
+/// The registry that the policy at `path` names.
+fn registry_of(policy: &Policy, path: &Path) -> anyhow::Result<PathBuf> {
+    let Some(registry) = &policy.registry else {
+        return Err(Error::other(format!("{} names no registry", leading(&path.display().to_string())))
+            .with_hint("add registry.path to it, or give --registry PATH")
+            .into());
+    };
+    beside_policy(path, registry)
 }
 
 /// A path that stands in a policy: `~` is the home directory, and others are relative to the policy's.

@@ -466,7 +466,7 @@ impl<'r> Reader<'r> {
 
     fn model_name(&self, item: &Item<'r>) -> Option<Model> {
         let text = item.string(self.mistakes, "\"opus\"")?;
-        let model = Model::new(text).filter(|_| !text.chars().any(|c| c.is_control() || c.is_whitespace()));
+        let model = Model::declarable(text);
         if model.is_none() {
             self.mistakes.add(|| {
                 let message = format!("`{}` is no name of a model", item.name);

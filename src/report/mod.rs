@@ -1,5 +1,6 @@
 //! A plan, as people and programs read it.
 
+pub mod adopted;
 pub mod diagnostics;
 mod diff;
 pub mod escape;

@@ -195,7 +195,7 @@ pub fn time(time: Timestamp, now: &Zoned) -> String {
     then.strftime(form).to_string()
 }
 
-fn pad(text: &str, width: usize) -> String {
+pub(super) fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Run, Sandbox};
 
 /// Escape sequences, characters that reorder or end lines, markup, and commands to workflow runners.
-const HOSTILE: [&str; 14] = [
+pub const HOSTILE: [&str; 14] = [
     "\u{1b}[31mred\u{1b}[0m",
     "\u{1b}]0;title\u{7}",
     "\u{1b}]8;;http://evil.example\u{1b}\\link",
@@ -25,7 +25,7 @@ const HOSTILE: [&str; 14] = [
 ];
 
 /// What in an output moves a cursor, reorders a line, or speaks to a workflow runner.
-fn harm(output: &str) -> Option<String> {
+pub fn harm(output: &str) -> Option<String> {
     // A carriage return before a line's end is that line's own, in a diff of such a registry.
     let raw = output.replace("\r\n", "\n").chars().find(|c| {
         (c.is_control() && *c != '\n' && *c != '\t')

@@ -9,6 +9,7 @@
     reason = "tests set the scene with files, processes and the environment, and fail by panicking"
 )]
 
+mod adopt;
 mod bad_input;
 mod bad_state;
 mod cases;

@@ -16,6 +16,7 @@ const FLOORS: [(&str, u32); 18] = [
     ("registry", 1),
     ("resolve", 2),
     ("plan", 3),
+    ("adopt", 3),
     ("apply", 4),
     ("launch", 4),
     ("store", 5),

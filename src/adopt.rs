@@ -1,0 +1,110 @@
+//! From a registry to the policy that describes it as it is: what most chats of a tier run on is the tier's model, and
+//! the others are exceptions.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::chat::Model;
+use crate::error::{Error, Result};
+use crate::registry::{Snapshot, scan};
+
+/// What a policy would have to say so that no entry with a model changes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Every model that stands in the registry and that a policy can name.
+    pub allowed: BTreeSet<Model>,
+    /// For chats without a tier, and for tiers in which nobody has a model. `None` where the registry names no model.
+    pub fallback: Option<Model>,
+    /// The model of each tier's majority.
+    pub tiers: BTreeMap<String, Model>,
+    /// The chats of which more must be said, by chat id.
+    pub chats: BTreeMap<String, Exception>,
+}
+
+/// A chat that its tier does not describe.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// The name that a person knows it by.
+    pub name: Option<String>,
+    /// What is special about it.
+    pub kind: Kind,
+}
+
+/// What is special about a chat.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It has another model than its tier.
+    Differs(Model),
+    /// Its model has a name that no policy can hold.
+    Undeclarable,
+    /// It has no model, and would be given this one; `None` where nobody has one.
+    Unset(Option<Model>),
+}
+
+/// What is kept of an entry until all of them are known.
+struct Seen<'a> {
+    tier: Option<Cow<'a, str>>,
+    model: Held,
+    name: Option<Cow<'a, str>>,
+}
+
+enum Held {
+    Nothing,
+    Named(Model),
+    Undeclarable,
+}
+
+/// How many chats have each model.
+type Votes = BTreeMap<Model, usize>;
+
+/// The policy that describes a registry.
+///
+/// # Errors
+/// What is wrong with the registry.
+pub fn adopt(snapshot: &Snapshot) -> Result<Adopted> {
+    let mut seen: BTreeMap<Cow<str>, Seen> = BTreeMap::new();
+    let mut all = Votes::new();
+    let mut votes: BTreeMap<Option<Cow<str>>, Votes> = BTreeMap::new();
+    scan(snapshot, |entry| {
+        let chat = entry.chat;
+        let model = match entry.model.as_deref() {
+            None => Held::Nothing,
+            Some(name) => Model::declarable(name).map_or(Held::Undeclarable, Held::Named),
+        };
+        if let Held::Named(model) = &model {
+            *all.entry(model.clone()).or_default() += 1;
+            *votes.entry(chat.tier.clone()).or_default().entry(model.clone()).or_default() += 1;
+        }
+        seen.insert(chat.id, Seen { tier: chat.tier, model, name: chat.contact_name });
+    })
+    .map_err(Error::Invalid)?;
+
+    let tierless = votes.remove(&None);
+    let fallback = tierless.as_ref().and_then(majority).or_else(|| majority(&all));
+    let elected = votes.into_iter().filter_map(|(tier, votes)| Some((tier?.into_owned(), majority(&votes)?)));
+    let mut adopted =
+        Adopted { allowed: all.into_keys().collect(), fallback, tiers: elected.collect(), chats: BTreeMap::new() };
+    for (id, Seen { tier, model, name }) in seen {
+        if let Some(kind) = adopted.exception(tier.as_deref(), model) {
+            adopted.chats.insert(id.into_owned(), Exception { name: name.map(Cow::into_owned), kind });
+        }
+    }
+    Ok(adopted)
+}
+
+impl Adopted {
+    fn exception(&self, tier: Option<&str>, held: Held) -> Option<Kind> {
+        let default = tier.and_then(|tier| self.tiers.get(tier)).or(self.fallback.as_ref());
+        match held {
+            Held::Nothing => Some(Kind::Unset(default.cloned())),
+            Held::Undeclarable => Some(Kind::Undeclarable),
+            Held::Named(model) => (default != Some(&model)).then_some(Kind::Differs(model)),
+        }
+    }
+}
+
+/// The model that most have; of several, the first by name.
+fn majority(votes: &Votes) -> Option<Model> {
+    votes.iter().max_by_key(|(model, count)| (**count, Reverse(*model))).map(|(model, _)| model.clone())
+}

@@ -1,0 +1,111 @@
+//! An adopted policy as TOML, laid out as one would write it.
+
+use std::io::{self, Write};
+
+use unicode_width::UnicodeWidthStr;
+
+use crate::adopt::{Adopted, Exception, Kind};
+use crate::chat::Model;
+use crate::report::escape::{escape, escape_json};
+use crate::report::text::pad;
+
+/// The column at which comments begin, where what stands before them leaves room.
+const COMMENT: usize = 46;
+
+/// Longer keys stand out of line, rather than push all others away.
+const WIDEST_KEY: usize = 40;
+
+/// What a policy starts from whose registry names no model.
+const USUAL: [&str; 3] = ["opus", "sonnet", "haiku"];
+const USUAL_FALLBACK: &str = "sonnet";
+
+/// Writes the policy. `registry` is the path that it names.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(adopted: &Adopted, registry: &str, out: &mut dyn Write) -> io::Result<()> {
+    let Adopted { allowed, fallback, tiers, chats } = adopted;
+    let fallback = fallback.as_ref().map_or(USUAL_FALLBACK, Model::as_str);
+    writeln!(
+        out,
+        "# Which model each chat's session runs on: the registry as `reconcile adopt` found it.\n\n[models]"
+    )?;
+    let found = || allowed.iter().map(|model| quoted(model.as_str())).collect();
+    let models: Vec<String> = if allowed.is_empty() { USUAL.map(quoted).into() } else { found() };
+    let guess = if allowed.is_empty() { "the registry names no model, so this is a guess" } else { "" };
+    line(out, &format!("allowed  = [{}]", models.join(", ")), guess)?;
+    line(out, &format!("fallback = {}", quoted(fallback)), "no tier, or a tier that is not listed")?;
+
+    if !tiers.is_empty() {
+        writeln!(out)?;
+        line(out, "[tiers]", "what most of each tier run on")?;
+        let tiers: Vec<(String, &Model)> = tiers.iter().map(|(tier, model)| (key(tier), model)).collect();
+        let width = widest(tiers.iter().map(|(tier, _)| tier));
+        for (tier, model) in &tiers {
+            writeln!(out, "{} = {}", pad(tier, width), quoted(model.as_str()))?;
+        }
+    }
+    if !chats.is_empty() {
+        write_chats(out, adopted, fallback)?;
+    }
+    writeln!(out, "\n[registry]\npath = {}", quoted(registry))?;
+
+    writeln!(out)?;
+    line(out, "[sessions]", "without a restart command, only the registry is changed")?;
+    writeln!(out, r#"# restart = ["supervisorctl", "restart", "{{session_slug}}"]"#)?;
+    line(out, r#"# backend = "dispatch""#, "instead, if the dispatch daemon owns the registry")
+}
+
+fn write_chats(out: &mut dyn Write, adopted: &Adopted, fallback: &str) -> io::Result<()> {
+    writeln!(out)?;
+    line(out, "[chats]", "exceptions")?;
+    let width = widest(adopted.chats.keys().map(|id| quoted(id)));
+    let entry = |id: &str, value: &str| format!("{} = {value}", pad(&quoted(id), width));
+    for (id, Exception { name, kind }) in &adopted.chats {
+        let name = name.as_deref().unwrap_or_default();
+        match kind {
+            Kind::Differs(model) => line(out, &entry(id, &quoted(model.as_str())), name)?,
+            Kind::Undeclarable => {
+                let reason = quoted("its model has a name that no policy can hold");
+                line(out, &entry(id, &format!("{{ managed = false, reason = {reason} }}")), name)?;
+            }
+            Kind::Unset(_) => {}
+        }
+    }
+    let unset = adopted.chats.iter().filter_map(|(id, Exception { name, kind })| match kind {
+        Kind::Unset(model) => Some((id, name.as_deref().unwrap_or_default(), model)),
+        Kind::Differs(_) | Kind::Undeclarable => None,
+    });
+    for (index, (id, name, model)) in unset.enumerate() {
+        if index == 0 {
+            writeln!(out, "# These have no model. The next reconcile gives them the one that is named on their line.")?;
+            writeln!(out, "# To leave one as it is, remove the # before it.")?;
+        }
+        let given = model.as_ref().map_or(fallback, Model::as_str);
+        let comment = if name.is_empty() { given.to_owned() } else { format!("{given}: {name}") };
+        line(out, &format!("# {}", entry(id, "{ managed = false }")), &comment)?;
+    }
+    Ok(())
+}
+
+/// A line with a comment behind it, unless that is empty.
+fn line(out: &mut dyn Write, text: &str, comment: &str) -> io::Result<()> {
+    match comment.trim() {
+        "" => writeln!(out, "{text}"),
+        comment => writeln!(out, "{}# {}", pad(&format!("{text} "), COMMENT), escape(comment)),
+    }
+}
+
+fn widest(keys: impl IntoIterator<Item = impl AsRef<str>>) -> usize {
+    keys.into_iter().map(|key| key.as_ref().width()).filter(|width| *width <= WIDEST_KEY).max().unwrap_or_default()
+}
+
+/// A TOML string. JSON's escapes are TOML's, too, and whatever JSON leaves raw that TOML does not is written out here.
+fn quoted(text: &str) -> String {
+    escape_json(&serde_json::Value::from(text).to_string()).into_owned()
+}
+
+fn key(name: &str) -> String {
+    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if bare { name.to_owned() } else { quoted(name) }
+}
