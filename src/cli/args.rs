@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
 use crate::cli::launch::LaunchArgs;
+use crate::cli::manual::CompletionsArgs;
 use crate::cli::owed::OwedArgs;
 use crate::cli::set_model::{SetModelArgs, UnsetModelArgs};
 use crate::error::Result;
@@ -214,6 +215,15 @@ pub(super) enum Command {
     /// changes no session that has a model. The registry is --registry, `RECONCILE_REGISTRY`, or what a policy that
     /// is already there names; the printed policy finds it when it is saved in the current directory.
     Adopt,
+
+    /// Print what a shell needs to complete this program's arguments
+    ///
+    /// For bash: source <(reconcile completions bash). For zsh: save it as _reconcile in a directory of $fpath.
+    /// For fish: reconcile completions fish | source.
+    Completions(CompletionsArgs),
+
+    /// Print the manual page; read it with: reconcile man | man -l -
+    Man,
 
     /// Show the restarts that are still owed
     Owed(OwedArgs),

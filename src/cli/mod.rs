@@ -6,6 +6,7 @@ mod adopt;
 mod args;
 mod exit;
 mod launch;
+mod manual;
 mod metrics;
 mod output;
 mod overrides;
@@ -59,6 +60,8 @@ pub fn main() -> ExitCode {
         Some(Command::SetModel(args)) => set_model::set(&cli.place, &args),
         Some(Command::UnsetModel(args)) => set_model::unset(&cli.place, &args),
         Some(Command::Adopt) => adopt::run(&cli.place),
+        Some(Command::Completions(args)) => manual::completions(&args).map_err(Into::into),
+        Some(Command::Man) => manual::man().map_err(Into::into),
         Some(Command::Owed(args)) => owed::run(&cli.place, &args),
     };
     match result {

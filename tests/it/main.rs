@@ -29,6 +29,7 @@ mod invalid;
 mod laws;
 mod lossless;
 mod lossless_laws;
+mod manual;
 mod readme;
 mod reports;
 mod selectors;

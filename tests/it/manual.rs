@@ -1,0 +1,128 @@
+//! What shells and `man` are told of the program.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+
+use crate::support::{Run, Sandbox, finish};
+
+const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
+
+fn sandbox() -> Sandbox {
+    Sandbox::new("", "")
+}
+
+/// What a program prints; `None` where it is not installed.
+fn installed(command: &mut Command) -> Option<Run> {
+    match command.stdin(Stdio::null()).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        _ => Some(finish(command)),
+    }
+}
+
+/// What bash offers for the last of some words.
+fn offered(sandbox: &Sandbox, words: &[&str]) -> Vec<String> {
+    const COMPLETE: &str = r#"
+source ./completions && eval "$(complete -p reconcile | sed 's/.*-F \([^ ]*\) .*/function=\1/')" || exit 1
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+"$function" reconcile "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+printf '%s\n' "${COMPREPLY[@]}"
+"#;
+    let mut bash = Command::new("bash");
+    bash.args(["--norc", "-c", COMPLETE, "bash"]).args(words).current_dir(sandbox.path(""));
+    let run = finish(&mut bash).expect(0);
+    assert_eq!(run.stderr, "");
+    run.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_commands_options_and_values() {
+    let sandbox = sandbox();
+    sandbox.write("completions", sandbox.run(&["completions", "bash"]).expect(0).stdout);
+    assert_eq!(offered(&sandbox, &["reconcile", "ow"]), ["owed"]);
+    assert_eq!(offered(&sandbox, &["reconcile", "--dry"]), ["--dry-run"]);
+    assert_eq!(offered(&sandbox, &["reconcile", "owed", "--fo"]), ["--forget"]);
+    assert_eq!(offered(&sandbox, &["reconcile", "adopt", "--reg"]), ["--registry"]);
+    assert_eq!(offered(&sandbox, &["reconcile", "completions", "z"]), ["zsh"]);
+}
+
+#[test]
+fn every_shell_can_read_its_completions() {
+    let sandbox = sandbox();
+    for shell in SHELLS {
+        let completions = sandbox.run(&["completions", shell]).expect(0).stdout;
+        for word in ["owed", "adopt", "dry-run", "forget"] {
+            assert!(completions.contains(word), "{shell} is not told of {word}");
+        }
+        sandbox.write("completions", completions);
+        if let Some(run) = installed(Command::new(shell).args(["-n", "completions"]).current_dir(sandbox.path(""))) {
+            assert_eq!(run.expect(0).stderr, "", "{shell}");
+        }
+    }
+    sandbox.run(&["completions", "tcsh"]).expect(64);
+    sandbox.run(&["completions"]).expect(64);
+}
+
+/// The commands and the long options that a help names, each where it is explained.
+fn explained(help: &str) -> BTreeSet<String> {
+    let commands = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
+    let commands = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let options = help.lines().filter(|line| line.trim_start().starts_with('-'));
+    let options = options.flat_map(|line| line.split([' ', ',']).filter(|word| word.starts_with("--")));
+    commands.chain(options).filter(|word| !["", "help"].contains(word)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_manual_page_explains_every_command_and_every_option() {
+    let sandbox = sandbox();
+    let page = sandbox.run(&["man"]).expect(0).stdout.replace("\\-", "-");
+    let starts: BTreeSet<&str> =
+        page.lines().map(|line| line.trim_start_matches("\\fB").trim_start_matches(".SS ")).collect();
+    let told = |word: &str| {
+        let begins = |rest: &str| rest.is_empty() || rest.starts_with("\\fR");
+        starts.iter().any(|line| line.split(", \\fB").any(|part| part.strip_prefix(word).is_some_and(begins)))
+    };
+    let whole = explained(&sandbox.run(&["--help"]).stdout);
+    let commands: Vec<&String> = whole.iter().filter(|word| !word.starts_with('-')).collect();
+    assert!(commands.len() >= 4 && whole.contains("--dry-run"), "{whole:?}");
+    for command in commands {
+        for word in explained(&sandbox.run(&[command, "--help"]).stdout) {
+            assert!(told(&word), "{command} {word} is not in the page");
+        }
+    }
+    for word in &whole {
+        assert!(told(word), "{word} is not in the page");
+    }
+}
+
+#[test]
+fn the_manual_page_is_one_that_can_be_read() {
+    let sandbox = sandbox();
+    let page = sandbox.run(&["man"]).expect(0).stdout;
+    for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "COMMANDS", "EXAMPLES", "\"EXIT CODES\""] {
+        assert!(page.lines().any(|line| line == format!(".SH {section}")), "there is no section {section}");
+    }
+    sandbox.write("reconcile.1", page);
+    let groff = &["-ww", "-man", "-Tutf8", "-P-c", "-P-b", "-P-u", "reconcile.1"];
+    let Some(run) = installed(Command::new("groff").args(groff).current_dir(sandbox.path(""))) else { return };
+    assert_eq!(run.stderr, "", "groff complains");
+    let exit = "\n       75  another run holds the lock\n";
+    assert!(run.stdout.contains(exit) && run.stdout.contains("\n   owed\n"), "{}", run.stdout);
+}
+
+#[test]
+fn they_are_the_same_each_time_and_need_no_policy_and_no_registry() {
+    for arguments in [&["man"][..], &["completions", "bash"], &["completions", "zsh"], &["completions", "fish"]] {
+        let (once, again) = (sandbox().run(arguments).expect(0), sandbox().run(arguments).expect(0));
+        assert!(once.stdout.len() > 1000 && once.stderr.is_empty(), "{once:#?}");
+        assert_eq!(once.stdout, again.stdout);
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_them_quietly() {
+    for arguments in [&["man"][..], &["completions", "bash"]] {
+        let closed = Stdio::from(std::io::pipe().unwrap().1);
+        let output = sandbox().command(arguments).stdout(closed).output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    }
+}
