@@ -32,6 +32,7 @@ mod lossless_laws;
 mod manual;
 mod readme;
 mod reports;
+mod schema;
 mod selectors;
 mod sizes;
 mod slow;

@@ -1,0 +1,269 @@
+//! `policy.schema.json` says what the reader of policies says, as far as a schema can.
+
+mod types;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jsonschema::Validator;
+use reconcile::diagnostic::Level;
+use reconcile::policy::{Source, read};
+use serde_json::Value as Json;
+use snapbox::data::DataFormat;
+use snapbox::{Assert, Data, IntoData};
+use toml::{Table, Value};
+
+use crate::readme;
+use crate::support::below;
+
+/// The mistakes that can be seen without comparing one part of a policy with another, or reading commands.
+const STRUCTURAL: [&str; 13] = [
+    "duplicate",
+    "empty",
+    "missing-key",
+    "not-a-date",
+    "not-a-duration",
+    "not-a-model",
+    "out-of-range",
+    "rule-without-condition",
+    "unknown-key",
+    "unknown-value",
+    "unmanaged-with-model",
+    "wrong-backend",
+    "wrong-type",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn committed() -> PathBuf {
+    root().join("policy.schema.json")
+}
+
+fn validator() -> Validator {
+    let schema: Json = serde_json::from_str(&fs::read_to_string(committed()).unwrap()).unwrap();
+    assert!(jsonschema::meta::is_valid(&schema), "the schema is no schema");
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+/// As editors hand TOML to a schema: dates are strings.
+fn json(value: &Value) -> Json {
+    match value {
+        Value::String(text) => text.as_str().into(),
+        Value::Integer(number) => (*number).into(),
+        Value::Float(number) => (*number).into(),
+        Value::Boolean(truth) => (*truth).into(),
+        Value::Datetime(time) => time.to_string().into(),
+        Value::Array(items) => items.iter().map(json).collect(),
+        Value::Table(table) => table.iter().map(|(key, value)| (key.clone(), json(value))).collect(),
+    }
+}
+
+/// The codes of what the reader calls an error.
+fn errors(text: &str) -> BTreeSet<&'static str> {
+    let found = read(&[Source::new("policy.toml", text.to_owned())]).err().unwrap_or_default();
+    found.iter().filter(|found| found.level == Level::Error).map(|found| found.code).collect()
+}
+
+fn is_structural(errors: &BTreeSet<&str>) -> bool {
+    errors.iter().any(|code| STRUCTURAL.contains(code))
+}
+
+/// Every valid policy of the repository that is in one file, with its name.
+fn valid_policies() -> Vec<(String, String)> {
+    let folders = below("cases").into_iter().chain([root().join("examples")]);
+    let files =
+        folders.flat_map(|folder| walkdir::WalkDir::new(folder).max_depth(1)).map(|file| file.unwrap().into_path());
+    let is_policy = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
+    let files: Vec<PathBuf> = files.filter(is_policy).chain([root().join("policy.toml")]).collect();
+    let files = files.iter().map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap()));
+    files.chain(readme::policies().into_iter().map(|policy| ("README.md".to_owned(), policy))).collect()
+}
+
+#[test]
+fn it_is_the_one_of_the_types() {
+    let current = serde_json::to_string_pretty(&types::schema()).unwrap() + "\n";
+    let expected = Data::read_from(&committed(), Some(DataFormat::Text)).raw();
+    Assert::new().action_env("SNAPSHOTS").eq(current.into_data().raw(), expected);
+}
+
+#[test]
+fn every_valid_policy_meets_it() {
+    let (validator, policies) = (validator(), valid_policies());
+    assert!(policies.len() > 30, "only {} policies were found", policies.len());
+    for (name, text) in policies {
+        assert_eq!(errors(&text), BTreeSet::new(), "{name}");
+        let policy = json(&Value::Table(text.parse().unwrap()));
+        let mistakes: Vec<String> = validator.iter_errors(&policy).map(|error| error.to_string()).collect();
+        assert!(mistakes.is_empty(), "{name}: {mistakes:?}");
+    }
+}
+
+#[test]
+fn of_the_policies_with_mistakes_it_refuses_those_that_a_schema_can() {
+    let validator = validator();
+    let mut seen = BTreeSet::new();
+    for path in below("invalid").iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml")) {
+        let text = fs::read_to_string(path).unwrap();
+        let errors = errors(&text);
+        // What is no TOML never meets a schema.
+        let Ok(policy) = text.parse::<Table>() else { continue };
+        assert_eq!(
+            validator.is_valid(&json(&Value::Table(policy))),
+            !is_structural(&errors),
+            "{}: {errors:?}",
+            path.display()
+        );
+        seen.extend(errors);
+    }
+    let unseen: Vec<_> = STRUCTURAL.iter().filter(|code| !seen.contains(*code)).collect();
+    assert!(unseen.is_empty(), "no policy has {unseen:?}");
+}
+
+/// The ways to every value in a table or list.
+fn paths(value: &Value) -> Vec<Vec<String>> {
+    let members: Vec<(String, &Value)> = match value {
+        Value::Table(table) => table.iter().map(|(key, value)| (key.clone(), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
+        _ => Vec::new(),
+    };
+    let below = |(key, value): (String, &Value)| {
+        let deeper = paths(value).into_iter().map(|path| [vec![key.clone()], path].concat()).collect::<Vec<_>>();
+        [vec![vec![key.clone()]], deeper].concat()
+    };
+    members.into_iter().flat_map(below).collect()
+}
+
+/// The value with one part changed by `change`, which is given what the part stands in, and its key.
+fn changed(policy: &Value, path: &[String], change: impl FnOnce(&mut Value, &str)) -> Value {
+    let (key, way) = path.split_last().unwrap();
+    let mut whole = policy.clone();
+    let mut at = &mut whole;
+    for step in way {
+        at = match at {
+            Value::Array(items) => &mut items[step.parse::<usize>().unwrap()],
+            table => &mut table[step.as_str()],
+        };
+    }
+    change(at, key);
+    whole
+}
+
+/// The policy with every single key misspelt, left out, or given another value.
+fn mutants(policy: &Value) -> Vec<Value> {
+    const OTHERS: &str = r#"values = [7, -1, 1001, 1000000001, 4.5, true, false, "seven", "two words", "", [], ["seven"], [""], [7], {}, { seven = 7 }]"#;
+    let others: Table = OTHERS.parse().unwrap();
+    let mut mutants = Vec::new();
+    for path in paths(policy) {
+        for other in others["values"].as_array().unwrap() {
+            mutants.push(changed(policy, &path, |within, key| match within {
+                Value::Array(items) => items[key.parse::<usize>().unwrap()] = other.clone(),
+                table => table[key] = other.clone(),
+            }));
+        }
+        mutants.push(changed(policy, &path, |within, key| match within {
+            Value::Array(items) => drop(items.remove(key.parse().unwrap())),
+            table => drop(table.as_table_mut().unwrap().remove(key)),
+        }));
+        mutants.push(changed(policy, &path, |within, key| {
+            if let Some(table) = within.as_table_mut() {
+                let value = table.remove(key).unwrap();
+                table.insert(format!("{key}s"), value);
+            }
+        }));
+    }
+    mutants
+}
+
+/// Policies that together have every key.
+const WHOLE: [&str; 2] = [
+    r#"
+[models]
+allowed  = ["opus", "sonnet"]
+fallback = "sonnet"
+aliases  = { "claude-opus-4-6" = "opus" }
+[tiers]
+family = "sonnet"
+[[rules]]
+source = "discord"
+tier   = ["family", "favorite"]
+type   = "group"
+chat   = ["discord:*"]
+model  = "opus"
+[[rules]]
+tier   = "family"
+model  = "opus"
+[chats]
+"+1" = "opus"
+"+2" = { model = "opus", managed = true, until = 2026-12-31, reason = "thesis season" }
+"+3" = { managed = false, until = 2026-12-31T18:00:00, reason = "the group votes itself" }
+"+4" = { model = "opus" }
+"+5" = { managed = false }
+[registry]
+path     = "sessions.json"
+existing = "keep"
+[sessions]
+backend    = "file"
+restart    = ["supervisorctl", "restart", "{session_slug}"]
+running    = ["true"]
+timeout    = "1m 30s"
+parallel   = 4
+unset_runs = "opus"
+[limits]
+max_changes = 10
+"#,
+    r#"
+[models]
+allowed  = ["opus"]
+fallback = "opus"
+[registry]
+existing = "replace"
+[sessions]
+backend  = "dispatch"
+socket   = "/tmp/claude-assistant.sock"
+drain    = "60s"
+timeout  = "500ms"
+parallel = 1
+"#,
+];
+
+#[test]
+fn with_any_one_key_changed_it_says_what_the_reader_says() {
+    let validator = validator();
+    let policies = WHOLE.map(str::to_owned).into_iter().chain(readme::policies());
+    let (mut refused, mut accepted) = (0, 0);
+    for policy in policies.map(|text| Value::Table(text.parse().unwrap())) {
+        for mutant in mutants(&policy) {
+            let text = toml::to_string(&mutant).unwrap();
+            let errors = errors(&text);
+            let valid = validator.is_valid(&json(&mutant));
+            assert_eq!(valid, !is_structural(&errors), "the reader finds {errors:?} in\n{text}");
+            *if valid { &mut accepted } else { &mut refused } += 1;
+        }
+    }
+    assert!(refused > 500 && accepted > 100, "{refused} refused and {accepted} accepted: what was changed?");
+}
+
+#[test]
+fn lengths_of_time_that_it_takes_are_ones_that_the_reader_takes() {
+    let validator = validator();
+    let models = "[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n";
+    let text = |timeout: &str| format!("{models}[sessions]\ntimeout = {timeout:?}\n");
+    let times = [
+        "30s", "1m", "1m30s", "1h 30m", "500ms", "1.5s", "24h", "0s", "0h0m", "-1s", "1", "s", "", "soon", "1d 1s",
+        "1s!", " 1s",
+    ];
+    for time in times {
+        let valid = validator.is_valid(&json(&Value::Table(text(time).parse().unwrap())));
+        assert_eq!(valid, errors(&text(time)).is_empty(), "{time:?}");
+    }
+}
+
+#[test]
+fn the_policy_of_the_repository_names_it() {
+    let first = fs::read_to_string(root().join("policy.toml")).unwrap().lines().next().unwrap().to_owned();
+    let schema = first.strip_prefix("#:schema ").unwrap();
+    assert_eq!(root().join(schema).canonicalize().unwrap(), committed().canonicalize().unwrap());
+}

@@ -1,0 +1,230 @@
+//! The policy as types that nothing reads: its schema is made from them.
+//!
+//! They stand apart from the reader, which reports every mistake where types stop at the first, and apart from the
+//! program, which has no use for them.
+
+#![allow(dead_code, reason = "only the descriptions of these types are used")]
+
+use std::collections::BTreeMap;
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema};
+use serde_json::{Value, json};
+
+/// The schema of a policy. Draft 7 is what editors know.
+pub fn schema() -> Value {
+    let mut schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<Policy>();
+    RecursiveTransform(as_toml).transform(&mut schema);
+    schema.to_value()
+}
+
+/// What is optional in TOML is left out, and never null; and numbers have no width.
+fn as_toml(schema: &mut Schema) {
+    schema.remove("format");
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|kind| kind != "null");
+        if let [one] = types.as_slice() {
+            let one = one.clone();
+            schema.insert("type".to_owned(), one);
+        }
+    }
+    let null = json!({ "type": "null" });
+    if let Some(Value::Array(mut forms)) = schema.remove("anyOf") {
+        let optional = forms.contains(&null);
+        forms.retain(|form| *form != null);
+        schema.insert(if optional { "allOf" } else { "anyOf" }.to_owned(), forms.into());
+    }
+}
+
+/// Which model each chat's session runs on. What decides: exception, else the first matching rule, else tier, else
+/// fallback.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, title = "A policy of reconcile")]
+struct Policy {
+    models: Models,
+    /// The model of each tier.
+    tiers: Option<BTreeMap<String, Model>>,
+    /// The first that matches wins over the tier.
+    #[schemars(length(min = 1))]
+    rules: Option<Vec<Rule>>,
+    /// Exceptions, by exact chat id. They win over everything.
+    chats: Option<BTreeMap<String, Exception>>,
+    registry: Option<Registry>,
+    sessions: Option<Sessions>,
+    limits: Option<Limits>,
+}
+
+/// The name of a model, such as "opus": without blanks and control characters.
+#[derive(JsonSchema)]
+#[schemars(extend("pattern" = r"^[^\s\u0000-\u001f\u007f-\u009f]+$"))]
+struct Model(String);
+
+/// The models that there are.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Models {
+    /// What a policy may name.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
+    allowed: Vec<Model>,
+    /// For chats without a tier, or with one that is not listed.
+    fallback: Model,
+    /// Other spellings that a registry may hold, and what they mean: neither drift nor restart.
+    aliases: Option<BTreeMap<String, Model>>,
+}
+
+/// One value, or several of which one must match.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum OneOrMore {
+    One(String),
+    More(#[schemars(length(min = 1))] Vec<String>),
+}
+
+/// A model for all chats that meet every condition given. There is at least one.
+#[derive(JsonSchema)]
+#[schemars(
+    deny_unknown_fields,
+    extend("anyOf" = [
+        { "required": ["source"] }, { "required": ["tier"] }, { "required": ["type"] }, { "required": ["chat"] }
+    ])
+)]
+struct Rule {
+    /// Where the chat is, such as "discord".
+    source: Option<OneOrMore>,
+    /// The chat's tier.
+    tier: Option<OneOrMore>,
+    /// "individual" or "group".
+    r#type: Option<OneOrMore>,
+    /// A glob of chat ids: * stands for any text, ? for any character.
+    chat: Option<OneOrMore>,
+    model: Model,
+}
+
+/// What holds for one chat, whatever else is said.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Exception {
+    Model(Model),
+    Table(ModelOfChat),
+    LeftAlone(LeftAlone),
+}
+
+/// A model for one chat.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ModelOfChat {
+    model: Model,
+    /// Which a chat with a model is.
+    #[schemars(extend("const" = true))]
+    managed: Option<bool>,
+    until: Option<Until>,
+    /// Why, for whoever reads the report.
+    reason: Option<String>,
+}
+
+/// A chat whose model is not ours to decide.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct LeftAlone {
+    /// The chat is left alone.
+    #[schemars(extend("const" = false))]
+    managed: bool,
+    until: Option<Until>,
+    /// Why, for whoever reads the report.
+    reason: Option<String>,
+}
+
+/// When the exception ends: a date, which is included, or a date-time; in TOML without quotes.
+#[derive(JsonSchema)]
+#[schemars(extend("pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"))]
+struct Until(String);
+
+/// The file that maps chats to sessions.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Registry {
+    /// Relative to the policy's directory; ~ is the home directory. Needed unless --registry is given.
+    #[schemars(length(min = 1))]
+    path: Option<String>,
+    /// "keep": an allowed model in the registry wins over all but exceptions.
+    #[schemars(extend("default" = "replace"))]
+    existing: Option<Existing>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Existing {
+    Replace,
+    Keep,
+}
+
+/// Who restarts sessions.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Sessions {
+    File(FileSessions),
+    Dispatch(DispatchSessions),
+}
+
+/// Commands restart sessions; nobody else owns the registry.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct FileSessions {
+    /// Who writes the registry and restarts sessions.
+    #[schemars(extend("const" = "file", "default" = "file"))]
+    backend: Option<String>,
+    /// Restarts one session. Without it nothing is restarted.
+    restart: Option<CommandLine>,
+    /// Asked before each restart. Its exit code: 0 = running, 1 or 3 = not, anything else counts as running.
+    running: Option<CommandLine>,
+    /// How long one command may take.
+    #[schemars(extend("default" = "30s"))]
+    timeout: Option<Duration>,
+    /// How many restarts may be under way at once.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 4))]
+    parallel: Option<u32>,
+    /// What a session without a model runs on. Unknown without it, so such a session is restarted.
+    unset_runs: Option<Model>,
+}
+
+/// The dispatch daemon owns the registry, and is asked to change it.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct DispatchSessions {
+    /// Who writes the registry and restarts sessions.
+    #[schemars(extend("const" = "dispatch"))]
+    backend: String,
+    /// Where the daemon listens.
+    #[schemars(length(min = 1), extend("default" = "/tmp/claude-assistant.sock"))]
+    socket: Option<String>,
+    /// How long one run waits for busy sessions, in all.
+    #[schemars(extend("default" = "60s"))]
+    drain: Option<Duration>,
+    /// How long one request may take.
+    #[schemars(extend("default" = "30s"))]
+    timeout: Option<Duration>,
+    /// How many restarts may be under way at once.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
+    parallel: Option<u32>,
+}
+
+/// A program and its arguments, without a shell. Placeholders: `{chat_id}`, `{session_name}`, `{session_slug}`,
+/// `{contact_name}`, `{tier}`, `{type}`, `{source}`, `{model}`.
+#[derive(JsonSchema)]
+#[schemars(extend("minItems" = 1, "items" = [{ "type": "string", "minLength": 1 }], "additionalItems" = { "type": "string" }))]
+struct CommandLine(Vec<String>);
+
+/// A length of time above zero and up to a day: a number and a unit (ms, s, m or h), as in "30s" or "1m 30s".
+#[derive(JsonSchema)]
+#[schemars(extend("pattern" = r"^(?=.*[1-9])[0-9]+(\.[0-9]+)? ?(ms|s|m|h)( ?[0-9]+(\.[0-9]+)? ?(ms|s|m|h))*$"))]
+struct Duration(String);
+
+/// How much one run may do.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Limits {
+    /// Over so many changes nothing is done. Without it: 10, or 30 % of all sessions where that is more.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    max_changes: Option<u32>,
+}
