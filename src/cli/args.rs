@@ -173,7 +173,7 @@ pub(super) struct RunArgs {
 /// Where a plan is shown, for every command that makes one.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 pub(super) struct ReportArgs {
-    /// How the report is written to stdout: text, json or diff
+    /// How the report is written to stdout: text, json, markdown or diff
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = format, help_heading = "Output")]
     pub(super) format: Format,
 
@@ -277,8 +277,9 @@ fn format(text: &str) -> Result<Format, String> {
     match text {
         "text" => Ok(Format::Text),
         "json" => Ok(Format::Json),
+        "markdown" => Ok(Format::Markdown),
         "diff" => Ok(Format::Diff),
-        _ => Err("known formats: text, json, diff".to_owned()),
+        _ => Err("known formats: text, json, markdown, diff".to_owned()),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::plan::{Plan, Refusal, Row, Writer};
 use crate::policy::{Policy, Sessions};
 use crate::registry::Snapshot;
-use crate::report::{self, Mode, Report, counted};
+use crate::report::{self, Mode, Report, refusal, voided};
 
 /// A run that has ended.
 #[derive(Clone, Copy)]
@@ -69,7 +69,7 @@ fn print(job: &Job, report: &Report) -> Result<()> {
 /// What a user should know beyond the rows.
 fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
     for (chat, why) in plan.cancelled.iter().filter(|_| plan.refused.is_none()) {
-        output::note(&format!("the restart owed to {chat} is void: {why}"));
+        output::note(&voided(chat, why));
     }
     let edited = plan.rows.iter().any(|row| row.effects.edited);
     if mode == Mode::Apply && edited && !policy.sessions.restarts() {
@@ -84,19 +84,19 @@ fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
             daemon.socket
         ));
     }
+    let Some(message) = refusal(plan) else { return };
     match &plan.refused {
-        None => {}
-        Some(Refusal::Limit { changes, limit }) => output::error(
-            &format!("the plan has {}, and the limit is {limit}: nothing was done", counted(*changes, "change")),
-            Some(&format!("if this is what you want, consent with: {} --allow-changes {changes}", same_command())),
-        ),
-        Some(Refusal::OtherPlan { expected, differences }) => {
-            let message = format!("this is plan {}, not {expected}: nothing was done", plan.id);
+        Some(Refusal::OtherPlan { differences, .. }) => {
             output::error(&message, Some("review the plan as it is now: reconcile --dry-run"));
             for difference in differences {
                 output::note(difference);
             }
         }
+        Some(Refusal::Limit { changes, .. }) => {
+            let consent = format!("{} --allow-changes {changes}", same_command());
+            output::error(&message, Some(&format!("if this is what you want, consent with: {consent}")));
+        }
+        None => {}
     }
 }
 

@@ -5,6 +5,7 @@ pub mod diagnostics;
 mod diff;
 pub mod escape;
 mod json;
+mod markdown;
 pub mod metrics;
 mod text;
 
@@ -16,7 +17,7 @@ use crate::plan::Plan;
 use crate::registry::Snapshot;
 
 pub use diff::policy_diff;
-pub use text::{counted, time};
+pub use text::{counted, refusal, time, voided};
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Format {
     Text,
     /// For programs; stable.
     Json,
+    /// For comments on pull requests.
+    Markdown,
     /// A unified diff of the registry.
     Diff,
 }
@@ -70,6 +73,7 @@ impl Report<'_> {
         match format {
             Format::Text => text::write(self, out),
             Format::Json => json::write(self, out),
+            Format::Markdown => markdown::write(self, out),
             Format::Diff => diff::write(self, out),
         }
     }

@@ -6,24 +6,24 @@ use anstyle::{AnsiColor, Style};
 use jiff::{Timestamp, Zoned};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::plan::{Presence, Row, Summary, Verdict, Writer};
+use crate::plan::{Plan, Presence, Refusal, Row, Summary, Verdict, Writer};
 use crate::report::escape::{escape, leading};
 use crate::report::{Mode, Report};
 
 const WIDEST_NAME: usize = 34;
 const WIDEST_TIER: usize = 14;
 
-/// One row, cut into what is aligned.
-struct Line {
-    mark: char,
+/// One row, in words. All but the detail is escaped.
+pub(super) struct Line {
+    pub(super) mark: char,
     style: Style,
-    name: String,
-    tier: String,
-    change: String,
-    action: String,
+    pub(super) name: String,
+    pub(super) tier: String,
+    pub(super) change: String,
+    pub(super) action: String,
     /// What decided; without it the action may run on.
-    rule: Option<String>,
-    detail: Option<String>,
+    pub(super) rule: Option<String>,
+    pub(super) detail: Option<String>,
 }
 
 pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
@@ -35,7 +35,11 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out, " · plan {}\n", plan.id)?;
 
-    let lines: Vec<Line> = plan.rows.iter().map(|row| line(row, report)).collect();
+    let cells = |row| {
+        let line = line(row, report);
+        Line { name: cut(&line.name, WIDEST_NAME), tier: cut(&line.tier, WIDEST_TIER), ..line }
+    };
+    let lines: Vec<Line> = plan.rows.iter().map(cells).collect();
     let widest = |cell: fn(&Line) -> &String| lines.iter().map(|line| cell(line).width()).max().unwrap_or_default();
     let (name, tier, change) = (widest(|line| &line.name), widest(|line| &line.tier), widest(|line| &line.change));
     let ruled = lines.iter().filter(|line| line.rule.is_some());
@@ -59,7 +63,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", summary(report))
 }
 
-fn line(row: &Row, report: &Report) -> Line {
+pub(super) fn line(row: &Row, report: &Report) -> Line {
     let verdict = row.outcome.verdict;
     let name = |model: &Option<_>| {
         Option::as_ref(model)
@@ -105,8 +109,8 @@ fn line(row: &Row, report: &Report) -> Line {
     Line {
         mark,
         style,
-        name: cut(&escape(row.chat.label()), WIDEST_NAME),
-        tier: cut(&escape(tier), WIDEST_TIER),
+        name: escape(row.chat.label()).into_owned(),
+        tier: escape(tier).into_owned(),
         change,
         action,
         rule: row.edit.then(|| escape(&place).into_owned()),
@@ -137,7 +141,7 @@ fn mark(row: &Row) -> (char, Style) {
     }
 }
 
-fn summary(report: &Report) -> String {
+pub(super) fn summary(report: &Report) -> String {
     let numbers = report.plan.summary();
     let Summary { changed, restarted, owed, deferred, refused, failed, unknown, held, unmanaged, in_sync } = numbers;
     let others = |except: &[&str]| {
@@ -181,6 +185,21 @@ fn summary(report: &Report) -> String {
             )
         }
     }
+}
+
+/// Why nothing of a plan may be done, if so.
+pub fn refusal(plan: &Plan) -> Option<String> {
+    plan.refused.as_ref().map(|refused| match refused {
+        Refusal::Limit { changes, limit } => {
+            format!("the plan has {}, and the limit is {limit}: nothing was done", counted(*changes, "change"))
+        }
+        Refusal::OtherPlan { expected, .. } => format!("this is plan {}, not {expected}: nothing was done", plan.id),
+    })
+}
+
+/// That a debt is void.
+pub fn voided(chat: &str, why: &str) -> String {
+    format!("the restart owed to {chat} is void: {why}")
 }
 
 /// A number of things, in words.

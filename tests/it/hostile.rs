@@ -119,7 +119,7 @@ fn sandbox(text: &str) -> Sandbox {
 fn no_field_of_a_registry_reaches_an_output_raw() {
     for text in HOSTILE {
         let sandbox = sandbox(text);
-        for format in ["text", "json", "diff"] {
+        for format in ["text", "json", "markdown", "diff"] {
             let run = sandbox.run(&["--dry-run", "--format", format]);
             assert_run_is_harmless(&format!("a dry run as {format}"), &run);
             assert!(run.stdout.lines().count() > 5, "there is nothing to see: {run:#?}");
@@ -133,7 +133,7 @@ fn no_field_of_a_registry_reaches_an_output_raw() {
 #[test]
 fn no_complaint_of_a_command_reaches_an_output_raw() {
     for text in HOSTILE {
-        for format in ["text", "json", "diff"] {
+        for format in ["text", "json", "markdown", "diff"] {
             let sandbox = sandbox(text);
             let run = sandbox.run(&["--format", format]).expect(4);
             assert_run_is_harmless(&format!("an apply as {format}"), &run);
@@ -159,7 +159,7 @@ fn no_command_of_a_runner_is_found_anywhere_in_a_line() {
             let lines = run.stdout.lines().chain(run.stderr.lines());
             found.extend(lines.filter(|line| line.contains(prefix)).map(|line| format!("{what}: {line}")));
         };
-        for format in ["text", "json", "diff"] {
+        for format in ["text", "json", "markdown", "diff"] {
             look(format!("a dry run as {format}"), &sandbox.run(&["--dry-run", "--format", format]));
         }
         look("an apply".to_owned(), &sandbox.run(&[]));
@@ -200,7 +200,7 @@ fn models_that_nobody_expects_are_shown_as_text() {
         let report = sandbox.json(&["--dry-run"]);
         let before = |row: &Value| row["before"] == **text;
         assert!(report["changes"].as_array().unwrap().iter().any(before), "{report:#}");
-        for format in ["text", "diff"] {
+        for format in ["text", "markdown", "diff"] {
             assert_run_is_harmless(format, &sandbox.run(&["--dry-run", "--format", format]));
         }
         // And one that comes back at once.
@@ -301,7 +301,7 @@ fn files_with_hostile_names_work_and_are_shown_as_text() {
         sandbox.write(text, sandbox.read("policy.toml"));
         sandbox.write(&format!("{text}.json"), sandbox.read("sessions.json"));
         let registry = format!("{text}.json");
-        for format in ["text", "json", "diff"] {
+        for format in ["text", "json", "markdown", "diff"] {
             let arguments = ["--dry-run", "--policy", text, "--registry", &registry, "--format", format];
             let run = sandbox.run(&arguments);
             assert!(!run.stdout.is_empty(), "{run:#?}");

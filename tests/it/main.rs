@@ -30,6 +30,7 @@ mod laws;
 mod lossless;
 mod lossless_laws;
 mod manual;
+mod markdown;
 mod readme;
 mod reports;
 mod schema;

@@ -1,0 +1,233 @@
+//! The report as a comment on a pull request: whatever others wrote arrives in it as text in `<code>`, and it is short.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use pulldown_cmark::{Options, Parser, html};
+use reconcile::apply::{Planned, plan};
+use reconcile::plan::select::Request;
+use reconcile::plan::{Goal, Outcome, Refusal, Verdict};
+use reconcile::policy::{Source, read};
+use reconcile::report::escape::escape;
+use reconcile::report::{Format, Mode, Report};
+use serde_json::json;
+use snapbox::{Data, assert_data_eq};
+
+use crate::support::{POLICY, Sandbox, registry};
+use crate::world::{World, at};
+
+/// A policy that decides on opus for everybody.
+const OPUS: &str = "[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[sessions]\nrestart = [\"true\"]\n";
+
+/// The report of a dry run, with every word of it that others may have written. It is refused, or voids a debt.
+fn report(words: &[String; 8], refused: bool) -> String {
+    let [chat, name, tier, model, policy, registry, detail, difference] = words;
+    let entries = json!({ chat: { "session_name": name, "tier": tier, "model": model }, "~other": {} });
+    let world = World::new(entries.to_string());
+    let (wanted, _) = read(&[Source::new("policy.toml", OPUS.to_owned())]).unwrap();
+    let (now, request) = (at(0), Request::default());
+    let goal = Goal { policy: &wanted, now: &now, request: &request, allow_changes: None, expected: None };
+    let Planned { mut plan, mut snapshot } = plan(&goal, &world, &world).unwrap();
+    snapshot.name.clone_from(registry);
+    plan.rows[0].outcome = Outcome::because(Verdict::Failed, detail.as_str());
+    plan.cancelled.insert(chat.clone(), "its entry is gone");
+    let differences = vec![difference.clone()];
+    plan.refused = refused.then(|| Refusal::OtherPlan { expected: "7f3c9e2104ab55d0".to_owned(), differences });
+    let mut out = Vec::new();
+    let report = Report { policy, snapshot: &snapshot, plan: &plan, mode: Mode::DryRun, now: &now };
+    report.write(Format::Markdown, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// What a reader of the comment gets: its tags, its text outside of code, and each code.
+#[derive(Debug, Default, PartialEq)]
+struct Rendered {
+    tags: Vec<String>,
+    text: String,
+    codes: Vec<String>,
+}
+
+fn rendered(markdown: &str) -> Rendered {
+    let mut page = String::new();
+    html::push_html(&mut page, Parser::new_ext(markdown, Options::all()));
+    let mut rendered = Rendered::default();
+    for (index, part) in page.split('<').enumerate() {
+        let (tag, text) = if index == 0 { ("", part) } else { part.split_once('>').expect("a < that begins no tag") };
+        match tag {
+            "code" => rendered.codes.push(String::new()),
+            "" | "/code" => {}
+            _ => rendered.tags.push(tag.to_owned()),
+        }
+        let in_code = tag == "code";
+        let plain = |c: char| c.is_alphanumeric() || " ./-&#;".contains(c);
+        assert!(!in_code || text.chars().all(plain), "{text:?} is not all entities");
+        let shown = if in_code { rendered.codes.last_mut().unwrap() } else { &mut rendered.text };
+        shown.push_str(&decoded(text));
+    }
+    rendered
+}
+
+/// Text with its entities decoded.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('&');
+    let mut decoded = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (entity, rest) = part.split_once(';').expect("an & that begins no entity");
+        match entity.strip_prefix('#') {
+            Some(number) => decoded.push(char::from_u32(number.parse().unwrap()).unwrap()),
+            None => panic!("&{entity}; was not written by us"),
+        }
+        decoded.push_str(rest);
+    }
+    decoded
+}
+
+/// What workflow runners, markdown, HTML and GitHub could take for more than text.
+const PIECES: [&str; 36] = [
+    "@octocat",
+    "#1",
+    "GH-1",
+    "octo/repo#1",
+    "https://evil.example",
+    "www.evil.example",
+    "a@evil.example",
+    "](x)",
+    "![x](y)",
+    "`",
+    "``",
+    "**b**",
+    "_i_",
+    "~~s~~",
+    "|",
+    "\n\n",
+    "\n# h",
+    "\n- x",
+    "\n    x",
+    "\n```\n",
+    "<script>",
+    "</code>",
+    "</details>",
+    "<!--",
+    "-->",
+    "&amp;",
+    "&#60;b&#62;",
+    "\n::error::x",
+    "##[error]",
+    "<b",
+    "\\",
+    ":tada:",
+    "$x$",
+    "\u{202e}",
+    "\u{1b}[31m",
+    "\0",
+];
+
+/// Text made of such pieces, and of anything.
+fn hostile() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![proptest::sample::select(&PIECES[..]).prop_map(str::to_owned), ".{0,3}"];
+    proptest::collection::vec(piece, 1..5).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn what_others_wrote_arrives_as_text_in_code(words in proptest::array::uniform8(hostile()), refused: bool) {
+        let words = words.map(|word| format!("w{word}w"));
+        let page = report(&words, refused);
+        prop_assert!(!page.lines().any(|line| line.trim_start().starts_with("::") || line.contains("##[")));
+        let shown = rendered(&page);
+        let mut benign = ["w"; 8].map(str::to_owned);
+        benign[6] = vec!["w"; words[6].lines().count()].join("\n");
+        let benign = rendered(&report(&benign, refused));
+        prop_assert_eq!(&shown.text, &benign.text);
+        prop_assert_eq!(&shown.tags, &benign.tags);
+        let [chat, name, tier, model, policy, registry, detail, difference] = &words;
+        let change = format!("{} → opus", escape(model));
+        let void = format!("the restart owed to {} is void: its entry is gone", escape(chat));
+        let whole = [name, tier, policy, registry].map(|word| escape(word).into_owned());
+        let more = if refused { escape(difference).into_owned() } else { void };
+        let lines = detail.lines().filter(|line| !line.is_empty());
+        let details = lines.map(|line| escape(line).into_owned());
+        for expected in whole.into_iter().chain([change, more]).chain(details) {
+            prop_assert!(shown.codes.contains(&expected), "{:?} is not in {:#?}", expected, shown.codes);
+        }
+    }
+}
+
+/// How often a comment that must end well opens and closes a tag.
+#[track_caller]
+fn assert_well_formed(page: &str) {
+    assert!(page.chars().count() < 60_000, "{} characters", page.chars().count());
+    let mut open = Vec::new();
+    for tag in rendered(page).tags.iter().filter(|tag| !tag.starts_with('!') && *tag != "br") {
+        match tag.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop(), Some(name.to_owned()), "{page}"),
+            None => open.push(tag.split(' ').next().unwrap().to_owned()),
+        }
+    }
+    assert_eq!(open, [""; 0], "{page}");
+}
+
+#[test]
+fn a_long_report_is_cut_by_whole_rows_and_says_so() {
+    for id in ["+1617555", &"@".repeat(300), &"é…\u{202e}".repeat(40)] {
+        let chats: Vec<String> = (0..5_000).map(|number| format!("{number:04}{id}")).collect();
+        let chats: Vec<_> = chats.iter().map(|chat| (chat.as_str(), "family", "opus")).collect();
+        let sandbox = Sandbox::new(POLICY, &registry(&chats));
+        let page = sandbox.run(&["--dry-run", "--format", "markdown", "--allow-changes", "5000"]).expect(0).stdout;
+        assert_well_formed(&page);
+        assert!(page.contains("<summary>5000 rows</summary>"), "{page}");
+        let shown = page.matches("<tr><td>").count();
+        assert!(shown > 10, "{page}");
+        let left = format!("**{} of 5000 rows not shown: there is no room in a comment.**", 5_000 - shown);
+        assert!(page.contains(&left), "{shown} are shown, and not: {left}");
+    }
+}
+
+#[test]
+fn neither_one_long_value_nor_many_of_them_are_too_long() {
+    let long = "\u{1}@\n".repeat(30_000);
+    for words in [[(); 8].map(|()| long.clone()), [(); 8].map(|()| "\n".repeat(70_000) + "@")] {
+        assert_well_formed(&report(&words, true));
+        assert_well_formed(&report(&words, false));
+    }
+    // A plan that was named and differs in everything.
+    let chats: Vec<String> = (0..2_000).map(|number| format!("+1617555{number:04}")).collect();
+    let chats: Vec<_> = chats.iter().map(|chat| (chat.as_str(), "family", "opus")).collect();
+    let sandbox = Sandbox::new(POLICY, &registry(&chats));
+    sandbox.run(&["--dry-run", "--output", "json=plan.json"]).expect(3);
+    sandbox.write("sessions.json", registry(&chats).replace("opus", "haiku"));
+    let page = sandbox.run(&["--dry-run", "--format", "markdown", "--plan", "plan.json"]).expect(3).stdout;
+    assert_well_formed(&page);
+    assert!(page.contains(" of 2000 differences not shown") && page.contains(" of 2000 rows not shown"), "{page}");
+    assert!(page.contains("haiku &#8594; sonnet&#44; was opus"), "{page}");
+}
+
+#[track_caller]
+fn shows(name: &str, page: String) {
+    let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/markdown/{name}.md"));
+    assert_data_eq!(page, Data::read_from(&expected, None).raw());
+}
+
+#[test]
+fn a_comment_has_a_marker_the_summary_and_every_row() {
+    let sandbox = Sandbox::new(
+        &format!(
+            "{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{session_slug}}\"]\n\
+             [chats]\n\"+3\" = {{ managed = false, reason = \"see #12, @octocat\" }}\n"
+        ),
+        &registry(&[("+1", "family", "opus"), ("+2", "bots", ""), ("+3", "admin", ""), ("+4", "admin", "haiku")]),
+    );
+    sandbox.script("restart", "test $1 != imessage-_1 || { echo 'no such unit' >&2; exit 1; }");
+    let page =
+        |arguments: &[&str], code| sandbox.run(&[arguments, &["--format", "markdown"]].concat()).expect(code).stdout;
+    shows("partial", page(&["--dry-run", "--chat", "+1", "--chat", "+3"], 0));
+    shows("refused", page(&["--dry-run", "--allow-changes", "1"], 3));
+    shows("applied", page(&[], 4));
+    let owed = page(&["--dry-run"], 0);
+    assert!(owed.contains("<code>deferred&#44; restart owed since "), "{owed}");
+    sandbox.write("sessions.json", registry(&[("+2", "bots", "haiku")]));
+    shows("void", page(&["--dry-run"], 0));
+    shows("other-plan", page(&["--dry-run", "--plan", "0123456789abcdef"], 3));
+    sandbox.run(&["--output", "markdown=comment.md"]).expect(0);
+    assert!(sandbox.read("comment.md").starts_with("<!-- reconcile -->\n**No changes. 1 in sync.**\n"));
+}
