@@ -8,6 +8,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
+use crate::cli::diff::DiffArgs;
 use crate::cli::launch::LaunchArgs;
 use crate::cli::manual::CompletionsArgs;
 use crate::cli::owed::OwedArgs;
@@ -37,6 +38,7 @@ Examples:
   reconcile --plan plan.json                 do exactly what that dry run showed, or nothing
   reconcile --chat \"Cal Ortiz\" --dry-run     look at one chat
   reconcile adopt --registry sessions.json > policy.toml
+  reconcile diff --from git:main             what a change of policy alone does
   reconcile owed                             restarts that are still to be done
 
 Exit codes:
@@ -225,6 +227,8 @@ pub(super) enum Command {
     /// Print the manual page; read it with: reconcile man | man -l -
     Man,
 
+    /// Show what a change of policy alone does, apart from drift that is there anyway
+    Diff(DiffArgs),
     /// Show the restarts that are still owed
     Owed(OwedArgs),
 }

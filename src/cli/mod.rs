@@ -4,6 +4,7 @@
 
 mod adopt;
 mod args;
+mod diff;
 mod exit;
 mod launch;
 mod manual;
@@ -26,9 +27,10 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use jiff::Zoned;
 
-use crate::cli::args::{Cli, Command, PlaceArgs, RunArgs};
+use crate::cli::args::{Cli, Command, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::exit::Exit;
-use crate::error::Error;
+use crate::cli::output::Outputs;
+use crate::error::{Error, Result};
 use crate::policy::{self, Policy};
 use crate::redact::Redaction;
 use crate::report::escape::{escape, leading};
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Some(Command::Adopt) => adopt::run(&cli.place),
         Some(Command::Completions(args)) => manual::completions(&args).map_err(Into::into),
         Some(Command::Man) => manual::man().map_err(Into::into),
+        Some(Command::Diff(args)) => diff::run(&cli.place, &args),
         Some(Command::Owed(args)) => owed::run(&cli.place, &args),
     };
     match result {
@@ -97,6 +100,15 @@ struct Opened {
     is_redacted: bool,
     /// What makes pseudonyms of the names in reports, if they are to have any.
     redaction: Option<Redaction>,
+}
+
+impl Opened {
+    /// The files of `--output`, none of which may be one that is read: `more` of those there are than these.
+    fn outputs(&self, report: &ReportArgs, more: impl Iterator<Item = PathBuf>) -> Result<Outputs> {
+        let policies = self.files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
+        let needed = policies.chain([self.store.file().to_owned(), self.store.state()]).chain(more);
+        Outputs::open(&report.output, &needed.collect::<Vec<_>>())
+    }
 }
 
 /// Opens what a command needs. On a redacted snapshot the policy speaks in pseudonyms.

@@ -1,7 +1,7 @@
 //! The main job: plan, and apply unless it is a dry run.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use crate::apply::{self, Backend, Locked, Planned};
 use crate::backend::{DispatchBackend, FileBackend};
 use crate::cli::args::{Moment, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::exit::Exit;
-use crate::cli::output::{self, Outputs};
+use crate::cli::output;
 use crate::cli::progress::Progress;
 use crate::cli::show::Ended;
 use crate::cli::signals::Interrupt;
@@ -86,6 +86,7 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
 
 /// Plans, and applies unless it is a dry run.
 pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: Interrupt) -> anyhow::Result<Exit> {
+    let outputs = opened.outputs(&job.report, std::iter::empty())?;
     let Opened { policy, files, policy_name, store, now, is_redacted, redaction } = opened;
     if is_redacted && !job.dry_run {
         return Err(Error::other(format!("{} is a redacted snapshot, not a registry", store.file().display()))
@@ -97,11 +98,6 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
         None => now,
     };
     let expected = job.plan.map(expected).transpose()?.map(|expected| expected.redacted(redaction.clone()));
-    let outputs = {
-        let policies = files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
-        let needed = policies.chain([store.file().to_owned(), store.state()]);
-        Outputs::open(&job.report.output, &needed.collect::<Vec<_>>())?
-    };
     let backend = backend(&policy, &files, &store, place, job)?;
     for (chat, entry, until) in policy.expired(&now) {
         let at = &entry.because.at;

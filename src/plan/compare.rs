@@ -11,7 +11,7 @@ use crate::plan::select::{Request, Selection};
 use crate::plan::{Effects, Expected, Outcome, Presence, Row, Verdict};
 use crate::policy::Policy;
 use crate::registry::{Entry, Snapshot, Stamp, scan};
-use crate::resolve::resolve;
+use crate::resolve::{Decision, resolve};
 
 /// Why a debt is void whose session runs what the registry says, or will say after this run.
 pub(super) const BACK: &str = "the registry is back at the model that the session runs";
@@ -52,23 +52,15 @@ pub struct Drift {
 /// What is wrong with the registry, or with the request for chats.
 pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift> {
     let selection = goal.request.resolve(goal.policy, snapshot)?;
-    let mut drift = Drift {
-        rows: Vec::new(),
-        sessions: 0,
-        selected: 0,
-        complete: selection.is_complete(),
-        cancelled: BTreeMap::new(),
-        forgiven: Vec::new(),
-        outdated: Vec::new(),
-        selection: Selection::default(),
-        stamp: snapshot.stamp,
-    };
+    let mut drift = Drift::none(snapshot);
+    drift.complete = selection.is_complete();
     let mut gone: BTreeSet<&str> = ledger.owed.keys().map(String::as_str).collect();
     drift.sessions = scan(snapshot, |entry| {
         gone.remove(entry.chat.id.as_ref());
         if selection.contains(&entry.chat) {
             drift.selected += 1;
-            drift.add(goal, &selection, ledger, entry);
+            let decision = resolve(goal.policy, &entry.chat, entry.model.as_deref(), goal.now);
+            drift.add(goal, &selection, ledger, entry, decision);
         }
     })
     .map_err(Error::Invalid)?;
@@ -76,48 +68,55 @@ pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift>
         drift.cancelled.extend(gone.into_iter().map(|chat| (chat.to_owned(), "its entry is gone")));
     }
     drift.selection = selection;
-    drift.rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
-    if goal.policy.sessions.runs_commands() {
-        drift.refuse_shared_slugs(snapshot)?;
-    }
+    drift.close(goal, snapshot)?;
     Ok(drift)
 }
 
 impl Drift {
-    fn add(&mut self, goal: &Goal, selection: &Selection, ledger: &Ledger, entry: Entry) {
+    /// That nothing differs.
+    pub(super) fn none(snapshot: &Snapshot) -> Self {
+        Self {
+            rows: Vec::new(),
+            sessions: 0,
+            selected: 0,
+            complete: true,
+            cancelled: BTreeMap::new(),
+            forgiven: Vec::new(),
+            outdated: Vec::new(),
+            selection: Selection::default(),
+            stamp: snapshot.stamp,
+        }
+    }
+
+    /// What can be said only when all rows are there.
+    pub(super) fn close(&mut self, goal: &Goal, snapshot: &Snapshot) -> Result<()> {
+        self.rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
+        if goal.policy.sessions.runs_commands() { self.refuse_shared_slugs(snapshot) } else { Ok(()) }
+    }
+
+    /// Adds the row of an entry, where it differs from the decision on it.
+    pub(super) fn add(
+        &mut self,
+        goal: &Goal,
+        selection: &Selection,
+        ledger: &Ledger,
+        entry: Entry,
+        decision: Decision,
+    ) {
         let policy = goal.policy;
-        let decision = resolve(policy, &entry.chat, entry.model.as_deref(), goal.now);
         let chat = entry.chat.id.as_ref();
         let debt = ledger.owed.get(chat);
         let correction = ledger.corrected.get(chat);
         if correction.is_some_and(|made| decision.model != Some(&made.model) || selection.retries(chat)) {
             self.forgiven.push(chat.to_owned());
         }
-        let row = |entry: Entry, owed, after| Row {
-            before: entry.model.as_deref().and_then(Model::new),
-            chat: entry.chat.into_owned(),
-            after,
-            because: decision.because.clone(),
-            edit: false,
-            restart: false,
-            stale: false,
-            runs: None,
-            owed,
-            unproven: false,
-            undone: Vec::new(),
-            presence: Presence::Unknown,
-            outcome: Outcome::plain(Verdict::Planned),
-            effects: Effects::default(),
-            site: entry.site,
-        };
-
         let left_alone = policy.sessions.leaves_alone(&entry.chat);
         let Some(after) = decision.model.filter(|_| left_alone.is_none()) else {
             if debt.is_some() {
                 self.cancelled.insert(chat.to_owned(), "the chat is no longer managed");
             }
             let why = decision.reason.or(left_alone).unwrap_or("the policy says managed = false");
-            self.rows.push(Row { outcome: Outcome::because(Verdict::Unmanaged, why), ..row(entry, None, None) });
+            self.rows.push(Row { outcome: Outcome::because(Verdict::Unmanaged, why), ..plain(entry, decision) });
             return;
         };
         let before = entry.model.as_deref().map(|model| policy.canonical(model));
@@ -144,7 +143,9 @@ impl Drift {
             runs: runs.and_then(Model::new),
             effects: Effects { owes: owed.is_some(), ..Effects::default() },
             undone: undone.map_or_else(Vec::new, |made| made.undone_by(goal.now.timestamp())),
-            ..row(entry, owed.cloned(), Some(after.clone()))
+            owed: owed.cloned(),
+            after: Some(after.clone()),
+            ..plain(entry, decision)
         };
         let retry = selection.retries(&row.chat.id);
         if let Some(why) = policy.sessions.cannot_carry(after).filter(|_| edit || owed.is_some()) {
@@ -198,5 +199,26 @@ impl Drift {
             self.rows[index].outcome = Outcome::because(Verdict::Refused, why);
         }
         Ok(())
+    }
+}
+
+/// The row of an entry that nothing needs to be done for.
+pub(super) fn plain(entry: Entry, decision: Decision) -> Row {
+    Row {
+        before: entry.model.as_deref().and_then(Model::new),
+        chat: entry.chat.into_owned(),
+        after: None,
+        because: decision.because.clone(),
+        edit: false,
+        restart: false,
+        stale: false,
+        runs: None,
+        owed: None,
+        unproven: false,
+        undone: Vec::new(),
+        presence: Presence::Unknown,
+        outcome: Outcome::plain(Verdict::Planned),
+        effects: Effects::default(),
+        site: entry.site,
     }
 }

@@ -1,5 +1,6 @@
 //! What a run would do: sorted rows with an id. A plan is a value; `apply` executes it and decides nothing.
 
+mod between;
 mod compare;
 mod guard;
 pub mod ledger;
@@ -18,6 +19,7 @@ use crate::plan::ledger::Debt;
 use crate::policy::Because;
 use crate::registry::Site;
 
+pub use between::between;
 pub use compare::{Drift, Goal, drift};
 pub use guard::{Expected, Refusal, guard};
 pub use predict::predict;

@@ -26,6 +26,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         mode: match report.mode {
             Mode::DryRun => "dry-run",
             Mode::Apply => "apply",
+            Mode::PolicyDiff => "policy-diff",
         },
         plan_id: &plan.id,
         complete: plan.complete,

@@ -25,7 +25,10 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if !plan.complete {
         page.add(&format!(" · <strong>partial: {} selected</strong>", plan.selected));
     }
-    page.add(&format!(" · plan {}</p>\n", code(&plan.id, CELL)));
+    if report.mode != Mode::PolicyDiff {
+        page.add(&format!(" · plan {}", code(&plan.id, CELL)));
+    }
+    page.add("</p>\n");
 
     let [differences, rows, voids] = ROOM;
     if let Some(refusal) = refusal(plan) {

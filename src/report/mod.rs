@@ -47,6 +47,8 @@ pub enum Mode {
     DryRun,
     /// Executed.
     Apply,
+    /// Only made, and not from the registry: what a change of policy alone does.
+    PolicyDiff,
 }
 
 /// What a report is about.

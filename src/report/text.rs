@@ -33,7 +33,10 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if !plan.complete {
         write!(out, " · partial: {} selected", plan.selected)?;
     }
-    writeln!(out, " · plan {}\n", plan.id)?;
+    if report.mode != Mode::PolicyDiff {
+        write!(out, " · plan {}", plan.id)?;
+    }
+    writeln!(out, "\n")?;
 
     let cells = |row| {
         let line = line(row, report);
@@ -65,11 +68,13 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 
 pub(super) fn line(row: &Row, report: &Report) -> Line {
     let verdict = row.outcome.verdict;
+    let policies = report.mode == Mode::PolicyDiff;
+    let none = if policies { "(not managed)" } else { "(none)" };
     let name = |model: &Option<_>| {
-        Option::as_ref(model)
-            .map_or("(none)".to_owned(), |model: &crate::chat::Model| escape(model.as_str()).into_owned())
+        Option::as_ref(model).map_or(none.to_owned(), |model: &crate::chat::Model| escape(model.as_str()).into_owned())
     };
     let change = match verdict {
+        _ if policies => format!("{} → {}", name(&row.before), name(&row.after)),
         Verdict::Unmanaged => "not managed".to_owned(),
         _ if row.edit => format!("{} → {}", name(&row.before), name(&row.after)),
         _ => name(&row.before),
@@ -113,7 +118,7 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
         tier: escape(tier).into_owned(),
         change,
         action,
-        rule: row.edit.then(|| escape(&place).into_owned()),
+        rule: (row.edit || policies).then(|| escape(&place).into_owned()),
         detail: shown.map(|detail| format!("{detail}{more}")),
     }
 }
@@ -159,6 +164,12 @@ pub(super) fn summary(report: &Report) -> String {
     };
     let done = report.plan.rows.iter().any(|row| row.outcome.verdict == Verdict::Done);
     match report.mode {
+        Mode::PolicyDiff => {
+            let rest = others(&["in sync", "not managed"]);
+            format!(
+                "Policy: {changed} to change, {restarted} to restart, {unmanaged} no longer managed, {in_sync} as before{rest}."
+            )
+        }
         _ if changed + restarted + refused + failed + unknown == 0
             && !done
             && !report.plan.rows.iter().any(Row::is_planned) =>

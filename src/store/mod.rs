@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "this floor is where files are read and written")]
 
 mod dir;
+pub mod git;
 mod history;
 mod key;
 mod lock;

@@ -15,7 +15,7 @@ use crate::redact::Redaction;
 use crate::store::open_regular;
 
 /// In bytes. A policy of 100,000 overrides is about half of it; more is probably the wrong file.
-const LARGEST: u64 = 16 << 20;
+pub(super) const LARGEST: u64 = 16 << 20;
 
 /// The text of a policy, and where it lies.
 #[derive(Debug)]
@@ -109,16 +109,21 @@ fn read(path: &Path) -> Result<Source> {
     let mut bytes = Vec::new();
     let file = open_regular(path)?;
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    source(&name, bytes)
+}
+
+/// A file of that name, from its bytes.
+pub(super) fn source(name: &str, bytes: Vec<u8>) -> Result<Source> {
     if bytes.len() as u64 > LARGEST {
         return Err(Error::other(format!("{name} is larger than {} MiB", LARGEST >> 20))
             .with_hint("is it a policy? split a large one into a directory of files"));
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Source::new(&name, text)),
+        Ok(text) => Ok(Source::new(name, text)),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes());
-            let place = Place::new(&name, &text, at..at + 1);
+            let place = Place::new(name, &text, at..at + 1);
             let mistake = Diagnostic::error("not-utf8", "the policy is not UTF-8", place, "the first byte that is not")
                 .help("TOML is UTF-8: save the file in that encoding");
             Err(Error::Invalid(vec![mistake]))

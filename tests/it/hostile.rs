@@ -307,7 +307,12 @@ fn files_with_hostile_names_work_and_are_shown_as_text() {
             assert!(!run.stdout.is_empty(), "{run:#?}");
             assert_run_is_harmless(&format!("{arguments:?}"), &run);
         }
+        let diff = ["--registry", &registry, "diff", "--from"];
+        assert_run_is_harmless("a diff", &sandbox.run(&[&diff[..], &[text]].concat()).expect(0));
+        let revision = format!("git:{text}");
+        assert_run_is_harmless("a revision", &sandbox.run(&[&diff[..], &[&revision]].concat()).expect(1));
         sandbox.write(text, "[models]\nallowed = 1\n[models]\n");
+        assert_run_is_harmless("a broken old policy", &sandbox.run(&[&diff[..], &[text]].concat()).expect(1));
         sandbox.write(&registry, "{\"a\": {}, \"a\": 1}");
         assert_run_is_harmless("a broken policy", &sandbox.run(&["--policy", text]).expect(1));
         assert_run_is_harmless("a broken registry", &sandbox.run(&["--registry", &registry]).expect(1));

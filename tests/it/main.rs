@@ -12,6 +12,7 @@
 mod adopt;
 mod bad_input;
 mod bad_state;
+mod between;
 mod cases;
 mod commands;
 mod cron;

@@ -1,0 +1,299 @@
+//! `diff --from`: what a change of policy alone does to a registry.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use reconcile::store::git::{Commit, head};
+use serde_json::{Value, json};
+
+use crate::support::{POLICY, Run, Sandbox, finish, registry};
+
+const RESTART: &str = "[sessions]\nrestart = [\"./restart\", \"{session_slug}\"]\n";
+
+/// A family that drifts, bots that do not, and a policy that is the old one, too.
+fn sandbox(more: &str) -> Sandbox {
+    let chats = [("+1", "family", "opus"), ("+2", "family", "sonnet"), ("+3", "bots", "haiku"), ("+4", "admin", "")];
+    let policy = format!("{POLICY}\n{RESTART}\n{more}");
+    let sandbox = Sandbox::new(&policy, &registry(&chats));
+    sandbox.write("old.toml", policy);
+    sandbox
+}
+
+/// Chat, before, after, edit, restart and outcome of each row.
+fn rows(sandbox: &Sandbox, arguments: &[&str]) -> Vec<Value> {
+    let report = sandbox.json(&[&["diff"], arguments].concat());
+    assert_eq!(report["mode"], "policy-diff");
+    let row =
+        |row: &Value| json!([row["chat_id"], row["before"], row["after"], row["edit"], row["restart"], row["outcome"]]);
+    report["changes"].as_array().unwrap().iter().map(row).collect()
+}
+
+#[test]
+fn only_what_the_policies_decide_differently_is_shown() {
+    let sandbox = sandbox("");
+    let before = sandbox.read("sessions.json");
+    let same = sandbox.run(&["diff", "--from", "old.toml"]).expect(0);
+    assert_eq!(same.summary(), "Policy: 0 to change, 0 to restart, 0 no longer managed, 4 as before.");
+
+    sandbox.write("policy.toml", sandbox.read("old.toml").replace("bots   = \"haiku\"", "bots = \"opus\""));
+    let run = sandbox.run(&["diff", "--from", "old.toml"]).expect(0);
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "old.toml → policy.toml · 4 sessions in sessions.json",
+            "",
+            "  ~ imessage/_3   bots   haiku → opus   restart   policy.toml:9 tiers.bots",
+            "",
+            "Policy: 1 to change, 1 to restart, 0 no longer managed, 3 as before.",
+        ]
+    );
+    assert_eq!(rows(&sandbox, &["--from", "old.toml"]), [json!(["+3", "haiku", "opus", true, true, "planned"])]);
+    let page = sandbox.run(&["diff", "--from", "old.toml", "--format", "markdown"]).expect(0).stdout;
+    assert!(page.contains("<code>old.toml &#8594; policy.toml</code>") && !page.contains("plan"), "{page}");
+    assert!(page.contains("<code>haiku &#8594; opus</code>"), "{page}");
+    assert_eq!((sandbox.read("sessions.json"), sandbox.path("sessions.json.reconcile").exists()), (before, false));
+}
+
+#[test]
+fn it_is_what_a_run_does_once_the_old_policy_was_applied() {
+    let sandbox = sandbox("");
+    sandbox.script("restart", "true");
+    sandbox.write("policy.toml", sandbox.read("old.toml").replace("admin  = \"opus\"", "admin = \"haiku\""));
+    let shown = sandbox.json(&["diff", "--from", "old.toml"]);
+    sandbox.run(&["--policy", "old.toml"]).expect(0);
+    let planned = sandbox.json(&["--dry-run"]);
+    assert_eq!((&shown["changes"], &shown["plan_id"]), (&planned["changes"], &planned["plan_id"]));
+    assert_eq!((&shown["summary"], shown["changes"].as_array().unwrap().len()), (&planned["summary"], 1));
+}
+
+#[test]
+fn what_is_no_longer_managed_and_what_is_again_are_shown() {
+    let unmanaged = |chat: &str| format!("[chats]\n{chat:?} = {{ managed = false, reason = \"her own\" }}\n");
+    let sandbox = sandbox(&unmanaged("+1"));
+    sandbox.write("policy.toml", sandbox.read("old.toml").replace("\"+1\" =", "\"+2\" ="));
+    let expected = [
+        json!(["+1", null, "sonnet", true, true, "planned"]),
+        json!(["+2", "sonnet", null, false, false, "unmanaged"]),
+    ];
+    assert_eq!(rows(&sandbox, &["--from", "old.toml"]), expected);
+    let text = sandbox.run(&["diff", "--from", "old.toml"]).expect(0).stdout;
+    assert!(text.contains("(not managed) → sonnet   restart"), "{text}");
+    assert!(text.contains("sonnet → (not managed)   her own"), "{text}");
+    // The registry has that model already.
+    sandbox.write("sessions.json", registry(&[("+1", "family", "sonnet")]));
+    assert_eq!(rows(&sandbox, &["--from", "old.toml"]), [json!(["+1", null, "sonnet", false, false, "planned"])]);
+}
+
+#[test]
+fn existing_models_take_part_in_both_decisions_where_they_are_kept() {
+    let sandbox = sandbox("");
+    let keep = |policy: String| policy.replace("[registry]", "[registry]\nexisting = \"keep\"");
+    sandbox.write("policy.toml", keep(sandbox.read("old.toml")));
+    // The one that drifts keeps its model from now on.
+    assert_eq!(rows(&sandbox, &["--from", "old.toml"]), [json!(["+1", "sonnet", "opus", true, true, "planned"])]);
+    let changed = sandbox
+        .read("policy.toml")
+        .replace("\"sonnet\"\nbots", "\"haiku\"\nbots")
+        .replace("admin  = \"opus\"", "admin = \"haiku\"");
+    sandbox.write("old.toml", sandbox.read("policy.toml"));
+    sandbox.write("policy.toml", changed);
+    assert_eq!(rows(&sandbox, &["--from", "old.toml"]), [json!(["+4", "opus", "haiku", true, true, "planned"])]);
+}
+
+#[test]
+fn another_spelling_of_the_same_model_is_no_difference() {
+    let sandbox = sandbox("");
+    sandbox.write("old.toml", POLICY.replace("haiku", "claude-haiku"));
+    let aliases = "aliases = { \"claude-haiku\" = \"haiku\" }\n\n[tiers]";
+    sandbox.write("policy.toml", sandbox.read("policy.toml").replace("[tiers]", aliases));
+    assert_eq!(rows(&sandbox, &["--from", "old.toml"]), Vec::<Value>::new());
+}
+
+#[test]
+fn a_change_that_would_be_refused_says_so() {
+    let sandbox = sandbox("");
+    sandbox.write("sessions.json", r#"{"+1": {"tier": "bots", "model": "haiku"}}"#);
+    sandbox.write("policy.toml", sandbox.read("old.toml").replace("bots   = \"haiku\"", "bots = \"opus\""));
+    assert_eq!(rows(&sandbox, &["--from", "old.toml"]), [json!(["+1", "haiku", "opus", true, true, "refused"])]);
+}
+
+#[test]
+fn it_is_shown_in_every_format_but_as_a_diff_of_the_registry() {
+    let sandbox = sandbox("");
+    for arguments in [&["--format", "diff"][..], &["--output", "diff=x"]] {
+        let run = sandbox.run(&[&["diff", "--from", "old.toml"], arguments].concat()).expect(64);
+        assert!(run.stdout.is_empty() && run.stderr.contains("hint: "), "{run:#?}");
+        assert!(!sandbox.path("x").exists());
+    }
+    sandbox.run(&["diff"]).expect(64);
+    let run = sandbox.run(&["diff", "--from", "old.toml", "--output", "json=old.toml"]).expect(1);
+    assert!(run.stderr.contains("the run itself needs that file"), "{run:#?}");
+    let run = sandbox.run(&["diff", "--from", "missing.toml"]).expect(1);
+    assert!(run.stderr.contains("there is no policy missing.toml"), "{run:#?}");
+}
+
+/// Runs git as nobody in particular.
+fn git(sandbox: &Sandbox, arguments: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.args(["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main"]);
+    for name in ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"] {
+        command.env_remove(name);
+    }
+    let command = command.args(arguments).current_dir(sandbox.path("")).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    finish(command).expect(0).stdout.trim().to_owned()
+}
+
+fn commit(sandbox: &Sandbox) -> String {
+    git(sandbox, &["add", "-A"]);
+    git(sandbox, &["commit", "-q", "--allow-empty", "-m", "x"]);
+    git(sandbox, &["rev-parse", "HEAD"])
+}
+
+/// The policy in a repository, committed with haiku for bots, and opus for them since.
+fn repository() -> Sandbox {
+    let sandbox = sandbox("");
+    fs::create_dir(sandbox.path("conf")).unwrap();
+    sandbox.write("conf/policy.toml", sandbox.read("old.toml").replace("sessions.json", "../sessions.json"));
+    git(&sandbox, &["init", "-q"]);
+    commit(&sandbox);
+    sandbox
+        .write("conf/policy.toml", sandbox.read("conf/policy.toml").replace("bots   = \"haiku\"", "bots = \"opus\""));
+    sandbox
+}
+
+fn from(sandbox: &Sandbox, policy: &str, revision: &str) -> Run {
+    sandbox.run(&["--policy", policy, "diff", "--from", &format!("git:{revision}")])
+}
+
+#[test]
+fn the_old_policy_may_be_that_of_a_revision() {
+    let sandbox = repository();
+    for revision in ["HEAD", "main", "main@{0}"] {
+        let run = from(&sandbox, "conf/policy.toml", revision).expect(0);
+        assert!(run.stdout.starts_with(&format!("{revision}:conf/policy.toml → conf/policy.toml · ")), "{run:#?}");
+        assert!(run.summary().starts_with("Policy: 1 to change, 1 to restart,"), "{run:#?}");
+    }
+    // As a hook does, which means another repository, and from another directory.
+    let mut hook = sandbox.command(&["--policy", "policy.toml", "diff", "--from", "git:HEAD"]);
+    hook.current_dir(sandbox.path("conf")).env("GIT_DIR", "/nowhere").env("GIT_INDEX_FILE", "/nowhere");
+    assert!(finish(hook.env("GIT_WORK_TREE", "/")).expect(0).summary().starts_with("Policy: 1 to change"));
+    // Through a link from elsewhere.
+    let elsewhere = Sandbox::new("", "");
+    fs::remove_file(elsewhere.path("policy.toml")).unwrap();
+    std::os::unix::fs::symlink(sandbox.path("conf/policy.toml"), elsewhere.path("policy.toml")).unwrap();
+    elsewhere.write("sessions.json", sandbox.read("sessions.json"));
+    let run = elsewhere.run(&["diff", "--from", "git:HEAD", "--registry", "sessions.json"]).expect(0);
+    assert!(run.summary().starts_with("Policy: 1 to change"), "{run:#?}");
+}
+
+#[test]
+fn a_directory_is_read_from_a_revision_as_it_is_from_disk() {
+    let sandbox = sandbox("");
+    fs::create_dir_all(sandbox.path("conf/a")).unwrap();
+    sandbox.write("conf/main.toml", POLICY.replace("sessions.json", "../sessions.json"));
+    // On disk `a/` comes before `a.toml`, in git after it; the first rule wins.
+    let rule = |model: &str| format!("[[rules]]\ntier = \"family\"\nmodel = {model:?}\n");
+    sandbox.write("conf/a/first.toml", rule("haiku"));
+    sandbox.write("conf/a.toml", rule("opus"));
+    sandbox.write("conf/.draft.toml", "broken");
+    sandbox.write("conf/notes.txt", "broken");
+    git(&sandbox, &["init", "-q"]);
+    commit(&sandbox);
+    let run = from(&sandbox, "conf", "HEAD").expect(0);
+    assert_eq!(run.summary(), "Policy: 0 to change, 0 to restart, 0 no longer managed, 4 as before.");
+    assert!(!head(&sandbox.path("conf")).unwrap().modified);
+    fs::remove_file(sandbox.path("conf/a/first.toml")).unwrap();
+    assert!(from(&sandbox, "conf", "HEAD").expect(0).stdout.contains("haiku → opus"));
+    assert!(head(&sandbox.path("conf")).unwrap().modified);
+}
+
+#[test]
+fn an_old_policy_that_is_invalid_is_shown_with_its_revision() {
+    let sandbox = repository();
+    let good = sandbox.read("conf/policy.toml");
+    sandbox.write("conf/policy.toml", good.replace("\"opus\"\n", "\"opsu\"\n"));
+    commit(&sandbox);
+    sandbox.write("conf/policy.toml", good.as_bytes());
+    let run = from(&sandbox, "conf/policy.toml", "HEAD").expect(1);
+    assert!(run.stderr.contains("--> HEAD:conf/policy.toml:7:") && run.stderr.contains("opsu"), "{run:#?}");
+    sandbox.write("conf/policy.toml", b"a = \"\xff\"");
+    commit(&sandbox);
+    sandbox.write("conf/policy.toml", good);
+    let run = from(&sandbox, "conf/policy.toml", "HEAD").expect(1);
+    assert!(run.stderr.contains("not UTF-8") && run.stderr.contains("HEAD:conf/policy.toml:1:"), "{run:#?}");
+}
+
+#[test]
+fn a_revision_that_does_not_have_the_policy_is_an_error_that_says_so() {
+    let sandbox = repository();
+    let fails = |policy: &str, revision: &str, told: &str| {
+        let run = from(&sandbox, policy, revision).expect(1);
+        assert!(run.stdout.is_empty() && run.stderr.contains(told) && run.stderr.contains("hint: "), "{run:#?}");
+    };
+    fails("conf/policy.toml", "nowhere", "git knows no revision nowhere in ");
+    fails("conf/policy.toml", "^HEAD", "git knows no revision ^HEAD in ");
+    fails("conf/policy.toml", "", "names no revision");
+    for option in ["--help", "-h", "--output=x", "--git-dir=/"] {
+        fails("conf/policy.toml", option, "names no revision");
+    }
+    sandbox.write("conf/new.toml", sandbox.read("conf/policy.toml"));
+    fails("conf/new.toml", "HEAD", "there is no policy conf/new.toml in the revision HEAD");
+    std::os::unix::fs::symlink("conf/policy.toml", sandbox.path("link.toml")).unwrap();
+    commit(&sandbox);
+    fs::remove_file(sandbox.path("link.toml")).unwrap();
+    sandbox.write("link.toml", sandbox.read("policy.toml"));
+    fails("link.toml", "HEAD", "link.toml is a symbolic link in the commit ");
+
+    let outside = Sandbox::new(POLICY, "{}");
+    let run = outside.run(&["diff", "--from", "git:HEAD"]).expect(1);
+    assert!(run.stderr.contains("is not in a git work tree") && run.stderr.contains("hint: "), "{run:#?}");
+    let mut no_git = sandbox.command(&["diff", "--from", "git:HEAD"]);
+    let run = finish(no_git.env("PATH", sandbox.path("conf"))).expect(1);
+    assert!(run.stderr.contains("git is needed for that, and is not installed"), "{run:#?}");
+}
+
+#[test]
+fn nothing_that_a_repository_brings_along_is_run() {
+    let sandbox = repository();
+    sandbox.script("trap.sh", "touch \"$0.sprung\"; cat");
+    let trap = sandbox.path("trap.sh");
+    let trap = trap.to_str().unwrap();
+    for (name, value) in [
+        ("core.fsmonitor", trap),
+        ("core.pager", trap),
+        ("filter.f.smudge", trap),
+        ("filter.f.clean", trap),
+        ("diff.d.textconv", trap),
+        ("diff.external", trap),
+        ("alias.cat-file", &format!("!{trap}")),
+    ] {
+        git(&sandbox, &["config", name, value]);
+    }
+    sandbox.write(".gitattributes", "*.toml filter=f diff=d\n");
+    from(&sandbox, "conf/policy.toml", "HEAD").expect(0);
+    assert!(head(&sandbox.path("conf/policy.toml")).unwrap().modified);
+    assert!(!sandbox.path("trap.sh.sprung").exists());
+}
+
+#[test]
+fn the_commit_of_a_policy_is_known_and_whether_it_is_modified() {
+    let sandbox = repository();
+    let policy = sandbox.path("conf/policy.toml");
+    let id = git(&sandbox, &["rev-parse", "HEAD"]);
+    assert_eq!(head(&policy), Some(Commit { id, modified: true }));
+    let id = commit(&sandbox);
+    assert_eq!(head(&policy), Some(Commit { id: id.clone(), modified: false }));
+    // Another file is none of its business; the name that it is asked by is not, either.
+    sandbox.write("sessions.json", "{}");
+    assert_eq!(head(&sandbox.path("conf/../conf/policy.toml")), Some(Commit { id: id.clone(), modified: false }));
+    sandbox.write("conf/new.toml", "");
+    assert_eq!(head(&sandbox.path("conf/new.toml")), Some(Commit { id, modified: true }));
+
+    assert_eq!(head(&sandbox.path("nowhere.toml")), None);
+    assert_eq!(head(Path::new("/dev/null")), None);
+    let empty = Sandbox::new(POLICY, "{}");
+    git(&empty, &["init", "-q"]);
+    assert_eq!(head(&empty.path("policy.toml")), None);
+}
