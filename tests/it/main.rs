@@ -14,6 +14,7 @@ mod bad_input;
 mod bad_state;
 mod between;
 mod cases;
+mod ci_flow;
 mod commands;
 mod cron;
 mod dispatch;
