@@ -3,6 +3,7 @@
 //! Each is given to the real binary under a limit of CPU time, which is not the wall clock's: what is linear needs a
 //! small part of it, however busy the machine is, and what is quadratic would need minutes to hours.
 
+use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::support::{POLICY, Run, Sandbox, finish};
@@ -15,9 +16,14 @@ const LARGE: usize = 10 << 20;
 const MANY: usize = if cfg!(debug_assertions) { 384 << 10 } else { 10 << 20 };
 
 fn dry_run(sandbox: &Sandbox) -> Run {
+    dry_run_of(sandbox, "policy.toml")
+}
+
+fn dry_run_of(sandbox: &Sandbox, policy: &str) -> Run {
     let mut command = Command::new("sh");
     let limit = format!("ulimit -t {SECONDS} && exec \"$@\"");
     command.args(["-c", &limit, "sh", env!("CARGO_BIN_EXE_reconcile"), "--dry-run", "--registry", "sessions.json"]);
+    command.args(["--policy", policy]);
     finish(command.current_dir(sandbox.path("")).env_remove("RECONCILE_POLICY").stdin(Stdio::null()))
 }
 
@@ -162,4 +168,33 @@ fn a_policy_of_a_long_command_takes_time_in_proportion() {
     for (code, piece) in [(0, "{"), (1, "{x}"), (0, "{chat_id}")] {
         policy(piece, &[code], &format!("{MODELS}[sessions]\nrestart = [\"a\", \"{}\"]\n", of(piece, MANY)));
     }
+}
+
+#[test]
+fn a_policy_of_many_files_takes_time_in_proportion() {
+    let sandbox = Sandbox::new("", "{}");
+    fs::create_dir_all(sandbox.path("policy.d/people")).unwrap();
+    sandbox.write("policy.d/main.toml", MODELS);
+    let file = |number: usize| format!("policy.d/people/{number:04}.toml");
+    for number in 0..2_000 {
+        let chats: String = (0..10).map(|chat| format!("\"chat-{number}-{chat}\" = \"opus\"\n")).collect();
+        let tier = format!("[tiers]\nt{number} = \"opus\"\n");
+        let rule = format!("[[rules]]\ntier = \"t{number}\"\nmodel = \"opus\"\n");
+        sandbox.write(&file(number), format!("[chats]\n{chats}{tier}{rule}"));
+    }
+    check("files", &dry_run_of(&sandbox, "policy.d"), &[0]);
+
+    let conflicting = sandbox.read(&file(1_777)).replace("chat-1777-6", "chat-3-4");
+    sandbox.write(&file(1_777), conflicting);
+    let run = dry_run_of(&sandbox, "policy.d").expect(1);
+    assert_eq!(run.stderr.matches("error").count(), 1, "{run:#?}");
+    for told in ["`chats.chat-3-4` stands twice", "people/1777.toml:8:1", "people/0003.toml:6:1"] {
+        assert!(run.stderr.contains(told), "{told}: {run:#?}");
+    }
+
+    // Every file is wrong in everything.
+    for number in 0..2_000 {
+        sandbox.write(&file(number), format!("{MODELS}[chats]\n\"a\" = \"opus\"\n\"b\" = \"x\"\n[limits]\nmax = 1\n"));
+    }
+    check("files of mistakes", &dry_run_of(&sandbox, "policy.d"), &[1]);
 }
