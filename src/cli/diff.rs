@@ -7,7 +7,7 @@ use clap::Args;
 use crate::apply::Files;
 use crate::cli::args::{PlaceArgs, ReportArgs};
 use crate::cli::exit::Exit;
-use crate::cli::{open, output};
+use crate::cli::{open, output, shown, under_pseudonyms};
 use crate::error::Error;
 use crate::plan::between;
 use crate::policy;
@@ -48,8 +48,10 @@ pub(super) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
     let read = old.iter().map(|source| PathBuf::from(source.name.as_ref()));
     let outputs = opened.outputs(&args.report, read)?;
     let (old, _) = policy::read(&old).map_err(Error::Invalid)?;
+    let old = if opened.is_redacted { under_pseudonyms(place, old)? } else { old };
     let snapshot = opened.store.registry()?;
     let plan = between(&old, &opened.policy, &snapshot, &opened.now)?;
+    let plan = shown(plan, opened.redaction.as_ref());
 
     let policies = format!("{} → {}", leading(&name), opened.policy_name);
     let report =

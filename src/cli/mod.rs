@@ -31,6 +31,7 @@ use crate::cli::args::{Cli, Command, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::exit::Exit;
 use crate::cli::output::Outputs;
 use crate::error::{Error, Result};
+use crate::plan::Plan;
 use crate::policy::{self, Policy};
 use crate::redact::Redaction;
 use crate::report::escape::{escape, leading};
@@ -131,12 +132,27 @@ fn open(place: &PlaceArgs) -> anyhow::Result<Opened> {
             .with_hint("the key is redact.key in the state directory of the registry that it was made from")
             .into());
     }
-    let policy = opened.policy.redacted(&key).map_err(|because| {
+    let policy = under_pseudonyms(place, opened.policy)?;
+    Ok(Opened { policy, is_redacted: true, ..opened })
+}
+
+/// A plan as it may be shown.
+fn shown(plan: Plan, redaction: Option<&Redaction>) -> Plan {
+    match redaction {
+        Some(redaction) => plan.redacted(redaction),
+        None => plan,
+    }
+}
+
+/// A policy as it is for a redacted snapshot.
+fn under_pseudonyms(place: &PlaceArgs, policy: Policy) -> anyhow::Result<Policy> {
+    let Some(key) = place.redaction_key()? else { return Ok(policy) };
+    let redacted = policy.redacted(&key).map_err(|because| {
         let rule = format!("{} ({}:{})", because.rule, because.at.file, because.at.line);
         Error::other(format!("{rule} asks for chat ids, and a redacted snapshot has none"))
             .with_hint("write the rule by source, tier or type, or name the chats in [chats]")
-    })?;
-    Ok(Opened { policy, is_redacted: true, ..opened })
+    });
+    Ok(redacted?)
 }
 
 fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {

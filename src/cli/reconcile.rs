@@ -13,7 +13,7 @@ use crate::cli::output;
 use crate::cli::progress::Progress;
 use crate::cli::show::Ended;
 use crate::cli::signals::Interrupt;
-use crate::cli::{Opened, beside_policy, metrics, open};
+use crate::cli::{Opened, beside_policy, metrics, open, shown};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
 use crate::plan::{Expected, Goal};
@@ -136,10 +136,7 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
         (Mode::Apply, applied.planned, exit, applied.error)
     };
 
-    let plan = match &redaction {
-        Some(redaction) => plan.redacted(redaction),
-        None => plan,
-    };
+    let plan = shown(plan, redaction.as_ref());
     let ended = Ended { policy: &policy, policy_name: &policy_name, snapshot: &snapshot, plan: &plan, mode, now: &now };
     ended.show(job, outputs, exit, error)
 }
