@@ -11,7 +11,7 @@ use crate::policy::Policy;
 use crate::policy::template::CommandLine;
 use crate::registry::edit::{Splice, add_entry, add_members, keys, splice};
 use crate::registry::{Entry, Snapshot, scan};
-use crate::resolve::{candidates, resolve};
+use crate::resolve::{resolve, resolve_default};
 
 /// A session to be started.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ fn decide(policy: Option<&Policy>, chat: &Chat, existing: Option<&str>, now: &Zo
         return Ok((model.clone(), existing != Some(model.as_str())));
     }
     // Not managed: its model is somebody else's to set, and it must run on something until they do.
-    let default = || candidates(policy, chat, None, now).find_map(|candidate| candidate.model.cloned());
+    let default = || resolve_default(policy, chat, None).model.cloned();
     let model = existing.and_then(Model::new).or_else(default).unwrap_or_else(|| policy.fallback.model.clone());
     Ok((model, false))
 }

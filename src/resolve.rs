@@ -1,55 +1,109 @@
-//! Which model a chat should run on. One list of candidates in order of precedence; the first decides.
+//! Which model a chat should run on. One list of what could speak of it, in order of precedence; the first that does
+//! decides.
 
 use std::iter;
 
 use jiff::Zoned;
 
 use crate::chat::{Chat, Model};
-use crate::policy::{Because, Override, Policy, Setting};
+use crate::policy::{Because, Choice, Condition, Override, Policy, Rule, Setting, Until};
 
-/// Something that speaks of a chat, and would decide its model if nothing before it did.
+/// What would decide a chat's model if nothing before it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision<'p> {
     /// The model; `None` where the chat is to be left alone.
     pub model: Option<&'p Model>,
     /// What speaks, and where it stands.
     pub because: &'p Because,
+    /// When it ends.
+    pub until: Option<&'p Until>,
     /// Why, in the words of whoever wrote the policy.
     pub reason: Option<&'p str>,
 }
 
-/// Everything that speaks of the chat, strongest first: override, what the registry holds (where the policy keeps
-/// that), rules, tier, fallback. There is always at least one.
+/// Something in a policy that could speak of a chat.
+#[derive(Clone, Copy, Debug)]
+pub enum Candidate<'p> {
+    /// It does.
+    Speaks(Decision<'p>),
+    /// The override was for a time, and that is over.
+    Over(Decision<'p>, &'p Until),
+    /// What the registry holds would be kept, but that is no allowed model.
+    NothingToKeep(&'p Because),
+    /// A condition of the rule does not hold.
+    Unmet(&'p Rule, Condition),
+}
+
+impl<'p> Candidate<'p> {
+    /// What it says, if it speaks.
+    pub fn spoken(self) -> Option<Decision<'p>> {
+        match self {
+            Self::Speaks(decision) => Some(decision),
+            Self::Over(..) | Self::NothingToKeep(_) | Self::Unmet(..) => None,
+        }
+    }
+}
+
+impl<'p> From<&'p Choice> for Decision<'p> {
+    fn from(choice: &'p Choice) -> Self {
+        Self { model: Some(&choice.model), because: &choice.because, until: None, reason: None }
+    }
+}
+
+impl<'p> From<&'p Override> for Decision<'p> {
+    fn from(entry: &'p Override) -> Self {
+        let model = match &entry.setting {
+            Setting::Model(model) => Some(model),
+            Setting::Unmanaged => None,
+        };
+        Self { model, because: &entry.because, until: entry.until.as_ref(), reason: entry.reason.as_deref() }
+    }
+}
+
+/// Everything that could speak of the chat, strongest first: its override, then the [`defaults`].
 pub fn candidates<'p>(
     policy: &'p Policy,
     chat: &Chat,
     existing: Option<&str>,
     now: &Zoned,
-) -> impl Iterator<Item = Decision<'p>> {
-    let over = |entry: &Override| entry.until.as_ref().is_some_and(|until| until.is_past(now));
-    let chosen = policy.chats.get(chat.id.as_ref()).filter(|entry| !over(entry)).map(|entry| Decision {
-        model: match &entry.setting {
-            Setting::Model(model) => Some(model),
-            Setting::Unmanaged => None,
-        },
-        because: &entry.because,
-        reason: entry.reason.as_deref(),
+) -> impl Iterator<Item = Candidate<'p>> {
+    let entry = policy.chats.get(chat.id.as_ref());
+    let overriding = entry.map(|entry| match entry.until.as_ref().filter(|until| until.is_past(now)) {
+        Some(until) => Candidate::Over(entry.into(), until),
+        None => Candidate::Speaks(entry.into()),
     });
-    let kept = policy.keep_existing.as_ref().and_then(|because| {
-        let existing = policy.canonical(existing?);
-        let model = policy.allowed.iter().find(|allowed| allowed.as_str() == existing)?;
-        Some(Decision { model: Some(model), because, reason: None })
-    });
-    let rules = policy.rules.iter().filter(|rule| rule.matches(chat)).map(|rule| &rule.choice);
-    let tier = chat.tier.as_deref().and_then(|tier| policy.tiers.get(tier));
-    let defaults = rules.chain(tier).chain(iter::once(&policy.fallback));
-    let defaults =
-        defaults.map(|choice| Decision { model: Some(&choice.model), because: &choice.because, reason: None });
-    chosen.into_iter().chain(kept).chain(defaults)
+    overriding.into_iter().chain(defaults(policy, chat, existing))
 }
 
-/// The decision on a chat: the first candidate.
+/// The same without overrides: what the registry holds (where the policy keeps that), every rule, the chat's tier, and
+/// the fallback, which always speaks.
+pub fn defaults<'p>(policy: &'p Policy, chat: &Chat, existing: Option<&str>) -> impl Iterator<Item = Candidate<'p>> {
+    let kept = policy.keep_existing.as_ref().map(|because| {
+        let existing = existing.map(|existing| policy.canonical(existing));
+        match policy.allowed.iter().find(|allowed| existing == Some(allowed.as_str())) {
+            Some(model) => Candidate::Speaks(Decision { model: Some(model), because, until: None, reason: None }),
+            None => Candidate::NothingToKeep(because),
+        }
+    });
+    let rules = policy.rules.iter().map(|rule| match rule.unmet(chat) {
+        Some(condition) => Candidate::Unmet(rule, condition),
+        None => Candidate::Speaks((&rule.choice).into()),
+    });
+    let tier = chat.tier.as_deref().and_then(|tier| policy.tiers.get(tier));
+    let always = tier.into_iter().chain(iter::once(&policy.fallback));
+    kept.into_iter().chain(rules).chain(always.map(|choice| Candidate::Speaks(choice.into())))
+}
+
+/// The decision on a chat: what the first candidate says that speaks.
 pub fn resolve<'p>(policy: &'p Policy, chat: &Chat, existing: Option<&str>, now: &Zoned) -> Decision<'p> {
-    let fallback = Decision { model: Some(&policy.fallback.model), because: &policy.fallback.because, reason: None };
-    candidates(policy, chat, existing, now).next().unwrap_or(fallback)
+    first(policy, candidates(policy, chat, existing, now))
+}
+
+/// The decision that there would be without an override.
+pub fn resolve_default<'p>(policy: &'p Policy, chat: &Chat, existing: Option<&str>) -> Decision<'p> {
+    first(policy, defaults(policy, chat, existing))
+}
+
+fn first<'p>(policy: &'p Policy, mut candidates: impl Iterator<Item = Candidate<'p>>) -> Decision<'p> {
+    candidates.find_map(Candidate::spoken).unwrap_or_else(|| (&policy.fallback).into())
 }

@@ -1,7 +1,6 @@
 //! `reconcile set-model` and `unset-model`: an override by hand, kept where overrides belong.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use clap::Args;
 
@@ -97,7 +96,7 @@ fn set_registry_alone(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<
     if let Some((rule, model)) = decided {
         output::warning(&format!("the policy says {model} ({rule}): the next run puts that back"));
     }
-    let because = Because { rule: "set-model".to_owned(), at: At { file: Arc::from("command line"), line: 1 } };
+    let because = Because { rule: "set-model".to_owned(), at: At::elsewhere("command line") };
     let by_hand = Override { setting: Setting::Model(model), until: None, reason: None, because };
     opened.policy.chats.insert(chat.clone(), by_hand);
     let request = Request { chats: vec![chat.clone()], retry: vec![chat], ..Request::default() };

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::near;
+use crate::policy::At;
 use crate::policy::read::Source;
 
 /// More mistakes than these in one file are counted, not shown: somebody passed the wrong file.
@@ -186,6 +187,11 @@ impl<'s> Section<'s> {
     /// Where its header stands, the first if there are several.
     pub(super) fn place(&self) -> Option<Place> {
         self.parts.first().map(|part| part.source.place(part.span.clone()))
+    }
+
+    /// The same as part of a policy.
+    pub(super) fn at(&self) -> Option<At> {
+        self.parts.first().map(|part| part.source.at(part.span.clone()))
     }
 
     /// Every value of this key, one a file at most.

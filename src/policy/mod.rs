@@ -2,6 +2,7 @@
 //!
 //! A [`Policy`] exists only where every part of it is valid; [`read()`] is the one way to make one.
 
+mod cover;
 pub mod edit;
 mod fields;
 mod read;
@@ -17,6 +18,7 @@ use jiff::{Timestamp, Zoned, civil};
 use wildmatch::WildMatch;
 
 use crate::chat::{Chat, Model};
+use crate::diagnostic::Place;
 use crate::policy::template::CommandLine;
 
 pub use read::{Outline, Source, outline, read};
@@ -64,13 +66,34 @@ pub struct Because {
     pub at: At,
 }
 
-/// A line of a policy file.
+/// A place in a policy file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At {
     /// The file's name, as the user would write it.
     pub file: Arc<str>,
     /// Counted from 1.
     pub line: usize,
+    /// The bytes that are meant. Short numbers, because there is one of these for every override.
+    span: (u32, u32),
+}
+
+impl At {
+    /// For what stands in no policy.
+    pub fn elsewhere(name: &str) -> Self {
+        Self { file: name.into(), line: 1, span: (0, 0) }
+    }
+
+    /// Where in its file, in the order of the text.
+    pub fn offset(&self) -> u32 {
+        self.span.0
+    }
+
+    /// The same place with its line, which is in one of the files that the policy was read from.
+    pub fn place(&self, sources: &[Source]) -> Place {
+        let (start, end) = self.span;
+        let text = sources.iter().find(|source| source.name == self.file).map_or("", |source| &source.text);
+        Place::new(&self.file, text, start as usize..end as usize)
+    }
 }
 
 /// One `[[rules]]` entry. Every condition that it has must hold; it has at least one.
@@ -86,21 +109,58 @@ pub struct Rule {
     pub chat: Option<Vec<WildMatch>>,
     /// What follows.
     pub choice: Choice,
+    /// Where it begins.
+    pub start: At,
+}
+
+/// A condition that a rule can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// On where the chat comes from.
+    Source,
+    /// On who it is with.
+    Tier,
+    /// On whether it is a group.
+    Type,
+    /// On the chat id.
+    Chat,
 }
 
 impl Rule {
     /// Whether it speaks of this chat.
     pub fn matches(&self, chat: &Chat) -> bool {
-        let holds = |wanted: &Option<Vec<String>>, value: &Option<_>| {
-            wanted.as_ref().is_none_or(|wanted| {
+        self.unmet(chat).is_none()
+    }
+
+    /// The first of its conditions that does not hold for this chat.
+    pub fn unmet(&self, chat: &Chat) -> Option<Condition> {
+        let fails = |wanted: &Option<Vec<String>>, value: &Option<_>| {
+            wanted.as_ref().is_some_and(|wanted| {
                 let value: Option<&str> = Option::as_deref(value);
-                value.is_some_and(|value| wanted.iter().any(|wanted| wanted == value))
+                !value.is_some_and(|value| wanted.iter().any(|wanted| wanted == value))
             })
         };
-        holds(&self.source, &chat.source)
-            && holds(&self.tier, &chat.tier)
-            && holds(&self.kind, &chat.kind)
-            && self.chat.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(&chat.id)))
+        if fails(&self.source, &chat.source) {
+            Some(Condition::Source)
+        } else if fails(&self.tier, &chat.tier) {
+            Some(Condition::Tier)
+        } else if fails(&self.kind, &chat.kind) {
+            Some(Condition::Type)
+        } else if !self.allows(&chat.id) {
+            Some(Condition::Chat)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the chat id alone tells that it matches.
+    pub fn needs_no_more(&self) -> bool {
+        self.source.is_none() && self.tier.is_none() && self.kind.is_none()
+    }
+
+    /// Whether its condition on the chat id holds, where it has one.
+    pub fn allows(&self, id: &str) -> bool {
+        self.chat.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(id)))
     }
 }
 

@@ -39,8 +39,10 @@ impl Source {
         Place::new(&self.name, &self.text, span)
     }
 
-    fn at(&self, offset: usize) -> At {
-        At { file: Arc::clone(&self.name), line: self.line_starts.partition_point(|start| *start <= offset) }
+    pub(super) fn at(&self, span: Range<usize>) -> At {
+        let short = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+        let line = self.line_starts.partition_point(|start| *start <= span.start);
+        At { file: Arc::clone(&self.name), line, span: (short(span.start), short(span.end)) }
     }
 }
 
@@ -183,8 +185,9 @@ impl<'r> Reader<'r> {
 
     fn tiers(&self, whole: &mut Section<'r>) -> BTreeMap<String, Choice> {
         let section = whole.section(self.mistakes, "tiers", "a table: [tiers]");
-        let choice = |(tier, _, item): (&str, _, Item<'r>)| {
-            Some((tier.to_owned(), self.choice(&item, format!("tiers.{tier}"))?))
+        let choice = |(tier, key, item): (&str, _, Item<'r>)| {
+            let because = Because { rule: format!("tiers.{tier}"), at: item.source.at(key) };
+            Some((tier.to_owned(), Choice { model: self.model(&item)?, because }))
         };
         section.entries(self.mistakes).into_iter().filter_map(choice).collect()
     }
@@ -209,9 +212,10 @@ impl<'r> Reader<'r> {
                     .help("give it at least one of source, tier, type and chat, or set models.fallback instead")
             });
         }
+        let start = table.at();
         table.finish(self.mistakes);
         let chat = chat.map(|globs| globs.iter().map(|glob| WildMatch::new(glob)).collect());
-        Some(Rule { source, tier, kind, chat, choice: self.choice(&model?, name)? })
+        Some(Rule { source, tier, kind, chat, choice: self.choice(&model?, name)?, start: start? })
     }
 
     /// One string or a list of them. `None` only where the key is absent.
@@ -225,7 +229,7 @@ impl<'r> Reader<'r> {
         let section = whole.section(self.mistakes, "chats", "a table: [chats]");
         let mut chats = BTreeMap::new();
         for (id, key, item) in section.entries(self.mistakes) {
-            let because = Because { rule: format!("chats.{id:?}"), at: item.source.at(key.start) };
+            let because = Because { rule: format!("chats.{id:?}"), at: item.source.at(key) };
             if let Some(entry) = self.chat(&item, because) {
                 chats.insert(id.to_owned(), entry);
             }
@@ -306,7 +310,7 @@ impl<'r> Reader<'r> {
         let existing = section.get(self.mistakes, "existing");
         let keep = existing.filter(|item| self.word(item, &EXISTING) == Some("keep"));
         section.finish(self.mistakes);
-        let because = |item: &Item| Because { rule: item.name.clone(), at: item.source.at(item.span.start) };
+        let because = |item: &Item| Because { rule: item.name.clone(), at: item.source.at(item.span.clone()) };
         (path, keep.map(|item| (because(&item), item)))
     }
 
@@ -445,7 +449,7 @@ impl<'r> Reader<'r> {
     }
 
     fn choice(&self, item: &Item<'r>, rule: String) -> Option<Choice> {
-        let because = Because { rule, at: item.source.at(item.span.start) };
+        let because = Because { rule, at: item.source.at(item.span.clone()) };
         self.model(item).map(|model| Choice { model, because })
     }
 
