@@ -232,7 +232,8 @@ impl Plan {
 }
 
 /// The numbers of a plan.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Summary {
     /// Registry entries changed, or to be changed.
     pub changed: usize,

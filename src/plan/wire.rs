@@ -1,47 +1,91 @@
-//! A row as JSON, for the report and the history.
+//! A row as JSON, for the report and the history, which reads it again.
 
-use serde::Serialize;
+use std::borrow::Cow;
 
-use crate::plan::{Row, Verdict};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::chat::Model;
+use crate::plan::{Row, Summary, Verdict};
+use crate::policy::Because;
 
 /// The JSON form of a row. Minor versions only add fields.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WireRow<'a> {
-    chat_id: &'a str,
-    session_name: Option<&'a str>,
-    tier: Option<&'a str>,
-    before: Option<&'a str>,
-    after: Option<&'a str>,
-    because: WireBecause<'a>,
-    edit: bool,
-    restart: bool,
-    owed: bool,
-    outcome: &'static str,
-    detail: Option<&'a str>,
+    /// The chat.
+    pub chat_id: Cow<'a, str>,
+    /// Its session's name.
+    pub session_name: Option<Cow<'a, str>>,
+    /// Its tier.
+    pub tier: Option<Cow<'a, str>>,
+    /// What the registry said.
+    pub before: Option<Cow<'a, str>>,
+    /// What it should say; absent where the chat is not managed.
+    pub after: Option<Cow<'a, str>>,
+    /// What decided.
+    pub because: WireBecause<'a>,
+    /// Whether the registry had to change.
+    pub edit: bool,
+    /// Whether the session had to be restarted.
+    pub restart: bool,
+    /// Whether a restart was owed.
+    pub owed: bool,
+    /// What became of it: the name of a [`Verdict`].
+    pub outcome: Cow<'a, str>,
+    /// Why.
+    pub detail: Option<Cow<'a, str>>,
 }
 
-#[derive(Debug, Serialize)]
-struct WireBecause<'a> {
-    rule: &'a str,
-    file: &'a str,
-    line: usize,
+/// The JSON form of what decided.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WireBecause<'a> {
+    /// As in [`Because`].
+    pub rule: Cow<'a, str>,
+    /// The policy's file.
+    pub file: Cow<'a, str>,
+    /// The line in it.
+    pub line: usize,
+}
+
+/// What one run did, as a line of the history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WireRun<'a> {
+    /// Its name, which is unique: the time in UTC, to the microsecond.
+    pub run: Cow<'a, str>,
+    /// When it was.
+    pub at: Timestamp,
+    /// The plan that it executed.
+    pub plan_id: Cow<'a, str>,
+    /// The rows for which something was done or tried.
+    pub changes: Vec<WireRow<'a>>,
+    /// Chats whose debts were void.
+    pub cancelled: Vec<Cow<'a, str>>,
+    /// The numbers of the whole plan.
+    pub summary: Summary,
 }
 
 impl<'a> From<&'a Row> for WireRow<'a> {
     fn from(row: &'a Row) -> Self {
+        let model = |model: &'a Option<Model>| model.as_ref().map(|model| model.as_str().into());
         Self {
-            chat_id: &row.chat.id,
-            session_name: row.chat.session_name.as_deref(),
-            tier: row.chat.tier.as_deref(),
-            before: row.before.as_ref().map(crate::chat::Model::as_str),
-            after: row.after.as_ref().map(crate::chat::Model::as_str),
-            because: WireBecause { rule: &row.because.rule, file: &row.because.at.file, line: row.because.at.line },
+            chat_id: row.chat.id.as_ref().into(),
+            session_name: row.chat.session_name.as_deref().map(Cow::Borrowed),
+            tier: row.chat.tier.as_deref().map(Cow::Borrowed),
+            before: model(&row.before),
+            after: model(&row.after),
+            because: (&row.because).into(),
             edit: row.edit,
             restart: row.restart,
             owed: row.owed.is_some() || row.effects.owes,
-            outcome: row.outcome.verdict.name(),
-            detail: row.outcome.detail.as_deref(),
+            outcome: row.outcome.verdict.name().into(),
+            detail: row.outcome.detail.as_deref().map(Cow::Borrowed),
         }
+    }
+}
+
+impl<'a> From<&'a Because> for WireBecause<'a> {
+    fn from(because: &'a Because) -> Self {
+        Self { rule: (&because.rule).into(), file: because.at.file.as_ref().into(), line: because.at.line }
     }
 }
 

@@ -1,15 +1,16 @@
 //! What past runs did, a JSON line each, oldest first. No message text and no output of commands is kept.
 
+use std::borrow::Cow;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::iter;
 
 use jiff::Timestamp;
 use rustix::fs::OFlags;
-use serde::Serialize;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::plan::wire::WireRow;
-use crate::plan::{Plan, Summary};
+use crate::plan::Plan;
+use crate::plan::wire::{WireRow, WireRun};
 use crate::store::dir::StateDir;
 
 const CURRENT: &str = "history.jsonl";
@@ -18,16 +19,6 @@ const PART: u64 = 1 << 20;
 /// …and this many older parts are kept.
 const PARTS: u32 = 4;
 
-#[derive(Serialize)]
-struct Line<'a> {
-    run: String,
-    at: Timestamp,
-    plan_id: &'a str,
-    changes: Vec<WireRow<'a>>,
-    cancelled: Vec<&'a str>,
-    summary: Summary,
-}
-
 /// Looks whether the history can be used.
 pub(super) fn check(dir: &StateDir) -> Result<()> {
     dir.open_file(CURRENT, OFlags::RDONLY).map(drop)
@@ -35,12 +26,12 @@ pub(super) fn check(dir: &StateDir) -> Result<()> {
 
 pub(super) fn append(dir: &StateDir, plan: &Plan, now: Timestamp) -> Result<()> {
     let told = plan.rows.iter().filter(|row| row.effects.edited || row.outcome.verdict.was_tried());
-    let line = Line {
-        run: now.strftime("%Y%m%dT%H%M%S%6fZ").to_string(),
+    let line = WireRun {
+        run: now.strftime("%Y%m%dT%H%M%S%6fZ").to_string().into(),
         at: now,
-        plan_id: &plan.id,
+        plan_id: (&plan.id).into(),
         changes: told.map(|row| WireRow::from(row).without_detail()).collect(),
-        cancelled: plan.cancelled.keys().map(String::as_str).collect(),
+        cancelled: plan.cancelled.keys().map(Cow::from).collect(),
         summary: plan.summary(),
     };
     let mut json = serde_json::to_vec(&line).map_err(|error| Error::other(error.to_string()))?;
@@ -65,11 +56,39 @@ fn rotate(dir: &StateDir) -> Result<()> {
     if dir.facts(CURRENT)?.is_none_or(|facts| facts.stamp.size <= PART) {
         return Ok(());
     }
-    let part = |number: u32| format!("history.{number}.jsonl");
     for number in (1..PARTS).rev() {
         if dir.facts(&part(number))?.is_some() {
             dir.rename(&part(number), &part(number + 1))?;
         }
     }
     dir.rename(CURRENT, &part(1))
+}
+
+fn part(number: u32) -> String {
+    format!("history.{number}.jsonl")
+}
+
+/// What past runs did, newest first. One part is held in memory at a time.
+pub(super) fn newest_first(dir: StateDir) -> impl Iterator<Item = Result<WireRun<'static>>> {
+    let names = iter::once(CURRENT.to_owned()).chain((1..=PARTS).map(part));
+    names.flat_map(move |name| {
+        let lines = dir.read(&name).map(Option::unwrap_or_default).map(|bytes| runs(&dir, &name, &bytes));
+        lines.unwrap_or_else(|error| vec![Err(error)])
+    })
+}
+
+fn runs(dir: &StateDir, name: &str, part: &[u8]) -> Vec<Result<WireRun<'static>>> {
+    let lines = part.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
+    let runs = lines.filter_map(|(index, line)| match serde_json::from_slice(line) {
+        Ok(run) => Some(Ok(run)),
+        // A run that died while it wrote left half a line.
+        Err(error) if error.is_eof() => None,
+        Err(error) => {
+            let message = format!("the history {} is damaged in line {}: {error}", dir.path(name).display(), index + 1);
+            Some(Err(Error::other(message).with_hint("restore the file, or remove it: it is only told from")))
+        }
+    });
+    let mut runs: Vec<_> = runs.collect();
+    runs.reverse();
+    runs
 }

@@ -27,6 +27,7 @@ use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::ledger::Ledger;
+use crate::plan::wire::WireRun;
 use crate::registry::edit::Splice;
 use crate::registry::{Snapshot, Stamp};
 use crate::store::dir::StateDir;
@@ -130,6 +131,15 @@ impl Store {
     /// Where the registry cannot be looked at.
     pub fn owner(&self) -> Result<u32> {
         Ok(self.facts()?.owner)
+    }
+
+    /// What past runs did, newest first.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be used; the iterator, where a part of the history cannot.
+    pub fn history(&self) -> Result<impl Iterator<Item = Result<WireRun<'static>>>> {
+        let dir = StateDir::open(&self.file, self.facts()?.owner)?;
+        Ok(dir.into_iter().flat_map(history::newest_first))
     }
 
     fn facts(&self) -> Result<Facts> {
