@@ -9,10 +9,12 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
 use crate::cli::diff::DiffArgs;
+use crate::cli::history::HistoryArgs;
 use crate::cli::launch::LaunchArgs;
 use crate::cli::manual::CompletionsArgs;
 use crate::cli::owed::OwedArgs;
 use crate::cli::set_model::{SetModelArgs, UnsetModelArgs};
+use crate::cli::undo::UndoArgs;
 use crate::error::Result;
 use crate::policy::Until;
 use crate::redact::Redaction;
@@ -229,6 +231,10 @@ pub(super) enum Command {
 
     /// Show what a change of policy alone does, apart from drift that is there anyway
     Diff(DiffArgs),
+    /// Show what past runs did, the newest first
+    History(HistoryArgs),
+    /// Write overrides that take back what a run changed, then reconcile those chats
+    Undo(UndoArgs),
     /// Show the restarts that are still owed
     Owed(OwedArgs),
 }

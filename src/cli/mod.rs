@@ -6,6 +6,7 @@ mod adopt;
 mod args;
 mod diff;
 mod exit;
+mod history;
 mod launch;
 mod manual;
 mod metrics;
@@ -18,6 +19,7 @@ mod set_model;
 mod show;
 mod signals;
 mod snapshot;
+mod undo;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,8 +37,8 @@ use crate::plan::Plan;
 use crate::policy::{self, Policy};
 use crate::redact::Redaction;
 use crate::report::escape::{escape, leading};
-use crate::store::Store;
 use crate::store::sources::{self, PolicyFiles};
+use crate::store::{Author, Store};
 
 /// The whole program.
 pub fn main() -> ExitCode {
@@ -66,6 +68,8 @@ pub fn main() -> ExitCode {
         Some(Command::Completions(args)) => manual::completions(&args).map_err(Into::into),
         Some(Command::Man) => manual::man().map_err(Into::into),
         Some(Command::Diff(args)) => diff::run(&cli.place, &args),
+        Some(Command::History(args)) => history::run(&cli.place, &args),
+        Some(Command::Undo(args)) => undo::run(&cli.place, &args),
         Some(Command::Owed(args)) => owed::run(&cli.place, &args),
     };
     match result {
@@ -174,6 +178,13 @@ fn registry_of(policy: &Policy, path: &Path) -> anyhow::Result<PathBuf> {
             .into());
     };
     beside_policy(path, registry)
+}
+
+/// Who runs this, for the history.
+fn author(place: &PlaceArgs) -> Author {
+    let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
+    let user = name("SUDO_USER").or_else(|| name("LOGNAME")).or_else(|| name("USER"));
+    Author { user, policy: place.policy() }
 }
 
 /// A path that stands in a policy: `~` is the home directory, and others are relative to the policy's.

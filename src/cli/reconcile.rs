@@ -13,7 +13,7 @@ use crate::cli::output;
 use crate::cli::progress::Progress;
 use crate::cli::show::Ended;
 use crate::cli::signals::Interrupt;
-use crate::cli::{Opened, beside_policy, metrics, open, shown};
+use crate::cli::{Opened, author, beside_policy, metrics, open, shown};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
 use crate::plan::{Expected, Goal};
@@ -120,6 +120,7 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
         (Mode::DryRun, planned, exit, None)
     } else {
         let locked = store.lock(place.lock_timeout, now.timestamp(), &|| interrupt.is_asked())?;
+        let locked = locked.on_behalf_of(author(place));
         let (edited, failed) = job.edit_policy(&goal, &locked, backend.as_ref())?;
         let progress = Progress::new(interrupt, redaction.is_none());
         let apply = || apply::apply(&goal, &locked, backend.as_ref(), &progress);

@@ -47,6 +47,22 @@ pub struct WireBecause<'a> {
     pub line: usize,
 }
 
+/// Who did a run, and by which policy. Older lines do not say.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// The name of the user, as the environment says it, behind `sudo` too.
+    pub user: Option<String>,
+    /// The effective user id.
+    pub uid: Option<u32>,
+    /// The host's name.
+    pub host: Option<String>,
+    /// The commit that the policy's work tree was at.
+    pub policy_commit: Option<String>,
+    /// Whether the policy was not what that commit has.
+    pub policy_modified: Option<bool>,
+}
+
 /// What one run did, as a line of the history.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WireRun<'a> {
@@ -54,6 +70,9 @@ pub struct WireRun<'a> {
     pub run: Cow<'a, str>,
     /// When it was.
     pub at: Timestamp,
+    /// Who did it.
+    #[serde(flatten)]
+    pub by: Origin,
     /// The plan that it executed.
     pub plan_id: Cow<'a, str>,
     /// The rows for which something was done or tried.
@@ -90,6 +109,11 @@ impl<'a> From<&'a Because> for WireBecause<'a> {
 }
 
 impl WireRow<'_> {
+    /// Whether it was written into the registry, as far as the row tells.
+    pub fn is_edit(&self) -> bool {
+        self.edit && self.after.is_some()
+    }
+
     /// The same without its detail, which may quote what a command said: the history keeps no message text.
     #[must_use]
     pub fn without_detail(self) -> Self {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::iter;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use rustix::fs::OFlags;
@@ -10,8 +11,9 @@ use rustix::fs::OFlags;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::plan::wire::{WireRow, WireRun};
+use crate::plan::wire::{Origin, WireRow, WireRun};
 use crate::store::dir::StateDir;
+use crate::store::git;
 
 const CURRENT: &str = "history.jsonl";
 /// The file is put aside when it is larger than this, in bytes…
@@ -19,16 +21,39 @@ const PART: u64 = 1 << 20;
 /// …and this many older parts are kept.
 const PARTS: u32 = 4;
 
+/// Who a run is for.
+#[derive(Clone, Debug, Default)]
+pub struct Author {
+    /// The name of the user, as the environment says it.
+    pub user: Option<String>,
+    /// The policy, whose commit is looked up only where there is something to tell.
+    pub policy: PathBuf,
+}
+
+impl Author {
+    fn origin(&self) -> Origin {
+        let commit = git::head(&self.policy);
+        Origin {
+            user: self.user.clone(),
+            uid: Some(rustix::process::geteuid().as_raw()),
+            host: Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+            policy_modified: commit.as_ref().map(|commit| commit.modified),
+            policy_commit: commit.map(|commit| commit.id),
+        }
+    }
+}
+
 /// Looks whether the history can be used.
 pub(super) fn check(dir: &StateDir) -> Result<()> {
     dir.open_file(CURRENT, OFlags::RDONLY).map(drop)
 }
 
-pub(super) fn append(dir: &StateDir, plan: &Plan, now: Timestamp) -> Result<()> {
+pub(super) fn append(dir: &StateDir, plan: &Plan, now: Timestamp, by: &Author) -> Result<()> {
     let told = plan.rows.iter().filter(|row| row.effects.edited || row.outcome.verdict.was_tried());
     let line = WireRun {
         run: now.strftime("%Y%m%dT%H%M%S%6fZ").to_string().into(),
         at: now,
+        by: by.origin(),
         plan_id: (&plan.id).into(),
         changes: told.map(|row| WireRow::from(row).without_detail()).collect(),
         cancelled: plan.cancelled.keys().map(Cow::from).collect(),

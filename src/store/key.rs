@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::redact::{KEY_LENGTH, Redaction};
 use crate::registry::redacted::marker;
 use crate::store::dir::StateDir;
-use crate::store::{LockedStore, Means, Store, open_regular};
+use crate::store::{LockedStore, Store, open_regular};
 
 const KEY: &str = "redact.key";
 /// The first entry of a registry lies within so many bytes.
@@ -40,7 +40,7 @@ impl Store {
     /// Where it cannot be read or written.
     pub fn redaction_key_or_new(self, patience: Duration, now: Timestamp) -> Result<(Self, Redaction)> {
         let dir = StateDir::create(&self.file, self.facts()?)?;
-        let state = LockedStore { store: self, dir, means: Means::Exchange, patience, now, _run: None };
+        let state = LockedStore::new(self, dir, patience, now, None);
         let (redaction, _) = state.with_ledger(|_| {
             if let Some(redaction) = read(&state.dir)? {
                 return Ok(redaction);

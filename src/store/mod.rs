@@ -33,6 +33,7 @@ use crate::registry::{Snapshot, Stamp};
 use crate::store::dir::StateDir;
 use crate::store::lock::Lock;
 
+pub use history::Author;
 pub use policy_file::PolicyFile;
 pub use register::Registration;
 pub use swap::Means;
@@ -60,6 +61,7 @@ pub struct LockedStore {
     means: Means,
     patience: Duration,
     now: Timestamp,
+    by: Author,
     _run: Option<Lock>,
 }
 
@@ -106,7 +108,7 @@ impl Store {
         let dir = StateDir::create(&self.file, facts)?;
         let run = Some(Lock::take(&dir, RUN_LOCK, patience, give_up)?);
         crash_point!("locked");
-        let locked = LockedStore { store: self, dir, means: Means::Exchange, patience, now, _run: run };
+        let locked = LockedStore::new(self, dir, patience, now, run);
         locked.with_ledger(|ledger| {
             // Edits that a run that died was about to make, and did not.
             ledger.unconfirmed.pending.clear();
@@ -200,11 +202,21 @@ impl Locked for LockedStore {
     }
 
     fn record(&self, plan: &Plan) -> Result<()> {
-        history::append(&self.dir, plan, self.now)
+        history::append(&self.dir, plan, self.now, &self.by)
     }
 }
 
 impl LockedStore {
+    fn new(store: Store, dir: StateDir, patience: Duration, now: Timestamp, run: Option<Lock>) -> Self {
+        Self { store, dir, means: Means::Exchange, patience, now, by: Author::default(), _run: run }
+    }
+
+    /// The same, with who it is for, as the history will tell.
+    #[must_use]
+    pub fn on_behalf_of(self, by: Author) -> Self {
+        Self { by, ..self }
+    }
+
     /// The same, with another way to replace the registry: for file systems that cannot exchange two files.
     #[must_use]
     pub fn with_means(self, means: Means) -> Self {

@@ -15,7 +15,7 @@ use crate::registry::edit::Splice;
 use crate::registry::{Snapshot, Stamp};
 use crate::store::dir::StateDir;
 use crate::store::replace::NEW;
-use crate::store::{Facts, LockedStore, Means, Store};
+use crate::store::{Facts, LockedStore, Store};
 
 /// How often it is tried again because the registry was replaced meanwhile.
 const TRIES: usize = 100;
@@ -61,7 +61,7 @@ impl Store {
     ) -> Result<(T, bool)> {
         let facts = if self.is_missing() { Facts::new_file() } else { self.facts()? };
         let dir = StateDir::create(&self.file, facts)?;
-        let state = LockedStore { store: self, dir, means: Means::Exchange, patience, now, _run: None };
+        let state = LockedStore::new(self, dir, patience, now, None);
         for _ in 0..TRIES {
             let (done, _) = state.with_ledger(|ledger| {
                 let is_missing = state.store.is_missing();
