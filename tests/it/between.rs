@@ -120,6 +120,28 @@ fn a_change_that_would_be_refused_says_so() {
 }
 
 #[test]
+fn chats_can_be_shown_under_pseudonyms() {
+    let sandbox = sandbox("[chats]\n\"+3\" = \"opus\"\n");
+    sandbox.write("policy.toml", sandbox.read("old.toml").replace("\"+3\" = \"opus\"", "\"+3\" = \"sonnet\""));
+    // It makes the key.
+    let snapshot = sandbox.run(&["snapshot", "--redact"]).expect(0).stdout;
+    let names = |text: &str| text.contains("+3") || text.contains("&#43;3") || text.contains("imessage/");
+    for format in ["text", "json", "markdown"] {
+        let shown = |more: &[&str]| sandbox.run(&[&["diff", "--from", "old.toml", "--format", format], more].concat());
+        assert!(names(&shown(&[]).expect(0).stdout));
+        let run = shown(&["--redact"]).expect(0);
+        assert!(!names(&run.stdout) && run.stdout.contains("sonnet"), "{run:#?}");
+    }
+    // On a snapshot in pseudonyms, both policies are read in them.
+    let row = json!(["+3", "opus", "sonnet", true, true, "planned"]);
+    assert_eq!(rows(&sandbox, &["--from", "old.toml"]), [row]);
+    sandbox.write("redacted.json", snapshot);
+    let key = ["--registry", "redacted.json", "--redact-key", "sessions.json.reconcile/redact.key"];
+    let run = sandbox.run(&[&["diff", "--from", "old.toml"], &key[..]].concat()).expect(0);
+    assert!(run.stdout.contains("opus → sonnet") && !names(&run.stdout), "{run:#?}");
+}
+
+#[test]
 fn it_is_shown_in_every_format_but_as_a_diff_of_the_registry() {
     let sandbox = sandbox("");
     for arguments in [&["--format", "diff"][..], &["--output", "diff=x"]] {
