@@ -25,6 +25,7 @@ mod faults;
 mod files;
 #[path = "../double/handle.rs"]
 mod handle;
+mod history;
 mod hostile;
 mod interrupted;
 mod invalid;

@@ -1,0 +1,216 @@
+//! What past runs did can be read, by people and by programs, and one of them can be taken back.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{POLICY, Run, Sandbox, finish, registry};
+
+const ADA: &str = "+16175550142";
+const BEN: &str = "+16175550143";
+const CAL: &str = "+16175550144";
+const NEW: &str = "+16175550145";
+
+/// Three sessions on the wrong model and one without any.
+fn sandbox() -> Sandbox {
+    let chats = [(ADA, "family", "opus"), (BEN, "bots", "opus"), (CAL, "admin", "haiku"), (NEW, "bots", "")];
+    Sandbox::new(&format!("{POLICY}\n[chats]\n"), &registry(&chats))
+}
+
+fn runs(sandbox: &Sandbox, arguments: &[&str]) -> Vec<Value> {
+    let run = sandbox.run(&[&["history", "--format", "json"], arguments].concat()).expect(0);
+    run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The name of the newest run.
+fn newest(sandbox: &Sandbox) -> String {
+    runs(sandbox, &[])[0]["run"].as_str().unwrap().to_owned()
+}
+
+fn git(sandbox: &Sandbox, arguments: &[&str]) -> Run {
+    let identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"];
+    finish(Command::new("git").args(identity).args(arguments).current_dir(sandbox.path(""))).expect(0)
+}
+
+#[test]
+fn before_the_first_change_there_is_nothing_to_tell() {
+    let sandbox = sandbox();
+    assert_eq!(sandbox.run(&["history"]).expect(0).stdout, "No run has changed anything yet.\n");
+    assert_eq!(sandbox.run(&["history", "--format", "json"]).expect(0).stdout, "");
+    sandbox.run(&["--dry-run"]).expect(0);
+    assert_eq!(runs(&sandbox, &[]), [Value::Null; 0], "a dry run is no run");
+}
+
+#[test]
+fn the_newest_run_comes_first_and_a_chat_has_a_history_of_its_own() {
+    let sandbox = sandbox();
+    sandbox.run(&[]).expect(0);
+    sandbox.run(&["set-model", ADA, "haiku"]).expect(0);
+    sandbox.run(&[]).expect(0);
+
+    let told = runs(&sandbox, &[]);
+    assert_eq!(told.len(), 2, "a run that changes nothing is not told");
+    assert_eq!(told[0]["changes"].as_array().unwrap().len(), 1);
+    assert_eq!(told[1]["changes"].as_array().unwrap().len(), 4);
+    assert!(told[0]["run"].as_str() > told[1]["run"].as_str());
+
+    let text = sandbox.run(&["history", ADA]).expect(0).stdout;
+    let rows: Vec<&str> = text.lines().filter(|line| line.contains("imessage/")).collect();
+    assert_eq!(rows.len(), 2, "{text}");
+    assert!(rows[0].contains("sonnet → haiku   done   policy.toml:15 chats.\"+16175550142\""), "{text}");
+    assert!(rows[1].contains("opus → sonnet   done   policy.toml:8 tiers.family"), "{text}");
+    let by_name = runs(&sandbox, &["imessage/_16175550143"]);
+    assert_eq!(by_name.len(), 1);
+    assert_eq!(by_name[0]["changes"].as_array().unwrap().len(), 1);
+
+    sandbox.write("sessions.json", registry(&[(BEN, "bots", "haiku")]));
+    assert_eq!(runs(&sandbox, &[ADA]).len(), 2, "a chat that is gone still has one");
+    assert_eq!(runs(&sandbox, &["nobody"]).len(), 0);
+}
+
+#[test]
+fn a_run_says_who_did_it_where_and_by_which_commit() {
+    let sandbox = sandbox();
+    git(&sandbox, &["init", "-q"]);
+    git(&sandbox, &["add", "policy.toml"]);
+    git(&sandbox, &["commit", "-qm", "policy"]);
+    let head = git(&sandbox, &["rev-parse", "HEAD"]).stdout.trim().to_owned();
+
+    finish(sandbox.command(&["--chat", BEN]).env("USER", "night").env_remove("LOGNAME").env_remove("SUDO_USER"))
+        .expect(0);
+    let told = &runs(&sandbox, &[])[0];
+    assert_eq!(told["user"], "night");
+    assert_eq!(told["uid"], rustix::process::geteuid().as_raw());
+    assert_eq!(told["host"], rustix::system::uname().nodename().to_str().unwrap());
+    assert_eq!(told["policy_commit"], head);
+    assert_eq!(told["policy_modified"], false);
+
+    finish(sandbox.command(&["set-model", ADA, "haiku"]).env("SUDO_USER", "alice")).expect(0);
+    let told = &runs(&sandbox, &[])[0];
+    assert_eq!(told["user"], "alice", "behind sudo, the person");
+    assert_eq!(told["policy_modified"], true, "the override is not committed yet");
+    let text = sandbox.run(&["history"]).expect(0).stdout;
+    assert!(
+        text.contains(&format!("alice@{} · policy {}, modified", told["host"].as_str().unwrap(), &head[..12])),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_files_are_bounded_and_read_as_json_lines_over_all_parts() {
+    let sandbox = sandbox();
+    sandbox.run(&[]).expect(0);
+    let state = "sessions.json.reconcile/history";
+    let line = sandbox.read(&format!("{state}.jsonl"));
+    for part in ["", ".1", ".2", ".3", ".4"] {
+        sandbox.write(&format!("{state}{part}.jsonl"), line.repeat((1 << 20) / line.len() + 1));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(sandbox.path(&format!("{state}{part}.jsonl")), mode).unwrap();
+    }
+    let before = runs(&sandbox, &[]).len();
+    sandbox.run(&["set-model", ADA, "haiku"]).expect(0);
+    assert_eq!(sandbox.read(&format!("{state}.jsonl")).lines().count(), 1, "a new part begins");
+    assert!(!sandbox.path(&format!("{state}.5.jsonl")).exists());
+    assert_eq!(runs(&sandbox, &[]).len(), before / 5 * 4 + 1, "the oldest part went");
+    for text in ["SECRET", "stderr"] {
+        assert!(!sandbox.read(&format!("{state}.jsonl")).contains(text));
+    }
+}
+
+#[test]
+fn no_words_of_a_command_are_kept() {
+    let sandbox = sandbox();
+    sandbox.write("policy.toml", format!("{POLICY}\n[sessions]\nrestart = [\"./restart\"]\n"));
+    sandbox.script("restart", "echo SECRET >&2; exit 1");
+    let run = sandbox.run(&[]).expect(4);
+    assert!(run.stdout.contains("SECRET"), "{run:#?}");
+    assert!(!sandbox.read("sessions.json.reconcile/history.jsonl").contains("SECRET"));
+    assert_eq!(runs(&sandbox, &[])[0]["changes"][0]["outcome"], "failed");
+}
+
+#[test]
+fn undo_writes_the_old_models_as_overrides_and_reconciles_those_chats() {
+    let sandbox = sandbox();
+    sandbox.run(&[]).expect(0);
+    let run = newest(&sandbox);
+    sandbox.run(&["set-model", BEN, "sonnet"]).expect(0);
+
+    let shown = sandbox.run(&["undo", &run, "--dry-run"]).expect(0);
+    assert!(
+        shown.stdout.contains(&format!("+\"{ADA}\" = {{ model = \"opus\", reason = \"undo of {run}\" }}")),
+        "{shown:#?}"
+    );
+    assert_eq!(sandbox.model(ADA).as_deref(), Some("sonnet"), "a dry run");
+
+    let undone = sandbox.run(&["undo", &run]).expect(0);
+    assert_eq!(undone.summary(), "Applied: 2 changed, 0 restarted, 0 deferred, 0 failed.");
+    assert!(undone.stderr.contains(&format!("{BEN} is left as it is: its model was changed since")), "{undone:#?}");
+    assert!(undone.stderr.contains(&format!("{NEW} is left as it is: it had no model before")), "{undone:#?}");
+    let models = [ADA, BEN, CAL, NEW].map(|chat| sandbox.model(chat).unwrap_or_default());
+    assert_eq!(models, ["opus", "sonnet", "haiku", "haiku"]);
+    for (chat, model) in [(ADA, "opus"), (CAL, "haiku")] {
+        let written = format!("\"{chat}\" = {{ model = \"{model}\", reason = \"undo of {run}\" }}");
+        assert!(sandbox.read("policy.toml").contains(&written), "{}", sandbox.read("policy.toml"));
+    }
+    assert_eq!(sandbox.run(&[]).expect(0).summary(), "No changes. 4 in sync.");
+
+    let again = sandbox.run(&["undo", &run]).expect(1);
+    assert!(again.stderr.contains("there is nothing to take back"), "{again:#?}");
+}
+
+#[test]
+fn a_model_that_was_changed_and_changed_back_was_touched() {
+    let sandbox = sandbox();
+    sandbox.run(&["--chat", ADA]).expect(0);
+    let run = newest(&sandbox);
+    sandbox.run(&["set-model", ADA, "haiku"]).expect(0);
+    sandbox.run(&["unset-model", ADA]).expect(0);
+    assert_eq!(sandbox.model(ADA).as_deref(), Some("sonnet"), "as the run left it");
+    sandbox.run(&["undo", &run]).expect(1);
+    assert_eq!(sandbox.model(ADA).as_deref(), Some("sonnet"));
+}
+
+#[test]
+fn a_model_that_is_no_longer_allowed_is_not_brought_back() {
+    let sandbox = sandbox();
+    sandbox.run(&["--chat", CAL, "--chat", ADA]).expect(0);
+    let run = newest(&sandbox);
+    let policy =
+        sandbox.read("policy.toml").replace(", \"haiku\"]", "]").replace("bots   = \"haiku\"", "bots = \"sonnet\"");
+    sandbox.write("policy.toml", policy);
+    let undone = sandbox.run(&["undo", &run]).expect(0);
+    assert!(undone.stderr.contains(&format!("{CAL} is left as it is: the policy does not allow haiku")), "{undone:#?}");
+    assert_eq!(sandbox.model(ADA).as_deref(), Some("opus"));
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"));
+}
+
+#[test]
+fn a_run_is_named_by_the_beginning_of_its_name_if_that_is_only_its() {
+    let sandbox = sandbox();
+    sandbox.run(&["--chat", ADA]).expect(0);
+    let first = newest(&sandbox);
+    sandbox.run(&["--chat", BEN]).expect(0);
+    let run = sandbox.run(&["undo", "2"]).expect(1);
+    assert!(run.stderr.contains("the beginning of 2 runs") && run.stderr.contains(&first), "{run:#?}");
+    let run = sandbox.run(&["undo", "1999"]).expect(1);
+    assert!(run.stderr.contains("the history knows no run \"1999\""), "{run:#?}");
+    sandbox.run(&["undo", ""]).expect(1);
+    sandbox.run(&["undo", &first[..first.len() - 1]]).expect(0);
+    assert_eq!(sandbox.model(ADA).as_deref(), Some("opus"));
+}
+
+#[test]
+fn a_damaged_line_is_an_error_and_a_torn_last_one_is_not() {
+    let sandbox = sandbox();
+    sandbox.run(&[]).expect(0);
+    let file = "sessions.json.reconcile/history.jsonl";
+    let whole = sandbox.read(file);
+    let mut torn = whole.clone();
+    write!(torn, "{}", &whole[..whole.len() / 2]).unwrap();
+    sandbox.write(file, &torn);
+    assert_eq!(runs(&sandbox, &[]).len(), 1);
+    sandbox.write(file, format!("{{\"run\": 1}}\n{whole}"));
+    let run = sandbox.run(&["history"]).expect(1);
+    assert!(run.stderr.contains("history.jsonl is damaged in line 1"), "{run:#?}");
+}
