@@ -13,6 +13,7 @@ mod crash;
 pub mod diagnostic;
 pub mod error;
 pub mod launch;
+pub mod lint;
 pub mod near;
 pub mod plan;
 pub mod policy;

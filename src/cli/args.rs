@@ -8,6 +8,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
+use crate::cli::check::CheckArgs;
 use crate::cli::diff::DiffArgs;
 use crate::cli::history::HistoryArgs;
 use crate::cli::launch::LaunchArgs;
@@ -204,6 +205,8 @@ pub(super) struct EditArgs {
 /// Each command's own arguments stand in its file.
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
+    /// Look for mistakes in the policy alone
+    Check(CheckArgs),
     /// Register a session, decide on its model, and become the command that starts it
     Launch(LaunchArgs),
     /// Print the registry under pseudonyms, for continuous integration; its key stays here

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod args;
+mod check;
 mod diff;
 mod exit;
 mod history;
@@ -60,6 +61,7 @@ pub fn main() -> ExitCode {
             output::error("that option belongs to a run, not to a subcommand", Some("see: reconcile --help"));
             return Exit::Usage.into();
         }
+        Some(Command::Check(args)) => check::run(&cli.place, &args),
         Some(Command::Launch(args)) => launch::run(&cli.place, &args),
         Some(Command::Snapshot) => snapshot::run(&cli.place),
         Some(Command::SetModel(args)) => set_model::set(&cli.place, &args),
@@ -125,8 +127,14 @@ fn open(place: &PlaceArgs) -> anyhow::Result<Opened> {
         let redaction = if place.redact { Some(key.map_or_else(own, Ok)?) } else { None };
         return Ok(Opened { redaction, ..opened });
     };
-    let registry = opened.store.file().display();
-    let Some(key) = key else {
+    let policy = for_snapshot(place, &opened.store, &fingerprint, opened.policy)?;
+    Ok(Opened { policy, is_redacted: true, ..opened })
+}
+
+/// A policy for a redacted snapshot, which was made with the key of this fingerprint.
+fn for_snapshot(place: &PlaceArgs, store: &Store, fingerprint: &str, policy: Policy) -> anyhow::Result<Policy> {
+    let registry = store.file().display();
+    let Some(key) = place.redaction_key()? else {
         return Err(Error::other(format!("{registry} is a redacted snapshot"))
             .with_hint("give the key that it was made with: --redact-key FILE")
             .into());
@@ -136,8 +144,7 @@ fn open(place: &PlaceArgs) -> anyhow::Result<Opened> {
             .with_hint("the key is redact.key in the state directory of the registry that it was made from")
             .into());
     }
-    let policy = under_pseudonyms(place, opened.policy)?;
-    Ok(Opened { policy, is_redacted: true, ..opened })
+    under_pseudonyms(place, policy)
 }
 
 /// A plan as it may be shown.

@@ -83,9 +83,9 @@ impl At {
         Self { file: name.into(), line: 1, span: (0, 0) }
     }
 
-    /// Where in its file, in the order of the text.
-    pub fn offset(&self) -> u32 {
-        self.span.0
+    /// The order of the files, and of what stands in them.
+    pub fn order(&self) -> (&str, u32) {
+        (&self.file, self.span.0)
     }
 
     /// The same place with its line, which is in one of the files that the policy was read from.

@@ -34,7 +34,12 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         changes: plan.rows.iter().map(WireRow::from).collect(),
         summary: plan.summary(),
     };
-    let json = serde_json::to_string_pretty(&wire)?;
+    write_json(&wire, out)
+}
+
+/// Writes a value so that nothing in it can move a cursor.
+pub(super) fn write_json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    let json = serde_json::to_string_pretty(value)?;
     // Line ends are the layout's own: inside strings they are escaped already.
     for line in json.lines() {
         writeln!(out, "{}", super::escape::escape_json(line))?;

@@ -1,6 +1,7 @@
 //! A plan, as people and programs read it.
 
 pub mod adopted;
+pub mod check;
 pub mod diagnostics;
 mod diff;
 pub mod escape;

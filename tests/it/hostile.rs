@@ -318,3 +318,29 @@ fn files_with_hostile_names_work_and_are_shown_as_text() {
         assert_run_is_harmless("a broken registry", &sandbox.run(&["--registry", &registry]).expect(1));
     }
 }
+
+#[test]
+fn what_is_checked_is_shown_as_text() {
+    for text in HOSTILE.iter().filter(|text| !text.contains('\0')) {
+        let sandbox = sandbox(text);
+        let mut policies = vec!["policy.toml"];
+        if !text.contains('/') {
+            sandbox.write(text, sandbox.read("policy.toml"));
+            policies.push(text);
+        }
+        for policy in policies {
+            for format in ["text", "json", "github"] {
+                let run =
+                    sandbox.run(&["check", "--policy", policy, "--registry", "sessions.json", "--format", format]);
+                assert!(run.stdout.contains("expired-override"), "{run:#?}");
+                // Annotations are what a runner should read: it is told by their start which are ours.
+                let ours = ["::warning file=", "::error file="];
+                let others = |line: &&str| !ours.iter().any(|start| line.starts_with(start));
+                let stdout: String = run.stdout.lines().filter(others).map(|line| format!("{line}\n")).collect();
+                assert_harmless(&format!("{policy} checked as {format}"), &stdout);
+                assert_harmless(&format!("{policy} checked as {format}"), &run.stderr);
+                assert_eq!(harm(&run.stdout.replace("::warning", "").replace("::error", "")), None);
+            }
+        }
+    }
+}

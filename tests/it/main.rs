@@ -30,6 +30,7 @@ mod hostile;
 mod interrupted;
 mod invalid;
 mod laws;
+mod lints;
 mod lossless;
 mod lossless_laws;
 mod manual;

@@ -20,10 +20,13 @@ fn dry_run(sandbox: &Sandbox) -> Run {
 }
 
 fn dry_run_of(sandbox: &Sandbox, policy: &str) -> Run {
+    limited(sandbox, &["--dry-run", "--registry", "sessions.json", "--policy", policy])
+}
+
+fn limited(sandbox: &Sandbox, arguments: &[&str]) -> Run {
     let mut command = Command::new("sh");
     let limit = format!("ulimit -t {SECONDS} && exec \"$@\"");
-    command.args(["-c", &limit, "sh", env!("CARGO_BIN_EXE_reconcile"), "--dry-run", "--registry", "sessions.json"]);
-    command.args(["--policy", policy]);
+    command.args(["-c", &limit, "sh", env!("CARGO_BIN_EXE_reconcile")]).args(arguments);
     finish(command.current_dir(sandbox.path("")).env_remove("RECONCILE_POLICY").stdin(Stdio::null()))
 }
 
@@ -197,4 +200,26 @@ fn a_policy_of_many_files_takes_time_in_proportion() {
         sandbox.write(&file(number), format!("{MODELS}[chats]\n\"a\" = \"opus\"\n\"b\" = \"x\"\n[limits]\nmax = 1\n"));
     }
     check("files of mistakes", &dry_run_of(&sandbox, "policy.d"), &[1]);
+}
+
+#[test]
+fn a_policy_of_very_many_rules_and_overrides_is_checked_soon() {
+    let rules = |piece| format!("{MODELS}{}", numbered(piece, MANY));
+    let apart = rules("[[rules]]\nchat = \"x#y*\"\nmodel = \"opus\"\n");
+    let alike = rules("[[rules]]\nchat = \"*?*#*\"\nmodel = \"opus\"\n");
+    let chats = numbered("c# = \"opus\"\n", MANY);
+    let list = numbered("\"?*#\", ", MANY);
+    let long = format!("[[rules]]\nchat = [{list}]\nmodel = \"opus\"\n");
+    for (what, policy) in [
+        ("rules", apart.clone()),
+        ("rules that cover others", alike),
+        ("rules and overrides", format!("{apart}[chats]\n{chats}")),
+        ("overrides", format!("{MODELS}[chats]\n{chats}")),
+        ("long rules", format!("{MODELS}{long}{long}{long}")),
+    ] {
+        for more in [&[][..], &["--registry", "sessions.json"]] {
+            let run = limited(&Sandbox::new(&policy, "{}"), &[&["check"], more].concat());
+            assert_eq!(run.code, 0, "{what}: {} (-1: out of time)", run.stderr);
+        }
+    }
 }

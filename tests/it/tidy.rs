@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("policy", 1),
     ("registry", 1),
     ("resolve", 2),
+    ("lint", 3),
     ("plan", 3),
     ("adopt", 3),
     ("apply", 4),

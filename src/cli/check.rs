@@ -1,0 +1,92 @@
+//! `reconcile check`: what is wrong with the policy, and what in it is legal and probably not meant.
+
+use clap::Args;
+use jiff::{Span, Zoned};
+
+use crate::apply::Files;
+use crate::cli::args::PlaceArgs;
+use crate::cli::exit::Exit;
+use crate::cli::{for_snapshot, output};
+use crate::diagnostic::{Diagnostic, Level};
+use crate::error::Error;
+use crate::lint::Lint;
+use crate::policy::{self, Policy, Source};
+use crate::report::check::{Check, CheckFormat};
+use crate::store::{Store, sources};
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct CheckArgs {
+    /// How mistakes are written: text, json for editors, or github for annotations of a workflow
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = format)]
+    format: CheckFormat,
+
+    /// Warn of overrides that end within this time: a number of days, or as in 36h
+    #[arg(long, value_name = "TIME", default_value = "14d", value_parser = time_ahead)]
+    within: Span,
+
+    /// Exit with 1 for warnings, too
+    #[arg(long, value_name = "warnings", value_parser = ["warnings"])]
+    deny: Option<String>,
+}
+
+pub(super) fn run(place: &PlaceArgs, args: &CheckArgs) -> anyhow::Result<Exit> {
+    if place.redact {
+        output::error("check shows the lines of the policy, which cannot be redacted", Some("leave out --redact"));
+        return Ok(Exit::Usage);
+    }
+    let path = place.policy();
+    let read = sources::load(&path).and_then(|files| {
+        let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
+        Ok((files.sources, policy, warnings))
+    });
+    let diagnostics = match read {
+        Ok((sources, policy, warnings)) => warnings_of(place, args, &sources, policy, warnings)?,
+        Err(Error::Invalid(found)) => found,
+        Err(error) => return Err(error.into()),
+    };
+    let policy = path.display().to_string();
+    let check = Check { policy: &policy, diagnostics: &diagnostics };
+    output::to_stdout(|out| check.write(args.format, out))?;
+    let denied = check.count(Level::Error) > 0 || (args.deny.is_some() && check.count(Level::Warning) > 0);
+    Ok(if denied { Exit::Error } else { Exit::Done })
+}
+
+/// Those that reading it gave, and those of a closer look.
+fn warnings_of(
+    place: &PlaceArgs,
+    args: &CheckArgs,
+    sources: &[Source],
+    policy: Policy,
+    mut warnings: Vec<Diagnostic>,
+) -> anyhow::Result<Vec<Diagnostic>> {
+    let store = place.registry().map(|path| Store::open(&path, &path.display().to_string())).transpose()?;
+    let registry = store.as_ref().map(Files::registry).transpose()?;
+    let policy = match &store {
+        None => policy,
+        Some(store) => match store.redacted_with()? {
+            None => policy,
+            Some(fingerprint) => for_snapshot(place, store, &fingerprint, policy)?,
+        },
+    };
+    let now = Zoned::now();
+    let horizon = now.checked_add(args.within).map_err(|_| Error::other("--within reaches beyond all calendars"))?;
+    let lint = Lint { policy: &policy, sources, registry: registry.as_ref(), now: &now, horizon: &horizon };
+    warnings.extend(lint.warnings()?);
+    warnings.sort_by(|a, b| a.order().cmp(&b.order()));
+    Ok(warnings)
+}
+
+fn format(text: &str) -> Result<CheckFormat, String> {
+    match text {
+        "text" => Ok(CheckFormat::Text),
+        "json" => Ok(CheckFormat::Json),
+        "github" => Ok(CheckFormat::Github),
+        _ => Err("known formats: text, json, github".to_owned()),
+    }
+}
+
+fn time_ahead(text: &str) -> Result<Span, String> {
+    let days = || Span::new().try_days(text.parse::<i64>().ok()?).ok();
+    let span = days().or_else(|| text.parse().ok()).filter(|span| !span.is_negative());
+    span.ok_or_else(|| "a number of days, or a number and a unit, as in 14d or 36h".to_owned())
+}
