@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 
 use crate::cli::check::CheckArgs;
 use crate::cli::diff::DiffArgs;
+use crate::cli::explain::ExplainArgs;
 use crate::cli::history::HistoryArgs;
 use crate::cli::launch::LaunchArgs;
 use crate::cli::manual::CompletionsArgs;
@@ -207,6 +208,8 @@ pub(super) struct EditArgs {
 pub(super) enum Command {
     /// Look for mistakes in the policy alone
     Check(CheckArgs),
+    /// Show what decides the model of one chat, and what lost
+    Explain(ExplainArgs),
     /// Register a session, decide on its model, and become the command that starts it
     Launch(LaunchArgs),
     /// Print the registry under pseudonyms, for continuous integration; its key stays here

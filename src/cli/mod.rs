@@ -7,6 +7,7 @@ mod args;
 mod check;
 mod diff;
 mod exit;
+mod explain;
 mod history;
 mod launch;
 mod manual;
@@ -62,6 +63,7 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
         Some(Command::Check(args)) => check::run(&cli.place, &args),
+        Some(Command::Explain(args)) => explain::run(&cli.place, &args),
         Some(Command::Launch(args)) => launch::run(&cli.place, &args),
         Some(Command::Snapshot) => snapshot::run(&cli.place),
         Some(Command::SetModel(args)) => set_model::set(&cli.place, &args),

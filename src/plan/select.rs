@@ -125,16 +125,25 @@ fn only(word: &str, found: Found) -> Result<Option<String>> {
 }
 
 fn none(word: &str, snapshot: &Snapshot) -> Error {
-    let mut names = BTreeSet::new();
-    let scanned = scan(snapshot, |Entry { chat, .. }| {
-        names.extend([Some(chat.id), chat.session_name, chat.contact_name].into_iter().flatten().map(String::from));
-    });
-    if let Err(mistakes) = scanned {
-        return Error::Invalid(mistakes);
-    }
-    let near = near::nearest(word, names.iter().map(String::as_str));
+    let near = match nearest(word, snapshot) {
+        Ok(near) => near,
+        Err(error) => return error,
+    };
     let advice = near.map_or("give a chat id, a session name or a contact's name".to_owned(), |near| {
         format!("did you mean {near:?}?")
     });
     Error::other(format!("no chat {word:?} in {}", snapshot.name)).with_hint(advice)
+}
+
+/// The id or name of a chat in the registry that this word is most like, if it is like one.
+///
+/// # Errors
+/// What is wrong with the registry.
+pub fn nearest(word: &str, snapshot: &Snapshot) -> Result<Option<String>> {
+    let mut names = BTreeSet::new();
+    scan(snapshot, |Entry { chat, .. }| {
+        names.extend([Some(chat.id), chat.session_name, chat.contact_name].into_iter().flatten().map(String::from));
+    })
+    .map_err(Error::Invalid)?;
+    Ok(near::nearest(word, names.iter().map(String::as_str)).map(str::to_owned))
 }

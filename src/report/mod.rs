@@ -5,6 +5,7 @@ pub mod check;
 pub mod diagnostics;
 mod diff;
 pub mod escape;
+pub mod explain;
 mod json;
 mod markdown;
 pub mod metrics;

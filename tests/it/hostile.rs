@@ -320,7 +320,7 @@ fn files_with_hostile_names_work_and_are_shown_as_text() {
 }
 
 #[test]
-fn what_is_checked_is_shown_as_text() {
+fn what_is_checked_and_explained_is_shown_as_text() {
     for text in HOSTILE.iter().filter(|text| !text.contains('\0')) {
         let sandbox = sandbox(text);
         let mut policies = vec!["policy.toml"];
@@ -340,6 +340,19 @@ fn what_is_checked_is_shown_as_text() {
                 assert_harmless(&format!("{policy} checked as {format}"), &stdout);
                 assert_harmless(&format!("{policy} checked as {format}"), &run.stderr);
                 assert_eq!(harm(&run.stdout.replace("::warning", "").replace("::error", "")), None);
+            }
+            for chat in [*text, "chat2", &format!("near{text}x")] {
+                for format in ["text", "json"] {
+                    let run = sandbox.run(&["explain", "--policy", policy, "--format", format, "--", chat]);
+                    assert!(run.stdout.lines().count() > 4, "{run:#?}");
+                    assert_run_is_harmless(&format!("{chat:?} explained as {format}"), &run);
+                }
+            }
+        }
+        for option in ["--tier", "--session-name", "--contact-name", "--type", "--source"] {
+            for chat in ["chat4", "new"] {
+                let given = sandbox.run(&["explain", chat, &format!("{option}={text}")]);
+                assert_run_is_harmless(&format!("{chat} with {option}"), &given);
             }
         }
     }

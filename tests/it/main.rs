@@ -21,6 +21,7 @@ mod dispatch;
 mod dispatch_socket;
 mod double;
 mod exits;
+mod explain;
 mod faults;
 mod files;
 #[path = "../double/handle.rs"]

@@ -1,0 +1,125 @@
+//! `reconcile explain`: what decides the model of one chat, and everything that lost.
+
+use std::borrow::Cow;
+
+use clap::Args;
+
+use crate::apply::Files;
+use crate::chat::Chat;
+use crate::cli::args::PlaceArgs;
+use crate::cli::exit::Exit;
+use crate::cli::output;
+use crate::cli::{Opened, open};
+use crate::error::{Error, Result};
+use crate::plan::select::{Request, find_one, nearest};
+use crate::plan::wire::WireRow;
+use crate::plan::{Goal, drift};
+use crate::registry::scan;
+use crate::report::explain::Explanation;
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// The chat: its id, its session's name, or its contact's; one that is not registered is an id
+    #[arg(value_name = "CHAT")]
+    chat: String,
+
+    /// Its tier, where the registry does not say it
+    #[arg(long, value_name = "TIER")]
+    tier: Option<String>,
+
+    /// Its session's name, where the registry does not say it
+    #[arg(long, value_name = "NAME")]
+    session_name: Option<String>,
+
+    /// Its contact's name, where the registry does not say it
+    #[arg(long, value_name = "NAME")]
+    contact_name: Option<String>,
+
+    /// Its type, where the registry does not say it
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+
+    /// Its source, where the registry does not say it
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+
+    /// How it is written: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]
+    format: String,
+}
+
+pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit> {
+    if place.redact {
+        output::error("explain shows whose chat it is, which cannot be redacted", Some("leave out --redact"));
+        return Ok(Exit::Usage);
+    }
+    let Opened { policy, store, now, .. } = open(place)?;
+    let snapshot = store.registry()?;
+    let ledger = store.ledger()?;
+    let known = find_one(&args.chat, &snapshot)?;
+    let mut entry = None;
+    scan(&snapshot, |found| {
+        if known.as_deref() == Some(found.chat.id.as_ref()) {
+            entry = Some(found);
+        }
+    })
+    .map_err(Error::Invalid)?;
+
+    let existing = entry.as_ref().and_then(|entry| entry.model.clone());
+    let registered = entry.is_some();
+    let new = || Chat { id: Cow::Borrowed(args.chat.as_str()), ..Chat::default() };
+    let mut chat = entry.map_or_else(new, |entry| entry.chat);
+    let assumed = fill(&mut chat, args)?;
+    if !registered && assumed.is_empty() && !policy.chats.contains_key(chat.id.as_ref()) {
+        let near = nearest(&args.chat, &snapshot)?.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+        output::note(&format!("no chat {:?} in {}: taken as the id of a new one{near}", args.chat, snapshot.name));
+    }
+
+    let request = Request { chats: vec![chat.id.clone().into_owned()], ..Request::default() };
+    let goal = Goal { policy: &policy, now: &now, request: &request, allow_changes: None, expected: None };
+    let drift = registered.then(|| drift(&goal, &snapshot, &ledger)).transpose()?;
+    let is_change = |row: &WireRow| row.chat_id == chat.id && row.edit;
+    let mut history = store.history()?;
+    let last_change =
+        history.find(|run| run.as_ref().map_or(true, |run| run.changes.iter().any(is_change))).transpose()?;
+    let explanation = Explanation {
+        policy: &policy,
+        chat: &chat,
+        assumed: &assumed,
+        registry: &snapshot.name,
+        registered,
+        existing: existing.as_deref(),
+        row: drift.as_ref().and_then(|drift| drift.rows.first()),
+        debt: ledger.owed.get(chat.id.as_ref()),
+        last_change: last_change.as_ref(),
+        now: &now,
+    };
+    output::to_stdout(|out| if args.format == "json" { explanation.json(out) } else { explanation.text(out) })?;
+    Ok(Exit::Done)
+}
+
+/// Fills what the registry does not say, and returns the names of what was filled.
+fn fill<'a>(chat: &mut Chat<'a>, args: &'a ExplainArgs) -> Result<Vec<&'static str>> {
+    let fields = [
+        ("tier", &args.tier, &mut chat.tier),
+        ("session_name", &args.session_name, &mut chat.session_name),
+        ("contact_name", &args.contact_name, &mut chat.contact_name),
+        ("type", &args.kind, &mut chat.kind),
+        ("source", &args.source, &mut chat.source),
+    ];
+    let mut filled = Vec::new();
+    for (name, given, field) in fields {
+        match (given.as_deref(), field.as_deref()) {
+            (Some(given), None) => {
+                *field = Some(Cow::Borrowed(given));
+                filled.push(name);
+            }
+            (Some(given), Some(said)) if given != said => {
+                let message = format!("the registry says {name} {said:?} of this chat, not {given:?}");
+                return Err(Error::other(message).with_hint("give only what the registry does not say"));
+            }
+            _ => {}
+        }
+    }
+    Ok(filled)
+}

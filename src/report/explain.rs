@@ -1,0 +1,380 @@
+//! Why a chat has its model: what decides, what lost to it and why, and what the registry and past runs say.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use jiff::{Timestamp, Zoned};
+use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
+
+use crate::chat::{Chat, Model};
+use crate::plan::ledger::Debt;
+use crate::plan::wire::{WireBecause, WireRow, WireRun};
+use crate::plan::{Row, Verdict};
+use crate::policy::{Because, Condition, Policy, Rule};
+use crate::report::escape::{escape, leading};
+use crate::report::json::write_json;
+use crate::report::text::{counted, pad, time};
+use crate::resolve::{Candidate, Decision, candidates, resolve};
+
+/// Of the values that a condition wants, so many are told.
+const TOLD: usize = 5;
+
+/// Everything that is known of one chat.
+#[derive(Clone, Copy, Debug)]
+pub struct Explanation<'a> {
+    /// What is desired.
+    pub policy: &'a Policy,
+    /// The chat, with what the user said of it.
+    pub chat: &'a Chat<'a>,
+    /// The fields that only the user said.
+    pub assumed: &'a [&'static str],
+    /// The registry's name, as the user would write it.
+    pub registry: &'a str,
+    /// Whether the chat is in it.
+    pub registered: bool,
+    /// The model that it has there.
+    pub existing: Option<&'a str>,
+    /// What a run would find to do for it, from the registry alone.
+    pub row: Option<&'a Row>,
+    /// The restart that it is owed.
+    pub debt: Option<&'a Debt>,
+    /// The run that last changed it.
+    pub last_change: Option<&'a WireRun<'a>>,
+    /// The time, in the host's time zone.
+    pub now: &'a Zoned,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    format_version: &'static str,
+    chat: WireChat<'a>,
+    assumed: &'a [&'static str],
+    decision: WireDecision<'a>,
+    unmanaged: Option<&'a str>,
+    candidates: Vec<WireCandidate<'a>>,
+    registry: WireRegistry<'a>,
+    owed: Option<WireDebt>,
+    last_change: Option<WireChange<'a>>,
+}
+
+#[derive(Serialize)]
+struct WireChat<'a> {
+    chat_id: &'a str,
+    session_name: Option<&'a str>,
+    contact_name: Option<&'a str>,
+    tier: Option<&'a str>,
+    r#type: Option<&'a str>,
+    source: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct WireDecision<'a> {
+    model: Option<&'a str>,
+    because: WireBecause<'a>,
+    until: Option<String>,
+    reason: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct WireCandidate<'a> {
+    #[serde(flatten)]
+    because: WireBecause<'a>,
+    model: Option<&'a str>,
+    standing: &'static str,
+    detail: Option<String>,
+}
+
+#[derive(Serialize)]
+struct WireRegistry<'a> {
+    file: &'a str,
+    registered: bool,
+    model: Option<&'a str>,
+    in_sync: Option<bool>,
+    outcome: Option<&'static str>,
+    detail: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct WireDebt {
+    since: Timestamp,
+    attempts: u32,
+    next_try: Option<Timestamp>,
+    needed: bool,
+}
+
+#[derive(Serialize)]
+struct WireChange<'a> {
+    run: &'a str,
+    at: Timestamp,
+    before: Option<&'a str>,
+    after: Option<&'a str>,
+    because: &'a WireBecause<'a>,
+    outcome: &'a str,
+}
+
+/// One candidate, as it is told.
+struct Told<'a> {
+    because: &'a Because,
+    model: Option<&'a Model>,
+    standing: &'static str,
+    detail: Option<String>,
+}
+
+impl<'a> Explanation<'a> {
+    /// The decision: that of a run, if it knew of the chat what is known here.
+    pub fn decision(&self) -> Decision<'a> {
+        resolve(self.policy, self.chat, self.existing, self.now)
+    }
+
+    /// Why the chat is not managed, if so.
+    fn unmanaged(&self) -> Option<&'a str> {
+        let decision = self.decision();
+        let by_policy = decision.model.is_none().then(|| decision.reason.unwrap_or("the policy says managed = false"));
+        by_policy.or_else(|| self.policy.sessions.leaves_alone(self.chat))
+    }
+
+    /// Whether the registry says what is decided; `None` where nobody asks.
+    fn in_sync(&self) -> Option<bool> {
+        let asked = self.registered && self.unmanaged().is_none();
+        let existing = self.existing.map(|model| self.policy.canonical(model));
+        asked.then(|| existing == self.decision().model.map(Model::as_str))
+    }
+
+    /// What a run would find to do. It does not know what only the user said.
+    fn row(&self) -> Option<&'a Row> {
+        self.row.filter(|_| self.assumed.is_empty())
+    }
+
+    /// Whether the restart is still needed. Without a row for it, the next run strikes it.
+    fn is_owed(&self) -> bool {
+        self.row.is_some_and(|row| row.owed.is_some())
+    }
+
+    fn change(&self) -> Option<(&'a WireRun<'a>, &'a WireRow<'a>)> {
+        let run = self.last_change?;
+        Some((run, run.changes.iter().find(|row| row.chat_id == self.chat.id && row.edit)?))
+    }
+
+    fn told(&self) -> Vec<Told<'a>> {
+        let mut decided = false;
+        let told = candidates(self.policy, self.chat, self.existing, self.now).map(|candidate| match candidate {
+            Candidate::Speaks(decision) if decided => Told::new(decision, "outranked", None),
+            Candidate::Speaks(decision) => {
+                decided = true;
+                Told::new(decision, "decides", self.grounds(decision))
+            }
+            Candidate::Over(decision, until) => Told::new(decision, "over", Some(format!("it ended with {until}"))),
+            Candidate::NothingToKeep(because) => {
+                let why = self.existing.map_or("the registry has no model".to_owned(), |existing| {
+                    format!("the registry has {existing}, which is not allowed")
+                });
+                Told { because, model: None, standing: "silent", detail: Some(why) }
+            }
+            Candidate::Unmet(rule, condition) => {
+                Told::new((&rule.choice).into(), "unmatched", Some(self.unmet(rule, condition)))
+            }
+        });
+        told.collect()
+    }
+
+    /// What there is to say of that which decides.
+    fn grounds(&self, decision: Decision) -> Option<String> {
+        if *decision.because == self.policy.fallback.because {
+            return Some(match self.chat.tier.as_deref() {
+                None => "the chat has no tier".to_owned(),
+                Some(tier) => format!("[tiers] does not list {tier}"),
+            });
+        }
+        let until = decision.until.map(|until| format!("until {until}"));
+        let reason = decision.reason.map(|reason| format!("{reason:?}"));
+        let parts: Vec<String> = until.into_iter().chain(reason).collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
+    fn unmet(&self, rule: &Rule, condition: Condition) -> String {
+        let globs = || rule.chat.iter().flatten().map(wildmatch::WildMatch::pattern).collect::<Vec<_>>();
+        let (name, wanted, has) = match condition {
+            Condition::Source => ("source", rule.source.clone(), self.chat.source.as_deref()),
+            Condition::Tier => ("tier", rule.tier.clone(), self.chat.tier.as_deref()),
+            Condition::Type => ("type", rule.kind.clone(), self.chat.kind.as_deref()),
+            Condition::Chat => ("chat", Some(globs()), Some(self.chat.id.as_ref())),
+        };
+        let wanted = wanted.unwrap_or_default();
+        let more = wanted.len().checked_sub(TOLD).filter(|more| *more > 0).map(|more| format!("{more} more"));
+        let told = wanted.into_iter().take(TOLD).chain(more).collect::<Vec<_>>().join(" or ");
+        format!("it wants {name} {told}, and the chat has {}", has.unwrap_or("none"))
+    }
+
+    /// Writes it for people.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let decided = match self.unmanaged() {
+            Some(why) => format!("not managed: {}", escape(why)),
+            None => shown(self.decision().model).into_owned(),
+        };
+        writeln!(out, "{} ({}) → {decided}", leading(self.chat.label()), self.description())?;
+
+        let told = self.told();
+        let place = |told: &Told| format!("{}:{}", leading(&told.because.at.file), told.because.at.line);
+        let rule = |told: &Told| escape(&told.because.rule).into_owned();
+        let widest = |cell: &dyn Fn(&Told) -> String| told.iter().map(|told| cell(told).width()).max();
+        let places = widest(&place).unwrap_or_default();
+        let rules = widest(&rule).unwrap_or_default();
+        let models = widest(&|told| told.wants()).unwrap_or_default();
+        for told in &told {
+            let (place, rule, model) = (pad(&place(told), places), pad(&rule(told), rules), pad(&told.wants(), models));
+            let detail = told.detail.as_deref().map(|detail| format!(": {}", escape(detail))).unwrap_or_default();
+            writeln!(out, "  {place}   {rule}   {model}   {}{detail}", told.standing)?;
+        }
+        writeln!(out, "registry: {}", escape(&self.registry_line()))?;
+        if self.registered || self.debt.is_some() {
+            writeln!(out, "restart: {}", self.restart_line())?;
+        }
+        let change = self.change().map_or("none in the history".to_owned(), |(run, row)| {
+            let models = [&row.before, &row.after].map(|model| model.as_deref().unwrap_or("(none)"));
+            let outcome = if row.outcome == "done" { String::new() } else { format!(" ({})", row.outcome) };
+            let [before, after] = models;
+            format!("{before} → {after}{outcome}, {} by run {}", time(run.at, self.now), run.run)
+        });
+        writeln!(out, "last change: {}", escape(&change))
+    }
+
+    fn description(&self) -> String {
+        let chat = self.chat;
+        let id = chat.session_name.as_ref().map(|_| escape(&chat.id));
+        let tier = match (chat.tier.as_deref(), chat.kind.as_deref()) {
+            (Some(tier), _) => format!("tier {}", escape(tier)),
+            (None, Some(kind)) => format!("{}, no tier", escape(kind)),
+            (None, None) => "no tier".to_owned(),
+        };
+        let name = chat.contact_name.as_deref().map(escape);
+        let parts: Vec<Cow<str>> = id.into_iter().chain(name).chain([Cow::Owned(tier)]).collect();
+        parts.join(", ")
+    }
+
+    fn registry_line(&self) -> String {
+        if !self.registered {
+            return format!("not registered in {}", self.registry);
+        }
+        let model = self.existing.unwrap_or("no model");
+        let Some(in_sync) = self.in_sync() else { return format!("{model}, left alone") };
+        if in_sync {
+            let means = self.existing.map(|existing| self.policy.canonical(existing)).filter(|means| *means != model);
+            let means = means.map(|means| format!(" (another spelling of {means})")).unwrap_or_default();
+            return format!("{model}{means}, in sync");
+        }
+        let Some(row) = self.row() else {
+            let assumed = self.assumed.join(", ");
+            return format!("{model}, differs; a run does not know what was given here: {assumed}");
+        };
+        let detail = row.outcome.detail.as_deref().unwrap_or_default();
+        let by_daemon = !self.policy.sessions.runs_commands();
+        match row.outcome.verdict {
+            Verdict::Planned if by_daemon && row.before.is_none() && row.runs == row.after => {
+                format!("{model}, and the daemon runs {} then: in sync while it is up", shown(row.after.as_ref()))
+            }
+            Verdict::Planned if by_daemon => {
+                format!("{model}, differs: a run changes it when the session is live and may be restarted")
+            }
+            Verdict::Planned if row.restart => {
+                format!("{model}, differs: the next run changes it and restarts the session")
+            }
+            Verdict::Planned => format!("{model}, differs: the next run changes it"),
+            Verdict::Held => {
+                let times: Vec<String> = row.undone.iter().map(|undone| time(*undone, self.now)).collect();
+                let times = times.join(", ");
+                format!("{model}, differs, and is held: {detail}, found undone at {times}; --retry tries again")
+            }
+            verdict => format!("{model}, differs, and is {}: {detail}", verdict.name()),
+        }
+    }
+
+    fn restart_line(&self) -> String {
+        let Some(debt) = self.debt else { return "none owed".to_owned() };
+        let since = time(debt.since, self.now);
+        let attempts = counted(debt.attempts as usize, "attempt");
+        if !self.is_owed() {
+            return format!("owed since {since}, {attempts}, and no longer needed: the next run drops it");
+        }
+        let waits = debt.next_try.filter(|_| debt.waits(self.now.timestamp()));
+        let next = waits.map(|next| format!(", next try at {}", time(next, self.now))).unwrap_or_default();
+        format!("owed since {since}, {attempts}{next}")
+    }
+
+    /// Writes it for programs.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn json(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Decision { model, because, until, reason } = self.decision();
+        let chat = self.chat;
+        let row = self.row();
+        let wire = Wire {
+            format_version: "1.0",
+            chat: WireChat {
+                chat_id: &chat.id,
+                session_name: chat.session_name.as_deref(),
+                contact_name: chat.contact_name.as_deref(),
+                tier: chat.tier.as_deref(),
+                r#type: chat.kind.as_deref(),
+                source: chat.source.as_deref(),
+            },
+            assumed: self.assumed,
+            decision: WireDecision {
+                model: model.map(Model::as_str),
+                because: because.into(),
+                until: until.map(ToString::to_string),
+                reason,
+            },
+            unmanaged: self.unmanaged(),
+            candidates: self.told().into_iter().map(WireCandidate::from).collect(),
+            registry: WireRegistry {
+                file: self.registry,
+                registered: self.registered,
+                model: self.existing,
+                in_sync: self.in_sync(),
+                outcome: row.map(|row| row.outcome.verdict.name()),
+                detail: row.and_then(|row| row.outcome.detail.as_deref()),
+            },
+            owed: self.debt.map(|debt| WireDebt {
+                since: debt.since,
+                attempts: debt.attempts,
+                next_try: debt.next_try,
+                needed: self.is_owed(),
+            }),
+            last_change: self.change().map(|(run, row)| WireChange {
+                run: &run.run,
+                at: run.at,
+                before: row.before.as_deref(),
+                after: row.after.as_deref(),
+                because: &row.because,
+                outcome: &row.outcome,
+            }),
+        };
+        write_json(&wire, out)
+    }
+}
+
+impl<'a> Told<'a> {
+    fn new(decision: Decision<'a>, standing: &'static str, detail: Option<String>) -> Self {
+        Self { because: decision.because, model: decision.model, standing, detail }
+    }
+
+    fn wants(&self) -> String {
+        shown(self.model).into_owned()
+    }
+}
+
+impl<'a> From<Told<'a>> for WireCandidate<'a> {
+    fn from(told: Told<'a>) -> Self {
+        let Told { because, model, standing, detail } = told;
+        Self { because: because.into(), model: model.map(Model::as_str), standing, detail }
+    }
+}
+
+fn shown(model: Option<&Model>) -> Cow<'_, str> {
+    model.map_or(Cow::Borrowed("-"), |model| escape(model.as_str()))
+}
