@@ -45,13 +45,10 @@ pub fn set(text: &str, chat: &str, wanted: &Wanted) -> Option<String> {
     let document = Document::parse(text).ok()?;
     let file = File { text };
     match document.get("chats") {
-        Some(Item::Value(Value::InlineTable(_))) => inline(text, |chats| {
-            let value = wanted.value().parse::<Value>().ok()?;
-            chats.insert(chat, value);
-            Some(())
-        }),
+        Some(Item::Value(Value::InlineTable(chats))) => file.with_member(chats, chat, wanted),
         Some(Item::Table(chats)) => match chats.get_key_value(chat) {
-            None if chats.is_implicit() => Some(file.with_section(chat, wanted)),
+            // Where there are only sections of chats. A table of dotted keys counts as implicit, too, and cannot be reopened.
+            None if chats.is_implicit() && !chats.is_dotted() => Some(file.with_section(chat, wanted)),
             None => file.with_line(chats, &quoted(chat), &wanted.value()),
             Some((_, Item::Value(value))) => Some(file.spliced(vec![(value.span()?, wanted.value())])),
             Some((_, Item::Table(own))) => file.with_members(own, wanted),
@@ -84,7 +81,7 @@ pub fn unset(text: &str, chat: &str) -> Option<String> {
     }
 }
 
-/// For `chats = { … }`: its value is written anew.
+/// For `chats = { … }`, where its value is written anew.
 fn inline(text: &str, edit: impl FnOnce(&mut InlineTable) -> Option<()>) -> Option<String> {
     let span = Document::parse(text).ok()?.get("chats")?.span()?;
     let mut document: DocumentMut = text.parse().ok()?;
@@ -105,13 +102,17 @@ struct File<'t> {
 }
 
 impl File<'_> {
-    /// With the edits made. They must not overlap.
+    /// With the edits made. They must not overlap. What is put into an empty range is lines of their own.
     fn spliced(&self, mut edits: Vec<(Range<usize>, String)>) -> String {
         edits.sort_by_key(|(range, _)| (range.start, range.end));
         let mut new = String::with_capacity(self.text.len());
         let mut from = 0;
         for (range, text) in edits {
             new.push_str(&self.text[from..range.start]);
+            let unfinished = new.len() > self.start() && !new.ends_with('\n');
+            if range.is_empty() && unfinished {
+                new.push_str(self.line_end());
+            }
             new.push_str(&text);
             from = range.end;
         }
@@ -122,11 +123,38 @@ impl File<'_> {
         if self.text.contains("\r\n") { "\r\n" } else { "\n" }
     }
 
+    /// Where the first line begins: after a byte order mark.
+    fn start(&self) -> usize {
+        if self.text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 }
+    }
+
     /// The whole lines, ends included, that a range touches.
     fn whole_lines(&self, range: Range<usize>) -> Range<usize> {
-        let start = self.text[..range.start].rfind('\n').map_or(0, |newline| newline + 1);
+        let start = self.text[..range.start].rfind('\n').map_or(self.start(), |newline| newline + 1);
         let end = self.text[range.end..].find('\n').map_or(self.text.len(), |newline| range.end + newline + 1);
         start..end
+    }
+
+    /// With an override in `chats = { … }`.
+    fn with_member(&self, chats: &InlineTable, chat: &str, wanted: &Wanted) -> Option<String> {
+        let values = chats.get_values();
+        let (span, new) = match chats.get(chat) {
+            Some(Value::InlineTable(own)) if own.is_dotted() => {
+                return inline(self.text, |chats| {
+                    chats.insert(chat, wanted.value().parse().ok()?);
+                    Some(())
+                });
+            }
+            Some(value) => (value.span()?, wanted.value()),
+            None => {
+                let member = format!("{} = {}", quoted(chat), wanted.value());
+                match values.iter().filter_map(|(_, value)| value.span()).max_by_key(|span| span.end) {
+                    Some(last) => (last.clone(), format!("{}, {member}", &self.text[last])),
+                    None => (chats.span()?, format!("{{ {member} }}")),
+                }
+            }
+        };
+        Some(self.spliced(vec![(span, new)]))
     }
 
     fn lines(&self, key: &Key, value: &Value) -> Option<Range<usize>> {
@@ -151,16 +179,13 @@ impl File<'_> {
 
     /// A new line at an offset where a line begins, or at the end of the file.
     fn insert(&self, at: usize, line: &str) -> (Range<usize>, String) {
-        let end = self.line_end();
-        let unfinished = !self.text[..at].is_empty() && !self.text[..at].ends_with('\n');
-        let before = if unfinished { end } else { "" };
-        (at..at, format!("{before}{line}{end}"))
+        (at..at, format!("{line}{}", self.line_end()))
     }
 
     /// With a section of its own at the end.
     fn with_section(&self, chat: &str, wanted: &Wanted) -> String {
         let end = self.line_end();
-        let blank = if self.text.trim().is_empty() { "" } else { end };
+        let blank = if self.text[self.start()..].trim().is_empty() { "" } else { end };
         let section = format!("{blank}[chats]{end}{} = {}", quoted(chat), wanted.value());
         self.spliced(vec![self.insert(self.text.len(), &section)])
     }

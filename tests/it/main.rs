@@ -36,6 +36,8 @@ mod lossless;
 mod lossless_laws;
 mod manual;
 mod markdown;
+mod policy_edit;
+mod policy_edit_laws;
 mod readme;
 mod reports;
 mod schema;
