@@ -263,16 +263,21 @@ impl Moment {
 }
 
 fn moment(text: &str) -> Result<Moment, String> {
-    let day = || text.parse::<Date>().ok().filter(|_| !text.contains(['T', ' '])).map(Date::into);
     let instant = || text.parse().map(Moment::Instant).ok();
-    let local = || day().or_else(|| text.parse().ok()).map(Moment::Local);
+    let civil = || day(text).map(Date::into).or_else(|| text.parse().ok());
+    // A time zone's name would be skipped; only beside an offset does that not matter.
+    let local = || civil().filter(|_| !text.contains('[')).map(Moment::Local);
     instant().or_else(local).ok_or_else(|| "a date or a date-time, as in 2026-12-31 or 2026-12-31T18:00".to_owned())
 }
 
 /// The end of an override, as a policy would say it.
 pub(super) fn until(text: &str) -> Result<Until, String> {
-    let day = text.parse::<Date>().ok().filter(|_| !text.contains(['T', ' '])).map(Until::Date);
-    day.map_or_else(|| moment(text).map(Until::from), Ok)
+    day(text).map(Until::Date).map_or_else(|| moment(text).map(Until::from), Ok)
+}
+
+/// A date alone.
+fn day(text: &str) -> Option<Date> {
+    text.parse().ok().filter(|_| !text.contains(['T', ' ', '[']))
 }
 
 impl From<Moment> for Until {
