@@ -167,11 +167,10 @@ pub fn apply(goal: &Goal, files: &dyn Locked, backend: &dyn Backend, watch: &dyn
     for _ in 0..PLANS {
         let planned = plan(goal, files, backend)?;
         crash_point!("planned");
-        let mut run = Run::new(goal, files, backend, watch, planned);
-        if run.planned.plan.refused.is_some() {
-            run.leave(Verdict::Refused, "the plan as a whole is refused");
-            return Ok(run.finish());
+        if planned.plan.refused.is_some() {
+            return Ok(refuse(planned));
         }
+        let mut run = Run::new(goal, files, backend, watch, planned);
         if watch.interrupted() {
             run.interrupt();
             return Ok(run.finish());
@@ -193,6 +192,18 @@ pub fn apply(goal: &Goal, files: &dyn Locked, backend: &dyn Backend, watch: &dyn
     }
     Err(Error::other(format!("the registry was replaced {PLANS} times while the run was planning"))
         .with_hint("nothing was changed; find out what writes it so often, and run again"))
+}
+
+/// What becomes of a plan that is refused as a whole: nothing is done.
+pub fn refuse(mut planned: Planned) -> Applied {
+    leave(&mut planned.plan, Verdict::Refused, "the plan as a whole is refused");
+    Applied { planned, interrupted: false, error: None }
+}
+
+fn leave(plan: &mut Plan, verdict: Verdict, detail: &str) {
+    for row in plan.rows.iter_mut().filter(|row| row.is_planned()) {
+        row.outcome = Outcome::because(verdict, detail);
+    }
 }
 
 struct Run<'a> {
@@ -443,13 +454,7 @@ impl<'a> Run<'a> {
 
     fn interrupt(&mut self) {
         self.interrupted = true;
-        self.leave(Verdict::Deferred, "interrupted");
-    }
-
-    fn leave(&mut self, verdict: Verdict, detail: &str) {
-        for row in self.planned.plan.rows.iter_mut().filter(|row| row.is_planned()) {
-            row.outcome = Outcome::because(verdict, detail);
-        }
+        leave(&mut self.planned.plan, Verdict::Deferred, "interrupted");
     }
 
     fn finish(self) -> Applied {

@@ -34,6 +34,7 @@ use jiff::Zoned;
 use crate::cli::args::{Cli, Command, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::exit::Exit;
 use crate::cli::output::Outputs;
+use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::policy::{self, Policy};
@@ -109,6 +110,8 @@ struct Opened {
     is_redacted: bool,
     /// What makes pseudonyms of the names in reports, if they are to have any.
     redaction: Option<Redaction>,
+    /// What there is to warn of.
+    warnings: Vec<Diagnostic>,
 }
 
 impl Opened {
@@ -120,8 +123,15 @@ impl Opened {
     }
 }
 
-/// Opens what a command needs. On a redacted snapshot the policy speaks in pseudonyms.
+/// Opens what a command needs, and shows what there is to warn of.
 fn open(place: &PlaceArgs) -> anyhow::Result<Opened> {
+    let opened = open_quietly(place)?;
+    output::diagnostics(&opened.warnings);
+    Ok(opened)
+}
+
+/// Opens what a command needs. On a redacted snapshot the policy speaks in pseudonyms.
+fn open_quietly(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_plain(place)?;
     let key = place.redaction_key()?;
     let Some(fingerprint) = opened.store.redacted_with()? else {
@@ -172,11 +182,11 @@ fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let path = place.policy();
     let files = sources::load(&path)?;
     let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
-    output::diagnostics(&warnings);
     let policy_name = leading(&path.display().to_string()).into_owned();
     let registry = place.registry().map_or_else(|| registry_of(&policy, &path), Ok)?;
     let store = Store::open(&registry, &registry.display().to_string())?;
-    Ok(Opened { policy, files, policy_name, store, now: Zoned::now(), is_redacted: false, redaction: None })
+    let (is_redacted, redaction) = (false, None);
+    Ok(Opened { policy, files, policy_name, store, now: Zoned::now(), is_redacted, redaction, warnings })
 }
 
 /// The registry that the policy at `path` names.

@@ -9,7 +9,7 @@ use crate::cli::args::{EditArgs, PlaceArgs};
 use crate::cli::exit::Exit;
 use crate::cli::reconcile::{Job, PolicyEdit, execute};
 use crate::cli::signals::Interrupt;
-use crate::cli::{Opened, open, output};
+use crate::cli::{Opened, open_quietly, output};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
 use crate::policy::edit::{Wanted, set, unset};
@@ -36,31 +36,31 @@ pub(super) fn edit_and_run(
         output::error(why, Some("show text, json or markdown instead"));
         return Ok(Exit::Usage);
     }
+    if place.redact && args.dry_run && args.report.format.shows_policy() {
+        let why = "the edit of a policy cannot be redacted: it is the policy's own text";
+        output::error(why, Some("show json or markdown instead"));
+        return Ok(Exit::Usage);
+    }
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let (mut opened, changes, edits) = prepare(place, args.dry_run, decide)?;
+    let (mut opened, changes, edits) = prepare(place, args.dry_run, &interrupt, decide)?;
     let sources = opened.files.sources.iter().map(|source| {
         let edit = edits.iter().find(|edit| *edit.name == *source.name);
         Source::new(&source.name, edit.map_or(&source.text, |edit| &edit.after).clone())
     });
     opened.files.sources = sources.collect();
-    (opened.policy, _) = policy::read(&opened.files.sources).map_err(Error::Invalid)?;
+    let edited = policy::read(&opened.files.sources);
     for (chat, change) in &changes {
-        if !is_made(&opened.policy, chat, change) {
-            return Err(Error::other(format!(
-                "the override for {chat} is written in a way that cannot be edited safely"
-            ))
-            .with_hint("nothing was changed: edit the policy by hand, and run reconcile")
-            .into());
+        if !edited.as_ref().is_ok_and(|(policy, _)| is_made(policy, chat, change)) {
+            return Err(cannot_edit(chat).into());
         }
     }
-    let chats: Vec<String> = changes.into_keys().collect();
-    let request = Request { retry: chats.clone(), chats, ..Request::default() };
+    (opened.policy, _) = edited.map_err(Error::Invalid)?;
+    let request = Request { ids: changes.into_keys().collect(), ..Request::default() };
     let (allow_changes, report) = (args.allow_changes, args.report.clone());
     let job = Job { request, dry_run: args.dry_run, allow_changes, report, edits, ..Job::default() };
-    let to_commit = job.edits.iter().find(|edit| edit.before != edit.after && in_work_tree(Path::new(&edit.name)));
     let exit = execute(place, opened, &job, interrupt)?;
-    if let Some(edit) = to_commit.filter(|_| !args.dry_run && exit != Exit::Refused) {
-        output::note(&format!("{} is in a git work tree: commit the change", edit.name));
+    if let Some(file) = job.edited_files().find(|file| in_work_tree(Path::new(file))) {
+        output::note(&format!("{file} is in a git work tree: commit the change"));
     }
     Ok(exit)
 }
@@ -69,11 +69,15 @@ pub(super) fn edit_and_run(
 fn prepare(
     place: &PlaceArgs,
     dry_run: bool,
+    interrupt: &Interrupt,
     decide: impl Fn(&Opened) -> anyhow::Result<BTreeMap<String, Change>>,
 ) -> anyhow::Result<(Opened, BTreeMap<String, Change>, Vec<PolicyEdit>)> {
     let mut locked: BTreeMap<String, PolicyFile> = BTreeMap::new();
-    for _ in 0..TRIES {
-        let opened = open(place)?;
+    for tried in 0..TRIES {
+        let opened = open_quietly(place)?;
+        if tried == 0 {
+            output::diagnostics(&opened.warnings);
+        }
         if opened.is_redacted {
             return Err(Error::other("a policy is not edited for a redacted snapshot")
                 .with_hint("edit it where the registry is")
@@ -89,8 +93,9 @@ fn prepare(
             return Ok((opened, changes, edits));
         }
         locked.clear();
+        let give_up = || interrupt.is_asked();
         for name in names {
-            locked.insert(name.clone(), PolicyFile::lock(Path::new(name), place.lock_timeout)?);
+            locked.insert(name.clone(), PolicyFile::lock(Path::new(name), place.lock_timeout, &give_up)?);
         }
     }
     Err(Error::other("the policy changes all the time").with_hint("find out who edits it, and run again").into())
@@ -109,13 +114,15 @@ fn edits(opened: &Opened, changes: &BTreeMap<String, Change>) -> Result<Vec<Poli
             }
             Change::Remove => unset(text, chat),
         };
-        *text = new.ok_or_else(|| {
-            Error::other(format!("the override for {chat} is written in a way that cannot be edited safely"))
-                .with_hint("nothing was changed: edit the policy by hand, and run reconcile")
-        })?;
+        *text = new.ok_or_else(|| cannot_edit(chat))?;
     }
     let edit = |(name, (before, after))| PolicyEdit { name, before, after, file: None };
     Ok(edited.into_iter().map(edit).collect())
+}
+
+fn cannot_edit(chat: &str) -> Error {
+    Error::other(format!("the override for {chat} is written in a way that cannot be edited safely"))
+        .with_hint("nothing was changed: edit the policy by hand, and run reconcile")
 }
 
 /// The file that holds the override, else the main one.

@@ -1,5 +1,6 @@
 //! The main job: plan, and apply unless it is a dry run.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
@@ -38,6 +39,8 @@ pub(super) struct Job<'a> {
     pub(super) metrics: Option<&'a Path>,
     /// What the policy's files looked like before, and will look like, where the run begins with an edit of them.
     pub(super) edits: Vec<PolicyEdit>,
+    /// How many of them were made, of those that change anything.
+    pub(super) edited: Cell<usize>,
 }
 
 /// An edit of a policy's file. Done once it is clear that the run is not refused.
@@ -64,6 +67,7 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
             tiers: args.tier.clone(),
             exclude: args.exclude.clone(),
             retry: args.retry.clone(),
+            ids: Vec::new(),
         },
         dry_run: args.dry_run,
         probe: args.probe,
@@ -74,7 +78,7 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         report: args.report.clone(),
         quiet: args.quiet,
         metrics: args.metrics.as_deref(),
-        edits: Vec::new(),
+        ..Job::default()
     };
     let result = open(place).and_then(|opened| execute(place, opened, &job, interrupt));
     if let (Err(error), Some(path)) = (&result, job.metrics) {
@@ -87,7 +91,7 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
 /// Plans, and applies unless it is a dry run.
 pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: Interrupt) -> anyhow::Result<Exit> {
     let outputs = opened.outputs(&job.report, std::iter::empty())?;
-    let Opened { policy, files, policy_name, store, now, is_redacted, redaction } = opened;
+    let Opened { policy, files, policy_name, store, now, is_redacted, redaction, warnings: _ } = opened;
     if is_redacted && !job.dry_run {
         return Err(Error::other(format!("{} is a redacted snapshot, not a registry", store.file().display()))
             .with_hint("plan on it with --dry-run; apply the plan where the registry is, with --plan and --redact")
@@ -121,14 +125,15 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
     } else {
         let locked = store.lock(place.lock_timeout, now.timestamp(), &|| interrupt.is_asked())?;
         let locked = locked.on_behalf_of(author(place));
-        let (edited, failed) = job.edit_policy(&goal, &locked, backend.as_ref())?;
         let progress = Progress::new(interrupt, redaction.is_none());
-        let apply = || apply::apply(&goal, &locked, backend.as_ref(), &progress);
-        let applied = match failed.map_or_else(|| progress.during(apply), Err) {
-            Err(error) if edited > 0 => {
+        let apply = || match job.edit_policy(&goal, &locked, backend.as_ref())? {
+            Some(refused) => Ok(apply::refuse(refused)),
+            None => progress.during(|| apply::apply(&goal, &locked, backend.as_ref(), &progress)),
+        };
+        let applied = match apply() {
+            Err(error) if job.edited.get() > 0 => {
                 output::failure(&error.into());
-                let files = counted(edited, "file");
-                output::note(&format!("{files} of the policy edited, nothing else was changed: run reconcile again"));
+                job.tell_edited();
                 return Ok(Exit::Partly);
             }
             applied => applied?,
@@ -143,18 +148,38 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
 }
 
 impl Job<'_> {
-    /// Edits the policy, unless a run with it would be refused. How many files were edited, and why no more were.
-    fn edit_policy(&self, goal: &Goal, files: &dyn Locked, backend: &dyn Backend) -> Result<(usize, Option<Error>)> {
-        let edits: Vec<&PolicyEdit> = self.edits.iter().filter(|edit| edit.before != edit.after).collect();
-        if edits.is_empty() || apply::plan(goal, files, backend)?.plan.refused.is_some() {
-            return Ok((0, None));
+    /// The edits that change anything.
+    fn changes(&self) -> impl Iterator<Item = &PolicyEdit> {
+        self.edits.iter().filter(|edit| edit.before != edit.after)
+    }
+
+    /// The files of the policy that were edited.
+    pub(super) fn edited_files(&self) -> impl Iterator<Item = &str> {
+        self.changes().take(self.edited.get()).map(|edit| edit.name.as_str())
+    }
+
+    /// Edits the policy, unless a run with it would be refused: then it returns that run's plan.
+    fn edit_policy(&self, goal: &Goal, files: &dyn Locked, backend: &dyn Backend) -> Result<Option<Planned>> {
+        if self.changes().next().is_none() {
+            return Ok(None);
         }
-        for (done, edit) in edits.iter().enumerate() {
-            if let Some(Err(error)) = edit.file.as_ref().map(|file| file.replace(&edit.after)) {
-                return Ok((done, Some(error)));
-            }
+        let planned = apply::plan(goal, files, backend)?;
+        if planned.plan.refused.is_some() {
+            return Ok(Some(planned));
         }
-        Ok((edits.len(), None))
+        for edit in self.changes() {
+            let Some(file) = &edit.file else { continue };
+            let went_wrong = file.replace(&edit.before, &edit.after)?;
+            self.edited.set(self.edited.get() + 1);
+            went_wrong.map_or(Ok(()), Err)?;
+        }
+        Ok(None)
+    }
+
+    /// Says that the policy was edited and the run then came to nothing.
+    pub(super) fn tell_edited(&self) {
+        let files = counted(self.edited.get(), "file");
+        output::note(&format!("{files} of the policy edited, nothing else was changed: run reconcile again"));
     }
 }
 

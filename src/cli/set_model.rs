@@ -99,7 +99,7 @@ fn set_registry_alone(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<
     let because = Because { rule: "set-model".to_owned(), at: At::elsewhere("command line") };
     let by_hand = Override { setting: Setting::Model(model), until: None, reason: None, because };
     opened.policy.chats.insert(chat.clone(), by_hand);
-    let request = Request { chats: vec![chat.clone()], retry: vec![chat], ..Request::default() };
+    let request = Request { ids: vec![chat], ..Request::default() };
     let EditArgs { dry_run, allow_changes, report } = args.edit.clone();
     execute(place, opened, &Job { request, dry_run, allow_changes, report, ..Job::default() }, interrupt)
 }

@@ -37,6 +37,10 @@ impl Ended<'_> {
         let shown = if silent { Ok(()) } else { print(job, &report) };
         let shown = shown.and_then(|()| outputs.write(&report));
         tell(plan, policy, mode);
+        let edited = job.edited.get() > 0;
+        if edited && exit == Exit::Refused {
+            job.tell_edited();
+        }
         let failed = error.into_iter().chain(shown.err()).map(anyhow::Error::from);
         let failures = failed
             .inspect(|error| {
@@ -46,7 +50,9 @@ impl Ended<'_> {
             .count();
         let exit = match exit {
             // Nothing was changed, unless the plan says so.
-            _ if failures > 0 && !plan.has_effects() && job.edits.is_empty() => Exit::Error,
+            _ if failures > 0 && !plan.has_effects() && !edited => Exit::Error,
+            // The registry was changed by somebody else since it was clear that the plan is not refused.
+            Exit::Refused if edited => Exit::Partly,
             Exit::Done | Exit::Planned if failures > 0 => Exit::Partly,
             exit => exit,
         };
@@ -93,25 +99,32 @@ fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
             }
         }
         Some(Refusal::Limit { changes, .. }) => {
-            let consent = format!("{} --allow-changes {changes}", same_command());
+            let consent = same_command(*changes);
             output::error(&message, Some(&format!("if this is what you want, consent with: {consent}")));
         }
         None => {}
     }
 }
 
-/// The command that the user typed, so that consent is to that and not to more.
-fn same_command() -> String {
+/// The command that the user typed, with consent to so many changes: to that and not to more.
+fn same_command(changes: usize) -> String {
     let mut words = vec!["reconcile".to_owned()];
+    let mut options = None;
     let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
-        if argument == "--allow-changes" {
+        if options.is_none() && argument == "--allow-changes" {
             arguments.next();
-        } else if !argument.starts_with("--allow-changes=") {
+        } else if options.is_some() || !argument.starts_with("--allow-changes=") {
+            // After it nothing is an option.
+            if argument == "--" {
+                options.get_or_insert(words.len());
+            }
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,/:@%".contains(c);
             let quoted = || format!("'{}'", argument.replace('\'', r"'\''"));
-            words.push(if argument.chars().all(plain) { argument } else { quoted() });
+            let is_plain = argument.chars().all(plain) && !argument.is_empty();
+            words.push(if is_plain { argument } else { quoted() });
         }
     }
+    words.insert(options.unwrap_or(words.len()), format!("--allow-changes {changes}"));
     words.join(" ")
 }

@@ -13,7 +13,8 @@ pub(super) fn run(place: &PlaceArgs) -> anyhow::Result<Exit> {
         output::error("a snapshot is always redacted", Some("say: reconcile snapshot --redact"));
         return Ok(Exit::Usage);
     }
-    let Opened { store, now, .. } = open_plain(place)?;
+    let Opened { store, now, warnings, .. } = open_plain(place)?;
+    output::diagnostics(&warnings);
     let (store, redaction) = match place.redaction_key()? {
         Some(redaction) => (store, redaction),
         None => store.redaction_key_or_new(place.lock_timeout, now.timestamp())?,

@@ -19,6 +19,8 @@ pub struct Request {
     pub exclude: Vec<String>,
     /// Tried now, whatever waits or is held.
     pub retry: Vec<String>,
+    /// Only these chats, and now. They are ids already, and need not have a session.
+    pub ids: Vec<String>,
 }
 
 /// The same as chat ids.
@@ -48,11 +50,12 @@ impl Request {
                 return Err(Error::other(format!("no session and no policy knows the tier {tier:?}")).with_hint(advice));
             }
         }
+        let with_ids = |chats: BTreeSet<String>| chats.into_iter().chain(self.ids.iter().cloned()).collect();
         Ok(Selection {
-            chats: named(&self.chats),
+            chats: with_ids(named(&self.chats)),
             tiers: self.tiers.iter().cloned().collect(),
             exclude: named(&self.exclude),
-            retry: named(&self.retry),
+            retry: with_ids(named(&self.retry)),
         })
     }
 }

@@ -46,7 +46,7 @@ impl Swap<'_> {
         if self.unchanged(seen)?.is_none() {
             return Ok(None);
         }
-        crash_point!("registry: looked at");
+        crash_point!("exchange: looked at");
         if self.means == Means::Exchange {
             match self.exchange() {
                 Ok(()) => return self.inspect(seen, new),
@@ -85,7 +85,7 @@ impl Swap<'_> {
 
     /// Looks at what an exchange displaced.
     fn inspect(&self, seen: Stamp, new: Held) -> Result<Option<Stamp>> {
-        crash_point!("registry: exchanged");
+        crash_point!("exchange: made");
         if self.displaced()?.is_some_and(|displaced| displaced == seen) {
             self.sync_names()?;
             return Ok(Some(new.stamp));
@@ -108,7 +108,7 @@ impl Swap<'_> {
                 Err(Errno::NOENT) => return self.rename().map_err(Error::io("put back", self.target)),
                 Err(error) => return Err(Error::io("put back", self.target)(error)),
             }
-            crash_point!("registry: put back");
+            crash_point!("exchange: put back");
             if self.displaced()?.is_none_or(|came_out| came_out == went_in.stamp) {
                 return self.sync_names();
             }

@@ -15,4 +15,5 @@ mod daemon;
 #[path = "../double/handle.rs"]
 mod handle;
 mod points;
+mod set_model;
 mod supervisor;

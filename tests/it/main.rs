@@ -42,6 +42,8 @@ mod readme;
 mod reports;
 mod schema;
 mod selectors;
+mod set_model;
+mod set_model_races;
 mod sizes;
 mod slow;
 mod support;
