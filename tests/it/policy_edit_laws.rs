@@ -20,10 +20,13 @@ struct Entry {
     above: &'static str,
 }
 
-/// A policy, as lines: whose override each is part of.
+/// A line, and whose override it is part of.
+type Line = (String, Option<usize>);
+
+/// A policy, as lines.
 #[derive(Clone, Debug)]
 struct Written {
-    lines: Vec<(String, Option<usize>)>,
+    lines: Vec<Line>,
     chats: usize,
     bom: bool,
     crlf: bool,
@@ -65,15 +68,19 @@ fn members(kind: u8) -> &'static [&'static str] {
 
 impl Entry {
     fn value(&self) -> String {
-        if self.kind % 8 == 0 { "\"haiku\"".to_owned() } else { format!("{{ {} }}", members(self.kind).join(", ")) }
+        if self.kind.is_multiple_of(8) {
+            "\"haiku\"".to_owned()
+        } else {
+            format!("{{ {} }}", members(self.kind).join(", "))
+        }
     }
 
-    fn above(&self) -> Vec<(String, Option<usize>)> {
+    fn above(&self) -> Vec<Line> {
         self.above.lines().map(|line| (line.to_owned(), None)).collect()
     }
 
     /// Below `[chats]`, or with its name before each key.
-    fn lines(&self, index: usize, table: &str) -> Vec<(String, Option<usize>)> {
+    fn lines(&self, index: usize, table: &str) -> Vec<Line> {
         let Self { indent, space, comment, .. } = self;
         let key = format!("{indent}{table}{}", quoted(IDS[index]));
         let mut lines = self.above();
@@ -86,7 +93,7 @@ impl Entry {
         lines
     }
 
-    fn section(&self, index: usize) -> Vec<(String, Option<usize>)> {
+    fn section(&self, index: usize) -> Vec<Line> {
         let Self { indent, comment, .. } = self;
         let mut lines = self.above();
         lines.push((format!("{indent}[chats.{}]{comment}", quoted(IDS[index])), Some(index)));
@@ -112,9 +119,9 @@ fn entry() -> impl Strategy<Value = Entry> {
     })
 }
 
-fn layout(layout: u8, entries: &[Entry]) -> Vec<(String, Option<usize>)> {
+fn layout(layout: u8, entries: &[Entry]) -> Vec<Line> {
     let plain = |lines: &[&str]| -> Vec<_> { lines.iter().map(|line| ((*line).to_owned(), None)).collect() };
-    let each = |lines: fn(&Entry, usize) -> Vec<(String, Option<usize>)>| -> Vec<_> {
+    let each = |lines: fn(&Entry, usize) -> Vec<Line>| -> Vec<_> {
         entries.iter().enumerate().flat_map(|(index, entry)| lines(entry, index)).collect()
     };
     let header = plain(&["", "[chats] # exceptions"]);
