@@ -20,7 +20,7 @@ use crate::plan::select::Request;
 use crate::plan::{Expected, Goal};
 use crate::policy::{Commands, Policy, Sessions};
 use crate::report::{Mode, counted};
-use crate::store::sources::PolicyFiles;
+use crate::store::sources::{self, PolicyFiles};
 use crate::store::{PolicyFile, Store};
 
 /// A run for some chats, with what the command line says of it.
@@ -41,6 +41,8 @@ pub(super) struct Job<'a> {
     pub(super) edits: Vec<PolicyEdit>,
     /// How many of them were made, of those that change anything.
     pub(super) edited: Cell<usize>,
+    /// Whether the run is for whatever the policy says, also where that changes while it waits for another run.
+    pub(super) follows_policy: bool,
 }
 
 /// An edit of a policy's file. Done once it is clear that the run is not refused.
@@ -78,6 +80,7 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         report: args.report.clone(),
         quiet: args.quiet,
         metrics: args.metrics.as_deref(),
+        follows_policy: true,
         ..Job::default()
     };
     let result = open(place).and_then(|opened| execute(place, opened, &job, interrupt));
@@ -124,6 +127,11 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
         (Mode::DryRun, planned, exit, None)
     } else {
         let locked = store.lock(place.lock_timeout, now.timestamp(), &|| interrupt.is_asked())?;
+        if job.follows_policy && sources::load(&place.policy())?.sources != files.sources {
+            // What was set while it waited must not be set back.
+            drop((locked, outputs));
+            return execute(place, open(place)?, job, interrupt);
+        }
         let locked = locked.on_behalf_of(author(place));
         let progress = Progress::new(interrupt, redaction.is_none());
         let apply = || match job.edit_policy(&goal, &locked, backend.as_ref())? {

@@ -18,7 +18,7 @@ use crate::policy::{At, Because, Choice, Commands, Daemon, Override, Policy, Rul
 const COMMAND: &str = r#"["supervisorctl", "restart", "{session_slug}"]"#;
 
 /// One policy file.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Source {
     /// Its name, as the user would write it.
     pub name: Arc<str>,

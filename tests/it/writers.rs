@@ -285,6 +285,21 @@ fn a_run_waits_for_another_and_then_works() {
 }
 
 #[test]
+fn a_run_that_waited_goes_by_the_policy_as_it_is_then() {
+    let slow = Slow::new(&["a", "b"], "");
+    let mut first = slow.start(&["--chat", "a"]);
+    assert_eq!(slow.begun(), "a");
+    let mut second = slow.start(&["--lock-timeout", "1h"]);
+    until("the second run waits", || second.has_open("run.lock"));
+    // As by an override by hand, which that run must not take back.
+    slow.sandbox.write("policy.toml", format!("{}[chats]\nb = \"opus\"\n", slow.sandbox.read("policy.toml")));
+    slow.end("a");
+    first.finish().expect(0);
+    assert!(second.finish().expect(0).summary().starts_with("No changes."));
+    assert_eq!((slow.sandbox.model("b").as_deref(), slow.sandbox.calls()), (Some("opus"), vec!["a".to_owned()]));
+}
+
+#[test]
 fn a_run_that_may_not_wait_is_75_and_names_the_one_that_works() {
     let slow = Slow::new(&["a", "b"], "parallel = 1");
     let mut first = slow.start(&[]);
