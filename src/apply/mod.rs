@@ -42,12 +42,13 @@ pub trait Locked: Files {
     /// Where that cannot be done; the file is then as it was.
     fn amend(&self, change: &mut dyn FnMut(&mut Ledger)) -> Result<Ledger>;
 
-    /// Replaces the registry by `seen` with the edits made; `None` where it no longer is what was seen. On disk when
-    /// it returns.
+    /// Replaces the registry by `seen` with the edits made; `None` where it no longer is what was seen, or where one of
+    /// the chats `owing` no longer owes: its session was started meanwhile, on what stood there before. On disk when it
+    /// returns.
     ///
     /// # Errors
     /// Where that cannot be done. Whether it was done can be seen from the registry alone.
-    fn replace(&self, seen: &Snapshot, splices: &[Splice]) -> Result<Option<Stamp>>;
+    fn replace(&self, seen: &Snapshot, splices: &[Splice], owing: &[&str]) -> Result<Option<Stamp>>;
 
     /// Appends what became of a plan to the history.
     ///
@@ -253,8 +254,12 @@ impl<'a> Run<'a> {
         }
         // Rows are in the order of ids, edits in that of the file.
         splices.sort_by_key(|splice| splice.range.start);
+        // What these sessions run is known from their debts: those saved now, and those that this edit makes void.
+        let void = plan.rows.iter().filter(|row| row.is_planned() && row.edit).map(|row| row.chat.id.as_ref());
+        let void = void.filter(|chat| plan.cancelled.contains_key(*chat));
+        let owing: Vec<&str> = before.keys().map(String::as_str).chain(void).collect();
         let result = match self.backend.may_write() {
-            Ok(true) => self.files.replace(snapshot, &splices),
+            Ok(true) => self.files.replace(snapshot, &splices, &owing),
             Ok(false) => Ok(None),
             Err(error) => Err(error),
         };
@@ -471,6 +476,10 @@ impl dyn Locked + '_ {
 fn restore(ledger: &mut Ledger, before: &BTreeMap<String, Option<Debt>>) {
     ledger.unconfirmed.pending.clear();
     for (chat, debt) in before {
+        // One that a launch has paid meanwhile stays paid.
+        if !ledger.owed.contains_key(chat) {
+            continue;
+        }
         match debt {
             Some(debt) => ledger.owed.insert(chat.clone(), debt.clone()),
             None => ledger.owed.remove(chat),

@@ -197,8 +197,12 @@ impl Locked for LockedStore {
         .map(|((), ledger)| ledger)
     }
 
-    fn replace(&self, seen: &Snapshot, splices: &[Splice]) -> Result<Option<Stamp>> {
-        self.with_ledger(|ledger| self.replace_under(ledger, seen, splices)).map(|(replaced, _)| replaced)
+    fn replace(&self, seen: &Snapshot, splices: &[Splice], owing: &[&str]) -> Result<Option<Stamp>> {
+        let replaced = self.with_ledger(|ledger| {
+            let stand = owing.iter().all(|chat| ledger.owed.contains_key(*chat));
+            if stand { self.replace_under(ledger, seen, splices) } else { Ok(None) }
+        });
+        replaced.map(|(replaced, _)| replaced)
     }
 
     fn record(&self, plan: &Plan) -> Result<()> {

@@ -121,9 +121,9 @@ impl Locked for Cron {
     fn amend(&self, change: &mut dyn FnMut(&mut Ledger)) -> Result<Ledger> {
         self.world.amend(change)
     }
-    fn replace(&self, seen: &Snapshot, splices: &[Splice]) -> Result<Option<Stamp>> {
+    fn replace(&self, seen: &Snapshot, splices: &[Splice], owing: &[&str]) -> Result<Option<Stamp>> {
         self.changed.store(true, Relaxed);
-        self.world.replace(seen, splices)
+        self.world.replace(seen, splices, owing)
     }
     fn record(&self, plan: &Plan) -> Result<()> {
         self.world.record(plan)

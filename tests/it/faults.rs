@@ -60,10 +60,8 @@ fn the_next_run_finishes_after_any_single_fault() {
         let story = format!("{fault:?}");
         check(&world, &wanted, 24, &["drift", "none", "late"], 1, &story);
         for chat in ["drift", "none", "late"] {
-            assert!(
-                world.state().restarts.iter().any(|restarted| restarted == chat),
-                "{story}: {chat} was never restarted"
-            );
+            let restarted = world.state().restarts.iter().any(|restarted| restarted == chat);
+            assert!(restarted || fault.1 == Fault::Launches, "{story}: {chat} was never restarted");
         }
     }
 }

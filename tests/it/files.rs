@@ -14,7 +14,7 @@ use reconcile::error::Error;
 use reconcile::plan::ledger::Exchange;
 use reconcile::registry::edit::{Splice, splice};
 use reconcile::registry::{Snapshot, Stamp, scan};
-use reconcile::store::{LockedStore, Means, Store};
+use reconcile::store::{LockedStore, Means, Registration, Store};
 use tempfile::TempDir;
 
 const OLD: &str = r#"{"a": {"model": "opus"}, "b": {"model": "opus"}}"#;
@@ -79,7 +79,7 @@ fn a_replacement_keeps_mode_owner_and_links() {
 
         let store = locked(&link).with_means(means);
         let snapshot = store.registry().unwrap();
-        let replaced = store.replace(&snapshot, &edits(&snapshot)).unwrap();
+        let replaced = store.replace(&snapshot, &edits(&snapshot), &[]).unwrap();
 
         let after = fs::metadata(&real).unwrap();
         assert_eq!(fs::read_to_string(&link).unwrap(), NEW);
@@ -99,10 +99,26 @@ fn what_somebody_else_replaced_is_not_replaced() {
         let store = locked(&registry).with_means(means);
         let snapshot = store.registry().unwrap();
         replace_by_rename(&registry, FOREIGN);
-        assert_eq!(store.replace(&snapshot, &edits(&snapshot)).unwrap(), None);
+        assert_eq!(store.replace(&snapshot, &edits(&snapshot), &[]).unwrap(), None);
         assert_eq!(fs::read_to_string(&registry).unwrap(), FOREIGN);
         assert_eq!(store.ledger().unwrap().exchange, None);
     }
+}
+
+#[test]
+fn on_a_debt_that_a_launch_has_struck_nothing_is_replaced() {
+    let directory = directory();
+    let registry = directory.path().join("sessions.json");
+    let store = locked(&registry);
+    let snapshot = store.registry().unwrap();
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    store.amend(&mut |ledger| ledger.owe("a", None, now)).unwrap();
+    // Of a session that is started on what the registry says so far.
+    let launched = Store::open_or_new(&registry, "sessions.json").unwrap();
+    let paid = |_: &_| Ok(Registration { chat: "a".to_owned(), splices: Vec::new(), value: () });
+    assert!(!launched.register(Duration::ZERO, now, paid).unwrap().1);
+    assert_eq!(store.replace(&snapshot, &edits(&snapshot), &["a"]).unwrap(), None);
+    assert!(store.replace(&snapshot, &edits(&snapshot), &[]).unwrap().is_some());
 }
 
 #[test]
@@ -112,7 +128,7 @@ fn what_somebody_else_wrote_in_place_is_not_replaced() {
     let store = locked(&registry);
     let snapshot = store.registry().unwrap();
     fs::write(&registry, FOREIGN).unwrap();
-    assert_eq!(store.replace(&snapshot, &edits(&snapshot)).unwrap(), None);
+    assert_eq!(store.replace(&snapshot, &edits(&snapshot), &[]).unwrap(), None);
     assert_eq!(fs::read_to_string(&registry).unwrap(), FOREIGN);
 }
 
@@ -227,7 +243,7 @@ fn a_writer_that_holds_its_state_in_memory_loses_nothing() {
         });
         while !over.load(Ordering::Acquire) {
             let snapshot = store.registry().unwrap();
-            match store.replace(&snapshot, &edits(&snapshot)).unwrap() {
+            match store.replace(&snapshot, &edits(&snapshot), &[]).unwrap() {
                 Some(_) => done += 1,
                 None => refused += 1,
             }

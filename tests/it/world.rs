@@ -27,9 +27,11 @@ pub enum Fault {
     DeathAfter,
     /// Somebody else replaces the registry just before it.
     Foreign,
+    /// Every session is started anew just before it, by launches that cannot read the policy: on what the registry says.
+    Launches,
 }
 
-pub const FAULTS: [Fault; 4] = [Fault::Error, Fault::Death, Fault::DeathAfter, Fault::Foreign];
+pub const FAULTS: [Fault; 5] = [Fault::Error, Fault::Death, Fault::DeathAfter, Fault::Foreign, Fault::Launches];
 
 #[derive(Debug, Default)]
 pub struct State {
@@ -55,8 +57,7 @@ impl World {
     /// Sessions that run what the registry says, or opus.
     pub fn new(registry: String) -> Self {
         let mut state = State { registry, inode: 1, ..State::default() };
-        state.runs =
-            models(&state).into_iter().map(|(chat, model)| (chat, model.unwrap_or("opus".to_owned()))).collect();
+        state.runs = started(&state);
         Self(Mutex::new(state))
     }
 
@@ -121,6 +122,11 @@ impl World {
                 state.runs.insert(name, "sonnet".to_owned());
                 Ok(effect(&mut state))
             }
+            Some(Fault::Launches) => {
+                state.runs = started(&state);
+                state.ledger.owed.clear();
+                Ok(effect(&mut state))
+            }
         }
     }
 }
@@ -143,9 +149,10 @@ impl Locked for World {
         })
     }
 
-    fn replace(&self, seen: &Snapshot, splices: &[Splice]) -> Result<Option<Stamp>> {
+    fn replace(&self, seen: &Snapshot, splices: &[Splice], owing: &[&str]) -> Result<Option<Stamp>> {
         self.operation(|state| {
-            if snapshot(state).stamp != seen.stamp {
+            let struck = owing.iter().any(|chat| !state.ledger.owed.contains_key(*chat));
+            if struck || snapshot(state).stamp != seen.stamp {
                 return None;
             }
             state.registry = spliced(seen.text(), splices).collect();
@@ -208,6 +215,11 @@ pub fn models(state: &State) -> BTreeMap<String, Option<String>> {
     })
     .unwrap();
     models
+}
+
+/// What each session runs that is started now.
+fn started(state: &State) -> BTreeMap<String, String> {
+    models(state).into_iter().map(|(chat, model)| (chat, model.unwrap_or("opus".to_owned()))).collect()
 }
 
 /// An hour of a fixed day.

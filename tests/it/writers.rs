@@ -248,7 +248,7 @@ fn an_update_in_a_file_with_the_same_inode_size_and_time_is_not_lost() {
             store.registry().unwrap().stamp == seen.stamp
         };
         if (0..100).any(|_| replace()) {
-            assert_eq!(store.replace(&seen, &edits).unwrap(), None, "{means:?}");
+            assert_eq!(store.replace(&seen, &edits, &[]).unwrap(), None, "{means:?}");
         }
         assert_eq!(sandbox.read("sessions.json"), update, "{means:?}");
     }
