@@ -24,7 +24,7 @@ pub struct Start {
     pub resume: Option<String>,
     /// Whether the chat was not registered yet.
     pub is_new: bool,
-    /// Fields that the entry has without a value, and that are left so.
+    /// Fields that the user gave and the entry has without a value: they are left so, and what was given does not count.
     pub left_empty: Vec<&'static str>,
     /// What the registry lacks, in its order.
     pub splices: Vec<Splice>,
@@ -59,13 +59,17 @@ pub fn start(policy: Option<&Policy>, snapshot: &Snapshot, wanted: &Wanted, now:
     let given = wanted.fields;
     let new = || Chat { id: Cow::Borrowed(wanted.chat), ..Chat::default() };
     let registered = found.as_ref().map_or_else(new, |entry| entry.chat.clone());
+    let left_empty = found.as_ref().map(|entry| left_empty(snapshot, entry, given)).unwrap_or_default();
+    let fill = |key, registered: Option<_>, given: &Option<_>| {
+        registered.or_else(|| given.clone().filter(|_| !left_empty.contains(&key)))
+    };
     let chat = Chat {
         id: registered.id,
-        session_name: registered.session_name.or_else(|| given.session_name.clone()),
-        contact_name: registered.contact_name.or_else(|| given.contact_name.clone()),
-        tier: registered.tier.or_else(|| given.tier.clone()),
-        kind: registered.kind.or_else(|| given.kind.clone()),
-        source: registered.source.or_else(|| given.source.clone()),
+        session_name: fill("session_name", registered.session_name, &given.session_name),
+        contact_name: fill("contact_name", registered.contact_name, &given.contact_name),
+        tier: fill("tier", registered.tier, &given.tier),
+        kind: fill("type", registered.kind, &given.kind),
+        source: fill("source", registered.source, &given.source),
     }
     .into_owned();
 
@@ -77,9 +81,9 @@ pub fn start(policy: Option<&Policy>, snapshot: &Snapshot, wanted: &Wanted, now:
             .with_hint("nothing was changed; mend its entry in the registry, or the command")
     })?;
     let model_to_write = Some(&model).filter(|_| register);
-    let (splices, left_empty) = match &found {
+    let splices = match &found {
         Some(entry) => complete(snapshot, entry, &chat, model_to_write),
-        None => (vec![register_new(snapshot, &chat, model_to_write)], Vec::new()),
+        None => vec![register_new(snapshot, &chat, model_to_write)],
     };
     Ok(Start { chat, model, resume, is_new: found.is_none(), left_empty, splices, arguments })
 }
@@ -122,17 +126,20 @@ fn register_new(snapshot: &Snapshot, chat: &Chat, model: Option<&Model>) -> Spli
     add_entry(snapshot, &chat.id, &present)
 }
 
-/// What an entry lacks, and the fields that it has without a value: what stands there is not ours to change.
-fn complete(
-    snapshot: &Snapshot,
-    entry: &Entry,
-    chat: &Chat,
-    model: Option<&Model>,
-) -> (Vec<Splice>, Vec<&'static str>) {
+/// The fields that are given and stand in the entry without a value. That is not ours to change; and where what is given
+/// counted all the same, the next run would decide otherwise, and the next launch back again.
+fn left_empty(snapshot: &Snapshot, entry: &Entry, given: &Chat) -> Vec<&'static str> {
     let written = keys(snapshot, &entry.site);
+    let both = fields(&entry.chat).into_iter().zip(fields(given));
+    let empty = both
+        .filter(|((key, registered), (_, given))| registered.is_none() && given.is_some() && written.contains(*key));
+    empty.map(|((key, _), _)| key).collect()
+}
+
+/// What an entry lacks.
+fn complete(snapshot: &Snapshot, entry: &Entry, chat: &Chat, model: Option<&Model>) -> Vec<Splice> {
     let lacking = fields(chat).into_iter().zip(fields(&entry.chat)).filter(|(_, (_, registered))| registered.is_none());
-    let lacking = lacking.filter_map(|((key, value), _)| Some((key, value?)));
-    let (left_empty, mut new): (Vec<_>, Vec<_>) = lacking.partition(|(key, _)| written.contains(*key));
+    let mut new: Vec<(&str, &str)> = lacking.filter_map(|((key, value), _)| Some((key, value?))).collect();
     let mut splices = Vec::new();
     match model {
         Some(model) if entry.site.model.is_some() => splices.push(splice(snapshot, &entry.site, model)),
@@ -142,5 +149,5 @@ fn complete(
     if !new.is_empty() {
         splices.push(add_members(snapshot, &entry.site, &new));
     }
-    (splices, left_empty.into_iter().map(|(key, _)| key).collect())
+    splices
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, reason};
 use crate::launch::{Start, Wanted, start};
 use crate::near;
 use crate::policy::template::{CommandLine, Mistake, environment, placeholder_names, resume_environment};
-use crate::policy::{self, Outline, Policy, Sessions};
+use crate::policy::{self, Outline, Policy, Sessions, Source};
 use crate::store::sources;
 use crate::store::{Registration, Store};
 
@@ -93,7 +93,7 @@ pub(super) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> 
         output::error("the chat's id is empty", Some("see: reconcile launch --help"));
         return Ok(Exit::Usage);
     }
-    let (policy, outline) = usable_policy(place);
+    let (policy, outline, sources) = usable_policy(place);
     if outline.backend.as_deref() == Some("dispatch") {
         return Err(Error::other("sessions of the dispatch backend are started by their daemon, never by a launch")
             .with_hint("send the chat a message, or say backend = \"file\" if nothing else owns the registry")
@@ -113,7 +113,11 @@ pub(super) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> 
     let fields = args.fields.chat();
     let wanted = Wanted { chat: &args.chat, fields: &fields, command: &command };
     let (start, changed) = store.register(place.lock_timeout, now.timestamp(), |snapshot| {
-        let mut start = start(policy.as_ref(), snapshot, &wanted, &now)?;
+        // An override that was set while this launch waited counts.
+        let changed = sources::load(&place.policy()).ok().filter(|files| files.sources != sources);
+        let changed = changed.map(|files| policy::read(&files.sources).ok().map(|(policy, _)| policy));
+        let policy = changed.as_ref().unwrap_or(&policy).as_ref();
+        let mut start = start(policy, snapshot, &wanted, &now)?;
         let splices = std::mem::take(&mut start.splices);
         Ok(Registration { chat: start.chat.id.clone().into_owned(), splices, value: start })
     })?;
@@ -126,16 +130,16 @@ pub(super) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> 
     Ok(if changed { Exit::Partly } else { Exit::Error })
 }
 
-/// The policy, where it can be used, and what can be told of it otherwise. A mistake in it must not keep a session from
-/// starting.
-fn usable_policy(place: &PlaceArgs) -> (Option<Policy>, Outline) {
+/// The policy, where it can be used, what can be told of it otherwise, and what was read. A mistake in it must not keep a
+/// session from starting.
+fn usable_policy(place: &PlaceArgs) -> (Option<Policy>, Outline, Vec<Source>) {
     let unusable = || output::warning("the policy cannot be used: the session starts on the registry's own model");
     let files = match sources::load(&place.policy()) {
         Ok(files) => files,
         Err(error) => {
             output::failure(&error.into());
             unusable();
-            return (None, Outline::default());
+            return (None, Outline::default(), Vec::new());
         }
     };
     match policy::read(&files.sources) {
@@ -143,12 +147,12 @@ fn usable_policy(place: &PlaceArgs) -> (Option<Policy>, Outline) {
             output::diagnostics(&warnings);
             let backend = matches!(policy.sessions, Sessions::Dispatch(_)).then(|| "dispatch".to_owned());
             let outline = Outline { registry: policy.registry.clone(), backend };
-            (Some(policy), outline)
+            (Some(policy), outline, files.sources)
         }
         Err(mistakes) => {
             output::diagnostics(&mistakes);
             unusable();
-            (None, policy::outline(&files.sources))
+            (None, policy::outline(&files.sources), files.sources)
         }
     }
 }
@@ -159,7 +163,9 @@ fn tell(start: &Start, registry: &str) {
         output::note(&format!("{chat} is new in {registry}"));
     }
     for field in &start.left_empty {
-        output::warning(&format!("the entry of {chat} has `{field}` without a value, which is left as it is"));
+        output::warning(&format!(
+            "the entry of {chat} has `{field}` without a value: that is left as it is, and the option does not count"
+        ));
     }
 }
 

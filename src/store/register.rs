@@ -39,7 +39,8 @@ impl Store {
     /// # Errors
     /// Where its directory is not there.
     pub fn open_or_new(path: &Path, name: &str) -> Result<Self> {
-        if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_symlink()) || path.exists() {
+        // Of a link to nothing it is an error: what it should lead to is somewhere else, and not mounted, perhaps.
+        if path.symlink_metadata().is_ok() {
             return Self::open(path, name);
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
