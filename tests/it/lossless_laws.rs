@@ -16,15 +16,15 @@ use crate::lossless::{snapshot, splices};
 
 /// JSON with its spelling.
 #[derive(Clone, Debug)]
-enum Node {
+pub enum Node {
     Raw(String),
     Array(Vec<Node>),
     Object(Vec<(String, Node)>),
 }
 
 #[derive(Clone, Debug)]
-struct Session {
-    id: String,
+pub struct Session {
+    pub id: String,
     members: Vec<(String, Node)>,
     /// Where its model stands among the members, and how both are spelt.
     model: Option<(usize, String, String)>,
@@ -32,7 +32,7 @@ struct Session {
 
 /// What stands between the tokens.
 #[derive(Clone, Debug)]
-enum Layout {
+pub enum Layout {
     /// Nothing, or one blank after commas and colons.
     Line(&'static str),
     /// A line each: the line's end, one level of indentation, and what follows a colon.
@@ -42,12 +42,12 @@ enum Layout {
 }
 
 /// Writes JSON, and notes where models and entries stand.
-struct Writer<'l> {
+pub struct Writer<'l> {
     layout: &'l Layout,
     gaps: usize,
-    text: String,
-    models: Vec<Range<usize>>,
-    entries: Vec<Range<usize>>,
+    pub text: String,
+    pub models: Vec<Range<usize>>,
+    pub entries: Vec<Range<usize>>,
 }
 
 impl Writer<'_> {
@@ -138,7 +138,7 @@ impl Writer<'_> {
     }
 }
 
-fn write<'l>(sessions: &[Session], layout: &'l Layout) -> Writer<'l> {
+pub fn write<'l>(sessions: &[Session], layout: &'l Layout) -> Writer<'l> {
     let mut writer = Writer { layout, gaps: 0, text: String::new(), models: Vec::new(), entries: Vec::new() };
     writer.text.push('{');
     for (index, session) in sessions.iter().enumerate() {
@@ -190,7 +190,7 @@ fn nodes() -> impl Strategy<Value = Node> {
     })
 }
 
-fn sessions() -> impl Strategy<Value = Vec<Session>> {
+pub fn sessions() -> impl Strategy<Value = Vec<Session>> {
     let key = select(vec![r#""model""#, r#""mod\u0065l""#, r#""\u006dodel""#]);
     let value = select(vec!["null", r#""""#, r#""opus""#, r#""\u006fpus""#, r#""haiku""#, r#""son\"net""#]);
     let model = prop::option::of((0..5_usize, key, value));
@@ -208,7 +208,7 @@ fn sessions() -> impl Strategy<Value = Vec<Session>> {
     })
 }
 
-fn regular() -> impl Strategy<Value = Layout> {
+pub fn regular() -> impl Strategy<Value = Layout> {
     let tree = (select(vec!["\n", "\r\n"]), select(vec!["  ", "    ", "\t", " "]), select(vec![" ", ""]));
     prop_oneof![
         select(vec!["", " "]).prop_map(Layout::Line),
@@ -216,7 +216,7 @@ fn regular() -> impl Strategy<Value = Layout> {
     ]
 }
 
-fn wild() -> impl Strategy<Value = Layout> {
+pub fn wild() -> impl Strategy<Value = Layout> {
     prop::collection::vec(select(vec!["", "", " ", "\n", "\t", "\r\n  ", "   "]), 1..40).prop_map(Layout::Wild)
 }
 

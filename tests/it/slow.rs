@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
@@ -15,11 +16,47 @@ use crate::support::{POLICY, Run, Sandbox, registry};
 /// After this time something hangs, however slow the machine is.
 pub const HANGS: Duration = Duration::from_secs(60);
 
+/// A fifo that is made and listened to.
+pub struct Lines {
+    path: PathBuf,
+    told: Receiver<String>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Lines {
+    pub fn listen(path: PathBuf) -> Self {
+        let listen = fifo(&path);
+        let (tell, told) = mpsc::channel();
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(listen).lines() {
+                let line = line.unwrap();
+                if line.is_empty() || tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { path, told, reader: Some(reader) }
+    }
+
+    /// Waits for the next line.
+    pub fn next(&self, what: &str) -> String {
+        self.told.recv_timeout(HANGS).expect(what)
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let told = File::options().write(true).open(&self.path).and_then(|mut fifo| fifo.write_all(b"\n"));
+        if let (Ok(()), Some(reader)) = (told, self.reader.take()) {
+            let _ = reader.join();
+        }
+    }
+}
+
 /// Chats that are to go from opus to sonnet, and a restart command that waits.
 pub struct Slow {
+    begun: Lines,
     pub sandbox: Sandbox,
-    begun: Receiver<String>,
-    reader: Option<JoinHandle<()>>,
     /// Kept open, so that neither telling nor listening waits for the other side to open.
     fifos: Vec<(String, File)>,
 }
@@ -31,18 +68,10 @@ impl Slow {
         let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n{sessions}");
         let sandbox = Sandbox::new(&policy, &registry(&entries));
         sandbox.script("restart", "echo $1 >> calls\necho $1 > begun\nread -r word < end.$1\necho $1 >> ended");
-        let listen = fifo(&sandbox, "begun");
-        let (tell, begun) = mpsc::channel();
-        let reader = thread::spawn(move || {
-            for chat in BufReader::new(listen).lines() {
-                let chat = chat.unwrap();
-                if chat.is_empty() || tell.send(chat).is_err() {
-                    return;
-                }
-            }
-        });
-        let fifos = chats.iter().map(|chat| ((*chat).to_owned(), fifo(&sandbox, &format!("end.{chat}")))).collect();
-        Self { sandbox, begun, reader: Some(reader), fifos }
+        let begun = Lines::listen(sandbox.path("begun"));
+        let end = |chat: &&str| ((*chat).to_owned(), fifo(&sandbox.path(&format!("end.{chat}"))));
+        let fifos = chats.iter().map(end).collect();
+        Self { begun, sandbox, fifos }
     }
 
     pub fn start(&self, arguments: &[&str]) -> Running {
@@ -51,7 +80,7 @@ impl Slow {
 
     /// Waits for the next restart to begin, and returns whose it is.
     pub fn begun(&self) -> String {
-        self.begun.recv_timeout(HANGS).expect("a restart begins")
+        self.begun.next("a restart begins")
     }
 
     /// Lets the restart of a chat end: the one under way, or else the next.
@@ -72,19 +101,9 @@ impl Slow {
     }
 }
 
-impl Drop for Slow {
-    fn drop(&mut self) {
-        let told = File::options().write(true).open(self.sandbox.path("begun"));
-        let told = told.and_then(|mut fifo| fifo.write_all(b"\n"));
-        if let (Ok(()), Some(reader)) = (told, self.reader.take()) {
-            let _ = reader.join();
-        }
-    }
-}
-
-fn fifo(sandbox: &Sandbox, name: &str) -> File {
-    let path = sandbox.path(name);
-    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+/// A fifo, open on both sides, so that neither telling nor listening waits for the other.
+pub fn fifo(path: &Path) -> File {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     File::options().read(true).write(true).open(path).unwrap()
 }
 

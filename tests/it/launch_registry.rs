@@ -1,0 +1,186 @@
+//! What a launch adds to a registry looks like what stands there already, and nothing else changes.
+
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+use reconcile::chat::Chat;
+use reconcile::launch::{Start, Wanted, start};
+use reconcile::policy::template::CommandLine;
+use reconcile::policy::{Source, read};
+use reconcile::registry::edit::spliced;
+use serde_json::{Value, json};
+
+use crate::lossless::snapshot;
+use crate::lossless_laws::{Writer, regular, sessions, wild, write};
+use crate::support::POLICY;
+
+fn decided(registry: &str, chat: &str, fields: &Chat<'static>) -> Start {
+    let (policy, _) = read(&[Source::new("policy.toml", POLICY.to_owned())]).unwrap();
+    let command = CommandLine::parse_launch(&["assistant"]).unwrap();
+    let now = "2026-01-01T00:00:00[UTC]".parse().unwrap();
+    start(Some(&policy), &snapshot(registry), &Wanted { chat, fields, command: &command }, &now).unwrap()
+}
+
+fn given(session_name: &'static str, tier: &'static str) -> Chat<'static> {
+    let field = |text: &'static str| Some(Cow::Borrowed(text)).filter(|text| !text.is_empty());
+    Chat { session_name: field(session_name), tier: field(tier), ..Chat::default() }
+}
+
+/// What a launch makes of a registry.
+fn launched(registry: &str, chat: &str, fields: &Chat<'static>) -> String {
+    spliced(registry, &decided(registry, chat, fields).splices).collect()
+}
+
+#[test]
+fn a_new_entry_is_laid_out_as_the_last_one_is() {
+    for (before, after) in [
+        // Nothing to go by: as Python writes it.
+        ("{}", "{\n  \"n\": {\n    \"chat_id\": \"n\",\n    \"tier\": \"bots\",\n    \"model\": \"haiku\"\n  }\n}"),
+        (
+            " {\n}\n",
+            " {\n  \"n\": {\n    \"chat_id\": \"n\",\n    \"tier\": \"bots\",\n    \"model\": \"haiku\"\n  }\n}\n",
+        ),
+        (r#"{"a":{"x":1}}"#, r#"{"a":{"x":1},"n":{"chat_id":"n","tier":"bots","model":"haiku"}}"#),
+        (r#"{"a": {"x": 1}}"#, r#"{"a": {"x": 1}, "n": {"chat_id": "n", "tier": "bots", "model": "haiku"}}"#),
+        (
+            r#"{"a": {"x": 1, "y": 2}, "b": {"x": 1}}"#,
+            r#"{"a": {"x": 1, "y": 2}, "b": {"x": 1}, "n": {"chat_id": "n", "tier": "bots", "model": "haiku"}}"#,
+        ),
+        (r#"{"a":{}}"#, r#"{"a":{},"n":{"chat_id":"n","tier":"bots","model":"haiku"}}"#),
+        (r#"{"a": {}}"#, r#"{"a": {}, "n": {"chat_id": "n", "tier": "bots", "model": "haiku"}}"#),
+        (
+            "{\n\t\"a\": {\n\t\t\"x\": 1\n\t}\n}\n",
+            "{\n\t\"a\": {\n\t\t\"x\": 1\n\t},\n\t\"n\": {\n\t\t\"chat_id\": \"n\",\n\t\t\"tier\": \"bots\",\n\t\t\"model\": \"haiku\"\n\t}\n}\n",
+        ),
+        (
+            "{\r\n  \"a\": {\r\n    \"x\": 1\r\n  }\r\n}\r\n",
+            "{\r\n  \"a\": {\r\n    \"x\": 1\r\n  },\r\n  \"n\": {\r\n    \"chat_id\": \"n\",\r\n    \"tier\": \"bots\",\r\n    \"model\": \"haiku\"\r\n  }\r\n}\r\n",
+        ),
+        // An entry in a line each.
+        (
+            "{\n  \"a\": {\"x\": 1},\n  \"b\": {\"x\": 2}\n}\n",
+            "{\n  \"a\": {\"x\": 1},\n  \"b\": {\"x\": 2},\n  \"n\": {\"chat_id\": \"n\", \"tier\": \"bots\", \"model\": \"haiku\"}\n}\n",
+        ),
+        (
+            "{ \"a\" : { \"x\" : 1 } }",
+            "{ \"a\" : { \"x\" : 1 }, \"n\" : { \"chat_id\" : \"n\", \"tier\" : \"bots\", \"model\" : \"haiku\" } }",
+        ),
+    ] {
+        assert_eq!(launched(before, "n", &given("", "bots")), after, "{before}");
+    }
+}
+
+#[test]
+fn an_entry_is_completed_as_it_is_laid_out() {
+    for (before, after) in [
+        (r#"{"n":{"tier":"bots"}}"#, r#"{"n":{"tier":"bots","session_name":"s","model":"haiku"}}"#),
+        (r#"{"n": {"tier": "bots"}}"#, r#"{"n": {"tier": "bots", "session_name": "s", "model": "haiku"}}"#),
+        (
+            "{\n\t\"n\": {\n\t\t\"tier\": \"bots\"\n\t}\n}",
+            "{\n\t\"n\": {\n\t\t\"tier\": \"bots\",\n\t\t\"session_name\": \"s\",\n\t\t\"model\": \"haiku\"\n\t}\n}",
+        ),
+        (
+            "{\r\n \"n\": {\r\n  \"tier\": \"bots\"\r\n }\r\n}",
+            "{\r\n \"n\": {\r\n  \"tier\": \"bots\",\r\n  \"session_name\": \"s\",\r\n  \"model\": \"haiku\"\r\n }\r\n}",
+        ),
+        // A model that is there stays where it stands, also as the last member.
+        (
+            r#"{"n": {"model": "opus", "tier": "bots"}}"#,
+            r#"{"n": {"model": "haiku", "tier": "bots", "session_name": "s"}}"#,
+        ),
+        (
+            r#"{"n": {"tier": "bots", "model": null}, "z": {}}"#,
+            r#"{"n": {"tier": "bots", "model": "haiku", "session_name": "s"}, "z": {}}"#,
+        ),
+        (r#"{"n": {"tier": "bots", "model": "haiku", "session_name": ""}}"#, ""),
+        (r#"{"n": {"tier": "bots", "mod\u0065l": "haiku", "session_n\u0061me": null}}"#, ""),
+        // An entry that says nothing yet is laid out as the registry is.
+        (r#"{"n":{}}"#, r#"{"n":{"session_name":"s","tier":"bots","model":"haiku"}}"#),
+        (r#"{"n": {}}"#, r#"{"n": {"session_name": "s", "tier": "bots", "model": "haiku"}}"#),
+        (
+            "{\n  \"n\": {}\n}",
+            "{\n  \"n\": {\n    \"session_name\": \"s\",\n    \"tier\": \"bots\",\n    \"model\": \"haiku\"\n  }\n}",
+        ),
+        (
+            "{\r\n\t\"n\": {}\r\n}",
+            "{\r\n\t\"n\": {\r\n\t\t\"session_name\": \"s\",\r\n\t\t\"tier\": \"bots\",\r\n\t\t\"model\": \"haiku\"\r\n\t}\r\n}",
+        ),
+    ] {
+        let expected = if after.is_empty() { before } else { after };
+        assert_eq!(launched(before, "n", &given("s", "bots")), expected, "{before}");
+    }
+}
+
+/// What is left of `after` without what was put in, and of `before` without what was taken out.
+fn without(before: &str, start: &Start) -> (String, String) {
+    let after: String = spliced(before, &start.splices).collect();
+    let (mut old, mut new, mut grown) = (before.to_owned(), after, 0_isize);
+    for splice in start.splices.iter().rev() {
+        old.replace_range(splice.range.clone(), "");
+    }
+    for splice in &start.splices {
+        let at = splice.range.start.checked_add_signed(grown).unwrap();
+        assert!(new[at..].starts_with(&splice.text), "{splice:?}");
+        new.replace_range(at..at + splice.text.len(), "");
+        grown -= isize::try_from(splice.range.len()).unwrap();
+    }
+    (old, new)
+}
+
+/// What a launch may have made of an entry: each field that was given and that it lacked, and a model.
+fn completed(entry: &Value, fields: &Chat) -> Value {
+    let mut entry = entry.clone();
+    for (key, given) in [("session_name", &fields.session_name), ("tier", &fields.tier)] {
+        let entry = entry.as_object_mut().unwrap();
+        if let (Some(given), false) = (given, entry.contains_key(key)) {
+            entry.insert(key.to_owned(), given.as_ref().into());
+        }
+    }
+    entry["model"] = match entry["tier"].as_str() {
+        Some("admin") => "opus",
+        Some("bots") => "haiku",
+        _ => "sonnet",
+    }
+    .into();
+    entry
+}
+
+fn fields() -> impl Strategy<Value = Chat<'static>> {
+    let name = proptest::sample::select(vec!["", "s/1", "\"}\\", "\u{1f600}\u{7f}"]);
+    let tier = proptest::sample::select(vec!["", "admin", "bots", "no such"]);
+    (name, tier).prop_map(|(name, tier)| given(name, tier))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_layout_a_launch_changes_the_entry_of_its_chat_alone(
+        (sessions, at) in sessions().prop_flat_map(|all| { let count = all.len(); (Just(all), 0..=count) }),
+        layout in prop_oneof![regular(), wild()],
+        fields in fields(),
+    ) {
+        let Writer { text: before, entries, models, .. } = write(&sessions, &layout);
+        let mut wanted: Value = serde_json::from_str(&before).unwrap();
+        let chat = sessions.get(at).map_or("new \"chat\"\n".to_owned(), |session| {
+            serde_json::from_str(&session.id).unwrap()
+        });
+        let start = decided(&before, &chat, &fields);
+        prop_assert_eq!(start.is_new, at == sessions.len());
+        for splice in &start.splices {
+            let inside = entries.get(at).is_none_or(|entry| entry.start < splice.range.start && splice.range.end < entry.end);
+            prop_assert!(inside && (splice.range.is_empty() || models.contains(&splice.range) || before.trim_ascii() == "{}"
+                || sessions.is_empty()), "{splice:?} in {before}");
+        }
+        let (old, new) = without(&before, &start);
+        prop_assert_eq!(old, new);
+
+        let entry = wanted.get(&chat).cloned().unwrap_or_else(|| json!({ "chat_id": chat }));
+        wanted[&chat] = completed(&entry, &fields);
+        let after: String = spliced(&before, &start.splices).collect();
+        prop_assert_eq!(serde_json::from_str::<Value>(&after).unwrap(), wanted.clone());
+        // Then nothing is lacking any more.
+        prop_assert_eq!(decided(&after, &chat, &fields).splices, []);
+        prop_assert_eq!(Some(start.model.as_str()), wanted[&chat]["model"].as_str());
+    }
+}
