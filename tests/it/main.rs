@@ -49,6 +49,7 @@ mod set_model;
 mod set_model_races;
 mod sizes;
 mod slow;
+mod spec;
 mod supervisors;
 mod support;
 mod terminal;
