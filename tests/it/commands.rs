@@ -416,15 +416,15 @@ fn as_many_restarts_as_allowed_are_under_way_at_once_and_never_more() {
         &format!("{RECORD}\nparallel = 2\ntimeout = \"10s\""),
         &registry(&chats.map(|chat| (chat, "family", "opus"))),
     );
-    for name in ["meet", "first"] {
+    for name in ["meet", "first", "counted"] {
         assert!(Command::new("mkfifo").arg(sandbox.path(name)).status().unwrap().success());
     }
     // The first two meet, which takes both; while they do, nobody else may have begun. So do the last two.
     sandbox.script(
         "restart",
         r#"case $1 in
-            *1) grep -c '"began": true' sessions.json.reconcile/owed.json > begun; echo met > first;;
-            *2) read met < first; echo "1 and 2 $met" >> calls;;
+            *1) read met < first; grep -c '"began": true' sessions.json.reconcile/owed.json > begun; echo > counted;;
+            *2) echo met > first; read counted < counted; echo "1 and 2 met" >> calls;;
             *3) echo met > meet;;
             *4) read met < meet; echo "3 and 4 $met" >> calls;;
         esac"#,

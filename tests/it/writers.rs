@@ -16,7 +16,7 @@ use reconcile::registry::scan;
 use reconcile::store::{Means, Store};
 use serde_json::{Value, json};
 
-use crate::slow::{HANGS, Running, Slow, until};
+use crate::slow::{HANGS, Over, Running, Slow, until};
 use crate::support::{POLICY, Run, Sandbox, registry};
 
 const UPDATES: usize = 10_000;
@@ -28,15 +28,6 @@ fn replace_by_rename(registry: &Path, text: &str) {
     let temporary = registry.with_extension("tmp");
     fs::write(&temporary, text).unwrap();
     fs::rename(temporary, registry).unwrap();
-}
-
-/// Says that a thread is over, also where it panicked.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
 }
 
 /// Waits for two runs to end: the second of them began when nobody wrote.
