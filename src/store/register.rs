@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 
 use crate::apply::Files;
+use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::registry::edit::Splice;
 use crate::registry::{Snapshot, Stamp};
@@ -107,14 +108,17 @@ impl LockedStore {
     /// Creates the registry; `false` where somebody else did so meanwhile.
     fn create(&self, seen: &Snapshot, splices: &[Splice]) -> Result<bool> {
         self.write_new(seen, splices, Facts::new_file())?;
+        crash_point!("registry: first file written");
         // Unlike a rename, a link never takes the place of a file.
         let created = match rustix::fs::linkat(self.dir.fd(), NEW, CWD, &self.store.file, AtFlags::empty()) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(error) => return Err(Error::io("create", &self.store.file)(error)),
         };
+        crash_point!("registry: created");
         self.dir.remove(NEW)?;
         self.swap().sync_names()?;
+        crash_point!("registry: names saved");
         Ok(created)
     }
 }

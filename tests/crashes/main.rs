@@ -14,6 +14,7 @@
 mod daemon;
 #[path = "../double/handle.rs"]
 mod handle;
+mod launch;
 mod points;
 mod set_model;
 mod supervisor;

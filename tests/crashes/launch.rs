@@ -1,0 +1,97 @@
+//! `launch`, killed at every point before the session starts: the registry is wholly old or wholly new, and the same
+//! launch then starts the session as if nothing had been.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const POLICY: &str = r#"
+[models]
+allowed  = ["opus", "haiku"]
+fallback = "opus"
+
+[tiers]
+bots = "haiku"
+
+[registry]
+path = "sessions.json"
+
+[sessions]
+restart = ["false"]
+"#;
+
+const REGISTRY: &str = "{\n  \"ada\": {\n    \"tier\": \"bots\",\n    \"model\": \"opus\"\n  }\n}\n";
+
+fn reconcile(directory: &Path, arguments: &[&str], crash_at: Option<usize>) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
+    command.args(arguments).current_dir(directory).stdin(Stdio::null());
+    if arguments.first() == Some(&"launch") {
+        command.env("RECONCILE_CRASH_TRACE", "trace");
+    }
+    if let Some(point) = crash_at {
+        command.env("RECONCILE_CRASH_AT", point.to_string());
+    }
+    command.output().unwrap()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// A registry, if there is one, on whose session a restart is owed.
+fn scene(registry: Option<&str>) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("policy.toml"), POLICY).unwrap();
+    if let Some(registry) = registry {
+        fs::write(directory.path().join("sessions.json"), registry).unwrap();
+        assert_eq!(reconcile(directory.path(), &[], None).status.code(), Some(4), "the restart fails");
+        let ledger = json(&directory.path().join("sessions.json.reconcile/owed.json"));
+        assert_eq!(ledger["owed"].as_object().unwrap().len(), 1);
+        // As it was: somebody set it back.
+        fs::write(directory.path().join("sessions.json"), registry).unwrap();
+    }
+    directory
+}
+
+fn check(directory: &Path, chat: &str, launched: &Output, story: &str) {
+    assert_eq!(String::from_utf8_lossy(&launched.stdout), "on haiku\n", "{story}: {launched:?}");
+    let registry = json(&directory.join("sessions.json"));
+    assert_eq!(registry[chat]["model"], "haiku", "{story}");
+    assert_eq!(registry[chat]["tier"], "bots", "{story}");
+    let state = directory.join("sessions.json.reconcile");
+    let ledger =
+        fs::read_to_string(state.join("owed.json")).map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
+    assert_eq!(ledger["owed"].as_object().map_or(0, serde_json::Map::len), 0, "{story}");
+    assert!(ledger["exchange"].is_null(), "{story}");
+    let left = fs::read_dir(state).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let debris: Vec<String> = left.filter(|name| name.contains("new")).collect();
+    assert!(debris.is_empty(), "{story}: debris stays behind: {debris:?}");
+}
+
+#[test]
+fn the_same_launch_starts_the_session_after_a_death_at_any_point() {
+    for (chat, registry) in [("ada", Some(REGISTRY)), ("ben", None)] {
+        let launch = ["launch", chat, "--tier", "bots", "--", "echo", "on", "{model}"];
+        let directory = scene(registry);
+        check(directory.path(), chat, &reconcile(directory.path(), &launch, None), "undisturbed");
+        let trace = fs::read_to_string(directory.path().join("trace")).unwrap();
+        let points: Vec<&str> = trace.lines().collect();
+        assert!(!points.is_empty());
+
+        for (at, point) in points.iter().enumerate() {
+            let directory = scene(registry);
+            let story = format!("{chat}, killed at {}, {point}", at + 1);
+            let killed = reconcile(directory.path(), &launch, Some(at + 1));
+            assert_eq!(killed.status.signal(), Some(9), "{story}: {killed:?}");
+            if let Ok(text) = fs::read_to_string(directory.path().join("sessions.json")) {
+                let whole: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(whole.as_object().unwrap().len(), 1, "{story}: {text}");
+            }
+            check(directory.path(), chat, &reconcile(directory.path(), &launch, None), &story);
+        }
+    }
+}
