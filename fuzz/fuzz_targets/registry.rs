@@ -1,4 +1,4 @@
-//! The registry reader against `serde_json` as oracle, and edits against the reader.
+//! The registry readers against `serde_json` as oracle and against each other, and edits against the reader.
 
 #![no_main]
 
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use libfuzzer_sys::fuzz_target;
 use reconcile::chat::Model;
 use reconcile::registry::edit::{Splice, splice, spliced};
-use reconcile::registry::{Snapshot, Stamp, scan};
+use reconcile::registry::{Snapshot, Stamp, scan, scan_fast, scan_into, scan_slowly};
 use reconcile::report::diagnostics::render;
 use serde_json::Value;
 
@@ -16,12 +16,31 @@ fn snapshot(text: &str) -> Snapshot {
         .expect("a string is UTF-8")
 }
 
+/// What the fast reader accepts, the slow one accepts, and finds the same; in parts or not.
+fn readers_agree(snapshot: Snapshot) {
+    let (mut fast, mut slow, mut either) = (Vec::new(), Vec::new(), Vec::new());
+    let accepted = scan_fast(&snapshot, |entry| fast.push(entry));
+    let wanted = scan_slowly(&snapshot, |entry| slow.push(entry));
+    if accepted.is_some() {
+        assert_eq!(accepted, wanted.as_ref().ok().copied());
+        assert_eq!(fast, slow);
+    }
+    assert_eq!(scan(&snapshot, |entry| either.push(entry)), wanted);
+    let parts = scan_into(&snapshot, Vec::new, Vec::push);
+    assert_eq!(parts.as_ref().map(|(sessions, _)| *sessions), wanted.as_ref().copied());
+    if let Ok((_, parts)) = parts {
+        assert_eq!(either, slow);
+        assert_eq!(parts.concat(), slow);
+    }
+}
+
 fuzz_target!(|bytes: &[u8]| {
     let read = Snapshot::new("registry".to_owned(), PathBuf::new(), Stamp::default(), bytes.to_vec());
     let Ok(snapshot_read) = read else {
         assert!(std::str::from_utf8(bytes).is_err());
         return;
     };
+    readers_agree(snapshot_read.clone().read_by(3));
     let text = snapshot_read.text();
     let oracle: Option<Value> = serde_json::from_str(text).ok();
     let haiku = Model::new("haiku").expect("a name");

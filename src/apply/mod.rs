@@ -5,7 +5,8 @@
 
 mod restarts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use crate::apply::restarts::restart_all;
 use crate::chat::Model;
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::plan::ledger::{Debt, Ledger, Unsaved};
 use crate::plan::{Goal, Observed, Outcome, Plan, Presence, Row, Verdict, Writer, drift, predict};
 use crate::registry::edit::splice;
-use crate::registry::{Snapshot, Stamp, edit::Splice, scan};
+use crate::registry::{Snapshot, Stamp, edit::Splice, scan_into};
 
 /// How often a run plans again because the registry was replaced meanwhile, before it gives up.
 const PLANS: usize = 100;
@@ -153,11 +154,21 @@ pub struct Applied {
 pub fn plan(goal: &Goal, files: &dyn Files, backend: &dyn Backend) -> Result<Planned> {
     let ledger = files.ledger()?;
     let snapshot = files.registry()?;
-    let drift = drift(goal, &snapshot, &ledger)?;
+    let drift = drift(goal, &snapshot, &ledger);
+    if !snapshot.is_intact() {
+        return Err(changes_while_read(&snapshot.file));
+    }
+    let drift = drift?;
     let restarts: Vec<&Row> = drift.rows.iter().filter(|row| row.restart && row.is_planned()).collect();
     let observed = backend.observe(&restarts)?;
     let plan = predict(goal, &snapshot, &ledger, drift, &observed);
     Ok(Planned { plan, snapshot })
+}
+
+/// What a registry is that something writes into at the same time.
+pub fn changes_while_read(file: &Path) -> Error {
+    Error::other(format!("{} changes while it is read", file.display()))
+        .with_hint("something writes into it in place; run again when that has finished")
 }
 
 /// Makes a plan and executes it.
@@ -371,16 +382,15 @@ impl<'a> Run<'a> {
     /// What the registry says of the rows that were edited.
     fn read_back(&self) -> Result<BTreeMap<usize, Option<String>>> {
         let edited = self.rows().enumerate().filter(|(_, row)| row.effects.edited);
-        let edited: BTreeMap<&str, usize> = edited.map(|(at, row)| (row.chat.id.as_ref(), at)).collect();
-        let mut found = BTreeMap::new();
+        let edited: HashMap<&str, usize> = edited.map(|(at, row)| (row.chat.id.as_ref(), at)).collect();
         let policy = self.goal.policy;
-        scan(&self.files.registry()?, |entry| {
+        let (_, parts) = scan_into(&self.files.registry()?, Vec::new, |found, entry| {
             if let Some(at) = edited.get(entry.chat.id.as_ref()) {
-                found.insert(*at, entry.model.as_deref().map(|model| policy.canonical(model).to_owned()));
+                found.push((*at, entry.model.as_deref().map(|model| policy.canonical(model).to_owned())));
             }
         })
         .map_err(Error::Invalid)?;
-        Ok(found)
+        Ok(parts.into_iter().flatten().collect())
     }
 
     /// Whether a row has reached the registry.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use anstream::AutoStream;
 use tempfile::NamedTempFile;
 
 use crate::diagnostic::{Diagnostic, Level};
@@ -17,7 +18,8 @@ use crate::report::{Format, Report};
 
 /// Writes to stdout through `write`, without colour where it is no terminal.
 pub(super) fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let mut out = BufWriter::new(anstream::stdout().lock());
+    let stdout = io::stdout();
+    let mut out = AutoStream::new(buffered(stdout.lock()), AutoStream::choice(&stdout));
     match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("write", Path::new("stdout"))(error)),
         _ => Ok(()),
@@ -40,6 +42,11 @@ pub(super) fn release() {
 
 fn held() -> MutexGuard<'static, Option<Vec<String>>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What takes the colours out writes a few bytes at a time, so the buffer stands behind it.
+fn buffered<'a>(out: impl Write + 'a) -> Box<dyn Write + 'a> {
+    Box::new(BufWriter::with_capacity(1 << 16, out))
 }
 
 /// A line on stderr. Text of others in it must be escaped already.
@@ -153,7 +160,7 @@ impl Target {
             Self::Append(file) => file,
             Self::Replace(temporary) => temporary.as_file(),
         };
-        let mut out = BufWriter::new(anstream::StripStream::new(file.try_clone()?));
+        let mut out = anstream::StripStream::new(buffered(file.try_clone()?));
         write(&mut out)?;
         out.flush()?;
         match self {

@@ -10,7 +10,7 @@ use crate::plan::ledger::Ledger;
 use crate::plan::select::{Request, Selection};
 use crate::plan::{Effects, Expected, Outcome, Presence, Row, Verdict};
 use crate::policy::Policy;
-use crate::registry::{Entry, Snapshot, Stamp, scan};
+use crate::registry::{Entry, Snapshot, Stamp, scan, scan_into};
 use crate::resolve::{Decision, resolve};
 
 /// Why a debt is void whose session runs what the registry says, or will say after this run.
@@ -32,7 +32,7 @@ pub struct Goal<'a> {
 }
 
 /// What differs between policy and registry.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Drift {
     /// Sorted by chat id.
     pub rows: Vec<Row>,
@@ -43,6 +43,8 @@ pub struct Drift {
     pub(super) forgiven: Vec<String>,
     pub(super) outdated: Vec<String>,
     pub(super) selection: Selection,
+    /// Chats in the registry that owe something.
+    owing: BTreeSet<String>,
     stamp: Stamp,
 }
 
@@ -52,11 +54,11 @@ pub struct Drift {
 /// What is wrong with the registry, or with the request for chats.
 pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift> {
     let selection = goal.request.resolve(goal.policy, snapshot)?;
-    let mut drift = Drift::none(snapshot);
-    drift.complete = selection.is_complete();
-    let mut gone: BTreeSet<&str> = ledger.owed.keys().map(String::as_str).collect();
-    drift.sessions = scan(snapshot, |entry| {
-        gone.remove(entry.chat.id.as_ref());
+    let begin = || Drift { complete: selection.is_complete(), ..Drift::none(snapshot) };
+    let (sessions, parts) = scan_into(snapshot, begin, |drift, entry| {
+        if let Some((chat, _)) = ledger.owed.get_key_value(entry.chat.id.as_ref()) {
+            drift.owing.insert(chat.clone());
+        }
         if selection.contains(&entry.chat) {
             drift.selected += 1;
             let decision = resolve(goal.policy, &entry.chat, entry.model.as_deref(), goal.now);
@@ -64,8 +66,10 @@ pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift>
         }
     })
     .map_err(Error::Invalid)?;
+    let mut drift = parts.into_iter().fold(Drift { sessions, ..begin() }, Drift::and);
     if drift.complete {
-        drift.cancelled.extend(gone.into_iter().map(|chat| (chat.to_owned(), "its entry is gone")));
+        let gone = ledger.owed.keys().filter(|chat| !drift.owing.contains(*chat)).cloned();
+        drift.cancelled.extend(gone.map(|chat| (chat, "its entry is gone")));
     }
     drift.selection = selection;
     drift.close(goal, snapshot)?;
@@ -75,23 +79,24 @@ pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift>
 impl Drift {
     /// That nothing differs.
     pub(super) fn none(snapshot: &Snapshot) -> Self {
-        Self {
-            rows: Vec::new(),
-            sessions: 0,
-            selected: 0,
-            complete: true,
-            cancelled: BTreeMap::new(),
-            forgiven: Vec::new(),
-            outdated: Vec::new(),
-            selection: Selection::default(),
-            stamp: snapshot.stamp,
-        }
+        Self { complete: true, stamp: snapshot.stamp, ..Self::default() }
     }
 
     /// What can be said only when all rows are there.
     pub(super) fn close(&mut self, goal: &Goal, snapshot: &Snapshot) -> Result<()> {
         self.rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
         if goal.policy.sessions.runs_commands() { self.refuse_shared_slugs(snapshot) } else { Ok(()) }
+    }
+
+    /// The same, and what another part of the registry has.
+    fn and(mut self, other: Self) -> Self {
+        self.rows.extend(other.rows);
+        self.selected += other.selected;
+        self.cancelled.extend(other.cancelled);
+        self.forgiven.extend(other.forgiven);
+        self.outdated.extend(other.outdated);
+        self.owing.extend(other.owing);
+        self
     }
 
     /// Adds the row of an entry, where it differs from the decision on it.

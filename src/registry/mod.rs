@@ -1,11 +1,14 @@
 //! The registry: one JSON object, chat id → session entry. Read as it is at one instant, edited without loss.
 
 pub mod edit;
+mod fast;
+mod fields;
 pub mod redacted;
 mod scan;
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use std::sync::Arc;
 use crate::chat::Chat;
 use crate::diagnostic::{Diagnostic, Place};
 
-pub use scan::scan;
+pub use scan::{scan, scan_fast, scan_into, scan_slowly};
 
 /// What tells one state of a file from another, without its content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -28,6 +31,25 @@ pub struct Stamp {
     pub modified: (i64, u64),
 }
 
+/// What holds a registry's text: memory, or the file itself.
+pub trait Text: fmt::Debug + Send + Sync {
+    /// The text.
+    fn text(&self) -> &str;
+
+    /// Whether it still is what it was at first.
+    fn is_intact(&self) -> bool;
+}
+
+impl Text for String {
+    fn text(&self) -> &str {
+        self
+    }
+
+    fn is_intact(&self) -> bool {
+        true
+    }
+}
+
 /// The registry as it was read at one instant.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -37,7 +59,8 @@ pub struct Snapshot {
     pub file: PathBuf,
     /// Which state of the file this is.
     pub stamp: Stamp,
-    text: String,
+    text: Arc<dyn Text>,
+    threads: usize,
     /// What keeps the file from going, and its inode from being used again, as long as the stamp may be compared.
     _held: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -49,7 +72,7 @@ impl Snapshot {
     /// Where they are not UTF-8.
     pub fn new(name: String, file: PathBuf, stamp: Stamp, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         match String::from_utf8(bytes) {
-            Ok(text) => Ok(Self { name, file, stamp, text, _held: None }),
+            Ok(text) => Ok(Self::of_text(name, file, stamp, Arc::new(text))),
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
                 let text = String::from_utf8_lossy(error.as_bytes());
@@ -60,6 +83,17 @@ impl Snapshot {
         }
     }
 
+    /// Takes the text of a registry.
+    pub fn of_text(name: String, file: PathBuf, stamp: Stamp, text: Arc<dyn Text>) -> Self {
+        Self { name, file, stamp, text, threads: 1, _held: None }
+    }
+
+    /// The same, to be read by so many threads where it is large.
+    #[must_use]
+    pub fn read_by(self, threads: usize) -> Self {
+        Self { threads, ..self }
+    }
+
     /// The same, holding on to the open file.
     #[must_use]
     pub fn holding(self, file: Arc<dyn Any + Send + Sync>) -> Self {
@@ -68,12 +102,21 @@ impl Snapshot {
 
     /// What the file holds.
     pub fn text(&self) -> &str {
-        &self.text
+        self.text.text()
+    }
+
+    /// Whether that still is what was read. Only a file that is mapped, not read, can change.
+    pub fn is_intact(&self) -> bool {
+        self.text.is_intact()
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
     }
 
     /// The place of a range of bytes.
     pub fn place(&self, span: Range<usize>) -> Place {
-        Place::new(&self.name, &self.text, span)
+        Place::new(&self.name, self.text(), span)
     }
 }
 

@@ -1,22 +1,24 @@
 //! One pass over the registry, an entry at a time, so that memory does not follow its size.
 //!
-//! `serde_json` parses; what it is asked for are raw values, whose addresses give their ranges. So unknown fields are
-//! checked for well-formedness and otherwise never interpreted: 400-digit numbers and the lone surrogates that Python
-//! writes pass through.
+//! There are two readers. [`fast`] reads what is as it should be, and gives up on anything else. The one in this file
+//! then decides, and says what is wrong: `serde_json` parses; what it is asked for are raw values, whose addresses give
+//! their ranges. So unknown fields are checked for well-formedness and otherwise never interpreted: 400-digit numbers
+//! and the lone surrogates that Python writes pass through. Both find the same entries, or the fast one finds none.
 
 use std::borrow::Cow;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
+use std::thread::scope;
 
 use serde::Deserializer as _;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::chat::Chat;
 use crate::diagnostic::{Diagnostic, Place};
-use crate::registry::{Entry, Site, Snapshot};
+use crate::registry::fields::{Field, Fields};
+use crate::registry::{Entry, Site, Snapshot, fast};
 
 /// More mistakes than these are not looked for.
 const MISTAKES_SHOWN: usize = 20;
@@ -28,6 +30,85 @@ const NOTHING_WRITTEN: &str = "mend or restore the file; nothing was written";
 /// # Errors
 /// What is wrong with the registry. `each` may have been called for entries before that.
 pub fn scan<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Result<usize, Vec<Diagnostic>> {
+    let mut seen = 0;
+    let fast = scan_fast(snapshot, |entry| {
+        seen += 1;
+        each(entry);
+    });
+    if let Some(sessions) = fast {
+        return Ok(sessions);
+    }
+    let mut at = 0;
+    scan_slowly(snapshot, |entry| {
+        at += 1;
+        if at > seen {
+            each(entry);
+        }
+    })
+}
+
+/// The same where the order does not matter: parts of the registry are read at the same time, each into what `make`
+/// returns for it. Returns how many entries there were, and the parts in the order of the file.
+///
+/// # Errors
+/// What is wrong with the registry.
+pub fn scan_into<'a, T: Send>(
+    snapshot: &'a Snapshot,
+    make: impl Fn() -> T + Sync,
+    each: impl Fn(&mut T, Entry<'a>) + Sync,
+) -> Result<(usize, Vec<T>), Vec<Diagnostic>> {
+    let text = snapshot.text();
+    let parts = fast::parts(text, snapshot.threads());
+    if parts.len() > 1 {
+        let read = |part| {
+            let (mut ids, mut into) = (Vec::new(), make());
+            fast::read_part(text, part, |entry| {
+                ids.push(hash(&entry.chat.id));
+                each(&mut into, entry);
+            })?;
+            ids.sort_unstable();
+            Some((ids, into))
+        };
+        let found: Option<Vec<(Vec<u64>, T)>> = scope(|scope| {
+            let read = &read;
+            let readers: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || read(part))).collect();
+            readers.into_iter().map(|reader| reader.join().ok().flatten()).collect()
+        });
+        if let Some(found) = found {
+            let (ids, into): (Vec<_>, Vec<T>) = found.into_iter().unzip();
+            let mut ids = ids.concat();
+            if !has_twins(&mut ids) {
+                return Ok((ids.len(), into));
+            }
+        }
+    }
+    let mut into = make();
+    let sessions = scan(snapshot, |entry| each(&mut into, entry))?;
+    Ok((sessions, vec![into]))
+}
+
+/// Whether two hashes are the same. Sorts them.
+#[allow(clippy::stable_sort_primitive, reason = "of those that are sorted in parts already it makes one pass")]
+fn has_twins(ids: &mut [u64]) -> bool {
+    ids.sort();
+    ids.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// What [`scan`] does, by the fast reader alone. `None`: it gave up, maybe after some entries.
+pub fn scan_fast<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Option<usize> {
+    let mut ids = Vec::new();
+    fast::read(snapshot.text(), |entry| {
+        ids.push(hash(&entry.chat.id));
+        each(entry);
+    })?;
+    (!has_twins(&mut ids)).then_some(ids.len())
+}
+
+/// What [`scan`] does, by `serde_json` alone.
+///
+/// # Errors
+/// What is wrong with the registry.
+pub fn scan_slowly<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Result<usize, Vec<Diagnostic>> {
     let text = snapshot.text();
     let mut mistakes = Vec::new();
     let mut ids: Vec<u64> = Vec::new();
@@ -129,51 +210,34 @@ fn entry<'a>(snapshot: &'a Snapshot, key: &'a str, value: &'a str) -> Result<Ent
     if !value.starts_with('{') {
         return Err(vec![mistake("not-an-object", format!("the entry of chat {id:?} is not an object"), value)]);
     }
-    let mut site = Site { key: range_in(text, key), entry: range_in(text, value), model: None };
-    let mut chat = Chat { id, ..Chat::default() };
-    let mut model = None;
-    let mut display_name = None;
-    let (mut session_id, mut resume_id) = (None, None);
+    let (key, range) = (range_in(text, key), range_in(text, value));
+    let end = range.end;
+    let mut fields = Fields::new(id, Site { key, entry: range, model: None });
     let mut seen: [Option<&str>; 2] = [None; 2];
     let mut mistakes = Vec::new();
     // It is part of what was parsed a moment ago.
     let _ = members(value, |key, value| {
-        let field = decoded(key);
+        let field = Field::named(&decoded(key));
         if mistakes.len() >= MISTAKES_SHOWN {
             return false;
         }
-        if let Some(slot) = ["model", "tier"].iter().position(|strict| *strict == field) {
+        if let Some(slot) = field.strict() {
+            let (name, id) = (decoded(key), &fields.chat.id);
             if let Some(first) = seen[slot] {
-                let twice =
-                    mistake("duplicate-field", format!("`{field}` stands twice in the entry of {:?}", chat.id), key);
+                let twice = mistake("duplicate-field", format!("`{name}` stands twice in the entry of {id:?}"), key);
                 mistakes.push(twice.and(snapshot.place(range_in(text, first)), "first here"));
             }
             seen[slot] = Some(key);
             if !value.starts_with('"') && value != "null" {
-                let message = format!("`{field}` of chat {:?} is not a string", chat.id);
-                mistakes.push(mistake("wrong-type", message, value));
+                mistakes.push(mistake("wrong-type", format!("`{name}` of chat {id:?} is not a string"), value));
             }
         }
-        match field.as_ref() {
-            "model" => {
-                site.model = Some(range_in(text, value));
-                model = string(value).filter(|model| !model.is_empty());
-            }
-            "tier" => chat.tier = string(value),
-            "session_name" => chat.session_name = string(value),
-            "contact_name" => chat.contact_name = string(value),
-            "display_name" => display_name = string(value),
-            "type" => chat.kind = string(value),
-            "source" => chat.source = string(value),
-            "session_id" => session_id = string(value).filter(|id| !id.is_empty()),
-            "resume_id" => resume_id = string(value).filter(|id| !id.is_empty()),
-            _ => {}
+        if field != Field::Other {
+            fields.set(field, range_in(text, value), string(value));
         }
         true
     });
-    chat.contact_name = chat.contact_name.or(display_name);
-    let resume = session_id.or(resume_id);
-    if mistakes.is_empty() { Ok(Entry { chat, model, resume, site }) } else { Err(mistakes) }
+    if mistakes.is_empty() { Ok(fields.entry(end)) } else { Err(mistakes) }
 }
 
 /// Calls `each` with the raw key and the raw value of every member of a JSON object, until it says `false`.

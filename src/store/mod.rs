@@ -7,6 +7,7 @@ pub mod git;
 mod history;
 mod key;
 mod lock;
+mod map;
 mod policy_file;
 mod register;
 mod replace;
@@ -14,7 +15,7 @@ pub mod sources;
 mod swap;
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::apply::{Files, Locked};
+use crate::apply::{Files, Locked, changes_while_read};
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -32,6 +33,7 @@ use crate::registry::edit::Splice;
 use crate::registry::{Snapshot, Stamp};
 use crate::store::dir::StateDir;
 use crate::store::lock::Lock;
+use crate::store::map::{Contents, threads};
 
 pub use history::Author;
 pub use policy_file::PolicyFile;
@@ -156,18 +158,20 @@ impl Files for Store {
         for _ in 0..10 {
             let mut file = open_regular(&self.file)?;
             let before = Facts::of(&file.metadata().map_err(Error::io("look at", &self.file))?);
-            let mut bytes = Vec::with_capacity(usize::try_from(before.stamp.size).unwrap_or_default());
-            file.read_to_end(&mut bytes).map_err(Error::io("read", &self.file))?;
+            let contents = Contents::of(&mut file, before.stamp).map_err(Error::io("read", &self.file))?;
             let after = Facts::of(&file.metadata().map_err(Error::io("look at", &self.file))?);
-            if before.stamp == after.stamp && bytes.len() as u64 == after.stamp.size {
-                let snapshot = Snapshot::new(self.name.clone(), self.file.clone(), after.stamp, bytes);
+            if before.stamp == after.stamp && contents.len() as u64 == after.stamp.size {
+                let (name, path, stamp) = (self.name.clone(), self.file.clone(), after.stamp);
+                let snapshot = match contents {
+                    Contents::Text(text) => Ok(Snapshot::of_text(name, path, stamp, text)),
+                    Contents::Bytes(bytes) => Snapshot::new(name, path, stamp, bytes),
+                };
                 return snapshot
-                    .map(|snapshot| snapshot.holding(Arc::new(file)))
+                    .map(|snapshot| snapshot.read_by(threads(stamp.size)).holding(Arc::new(file)))
                     .map_err(|mistake| Error::Invalid(vec![mistake]));
             }
         }
-        Err(Error::other(format!("{} changes while it is read", self.file.display()))
-            .with_hint("something writes into it in place; run again when that has finished"))
+        Err(changes_while_read(&self.file))
     }
 
     fn ledger(&self) -> Result<Ledger> {

@@ -19,6 +19,9 @@ use crate::store::{Facts, LEDGER, LockedStore};
 /// The file that takes the registry's place, and after an exchange the one that it displaced.
 pub(super) const NEW: &str = "registry.new";
 
+/// In bytes. There may be an edit every few lines, and a write for each piece between them takes longer than the copy.
+const WRITTEN_AT_ONCE: usize = 1 << 20;
+
 impl LockedStore {
     /// Replaces the registry by `seen` with the edits made. The data lock must be held, and `ledger` be what it guards.
     pub(super) fn replace_under(
@@ -86,7 +89,7 @@ pub(super) fn fill<'a>(file: &File, pieces: impl Iterator<Item = &'a [u8]>, fact
     let (owner, group) = (Uid::from_raw(facts.owner), Gid::from_raw(facts.group));
     rustix::fs::fchown(file, Some(owner), Some(group)).map_err(Error::io("keep the owner of", path))?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(facts.mode)).map_err(Error::io("keep the mode of", path))?;
-    let mut writer = BufWriter::with_capacity(1 << 16, file);
+    let mut writer = BufWriter::with_capacity(WRITTEN_AT_ONCE, file);
     let mut pieces = pieces;
     let written = pieces.try_for_each(|piece| writer.write_all(piece)).and_then(|()| writer.flush());
     written.map_err(Error::io("write", path))?;

@@ -41,6 +41,7 @@ mod manual;
 mod markdown;
 mod policy_edit;
 mod policy_edit_laws;
+mod readers;
 mod readme;
 mod reports;
 mod schema;

@@ -76,6 +76,8 @@ fn the_lower_floors_do_no_io() {
     // Crash points exist in test builds only.
     let pure = |path: &PathBuf| floors[room(path).as_str()] <= PURE && room(path) != "crash";
     for (path, text) in sources().into_iter().filter(|(path, _)| pure(path)) {
+        // Threads that end with the call that began them are no I/O; how many there may be comes in as a value.
+        let text = text.replace("std::thread::scope", "");
         for forbidden in ["std::fs", "std::env", "std::process", "std::net", "std::thread", "::now()", "rustix::"] {
             assert!(!text.contains(forbidden), "{} uses {forbidden}", path.display());
         }

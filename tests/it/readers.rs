@@ -1,0 +1,264 @@
+//! The fast reader against the slow one: what it accepts, the slow one accepts, and finds the same.
+
+use std::fs;
+use std::io::Write;
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use reconcile::apply::Files;
+use reconcile::diagnostic::Diagnostic;
+use reconcile::registry::{Entry, Snapshot, scan, scan_fast, scan_into, scan_slowly};
+use reconcile::store::Store;
+
+use crate::lossless::snapshot;
+use crate::lossless_laws::{regular, sessions, wild, write};
+use crate::support::Sandbox;
+
+type Found<'a> = Result<Vec<Entry<'a>>, Vec<Diagnostic>>;
+
+fn fast(snapshot: &Snapshot) -> Option<Vec<Entry<'_>>> {
+    let mut entries = Vec::new();
+    let sessions = scan_fast(snapshot, |entry| entries.push(entry))?;
+    assert_eq!(sessions, entries.len());
+    Some(entries)
+}
+
+fn slow(snapshot: &Snapshot) -> Found<'_> {
+    let mut entries = Vec::new();
+    scan_slowly(snapshot, |entry| entries.push(entry)).map(|_| entries)
+}
+
+fn either(snapshot: &Snapshot) -> Found<'_> {
+    let mut entries = Vec::new();
+    scan(snapshot, |entry| entries.push(entry)).map(|_| entries)
+}
+
+fn in_parts(snapshot: &Snapshot) -> Found<'_> {
+    let (sessions, parts) = scan_into(snapshot, Vec::new, Vec::push)?;
+    let entries: Vec<Entry> = parts.into_iter().flatten().collect();
+    assert_eq!(sessions, entries.len());
+    Ok(entries)
+}
+
+/// Every way to read it finds the same. Whether the fast reader accepted it.
+#[track_caller]
+fn agrees(text: &str) -> bool {
+    let one = snapshot(text);
+    let wanted = slow(&one);
+    let fast = fast(&one);
+    if let Some(entries) = &fast {
+        assert_eq!(wanted.as_ref(), Ok(entries), "{text}");
+    }
+    assert_eq!(wanted, either(&one), "{text}");
+    for threads in 1..6 {
+        assert_eq!(wanted, in_parts(&snapshot(text).read_by(threads)), "by {threads}: {text}");
+    }
+    fast.is_some()
+}
+
+#[test]
+fn what_is_not_quite_json_is_left_to_the_slow_reader() {
+    for text in [
+        "",
+        " ",
+        "{",
+        "[]",
+        "null",
+        "{}x",
+        "{}}",
+        "{} {}",
+        "\u{feff}{}",
+        "{,}",
+        r#"{"a"}"#,
+        r#"{"a":}"#,
+        r#"{"a":{},}"#,
+        r#"{"a":{}"#,
+        r#"{"a":{}]"#,
+        r#"{"a" {}}"#,
+        r#"{"a":{}"b":{}}"#,
+        "{a:{}}",
+        r#"{"a":1}"#,
+        r#"{"a":[]}"#,
+        r#"{"a":null}"#,
+        r#"{"a":{},"a":{}}"#,
+        r#"{"a":{},"\u0061":{}}"#,
+        "{\"a\n\":{}}",
+        "{\"a\u{1}\":{}}",
+        "{\"a\":{\"b\":\"\t\"}}",
+        "{\"a\":{\"b\u{0}\":1}}",
+        "{\"a\":{\u{a0}}}",
+        "{\"a\":{\u{c}}}",
+    ] {
+        assert!(!agrees(text), "{text}");
+    }
+    for value in [
+        "",
+        "01",
+        "-",
+        "+1",
+        ".5",
+        "1.",
+        "1.e1",
+        "1e",
+        "1e+",
+        "0x1",
+        "1_0",
+        "NaN",
+        "nul",
+        "nulll",
+        "True",
+        "tru",
+        "\"",
+        r#""\""#,
+        r#""\x""#,
+        r#""\u12""#,
+        r#""\u12g4""#,
+        "[",
+        "]",
+        "[1",
+        "[1,]",
+        "[,]",
+        "[1 2]",
+        "{",
+        "{]",
+        "[}",
+        r#"{"x"}"#,
+        r#"{"x":1,}"#,
+        "{1:1}",
+        "1,",
+        "1}",
+        "'x'",
+        "// x",
+        "1 1",
+    ] {
+        assert!(!agrees(&format!(r#"{{"a":{{"b":{value}}}}}"#)), "{value}");
+    }
+    for members in [
+        r#""model":1"#,
+        r#""tier":[]"#,
+        r#""model":true"#,
+        r#""model":"x","model":"x""#,
+        r#""tier":null,"ti\u0065r":"x""#,
+    ] {
+        assert!(!agrees(&format!(r#"{{"a":{{{members}}}}}"#)), "{members}");
+    }
+}
+
+#[test]
+fn what_is_usual_is_left_to_the_fast_reader() {
+    for text in ["{}", " \r\n\t{ } \n", r#"{"a":{}}"#, "{\"\":{ }}", include_str!("../../examples/sessions.json")] {
+        assert!(agrees(text), "{text}");
+    }
+    for value in [
+        "0",
+        "-0",
+        "10",
+        "-1.50",
+        "1e3",
+        "0E-0",
+        "12345678901234567890.0e+400",
+        "true",
+        "false",
+        "null",
+        "[]",
+        "{ }",
+        r#"[1, [2, {"model": 3}], "]"]"#,
+        r#"{"model": {}, "model": [[[]]]}"#,
+        r#""\ud83d""#,
+        r#""\"\\\/\b\f\n\r\t\u00e9""#,
+        "\"\u{7f}é\u{2028}\"",
+    ] {
+        assert!(agrees(&format!(r#"{{"a": {{"b": {value} , "model" :"x"}}, "b":{{"b": {value}}} }}"#)), "{value}");
+    }
+    for members in [
+        r#""model":null,"tier":null"#,
+        r#""mod\u0065l":"\u006fpus""#,
+        r#""type":1,"type":"group","source":"x","source":2"#,
+        r#""contact_name":null,"display_name":"x\ty""#,
+        r#""session_id":"","resume_id":"x""#,
+    ] {
+        assert!(agrees(&format!(r#"{{"a":{{{members}}},"b\n":{{{members}}}}}"#)), "{members}");
+    }
+}
+
+#[test]
+fn what_only_seems_to_be_the_start_of_an_entry_misleads_nobody() {
+    let inside = "  \"n\": 1,\n  \"c\": {\"model\": \"haiku\"},\n".repeat(20);
+    let entry = |id: usize| format!("  \"{id}\": {{\n{inside}  \"model\": \"opus\"}}");
+    let entries: Vec<String> = (0..9).map(entry).collect();
+    assert!(agrees(&format!("{{\n{}\n}}", entries.join(",\n"))));
+    // The last part is whole; what stands before it is not.
+    let end = ",\n  \"x\": {}".repeat(50);
+    assert!(!agrees(&format!("{{\n  \"a\": {{\"b\": [1{end}\n}}")));
+    assert!(!agrees(&format!("{{\n  \"a\": 1{end}\n}}")));
+    assert!(!agrees(&format!("{{\n  \"a\": {{}}{end}{end}\n}}")));
+}
+
+#[test]
+fn a_registry_that_is_too_large_for_memory_is_edited_like_any_other() {
+    let entry = |id: usize| {
+        let model = if id.is_multiple_of(5_000) { "haiku" } else { "opus" };
+        format!("  \"{id}é\": {{\n    \"field\": \"{}\",\n    \"model\": \"{model}\"\n  }}", "x".repeat(1_000))
+    };
+    let entries: Vec<String> = (0..17_500).map(entry).collect();
+    let text = format!("{{\n{}\n}}\n", entries.join(",\n"));
+    let policy = "models = { allowed = ['opus'], fallback = 'opus' }\nregistry = { path = 'sessions.json' }\n";
+    let sandbox = Sandbox::new(policy, &text);
+
+    let store = Store::open(&sandbox.path("sessions.json"), "sessions.json").unwrap();
+    let read = store.registry().unwrap();
+    assert!(read.text() == text && read.is_intact());
+    let run = sandbox.run(&[]).expect(0);
+    assert_eq!(run.summary(), "Applied: 4 changed, 0 restarted, 0 deferred, 0 failed.");
+    assert!(sandbox.read("sessions.json") == text.replace("haiku", "opus"));
+    assert!(read.is_intact(), "whoever replaces it leaves what was read as it was");
+
+    let mapped = store.registry().unwrap();
+    let mut file = fs::File::options().write(true).open(sandbox.path("sessions.json")).unwrap();
+    file.write_all(b"{\n").unwrap();
+    assert!(!mapped.is_intact(), "whoever writes into it does not");
+}
+
+#[test]
+fn a_large_registry_that_is_no_text_is_an_error_with_its_place() {
+    let sandbox = Sandbox::new("models = { allowed = ['opus'], fallback = 'opus' }\n", "");
+    let mut bytes = b"{\n \"a\": {}".to_vec();
+    bytes.resize(17 << 20, b' ');
+    bytes.extend(b"\n\n \xFF }");
+    fs::write(sandbox.path("sessions.json"), bytes).unwrap();
+    let run = sandbox.run(&["--registry", "sessions.json"]).expect(1);
+    assert!(run.stderr.contains("not UTF-8") && run.stderr.contains("sessions.json:4:2"), "{run:#?}");
+}
+
+/// Something to put into a text where it may or may not belong.
+fn scraps() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        "", "", "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u", " ", "\n", ",\n  \"", "0", "-", ".", "e", "null",
+        "\u{0}", "\t", "é", "\u{1f}", "/", "model", "tier", "\"x\"", "{}",
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_readers_find_the_same(sessions in sessions(), layout in prop_oneof![regular(), wild()]) {
+        prop_assert!(agrees(&write(&sessions, &layout).text));
+    }
+
+    #[test]
+    fn both_readers_think_the_same_of_a_damaged_registry(
+        sessions in sessions(),
+        layout in prop_oneof![regular(), wild()],
+        damage in prop::collection::vec((any::<Index>(), 0..3_usize, scraps()), 1..4),
+    ) {
+        let mut text = write(&sessions, &layout).text;
+        for (at, length, scrap) in damage {
+            let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+            let start = at.index(starts.len());
+            let end = (start + length).min(starts.len() - 1);
+            text.replace_range(starts[start]..starts[end], scrap);
+        }
+        agrees(&text);
+    }
+}
