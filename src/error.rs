@@ -39,6 +39,8 @@ pub enum Error {
         message: String,
         /// What to do next.
         hint: Option<String>,
+        /// What is said instead where nobody may be named.
+        nameless: Option<String>,
     },
 }
 
@@ -50,14 +52,23 @@ impl Error {
 
     /// An error in words.
     pub fn other(message: impl Into<String>) -> Self {
-        Self::Other { message: message.into(), hint: None }
+        Self::Other { message: message.into(), hint: None, nameless: None }
     }
 
     /// The same, with advice. Only errors in words take it.
     #[must_use]
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         match self {
-            Self::Other { message, .. } => Self::Other { message, hint: Some(hint.into()) },
+            Self::Other { message, nameless, .. } => Self::Other { message, hint: Some(hint.into()), nameless },
+            error => error,
+        }
+    }
+
+    /// The same, of which only `nameless` is said where nobody may be named. Only errors in words take it.
+    #[must_use]
+    pub fn or_nameless(self, nameless: impl Into<String>) -> Self {
+        match self {
+            Self::Other { message, hint, .. } => Self::Other { message, hint, nameless: Some(nameless.into()) },
             error => error,
         }
     }

@@ -51,6 +51,12 @@ impl Redaction {
         format!("chat-{}", self.hash("chat", id))
     }
 
+    /// Whether that is what stands for a chat id.
+    pub fn is_chat(id: &str) -> bool {
+        let digits = id.strip_prefix("chat-").unwrap_or_default();
+        digits.len() == 16 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    }
+
     /// What stands for a session's name. Names that supervisors cannot tell apart stay so.
     pub fn session(&self, slug: &str) -> String {
         format!("session-{}", self.hash("session", slug))

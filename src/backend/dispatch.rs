@@ -96,6 +96,7 @@ impl<'a> DispatchBackend<'a> {
         let failed = |why: String| {
             Error::other(format!("the daemon at {path} did not answer {command}: {why}"))
                 .with_hint("while it is up, only it can change the registry; nothing was changed")
+                .or_nameless(format!("the daemon at {path} did not answer {command} as it should"))
         };
         let reply = match self.socket.ask(&json!({ "cmd": command }), until)? {
             Answer::Down => return Ok(None),
@@ -108,6 +109,7 @@ impl<'a> DispatchBackend<'a> {
         serde_json::from_slice(&reply).map(Some).map_err(|error| {
             Error::other(format!("the daemon at {path} answered {command} in another form: {error}"))
                 .with_hint("is it a dispatch daemon, and of a version that this one knows?")
+                .or_nameless(format!("the daemon at {path} answered {command} in another form"))
         })
     }
 

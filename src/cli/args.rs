@@ -245,6 +245,13 @@ pub(super) enum Command {
     Owed(OwedArgs),
 }
 
+impl Command {
+    /// Whether what it shows can be redacted.
+    pub(super) fn takes_redaction(&self) -> bool {
+        !matches!(self, Self::Launch(_) | Self::Adopt | Self::Completions(_) | Self::Man)
+    }
+}
+
 /// A time as the user wrote it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Moment {

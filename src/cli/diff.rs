@@ -51,7 +51,7 @@ pub(super) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
     let old = if opened.is_redacted { under_pseudonyms(place, old)? } else { old };
     let snapshot = opened.store.registry()?;
     let plan = between(&old, &opened.policy, &snapshot, &opened.now)?;
-    let plan = shown(plan, opened.redaction.as_ref());
+    let plan = shown(plan, opened.redaction.as_ref(), opened.is_redacted);
 
     let policies = format!("{} → {}", leading(&name), opened.policy_name);
     let report =

@@ -1,6 +1,6 @@
 //! The metrics file of a run. It takes the place of the last one in one step, and remembers the last success.
 
-use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -9,13 +9,29 @@ use crate::cli::exit::Exit;
 use crate::cli::output::Target;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::report::Mode;
 use crate::report::metrics::{Metrics, label, last_success};
+use crate::store::open_regular;
 
-/// Writes what became of a run. `plan` is `None` where it ended before one was made.
-pub(super) fn write(path: &Path, registry: &str, at: Timestamp, exit: Exit, plan: Option<&Plan>) -> Result<()> {
-    let earlier = fs::read_to_string(path).unwrap_or_default();
+/// No metrics are longer, in bytes.
+const LARGEST: u64 = 64 << 10;
+
+/// Writes what became of a run. `planned` is `None` where it ended before a plan was made.
+pub(super) fn write(
+    path: &Path,
+    registry: &str,
+    at: Timestamp,
+    exit: Exit,
+    planned: Option<(&Plan, Mode)>,
+) -> Result<()> {
+    let mut earlier = String::new();
+    // What cannot be read tells of no success. A pipe or a device is not even tried.
+    let _ = open_regular(path).map(|file| file.take(LARGEST).read_to_string(&mut earlier));
     let earlier = last_success(&earlier);
-    let last_success = if exit == Exit::Done { Some(at.as_second()) } else { earlier.map(|(_, at)| at) };
+    // A dry run has done nothing that could succeed.
+    let (plan, applied) = planned.map_or((None, false), |(plan, mode)| (Some(plan), mode == Mode::Apply));
+    let succeeded = applied && exit == Exit::Done;
+    let last_success = if succeeded { Some(at.as_second()) } else { earlier.map(|(_, at)| at) };
     let named = label(registry);
     // A run that could not read its policy need not know which registry it was for.
     let label = earlier.map(|(label, _)| label).filter(|_| registry.is_empty()).unwrap_or(&named);

@@ -57,6 +57,10 @@ pub fn main() -> ExitCode {
     };
     output::hide_names(cli.place.redact);
     signals::survive_file_size_limit();
+    if cli.place.redact && !cli.command.as_ref().is_none_or(Command::takes_redaction) {
+        output::error("what that command shows cannot be redacted", Some("leave out --redact"));
+        return Exit::Usage.into();
+    }
     let result = match cli.command {
         None => reconcile::run(&cli.place, &cli.run),
         Some(_) if cli.run != RunArgs::default() => {
@@ -87,12 +91,19 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The same, with what the user typed made safe to show.
+/// The same, with what the user typed made safe to show. Where it is to be redacted, it may name somebody.
 fn harmless(mut error: clap::Error) -> clap::Error {
+    let redact = std::env::args_os().any(|argument| argument == "--redact");
     let told: Vec<(ContextKind, ContextValue)> = error.context().map(|(kind, value)| (kind, value.clone())).collect();
     for (kind, value) in told {
+        let typed = match kind {
+            ContextKind::InvalidValue | ContextKind::InvalidSubcommand => true,
+            ContextKind::InvalidArg => error.kind() == ErrorKind::UnknownArgument,
+            _ => false,
+        };
         if let ContextValue::String(text) = value {
-            error.insert(kind, ContextValue::String(escape(&text).into_owned()));
+            let text = if typed && redact { "…".into() } else { escape(&text) };
+            error.insert(kind, ContextValue::String(text.into_owned()));
         }
     }
     error
@@ -115,6 +126,11 @@ struct Opened {
 }
 
 impl Opened {
+    /// What a chat is called where it is shown.
+    fn name(&self, chat: &str) -> String {
+        self.redaction.as_ref().map_or_else(|| chat.to_owned(), |redaction| redaction.chat(chat))
+    }
+
     /// The files of `--output`, none of which may be one that is read: `more` of those there are than these.
     fn outputs(&self, report: &ReportArgs, more: impl Iterator<Item = PathBuf>) -> Result<Outputs> {
         let policies = self.files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
@@ -136,6 +152,14 @@ fn open_quietly(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let key = place.redaction_key()?;
     let Some(fingerprint) = opened.store.redacted_with()? else {
         let own = || opened.store.redaction_key();
+        if key.is_some() && !place.redact {
+            let registry = opened.store.file().display();
+            return Err(Error::other(format!(
+                "{registry} is no redacted snapshot, so its chats would be shown as they are"
+            ))
+            .with_hint("say --redact, too, or leave out --redact-key")
+            .into());
+        }
         let redaction = if place.redact { Some(key.map_or_else(own, Ok)?) } else { None };
         return Ok(Opened { redaction, ..opened });
     };
@@ -159,10 +183,11 @@ fn for_snapshot(place: &PlaceArgs, store: &Store, fingerprint: &str, policy: Pol
     under_pseudonyms(place, policy)
 }
 
-/// A plan as it may be shown.
-fn shown(plan: Plan, redaction: Option<&Redaction>) -> Plan {
+/// A plan as it may be shown. What is known of a redacted snapshot's chats is no more than what a redacted plan says.
+fn shown(plan: Plan, redaction: Option<&Redaction>, is_redacted: bool) -> Plan {
     match redaction {
         Some(redaction) => plan.redacted(redaction),
+        None if is_redacted => plan.without_details(),
         None => plan,
     }
 }

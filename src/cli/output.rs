@@ -82,7 +82,7 @@ pub(super) fn hide_names(hidden: bool) {
     NAMES_HIDDEN.store(hidden, Ordering::Relaxed);
 }
 
-fn names_hidden() -> bool {
+pub(super) fn names_hidden() -> bool {
     NAMES_HIDDEN.load(Ordering::Relaxed)
 }
 
@@ -102,7 +102,8 @@ pub(super) fn diagnostics(found: &[Diagnostic]) {
 pub(super) fn failure(failed: &anyhow::Error) {
     match failed.downcast_ref() {
         Some(Error::Invalid(found)) => diagnostics(found),
-        Some(Error::Other { message, hint }) => error(message, hint.as_deref().filter(|_| !names_hidden())),
+        Some(Error::Other { nameless: Some(nameless), .. }) if names_hidden() => error(nameless, None),
+        Some(Error::Other { message, hint, .. }) => error(message, hint.as_deref()),
         Some(locked @ Error::Locked { .. }) => {
             error(&locked.to_string(), Some("wait for it to finish, or give --lock-timeout more time"));
         }

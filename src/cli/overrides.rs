@@ -51,7 +51,7 @@ pub(super) fn edit_and_run(
     let edited = policy::read(&opened.files.sources);
     for (chat, change) in &changes {
         if !edited.as_ref().is_ok_and(|(policy, _)| is_made(policy, chat, change)) {
-            return Err(cannot_edit(chat).into());
+            return Err(cannot_edit(&opened.name(chat)).into());
         }
     }
     (opened.policy, _) = edited.map_err(Error::Invalid)?;
@@ -114,7 +114,7 @@ fn edits(opened: &Opened, changes: &BTreeMap<String, Change>) -> Result<Vec<Poli
             }
             Change::Remove => unset(text, chat),
         };
-        *text = new.ok_or_else(|| cannot_edit(chat))?;
+        *text = new.ok_or_else(|| cannot_edit(&opened.name(chat)))?;
     }
     let edit = |(name, (before, after))| PolicyEdit { name, before, after, file: None };
     Ok(edited.into_iter().map(edit).collect())

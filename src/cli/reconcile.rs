@@ -86,7 +86,11 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let result = open(place).and_then(|opened| execute(place, opened, &job, interrupt));
     if let (Err(error), Some(path)) = (&result, job.metrics) {
         let registry = place.registry().unwrap_or_default();
-        metrics::write(path, &registry.display().to_string(), Timestamp::now(), Exit::of_error(error), None)?;
+        let (registry, exit) = (registry.display().to_string(), Exit::of_error(error));
+        if let Err(another) = metrics::write(path, &registry, Timestamp::now(), exit, None) {
+            output::release();
+            output::failure(&another.into());
+        }
     }
     result
 }
@@ -150,9 +154,9 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
         (Mode::Apply, applied.planned, exit, applied.error)
     };
 
-    let plan = shown(plan, redaction.as_ref());
+    let plan = shown(plan, redaction.as_ref(), is_redacted);
     let ended = Ended { policy: &policy, policy_name: &policy_name, snapshot: &snapshot, plan: &plan, mode, now: &now };
-    ended.show(job, outputs, exit, error)
+    Ok(ended.show(job, outputs, exit, error))
 }
 
 impl Job<'_> {

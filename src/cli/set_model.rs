@@ -80,7 +80,7 @@ pub(super) fn unset(place: &PlaceArgs, args: &UnsetModelArgs) -> anyhow::Result<
             one_chat(&args.chat, &opened.store.registry()?)?
         };
         if !overrides.contains_key(&chat) {
-            return Err(Error::other(format!("{} has no override for {chat}", opened.policy_name))
+            return Err(Error::other(format!("{} has no override for {}", opened.policy_name, opened.name(&chat)))
                 .with_hint("see what decides its model with: reconcile explain CHAT")
                 .into());
         }
@@ -124,12 +124,15 @@ fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Decide
     let cannot =
         policy.sessions.leaves_alone(&chat).map(str::to_owned).or_else(|| policy.sessions.cannot_carry(&model));
     if let Some(why) = cannot {
-        return Err(Error::other(format!("{id} cannot be set to {model}: {why}")).with_hint("nothing was changed"));
+        let chat = opened.name(&id);
+        return Err(Error::other(format!("{chat} cannot be set to {model}: {why}")).with_hint("nothing was changed"));
     }
     let decision = resolve(policy, &chat, Some(model.as_str()), &opened.now);
     let decided = decision.model.filter(|decided| **decided != model).map(|decided| {
-        let at = &decision.because.at;
-        (format!("{}:{} {}", at.file, at.line, decision.because.rule), decided.to_string())
+        let Because { rule, at } = decision.because;
+        let by_chat = || format!("chats.{:?}", opened.name(&id));
+        let rule = if rule.starts_with("chats.") { by_chat() } else { rule.clone() };
+        (format!("{}:{} {rule}", at.file, at.line), decided.to_string())
     });
     Ok((id, model, decided))
 }

@@ -26,7 +26,7 @@ pub(super) struct Ended<'a> {
 
 impl Ended<'_> {
     /// Shows it. `exit` is how it ended, and `error` what went wrong after its first effect.
-    pub(super) fn show(self, job: &Job, outputs: Outputs, exit: Exit, error: Option<Error>) -> anyhow::Result<Exit> {
+    pub(super) fn show(self, job: &Job, outputs: Outputs, exit: Exit, error: Option<Error>) -> Exit {
         let Self { policy, policy_name, snapshot, plan, mode, now } = self;
         let report = Report { policy: policy_name, snapshot, plan, mode, now };
         let nothing_happened = plan.cancelled.is_empty() && !plan.rows.iter().any(Row::is_eventful);
@@ -48,18 +48,25 @@ impl Ended<'_> {
                 output::failure(error);
             })
             .count();
-        let exit = match exit {
+        let failed = |exit| match exit {
             // Nothing was changed, unless the plan says so.
-            _ if failures > 0 && !plan.has_effects() && !edited => Exit::Error,
-            // The registry was changed by somebody else since it was clear that the plan is not refused.
-            Exit::Refused if edited => Exit::Partly,
-            Exit::Done | Exit::Planned if failures > 0 => Exit::Partly,
+            _ if !plan.has_effects() && !edited => Exit::Error,
+            Exit::Done | Exit::Planned => Exit::Partly,
             exit => exit,
         };
-        if let Some(path) = job.metrics {
-            metrics::write(path, &snapshot.name, now.timestamp(), exit, Some(plan))?;
+        // The registry was changed by somebody else since it was clear that the plan is not refused.
+        let exit = if edited && exit == Exit::Refused { Exit::Partly } else { exit };
+        let exit = if failures > 0 { failed(exit) } else { exit };
+        let written =
+            job.metrics.map(|path| metrics::write(path, &snapshot.name, now.timestamp(), exit, Some((plan, mode))));
+        match written {
+            Some(Err(error)) => {
+                output::release();
+                output::failure(&error.into());
+                failed(exit)
+            }
+            _ => exit,
         }
-        Ok(exit)
     }
 }
 
@@ -99,7 +106,9 @@ fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
             }
         }
         Some(Refusal::Limit { changes, .. }) => {
-            let consent = same_command(*changes);
+            // What was typed may name somebody.
+            let hidden = || format!("--allow-changes {changes}");
+            let consent = if output::names_hidden() { hidden() } else { same_command(*changes) };
             output::error(&message, Some(&format!("if this is what you want, consent with: {consent}")));
         }
         None => {}

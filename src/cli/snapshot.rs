@@ -15,6 +15,11 @@ pub(super) fn run(place: &PlaceArgs) -> anyhow::Result<Exit> {
     }
     let Opened { store, now, warnings, .. } = open_plain(place)?;
     output::diagnostics(&warnings);
+    if store.redacted_with()?.is_some() {
+        return Err(Error::other(format!("{} is a redacted snapshot already", store.file().display()))
+            .with_hint("make one of the registry itself")
+            .into());
+    }
     let (store, redaction) = match place.redaction_key()? {
         Some(redaction) => (store, redaction),
         None => store.redaction_key_or_new(place.lock_timeout, now.timestamp())?,

@@ -54,7 +54,7 @@ fn take_back(opened: &Opened, name: &str) -> Result<(BTreeMap<String, Change>, V
     let mut left = Vec::new();
     for row in run.changes.iter().filter(|row| row.is_edit()) {
         let chat = row.chat_id.as_ref();
-        let shown = opened.redaction.as_ref().map_or_else(|| chat.to_owned(), |redaction| redaction.chat(chat));
+        let shown = opened.name(chat);
         match old_model(opened, row, now.get(chat), touched_since.contains(chat)) {
             Ok(model) => {
                 let reason = Some(format!("undo of {}", run.run));

@@ -69,6 +69,7 @@ impl Expected {
         let report: Report = serde_json::from_str(json).map_err(|error| {
             Error::other(format!("{name} is not the report of a dry run: {error}"))
                 .with_hint("write one with: reconcile --dry-run --output json=FILE")
+                .or_nameless(format!("{name} is not the report of a dry run"))
         })?;
         let edits = report.changes.into_iter().filter(|change| change.edit);
         let edits = edits.map(|change| (change.chat_id, (change.before, change.after))).collect();
@@ -78,7 +79,11 @@ impl Expected {
     /// The same, of a plan whose chats have pseudonyms.
     #[must_use]
     pub fn redacted(self, redaction: Option<Redaction>) -> Self {
-        Self { redaction, ..self }
+        let Some(key) = &redaction else { return self };
+        // The report may be one that names chats.
+        let chat = |id: String| if Redaction::is_chat(&id) { id } else { key.chat(&id) };
+        let edits = self.edits.map(|edits| edits.into_iter().map(|(id, models)| (chat(id), models)).collect());
+        Self { id: self.id, edits, redaction }
     }
 }
 
@@ -87,7 +92,8 @@ pub fn guard(plan: &Plan, goal: &Goal) -> Option<Refusal> {
     if let Some(expected) = goal.expected {
         let redacted = expected.redaction.as_ref().map(|redaction| plan.redacted(redaction));
         let shown = redacted.as_ref().unwrap_or(plan);
-        if expected.id != shown.id {
+        // Both are ids of the same edits.
+        if expected.id != shown.id && expected.id != plan.id {
             let differences = expected.edits.as_ref().map_or_else(Vec::new, |edits| differences(edits, shown));
             return Some(Refusal::OtherPlan { expected: expected.id.clone(), differences });
         }

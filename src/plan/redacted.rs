@@ -5,22 +5,29 @@ use crate::redact::Redaction;
 
 impl Plan {
     /// The same plan under pseudonyms, sorted and identified by them: what a plan made for a redacted registry shows.
-    /// What others wrote, such as reasons and complaints of commands, is left out.
     #[must_use]
     pub fn redacted(&self, redaction: &Redaction) -> Self {
-        let mut rows: Vec<Row> = self.rows.iter().map(|row| redacted(row, redaction)).collect();
+        let plan = self.clone().without_details();
+        let mut rows: Vec<Row> = plan.rows.into_iter().map(|row| redacted(row, redaction)).collect();
         rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
-        let cancelled = self.cancelled.iter().map(|(chat, why)| (redaction.chat(chat), *why));
-        Self { id: id(&rows), rows, cancelled: cancelled.collect(), ..self.clone() }
+        let cancelled = plan.cancelled.iter().map(|(chat, why)| (redaction.chat(chat), *why));
+        Self { id: id(&rows), rows, cancelled: cancelled.collect(), ..plan }
+    }
+
+    /// The same without what others wrote, such as reasons and complaints of commands.
+    #[must_use]
+    pub fn without_details(mut self) -> Self {
+        for row in &mut self.rows {
+            row.outcome = Outcome::plain(row.outcome.verdict);
+        }
+        self
     }
 }
 
-fn redacted(row: &Row, redaction: &Redaction) -> Row {
-    let mut row = row.clone();
+fn redacted(mut row: Row, redaction: &Redaction) -> Row {
     if row.because.rule.starts_with("chats.") {
         row.because.rule = format!("chats.{:?}", redaction.chat(&row.chat.id));
     }
-    row.outcome = Outcome::plain(row.outcome.verdict);
     row.chat = row.chat.redacted(redaction);
     row
 }

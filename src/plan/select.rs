@@ -47,7 +47,9 @@ impl Request {
             scan(snapshot, |entry| known.extend(entry.chat.tier.map(Into::into))).map_err(Error::Invalid)?;
             if let Some(tier) = self.tiers.iter().find(|tier| !known.contains(*tier)) {
                 let advice = near::advice(tier, known.iter().map(String::as_str));
-                return Err(Error::other(format!("no session and no policy knows the tier {tier:?}")).with_hint(advice));
+                return Err(Error::other(format!("no session and no policy knows the tier {tier:?}"))
+                    .with_hint(advice)
+                    .or_nameless("a --tier is one that no session and no policy knows"));
             }
         }
         let with_ids = |chats: BTreeSet<String>| chats.into_iter().chain(self.ids.iter().cloned()).collect();
@@ -122,7 +124,8 @@ fn only(word: &str, found: Found) -> Result<Option<String>> {
     let mut strongest = found.into_iter().find(|ids| !ids.is_empty()).unwrap_or_default();
     if strongest.len() > 1 {
         return Err(Error::other(format!("{word:?} is the name of {} chats", strongest.len()))
-            .with_hint(format!("give the chat id: {}", strongest.join(", "))));
+            .with_hint(format!("give the chat id: {}", strongest.join(", ")))
+            .or_nameless(format!("what was given for a chat is the name of {}", strongest.len())));
     }
     Ok(strongest.pop())
 }
@@ -135,7 +138,9 @@ fn none(word: &str, snapshot: &Snapshot) -> Error {
     let advice = near.map_or("give a chat id, a session name or a contact's name".to_owned(), |near| {
         format!("did you mean {near:?}?")
     });
-    Error::other(format!("no chat {word:?} in {}", snapshot.name)).with_hint(advice)
+    Error::other(format!("no chat {word:?} in {}", snapshot.name))
+        .with_hint(advice)
+        .or_nameless(format!("{} has no chat of a name that was given", snapshot.name))
 }
 
 /// The id or name of a chat in the registry that this word is most like, if it is like one.

@@ -67,7 +67,9 @@ impl Metrics<'_> {
         gauge("reconcile_exit_code", "How the run ended.", i64::from(self.exit))?;
         gauge("reconcile_last_run_timestamp_seconds", "When the run began.", self.at.as_second())?;
         match self.last_success {
-            Some(at) => gauge(LAST_SUCCESS, "When a run last began that ended with exit code 0.", at),
+            Some(at) => {
+                gauge(LAST_SUCCESS, "When a run last began that was no dry run and ended with exit code 0.", at)
+            }
             None => Ok(()),
         }
     }

@@ -109,8 +109,10 @@ fn runs(dir: &StateDir, name: &str, part: &[u8]) -> Vec<Result<WireRun<'static>>
         // A run that died while it wrote left half a line.
         Err(error) if error.is_eof() => None,
         Err(error) => {
-            let message = format!("the history {} is damaged in line {}: {error}", dir.path(name).display(), index + 1);
-            Some(Err(Error::other(message).with_hint("restore the file, or remove it: it is only told from")))
+            let damaged = format!("the history {} is damaged in line {}", dir.path(name).display(), index + 1);
+            Some(Err(Error::other(format!("{damaged}: {error}"))
+                .with_hint("restore the file, or remove it: it is only told from")
+                .or_nameless(damaged)))
         }
     });
     let mut runs: Vec<_> = runs.collect();

@@ -256,9 +256,12 @@ fn read_ledger(dir: &StateDir) -> Result<Ledger> {
     history::check(dir)?;
     let Some(bytes) = dir.read(LEDGER)? else { return Ok(Ledger::default()) };
     serde_json::from_slice(&bytes).map_err(|error| {
-        Error::other(format!("the ledger {} is damaged: {error}", dir.path(LEDGER).display())).with_hint(
-            "it remembers which restarts are owed: restore it, or restart every session by hand and remove it",
-        )
+        let damaged = format!("the ledger {} is damaged", dir.path(LEDGER).display());
+        Error::other(format!("{damaged}: {error}"))
+            .with_hint(
+                "it remembers which restarts are owed: restore it, or restart every session by hand and remove it",
+            )
+            .or_nameless(damaged)
     })
 }
 
