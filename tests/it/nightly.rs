@@ -1,0 +1,230 @@
+//! Runs that nobody watches: silence where there is nothing to say, and numbers for those who watch many.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::support::{POLICY, Sandbox, registry};
+
+const RESTARTS: &str = "\n[sessions]\nrestart = [\"./restart\", \"{chat_id}\"]\n";
+const SUCCESS: &str = "reconcile_last_success_timestamp_seconds";
+
+fn sandbox(chats: &[(&str, &str, &str)]) -> Sandbox {
+    let sandbox = Sandbox::new(&format!("{POLICY}{RESTARTS}"), &registry(chats));
+    sandbox.script("restart", "echo $1 >> calls");
+    sandbox
+}
+
+/// What stands in the metrics, each by its name. It is checked to be what Prometheus reads.
+fn metrics(text: &str) -> BTreeMap<String, i64> {
+    assert!(text.ends_with('\n'), "{text:?}");
+    let mut lines = text.lines();
+    let mut found = BTreeMap::new();
+    while let Some(help) = lines.next() {
+        let (name, _) = help.strip_prefix("# HELP ").and_then(|help| help.split_once(' ')).unwrap();
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        assert_eq!(lines.next(), Some(format!("# TYPE {name} gauge").as_str()));
+        let (label, value) = lines.next().unwrap().strip_prefix(name).unwrap().rsplit_once(' ').unwrap();
+        assert!(label.starts_with("{registry=\"") && label.ends_with("\"}"), "{label}");
+        assert_eq!(found.insert(name.to_owned(), value.parse().unwrap()), None, "{name} stands twice");
+    }
+    found
+}
+
+fn of(sandbox: &Sandbox) -> BTreeMap<String, i64> {
+    metrics(&sandbox.read("out.prom"))
+}
+
+/// Some of them, without what begins all their names.
+fn counts<const N: usize>(sandbox: &Sandbox, names: [&str; N]) -> [i64; N] {
+    let found = of(sandbox);
+    names.map(|name| found[&format!("reconcile_{name}")])
+}
+
+fn says_nothing(sandbox: &Sandbox, arguments: &[&str]) {
+    let run = sandbox.run(&[&["--quiet"], arguments].concat()).expect(0);
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn a_quiet_run_with_nothing_to_do_says_nothing() {
+    let sandbox = sandbox(&[("a", "family", "sonnet"), ("b", "bots", "haiku")]);
+    says_nothing(&sandbox, &[]);
+    says_nothing(&sandbox, &["--dry-run", "--detailed-exitcode"]);
+    says_nothing(&sandbox, &["--chat", "a"]);
+    // Not even what is worth a warning: it would be the same every five minutes.
+    let over = "[chats]\na = { model = \"opus\", until = 2020-01-01 }\n";
+    sandbox.write("policy.toml", format!("{POLICY}{RESTARTS}{over}"));
+    assert!(sandbox.run(&[]).expect(0).stderr.contains("ended with 2020-01-01"));
+    says_nothing(&sandbox, &[]);
+    // A file that somebody asked for is written all the same.
+    says_nothing(&sandbox, &["--output", "json=out.json", "--metrics", "out.prom"]);
+    assert!(sandbox.read("out.json").contains("\"plan_id\""));
+    assert_eq!(counts(&sandbox, ["drift", "exit_code"]), [0, 0]);
+}
+
+#[test]
+fn a_quiet_run_that_waits_for_a_next_try_says_nothing() {
+    let sandbox = sandbox(&[("a", "family", "opus")]);
+    sandbox.script("restart", "exit 1");
+    sandbox.run(&["--quiet"]).expect(4);
+    says_nothing(&sandbox, &["--metrics", "out.prom"]);
+    assert_eq!(counts(&sandbox, ["deferred", "owed", "drift", "failed"]), [1, 1, 0, 0]);
+}
+
+#[test]
+fn a_quiet_run_says_everything_where_something_changed_or_failed() {
+    let over = "[chats]\nb = { model = \"opus\", until = 2020-01-01 }\n";
+    let chats = [("a", "family", "opus"), ("b", "bots", "haiku")];
+    let quiet_as_loud = |code: i32, prepare: &dyn Fn(&Sandbox), arguments: &[&str]| {
+        let [loud, quiet] = [&[][..], &["--quiet"]].map(|quiet| {
+            let sandbox = sandbox(&chats);
+            sandbox.write("policy.toml", format!("{POLICY}{RESTARTS}{over}"));
+            prepare(&sandbox);
+            let root = sandbox.path("").display().to_string();
+            let run = sandbox.run(&[arguments, quiet].concat()).expect(code);
+            // What was typed is quoted in some hints.
+            let stderr = run.stderr.replace(&root, "/").replace(" --quiet", "");
+            assert!(!run.stdout.is_empty() || !stderr.is_empty());
+            (run.stdout, stderr)
+        });
+        assert_eq!(loud, quiet, "{arguments:?}");
+        loud
+    };
+    let nothing = |_: &Sandbox| {};
+    quiet_as_loud(0, &nothing, &[]);
+    quiet_as_loud(0, &nothing, &["--dry-run"]);
+    quiet_as_loud(2, &nothing, &["--dry-run", "--detailed-exitcode"]);
+    let (_, stderr) = quiet_as_loud(3, &nothing, &["--allow-changes", "0"]);
+    assert!(stderr.contains("ended with 2020-01-01") && stderr.contains("the limit is 0"), "{stderr}");
+    quiet_as_loud(4, &|sandbox| sandbox.script("restart", "echo no such session >&2; exit 1"), &[]);
+    quiet_as_loud(1, &|sandbox| sandbox.write("policy.toml", "nonsense = 1"), &[]);
+    quiet_as_loud(1, &|sandbox| sandbox.write("sessions.json", ""), &[]);
+    quiet_as_loud(1, &|sandbox| fs::remove_file(sandbox.path("policy.toml")).unwrap(), &[]);
+    quiet_as_loud(1, &nothing, &["--chat", "nobody"]);
+    quiet_as_loud(64, &nothing, &["--detailed-exitcode"]);
+    // In sync, and yet the report could not be written.
+    let in_sync = |sandbox: &Sandbox| {
+        sandbox.write("sessions.json", registry(&[("a", "family", "sonnet")]));
+    };
+    for option in [["--output", "json=/dev/full"], ["--metrics", "/dev/full"], ["--metrics", "none/out.prom"]] {
+        let sandbox = sandbox(&chats);
+        in_sync(&sandbox);
+        let run = sandbox.run(&[&["--quiet"], &option[..]].concat()).expect(1);
+        assert!(run.stderr.contains("error: cannot write ") && run.stdout.is_empty(), "{run:#?}");
+    }
+}
+
+#[test]
+fn a_quiet_run_says_so_while_a_row_is_held() {
+    let sandbox = sandbox(&[]);
+    let drift = || sandbox.write("sessions.json", registry(&[("a", "family", "opus"), ("b", "bots", "haiku")]));
+    for _ in 0..3 {
+        drift();
+        sandbox.run(&["--quiet"]).expect(0);
+    }
+    for _ in 0..2 {
+        drift();
+        let run = sandbox.run(&["--quiet", "--metrics", "out.prom"]).expect(4);
+        assert_eq!(run.summary(), "No changes. 1 held, 1 in sync.");
+        assert_eq!(counts(&sandbox, ["held", "drift", "changes", "exit_code"]), [1, 1, 0, 4]);
+    }
+}
+
+#[test]
+fn another_run_that_holds_the_lock_is_told_of() {
+    let slow = crate::slow::Slow::new(&["a"], "");
+    let mut first = slow.start(&[]);
+    slow.begun();
+    let run = slow.sandbox.run(&["--quiet", "--lock-timeout", "0s", "--metrics", "out.prom"]).expect(75);
+    assert!(run.stderr.contains(&format!("(pid {})", first.id())), "{run:#?}");
+    assert_eq!(of(&slow.sandbox)["reconcile_exit_code"], 75);
+    // One that waits for it is as quiet as any other.
+    let mut waiting = slow.start(&["--quiet", "--lock-timeout", "4m"]);
+    slow.end("a");
+    first.finish().expect(0);
+    let run = waiting.finish().expect(0);
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn metrics_tell_what_became_of_each_session() {
+    let chats =
+        [("a", "family", "opus"), ("b", "bots", "opus"), ("c", "admin", "opus"), ("-d", "bots", ""), ("e", "bots", "")];
+    let sandbox = sandbox(&chats);
+    sandbox.write("policy.toml", format!("{POLICY}{RESTARTS}[chats]\ne = {{ managed = false }}\n"));
+    sandbox.script("restart", "test $1 != b");
+    sandbox.run(&["--dry-run", "--metrics", "out.prom"]).expect(4);
+    let names =
+        ["sessions", "drift", "changes", "restarts", "owed", "deferred", "refused", "held", "failed", "exit_code"];
+    assert_eq!(counts(&sandbox, names), [5, 3, 2, 2, 0, 0, 1, 0, 0, 4]);
+    sandbox.run(&["--metrics", "out.prom"]).expect(4);
+    assert_eq!(counts(&sandbox, names), [5, 3, 2, 1, 1, 0, 1, 0, 1, 4]);
+    sandbox.run(&["--metrics", "out.prom"]).expect(4);
+    assert_eq!(counts(&sandbox, names), [5, 1, 0, 0, 1, 1, 1, 0, 0, 4]);
+}
+
+#[test]
+fn the_last_success_outlives_what_is_none() {
+    let sandbox = sandbox(&[("a", "family", "opus")]);
+    let run = |arguments: &[&str], code: i32| {
+        sandbox.run(&[arguments, &["--metrics", "out.prom"]].concat()).expect(code);
+        of(&sandbox)
+    };
+    assert_eq!(run(&["--dry-run"], 0).get(SUCCESS), None, "a dry run is none");
+    let first = run(&[], 0)[SUCCESS];
+    assert!(first > 1_700_000_000);
+    let earlier = first - 1000;
+    sandbox.write("out.prom", sandbox.read("out.prom").replace(&first.to_string(), &earlier.to_string()));
+
+    assert_eq!(run(&["--dry-run"], 0)[SUCCESS], earlier);
+    sandbox.write("sessions.json", registry(&[("a", "family", "opus")]));
+    sandbox.script("restart", "exit 1");
+    assert_eq!(run(&[], 4)[SUCCESS], earlier);
+    sandbox.write("sessions.json", registry(&[("a", "family", "opus")]));
+    assert_eq!(run(&["--allow-changes", "0"], 3)[SUCCESS], earlier);
+    let label = |text: String| text.lines().find(|line| line.starts_with(SUCCESS)).unwrap().to_owned();
+    let before = label(sandbox.read("out.prom"));
+    sandbox.write("policy.toml", "nonsense = 1");
+    let found = run(&[], 1);
+    assert_eq!((found[SUCCESS], found["reconcile_exit_code"]), (earlier, 1));
+    assert_eq!(found.get("reconcile_drift"), None, "nobody knows");
+    assert_eq!(label(sandbox.read("out.prom")), before, "the label stays");
+
+    sandbox.write("policy.toml", POLICY);
+    assert!(run(&[], 0)[SUCCESS] >= first);
+}
+
+#[test]
+fn metrics_that_cannot_be_written_do_not_hide_what_was_done() {
+    let sandbox = sandbox(&[("a", "family", "opus")]);
+    let run = sandbox.run(&["--metrics", "none/out.prom"]).expect(4);
+    assert_eq!(run.summary(), "Applied: 1 changed, 1 restarted, 0 deferred, 0 failed.");
+    assert!(run.stderr.contains("none/out.prom"), "{run:#?}");
+    sandbox.write("policy.toml", "nonsense = 1");
+    let run = sandbox.run(&["--metrics", "none/out.prom"]).expect(1);
+    assert!(run.stderr.contains("nonsense") && run.stderr.contains("none/out.prom"), "{run:#?}");
+}
+
+#[test]
+fn whoever_reads_metrics_never_sees_half_a_file() {
+    let sandbox = sandbox(&[("a", "family", "sonnet")]);
+    sandbox.run(&["--metrics", "out.prom"]).expect(0);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let found = of(&sandbox);
+                assert!(found.contains_key(SUCCESS) && found.contains_key("reconcile_sessions"), "{found:?}");
+            }
+        });
+        for _ in 0..20 {
+            sandbox.run(&["--metrics", "out.prom"]).expect(0);
+        }
+        over.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+    });
+    let left = fs::read_dir(sandbox.path("")).unwrap().map(|file| file.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with(".tmp")));
+}
