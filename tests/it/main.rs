@@ -30,6 +30,7 @@ mod history;
 mod hostile;
 mod interrupted;
 mod invalid;
+mod kits;
 mod launch;
 mod launch_process;
 mod launch_registry;

@@ -13,22 +13,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::slow::{Lines, Running, fifo, until};
-use crate::support::{Run, finish};
+use crate::support::{Run, finish, is_installed};
 
 const ADMIN: &str = "+16175550101";
 const FAMILY: &str = "+16175550103";
 const BOT: &str = "discord:428190331";
-
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
-    if !found {
-        assert!(std::env::var_os("RECONCILE_REQUIRE_ALL").is_none(), "{program} is not installed");
-        // Not by a macro, whose output the test harness would keep to itself.
-        let _ = writeln!(std::io::stderr(), "skipped: {program} is not installed");
-    }
-    found
-}
 
 /// What a session was started with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! A directory with a policy and a registry in it, and the real binary run there.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -149,5 +150,18 @@ pub fn below(folder: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
     let mut found: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
+    found
+}
+
+/// Whether a program is there. A test that needs one says so and is skipped; where `RECONCILE_REQUIRE_ALL` is set, as the
+/// checks do, it fails.
+pub fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    if !found {
+        assert!(std::env::var_os("RECONCILE_REQUIRE_ALL").is_none(), "{program} is not installed");
+        // Not by a macro, whose output the test harness would keep to itself.
+        let _ = writeln!(std::io::stderr(), "skipped: {program} is not installed");
+    }
     found
 }
