@@ -54,6 +54,14 @@ impl Diagnostic {
         self
     }
 
+    /// Which kind of mistake it is and where it stands, and nothing of what stands there.
+    #[must_use]
+    pub fn nameless(&self) -> Self {
+        let blank = |place: &Place| Place { excerpt: String::new(), caret: 0..0, cut: 0, ..place.clone() };
+        let labels = self.labels.iter().take(1).map(|(place, _)| (blank(place), String::new()));
+        Self { level: self.level, code: self.code, message: self.code.to_owned(), labels: labels.collect(), help: None }
+    }
+
     /// Source order, for reports that read from top to bottom.
     pub fn order(&self) -> (Option<(&str, usize, usize)>, &'static str) {
         let place = self.labels.first().map(|(place, _)| (place.file.as_str(), place.line, place.column));

@@ -30,10 +30,6 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &CheckArgs) -> anyhow::Result<Exit> {
-    if place.redact {
-        output::error("check shows the lines of the policy, which cannot be redacted", Some("leave out --redact"));
-        return Ok(Exit::Usage);
-    }
     let path = place.policy();
     let read = sources::load(&path).and_then(|files| {
         let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
@@ -44,6 +40,8 @@ pub(super) fn run(place: &PlaceArgs, args: &CheckArgs) -> anyhow::Result<Exit> {
         Err(Error::Invalid(found)) => found,
         Err(error) => return Err(error.into()),
     };
+    let nameless = || diagnostics.iter().map(Diagnostic::nameless).collect();
+    let diagnostics = if place.redact { nameless() } else { diagnostics };
     let policy = path.display().to_string();
     let check = Check { policy: &policy, diagnostics: &diagnostics };
     output::to_stdout(|out| check.write(args.format, out))?;

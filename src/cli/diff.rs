@@ -48,7 +48,10 @@ pub(super) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
     let read = old.iter().map(|source| PathBuf::from(source.name.as_ref()));
     let outputs = opened.outputs(&args.report, read)?;
     let (old, _) = policy::read(&old).map_err(Error::Invalid)?;
-    let old = if opened.is_redacted { under_pseudonyms(place, old)? } else { old };
+    let old = match place.redaction_key()?.filter(|_| opened.is_redacted) {
+        Some(key) => under_pseudonyms(&key, old)?,
+        None => old,
+    };
     let snapshot = opened.store.registry()?;
     let plan = between(&old, &opened.policy, &snapshot, &opened.now)?;
     let plan = shown(plan, opened.redaction.as_ref(), opened.is_redacted);

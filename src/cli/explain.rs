@@ -8,8 +8,9 @@ use crate::apply::Files;
 use crate::chat::Chat;
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
+use crate::cli::history::redacted;
 use crate::cli::output;
-use crate::cli::{Opened, open};
+use crate::cli::{Opened, open, under_pseudonyms};
 use crate::error::{Error, Result};
 use crate::plan::select::{Request, find_one, nearest};
 use crate::plan::wire::WireRow;
@@ -49,11 +50,7 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit> {
-    if place.redact {
-        output::error("explain shows whose chat it is, which cannot be redacted", Some("leave out --redact"));
-        return Ok(Exit::Usage);
-    }
-    let Opened { policy, store, now, .. } = open(place)?;
+    let Opened { policy, store, now, redaction, .. } = open(place)?;
     let snapshot = store.registry()?;
     let ledger = store.ledger()?;
     let known = find_one(&args.chat, &snapshot)?;
@@ -70,7 +67,7 @@ pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit>
     let new = || Chat { id: Cow::Borrowed(args.chat.as_str()), ..Chat::default() };
     let mut chat = entry.map_or_else(new, |entry| entry.chat);
     let assumed = fill(&mut chat, args)?;
-    if !registered && assumed.is_empty() && !policy.chats.contains_key(chat.id.as_ref()) {
+    if redaction.is_none() && !registered && assumed.is_empty() && !policy.chats.contains_key(chat.id.as_ref()) {
         let near = nearest(&args.chat, &snapshot)?.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
         output::note(&format!("no chat {:?} in {}: taken as the id of a new one{near}", args.chat, snapshot.name));
     }
@@ -82,6 +79,18 @@ pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit>
     let mut history = store.history()?;
     let last_change =
         history.find(|run| run.as_ref().map_or(true, |run| run.changes.iter().any(is_change))).transpose()?;
+    let debt = ledger.owed.get(chat.id.as_ref());
+    let row = drift.and_then(|drift| drift.rows.into_iter().next());
+    // Under pseudonyms all is as it was, so the explanation is of that.
+    let (policy, chat, row, last_change) = match &redaction {
+        None => (policy, chat, row, last_change),
+        Some(key) => (
+            under_pseudonyms(key, policy)?.without_reasons(),
+            chat.redacted(key),
+            row.map(|row| row.redacted(key)),
+            last_change.map(|run| redacted(run, key)),
+        ),
+    };
     let explanation = Explanation {
         policy: &policy,
         chat: &chat,
@@ -89,8 +98,8 @@ pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit>
         registry: &snapshot.name,
         registered,
         existing: existing.as_deref(),
-        row: drift.as_ref().and_then(|drift| drift.rows.first()),
-        debt: ledger.owed.get(chat.id.as_ref()),
+        row: row.as_ref(),
+        debt,
         last_change: last_change.as_ref(),
         now: &now,
     };

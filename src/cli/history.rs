@@ -81,7 +81,7 @@ fn write_run(run: &WireRun, now: &Zoned, out: &mut dyn Write) -> io::Result<()> 
     writeln!(out, "  {changed} changed, {restarted} restarted, {deferred} deferred, {} failed\n", failed + unknown)
 }
 
-fn redacted(run: WireRun<'static>, redaction: &Redaction) -> WireRun<'static> {
+pub(super) fn redacted(run: WireRun<'static>, redaction: &Redaction) -> WireRun<'static> {
     let cancelled = run.cancelled.iter().map(|chat| redaction.chat(chat).into()).collect();
     let changes = run.changes.into_iter().map(|row| redacted_row(row, redaction)).collect();
     WireRun { changes, cancelled, ..run }

@@ -180,7 +180,7 @@ fn for_snapshot(place: &PlaceArgs, store: &Store, fingerprint: &str, policy: Pol
             .with_hint("the key is redact.key in the state directory of the registry that it was made from")
             .into());
     }
-    under_pseudonyms(place, policy)
+    under_pseudonyms(&key, policy)
 }
 
 /// A plan as it may be shown. What is known of a redacted snapshot's chats is no more than what a redacted plan says.
@@ -192,12 +192,11 @@ fn shown(plan: Plan, redaction: Option<&Redaction>, is_redacted: bool) -> Plan {
     }
 }
 
-/// A policy as it is for a redacted snapshot.
-fn under_pseudonyms(place: &PlaceArgs, policy: Policy) -> anyhow::Result<Policy> {
-    let Some(key) = place.redaction_key()? else { return Ok(policy) };
-    let redacted = policy.redacted(&key).map_err(|because| {
+/// A policy as it is where chats have pseudonyms.
+fn under_pseudonyms(key: &Redaction, policy: Policy) -> anyhow::Result<Policy> {
+    let redacted = policy.redacted(key).map_err(|because| {
         let rule = format!("{} ({}:{})", because.rule, because.at.file, because.at.line);
-        Error::other(format!("{rule} asks for chat ids, and a redacted snapshot has none"))
+        Error::other(format!("{rule} asks for chat ids, and under pseudonyms there are none"))
             .with_hint("write the rule by source, tier or type, or name the chats in [chats]")
     });
     Ok(redacted?)

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anstream::AutoStream;
 use tempfile::NamedTempFile;
 
-use crate::diagnostic::{Diagnostic, Level};
+use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::report::diagnostics::render;
 use crate::report::escape::escape;
@@ -87,15 +87,11 @@ pub(super) fn names_hidden() -> bool {
 }
 
 pub(super) fn diagnostics(found: &[Diagnostic]) {
-    if names_hidden() {
-        for Diagnostic { level, code, labels, .. } in found {
-            let level = if *level == Level::Error { "error" } else { "warning" };
-            let place = labels.first().map(|(place, _)| format!("{}:{}:{}", place.file, place.line, place.column));
-            line(&format!("{level}[{code}]: {}", escape(&place.unwrap_or_default())));
-        }
-    } else if !found.is_empty() {
-        line(render(found).trim_end());
+    if found.is_empty() {
+        return;
     }
+    let nameless = || found.iter().map(Diagnostic::nameless).collect::<Vec<_>>();
+    line(if names_hidden() { render(&nameless()) } else { render(found) }.trim_end());
 }
 
 /// An error with its causes, and what to do about it.

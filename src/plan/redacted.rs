@@ -8,7 +8,7 @@ impl Plan {
     #[must_use]
     pub fn redacted(&self, redaction: &Redaction) -> Self {
         let plan = self.clone().without_details();
-        let mut rows: Vec<Row> = plan.rows.into_iter().map(|row| redacted(row, redaction)).collect();
+        let mut rows: Vec<Row> = plan.rows.into_iter().map(|row| row.redacted(redaction)).collect();
         rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
         let cancelled = plan.cancelled.iter().map(|(chat, why)| (redaction.chat(chat), *why));
         Self { id: id(&rows), rows, cancelled: cancelled.collect(), ..plan }
@@ -24,10 +24,15 @@ impl Plan {
     }
 }
 
-fn redacted(mut row: Row, redaction: &Redaction) -> Row {
-    if row.because.rule.starts_with("chats.") {
-        row.because.rule = format!("chats.{:?}", redaction.chat(&row.chat.id));
+impl Row {
+    /// The same row under pseudonyms. What others wrote is left out.
+    #[must_use]
+    pub fn redacted(mut self, redaction: &Redaction) -> Self {
+        if self.because.rule.starts_with("chats.") {
+            self.because.rule = format!("chats.{:?}", redaction.chat(&self.chat.id));
+        }
+        self.chat = self.chat.redacted(redaction);
+        self.outcome = Outcome::plain(self.outcome.verdict);
+        self
     }
-    row.chat = row.chat.redacted(redaction);
-    row
 }

@@ -20,4 +20,13 @@ impl Policy {
         self.chats = chats.collect();
         Ok(self)
     }
+
+    /// The same policy without what its writers say of chats in words.
+    #[must_use]
+    pub fn without_reasons(mut self) -> Self {
+        for entry in self.chats.values_mut() {
+            entry.reason = None;
+        }
+        self
+    }
 }

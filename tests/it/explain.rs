@@ -368,9 +368,35 @@ proptest! {
 }
 
 #[test]
-fn what_shows_names_refuses_to_redact() {
-    for arguments in [["explain", CHAT, "--redact"], ["check", "--format=text", "--redact"]] {
-        let run = sandbox().run(&arguments).expect(64);
-        assert!(run.stdout.is_empty() && run.stderr.contains("cannot be redacted"), "{run:?}");
+fn under_pseudonyms_the_same_decides_and_nobody_is_named() {
+    let sandbox = sandbox();
+    sandbox.run(&["snapshot", "--redact"]).expect(0);
+    let run = sandbox.run(&["explain", "+16175550143", "--redact"]).expect(1);
+    assert!(run.stderr.contains("asks for chat ids, and under pseudonyms there are none"), "a rule by chat: {run:?}");
+
+    let policy = sandbox.read("policy.toml").replace("chat   = \"+1617*\"\n", "");
+    sandbox.write("policy.toml", policy);
+    let plain = sandbox.run(&["explain", "+16175550143"]).expect(0).stdout;
+    let run = sandbox.run(&["explain", "+16175550143", "--redact"]).expect(0);
+    let standings = |text: &str| {
+        let words = ["decides", "outranked", "unmatched", "over"];
+        let told = |line: &str| words.into_iter().find(|word| line.contains(word));
+        text.lines().filter_map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(standings(&run.stdout), standings(&plain));
+    assert!(run.stdout.starts_with("session-") && run.stdout.contains("chats.\"chat-"), "{run:?}");
+    for named in ["1617", "imessage/", "thesis"] {
+        assert!(!run.stdout.contains(named) && !run.stderr.contains(named), "{named}: {run:?}");
+    }
+}
+
+#[test]
+fn mistakes_are_told_by_kind_and_place_where_nobody_may_be_named() {
+    let sandbox = sandbox();
+    sandbox.write("policy.toml", sandbox.read("policy.toml").replace("9000-12-31", "soon"));
+    for (format, told) in [("text", "--> policy.toml:30"), ("github", "line=30"), ("json", "\"line\": 30")] {
+        let run = sandbox.run(&["check", "--redact", "--format", format]).expect(1);
+        assert!(run.stdout.contains(told), "{run:?}");
+        assert!(!run.stdout.contains("1617") && !run.stdout.contains("soon"), "{run:?}");
     }
 }

@@ -340,7 +340,9 @@ fn nobody_is_named(case: &Case) {
         let edit = case
             .run(&sandbox, &with(&["set-model", chat, "sonnet", "--dry-run", "--format", "json"], &EVERYWHERE[4..]));
         assert!([0, 4].contains(&edit.code), "{edit:#?}");
-        case.run(&sandbox, &["explain", chat]).expect(64);
+        for format in ["text", "json"] {
+            case.run(&sandbox, &["explain", chat, "--format", format]).expect(0);
+        }
     }
     let typed = case.typed.as_str();
     for option in ["--chat", "--tier", "--exclude", "--retry", "--at", "--plan", "--lock-timeout"] {
@@ -408,7 +410,9 @@ fn nobody_is_named(case: &Case) {
         sandbox.write("policy.toml", format!("{policy}{mistake} # {typed}"));
         case.run(&sandbox, &["--dry-run"]).expect(1);
     }
-    case.run(&sandbox, &["check"]).expect(64);
+    for format in ["text", "json", "github"] {
+        case.run(&sandbox, &["check", "--format", format]);
+    }
     sandbox.write("policy.toml", policy);
     sandbox.write("sessions.json.reconcile/history.jsonl", format!("{{\"run\": [\"{typed}\"]}}\n"));
     case.run(&sandbox, &["history"]);
