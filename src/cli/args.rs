@@ -210,14 +210,16 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Show what decides the model of one chat, and what lost
     Explain(ExplainArgs),
-    /// Register a session, decide on its model, and become the command that starts it
-    Launch(LaunchArgs),
-    /// Print the registry under pseudonyms, for continuous integration; its key stays here
-    Snapshot,
+    /// Show what a change of policy alone does, apart from drift that is there anyway
+    Diff(DiffArgs),
     /// Write an override for a chat into the policy, then reconcile that chat
     SetModel(SetModelArgs),
     /// Remove the override for a chat from the policy, then reconcile that chat
     UnsetModel(UnsetModelArgs),
+    /// Write overrides that take back what a run changed, then reconcile those chats
+    Undo(UndoArgs),
+    /// Register a session, decide on its model, and become the command that starts it
+    Launch(LaunchArgs),
 
     /// Print a policy that describes the registry as it is
     ///
@@ -225,6 +227,13 @@ pub(super) enum Command {
     /// changes no session that has a model. The registry is --registry, `RECONCILE_REGISTRY`, or what a policy that
     /// is already there names; the printed policy finds it when it is saved in the current directory.
     Adopt,
+
+    /// Show what past runs did, the newest first
+    History(HistoryArgs),
+    /// Show the restarts that are still owed
+    Owed(OwedArgs),
+    /// Print the registry under pseudonyms, for continuous integration; its key stays here
+    Snapshot,
 
     /// Print what a shell needs to complete this program's arguments
     ///
@@ -234,15 +243,6 @@ pub(super) enum Command {
 
     /// Print the manual page; read it with: reconcile man | man -l -
     Man,
-
-    /// Show what a change of policy alone does, apart from drift that is there anyway
-    Diff(DiffArgs),
-    /// Show what past runs did, the newest first
-    History(HistoryArgs),
-    /// Write overrides that take back what a run changed, then reconcile those chats
-    Undo(UndoArgs),
-    /// Show the restarts that are still owed
-    Owed(OwedArgs),
 }
 
 impl Command {
