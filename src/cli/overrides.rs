@@ -26,11 +26,19 @@ pub(super) enum Change {
     Remove,
 }
 
+/// What is to be done with the policy as it is.
+#[derive(Default)]
+pub(super) struct Decided {
+    pub(super) changes: BTreeMap<String, Change>,
+    /// What the user should know of that which is left as it is.
+    pub(super) notes: Vec<String>,
+}
+
 /// Makes the changes that `decide` finds in the policy as it is, and reconciles those chats.
 pub(super) fn edit_and_run(
     place: &PlaceArgs,
     args: &EditArgs,
-    decide: impl Fn(&Opened) -> anyhow::Result<BTreeMap<String, Change>>,
+    decide: impl Fn(&Opened) -> Result<Decided>,
 ) -> anyhow::Result<Exit> {
     if let Err(why) = place.check(&args.report) {
         output::error(why, Some("show text, json or markdown instead"));
@@ -42,7 +50,10 @@ pub(super) fn edit_and_run(
         return Ok(Exit::Usage);
     }
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let (mut opened, changes, edits) = prepare(place, args.dry_run, &interrupt, decide)?;
+    let (mut opened, Decided { changes, notes }, edits) = prepare(place, args.dry_run, &interrupt, decide)?;
+    for note in &notes {
+        output::note(note);
+    }
     let sources = opened.files.sources.iter().map(|source| {
         let edit = edits.iter().find(|edit| *edit.name == *source.name);
         Source::new(&source.name, edit.map_or(&source.text, |edit| &edit.after).clone())
@@ -70,8 +81,8 @@ fn prepare(
     place: &PlaceArgs,
     dry_run: bool,
     interrupt: &Interrupt,
-    decide: impl Fn(&Opened) -> anyhow::Result<BTreeMap<String, Change>>,
-) -> anyhow::Result<(Opened, BTreeMap<String, Change>, Vec<PolicyEdit>)> {
+    decide: impl Fn(&Opened) -> Result<Decided>,
+) -> anyhow::Result<(Opened, Decided, Vec<PolicyEdit>)> {
     let mut locked: BTreeMap<String, PolicyFile> = BTreeMap::new();
     for tried in 0..TRIES {
         let opened = open_quietly(place)?;
@@ -83,14 +94,14 @@ fn prepare(
                 .with_hint("edit it where the registry is")
                 .into());
         }
-        let changes = decide(&opened)?;
-        let mut edits = edits(&opened, &changes)?;
+        let decided = decide(&opened)?;
+        let mut edits = edits(&opened, &decided.changes)?;
         let names: BTreeSet<&String> = edits.iter().map(|edit| &edit.name).collect();
         if dry_run || names == locked.keys().collect() {
             for edit in &mut edits {
                 edit.file = locked.remove(&edit.name);
             }
-            return Ok((opened, changes, edits));
+            return Ok((opened, decided, edits));
         }
         locked.clear();
         let give_up = || interrupt.is_asked();

@@ -8,7 +8,7 @@ use crate::apply::Files;
 use crate::chat::{Chat, Model};
 use crate::cli::args::{EditArgs, PlaceArgs, until};
 use crate::cli::exit::Exit;
-use crate::cli::overrides::{Change, edit_and_run};
+use crate::cli::overrides::{Change, Decided, edit_and_run};
 use crate::cli::reconcile::{Job, execute};
 use crate::cli::signals::Interrupt;
 use crate::cli::{Opened, open, output};
@@ -63,11 +63,10 @@ pub(super) fn set(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit
         let (chat, model, _) = target(opened, args)?;
         if let Some(until) = args.until.as_ref().filter(|until| until.is_past(&opened.now)) {
             return Err(Error::other(format!("--until {until} is over already"))
-                .with_hint("an override that is over does not count; nothing was changed")
-                .into());
+                .with_hint("an override that is over does not count; nothing was changed"));
         }
         let change = Change::Set { model, until: args.until.clone(), reason: args.reason.clone() };
-        Ok(BTreeMap::from([(chat, change)]))
+        Ok(Decided { changes: BTreeMap::from([(chat, change)]), ..Decided::default() })
     })
 }
 
@@ -81,10 +80,9 @@ pub(super) fn unset(place: &PlaceArgs, args: &UnsetModelArgs) -> anyhow::Result<
         };
         if !overrides.contains_key(&chat) {
             return Err(Error::other(format!("{} has no override for {}", opened.policy_name, opened.name(&chat)))
-                .with_hint("see what decides its model with: reconcile explain CHAT")
-                .into());
+                .with_hint("see what decides its model with: reconcile explain CHAT"));
         }
-        Ok(BTreeMap::from([(chat, Change::Remove)]))
+        Ok(Decided { changes: BTreeMap::from([(chat, Change::Remove)]), ..Decided::default() })
     })
 }
 
@@ -105,10 +103,10 @@ fn set_registry_alone(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<
 }
 
 /// What decides otherwise, and on which model.
-type Decided = Option<(String, String)>;
+type Otherwise = Option<(String, String)>;
 
 /// The chat and the model that the user means, and what the policy would make of that model in the registry.
-fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Decided)> {
+fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherwise)> {
     let policy = &opened.policy;
     let model = allowed(policy, &args.model)?;
     let snapshot = opened.store.registry()?;

@@ -1,6 +1,5 @@
 //! `reconcile undo`: the old models of one run, as overrides, as if each had been set by hand.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
@@ -9,7 +8,7 @@ use crate::apply::Files;
 use crate::chat::Model;
 use crate::cli::args::{EditArgs, PlaceArgs};
 use crate::cli::exit::Exit;
-use crate::cli::overrides::{Change, edit_and_run};
+use crate::cli::overrides::{Change, Decided, edit_and_run};
 use crate::cli::{Opened, output};
 use crate::error::{Error, Result};
 use crate::plan::wire::{WireRow, WireRun};
@@ -26,23 +25,21 @@ pub(super) struct UndoArgs {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &UndoArgs) -> anyhow::Result<Exit> {
-    let left = RefCell::new(Vec::new());
-    let result = edit_and_run(place, &args.edit, |opened| {
-        let (changes, why_not) = take_back(opened, &args.run)?;
-        left.replace(why_not);
-        if changes.is_empty() {
-            return Err(Error::other(format!("there is nothing to take back of the run {}", args.run))
-                .with_hint("see what it did with: reconcile history")
-                .into());
+    edit_and_run(place, &args.edit, |opened| {
+        let decided = take_back(opened, &args.run)?;
+        if !decided.changes.is_empty() {
+            return Ok(decided);
         }
-        Ok(changes)
-    });
-    left.borrow().iter().for_each(|why| output::note(why));
-    result
+        for note in &decided.notes {
+            output::note(note);
+        }
+        Err(Error::other(format!("there is nothing to take back of the run {}", args.run))
+            .with_hint("see what it did with: reconcile history"))
+    })
 }
 
 /// The overrides that bring back what the rows of a run had before, and why some of them are left as they are.
-fn take_back(opened: &Opened, name: &str) -> Result<(BTreeMap<String, Change>, Vec<String>)> {
+fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
     let (run, touched_since) = find(opened, name)?;
     let mut now = BTreeMap::new();
     scan(&opened.store.registry()?, |entry| {
@@ -50,20 +47,19 @@ fn take_back(opened: &Opened, name: &str) -> Result<(BTreeMap<String, Change>, V
         now.insert(entry.chat.id.into_owned(), model);
     })
     .map_err(Error::Invalid)?;
-    let mut changes = BTreeMap::new();
-    let mut left = Vec::new();
+    let mut decided = Decided::default();
     for row in run.changes.iter().filter(|row| row.is_edit()) {
         let chat = row.chat_id.as_ref();
         let shown = opened.name(chat);
         match old_model(opened, row, now.get(chat), touched_since.contains(chat)) {
             Ok(model) => {
                 let reason = Some(format!("undo of {}", run.run));
-                changes.insert(chat.to_owned(), Change::Set { model, until: None, reason });
+                decided.changes.insert(chat.to_owned(), Change::Set { model, until: None, reason });
             }
-            Err(why) => left.push(format!("{shown} is left as it is: {why}")),
+            Err(why) => decided.notes.push(format!("{shown} is left as it is: {why}")),
         }
     }
-    Ok((changes, left))
+    Ok(decided)
 }
 
 fn old_model(opened: &Opened, row: &WireRow, now: Option<&Option<String>>, touched: bool) -> Result<Model, String> {
