@@ -8,6 +8,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
+use crate::chat::Chat;
 use crate::cli::check::CheckArgs;
 use crate::cli::diff::DiffArgs;
 use crate::cli::explain::ExplainArgs;
@@ -201,6 +202,45 @@ pub(super) struct EditArgs {
 
     #[command(flatten)]
     pub(super) report: ReportArgs,
+}
+
+/// What the registry may not say of a chat. Its own fields win.
+#[derive(Clone, Debug, Args)]
+pub(super) struct FieldArgs {
+    /// Its tier, where the registry does not say it
+    #[arg(long, value_name = "TIER")]
+    pub(super) tier: Option<String>,
+
+    /// Its session's name, where the registry does not say it
+    #[arg(long, value_name = "NAME")]
+    pub(super) session_name: Option<String>,
+
+    /// Its contact's name, where the registry does not say it
+    #[arg(long, value_name = "NAME")]
+    pub(super) contact_name: Option<String>,
+
+    /// Its type, such as individual or group, where the registry does not say it
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(super) kind: Option<String>,
+
+    /// Its source, such as imessage, where the registry does not say it
+    #[arg(long, value_name = "SOURCE")]
+    pub(super) source: Option<String>,
+}
+
+impl FieldArgs {
+    /// A chat of which only this is known.
+    pub(super) fn chat(&self) -> Chat<'static> {
+        let own = |field: &Option<String>| field.clone().filter(|text| !text.is_empty()).map(Into::into);
+        Chat {
+            id: "".into(),
+            session_name: own(&self.session_name),
+            contact_name: own(&self.contact_name),
+            tier: own(&self.tier),
+            kind: own(&self.kind),
+            source: own(&self.source),
+        }
+    }
 }
 
 /// Each command's own arguments stand in its file.

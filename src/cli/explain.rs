@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::apply::Files;
 use crate::chat::Chat;
-use crate::cli::args::PlaceArgs;
+use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::exit::Exit;
 use crate::cli::history::redacted;
 use crate::cli::output;
@@ -24,25 +24,8 @@ pub(super) struct ExplainArgs {
     #[arg(value_name = "CHAT")]
     chat: String,
 
-    /// Its tier, where the registry does not say it
-    #[arg(long, value_name = "TIER")]
-    tier: Option<String>,
-
-    /// Its session's name, where the registry does not say it
-    #[arg(long, value_name = "NAME")]
-    session_name: Option<String>,
-
-    /// Its contact's name, where the registry does not say it
-    #[arg(long, value_name = "NAME")]
-    contact_name: Option<String>,
-
-    /// Its type, where the registry does not say it
-    #[arg(long = "type", value_name = "TYPE")]
-    kind: Option<String>,
-
-    /// Its source, where the registry does not say it
-    #[arg(long, value_name = "SOURCE")]
-    source: Option<String>,
+    #[command(flatten)]
+    fields: FieldArgs,
 
     /// How it is written: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]
@@ -66,7 +49,7 @@ pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit>
     let registered = entry.is_some();
     let new = || Chat { id: Cow::Borrowed(args.chat.as_str()), ..Chat::default() };
     let mut chat = entry.map_or_else(new, |entry| entry.chat);
-    let assumed = fill(&mut chat, args)?;
+    let assumed = fill(&mut chat, &args.fields)?;
     if redaction.is_none() && !registered && assumed.is_empty() && !policy.chats.contains_key(chat.id.as_ref()) {
         let near = nearest(&args.chat, &snapshot)?.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
         output::note(&format!("no chat {:?} in {}: taken as the id of a new one{near}", args.chat, snapshot.name));
@@ -108,7 +91,7 @@ pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit>
 }
 
 /// Fills what the registry does not say, and returns the names of what was filled.
-fn fill<'a>(chat: &mut Chat<'a>, args: &'a ExplainArgs) -> Result<Vec<&'static str>> {
+fn fill<'a>(chat: &mut Chat<'a>, args: &'a FieldArgs) -> Result<Vec<&'static str>> {
     let fields = [
         ("tier", &args.tier, &mut chat.tier),
         ("session_name", &args.session_name, &mut chat.session_name),

@@ -4,8 +4,7 @@ use clap::Args;
 use jiff::Zoned;
 
 use crate::backend::turn_into;
-use crate::chat::Chat;
-use crate::cli::args::PlaceArgs;
+use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::beside_policy;
 use crate::cli::exit::Exit;
 use crate::cli::output;
@@ -38,44 +37,6 @@ pub(super) struct LaunchArgs {
     /// What starts the session
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
-}
-
-/// What the registry may not know of a chat. Its own fields win.
-#[derive(Clone, Debug, Args)]
-struct FieldArgs {
-    /// The chat's tier, if the registry has none
-    #[arg(long, value_name = "TIER")]
-    tier: Option<String>,
-
-    /// The session's name, if the registry has none
-    #[arg(long, value_name = "NAME")]
-    session_name: Option<String>,
-
-    /// The contact's name, if the registry has none
-    #[arg(long, value_name = "NAME")]
-    contact_name: Option<String>,
-
-    /// The chat's type, such as individual or group, if the registry has none
-    #[arg(long = "type", value_name = "TYPE")]
-    kind: Option<String>,
-
-    /// Where the chat comes from, such as imessage, if the registry says nothing
-    #[arg(long, value_name = "SOURCE")]
-    source: Option<String>,
-}
-
-impl FieldArgs {
-    fn chat(&self) -> Chat<'static> {
-        let own = |field: &Option<String>| field.clone().filter(|text| !text.is_empty()).map(Into::into);
-        Chat {
-            id: "".into(),
-            session_name: own(&self.session_name),
-            contact_name: own(&self.contact_name),
-            tier: own(&self.tier),
-            kind: own(&self.kind),
-            source: own(&self.source),
-        }
-    }
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> {
