@@ -4,8 +4,9 @@
 //! Plan; save what will be owed; replace the registry; restart; read back; save what was confirmed.
 
 mod restarts;
+mod verify;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::apply::restarts::restart_all;
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::plan::ledger::{Debt, Ledger, Unsaved};
 use crate::plan::{Goal, Observed, Outcome, Plan, Presence, Row, Verdict, Writer, drift, predict};
 use crate::registry::edit::splice;
-use crate::registry::{Snapshot, Stamp, edit::Splice, scan_into};
+use crate::registry::{Snapshot, Stamp, edit::Splice};
 
 /// How often a run plans again because the registry was replaced meanwhile, before it gives up.
 const PLANS: usize = 100;
@@ -27,6 +28,14 @@ pub trait Files {
     /// # Errors
     /// Where it cannot be read. A missing registry is an error, never "no sessions".
     fn registry(&self) -> Result<Snapshot>;
+
+    /// Which state of the registry this is, for whoever knows already what that holds.
+    ///
+    /// # Errors
+    /// Where it cannot be looked at.
+    fn stamp(&self) -> Result<Stamp> {
+        self.registry().map(|snapshot| snapshot.stamp)
+    }
 
     /// The ledger as it is now; empty before the first run.
     ///
@@ -224,6 +233,8 @@ struct Run<'a> {
     backend: &'a dyn Backend,
     watch: &'a dyn Watch,
     planned: Planned,
+    /// The registry that this run made.
+    made: Option<Stamp>,
     /// Rows whose sessions were started, and which run of them that is.
     started: BTreeMap<usize, String>,
     /// Rows whose edit was read back.
@@ -243,7 +254,8 @@ impl<'a> Run<'a> {
         planned: Planned,
     ) -> Self {
         let (started, stuck, unsaved) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { goal, files, backend, watch, planned, started, stuck, unsaved, interrupted: false, error: None }
+        let made = None;
+        Self { goal, files, backend, watch, planned, made, started, stuck, unsaved, interrupted: false, error: None }
     }
 
     fn rows(&self) -> impl Iterator<Item = &Row> {
@@ -286,7 +298,10 @@ impl<'a> Run<'a> {
             restored?;
             return Ok(false);
         }
-        self.error = result.err();
+        (self.made, self.error) = match result {
+            Ok(made) => (made, None),
+            Err(error) => (None, Some(error)),
+        };
         for row in plan.rows.iter_mut().filter(|row| row.is_planned() && row.edit) {
             row.effects.edited = true;
             if !row.restart {
@@ -376,64 +391,6 @@ impl<'a> Run<'a> {
                 Verdict::Deferred => row.owed.is_some() || !daemons,
                 _ => true,
             };
-        }
-    }
-
-    /// What the registry says of the rows that were edited.
-    fn read_back(&self) -> Result<BTreeMap<usize, Option<String>>> {
-        let edited = self.rows().enumerate().filter(|(_, row)| row.effects.edited);
-        let edited: HashMap<&str, usize> = edited.map(|(at, row)| (row.chat.id.as_ref(), at)).collect();
-        let policy = self.goal.policy;
-        let (_, parts) = scan_into(&self.files.registry()?, Vec::new, |found, entry| {
-            if let Some(at) = edited.get(entry.chat.id.as_ref()) {
-                found.push((*at, entry.model.as_deref().map(|model| policy.canonical(model).to_owned())));
-            }
-        })
-        .map_err(Error::Invalid)?;
-        Ok(parts.into_iter().flatten().collect())
-    }
-
-    /// Whether a row has reached the registry.
-    fn is_there(&self, at: usize, found: &BTreeMap<usize, Option<String>>) -> bool {
-        let after = self.planned.plan.rows[at].after.as_ref().map(Model::as_str);
-        found.get(&at).is_some_and(|model| model.as_deref() == after)
-    }
-
-    /// Step 6: what did not stick has failed; what a daemon has not saved yet is remembered.
-    fn verify(&mut self) {
-        let edited: Vec<usize> =
-            (0..self.planned.plan.rows.len()).filter(|at| self.planned.plan.rows[*at].effects.edited).collect();
-        if edited.is_empty() {
-            return;
-        }
-        self.backend.settle(&|| self.read_back().is_ok_and(|found| edited.iter().all(|at| self.is_there(*at, &found))));
-        let read = self.read_back();
-        let daemons = self.planned.plan.writer == Writer::Daemon;
-        for at in edited {
-            let outcome = match &read {
-                Err(_) => Outcome::because(Verdict::Unknown, "the registry could not be read back"),
-                Ok(found) if self.is_there(at, found) => {
-                    self.stuck.push(at);
-                    continue;
-                }
-                // It is known already why.
-                Ok(_) if self.planned.plan.rows[at].outcome.verdict == Verdict::Failed => continue,
-                Ok(found) => match (found.get(&at), self.started.get(&at)) {
-                    (None, _) => Outcome::because(Verdict::Failed, "its entry was removed meanwhile"),
-                    (Some(_), Some(run)) if daemons => {
-                        self.unsaved.push((at, run.clone()));
-                        Outcome::because(Verdict::Done, "not yet saved")
-                    }
-                    (Some(model), _) => {
-                        let model = model.as_deref().unwrap_or("nothing");
-                        Outcome::because(Verdict::Failed, format!("the registry says {model} again"))
-                    }
-                },
-            };
-            self.planned.plan.rows[at].outcome = outcome;
-        }
-        if let Err(error) = read {
-            self.error.get_or_insert(error);
         }
     }
 

@@ -174,6 +174,10 @@ impl Files for Store {
         Err(changes_while_read(&self.file))
     }
 
+    fn stamp(&self) -> Result<Stamp> {
+        Ok(self.facts()?.stamp)
+    }
+
     fn ledger(&self) -> Result<Ledger> {
         match StateDir::open(&self.file, self.facts()?.owner)? {
             Some(dir) => read_ledger(&dir),
@@ -185,6 +189,10 @@ impl Files for Store {
 impl Files for LockedStore {
     fn registry(&self) -> Result<Snapshot> {
         self.store.registry()
+    }
+
+    fn stamp(&self) -> Result<Stamp> {
+        self.store.stamp()
     }
 
     fn ledger(&self) -> Result<Ledger> {
