@@ -51,6 +51,7 @@ fn the_newest_run_comes_first_and_a_chat_has_a_history_of_its_own() {
 
     let told = runs(&sandbox, &[]);
     assert_eq!(told.len(), 2, "a run that changes nothing is not told");
+    assert_eq!(sandbox.read("sessions.json.reconcile/history.jsonl").lines().count(), 2, "in one file");
     assert_eq!(told[0]["changes"].as_array().unwrap().len(), 1);
     assert_eq!(told[1]["changes"].as_array().unwrap().len(), 4);
     assert!(told[0]["run"].as_str() > told[1]["run"].as_str());

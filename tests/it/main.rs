@@ -35,6 +35,7 @@ mod launch;
 mod launch_process;
 mod launch_registry;
 mod laws;
+mod ledger;
 mod lints;
 mod lossless;
 mod lossless_laws;

@@ -188,3 +188,21 @@ fn a_row_of_a_partial_report_is_the_row_of_the_whole_one() {
     assert_ne!(part["plan_id"], whole["plan_id"]);
     assert_eq!(part["sessions"], whole["sessions"]);
 }
+
+#[test]
+fn a_group_is_known_by_the_name_that_it_shows() {
+    let sessions = json!({ "b3d258b9": { "type": "group", "display_name": "Walkers", "model": "haiku" } });
+    let sandbox = Sandbox::new(POLICY, &sessions.to_string());
+    let report = sandbox.json(&["--dry-run", "--chat", "Walkers"]);
+    assert_eq!(row(&report, "b3d258b9")["after"], "sonnet");
+}
+
+#[test]
+fn a_row_says_that_a_restart_is_owed_from_the_run_on_that_fails_at_it() {
+    let sandbox = sandbox();
+    sandbox.write("broken", "");
+    let failed = sandbox.json(&["--chat", ADA]);
+    assert_eq!(row(&failed, ADA)["owed"], true, "now");
+    assert_eq!(row(&sandbox.json(&["--dry-run", "--chat", ADA]), ADA)["owed"], true, "and before the next try");
+    assert_eq!(row(&sandbox.json(&["--dry-run", "--chat", BEN]), BEN)["owed"], false);
+}
