@@ -8,7 +8,6 @@ use crate::apply::Files;
 use crate::chat::Chat;
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::exit::Exit;
-use crate::cli::history::redacted;
 use crate::cli::output;
 use crate::cli::{Opened, open, under_pseudonyms};
 use crate::error::{Error, Result};
@@ -71,7 +70,7 @@ pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit>
             under_pseudonyms(key, policy)?.without_reasons(),
             chat.redacted(key),
             row.map(|row| row.redacted(key)),
-            last_change.map(|run| redacted(run, key)),
+            last_change.map(|run| run.redacted(key)),
         ),
     };
     let explanation = Explanation {

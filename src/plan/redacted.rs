@@ -1,5 +1,7 @@
 //! A plan whose chats have pseudonyms, for eyes that may see what changes and not whose chats they are.
 
+use crate::chat::Chat;
+use crate::plan::wire::WireRun;
 use crate::plan::{Outcome, Plan, Row, id};
 use crate::redact::Redaction;
 
@@ -33,6 +35,25 @@ impl Row {
         }
         self.chat = self.chat.redacted(redaction);
         self.outcome = Outcome::plain(self.outcome.verdict);
+        self
+    }
+}
+
+impl WireRun<'_> {
+    /// The same run under pseudonyms.
+    #[must_use]
+    pub fn redacted(mut self, redaction: &Redaction) -> Self {
+        for chat in &mut self.cancelled {
+            *chat = redaction.chat(chat).into();
+        }
+        for row in &mut self.changes {
+            let chat = Chat { id: row.chat_id.clone(), session_name: row.session_name.clone(), ..Chat::default() };
+            let chat = chat.redacted(redaction);
+            if row.because.rule.starts_with("chats.") {
+                row.because.rule = format!("chats.{:?}", chat.id).into();
+            }
+            (row.chat_id, row.session_name) = (chat.id, chat.session_name);
+        }
         self
     }
 }

@@ -5,6 +5,7 @@
 mod cover;
 pub mod edit;
 mod fields;
+mod outline;
 mod read;
 mod redacted;
 mod syntax;
@@ -21,7 +22,8 @@ use crate::chat::{Chat, Model};
 use crate::diagnostic::Place;
 use crate::policy::template::CommandLine;
 
-pub use read::{Outline, Source, outline, read};
+pub use outline::{Outline, outline};
+pub use read::{Source, read};
 
 /// A valid policy.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ pub mod diagnostics;
 mod diff;
 pub mod escape;
 pub mod explain;
+pub mod history;
 mod json;
 mod markdown;
 pub mod metrics;

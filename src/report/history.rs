@@ -1,0 +1,39 @@
+//! A past run, as people read it.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use jiff::Zoned;
+
+use crate::plan::Summary;
+use crate::plan::wire::WireRun;
+use crate::report::escape::escape;
+use crate::report::text::time;
+
+/// Writes what a run did, and an empty line after it.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(run: &WireRun, now: &Zoned, out: &mut dyn Write) -> io::Result<()> {
+    let who = run.by.user.clone().or_else(|| run.by.uid.map(|uid| format!("user {uid}")));
+    let who = who.into_iter().chain(run.by.host.clone()).collect::<Vec<_>>().join("@");
+    let commit = run.by.policy_commit.as_deref().map(|commit| {
+        let modified = if run.by.policy_modified == Some(true) { ", modified" } else { "" };
+        format!(" · policy {}{modified}", commit.get(..12).unwrap_or(commit))
+    });
+    let commit = commit.unwrap_or_default();
+    writeln!(out, "{} · {} · {}{}", escape(&run.run), time(run.at, now), escape(&who), escape(&commit))?;
+    for row in &run.changes {
+        let label = row.session_name.as_ref().unwrap_or(&row.chat_id);
+        let model = |model: &Option<Cow<str>>| escape(model.as_deref().unwrap_or("(none)")).into_owned();
+        let before = model(&row.before);
+        let change = if row.is_edit() { format!("{before} → {}", model(&row.after)) } else { before };
+        let rule = format!("{}:{} {}", row.because.file, row.because.line, row.because.rule);
+        writeln!(out, "  {}   {change}   {}   {}", escape(label), escape(&row.outcome), escape(&rule))?;
+    }
+    for chat in &run.cancelled {
+        writeln!(out, "  {}   its owed restart was void", escape(chat))?;
+    }
+    let Summary { changed, restarted, deferred, failed, unknown, .. } = run.summary;
+    writeln!(out, "  {changed} changed, {restarted} restarted, {deferred} deferred, {} failed\n", failed + unknown)
+}
