@@ -2,10 +2,11 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::process::{Child, Stdio};
-use std::thread;
 
-use crate::support::{POLICY, Run, Sandbox, registry};
+use rustix::process::Signal;
+
+use crate::slow::{Running, until};
+use crate::support::{POLICY, Sandbox, registry};
 
 const ADA: &str = "+16175550142";
 
@@ -21,17 +22,8 @@ fn edited() -> String {
     policy().replace("[chats]\n", "[chats]\n\"+16175550142\" = \"haiku\"\n")
 }
 
-fn start(sandbox: &Sandbox, arguments: &[&str]) -> Child {
-    sandbox.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn end(child: Child) -> Run {
-    let output = child.wait_with_output().unwrap();
-    Run {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+fn start(sandbox: &Sandbox, arguments: &[&str]) -> Running {
+    Running::start(&mut sandbox.command(arguments))
 }
 
 /// The lock of a run, as another run would hold it.
@@ -40,13 +32,6 @@ fn run_lock(sandbox: &Sandbox) -> File {
     let lock = File::open(sandbox.path("sessions.json.reconcile/run.lock")).unwrap();
     lock.lock().unwrap();
     lock
-}
-
-/// Returns when somebody holds the lock of the policy.
-fn wait_until_locked(sandbox: &Sandbox) {
-    while File::open(sandbox.path("policy.toml")).unwrap().try_lock().is_ok() {
-        thread::yield_now();
-    }
 }
 
 fn assert_no_debris(sandbox: &Sandbox) {
@@ -79,9 +64,9 @@ fn where_another_edit_goes_on_the_policy_stays_as_it_is() {
     // Neither a dry run nor an ordinary one minds.
     sandbox.run(&["--lock-timeout", "0s", "set-model", ADA, "haiku", "--dry-run"]).expect(0);
     sandbox.run(&["--lock-timeout", "0s"]).expect(0);
-    let waiting = start(&sandbox, &["set-model", ADA, "haiku"]);
+    let mut waiting = start(&sandbox, &["set-model", ADA, "haiku"]);
     lock.unlock().unwrap();
-    end(waiting).expect(0);
+    waiting.finish().expect(0);
     assert_eq!(sandbox.read("policy.toml"), edited());
 }
 
@@ -102,11 +87,12 @@ fn what_an_editor_saves_meanwhile_is_not_lost() {
     for save in [&by_renaming as &dyn Fn(&Sandbox), &in_place] {
         let sandbox = sandbox();
         let lock = run_lock(&sandbox);
-        let waiting = start(&sandbox, &["set-model", ADA, "haiku"]);
-        wait_until_locked(&sandbox);
+        let mut waiting = start(&sandbox, &["set-model", ADA, "haiku"]);
+        // By then it has read the policy. What is saved earlier is read, and edited as it is.
+        until("the edit waits for the run", || waiting.has_open("run.lock"));
         save(&sandbox);
         drop(lock);
-        let run = end(waiting).expect(1);
+        let run = waiting.finish().expect(1);
         assert!(run.stderr.contains("policy.toml was changed by somebody else meanwhile"), "{run:?}");
         assert_eq!((sandbox.read("policy.toml"), sandbox.model(ADA).as_deref()), (theirs.clone(), Some("sonnet")));
         assert_no_debris(&sandbox);
@@ -120,11 +106,10 @@ fn an_interrupt_ends_the_waiting() {
     let sandbox = sandbox();
     let lock = File::open(sandbox.path("policy.toml")).unwrap();
     lock.lock().unwrap();
-    let waiting = start(&sandbox, &["--lock-timeout", "1h", "set-model", ADA, "haiku"]);
+    let mut waiting = start(&sandbox, &["--lock-timeout", "1h", "set-model", ADA, "haiku"]);
     // It listens before it waits, and a signal before that ends it, too.
-    let pid = rustix::process::Pid::from_child(&waiting);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let run = end(waiting);
+    waiting.signal(Signal::INT);
+    let run = waiting.finish();
     assert!([75, -1].contains(&run.code), "{run:?}");
     assert_eq!(sandbox.read("policy.toml"), policy());
 }
@@ -135,9 +120,9 @@ fn many_edits_at_once_all_stay() {
     let chats: Vec<_> = ids.iter().map(|id| (id.as_str(), "family", "sonnet")).collect();
     let sandbox = Sandbox::new(&policy(), &registry(&chats));
     let set = |id: &String| start(&sandbox, &["--lock-timeout", "5m", "set-model", id, "haiku"]);
-    let running: Vec<Child> = ids.iter().map(set).collect();
-    for child in running {
-        end(child).expect(0);
+    let running: Vec<Running> = ids.iter().map(set).collect();
+    for mut run in running {
+        run.finish().expect(0);
     }
     let text = sandbox.read("policy.toml");
     for id in &ids {
@@ -157,9 +142,9 @@ fn edits_of_one_policy_for_many_registries_all_stay() {
         sandbox.write(name, registry(&[(name, "family", "sonnet")]));
         start(&sandbox, &["--lock-timeout", "5m", "--registry", name, "set-model", name, "haiku"])
     };
-    let running: Vec<Child> = names.iter().map(set).collect();
-    for child in running {
-        end(child).expect(0);
+    let running: Vec<Running> = names.iter().map(set).collect();
+    for mut run in running {
+        run.finish().expect(0);
     }
     let text = sandbox.read("policy.toml");
     for name in &names {
