@@ -3,7 +3,7 @@
 //!
 //! What makes it fast: the entries of a registry look alike. A member begins with the same bytes, from the end of the
 //! one before to its own value, as the member at the same place of the entry before, so one comparison mostly stands
-//! for finding the key, reading it, and telling which field it is. Strings are passed over eight bytes at a time.
+//! for finding the key, reading it, and telling which field it is. Strings are passed over sixteen bytes at a time.
 //!
 //! Parts can be read at the same time. They begin where an entry seems to: at a line break, and inside a string there
 //! is none. That this is so is proven by whoever reads the part before, if it ends exactly there, after a comma between
@@ -12,6 +12,7 @@
 use std::borrow::Cow;
 
 use memchr::memmem;
+use wide::u8x16;
 
 use crate::registry::fields::{Field, Fields};
 use crate::registry::scan::decoded;
@@ -293,20 +294,16 @@ impl<'a> Reader<'a> {
 
 /// Where the first byte stands that is not simply part of a string: a quote, a backslash, or a control character.
 fn special(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 0xFF;
-    const HIGH: u64 = ONES * 0x80;
-    // The high bit of every byte that is less than `limit`, and maybe of some after the first such byte.
-    let less = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
-    let mut words = bytes.chunks_exact(8);
-    for (index, word) in words.by_ref().enumerate() {
-        let word = u64::from_le_bytes(word.try_into().ok()?);
-        let found =
-            less(word, 0x20) | less(word ^ (ONES * u64::from(b'"')), 1) | less(word ^ (ONES * u64::from(b'\\')), 1);
+    let (blocks, rest) = bytes.as_chunks::<16>();
+    for (index, block) in blocks.iter().enumerate() {
+        let block = u8x16::new(*block);
+        let is = |byte| block.simd_eq(u8x16::splat(byte));
+        let is_control = block.simd_eq(block.min(u8x16::splat(0x1F)));
+        let found = (is(b'"') | is(b'\\') | is_control).to_bitmask();
         if found != 0 {
-            return Some(index * 8 + found.trailing_zeros() as usize / 8);
+            return Some(index * 16 + found.trailing_zeros() as usize);
         }
     }
-    let rest = words.remainder();
     let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
     rest.iter().position(special).map(|at| bytes.len() - rest.len() + at)
 }

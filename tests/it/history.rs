@@ -71,6 +71,18 @@ fn the_newest_run_comes_first_and_a_chat_has_a_history_of_its_own() {
 }
 
 #[test]
+fn a_restart_that_a_later_run_makes_up_for_is_told_of_that_run() {
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\"]\n");
+    let sandbox = Sandbox::new(&policy, &registry(&[(ADA, "family", "opus"), (BEN, "bots", "haiku")]));
+    sandbox.script("restart", "exit 1");
+    sandbox.run(&[]).expect(4);
+    sandbox.script("restart", "exit 0");
+    sandbox.run(&["--retry", ADA]).expect(0);
+    let told = runs(&sandbox, &[ADA]);
+    assert_eq!(told.iter().map(|run| &run["changes"][0]["outcome"]).collect::<Vec<_>>(), ["done", "failed"]);
+}
+
+#[test]
 fn a_run_says_who_did_it_where_and_by_which_commit() {
     let sandbox = sandbox();
     git(&sandbox, &["init", "-q"]);

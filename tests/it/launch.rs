@@ -284,6 +284,19 @@ fn a_missing_registry_is_created_for_its_owner_alone() {
 }
 
 #[test]
+fn what_a_run_left_that_died_is_removed_though_there_is_nothing_to_write() {
+    let sandbox = sandbox(POLICY, r#"{"+1": {"tier": "family"}}"#);
+    launch(&sandbox, &["+1"]).expect(0);
+    for name in ["owed.json.new", "registry.new"] {
+        let left = format!("sessions.json.reconcile/{name}");
+        sandbox.write(&left, "half");
+        fs::set_permissions(sandbox.path(&left), fs::Permissions::from_mode(0o600)).unwrap();
+        launch(&sandbox, &["+1"]).expect(0);
+        assert!(!sandbox.path(&left).exists(), "{name}");
+    }
+}
+
+#[test]
 fn only_a_missing_registry_is_created() {
     let fresh = || {
         let sandbox = sandbox(POLICY, "");
