@@ -10,6 +10,7 @@ use crate::plan::select::find_one;
 use crate::policy::Policy;
 use crate::policy::template::CommandLine;
 use crate::registry::edit::{Splice, add_entry, add_members, keys, splice};
+use crate::registry::redacted::marker;
 use crate::registry::{Entry, Snapshot, scan};
 use crate::resolve::{resolve, resolve_default};
 
@@ -46,8 +47,13 @@ pub struct Wanted<'a> {
 /// Decides on a start. Without a policy the registry's own model counts.
 ///
 /// # Errors
-/// What is wrong with the registry; a word that several chats have; no model to run on; a command that cannot be filled.
+/// What is wrong with the registry, or that it is a redacted one; a word that several chats have; no model to run on; a
+/// command that cannot be filled.
 pub fn start(policy: Option<&Policy>, snapshot: &Snapshot, wanted: &Wanted, now: &Zoned) -> Result<Start> {
+    if marker(snapshot.text()).is_some() {
+        return Err(Error::other(format!("{} is a redacted snapshot, not a registry", snapshot.name))
+            .with_hint("start the session where the registry is"));
+    }
     let known = find_one(wanted.chat, snapshot)?;
     let mut found = None;
     scan(snapshot, |entry| {

@@ -269,6 +269,16 @@ fn where_a_daemon_starts_its_own_sessions_a_launch_is_refused() {
 }
 
 #[test]
+fn no_session_is_started_from_a_redacted_snapshot() {
+    let sandbox = sandbox(POLICY, r#"{"+1": {"tier": "family"}}"#);
+    let snapshot = sandbox.run(&["snapshot", "--redact"]).expect(0).stdout;
+    sandbox.write("snapshot.json", &snapshot);
+    let run = launch(&sandbox, &["+1", "--registry", "snapshot.json"]).expect(1);
+    assert!(run.stderr.contains("snapshot.json is a redacted snapshot, not a registry"), "{run:?}");
+    assert_eq!((run.stdout.as_str(), sandbox.read("snapshot.json")), ("", snapshot));
+}
+
+#[test]
 fn a_missing_registry_is_created_for_its_owner_alone() {
     let sandbox = sandbox(POLICY, "");
     fs::remove_file(sandbox.path("sessions.json")).unwrap();
