@@ -75,6 +75,6 @@ impl Chat<'_> {
 
     /// The name that a person knows it by: the session's, else the chat id.
     pub fn label(&self) -> &str {
-        self.session_name.as_deref().unwrap_or(&self.id)
+        self.session_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&self.id)
     }
 }

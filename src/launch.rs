@@ -25,6 +25,8 @@ pub struct Start {
     pub resume: Option<String>,
     /// Whether the chat was not registered yet.
     pub is_new: bool,
+    /// Another chat of a session with the same slug, which commands cannot tell from this one.
+    pub same_slug: Option<String>,
     /// Fields that the user gave and the entry has without a value: they are left so, and what was given does not count.
     pub left_empty: Vec<&'static str>,
     /// What the registry lacks, in its order.
@@ -86,12 +88,25 @@ pub fn start(policy: Option<&Policy>, snapshot: &Snapshot, wanted: &Wanted, now:
         Error::other(format!("the session of {} cannot be started: {why}", chat.id))
             .with_hint("nothing was changed; mend its entry in the registry, or the command")
     })?;
+    let same_slug = if found.is_none() { same_slug(&chat, snapshot)? } else { None };
     let model_to_write = Some(&model).filter(|_| register);
     let splices = match &found {
         Some(entry) => complete(snapshot, entry, &chat, model_to_write),
         None => vec![register_new(snapshot, &chat, model_to_write)],
     };
-    Ok(Start { chat, model, resume, is_new: found.is_none(), left_empty, splices, arguments })
+    Ok(Start { chat, model, resume, is_new: found.is_none(), same_slug, left_empty, splices, arguments })
+}
+
+fn same_slug(chat: &Chat, snapshot: &Snapshot) -> Result<Option<String>> {
+    let mut same = None;
+    let Some(slug) = chat.slug() else { return Ok(None) };
+    scan(snapshot, |entry| {
+        if same.is_none() && entry.chat.slug().is_some_and(|other| other == slug) {
+            same = Some(entry.chat.id.into_owned());
+        }
+    })
+    .map_err(Error::Invalid)?;
+    Ok(same)
 }
 
 /// The model to start on, and whether the registry must be told.

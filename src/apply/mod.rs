@@ -372,6 +372,9 @@ impl<'a> Run<'a> {
             let row = &mut self.planned.plan.rows[index];
             let attempt = ended.attempts.remove(&index).unwrap_or(Attempt::NotBegun);
             let restarted = matches!(attempt, Attempt::Restarted(_) | Attempt::Broken(_));
+            if let (Attempt::Failed(_) | Attempt::Broken(_), Some(debt)) = (&attempt, &mut row.owed) {
+                debt.fail(self.goal.now.timestamp());
+            }
             row.outcome = match attempt {
                 Attempt::Restarted(run) => {
                     self.started.extend(run.map(|run| (index, run)));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
@@ -172,16 +173,16 @@ pub(super) struct RunArgs {
     #[arg(long, short = 'q', help_heading = "Output")]
     pub(super) quiet: bool,
 
-    /// Write what became of the run as metrics for Prometheus's node exporter
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    /// Write what became of a run for the whole registry as metrics for Prometheus's node exporter
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["chat", "tier", "exclude"], help_heading = "Output")]
     pub(super) metrics: Option<PathBuf>,
 }
 
 /// Where a plan is shown, for every command that makes one.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 pub(super) struct ReportArgs {
-    /// How the report is written to stdout: text, json, markdown or diff
-    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = format, help_heading = "Output")]
+    /// How the report is written to stdout: text, json, markdown or, of what happens to the registry, diff
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = PossibleValuesParser::new(FORMATS).try_map(|text: String| format(&text)), hide_possible_values = true, help_heading = "Output")]
     pub(super) format: Format,
 
     /// Write the report to a file as well, in a format of its own (repeatable)
@@ -265,7 +266,8 @@ pub(super) enum Command {
     ///
     /// Most chats of a tier decide on the tier's model, and the others become exceptions. Reconciling with that policy
     /// changes no session that has a model. The registry is --registry, `RECONCILE_REGISTRY`, or what a policy that
-    /// is already there names; the printed policy finds it when it is saved in the current directory.
+    /// is already there names; the printed policy finds it when it is saved in the current directory. A shell empties
+    /// the file that it redirects to first: over that policy itself, give --registry.
     Adopt,
 
     /// Show what past runs did, the newest first
@@ -313,7 +315,9 @@ fn moment(text: &str) -> Result<Moment, String> {
     let instant = || text.parse().map(Moment::Instant).ok();
     let civil = || day(text).map(Date::into).or_else(|| text.parse().ok());
     // A time zone's name would be skipped; only beside an offset does that not matter.
-    let local = || civil().filter(|_| !text.contains('[')).map(Moment::Local);
+    // The last day that there is has no end in some time zones.
+    let exists = |time: &DateTime| time.to_zoned(TimeZone::system()).is_ok();
+    let local = || civil().filter(|time| !text.contains('[') && exists(time)).map(Moment::Local);
     instant().or_else(local).ok_or_else(|| "a date or a date-time, as in 2026-12-31 or 2026-12-31T18:00".to_owned())
 }
 
@@ -341,13 +345,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     parsed.ok_or_else(|| "a number and a unit, as in 10s".to_owned())
 }
 
+const FORMATS: [&str; 4] = ["text", "json", "markdown", "diff"];
+
 fn format(text: &str) -> Result<Format, String> {
     match text {
         "text" => Ok(Format::Text),
         "json" => Ok(Format::Json),
         "markdown" => Ok(Format::Markdown),
         "diff" => Ok(Format::Diff),
-        _ => Err("known formats: text, json, markdown, diff".to_owned()),
+        _ => Err(format!("known formats: {}", FORMATS.join(", "))),
     }
 }
 

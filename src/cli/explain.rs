@@ -9,7 +9,7 @@ use crate::chat::Chat;
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::exit::Exit;
 use crate::cli::output;
-use crate::cli::{Opened, open, under_pseudonyms};
+use crate::cli::{Opened, open};
 use crate::error::{Error, Result};
 use crate::plan::select::{Request, find_one, nearest};
 use crate::plan::wire::WireRow;
@@ -32,6 +32,10 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit> {
+    if args.chat.is_empty() {
+        output::error("the chat's id is empty", Some("see: reconcile explain --help"));
+        return Ok(Exit::Usage);
+    }
     let Opened { policy, store, now, redaction, .. } = open(place)?;
     let snapshot = store.registry()?;
     let ledger = store.ledger()?;
@@ -67,7 +71,7 @@ pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit>
     let (policy, chat, row, last_change) = match &redaction {
         None => (policy, chat, row, last_change),
         Some(key) => (
-            under_pseudonyms(key, policy)?.without_reasons(),
+            policy.redacted_for(key, &chat.id).without_reasons(),
             chat.redacted(key),
             row.map(|row| row.redacted(key)),
             last_change.map(|run| run.redacted(key)),

@@ -45,7 +45,11 @@ pub(super) fn run(place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit>
             return runs.iter().try_for_each(|run| writeln!(out, "{}", escape_json(&serde_json::to_string(run)?)));
         }
         runs.iter().try_for_each(|run| write(run, &now, out))?;
-        if runs.is_empty() { writeln!(out, "No run has changed anything yet.") } else { Ok(()) }
+        match &args.chat {
+            _ if !runs.is_empty() => Ok(()),
+            None => writeln!(out, "No run has changed anything yet."),
+            Some(_) => writeln!(out, "No run has changed that chat."),
+        }
     })?;
     Ok(Exit::Done)
 }

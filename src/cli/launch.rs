@@ -1,5 +1,7 @@
 //! `reconcile launch`: the start of a session. It registers the chat, decides on the model, and becomes the command.
 
+use std::io::ErrorKind;
+
 use clap::Args;
 use jiff::Zoned;
 
@@ -87,7 +89,11 @@ pub(super) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> 
     let resume = resume_environment(start.resume.as_deref());
     let failed = turn_into(&start.arguments, environment(&start.chat, &start.model).chain([resume]));
     let program = start.arguments.first().map(String::as_str).unwrap_or_default();
-    output::error(&format!("cannot start {program}: {}", reason(&failed)), Some("is it installed, and in the PATH?"));
+    let hint = match failed.kind() {
+        ErrorKind::PermissionDenied => "is it a program, and may this user execute it?",
+        _ => "is it installed, and in the PATH?",
+    };
+    output::error(&format!("cannot start {program}: {}", reason(&failed)), Some(hint));
     Ok(if changed { Exit::Partly } else { Exit::Error })
 }
 
@@ -122,6 +128,11 @@ fn tell(start: &Start, registry: &str) {
     let chat = &start.chat.id;
     if start.is_new {
         output::note(&format!("{chat} is new in {registry}"));
+    }
+    if let Some(other) = &start.same_slug {
+        output::warning(&format!(
+            "the session of {other} has the same slug: a restart command with {{session_slug}} is refused for both"
+        ));
     }
     for field in &start.left_empty {
         output::warning(&format!(

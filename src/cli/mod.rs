@@ -23,6 +23,7 @@ mod signals;
 mod snapshot;
 mod undo;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -49,10 +50,16 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let error = harmless(error);
-            // A closed pipe ends the printing.
-            let _ = error.print();
+            let printed = error.print();
             let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if asked_for { Exit::Done.into() } else { Exit::Usage.into() };
+            // A closed pipe ends the printing.
+            let failed = printed.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
+            return match (asked_for, failed) {
+                (true, false) => Exit::Done,
+                (true, true) => Exit::Error,
+                (false, _) => Exit::Usage,
+            }
+            .into();
         }
     };
     output::hide_names(cli.place.redact);
@@ -64,7 +71,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         None => reconcile::run(&cli.place, &cli.run),
         Some(_) if cli.run != RunArgs::default() => {
-            output::error("that option belongs to a run, not to a subcommand", Some("see: reconcile --help"));
+            let hint = "write it after the subcommand if that has it, too: reconcile help SUBCOMMAND";
+            output::error("an option before a subcommand is one of a run", Some(hint));
             return Exit::Usage.into();
         }
         Some(Command::Check(args)) => check::run(&cli.place, &args),

@@ -13,7 +13,7 @@ use crate::cli::{Opened, open_quietly, output};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
 use crate::policy::edit::{Wanted, set, unset};
-use crate::policy::{self, Policy, Setting, Source, Until};
+use crate::policy::{self, Override, Policy, Setting, Source, Until};
 use crate::store::PolicyFile;
 
 /// How often a policy that others edit at the same time is looked at again.
@@ -59,6 +59,11 @@ pub(super) fn edit_and_run(
         Source::new(&source.name, edit.map_or(&source.text, |edit| &edit.after).clone())
     });
     opened.files.sources = sources.collect();
+    for (chat, change) in &changes {
+        if let Some(entry) = opened.policy.chats.get(chat) {
+            lost(entry, change).for_each(|lost| output::note(&format!("{}: {lost}", opened.name(chat))));
+        }
+    }
     let edited = policy::read(&opened.files.sources);
     for (chat, change) in &changes {
         if !edited.as_ref().is_ok_and(|(policy, _)| is_made(policy, chat, change)) {
@@ -141,6 +146,20 @@ fn file_of<'o>(opened: &'o Opened, chat: &str) -> Option<&'o Source> {
     let main = &opened.policy.fallback.because.at.file;
     let name = opened.policy.chats.get(chat).map_or(main, |entry| &entry.because.at.file);
     opened.files.sources.iter().find(|source| source.name == *name)
+}
+
+/// What the override said that was there, and nothing says any more.
+fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = String> {
+    let new = match change {
+        Change::Set { until, reason, .. } => Some((until, reason)),
+        Change::Remove => None,
+    };
+    let managed = (entry.setting == Setting::Unmanaged).then(|| "it was not managed, and is from now on".to_owned());
+    let until = entry.until.as_ref().filter(|_| new.is_some_and(|(until, _)| until.is_none()));
+    let until = until.map(|until| format!("the override ended with {until}, and is without end now"));
+    let reason = entry.reason.as_ref().filter(|_| new.is_none_or(|(_, reason)| reason.is_none()));
+    let reason = reason.map(|_| "the reason that stood there is gone".to_owned());
+    managed.into_iter().chain(until).chain(reason)
 }
 
 fn is_made(policy: &Policy, chat: &str, change: &Change) -> bool {

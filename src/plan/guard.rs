@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::plan::{Goal, Plan};
+use crate::plan::{Goal, Plan, id_of};
 use crate::redact::Redaction;
 
 /// Without a limit in the policy: this many rows…
@@ -72,7 +72,17 @@ impl Expected {
                 .or_nameless(format!("{name} is not the report of a dry run"))
         })?;
         let edits = report.changes.into_iter().filter(|change| change.edit);
-        let edits = edits.map(|change| (change.chat_id, (change.before, change.after))).collect();
+        let edits: BTreeMap<String, Models> =
+            edits.map(|change| (change.chat_id, (change.before, change.after))).collect();
+        // The id decides. Rows that somebody took out, or changed, would be applied all the same.
+        let says = id_of(edits.iter().map(|(chat, (before, after))| (chat.as_str(), before.clone(), after.clone())));
+        if says != report.plan_id {
+            return Err(Error::other(format!("{name} was changed: its rows are not those of its plan id"))
+                .with_hint(
+                    "a plan is applied as it is or not at all; write one with: reconcile --dry-run --output json=FILE",
+                )
+                .or_nameless("the report of the dry run was changed: its rows are not those of its plan id"));
+        }
         Ok(Self { id: report.plan_id, edits: Some(edits), redaction: None })
     }
 

@@ -92,7 +92,8 @@ impl Debt {
         self.next_try.is_some_and(|next| now < next)
     }
 
-    fn fail(&mut self, now: Timestamp) {
+    /// Counts a restart that failed: the next try waits, longer each time.
+    pub fn fail(&mut self, now: Timestamp) {
         let doubled = 2_i32.checked_pow(self.attempts).and_then(|factor| FIRST_WAIT.checked_mul(factor));
         let wait = doubled.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
         self.attempts = self.attempts.saturating_add(1);

@@ -281,7 +281,13 @@ impl Plan {
 /// The id of the edits among `rows`: neither liveness, nor the rule that decided, nor anything else but the chats and
 /// their models, before and after, has a part in it.
 fn id(rows: &[Row]) -> String {
-    let edits: Vec<_> = rows.iter().filter(|row| row.edit).map(|row| (&row.chat.id, &row.before, &row.after)).collect();
-    let json = serde_json::json!(edits).to_string();
+    let model = |model: &Option<Model>| model.as_ref().map(ToString::to_string);
+    let edits = rows.iter().filter(|row| row.edit);
+    id_of(edits.map(|row| (row.chat.id.as_ref(), model(&row.before), model(&row.after))))
+}
+
+/// The same of edits that are known by their names only, sorted by chat id.
+fn id_of<'a>(edits: impl Iterator<Item = (&'a str, Option<String>, Option<String>)>) -> String {
+    let json = serde_json::json!(edits.collect::<Vec<_>>()).to_string();
     Sha256::digest(json.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,7 +1,7 @@
 //! A plan whose chats have pseudonyms, for eyes that may see what changes and not whose chats they are.
 
 use crate::chat::Chat;
-use crate::plan::wire::WireRun;
+use crate::plan::wire::{Origin, WireRun};
 use crate::plan::{Outcome, Plan, Row, id};
 use crate::redact::Redaction;
 
@@ -40,9 +40,10 @@ impl Row {
 }
 
 impl WireRun<'_> {
-    /// The same run under pseudonyms.
+    /// The same run under pseudonyms, without who and where it ran.
     #[must_use]
     pub fn redacted(mut self, redaction: &Redaction) -> Self {
+        self.by = Origin { user: None, uid: None, host: None, ..self.by };
         for chat in &mut self.cancelled {
             *chat = redaction.chat(chat).into();
         }

@@ -15,7 +15,8 @@ use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::template::{CommandLine, Mistake, placeholder_names};
 use crate::policy::{At, Because, Choice, Commands, Daemon, Override, Policy, Rule, Sessions, Setting, Until, syntax};
 
-const COMMAND: &str = r#"["supervisorctl", "restart", "{session_slug}"]"#;
+const RESTART: &str = r#"["supervisorctl", "restart", "{session_slug}"]"#;
+const RUNNING: &str = r#"["supervisorctl", "status", "{session_slug}"]"#;
 
 /// One policy file.
 #[derive(Debug, PartialEq, Eq)]
@@ -268,11 +269,12 @@ impl<'r> Reader<'r> {
         if parsed.is_none() {
             self.mistakes.add(|| {
                 let message = format!("`{}` must be a date or a date-time", item.name);
-                item.mistake(
-                    "not-a-date",
-                    message,
-                    "write it without quotes: until = 2026-12-31, or 2026-12-31T18:00:00",
-                )
+                let how = if matches!(item.value, DeValue::String(_)) {
+                    "it without quotes"
+                } else {
+                    "a day, or a day and a time"
+                };
+                item.mistake("not-a-date", message, format!("write {how}: until = 2026-12-31, or 2026-12-31T18:00:00"))
             });
         }
         parsed
@@ -333,8 +335,8 @@ impl<'r> Reader<'r> {
                 parallel: parallel.unwrap_or(1),
             })
         } else {
-            let restart = section.get(self.mistakes, "restart").and_then(|item| self.command(&item));
-            let running = section.get(self.mistakes, "running").and_then(|item| self.command(&item));
+            let restart = section.get(self.mistakes, "restart").and_then(|item| self.command(&item, RESTART));
+            let running = section.get(self.mistakes, "running").and_then(|item| self.command(&item, RUNNING));
             let unset_runs = section.get(self.mistakes, "unset_runs").and_then(|item| self.model(&item));
             Sessions::File(Commands { restart, running, timeout, parallel: parallel.unwrap_or(4), unset_runs })
         };
@@ -342,12 +344,12 @@ impl<'r> Reader<'r> {
         sessions
     }
 
-    fn command(&self, item: &Item<'r>) -> Option<CommandLine> {
-        let items = item.list(self.mistakes, COMMAND)?;
-        let words: Option<Vec<&str>> = items.iter().map(|item| item.string(self.mistakes, COMMAND)).collect();
+    fn command(&self, item: &Item<'r>, example: &str) -> Option<CommandLine> {
+        let items = item.list(self.mistakes, example)?;
+        let words: Option<Vec<&str>> = items.iter().map(|item| item.string(self.mistakes, example)).collect();
         let words = words?;
         if let (Some(program), true) = (items.first(), words.first().is_some_and(|word| word.is_empty())) {
-            self.mistakes.add(|| program.mistake("empty", "the program's name is empty", format!("write {COMMAND}")));
+            self.mistakes.add(|| program.mistake("empty", "the program's name is empty", format!("write {example}")));
             return None;
         }
         let mistakes = match CommandLine::parse(&words) {

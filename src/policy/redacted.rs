@@ -1,5 +1,7 @@
 //! A policy for a registry under pseudonyms: its overrides are for them, too.
 
+use wildmatch::WildMatch;
+
 use crate::policy::{Because, Policy};
 use crate::redact::Redaction;
 
@@ -12,13 +14,28 @@ impl Policy {
         if let Some(rule) = self.rules.iter().find(|rule| rule.chat.is_some()) {
             return Err(rule.choice.because.clone());
         }
+        self.redact_overrides(redaction);
+        Ok(self)
+    }
+
+    /// The same policy as it is for one chat: a rule that asks for chat ids only says whether it means this one.
+    #[must_use]
+    pub fn redacted_for(mut self, redaction: &Redaction, chat: &str) -> Self {
+        for globs in self.rules.iter_mut().filter_map(|rule| rule.chat.as_mut()) {
+            let id = if globs.iter().any(|glob| glob.matches(chat)) { redaction.chat(chat) } else { "…".to_owned() };
+            *globs = vec![WildMatch::new(&id)];
+        }
+        self.redact_overrides(redaction);
+        self
+    }
+
+    fn redact_overrides(&mut self, redaction: &Redaction) {
         let chats = std::mem::take(&mut self.chats).into_iter().map(|(id, mut entry)| {
             let id = redaction.chat(&id);
             entry.because.rule = format!("chats.{id:?}");
             (id, entry)
         });
         self.chats = chats.collect();
-        Ok(self)
     }
 
     /// The same policy without what its writers say of chats in words.

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{Gid, Mode, Uid};
 
 use crate::crash::crash_point;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reason};
 use crate::plan::ledger::{Exchange, Ledger};
 use crate::registry::edit::{Splice, spliced};
 use crate::registry::{Snapshot, Stamp};
@@ -87,7 +87,10 @@ impl LockedStore {
 /// Writes a file that is to take another's place, with its mode and owner. On disk when it returns.
 pub(super) fn fill<'a>(file: &File, pieces: impl Iterator<Item = &'a [u8]>, facts: Facts, path: &Path) -> Result<()> {
     let (owner, group) = (Uid::from_raw(facts.owner), Gid::from_raw(facts.group));
-    rustix::fs::fchown(file, Some(owner), Some(group)).map_err(Error::io("keep the owner of", path))?;
+    rustix::fs::fchown(file, Some(owner), Some(group)).map_err(|error| {
+        Error::other(format!("cannot keep the owner of {}: {}", path.display(), reason(&error.into())))
+            .with_hint(format!("what it replaces belongs to user {}: run as that user, or as root", facts.owner))
+    })?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(facts.mode)).map_err(Error::io("keep the mode of", path))?;
     let mut writer = BufWriter::with_capacity(WRITTEN_AT_ONCE, file);
     let mut pieces = pieces;

@@ -170,6 +170,16 @@ fn a_debt_that_is_paid_is_no_longer_tried() {
 }
 
 #[test]
+fn a_report_counts_the_attempt_that_has_just_failed() {
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"false\"]\n");
+    let sandbox = Sandbox::new(&policy, &registry(&[("+1", "family", "opus")]));
+    sandbox.run(&[]).expect(4);
+    let run = sandbox.run(&["--retry", "+1"]).expect(4);
+    assert!(run.stdout.contains("failed, restart owed since") && run.stdout.contains("2 attempts"), "{run:?}");
+    assert!(sandbox.run(&["owed"]).expect(0).stdout.contains("2 attempts"));
+}
+
+#[test]
 fn a_retry_does_not_wait_and_does_not_forget_the_failures() {
     let cron = Cron::new();
     cron.restarts_end(Attempt::Failed("broken".to_owned()));

@@ -144,6 +144,9 @@ fn wrong_usage_is_64() {
         &["--at", "2026-12-31"],
         &["--detailed-exitcode"],
         &["--dry-run", "--at", "tomorrow"],
+        &["--dry-run", "--at", "9999-12-31"],
+        &["--metrics", "out.prom", "--chat", CHAT],
+        &["explain", ""],
         &["--allow-changes", "-1"],
         &["--allow-changes", "many"],
         &["--lock-timeout", "soon"],
@@ -349,6 +352,24 @@ fn a_named_plan_is_applied_or_nothing_is() {
 }
 
 #[test]
+fn a_plan_whose_rows_were_changed_is_no_plan() {
+    let sandbox = drifted("");
+    let report = sandbox.json(&["--dry-run"]);
+    let mut without = report.clone();
+    without["changes"].as_array_mut().unwrap().clear();
+    let mut other = report.clone();
+    other["changes"][0]["after"] = "haiku".into();
+    for changed in [without, other] {
+        sandbox.write("plan.json", changed.to_string());
+        let run = sandbox.run(&["--plan", "plan.json"]).expect(1);
+        assert!(run.stderr.contains("plan.json was changed: its rows are not those of its plan id"), "{run:?}");
+        assert_eq!(sandbox.model(CHAT).as_deref(), Some("opus"));
+    }
+    sandbox.write("plan.json", report.to_string());
+    sandbox.run(&["--plan", "plan.json"]).expect(0);
+}
+
+#[test]
 fn a_plan_that_is_none_is_an_error() {
     let sandbox = drifted("");
     sandbox.write("junk.json", "{\"plan_id\": 7}");
@@ -382,6 +403,10 @@ fn into_full(sandbox: &Sandbox, arguments: &[&str]) -> Option<Run> {
 #[test]
 fn a_report_that_cannot_be_written_is_1_without_effects_and_4_with_them() {
     let sandbox = drifted("");
+    for (arguments, code) in [(&["--help"][..], 1), (&["--version"], 1)] {
+        let Some(run) = into_full(&sandbox, arguments) else { return };
+        assert_eq!(run.code, code, "{arguments:?}: {run:#?}");
+    }
     for (arguments, code) in [(&["--dry-run"][..], 1), (&["--dry-run", "--detailed-exitcode"], 1), (&[], 4), (&[], 1)] {
         let Some(run) = into_full(&sandbox, arguments) else { return };
         assert!(run.stderr.contains("error: cannot write stdout: no space left on device"), "{run:#?}");

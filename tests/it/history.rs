@@ -68,6 +68,7 @@ fn the_newest_run_comes_first_and_a_chat_has_a_history_of_its_own() {
     sandbox.write("sessions.json", registry(&[(BEN, "bots", "haiku")]));
     assert_eq!(runs(&sandbox, &[ADA]).len(), 2, "a chat that is gone still has one");
     assert_eq!(runs(&sandbox, &["nobody"]).len(), 0);
+    assert_eq!(sandbox.run(&["history", "nobody"]).expect(0).stdout, "No run has changed that chat.\n");
 }
 
 #[test]
@@ -108,6 +109,18 @@ fn a_run_says_who_did_it_where_and_by_which_commit() {
         text.contains(&format!("alice@{} · policy {}, modified", told["host"].as_str().unwrap(), &head[..12])),
         "{text}"
     );
+}
+
+#[test]
+fn where_nobody_may_be_named_a_run_does_not_say_who_did_it() {
+    let sandbox = sandbox();
+    sandbox.run(&["snapshot", "--redact"]).expect(0);
+    finish(sandbox.command(&[]).env("USER", "alice")).expect(0);
+    assert_eq!(runs(&sandbox, &[])[0]["user"], "alice");
+    let told = &runs(&sandbox, &["--redact"])[0];
+    assert_eq!([&told["user"], &told["uid"], &told["host"]], [&Value::Null; 3]);
+    let text = sandbox.run(&["history", "--redact"]).expect(0).stdout;
+    assert!(!text.contains("alice") && text.contains("chat-") | text.contains("session-"), "{text}");
 }
 
 #[test]

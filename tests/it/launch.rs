@@ -63,6 +63,15 @@ fn a_new_chat_is_registered_before_its_session_starts_on_its_tiers_model() {
 }
 
 #[test]
+fn a_new_chat_whose_session_cannot_be_told_from_another_is_warned_of() {
+    let sandbox = sandbox(POLICY, r#"{"+1": {"session_name": "imessage/_1", "tier": "family"}}"#);
+    let run = launch(&sandbox, &["+2", "--session-name", "imessage-_1"]).expect(0);
+    assert!(run.stderr.contains("warning: the session of +1 has the same slug"), "{run:?}");
+    let run = launch(&sandbox, &["+3", "--session-name", "imessage/_3"]).expect(0);
+    assert!(!run.stderr.contains("warning"), "{run:?}");
+}
+
+#[test]
 fn a_new_chat_of_which_nothing_is_said_gets_the_fallback() {
     let sandbox = sandbox(POLICY, "{}");
     let run = launch(&sandbox, &["+1"]).expect(0);
@@ -371,7 +380,7 @@ fn a_command_line_that_cannot_be_meant_is_wrong_usage() {
         (vec!["launch", "+1", "--", "./show", "{resume}"], "there is no placeholder {resume}"),
         (vec!["launch", "+1", "--", "sh", "-c", "claude {contact_name}"], "would let a chat's fields run commands"),
         (vec!["launch", "+1", "--", "env", "bash", "-lc", "claude {resume_id}"], "would let a chat's fields"),
-        (vec!["--dry-run", "launch", "+1", "--", "./show"], "that option belongs to a run"),
+        (vec!["--dry-run", "launch", "+1", "--", "./show"], "an option before a subcommand is one of a run"),
     ] {
         let run = sandbox.run(&arguments).expect(64);
         assert!(run.stderr.contains(complaint), "{arguments:?} {run:#?}");

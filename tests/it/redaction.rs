@@ -8,6 +8,7 @@ use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::slow::Running;
 use crate::support::{POLICY, Run, Sandbox, registry};
@@ -361,7 +362,11 @@ fn nobody_is_named(case: &Case) {
     sandbox.write("plan.json", json!({ "plan_id": typed, "changes": typed }).to_string());
     case.run(&sandbox, &["--plan", "plan.json"]).expect(1);
     let change = json!({ "chat_id": ids[4], "before": null, "after": "opus", "edit": true });
-    sandbox.write("plan.json", json!({ "plan_id": "0", "changes": [change] }).to_string());
+    sandbox.write("plan.json", json!({ "plan_id": "0", "changes": [&change] }).to_string());
+    case.run(&sandbox, &with(&["--plan", "plan.json"], &EVERYWHERE)).expect(1);
+    let digest = Sha256::digest(json!([[ids[4], null, "opus"]]).to_string());
+    let id: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    sandbox.write("plan.json", json!({ "plan_id": id, "changes": [change] }).to_string());
     case.run(&sandbox, &with(&["--plan", "plan.json"], &EVERYWHERE)).expect(3);
     case.run(&sandbox, &["set-model", &ids[3], "opus", "--no-policy", "--dry-run", "--format", "json"]).expect(0);
     case.run(&sandbox, &["set-model", &ids[0], "haiku", "--no-policy", "--dry-run", "--format", "json"]).expect(0);

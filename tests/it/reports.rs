@@ -54,6 +54,13 @@ fn patched(text: &str, diff: &str) -> String {
 }
 
 #[test]
+fn a_session_without_a_name_is_called_by_its_chat() {
+    let registry = r#"{"+1": {"session_name": "", "tier": "family"}}"#;
+    let run = Sandbox::new(POLICY, registry).run(&["--dry-run"]).expect(0);
+    assert!(run.stdout.lines().any(|line| line.contains(" +1 ") && line.contains("(none) → sonnet")), "{run:?}");
+}
+
+#[test]
 fn the_diff_of_a_dry_run_applies_and_gives_what_a_run_gives() {
     // A registry as the daemon writes it, on one line, with a last line end, and with those of Windows.
     let layouts: [fn(&str) -> String; 4] = [

@@ -197,6 +197,30 @@ fn a_restart_that_fails_is_owed_and_tried_again_at_once_by_hand() {
 }
 
 #[test]
+fn what_an_override_said_besides_is_not_lost_without_a_word() {
+    let entry = r#"{ model = "opus", until = 9000-06-30, reason = "thesis" }"#;
+    let timed = policy().replace("\"opus\" # until", &format!("{entry} # until"));
+    let unmanaged = policy().replace("\"opus\" # until", "{ managed = false, reason = \"hers\" } # until");
+    let (end, reason) = ("ended with 9000-06-30, and is without end now", "the reason that stood there is gone");
+    let managed = "it was not managed, and is from now on";
+    for (policy, arguments, told) in [
+        (&timed, &["set-model", BEN, "opus"][..], vec![end, reason]),
+        (&timed, &["set-model", BEN, "opus", "--until", "9000-01-01", "--dry-run"], vec![reason]),
+        (&timed, &["set-model", BEN, "opus", "--reason", "new"], vec![end]),
+        (&timed, &["unset-model", BEN], vec![reason]),
+        (&unmanaged, &["set-model", BEN, "haiku", "--reason", "mine"], vec![managed]),
+        (&unmanaged, &["unset-model", BEN], vec![managed, reason]),
+        (&policy(), &["unset-model", BEN], vec![]),
+    ] {
+        let run = with_policy(policy).run(arguments).expect(0);
+        let notes: Vec<&str> =
+            run.stderr.lines().filter(|line| line.contains(BEN) && line.starts_with("note")).collect();
+        assert_eq!(notes.len(), told.len(), "{arguments:?} {run:#?}");
+        assert!(notes.iter().zip(told).all(|(note, told)| note.contains(told)), "{arguments:?} {run:#?}");
+    }
+}
+
+#[test]
 fn an_override_goes_to_the_file_that_has_it_and_a_new_one_to_the_main_file() {
     let sandbox = sandbox();
     fs::create_dir(sandbox.path("policy.d")).unwrap();
