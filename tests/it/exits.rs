@@ -270,7 +270,10 @@ fn over_the_limit_nothing_is_done_until_the_user_consents() {
     let before = sandbox.read("sessions.json");
     for arguments in [&["--dry-run"][..], &[], &["--tier", "family"], &["--allow-changes", "2"]] {
         let run = sandbox.run(arguments).expect(3);
-        assert!(run.stderr.contains("error: the plan has 3 changes, and the limit is 2: nothing was done"), "{run:#?}");
+        assert!(
+            run.stderr.contains("error: the plan has 3 changes that count, and the limit is 2: nothing was done"),
+            "{run:#?}"
+        );
         assert!(run.stderr.trim_end().ends_with(" --allow-changes 3"), "{run:#?}");
         assert_eq!((sandbox.read("sessions.json"), sandbox.calls().len()), (before.clone(), 0));
     }

@@ -224,7 +224,8 @@ struct Duration(String);
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Limits {
-    /// Over so many changes nothing is done. Without it: 10, or 30 % of all sessions where that is more.
+    /// Where more models would be replaced and sessions restarted, nothing is done. Without it: 10, or 30 % of all
+    /// sessions where that is more.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     max_changes: Option<u32>,
 }
