@@ -25,6 +25,8 @@ pub struct Start {
     pub resume: Option<String>,
     /// Whether the chat was not registered yet.
     pub is_new: bool,
+    /// The chat of a contact that has the new chat's id for a name.
+    pub contact_of: Option<String>,
     /// Another chat of a session with the same slug, which commands cannot tell from this one.
     pub same_slug: Option<String>,
     /// Fields that the user gave and the entry has without a value: they are left so, and what was given does not count.
@@ -38,7 +40,7 @@ pub struct Start {
 /// What the user says of a session that is to be started.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
-    /// The chat: its id, its session's name, or its contact's. One that the registry does not know is a new id.
+    /// The chat: its id, or its session's name. One that the registry does not know is a new id.
     pub chat: &'a str,
     /// What fills fields that the registry does not have. Its id is not looked at.
     pub fields: &'a Chat<'static>,
@@ -56,14 +58,20 @@ pub fn start(policy: Option<&Policy>, snapshot: &Snapshot, wanted: &Wanted, now:
         return Err(Error::other(format!("{} is a redacted snapshot, not a registry", snapshot.name))
             .with_hint("start the session where the registry is"));
     }
-    let known = find_one(wanted.chat, snapshot)?;
+    let named = find_one(wanted.chat, snapshot)?;
     let mut found = None;
     scan(snapshot, |entry| {
-        if Some(entry.chat.id.as_ref()) == known.as_deref() {
+        if Some(entry.chat.id.as_ref()) == named.as_deref() {
             found = Some(entry);
         }
     })
     .map_err(Error::Invalid)?;
+    // Contacts choose their names, and one may be another chat's number: it must not get that chat's session.
+    let is_meant = |chat: &Chat| chat.id == wanted.chat || chat.session_name.as_deref() == Some(wanted.chat);
+    let (found, contact_of) = match found {
+        Some(entry) if !is_meant(&entry.chat) => (None, named),
+        found => (found, None),
+    };
     let given = wanted.fields;
     let new = || Chat { id: Cow::Borrowed(wanted.chat), ..Chat::default() };
     let registered = found.as_ref().map_or_else(new, |entry| entry.chat.clone());
@@ -94,7 +102,7 @@ pub fn start(policy: Option<&Policy>, snapshot: &Snapshot, wanted: &Wanted, now:
         Some(entry) => complete(snapshot, entry, &chat, model_to_write),
         None => vec![register_new(snapshot, &chat, model_to_write)],
     };
-    Ok(Start { chat, model, resume, is_new: found.is_none(), same_slug, left_empty, splices, arguments })
+    Ok(Start { chat, model, resume, is_new: found.is_none(), contact_of, same_slug, left_empty, splices, arguments })
 }
 
 fn same_slug(chat: &Chat, snapshot: &Snapshot) -> Result<Option<String>> {
@@ -123,8 +131,11 @@ fn decide(policy: Option<&Policy>, chat: &Chat, existing: Option<&str>, now: &Zo
         return Ok((model.clone(), existing != Some(model.as_str())));
     }
     // Not managed: its model is somebody else's to set, and it must run on something until they do.
+    // Where the policy knows what a session without a model runs on, its runs take it for that.
+    let unset = || policy.sessions.unset_runs(chat).and_then(Model::new);
     let default = || resolve_default(policy, chat, None).model.cloned();
-    let model = existing.and_then(Model::new).or_else(default).unwrap_or_else(|| policy.fallback.model.clone());
+    let model =
+        existing.and_then(Model::new).or_else(unset).or_else(default).unwrap_or_else(|| policy.fallback.model.clone());
     Ok((model, false))
 }
 

@@ -341,7 +341,9 @@ impl<'a> Run<'a> {
             for row in &owing {
                 let chat = row.chat.id.as_ref();
                 before.insert(chat.to_owned(), ledger.owed.get(chat).cloned());
-                ledger.owe(chat, row.runs.clone(), now);
+                // A launch that has paid the debt of which that was known has started the session on something else.
+                let runs = row.runs.clone().filter(|_| row.owed.is_none() || ledger.owed.contains_key(chat));
+                ledger.owe(chat, runs, now);
             }
         })?;
         Ok(before)

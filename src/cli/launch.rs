@@ -16,7 +16,7 @@ use crate::near;
 use crate::policy::template::{CommandLine, Mistake, environment, placeholder_names, resume_environment};
 use crate::policy::{self, Outline, Policy, Sessions, Source};
 use crate::store::sources;
-use crate::store::{Registration, Store};
+use crate::store::{Registered, Registration, Store};
 
 const FORM: &str = "\
 The command can hold {model}, {resume_id} and the placeholders of a policy's commands. Where there is nothing to resume,
@@ -29,7 +29,7 @@ starts `claude --model sonnet --resume 0c7e6a52` or, the first time, `claude --m
 #[derive(Clone, Debug, Args)]
 #[command(after_help = FORM)]
 pub(super) struct LaunchArgs {
-    /// The chat: its id, its session's name, or its contact's; one that is not registered yet is a new id
+    /// The chat: its id, or its session's name; one that is not registered yet is a new id
     #[arg(value_name = "CHAT")]
     chat: String,
 
@@ -75,15 +75,16 @@ pub(super) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> 
     let now = Zoned::now();
     let fields = args.fields.chat();
     let wanted = Wanted { chat: &args.chat, fields: &fields, command: &command };
-    let (start, changed) = store.register(place.lock_timeout, now.timestamp(), |snapshot| {
-        // An override that was set while this launch waited counts.
-        let changed = sources::load(&place.policy()).ok().filter(|files| files.sources != sources);
-        let changed = changed.map(|files| policy::read(&files.sources).ok().map(|(policy, _)| policy));
-        let policy = changed.as_ref().unwrap_or(&policy).as_ref();
-        let mut start = start(policy, snapshot, &wanted, &now)?;
-        let splices = std::mem::take(&mut start.splices);
-        Ok(Registration { chat: start.chat.id.clone().into_owned(), splices, value: start })
-    })?;
+    let Registered { value: start, changed, paid } =
+        store.register(place.lock_timeout, now.timestamp(), |snapshot| {
+            // An override that was set while this launch waited counts.
+            let changed = sources::load(&place.policy()).ok().filter(|files| files.sources != sources);
+            let changed = changed.map(|files| policy::read(&files.sources).ok().map(|(policy, _)| policy));
+            let policy = changed.as_ref().unwrap_or(&policy).as_ref();
+            let mut start = start(policy, snapshot, &wanted, &now)?;
+            let splices = std::mem::take(&mut start.splices);
+            Ok(Registration { chat: start.chat.id.clone().into_owned(), splices, value: start })
+        })?;
     tell(&start, &registry.display().to_string());
 
     let resume = resume_environment(start.resume.as_deref());
@@ -94,6 +95,12 @@ pub(super) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> 
         _ => "is it installed, and in the PATH?",
     };
     output::error(&format!("cannot start {program}: {}", reason(&failed)), Some(hint));
+    // A session from before may still run, on another model.
+    if paid || (changed && !start.is_new) {
+        let store = Store::open(&registry, &registry.display().to_string())?;
+        store.owe(&start.chat.id, place.lock_timeout, now.timestamp())?;
+        output::note(&format!("a restart of {} is owed", start.chat.id));
+    }
     Ok(if changed { Exit::Partly } else { Exit::Error })
 }
 
@@ -128,6 +135,9 @@ fn tell(start: &Start, registry: &str) {
     let chat = &start.chat.id;
     if start.is_new {
         output::note(&format!("{chat} is new in {registry}"));
+    }
+    if let Some(other) = &start.contact_of {
+        output::warning(&format!("the contact of {other} has that name, too: a launch goes by ids and session names"));
     }
     if let Some(other) = &start.same_slug {
         output::warning(&format!(

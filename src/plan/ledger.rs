@@ -87,9 +87,9 @@ impl Debt {
         self.ran.as_ref().filter(|_| !self.began)
     }
 
-    /// Whether it waits at `now`.
+    /// Whether it waits at `now`. A time that is further away than any wait is of a clock that was wrong then.
     pub fn waits(&self, now: Timestamp) -> bool {
-        self.next_try.is_some_and(|next| now < next)
+        self.next_try.is_some_and(|next| now < next && next.duration_since(now) <= LONGEST_WAIT)
     }
 
     /// Counts a restart that failed: the next try waits, longer each time.
@@ -120,7 +120,7 @@ pub struct Correction {
 impl Correction {
     /// When this correction was found undone in the last day, if now it is found undone once more.
     pub fn undone_by(&self, now: Timestamp) -> Vec<Timestamp> {
-        let recent = |time: &&Timestamp| now.duration_since(**time) < MEMORY;
+        let recent = |time: &&Timestamp| is_remembered(**time, now);
         let again = (self.confirmed && !self.held).then_some(now);
         let recent = self.undone.iter().filter(|time| self.held || recent(time));
         recent.copied().chain(again).collect()
@@ -130,6 +130,11 @@ impl Correction {
     pub fn holds(&self, now: Timestamp) -> bool {
         self.held || self.undone_by(now).len() >= TOO_OFTEN
     }
+}
+
+/// Whether that was in the last day. What is in the future is of a clock that was wrong then.
+fn is_remembered(time: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(time).abs() < MEMORY
 }
 
 /// The files of a replacement. Saved before it, so that a run that dies in the middle is put right by the next.
@@ -185,11 +190,10 @@ impl Ledger {
         debt.session = session;
     }
 
-    /// Notes that a restart was tried and failed: the next try waits, longer each time.
+    /// Notes that a restart was tried and failed: the next try waits, longer each time. Where a launch has paid the debt
+    /// meanwhile, nobody knows whether its session came up.
     pub fn fail(&mut self, chat: &str, now: Timestamp) {
-        if let Some(debt) = self.owed.get_mut(chat) {
-            debt.fail(now);
-        }
+        self.owed.entry(chat.to_owned()).or_insert_with(|| Debt::since(now)).fail(now);
     }
 
     /// Notes that nothing is owed any more.
@@ -236,6 +240,6 @@ impl Ledger {
 
     /// Drops corrections that lasted: after a day they have stuck.
     pub fn forget_old(&mut self, now: Timestamp) {
-        self.corrected.retain(|_, correction| correction.held || now.duration_since(correction.at) < MEMORY);
+        self.corrected.retain(|_, correction| correction.held || is_remembered(correction.at, now));
     }
 }

@@ -37,7 +37,7 @@ use crate::store::map::{Contents, threads};
 
 pub use history::Author;
 pub use policy_file::PolicyFile;
-pub use register::Registration;
+pub use register::{Registered, Registration};
 pub use swap::Means;
 
 const LEDGER: &str = "owed.json";
@@ -243,9 +243,14 @@ impl LockedStore {
     /// meanwhile, and what its last holder may have died in the middle of is put right first.
     fn with_ledger<T>(&self, change: impl FnOnce(&mut Ledger) -> Result<T>) -> Result<(T, Ledger)> {
         let _data = Lock::take(&self.dir, DATA_LOCK, self.patience.max(BRIEFLY), &|| false)?;
-        let before = read_ledger(&self.dir)?;
+        let left = read_ledger(&self.dir)?;
+        let mut before = left.clone();
+        self.recover(&mut before)?;
+        if before != left {
+            // A note of files that are gone would speak of the next ones.
+            self.save_ledger(&before)?;
+        }
         let mut ledger = before.clone();
-        self.recover(&mut ledger)?;
         let value = change(&mut ledger)?;
         if ledger != before {
             self.save_ledger(&ledger)?;

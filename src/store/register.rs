@@ -23,6 +23,17 @@ const TRIES: usize = 100;
 /// For a registry that a launch creates: who the chats are is nobody else's business.
 const PRIVATE: u32 = 0o600;
 
+/// What was registered.
+#[derive(Debug)]
+pub struct Registered<T> {
+    /// What the caller wanted to know.
+    pub value: T,
+    /// Whether the registry was changed.
+    pub changed: bool,
+    /// Whether a restart was owed, which the start pays.
+    pub paid: bool,
+}
+
 /// What is to be registered.
 #[derive(Debug)]
 pub struct Registration<T> {
@@ -51,7 +62,7 @@ impl Store {
     }
 
     /// Registers a session that is about to be started, and strikes its debt. `decide` is asked once or more, with the
-    /// registry as it is, and what it says last is done. A missing registry is created. Whether the registry was changed.
+    /// registry as it is, and what it says last is done. A missing registry is created.
     ///
     /// # Errors
     /// Those of `decide`, and where the registry or its state cannot be used; nothing was changed then.
@@ -60,7 +71,7 @@ impl Store {
         patience: Duration,
         now: Timestamp,
         mut decide: impl FnMut(&Snapshot) -> Result<Registration<T>>,
-    ) -> Result<(T, bool)> {
+    ) -> Result<Registered<T>> {
         let facts = if self.is_missing() { Facts::new_file() } else { self.facts()? };
         let dir = StateDir::create(&self.file, facts)?;
         let state = LockedStore::new(self, dir, patience, now, None);
@@ -75,8 +86,8 @@ impl Store {
                     false => state.replace_under(ledger, &seen, &splices)?.is_some(),
                 };
                 // Only now: a launch that died before would have paid for nothing.
-                ledger.owed.retain(|owing, _| !registered || *owing != chat);
-                Ok(registered.then_some((value, !splices.is_empty())))
+                let paid = registered && ledger.owed.remove(&chat).is_some();
+                Ok(registered.then_some(Registered { value, changed: !splices.is_empty(), paid }))
             })?;
             if let Some(done) = done {
                 return Ok(done);
@@ -84,6 +95,20 @@ impl Store {
         }
         Err(Error::other(format!("the registry was replaced {TRIES} times while a session was to be registered"))
             .with_hint("nothing was changed; find out what writes it so often, and try again"))
+    }
+
+    /// Notes that a session which was registered did not start: another may still run on what it did before.
+    ///
+    /// # Errors
+    /// Where the state cannot be used.
+    pub fn owe(self, chat: &str, patience: Duration, now: Timestamp) -> Result<()> {
+        let dir = StateDir::create(&self.file, self.facts()?)?;
+        let state = LockedStore::new(self, dir, patience, now, None);
+        state.with_ledger(|ledger| {
+            ledger.owe(chat, None, now);
+            Ok(())
+        })?;
+        Ok(())
     }
 
     fn is_missing(&self) -> bool {

@@ -63,6 +63,7 @@ impl LockedStore {
     pub(super) fn write_new(&self, seen: &Snapshot, splices: &[Splice], facts: Facts) -> Result<()> {
         let path = self.dir.path(NEW);
         let file = self.dir.create_new(NEW)?;
+        crash_point!("registry: new file begun");
         let pieces = spliced(seen.text(), splices).map(str::as_bytes);
         let written = fill(&file, pieces, facts, &path);
         if written.is_err() {

@@ -64,8 +64,12 @@ impl Swap<'_> {
     /// new file has taken the place.
     pub(super) fn recover(&self, exchange: &Exchange) -> Result<bool> {
         if let Some(left) = self.displaced()? {
-            let now = Held::open(self.target)?;
             let foreign = left != exchange.new && left != exchange.seen;
+            if look(self.target)?.is_none() {
+                // Somebody removed the file. What they had put there before must not go with it.
+                return if foreign { self.rename_back().map(|_| false) } else { Ok(false) };
+            }
+            let now = Held::open(self.target)?;
             // Where neither file is ours, it died while putting back: then the younger is the latest.
             if foreign && (now.stamp == exchange.new || left.modified > now.stamp.modified) {
                 self.put_back(now)?;
@@ -105,7 +109,8 @@ impl Swap<'_> {
             match self.exchange() {
                 Ok(()) => {}
                 // Somebody removed the file; what they had there before must not be lost.
-                Err(Errno::NOENT) => return self.rename().map_err(Error::io("put back", self.target)),
+                Err(Errno::NOENT) if self.rename_back()? => return self.sync_names(),
+                Err(Errno::NOENT) => continue,
                 Err(error) => return Err(Error::io("put back", self.target)(error)),
             }
             crash_point!("exchange: put back");
@@ -113,6 +118,16 @@ impl Swap<'_> {
                 return self.sync_names();
             }
             went_in = next;
+        }
+    }
+
+    /// Renames the waiting file to where there is none; `false` where somebody was quicker.
+    fn rename_back(&self) -> Result<bool> {
+        let (directory, name) = self.waiting;
+        match rustix::fs::renameat_with(directory, name, CWD, self.target, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(Error::io("put back", self.target)(error)),
         }
     }
 

@@ -29,9 +29,7 @@ const REGISTRY: &str = "{\n  \"ada\": {\n    \"tier\": \"bots\",\n    \"model\":
 fn reconcile(directory: &Path, arguments: &[&str], crash_at: Option<usize>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
     command.args(arguments).current_dir(directory).stdin(Stdio::null());
-    if arguments.first() == Some(&"launch") {
-        command.env("RECONCILE_CRASH_TRACE", "trace");
-    }
+    command.env("RECONCILE_CRASH_TRACE", "trace");
     if let Some(point) = crash_at {
         command.env("RECONCILE_CRASH_AT", point.to_string());
     }
@@ -49,6 +47,7 @@ fn scene(registry: Option<&str>) -> TempDir {
     if let Some(registry) = registry {
         fs::write(directory.path().join("sessions.json"), registry).unwrap();
         assert_eq!(reconcile(directory.path(), &[], None).status.code(), Some(4), "the restart fails");
+        fs::remove_file(directory.path().join("trace")).unwrap();
         let ledger = json(&directory.path().join("sessions.json.reconcile/owed.json"));
         assert_eq!(ledger["owed"].as_object().unwrap().len(), 1);
         // As it was: somebody set it back.
@@ -92,6 +91,39 @@ fn the_same_launch_starts_the_session_after_a_death_at_any_point() {
                 assert_eq!(whole.as_object().unwrap().len(), 1, "{story}: {text}");
             }
             check(directory.path(), chat, &reconcile(directory.path(), &launch, None), &story);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_where_a_run_dies_and_then_a_launch() {
+    let points = |arguments: &[&str]| {
+        let directory = TempDir::new().unwrap();
+        fs::write(directory.path().join("policy.toml"), POLICY).unwrap();
+        fs::write(directory.path().join("sessions.json"), REGISTRY).unwrap();
+        reconcile(directory.path(), arguments, None);
+        fs::read_to_string(directory.path().join("trace")).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let launch = ["launch", "ben", "--tier", "bots", "--", "echo", "on", "{model}"];
+    let (of_run, of_launch) = (points(&[]), points(&launch));
+    for (run, of_run) in of_run.iter().enumerate() {
+        for (at, of_launch) in of_launch.iter().enumerate() {
+            let story = format!("a run killed at {}, {of_run}; a launch at {}, {of_launch}", run + 1, at + 1);
+            let directory = TempDir::new().unwrap();
+            fs::write(directory.path().join("policy.toml"), POLICY).unwrap();
+            fs::write(directory.path().join("sessions.json"), REGISTRY).unwrap();
+            assert_eq!(reconcile(directory.path(), &[], Some(run + 1)).status.signal(), Some(9), "{story}");
+            reconcile(directory.path(), &launch, Some(at + 1));
+            let registry = json(&directory.path().join("sessions.json"));
+            assert_eq!(registry["ada"]["tier"], "bots", "{story}");
+            // The restart command fails, so what drifted is owed in the end.
+            let last = reconcile(directory.path(), &["--retry", "ada"], None);
+            assert_eq!(last.status.code(), Some(4), "{story}: {last:?}");
+            assert_eq!(json(&directory.path().join("sessions.json"))["ada"]["model"], "haiku", "{story}");
+            let ledger = json(&directory.path().join("sessions.json.reconcile/owed.json"));
+            assert!(ledger["owed"]["ada"].is_object() && ledger["exchange"].is_null(), "{story}: {ledger}");
+            let launched = reconcile(directory.path(), &launch, None);
+            assert_eq!(String::from_utf8_lossy(&launched.stdout), "on haiku\n", "{story}: {launched:?}");
         }
     }
 }

@@ -16,12 +16,13 @@ const REGISTRY: &str = r#"{
 "#;
 
 /// What a run does, in its order. The restart of one session after the other.
-const ORDER: [&str; 37] = [
+const ORDER: [&str; 38] = [
     "locked",
     "planned",
     "ledger: written",
     "ledger: renamed",
     "debts saved",
+    "registry: new file begun",
     "registry: new file written",
     "ledger: written",
     "ledger: renamed",

@@ -170,6 +170,24 @@ fn a_debt_that_is_paid_is_no_longer_tried() {
 }
 
 #[test]
+fn a_next_try_of_a_clock_that_was_wrong_does_not_wait() {
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"true\"]\n");
+    let sandbox = Sandbox::new(&policy, &registry(&[("+1", "family", "sonnet")]));
+    for (next_try, summary) in [("2999-01-01T00:00:00Z", "1 restarted"), ("2000-01-01T00:00:00Z", "1 restarted")] {
+        sandbox.run(&[]).expect(0);
+        let debt = serde_json::json!({
+            "since": "2000-01-01T00:00:00Z", "ran": null, "began": true, "attempts": 3, "next_try": next_try
+        });
+        let ledger = serde_json::json!({ "version": 1, "owed": { "+1": debt }, "corrected": {}, "exchange": null });
+        sandbox.write("sessions.json.reconcile/owed.json", ledger.to_string());
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(sandbox.path("sessions.json.reconcile/owed.json"), mode).unwrap();
+        let run = sandbox.run(&[]).expect(0);
+        assert!(run.summary().contains(summary), "{next_try}: {run:?}");
+    }
+}
+
+#[test]
 fn a_report_counts_the_attempt_that_has_just_failed() {
     let policy = format!("{POLICY}\n[sessions]\nrestart = [\"false\"]\n");
     let sandbox = Sandbox::new(&policy, &registry(&[("+1", "family", "opus")]));

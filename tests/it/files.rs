@@ -118,7 +118,7 @@ fn on_a_debt_that_a_launch_has_struck_nothing_is_replaced() {
     // Of a session that is started on what the registry says so far.
     let launched = Store::open_or_new(&registry, "sessions.json").unwrap();
     let paid = |_: &_| Ok(Registration { chat: "a".to_owned(), splices: Vec::new(), value: () });
-    assert!(!launched.register(Duration::ZERO, now, paid).unwrap().1);
+    assert!(!launched.register(Duration::ZERO, now, paid).unwrap().changed);
     assert_eq!(store.replace(&snapshot, &edits(&snapshot), &["a"]).unwrap(), None);
     assert!(store.replace(&snapshot, &edits(&snapshot), &[]).unwrap().is_some());
 }
@@ -190,6 +190,29 @@ fn an_update_that_a_dying_run_displaced_is_put_back() {
     let _store = locked(&registry);
     assert_eq!(fs::read_to_string(&registry).unwrap(), FOREIGN);
     assert_eq!(state(&registry), ["owed.json"]);
+}
+
+#[test]
+fn a_registry_that_was_removed_after_a_death_is_missing_and_no_more() {
+    let directory = directory();
+    let registry = directory.path().join("sessions.json");
+    let old = displace(&registry, OLD);
+    fs::write(&registry, NEW).unwrap();
+    after_a_death(&registry, OLD, &Exchange { seen: old, new: stamp(&registry) });
+    fs::remove_file(&registry).unwrap();
+    let register = |store: Store| {
+        let paid = |_: &_| Ok(Registration { chat: "a".to_owned(), splices: Vec::new(), value: () });
+        store.register(Duration::ZERO, jiff::Timestamp::UNIX_EPOCH, paid)
+    };
+    assert!(register(Store::open_or_new(&registry, "sessions.json").unwrap()).is_err(), "nothing was to be written");
+    assert!(!registry.exists());
+    assert_eq!(state(&registry), ["owed.json"]);
+
+    // What somebody else had put there before is not lost with it.
+    let seen = displace(&registry, FOREIGN);
+    after_a_death(&registry, FOREIGN, &Exchange { seen: Stamp { inode: 0, ..seen }, new: Stamp::default() });
+    drop(register(Store::open_or_new(&registry, "sessions.json").unwrap()));
+    assert_eq!(fs::read_to_string(&registry).unwrap(), FOREIGN);
 }
 
 #[test]

@@ -63,6 +63,19 @@ fn a_new_chat_is_registered_before_its_session_starts_on_its_tiers_model() {
 }
 
 #[test]
+fn a_contact_that_is_named_like_another_chat_does_not_get_its_session() {
+    let registry =
+        r#"{"+666": {"contact_name": "+1", "session_name": "im/666", "tier": "bots", "resume_id": "theirs"}}"#;
+    let sandbox = sandbox(POLICY, registry);
+    let run = launch(&sandbox, &["+1", "--tier", "admin"]).expect(0);
+    assert_eq!(started(&run), ["--model", "opus"]);
+    assert!(run.stderr.contains("warning: the contact of +666 has that name, too"), "{run:?}");
+    assert_eq!((sandbox.model("+1").as_deref(), sandbox.model("+666")), (Some("opus"), None));
+    // The session's name is the supervisor's, and stands for its chat.
+    assert_eq!(started(&launch(&sandbox, &["im/666"]).expect(0)), ["--model", "haiku", "--resume", "theirs"]);
+}
+
+#[test]
 fn a_new_chat_whose_session_cannot_be_told_from_another_is_warned_of() {
     let sandbox = sandbox(POLICY, r#"{"+1": {"session_name": "imessage/_1", "tier": "family"}}"#);
     let run = launch(&sandbox, &["+2", "--session-name", "imessage-_1"]).expect(0);
@@ -138,8 +151,8 @@ fn the_fields_of_the_registry_win_and_options_fill_what_it_lacks() {
     let added = r#""session_name": "s/1", "source": "signal", "model": "haiku""#;
     let expected = registry.replace("2]}", &format!("2], {added}}}"));
     assert_eq!(sandbox.read("sessions.json"), expected);
-    // From now on it is known by all of its names, and there is nothing to add.
-    for name in ["+1", "s/1", "Ann"] {
+    // From now on it is known by its session, too, and there is nothing to add.
+    for name in ["+1", "s/1"] {
         assert_eq!(launch(&sandbox, &[name, "--tier", "admin"]).expect(0).stderr, "");
         assert_eq!(sandbox.read("sessions.json"), expected);
     }
@@ -165,6 +178,7 @@ fn what_the_policy_says_decides_as_it_does_in_a_run() {
     let keep = POLICY.replace("[registry]", "[registry]\nexisting = \"keep\"");
     let alias = POLICY.replace("[models]", "[models]\naliases = { \"claude-opus-4\" = \"opus\" }");
     let chats = |rest: &str| format!("{POLICY}\n[chats]\n\"+1\" = {rest}\n");
+    let unset = |policy: &str| format!("{policy}\n[sessions]\nunset_runs = \"opus\"\n");
     let rule = format!("{POLICY}\n[[rules]]\nsource = \"discord\"\nmodel = \"haiku\"\n");
     for (policy, entry, runs, registered) in [
         (POLICY, json!({ "tier": "family", "model": "opus" }), "sonnet", Some("sonnet")),
@@ -179,6 +193,7 @@ fn what_the_policy_says_decides_as_it_does_in_a_run() {
         // Somebody else sets the model of a chat that is not managed, and it must run on something until they do.
         (&chats("{ managed = false }"), json!({ "tier": "admin", "model": "gpt" }), "gpt", Some("gpt")),
         (&chats("{ managed = false }"), json!({ "tier": "bots" }), "haiku", None),
+        (&unset(&chats("{ managed = false }")), json!({ "tier": "bots" }), "opus", None),
     ] {
         let sandbox = sandbox(policy, &json!({ "+1": entry }).to_string());
         let run = launch(&sandbox, &["+1"]);

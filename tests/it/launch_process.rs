@@ -37,6 +37,38 @@ fn the_session_is_the_process_that_was_launched_with_its_streams_and_its_exit_co
 }
 
 #[test]
+fn a_session_that_did_not_start_still_owes_the_restart_of_the_one_before() {
+    // The debt of a change that a run made, and a change that the launch itself makes.
+    for (before, code) in [(Some("opus"), 1), (None, 4)] {
+        let policy = format!("{POLICY}\n[sessions]\nrestart = [\"false\"]\n");
+        let sandbox = sandbox(&policy, &registry(&[("+1", "family", "opus")]));
+        if before.is_some() {
+            sandbox.run(&[]).expect(4);
+        }
+        let run = sandbox.run(&["launch", "+1", "--", "./no-such-program"]).expect(code);
+        assert!(run.stderr.contains("cannot start") && run.stderr.contains("a restart of +1 is owed"), "{run:?}");
+        assert_eq!(sandbox.model("+1").as_deref(), Some("sonnet"));
+        assert!(sandbox.ledger()["owed"]["+1"]["ran"].is_null(), "{}", sandbox.ledger());
+        sandbox.run(&["--retry", "+1"]).expect(4);
+    }
+    // A new chat has none before.
+    let sandbox = sandbox(POLICY, "{}");
+    let run = sandbox.run(&["launch", "+2", "--", "./no-such-program"]).expect(4);
+    assert!(!run.stderr.contains("owed"), "{run:?}");
+}
+
+#[test]
+fn a_restart_that_fails_after_its_launch_is_tried_again() {
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n");
+    let sandbox = sandbox(&policy, &registry(&[("+1", "family", "opus")]));
+    let program = env!("CARGO_BIN_EXE_reconcile");
+    sandbox.script("restart", &format!("{program} launch \"$1\" -- true\nexit 1"));
+    let run = sandbox.json(&[]);
+    assert_eq!((&row(&run, "+1")["outcome"], &run["summary"]["owed"]), (&json!("failed"), &json!(1)));
+    assert_eq!(sandbox.ledger()["owed"]["+1"]["attempts"], 1);
+}
+
+#[test]
 fn a_signal_ends_the_session_and_is_what_its_supervisor_sees() {
     let (_sandbox, mut command) = session("echo up\nexec sleep 600");
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
