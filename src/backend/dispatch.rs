@@ -18,8 +18,10 @@ use serde_json::{Value, json};
 use crate::apply::{Attempt, Backend, Turn};
 use crate::backend::socket::{Answer, Socket};
 use crate::error::{Error, Result};
+use crate::plan::ledger::Debt;
 use crate::plan::{Observed, Presence, Row, Session, Writer};
 use crate::policy::Daemon;
+use crate::registry::Lossy;
 
 /// Between two looks at a session that is waited for.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -38,16 +40,16 @@ pub struct DispatchBackend<'a> {
 /// A live session, as `status` shows it.
 #[derive(Clone, Debug, Deserialize)]
 struct Live {
-    chat_id: String,
+    chat_id: Lossy,
     is_alive: bool,
     #[serde(default)]
     is_healthy: bool,
     #[serde(default)]
-    health_reason: Option<String>,
+    health_reason: Option<Lossy>,
     is_busy: bool,
     #[serde(default)]
     queue_size: u64,
-    session_id: Option<String>,
+    session_id: Option<Lossy>,
     created_at: String,
 }
 
@@ -77,7 +79,7 @@ impl<'a> DispatchBackend<'a> {
         }
         let Some(status) = self.read::<Status>("status", until)? else { return Ok(None) };
         let live = status.sessions.into_iter().filter(|session| session.is_alive);
-        Ok(Some(live.map(|session| (session.chat_id.clone(), session)).collect()))
+        Ok(Some(live.map(|session| (session.chat_id.0.clone(), session)).collect()))
     }
 
     /// Why a restart would change nothing, if so. `None` also where the daemon is down.
@@ -165,7 +167,8 @@ impl<'a> DispatchBackend<'a> {
         }
         match (last, asked) {
             (Some(Some(live)), _) if live.created_at != old => {
-                let reason = live.health_reason.unwrap_or_else(|| "it does not say why".to_owned());
+                let reason =
+                    live.health_reason.map_or_else(|| "it does not say why".to_owned(), |Lossy(reason)| reason);
                 Attempt::Broken(format!("the new session is not healthy: {reason}"))
             }
             (_, Err(why)) => Attempt::Unknown(why.clone()),
@@ -185,7 +188,7 @@ impl Backend for DispatchBackend<'_> {
         };
         let session = |live: Live| {
             let presence = live.presence();
-            (live.chat_id, Session { presence, healthy: live.is_healthy, run: Some(live.created_at) })
+            (live.chat_id.0, Session { presence, healthy: live.is_healthy, run: Some(live.created_at) })
         };
         let sessions = sessions.into_values().map(session).collect();
         Ok(Observed { writer: Writer::Daemon, hold: self.hold()?, sessions })
@@ -201,6 +204,10 @@ impl Backend for DispatchBackend<'_> {
             Ok(live) => live,
             Err(attempt) => return attempt,
         };
+        let another = |debt: &Debt| debt.session.as_ref().is_some_and(|session| *session != live.created_at);
+        if !row.edit && row.owed.as_ref().is_some_and(another) {
+            return Attempt::NotNeeded("it was started anew meanwhile".to_owned());
+        }
         if !turn.begin(Some(&live.created_at)) {
             return Attempt::NotBegun;
         }
@@ -231,12 +238,14 @@ fn verdict(reply: &[u8]) -> Result<(), String> {
     struct Reply {
         #[serde(default)]
         ok: bool,
-        error: Option<String>,
-        message: Option<String>,
+        error: Option<Lossy>,
+        message: Option<Lossy>,
     }
     match serde_json::from_slice(reply) {
         Ok(Reply { ok: true, .. }) => Ok(()),
-        Ok(Reply { error, message, .. }) => Err(error.or(message).unwrap_or_else(|| "it does not say why".to_owned())),
+        Ok(Reply { error, message, .. }) => {
+            Err(error.or(message).map_or_else(|| "it does not say why".to_owned(), |Lossy(why)| why))
+        }
         Err(error) => Err(format!("it answers in another form: {error}")),
     }
 }

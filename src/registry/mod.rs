@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::chat::Chat;
 use crate::diagnostic::{Diagnostic, Place};
 
+pub(crate) use scan::Lossy;
 pub use scan::{scan, scan_fast, scan_into, scan_slowly};
 
 /// What tells one state of a file from another, without its content.

@@ -12,8 +12,8 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::thread::scope;
 
-use serde::Deserializer as _;
 use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::diagnostic::{Diagnostic, Place};
@@ -277,23 +277,32 @@ fn string(raw: &str) -> Option<Cow<'_, str>> {
     raw.starts_with('"').then(|| decoded(raw))
 }
 
-/// What a well-formed JSON string says. A lone surrogate, which no text can hold, becomes U+FFFD.
-pub(super) fn decoded(raw: &str) -> Cow<'_, str> {
-    struct Bytes;
-    impl Visitor<'_> for Bytes {
-        type Value = String;
-        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-            f.write_str("a string")
+/// A string of JSON that Python wrote. A lone surrogate, which no text can hold, becomes U+FFFD.
+#[derive(Clone, Debug)]
+pub(crate) struct Lossy(pub(crate) String);
+
+impl<'de> Deserialize<'de> for Lossy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Lossy;
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Lossy, E> {
+                Ok(Lossy(String::from_utf8_lossy(bytes).into_owned()))
+            }
         }
-        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
-            Ok(String::from_utf8_lossy(bytes).into_owned())
-        }
+        // As bytes, because only then does `serde_json` let lone surrogates pass.
+        deserializer.deserialize_bytes(Bytes)
     }
+}
+
+/// What a well-formed JSON string says.
+pub(super) fn decoded(raw: &str) -> Cow<'_, str> {
     let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).unwrap_or(raw);
     if !inner.contains('\\') {
         return Cow::Borrowed(inner);
     }
-    // As bytes, because only then does `serde_json` let lone surrogates pass.
-    let decoded = serde_json::Deserializer::from_str(raw).deserialize_bytes(Bytes);
-    decoded.map_or(Cow::Borrowed(inner), Cow::Owned)
+    serde_json::from_str(raw).map_or(Cow::Borrowed(inner), |Lossy(text)| Cow::Owned(text))
 }
