@@ -13,8 +13,21 @@ use crate::report::Mode;
 use crate::report::metrics::{Metrics, label, last_success};
 use crate::store::open_regular;
 
+/// What every file of metrics begins with.
+const START: &[u8] = b"# HELP reconcile_";
 /// No metrics are longer, in bytes.
 const LARGEST: u64 = 64 << 10;
+
+/// Whether the file can be replaced: a registry or a policy must not be, by a slip of the pen.
+pub(super) fn check(path: &Path) -> Result<()> {
+    let mut start = Vec::new();
+    let read = open_regular(path).map(|file| file.take(START.len() as u64).read_to_end(&mut start));
+    if read.is_err() || start.is_empty() || start == START {
+        return Ok(());
+    }
+    Err(Error::other(format!("--metrics {}: that file holds something else", path.display()))
+        .with_hint("name another file, or remove this one"))
+}
 
 /// Writes what became of a run. `planned` is `None` where it ended before a plan was made.
 pub(super) fn write(

@@ -18,7 +18,7 @@ use crate::cli::{Opened, author, beside_policy, metrics, open, shown};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
 use crate::plan::{Expected, Goal};
-use crate::policy::{Commands, Policy, Sessions};
+use crate::policy::{Commands, Policy, Sessions, Source};
 use crate::report::{Mode, counted};
 use crate::store::sources::{self, PolicyFiles};
 use crate::store::{PolicyFile, Store};
@@ -58,6 +58,9 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     if let Err(why) = place.check(&args.report) {
         output::error(why, Some("show text, json or markdown instead"));
         return Ok(Exit::Usage);
+    }
+    if let Some(path) = &args.metrics {
+        metrics::check(path)?;
     }
     if args.quiet {
         output::hold();
@@ -131,10 +134,16 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
         (Mode::DryRun, planned, exit, None)
     } else {
         let locked = store.lock(place.lock_timeout, now.timestamp(), &|| interrupt.is_asked())?;
-        if job.follows_policy && sources::load(&place.policy())?.sources != files.sources {
+        let sources = sources::load(&place.policy())?.sources;
+        if job.follows_policy && sources != files.sources {
             // What was set while it waited must not be set back.
             drop((locked, outputs));
             return execute(place, open(place)?, job, interrupt);
+        }
+        if job.is_outdated(&files.sources, &sources) {
+            return Err(Error::other(format!("{policy_name} was changed by somebody else meanwhile"))
+                .with_hint("nothing of theirs was lost, and nothing was done: run again")
+                .into());
         }
         let locked = locked.on_behalf_of(author(place));
         let progress = Progress::new(interrupt, redaction.is_none());
@@ -160,6 +169,14 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
 }
 
 impl Job<'_> {
+    /// Whether the policy that was edited in memory is no longer what the files hold.
+    fn is_outdated(&self, edited: &[Source], now: &[Source]) -> bool {
+        let edit = |source: &Source| self.edits.iter().find(|edit| *edit.name == *source.name);
+        let before = |source| edit(source).map_or(source.text.as_str(), |edit| edit.before.as_str());
+        let same = edited.iter().map(|source| (&source.name, before(source)));
+        !self.edits.is_empty() && !same.eq(now.iter().map(|source| (&source.name, source.text.as_str())))
+    }
+
     /// The edits that change anything.
     fn changes(&self) -> impl Iterator<Item = &PolicyEdit> {
         self.edits.iter().filter(|edit| edit.before != edit.after)

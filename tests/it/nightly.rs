@@ -197,6 +197,20 @@ fn the_last_success_outlives_what_is_none() {
 }
 
 #[test]
+fn nothing_but_metrics_is_replaced_by_metrics() {
+    let sandbox = sandbox(&[("a", "family", "opus")]);
+    for (name, policy) in [("sessions.json", POLICY), ("policy.toml", POLICY), ("policy.toml", "nonsense = 1")] {
+        sandbox.write("policy.toml", policy);
+        let before = sandbox.read(name);
+        for more in [&["--dry-run"][..], &[]] {
+            let run = sandbox.run(&[&["--metrics", name], more].concat()).expect(1);
+            assert!(run.stderr.contains("that file holds something else"), "{run:?}");
+            assert_eq!(sandbox.read(name), before);
+        }
+    }
+}
+
+#[test]
 fn metrics_that_cannot_be_written_do_not_hide_what_was_done() {
     let sandbox = sandbox(&[("a", "family", "opus")]);
     let run = sandbox.run(&["--metrics", "none/out.prom"]).expect(4);

@@ -102,6 +102,23 @@ fn what_an_editor_saves_meanwhile_is_not_lost() {
 }
 
 #[test]
+fn an_edit_does_not_go_by_a_part_of_the_policy_that_is_another_by_then() {
+    let sandbox = sandbox();
+    fs::create_dir(sandbox.path("policy")).unwrap();
+    let main = policy().replace("\"sessions.json\"", "\"../sessions.json\"");
+    sandbox.write("policy/main.toml", &main);
+    sandbox.write("policy/more.toml", "");
+    let lock = run_lock(&sandbox);
+    let mut waiting = start(&sandbox, &["--policy", "policy", "set-model", ADA, "haiku"]);
+    until("the edit waits for the run", || waiting.has_open("run.lock"));
+    sandbox.write("policy/more.toml", "[limits]\nmax_changes = 0\n");
+    drop(lock);
+    let run = waiting.finish().expect(1);
+    assert!(run.stderr.contains("policy was changed by somebody else meanwhile"), "{run:?}");
+    assert_eq!((sandbox.read("policy/main.toml"), sandbox.model(ADA).as_deref()), (main, Some("sonnet")));
+}
+
+#[test]
 fn an_interrupt_ends_the_waiting() {
     let sandbox = sandbox();
     let lock = File::open(sandbox.path("policy.toml")).unwrap();
