@@ -114,6 +114,7 @@ fn what_python_writes_and_no_text_can_hold_does_not_matter() {
     let sandbox = sandbox("daemon.sock");
     let listener = UnixListener::bind(sandbox.path("daemon.sock")).unwrap();
     let session = r#"{"chat_id": "a", "contact_name": "cut off \ud83d", "is_alive": true, "is_healthy": true,
+        "health_reason": "\udc00",
         "is_busy": false, "queue_size": 0, "session_id": "1", "created_at": "2026-03-01T00:00:00"}"#;
     let status = format!(r#"{{"ok": true, "sessions": [{}]}}"#, session.replace('\n', " "));
     let daemon = thread::spawn(move || {

@@ -197,7 +197,7 @@ fn the_last_success_outlives_what_is_none() {
 }
 
 #[test]
-fn nothing_but_metrics_is_replaced_by_metrics() {
+fn metrics_and_reports_take_the_place_of_nothing_that_is_needed() {
     let sandbox = sandbox(&[("a", "family", "opus")]);
     for (name, policy) in [("sessions.json", POLICY), ("policy.toml", POLICY), ("policy.toml", "nonsense = 1")] {
         sandbox.write("policy.toml", policy);
@@ -207,6 +207,13 @@ fn nothing_but_metrics_is_replaced_by_metrics() {
             assert!(run.stderr.contains("that file holds something else"), "{run:?}");
             assert_eq!(sandbox.read(name), before);
         }
+    }
+    sandbox.write("policy.toml", POLICY);
+    for name in ["sessions.json", "policy.toml"] {
+        let before = sandbox.read(name);
+        let run = sandbox.run(&["--dry-run", "--output", &format!("json={name}")]).expect(1);
+        assert!(run.stderr.contains("the run itself needs that file"), "{run:?}");
+        assert_eq!(sandbox.read(name), before);
     }
 }
 
