@@ -8,6 +8,7 @@ mod fields;
 mod outline;
 mod read;
 mod redacted;
+mod scripts;
 mod syntax;
 pub mod template;
 

@@ -366,7 +366,7 @@ impl<'r> Reader<'r> {
                 }
                 Mistake::InScript(range) => {
                     let message = "a placeholder in a shell's script would let a chat's fields run commands";
-                    Diagnostic::error("placeholder-in-script", message, inside(item, range), "in the script after -c")
+                    Diagnostic::error("placeholder-in-script", message, inside(item, range), "in a script")
                         .help("pass it as an argument of its own, or read it from the environment: \"$RECONCILE_SESSION_NAME\"")
                 }
             });

@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use crate::chat::{Chat, Model};
+use crate::policy::scripts::Scripts;
 
 /// What can stand in braces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,26 +39,6 @@ const PLACEHOLDERS: [(&str, &str, Placeholder); 8] = [
 
 /// What only the command of a launch can have in braces, and its variable in the environment.
 const RESUME: (&str, &str) = ("resume_id", "RECONCILE_RESUME_ID");
-
-/// Programs that take a script after an option with this letter in it.
-const SHELLS: [(&str, char); 16] = [
-    ("csh", 'c'),
-    ("tcsh", 'c'),
-    ("mksh", 'c'),
-    ("rbash", 'c'),
-    ("yash", 'c'),
-    ("sh", 'c'),
-    ("bash", 'c'),
-    ("dash", 'c'),
-    ("zsh", 'c'),
-    ("ksh", 'c'),
-    ("ash", 'c'),
-    ("fish", 'c'),
-    ("busybox", 'c'),
-    ("su", 'c'),
-    ("runuser", 'c'),
-    ("env", 'S'),
-];
 
 impl Placeholder {
     fn value(self, chat: &Chat, model: &Model) -> Option<String> {
@@ -94,7 +75,7 @@ pub struct CommandLine {
 pub enum Mistake {
     /// A placeholder of that name does not exist.
     Unknown(String, Range<usize>),
-    /// A placeholder in the script of a shell.
+    /// A placeholder in what a shell reads.
     InScript(Range<usize>),
 }
 
@@ -135,12 +116,13 @@ impl CommandLine {
     fn parse_with(arguments: &[&str], resumes: bool) -> Result<Self, Vec<(usize, Mistake)>> {
         let mut mistakes = Vec::new();
         let mut parsed = Vec::with_capacity(arguments.len());
-        let mut shells = Shells::default();
+        let mut scripts = Scripts::default();
         for (index, argument) in arguments.iter().enumerate() {
-            let in_script = shells.pass(argument);
+            let filled = braces(argument).next();
+            let in_script = scripts.pass(argument, filled.map(|(start, _)| start));
             let (pieces, unknown) = pieces(argument, resumes);
             mistakes.extend(unknown.into_iter().map(|mistake| (index, mistake)));
-            if in_script && let Some((start, end)) = braces(argument).next() {
+            if in_script && let Some((start, end)) = filled {
                 mistakes.push((index, Mistake::InScript(start..end)));
             }
             parsed.push(pieces);
@@ -207,41 +189,6 @@ fn fill_argument(pieces: &[Piece], chat: &Chat, model: &Model, resume: &str) -> 
         return Err(format!("the argument {argument:?} of its command would be taken for an option"));
     }
     Ok(argument)
-}
-
-/// Finds scripts: the argument of `sh -c`, `bash -lc`, also behind `env`, `sudo` and the like, and with more options
-/// between the flag and the script.
-#[derive(Default)]
-struct Shells {
-    /// The letters that take a script, of the shells so far.
-    letters: Vec<char>,
-    /// Whether the options since the last word that was none have one of them.
-    armed: bool,
-    /// Whether the last option takes a word of its own: `bash -c -o pipefail SCRIPT`.
-    takes_word: bool,
-}
-
-impl Shells {
-    /// Passes one word, and says whether it is a script.
-    fn pass(&mut self, word: &str) -> bool {
-        if word.starts_with(['-', '+']) {
-            let short = word.starts_with('-') && !word.starts_with("--");
-            let was_armed = self.armed;
-            self.armed |= short && self.letters.iter().any(|letter| word.contains(*letter));
-            self.takes_word = word.ends_with(['o', 'O']);
-            return was_armed;
-        }
-        if std::mem::take(&mut self.takes_word) && self.armed {
-            return true;
-        }
-        let program = word.rsplit('/').next().unwrap_or(word);
-        if let Some((_, letter)) = SHELLS.iter().find(|(shell, _)| *shell == program)
-            && !self.letters.contains(letter)
-        {
-            self.letters.push(*letter);
-        }
-        std::mem::take(&mut self.armed)
-    }
 }
 
 fn pieces(argument: &str, resumes: bool) -> (Vec<Piece>, Vec<Mistake>) {

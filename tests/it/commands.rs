@@ -313,12 +313,70 @@ fn no_spelling_of_a_shells_flag_lets_a_placeholder_into_its_script() {
         r#""sh", "-ce""#,
         r#""bash", "-c", "-e""#,
         r#""sh", "-c", "--""#,
+        r#""su", "me", "--command""#,
+        r#""su", "me", "--comm""#,
+        r#""runuser", "-u", "me", "--session-command""#,
+        r#""fish", "--command""#,
+        r#""fish", "-C""#,
+        r#""env", "-S""#,
+        r#""env", "-S", "sh -c""#,
+        r#""env", "-Ssh -c""#,
+        r#""env", "-iSsh", "-c""#,
+        r#""env", "--split-string=sh -c""#,
+        r#""env", "--split-string=sh", "-c""#,
+        r#""flock", "lock", "-c""#,
+        r#""script", "-qc""#,
+        r#""sg", "group", "-c""#,
+        r#""sg", "group""#,
+        r#""ssh", "host""#,
+        r#""ssh", "-p", "22", "-vi", "key", "host", "restart""#,
+        r#""ssh", "-p22", "{session_slug}""#,
+        r#""ssh", "-o""#,
     ];
     for shell in before {
-        let sandbox = drifted(&format!("restart = [{shell}, \"restart {{contact_name}}\"]"));
-        let run = sandbox.run(&[]);
-        assert_eq!(run.code, 1, "{shell}: {run:#?}");
-        assert!(run.stderr.contains("placeholder in a shell's script"), "{shell}: {run:#?}");
+        is_refused(&format!("{shell}, \"restart {{contact_name}}\""));
+    }
+    let attached = [
+        r#""su", "root", "-ctrue {contact_name}""#,
+        r#""su", "root", "--command=true {contact_name}""#,
+        r#""su", "root", "--com=true {contact_name}""#,
+        r#""sh", "-c{contact_name}""#,
+        r#""bash", "-lc{contact_name}""#,
+        r#""fish", "--init-command={contact_name}""#,
+        r#""env", "-Ssh -c 'true {contact_name}'""#,
+        r#""env", "--split-string=sh -c 'true {contact_name}'""#,
+        r#""flock", "lock", "-ctrue {contact_name}""#,
+        r#""script", "-qctrue {contact_name}", "log""#,
+        r#""ssh", "-oProxyCommand=true {contact_name}", "host""#,
+        r#""ssh", "-{contact_name}", "host""#,
+    ];
+    attached.into_iter().for_each(is_refused);
+}
+
+#[track_caller]
+fn is_refused(command: &str) {
+    let run = drifted(&format!("restart = [{command}]")).run(&[]);
+    assert_eq!(run.code, 1, "{command}: {run:#?}");
+    assert!(run.stderr.contains("placeholder in a shell's script"), "{command}: {run:#?}");
+}
+
+#[test]
+fn a_placeholder_that_no_shell_reads_is_accepted_behind_one() {
+    for command in [
+        r#""sh", "-c", "echo \"$1\"", "sh", "{session_name}""#,
+        r#""sh", "./restart", "--chat={chat_id}", "--session", "{session_name}""#,
+        r#""su", "me", "--command=exec \"$0\"", "{session_name}""#,
+        r#""su", "-s", "/bin/sh", "-c", "exec \"$0\" \"$@\"", "me", "--", "./restart", "{session_name}""#,
+        r#""env", "NAME=x", "./restart", "{session_name}""#,
+        r#""env", "NAME={session_slug}", "./restart", "--name={session_name}""#,
+        r#""env", "-S", "sh -c true", "{session_name}""#,
+        r#""flock", "-n", "lock", "./restart", "{session_name}""#,
+        r#""flock", "--conflict-exit-code", "3", "lock", "./restart", "{session_name}""#,
+        r#""ssh", "-p", "22", "-l", "{tier}", "{session_slug}.example""#,
+        r#""systemctl", "restart", "ssh@{session_slug}""#,
+    ] {
+        let run = drifted(&format!("restart = [{command}]")).run(&["check"]);
+        assert_eq!(run.code, 0, "{command}: {run:#?}");
     }
 }
 

@@ -394,6 +394,7 @@ fn a_command_line_that_cannot_be_meant_is_wrong_usage() {
         (vec!["launch", "+1", "--", "./show", "{modle}"], "did you mean `model`?"),
         (vec!["launch", "+1", "--", "./show", "{resume}"], "there is no placeholder {resume}"),
         (vec!["launch", "+1", "--", "sh", "-c", "claude {contact_name}"], "would let a chat's fields run commands"),
+        (vec!["launch", "+1", "--", "su", "me", "-cclaude {resume_id}"], "would let a chat's fields run commands"),
         (vec!["launch", "+1", "--", "env", "bash", "-lc", "claude {resume_id}"], "would let a chat's fields"),
         (vec!["--dry-run", "launch", "+1", "--", "./show"], "an option before a subcommand is one of a run"),
     ] {
