@@ -70,7 +70,8 @@ impl MappedText {
     /// `None`: it is not text.
     fn of(file: File, stamp: Stamp) -> io::Result<Option<Self>> {
         #[allow(unsafe_code, reason = "files change under their maps; the top of this file says what becomes of that")]
-        // SAFETY: as the top of this file says, nobody may write into the file.
+        // SAFETY: nobody should write into the file, and nothing keeps them from it: the top of this file says what becomes
+        // of that.
         let map = unsafe { Mmap::map(&file) }?;
         Ok(is_text(&map, threads(stamp.size)).then_some(Self { map, file, stamp }))
     }
@@ -79,7 +80,7 @@ impl MappedText {
 impl Text for MappedText {
     fn text(&self) -> &str {
         #[allow(unsafe_code, reason = "it is asked for often, and checking it takes as long as reading it")]
-        // SAFETY: that it is text was checked when it was mapped, and see there.
+        // SAFETY: all of it was checked when it was mapped. Nobody should have written into the file since; see there.
         unsafe {
             str::from_utf8_unchecked(&self.map)
         }
@@ -97,8 +98,10 @@ fn is_text(map: &Mmap, threads: usize) -> bool {
         let at = map.len() / threads * part;
         at + map[at..].iter().take_while(|byte| within(byte)).count()
     };
+    // The first part begins where the file does, even in the middle of a character.
+    let starts = [0].into_iter().chain((1..threads).map(start));
     let ends = (1..threads).map(start).chain([map.len()]);
-    let parts: Vec<Range<usize>> = (0..threads).map(start).zip(ends).map(|(start, end)| start..end).collect();
+    let parts: Vec<Range<usize>> = starts.zip(ends).map(|(start, end)| start..end).collect();
     let check = |part: Range<usize>| {
         // Where that cannot be done, there is a fault for every few pages instead.
         #[cfg(target_os = "linux")]

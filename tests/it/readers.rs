@@ -230,6 +230,19 @@ fn a_large_registry_that_is_no_text_is_an_error_with_its_place() {
     assert!(run.stderr.contains("not UTF-8") && run.stderr.contains("sessions.json:4:2"), "{run:#?}");
 }
 
+#[test]
+fn a_large_registry_that_begins_within_a_character_is_the_same_error_as_a_small_one() {
+    let sandbox = Sandbox::new("models = { allowed = ['opus'], fallback = 'opus' }\n", "");
+    let said = [2, 17 << 20].map(|size| {
+        fs::write(sandbox.path("sessions.json"), b"\x80\x80").unwrap();
+        fs::File::options().append(true).open(sandbox.path("sessions.json")).unwrap().set_len(size).unwrap();
+        let run = sandbox.run(&["--registry", "sessions.json"]).expect(1);
+        assert!(run.stderr.contains("not UTF-8") && run.stderr.contains("sessions.json:1:1"), "{run:#?}");
+        run.stderr.lines().next().unwrap_or_default().to_owned()
+    });
+    assert_eq!(said[0], said[1]);
+}
+
 /// Something to put into a text where it may or may not belong.
 fn scraps() -> impl Strategy<Value = &'static str> {
     select(vec![
