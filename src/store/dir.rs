@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Dir, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::crash::crash_point;
@@ -29,14 +29,12 @@ impl StateDir {
     /// Opens the state directory of a registry; `None` where there is none yet.
     pub(super) fn open(registry: &Path, owner: u32) -> Result<Option<Self>> {
         let path = path_beside(registry);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(fd) => fd,
+        let file = match open_directory(&path) {
+            Ok(file) => file,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP | Errno::NOTDIR) => return Err(not_ours(&path, "it is not a directory")),
             Err(error) => return Err(Error::io("open", &path)(error)),
         };
-        let file = File::from(fd);
         let facts = Facts::of(&file.metadata().map_err(Error::io("look at", &path))?);
         check(&path, facts, owner, DIR_MODE)?;
         Ok(Some(Self { path, fd: file.into(), owner, group: None }))
@@ -44,30 +42,19 @@ impl StateDir {
 
     /// Opens it, and creates it first where there is none.
     pub(super) fn create(registry: &Path, facts: Facts) -> Result<Self> {
-        if let Some(dir) = Self::open(registry, facts.owner)? {
-            return Ok(Self { group: Some(facts.group), ..dir });
-        }
         let path = path_beside(registry);
-        let created = match DirBuilder::new().mode(DIR_MODE).create(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::io("create the state directory", &path)(error));
+        let created = look(&path)?.is_none() && make(&path)?;
+        let user = rustix::process::geteuid();
+        // Root works for the registry's owner, who must be able to use the directory later. It may have died before.
+        if user.as_raw() != facts.owner
+            && (created || user.is_root())
+            && let Err(error) = give_new(&path, facts)
+        {
+            if created {
+                // Whoever may use the registry must not find a directory of ours. The error that matters is the first.
+                let _ = fs::remove_dir(&path);
             }
-            created => created.is_ok(),
-        };
-        let parent = path.parent().unwrap_or(Path::new("/"));
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::io("save", parent))?;
-        // Root works for the registry's owner, who must be able to use the directory later.
-        if rustix::process::geteuid().as_raw() != facts.owner {
-            let (owner, group) = (Uid::from_raw(facts.owner), Gid::from_raw(facts.group));
-            let given =
-                rustix::fs::chownat(rustix::fs::CWD, &path, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW);
-            if let Err(error) = given {
-                if created {
-                    // Whoever may use the registry must not find a directory of ours. The error that matters is the first.
-                    let _ = fs::remove_dir(&path);
-                }
-                return Err(Error::io("give the registry's owner the directory", &path)(error));
-            }
+            return Err(error);
         }
         match Self::open(registry, facts.owner)? {
             Some(dir) => Ok(Self { group: Some(facts.group), ..dir }),
@@ -180,6 +167,47 @@ pub(super) fn path_beside(registry: &Path) -> PathBuf {
     let mut name = registry.as_os_str().to_owned();
     name.push(".reconcile");
     PathBuf::from(name)
+}
+
+fn open_directory(path: &Path) -> std::result::Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map(File::from)
+}
+
+/// Makes the directory; `false` where somebody else did meanwhile.
+fn make(path: &Path) -> Result<bool> {
+    let created = match DirBuilder::new().mode(DIR_MODE).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(Error::io("create the state directory", path)(error));
+        }
+        created => created.is_ok(),
+    };
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::io("save", parent))?;
+    Ok(created)
+}
+
+/// Gives the registry's owner a directory that this user has just made, and nothing else: the owner may have put any file
+/// in its place since, so what is looked at and given is what was opened. Whether it can be used, `StateDir::open` says.
+fn give_new(path: &Path, facts: Facts) -> Result<()> {
+    let Ok(directory) = open_directory(path) else { return Ok(()) };
+    let found = Facts::of(&directory.metadata().map_err(Error::io("look at", path))?);
+    let is_ours = check(path, found, rustix::process::geteuid().as_raw(), DIR_MODE).is_ok();
+    if !is_ours || !is_empty(&directory).map_err(Error::io("read", path))? {
+        return Ok(());
+    }
+    let (owner, group) = (Uid::from_raw(facts.owner), Gid::from_raw(facts.group));
+    rustix::fs::fchown(&directory, Some(owner), Some(group))
+        .map_err(Error::io("give the registry's owner the directory", path))
+}
+
+fn is_empty(directory: &File) -> std::result::Result<bool, Errno> {
+    for entry in Dir::read_from(directory)? {
+        if ![&b"."[..], b".."].contains(&entry?.file_name().to_bytes()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn check(path: &Path, facts: Facts, owner: u32, mode: u32) -> Result<()> {

@@ -254,6 +254,48 @@ fn root_works_for_the_owner_of_the_registry() {
     sandbox.run(&[]).expect(0);
 }
 
+#[test]
+fn root_gives_away_only_a_directory_that_a_run_may_have_left_in_the_middle_of_making_it() {
+    if !is_root() {
+        return println!("skipped: only root can give a file away");
+    }
+    let owner = |sandbox: &Sandbox, name: &str| fs::symlink_metadata(sandbox.path(name)).unwrap().uid();
+    let of_nobody = || {
+        let sandbox = drifted();
+        chown(sandbox.path("sessions.json"), Some(NOBODY), Some(NOBODY)).unwrap();
+        sandbox
+    };
+    for mode in [0o700, 0o2700] {
+        let sandbox = of_nobody();
+        state_dir(&sandbox, mode);
+        sandbox.run(&[]).expect(0);
+        assert_eq!((owner(&sandbox, STATE), owner(&sandbox, LEDGER)), (NOBODY, NOBODY));
+    }
+    for mode in [0o755, 0o1700] {
+        let sandbox = of_nobody();
+        state_dir(&sandbox, mode);
+        refused(&sandbox, &[STATE, "user 0 owns it, and user 65534 the registry"]);
+        assert_eq!(owner(&sandbox, STATE), 0, "{mode:o}");
+    }
+    let sandbox = of_nobody();
+    state_dir(&sandbox, 0o700);
+    sandbox.write("sessions.json.reconcile/theirs", "precious");
+    refused(&sandbox, &[STATE, "user 0 owns it, and user 65534 the registry"]);
+    assert_eq!(owner(&sandbox, STATE), 0);
+
+    // What the registry's owner has put in its place: another name of a file, a link.
+    let sandbox = of_nobody();
+    sandbox.write("victim", "precious");
+    fs::hard_link(sandbox.path("victim"), sandbox.path(STATE)).unwrap();
+    refused(&sandbox, &[STATE, "it is not a directory"]);
+    assert_eq!(owner(&sandbox, "victim"), 0);
+    let sandbox = of_nobody();
+    DirBuilder::new().mode(0o700).create(sandbox.path("victim")).unwrap();
+    symlink("victim", sandbox.path(STATE)).unwrap();
+    refused(&sandbox, &[STATE, "it is not a directory"]);
+    assert_eq!(owner(&sandbox, "victim"), 0);
+}
+
 /// The binary under a limit on the size of files, in blocks of 512 bytes.
 fn with_room_for(sandbox: &Sandbox, blocks: u32, arguments: &[&str]) -> Run {
     let mut command = Command::new("sh");
