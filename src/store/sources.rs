@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
@@ -24,7 +24,7 @@ pub struct PolicyFiles {
     pub sources: Vec<Source>,
     /// Paths in the policy are relative to it, and its commands run there.
     pub directory: PathBuf,
-    /// The first file or directory that somebody other than root and this user can write.
+    /// The first file, directory or link on the way that somebody other than root and this user can change.
     pub exposed: Option<PathBuf>,
 }
 
@@ -48,9 +48,10 @@ pub fn load(path: &Path) -> Result<PolicyFiles> {
     };
     let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
     let directory = fs::canonicalize(&directory).map_err(Error::io("find", &directory))?;
-    let sources = files.iter().map(|file| read(file)).collect::<Result<_>>()?;
-    let exposed = find_exposed(&files)?;
-    Ok(PolicyFiles { sources, directory, exposed })
+    let mut way = Way::default();
+    let read = |file: &PathBuf| read(file, &way.follow(file)?);
+    let sources = files.iter().map(read).collect::<Result<_>>()?;
+    Ok(PolicyFiles { sources, directory, exposed: way.exposed })
 }
 
 /// Reads a key file that the user names.
@@ -66,22 +67,58 @@ pub fn redaction_key(path: &Path) -> Result<Redaction> {
     })
 }
 
-/// The first of the files, or of the directories on the way to them, that others can write: whoever can rename a
-/// directory can put another policy in its place. With links, both ways count.
-fn find_exposed(files: &[PathBuf]) -> Result<Option<PathBuf>> {
-    let mut seen = BTreeSet::new();
-    for file in files {
-        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        for way in [file.as_path(), parent] {
-            let real = fs::canonicalize(way).map_err(Error::io("find", way))?;
-            for path in real.ancestors() {
-                if seen.insert(path.to_owned()) && others_can_write(path)? {
-                    return Ok(Some(path.to_owned()));
-                }
+/// As many as the system follows.
+const MOST_LINKS: usize = 40;
+
+/// What has a say in which files are read, and whether others can change it: whoever can rename a directory or turn a
+/// link can put another policy in its place.
+#[derive(Default)]
+struct Way {
+    seen: BTreeSet<PathBuf>,
+    /// The first file, directory or link that others can change.
+    exposed: Option<PathBuf>,
+}
+
+impl Way {
+    /// Follows a path name by name, as the system would, to the real file. All that it comes by was looked at then: if
+    /// nothing of it is exposed, nobody else can put another file there before it is read.
+    fn follow(&mut self, path: &Path) -> Result<PathBuf> {
+        let mut real = PathBuf::new();
+        if path.is_relative() {
+            real = fs::canonicalize(".").map_err(Error::io("find", path))?;
+            real.ancestors().try_for_each(|directory| self.pass(directory).map(drop))?;
+        }
+        let mut ahead = path.to_owned();
+        let mut links = 0;
+        loop {
+            let mut components = ahead.components();
+            let Some(component) = components.next() else { return Ok(real) };
+            let rest = components.as_path().to_owned();
+            match component {
+                Component::CurDir => {}
+                Component::ParentDir => _ = real.pop(),
+                Component::RootDir | Component::Prefix(_) | Component::Normal(_) => real.push(component),
             }
+            let is_link = self.pass(&real)?;
+            ahead = if is_link && links < MOST_LINKS {
+                links += 1;
+                let target = fs::read_link(&real).map_err(Error::io("follow", &real))?;
+                real.pop();
+                target.join(rest)
+            } else {
+                rest
+            };
         }
     }
-    Ok(None)
+
+    /// Whether it is a link.
+    fn pass(&mut self, path: &Path) -> Result<bool> {
+        let metadata = fs::symlink_metadata(path).map_err(Error::io("look at", path))?;
+        if self.seen.insert(path.to_owned()) && self.exposed.is_none() && others_can_write(&metadata) {
+            self.exposed = Some(path.to_owned());
+        }
+        Ok(metadata.is_symlink())
+    }
 }
 
 fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
@@ -104,10 +141,11 @@ fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(path: &Path) -> Result<Source> {
+/// Reads the real file, which the user knows as `path`.
+fn read(path: &Path, real: &Path) -> Result<Source> {
     let name = path.display().to_string();
     let mut bytes = Vec::new();
-    let file = open_regular(path)?;
+    let file = open_regular(real)?;
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
     source(&name, bytes)
 }
@@ -131,10 +169,10 @@ pub(super) fn source(name: &str, bytes: Vec<u8>) -> Result<Source> {
     }
 }
 
-fn others_can_write(path: &Path) -> Result<bool> {
-    let metadata = fs::metadata(path).map_err(Error::io("look at", path))?;
+fn others_can_write(metadata: &fs::Metadata) -> bool {
     let ours = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
-    // In a sticky directory others can add files, but not replace ours.
+    // In a sticky directory others can add files, but not replace ours. A link's mode says nothing.
     let sticky = metadata.is_dir() && metadata.mode() & 0o1000 != 0;
-    Ok(!ours || (metadata.mode() & 0o022 != 0 && !sticky))
+    let writable = metadata.mode() & 0o022 != 0 && !metadata.is_symlink();
+    !ours || (writable && !sticky)
 }

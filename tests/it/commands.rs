@@ -569,6 +569,52 @@ fn root_runs_no_commands_of_a_policy_on_a_way_that_others_can_change() {
 }
 
 #[test]
+fn root_runs_no_commands_of_a_policy_behind_a_link_that_others_can_turn() {
+    use std::os::unix::fs::{lchown, symlink};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let sandbox = drifted("restart = [\"true\"]");
+    for (directory, mode) in [("real", 0o755), ("ours", 0o755), ("open", 0o777), ("sticky", 0o1777)] {
+        std::fs::create_dir(sandbox.path(directory)).unwrap();
+        std::fs::set_permissions(sandbox.path(directory), Permissions::from_mode(mode)).unwrap();
+    }
+    std::fs::copy(sandbox.path("policy.toml"), sandbox.path("real/policy.toml")).unwrap();
+    for (target, link) in [
+        ("../real", "open/link"),
+        ("../real/policy.toml", "open/policy.toml"),
+        ("../open/link", "ours/two-links"),
+        ("../real", "ours/link"),
+        ("../real", "sticky/ours"),
+        ("../real", "sticky/theirs"),
+    ] {
+        symlink(target, sandbox.path(link)).unwrap();
+    }
+    symlink(sandbox.path("open/link"), sandbox.path("ours/absolute")).unwrap();
+    lchown(sandbox.path("sticky/theirs"), Some(65534), None).unwrap();
+    let run = |policy: &str| sandbox.run(&["--policy", policy, "--registry", "sessions.json"]);
+    let absolute = sandbox.path("open/link/policy.toml");
+    for policy in [
+        "open/link/policy.toml",
+        "open/link",
+        "open",
+        "open/policy.toml",
+        "ours/two-links/policy.toml",
+        "ours/absolute/policy.toml",
+        "ours/../open/link/../real/policy.toml",
+        "sticky/theirs/policy.toml",
+        absolute.to_str().unwrap(),
+    ] {
+        let run = run(policy).expect(1);
+        assert!(run.stderr.contains("others can write "), "{policy}: {run:#?}");
+    }
+    assert_eq!(sandbox.model(CHAT).as_deref(), Some("opus"));
+    for policy in ["ours/link/policy.toml", "ours/link", "sticky/ours/policy.toml", "./real/../real/policy.toml"] {
+        run(policy).expect(0);
+    }
+}
+
+#[test]
 fn a_probe_asks_only_for_sessions_that_would_be_restarted() {
     let all = r#""all": {"session_name": "all", "tier": "family", "model": "opus"}"#;
     let unset = r#""unset": {"session_name": "unset", "tier": "family"}"#;
