@@ -190,10 +190,11 @@ impl Ledger {
         debt.session = session;
     }
 
-    /// Notes that a restart was tried and failed: the next try waits, longer each time. Where a launch has paid the debt
-    /// meanwhile, nobody knows whether its session came up.
+    /// Notes that a restart was tried and failed: the next try waits, longer each time.
     pub fn fail(&mut self, chat: &str, now: Timestamp) {
-        self.owed.entry(chat.to_owned()).or_insert_with(|| Debt::since(now)).fail(now);
+        if let Some(debt) = self.owed.get_mut(chat) {
+            debt.fail(now);
+        }
     }
 
     /// Notes that nothing is owed any more.

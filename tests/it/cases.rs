@@ -1,7 +1,8 @@
 //! A folder of `tests/cases` is a case. It holds
 //!
-//! - `policy.toml` (or a directory `policy.d`) and `sessions.json`; where they need them, `owed.json` (the ledger),
-//!   `arguments` (of both runs) and `stopped` (the chats whose sessions are not running);
+//! - `policy.toml` (or a directory `policy.d`) and `sessions.json`; where they need them, `owed.json` (the ledger, with
+//!   `SOON` for a time at which a wait may end), `arguments` (of both runs) and `stopped` (the chats whose sessions are
+//!   not running);
 //! - what is expected: `dry-run.txt` and `apply.txt` (the output of the two runs), `after.json` (the registry
 //!   afterwards), `owed-after` (the chats that owe a restart then) and `calls` (the commands that were run).
 //!
@@ -12,6 +13,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
+use jiff::{SignedDuration, Timestamp, Unit};
 use snapbox::Data;
 
 use crate::support::{Run, Sandbox, below};
@@ -28,7 +30,11 @@ fn every_case_does_what_its_folder_says() {
 
 fn check(case: &Path) {
     let registry = fs::read_to_string(case.join("sessions.json")).unwrap();
-    let sandbox = scene(case, &registry);
+    let soon = (Timestamp::now() + SignedDuration::from_hours(5)).round(Unit::Minute).unwrap();
+    let sandbox = scene(case, &registry, soon);
+    // On the same day without the date.
+    let shown = ["at %Y-%m-%d %H:%M", "at %H:%M"].map(|form| soon.strftime(form).to_string());
+    let transcript = |run: &Run| shown.iter().fold(transcript(run), |text, time| text.replace(time, "at SOON"));
     let arguments = fs::read_to_string(case.join("arguments")).unwrap_or_default();
     let arguments: Vec<&str> = arguments.lines().collect();
 
@@ -54,7 +60,7 @@ fn check(case: &Path) {
 }
 
 /// A sandbox with everything that the folder holds.
-fn scene(case: &Path, registry: &str) -> Sandbox {
+fn scene(case: &Path, registry: &str, soon: Timestamp) -> Sandbox {
     let sandbox = Sandbox::new("", registry);
     for file in walkdir::WalkDir::new(case).into_iter().map(|entry| entry.unwrap()) {
         let name = file.path().strip_prefix(case).unwrap();
@@ -66,10 +72,10 @@ fn scene(case: &Path, registry: &str) -> Sandbox {
     }
     sandbox.script("restart", r#"cd "$(dirname "$0")"; echo "restart $*" >> calls"#);
     sandbox.script("running", r#"cd "$(dirname "$0")"; echo "running $*" >> calls; if grep -qxF -e "$1" stopped 2>/dev/null; then exit 3; fi"#);
-    if let Ok(ledger) = fs::read(case.join("owed.json")) {
+    if let Ok(ledger) = fs::read_to_string(case.join("owed.json")) {
         let state = sandbox.path("sessions.json.reconcile");
         fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
-        fs::write(state.join("owed.json"), ledger).unwrap();
+        fs::write(state.join("owed.json"), ledger.replace("SOON", &soon.to_string())).unwrap();
         fs::set_permissions(state.join("owed.json"), fs::Permissions::from_mode(0o600)).unwrap();
     }
     sandbox

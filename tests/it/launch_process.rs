@@ -58,14 +58,14 @@ fn a_session_that_did_not_start_still_owes_the_restart_of_the_one_before() {
 }
 
 #[test]
-fn a_restart_that_fails_after_its_launch_is_tried_again() {
+fn a_launch_pays_also_where_the_command_fails_that_made_it() {
     let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n");
     let sandbox = sandbox(&policy, &registry(&[("+1", "family", "opus")]));
     let program = env!("CARGO_BIN_EXE_reconcile");
     sandbox.script("restart", &format!("{program} launch \"$1\" -- true\nexit 1"));
     let run = sandbox.json(&[]);
-    assert_eq!((&row(&run, "+1")["outcome"], &run["summary"]["owed"]), (&json!("failed"), &json!(1)));
-    assert_eq!(sandbox.ledger()["owed"]["+1"]["attempts"], 1);
+    assert_eq!((&row(&run, "+1")["outcome"], &run["summary"]["owed"]), (&json!("failed"), &json!(0)));
+    assert_eq!(sandbox.ledger()["owed"], json!({}));
 }
 
 #[test]
