@@ -1,6 +1,7 @@
 //! `reconcile check`: what is wrong with the policy, and what in it is legal and probably not meant.
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::{Span, Zoned};
 
 use crate::apply::Files;
@@ -17,7 +18,7 @@ use crate::store::{Store, sources};
 #[derive(Clone, Debug, Args)]
 pub(super) struct CheckArgs {
     /// How mistakes are written: text, json for editors, or github for annotations of a workflow
-    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = format)]
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = PossibleValuesParser::new(FORMATS).try_map(|text: String| format(&text)), hide_possible_values = true)]
     format: CheckFormat,
 
     /// Warn of overrides that end within this time: a number of days, or as in 36h
@@ -74,12 +75,14 @@ fn warnings_of(
     Ok(warnings)
 }
 
+const FORMATS: [&str; 3] = ["text", "json", "github"];
+
 fn format(text: &str) -> Result<CheckFormat, String> {
     match text {
         "text" => Ok(CheckFormat::Text),
         "json" => Ok(CheckFormat::Json),
         "github" => Ok(CheckFormat::Github),
-        _ => Err("known formats: text, json, github".to_owned()),
+        _ => Err(format!("known formats: {}", FORMATS.join(", "))),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-use crate::support::{Run, Sandbox, finish};
+use crate::support::{Run, Sandbox, finish, is_installed};
 
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
@@ -12,11 +12,10 @@ fn sandbox() -> Sandbox {
 }
 
 /// What a program prints; `None` where it is not installed.
-fn installed(command: &mut Command) -> Option<Run> {
-    match command.stdin(Stdio::null()).output() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        _ => Some(finish(command)),
-    }
+fn installed(program: &str, arguments: &[&str], sandbox: &Sandbox) -> Option<Run> {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(sandbox.path("")).stdin(Stdio::null());
+    is_installed(program).then(|| finish(&mut command))
 }
 
 /// What bash offers for the last of some words.
@@ -43,6 +42,8 @@ fn bash_completes_commands_options_and_values() {
     assert_eq!(offered(&sandbox, &["reconcile", "owed", "--fo"]), ["--forget"]);
     assert_eq!(offered(&sandbox, &["reconcile", "adopt", "--reg"]), ["--registry"]);
     assert_eq!(offered(&sandbox, &["reconcile", "completions", "z"]), ["zsh"]);
+    assert_eq!(offered(&sandbox, &["reconcile", "--format", "j"]), ["json"]);
+    assert_eq!(offered(&sandbox, &["reconcile", "check", "--format", "g"]), ["github"]);
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn every_shell_can_read_its_completions() {
             assert!(completions.contains(word), "{shell} is not told of {word}");
         }
         sandbox.write("completions", completions);
-        if let Some(run) = installed(Command::new(shell).args(["-n", "completions"]).current_dir(sandbox.path(""))) {
+        if let Some(run) = installed(shell, &["-n", "completions"], &sandbox) {
             assert_eq!(run.expect(0).stderr, "", "{shell}");
         }
     }
@@ -103,7 +104,7 @@ fn the_manual_page_is_one_that_can_be_read() {
     }
     sandbox.write("reconcile.1", page);
     let groff = &["-ww", "-man", "-Tutf8", "-P-c", "-P-b", "-P-u", "reconcile.1"];
-    let Some(run) = installed(Command::new("groff").args(groff).current_dir(sandbox.path(""))) else { return };
+    let Some(run) = installed("groff", groff, &sandbox) else { return };
     assert_eq!(run.stderr, "", "groff complains");
     let exit = "\n       75  another run holds the lock\n";
     assert!(run.stdout.contains(exit) && run.stdout.contains("\n   owed\n"), "{}", run.stdout);
