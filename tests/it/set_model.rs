@@ -397,6 +397,20 @@ fn the_registry_alone_is_set_with_a_warning_that_it_will_not_last() {
 }
 
 #[test]
+fn the_registry_alone_is_set_for_that_chat_within_the_limit_and_not_in_a_dry_run() {
+    let sandbox = sandbox();
+    let drifted = registry(&[(ADA, "family", "opus"), (BEN, "family", "haiku")]);
+    sandbox.write("sessions.json", &drifted);
+    let set = ["set-model", ADA, "haiku", "--no-policy"];
+    let run = sandbox.run(&[&set[..], &["--dry-run"]].concat()).expect(0);
+    assert!(run.summary().starts_with("Plan: 1 to change"), "{run:?}");
+    sandbox.run(&[&set[..], &["--allow-changes", "0"]].concat()).expect(3);
+    assert_eq!(sandbox.read("sessions.json"), drifted);
+    sandbox.run(&set).expect(0);
+    assert_eq!(sandbox.read("sessions.json"), registry(&[(ADA, "family", "haiku"), (BEN, "family", "haiku")]));
+}
+
+#[test]
 fn with_keep_the_registry_alone_lasts_but_not_against_an_override() {
     let text = policy().replace("path = ", "existing = \"keep\"\npath = ");
     let sandbox = with_policy(&text);
