@@ -81,6 +81,10 @@ fn a_restart_that_a_later_run_makes_up_for_is_told_of_that_run() {
     sandbox.run(&["--retry", ADA]).expect(0);
     let told = runs(&sandbox, &[ADA]);
     assert_eq!(told.iter().map(|run| &run["changes"][0]["outcome"]).collect::<Vec<_>>(), ["done", "failed"]);
+    let text = sandbox.run(&["history"]).expect(0).stdout;
+    let changes: Vec<bool> =
+        text.lines().filter(|line| line.contains("imessage/")).map(|row| row.contains('→')).collect();
+    assert_eq!(changes, [false, true], "only the first run changed the model: {text}");
 }
 
 #[test]
