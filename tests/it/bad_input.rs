@@ -99,6 +99,8 @@ fn a_registry_that_cannot_be_trusted_is_refused_with_the_place() {
         let sandbox = drifted();
         sandbox.write("sessions.json", bytes);
         refused(&sandbox, &["sessions.json", told]);
+        let advice = "the file ends too early";
+        assert_eq!(sandbox.run(&["--dry-run"]).stderr.contains(advice), *told == advice, "{told}");
     }
 }
 

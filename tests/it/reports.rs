@@ -54,6 +54,14 @@ fn patched(text: &str, diff: &str) -> String {
 }
 
 #[test]
+fn names_and_tiers_that_are_too_long_are_cut() {
+    let registry = registry(&[(&"1".repeat(60), &"tier".repeat(20), "opus")]);
+    let run = Sandbox::new(POLICY, &registry).run(&["--dry-run"]).expect(0);
+    let row = run.stdout.lines().find(|line| line.starts_with("  ~")).unwrap();
+    assert!(row.contains("11… ") && row.contains("tiertiertie") && !row.contains("tiertiertiertier"), "{row}");
+}
+
+#[test]
 fn a_session_without_a_name_is_called_by_its_chat() {
     let registry = r#"{"+1": {"session_name": "", "tier": "family"}}"#;
     let run = Sandbox::new(POLICY, registry).run(&["--dry-run"]).expect(0);
