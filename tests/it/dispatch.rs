@@ -207,6 +207,7 @@ fn under_the_global_override_nothing_is_restarted() {
     let sandbox = sandbox();
     let daemon = daemon(&sandbox, &[CAL]);
     daemon.tell("override haiku");
+    assert_eq!(became(&sandbox.json(&["--dry-run"]), CAL).0, "deferred");
     let report = sandbox.json(&[]);
     assert_eq!(became(&report, CAL).0, "deferred");
     assert!(became(&report, CAL).1.contains("global override is on (haiku)"), "{report:#}");

@@ -114,6 +114,22 @@ fn an_error_before_the_first_effect_leaves_no_debt() {
 }
 
 #[test]
+fn no_restart_begins_that_could_not_be_noted() {
+    let wanted = policy(&[]);
+    let restarts = |at: usize, fault: Fault| {
+        let world = World::new(r#"{"drift": {"model": "opus"}}"#.to_owned());
+        let _ = world.run(&wanted, 0, Some((at, fault)));
+        let state = world.state();
+        state.restarts.len()
+    };
+    // Which operation is the restart.
+    let restart = (0..100).find(|at| restarts(*at, Fault::DeathAfter) == 1).unwrap();
+    for at in 0..restart {
+        assert_eq!(restarts(at, Fault::Error), 0, "operation {at} failed");
+    }
+}
+
+#[test]
 fn an_error_while_nothing_but_a_void_debt_is_struck_is_one_before_the_first_effect() {
     let wanted = policy(&[]);
     let world = World::new(r#"{"chat": {"model": "haiku"}}"#.to_owned());
