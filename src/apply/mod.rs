@@ -394,7 +394,7 @@ impl<'a> Run<'a> {
                 Verdict::Done => false,
                 // Where the daemon writes, what was not asked for is not owed.
                 Verdict::Deferred => row.owed.is_some() || !daemons,
-                _ => !ended.launched.contains(&index),
+                _ => !ended.settled.contains(&index),
             };
         }
     }

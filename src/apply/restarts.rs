@@ -20,8 +20,8 @@ use crate::plan::ledger::Ledger;
 pub(super) struct Ended {
     /// By the row's index. Rows that are missing were not begun.
     pub(super) attempts: BTreeMap<usize, Attempt>,
-    /// Rows whose restart went wrong after all of its effect: a launch has started the session meanwhile.
-    pub(super) launched: BTreeSet<usize>,
+    /// Rows that owe nothing any more: their restart went well, or a launch has started the session meanwhile.
+    pub(super) settled: BTreeSet<usize>,
     /// Whether the run was asked to end.
     pub(super) interrupted: bool,
     /// Why the ledger could not be saved. Nothing is begun after that.
@@ -103,7 +103,7 @@ pub(super) fn restart_all(
             let go = go && saved.is_ok();
             if let Ok(ledger) = &saved {
                 let over = batch.iter().filter(|said| matches!(said, Said::Ended { .. })).map(Said::row);
-                ended.launched.extend(over.filter(|row| !ledger.owed.contains_key(rows[*row].chat.id.as_ref())));
+                ended.settled.extend(over.filter(|row| !ledger.owed.contains_key(rows[*row].chat.id.as_ref())));
             }
             ended.error = ended.error.take().or(saved.err());
             crash_point!("attempt noted");
