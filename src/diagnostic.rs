@@ -1,6 +1,7 @@
 //! A mistake in a file, and where it stands. Rendered by `report::diagnostics`.
 
 use std::ops::Range;
+use std::string::FromUtf8Error;
 
 /// At most this many characters of a line are kept on either side of a caret.
 const CONTEXT: usize = 100;
@@ -33,6 +34,13 @@ impl Diagnostic {
     /// An error at one place.
     pub fn error(code: &'static str, message: impl Into<String>, place: Place, label: impl Into<String>) -> Self {
         Self { level: Level::Error, code, message: message.into(), labels: vec![(place, label.into())], help: None }
+    }
+
+    /// That a file is not UTF-8. `what` is what it should be: `the registry`.
+    pub fn not_utf8(what: &str, file: &str, found: &FromUtf8Error) -> Self {
+        let at = found.utf8_error().valid_up_to();
+        let place = Place::new(file, &String::from_utf8_lossy(found.as_bytes()), at..at + 1);
+        Self::error("not-utf8", format!("{what} is not UTF-8"), place, "the first byte that is not")
     }
 
     /// A warning at one place.

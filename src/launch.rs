@@ -6,12 +6,12 @@ use jiff::Zoned;
 
 use crate::chat::{Chat, Model};
 use crate::error::{Error, Result};
-use crate::plan::select::find_one;
+use crate::plan::select::find_session;
 use crate::policy::Policy;
 use crate::policy::template::CommandLine;
 use crate::registry::edit::{Splice, add_entry, add_members, keys, splice};
 use crate::registry::redacted::marker;
-use crate::registry::{Entry, Snapshot, scan};
+use crate::registry::{Entry, Snapshot, find_entry, scan};
 use crate::resolve::{resolve, resolve_default};
 
 /// A session to be started.
@@ -58,19 +58,11 @@ pub fn start(policy: Option<&Policy>, snapshot: &Snapshot, wanted: &Wanted, now:
         return Err(Error::other(format!("{} is a redacted snapshot, not a registry", snapshot.name))
             .with_hint("start the session where the registry is"));
     }
-    let named = find_one(wanted.chat, snapshot)?;
-    let mut found = None;
-    scan(snapshot, |entry| {
-        if Some(entry.chat.id.as_ref()) == named.as_deref() {
-            found = Some(entry);
-        }
-    })
-    .map_err(Error::Invalid)?;
     // Contacts choose their names, and one may be another chat's number: it must not get that chat's session.
-    let is_meant = |chat: &Chat| chat.id == wanted.chat || chat.session_name.as_deref() == Some(wanted.chat);
-    let (found, contact_of) = match found {
-        Some(entry) if !is_meant(&entry.chat) => (None, named),
-        found => (found, None),
+    let (named, contact_of) = find_session(wanted.chat, snapshot)?;
+    let found = match &named {
+        Some(chat) => find_entry(snapshot, chat).map_err(Error::Invalid)?,
+        None => None,
     };
     let given = wanted.fields;
     let new = || Chat { id: Cow::Borrowed(wanted.chat), ..Chat::default() };

@@ -62,6 +62,11 @@ impl Redaction {
         format!("session-{}", self.hash("session", slug))
     }
 
+    /// What stands for the id of a plan, from which the numbers of a small one could be found by trying all.
+    pub fn plan(&self, id: &str) -> String {
+        self.hash("plan", id)
+    }
+
     /// What tells a key from others, and nothing about it.
     pub fn fingerprint(&self) -> String {
         self.hash("key", "")

@@ -9,6 +9,8 @@ mod verify;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use crate::apply::restarts::restart_all;
 use crate::chat::Model;
 use crate::crash::crash_point;
@@ -49,7 +51,7 @@ pub trait Locked: Files {
     /// Changes the ledger as the file holds it now, and returns it. On disk when it returns.
     ///
     /// # Errors
-    /// Where that cannot be done; the file is then as it was.
+    /// Where that cannot be done. The file is then as it was, or as it should be.
     fn amend(&self, change: &mut dyn FnMut(&mut Ledger)) -> Result<Ledger>;
 
     /// Replaces the registry by `seen` with the edits made; `None` where it no longer is what was seen, or where one of
@@ -134,6 +136,10 @@ pub trait Watch: Sync {
     fn begun(&self, row: &Row);
     /// One of them has ended.
     fn ended(&self, row: &Row);
+    /// What time it is, in a run that began at `start`.
+    fn now(&self, start: Timestamp) -> Timestamp {
+        start
+    }
 }
 
 /// A plan, and the registry that it was made for.
@@ -206,7 +212,7 @@ pub fn apply(goal: &Goal, files: &dyn Locked, backend: &dyn Backend, watch: &dyn
             run.close();
             crash_point!("closed");
             return match run.error.take() {
-                Some(error) if !run.planned.plan.has_effects() => Err(error),
+                Some(error) if !run.planned.plan.is_eventful() => Err(error),
                 error => Ok(Applied { error, ..run.finish() }),
             };
         }
@@ -360,11 +366,15 @@ impl<'a> Run<'a> {
             let strike = |ledger: &mut Ledger| cancelled.keys().for_each(|chat| ledger.strike(chat));
             self.error = self.files.amend_if(!cancelled.is_empty(), strike).err();
         }
+        if self.error.is_some() {
+            // They stand.
+            self.planned.plan.cancelled.clear();
+        }
         let mut ended = restarts::Ended::default();
         if self.error.is_none() {
-            let (rows, now) = (&self.planned.plan.rows, self.goal.now.timestamp());
+            let (rows, start) = (&self.planned.plan.rows, self.goal.now.timestamp());
             let parallel = self.goal.policy.sessions.parallel();
-            ended = restart_all(rows, todo.clone(), parallel, now, self.files, self.backend, self.watch);
+            ended = restart_all(rows, todo.clone(), parallel, start, self.files, self.backend, self.watch);
             self.error = ended.error.take();
             self.interrupted = ended.interrupted;
         }
@@ -374,8 +384,10 @@ impl<'a> Run<'a> {
             let row = &mut self.planned.plan.rows[index];
             let attempt = ended.attempts.remove(&index).unwrap_or(Attempt::NotBegun);
             let restarted = matches!(attempt, Attempt::Restarted(_) | Attempt::Broken(_));
-            if let (Attempt::Failed(_) | Attempt::Broken(_), Some(debt)) = (&attempt, &mut row.owed) {
-                debt.fail(self.goal.now.timestamp());
+            let left = ended.left.remove(&index);
+            let is_settled = left.as_ref().is_some_and(Option::is_none);
+            if let (Some(owed), Some(Some(left))) = (&mut row.owed, left) {
+                *owed = left;
             }
             row.outcome = match attempt {
                 Attempt::Restarted(run) => {
@@ -394,7 +406,7 @@ impl<'a> Run<'a> {
                 Verdict::Done => false,
                 // Where the daemon writes, what was not asked for is not owed.
                 Verdict::Deferred => row.owed.is_some() || !daemons,
-                _ => !ended.settled.contains(&index),
+                _ => !is_settled,
             };
         }
     }

@@ -13,19 +13,28 @@ use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::Error;
 use crate::plan::Row;
-use crate::plan::ledger::Ledger;
+use crate::plan::ledger::{Debt, Ledger};
 
 /// What became of the restarts of one run.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
     /// By the row's index. Rows that are missing were not begun.
     pub(super) attempts: BTreeMap<usize, Attempt>,
-    /// Rows that owe nothing any more: their restart went well, or a launch has started the session meanwhile.
-    pub(super) settled: BTreeSet<usize>,
+    /// What the rows that have ended still owe: nothing where the restart went well, or a launch has started the session
+    /// meanwhile.
+    pub(super) left: BTreeMap<usize, Option<Debt>>,
     /// Whether the run was asked to end.
     pub(super) interrupted: bool,
     /// Why the ledger could not be saved. Nothing is begun after that.
     pub(super) error: Option<Error>,
+}
+
+impl Ended {
+    /// Whether one more may begin.
+    fn may_begin(&mut self, watch: &dyn Watch) -> bool {
+        self.interrupted |= watch.interrupted();
+        !self.interrupted && self.error.is_none()
+    }
 }
 
 /// What a worker says.
@@ -49,7 +58,7 @@ pub(super) fn restart_all(
     rows: &[Row],
     todo: Vec<usize>,
     parallel: usize,
-    now: Timestamp,
+    start: Timestamp,
     files: &dyn Locked,
     backend: &dyn Backend,
     watch: &dyn Watch,
@@ -79,8 +88,7 @@ pub(super) fn restart_all(
         drop(says);
         let mut under_way = 0;
         loop {
-            ended.interrupted |= watch.interrupted();
-            while under_way < parallel && !ended.interrupted && ended.error.is_none() {
+            while under_way < parallel && ended.may_begin(watch) {
                 let Some(next) = queue.next() else { break };
                 // It fails only where every worker has ended; then `recv` does, too.
                 let _ = jobs.send(next);
@@ -91,9 +99,9 @@ pub(super) fn restart_all(
             }
             let Ok(first) = said.recv() else { break };
             let batch: Vec<Said> = [first].into_iter().chain(said.try_iter()).collect();
-            ended.interrupted |= watch.interrupted();
-            let go = !ended.interrupted && ended.error.is_none();
+            let go = ended.may_begin(watch);
             let mut paid = BTreeSet::new();
+            let now = watch.now(start);
             let saved = files.amend(&mut |ledger| {
                 paid = paid_meanwhile(&batch, rows, ledger);
                 for said in &batch {
@@ -103,7 +111,7 @@ pub(super) fn restart_all(
             let go = go && saved.is_ok();
             if let Ok(ledger) = &saved {
                 let over = batch.iter().filter(|said| matches!(said, Said::Ended { .. })).map(Said::row);
-                ended.settled.extend(over.filter(|row| !ledger.owed.contains_key(rows[*row].chat.id.as_ref())));
+                ended.left.extend(over.map(|row| (row, ledger.owed.get(rows[row].chat.id.as_ref()).cloned())));
             }
             ended.error = ended.error.take().or(saved.err());
             crash_point!("attempt noted");

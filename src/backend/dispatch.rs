@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::apply::{Attempt, Backend, Turn};
 use crate::backend::socket::{Answer, Socket};
@@ -84,10 +84,19 @@ impl<'a> DispatchBackend<'a> {
 
     /// Why a restart would change nothing, if so. `None` also where the daemon is down.
     fn hold(&self) -> Result<Option<String>> {
-        let Some(reply) = self.read::<Value>("get_global_model", self.socket.deadline())? else { return Ok(None) };
-        let model = match &reply["override"] {
-            Value::Null if reply["state"] == "normal" => return Ok(None),
-            set => set["model"].as_str().unwrap_or("another model").to_owned(),
+        #[derive(Deserialize)]
+        struct Global {
+            state: Option<Lossy>,
+            r#override: Option<Override>,
+        }
+        #[derive(Deserialize)]
+        struct Override {
+            model: Option<Lossy>,
+        }
+        let Some(global) = self.read::<Global>("get_global_model", self.socket.deadline())? else { return Ok(None) };
+        let model = match global.r#override {
+            None if global.state.is_some_and(|Lossy(state)| state == "normal") => return Ok(None),
+            set => set.and_then(|set| set.model).map_or_else(|| "another model".to_owned(), |Lossy(model)| model),
         };
         Ok(Some(format!("the daemon's global override is on ({model}): a restart would change nothing")))
     }

@@ -23,7 +23,7 @@ use crate::error::Result;
 use crate::policy::Until;
 use crate::redact::Redaction;
 use crate::report::Format;
-use crate::store::sources;
+use crate::store::redaction_key;
 
 const EXAMPLES: &str = "\
 A policy, at its smallest (policy.toml):
@@ -94,6 +94,31 @@ pub(super) struct PlaceArgs {
     redact_key: Option<PathBuf>,
 }
 
+impl Cli {
+    /// What of the command line does not go together: why, and what to do about it.
+    pub(super) fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let report = match &self.command {
+            None => Some(&self.run.report),
+            Some(Command::SetModel(args)) => Some(&args.edit.report),
+            Some(Command::UnsetModel(args)) => Some(&args.edit.report),
+            Some(Command::Undo(args)) => Some(&args.edit.report),
+            Some(_) => None,
+        };
+        if self.place.redact && !self.command.as_ref().is_none_or(Command::takes_redaction) {
+            return Err(("what that command shows cannot be redacted", "leave out --redact"));
+        }
+        if self.command.is_some() && self.run != RunArgs::default() {
+            let hint = "write it after the subcommand if that has it, too: reconcile help SUBCOMMAND";
+            return Err(("an option before a subcommand is one of a run", hint));
+        }
+        if self.place.redact && report.is_some_and(|report| report.formats().any(|format| format == Format::Diff)) {
+            let why = "a diff of the registry cannot be redacted: it is the registry's own text";
+            return Err((why, "show text, json or markdown instead"));
+        }
+        Ok(())
+    }
+}
+
 impl PlaceArgs {
     pub(super) fn policy(&self) -> PathBuf {
         self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY")).unwrap_or_else(|| "policy.toml".into())
@@ -101,16 +126,7 @@ impl PlaceArgs {
 
     /// The key that the user names, if any.
     pub(super) fn redaction_key(&self) -> Result<Option<Redaction>> {
-        self.redact_key.as_deref().map(sources::redaction_key).transpose()
-    }
-
-    /// What a report may not be, so that nobody's number is in it.
-    pub(super) fn check(&self, report: &ReportArgs) -> Result<(), &'static str> {
-        let mut formats = report.output.iter().map(|(format, _)| *format).chain([report.format]);
-        if self.redact && formats.any(|format| format == Format::Diff) {
-            return Err("a diff of the registry cannot be redacted: it is the registry's own text");
-        }
-        Ok(())
+        self.redact_key.as_deref().map(redaction_key).transpose()
     }
 
     pub(super) fn registry(&self) -> Option<PathBuf> {
@@ -188,6 +204,12 @@ pub(super) struct ReportArgs {
     /// Write the report to a file as well, in a format of its own (repeatable)
     #[arg(long, value_name = "FORMAT=FILE", value_parser = output, help_heading = "Output")]
     pub(super) output: Vec<(Format, PathBuf)>,
+}
+
+impl ReportArgs {
+    pub(super) fn formats(&self) -> impl Iterator<Item = Format> {
+        self.output.iter().map(|(format, _)| *format).chain([self.format])
+    }
 }
 
 /// How a command that edits the policy runs.
@@ -289,7 +311,7 @@ pub(super) enum Command {
 
 impl Command {
     /// Whether what it shows can be redacted.
-    pub(super) fn takes_redaction(&self) -> bool {
+    fn takes_redaction(&self) -> bool {
         !matches!(self, Self::Launch(_) | Self::Adopt | Self::Completions(_) | Self::Man)
     }
 }

@@ -64,7 +64,7 @@ fn warnings_of(
         None => policy,
         Some(store) => match store.redacted_with()? {
             None => policy,
-            Some(fingerprint) => for_snapshot(place, store, &fingerprint, policy)?,
+            Some(fingerprint) => for_snapshot(place.redaction_key()?, store, &fingerprint, policy)?.0,
         },
     };
     let now = Zoned::now();

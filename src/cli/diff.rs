@@ -7,7 +7,8 @@ use clap::Args;
 use crate::apply::Files;
 use crate::cli::args::{PlaceArgs, ReportArgs};
 use crate::cli::exit::Exit;
-use crate::cli::{open, output, shown, under_pseudonyms};
+use crate::cli::output::{self, Outputs};
+use crate::cli::{Names, open, under_pseudonyms};
 use crate::error::Error;
 use crate::plan::between;
 use crate::policy;
@@ -27,8 +28,7 @@ pub(super) struct DiffArgs {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
-    let formats = args.report.output.iter().map(|(format, _)| *format).chain([args.report.format]);
-    if formats.into_iter().any(|format| format == Format::Diff) {
+    if args.report.formats().any(|format| format == Format::Diff) {
         let hint = "as text, json or markdown it can; `reconcile --dry-run --format diff` shows what a run edits";
         output::error(
             "a change of policy alone cannot be shown as a diff of the registry, which also drifts",
@@ -45,16 +45,16 @@ pub(super) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
         Some(revision) => format!("{revision}:{}", opened.policy_name),
         None => args.from.clone(),
     };
-    let read = old.iter().map(|source| PathBuf::from(source.name.as_ref()));
-    let outputs = opened.outputs(&args.report, read)?;
+    let olds = old.iter().map(|source| PathBuf::from(source.name.as_ref()));
+    let outputs = Outputs::open(&args.report.output, &opened.needed().into_iter().chain(olds).collect::<Vec<_>>())?;
     let (old, _) = policy::read(&old).map_err(Error::Invalid)?;
-    let old = match place.redaction_key()?.filter(|_| opened.is_redacted) {
-        Some(key) => under_pseudonyms(&key, old)?,
-        None => old,
+    let old = match &opened.names {
+        Names::Snapshot(key) => under_pseudonyms(key, old)?,
+        Names::Own | Names::Redacted(_) => old,
     };
     let snapshot = opened.store.registry()?;
     let plan = between(&old, &opened.policy, &snapshot, &opened.now)?;
-    let plan = shown(plan, opened.redaction.as_ref(), opened.is_redacted);
+    let plan = opened.names.shown(plan);
 
     let policies = format!("{} → {}", leading(&name), opened.policy_name);
     let report =

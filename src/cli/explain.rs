@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::plan::select::{Request, find_one, nearest};
 use crate::plan::wire::WireRow;
 use crate::plan::{Goal, drift};
-use crate::registry::scan;
+use crate::registry::find_entry;
 use crate::report::explain::Explanation;
 
 #[derive(Clone, Debug, Args)]
@@ -36,24 +36,18 @@ pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit>
         output::error("the chat's id is empty", Some("see: reconcile explain --help"));
         return Ok(Exit::Usage);
     }
-    let Opened { policy, store, now, redaction, .. } = open(place)?;
+    let Opened { policy, store, now, names, .. } = open(place)?;
     let snapshot = store.registry()?;
     let ledger = store.ledger()?;
     let known = find_one(&args.chat, &snapshot)?;
-    let mut entry = None;
-    scan(&snapshot, |found| {
-        if known.as_deref() == Some(found.chat.id.as_ref()) {
-            entry = Some(found);
-        }
-    })
-    .map_err(Error::Invalid)?;
-
+    let entry = known.as_deref().map(|chat| find_entry(&snapshot, chat)).transpose().map_err(Error::Invalid)?.flatten();
     let existing = entry.as_ref().and_then(|entry| entry.model.clone());
     let registered = entry.is_some();
     let new = || Chat { id: Cow::Borrowed(args.chat.as_str()), ..Chat::default() };
     let mut chat = entry.map_or_else(new, |entry| entry.chat);
     let assumed = fill(&mut chat, &args.fields)?;
-    if redaction.is_none() && !registered && assumed.is_empty() && !policy.chats.contains_key(chat.id.as_ref()) {
+    let is_known = registered || !assumed.is_empty() || policy.chats.contains_key(chat.id.as_ref());
+    if !is_known && !output::names_hidden() {
         let near = nearest(&args.chat, &snapshot)?.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
         output::note(&format!("no chat {:?} in {}: taken as the id of a new one{near}", args.chat, snapshot.name));
     }
@@ -68,10 +62,10 @@ pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit>
     let debt = ledger.owed.get(chat.id.as_ref());
     let row = drift.and_then(|drift| drift.rows.into_iter().next());
     // Under pseudonyms all is as it was, so the explanation is of that.
-    let (policy, chat, row, last_change) = match &redaction {
+    let (policy, chat, row, last_change) = match names.redaction() {
         None => (policy, chat, row, last_change),
         Some(key) => (
-            policy.redacted_for(key, &chat.id).without_reasons(),
+            policy.redacted_for(key, &chat.id),
             chat.redacted(key),
             row.map(|row| row.redacted(key)),
             last_change.map(|run| run.redacted(key)),
@@ -111,7 +105,9 @@ fn fill<'a>(chat: &mut Chat<'a>, args: &'a FieldArgs) -> Result<Vec<&'static str
             }
             (Some(given), Some(said)) if given != said => {
                 let message = format!("the registry says {name} {said:?} of this chat, not {given:?}");
-                return Err(Error::other(message).with_hint("give only what the registry does not say"));
+                return Err(Error::other(message)
+                    .with_hint("give only what the registry does not say")
+                    .or_nameless(format!("the registry says another {name} of this chat")));
             }
             _ => {}
         }

@@ -22,7 +22,7 @@ pub(super) struct HistoryArgs {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit> {
-    let Opened { store, now, redaction, .. } = open(place)?;
+    let Opened { store, now, names, .. } = open(place)?;
     // A chat that is gone still has a history.
     let chat = match &args.chat {
         Some(word) => Some(find_one(word, &store.registry()?)?.unwrap_or_else(|| word.clone())),
@@ -34,7 +34,7 @@ pub(super) fn run(place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit>
         run.changes.retain(|row| chat.as_deref().is_none_or(|chat| row.chat_id == chat));
         run.cancelled.retain(|id| chat.as_deref().is_none_or(|chat| id == chat));
         if chat.is_none() || !run.changes.is_empty() || !run.cancelled.is_empty() {
-            runs.push(match &redaction {
+            runs.push(match names.redaction() {
                 Some(redaction) => run.redacted(redaction),
                 None => run,
             });

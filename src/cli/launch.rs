@@ -13,7 +13,7 @@ use crate::cli::output;
 use crate::error::{Error, reason};
 use crate::launch::{Start, Wanted, start};
 use crate::near;
-use crate::policy::template::{CommandLine, Mistake, environment, placeholder_names, resume_environment};
+use crate::policy::template::{CommandLine, IN_SCRIPT, Mistake, environment, placeholder_names, resume_environment};
 use crate::policy::{self, Outline, Policy, Sessions, Source};
 use crate::store::sources;
 use crate::store::{Registered, Registration, Store};
@@ -58,9 +58,7 @@ pub(super) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> 
     }
     let (policy, outline, sources) = usable_policy(place);
     if outline.backend.as_deref() == Some("dispatch") {
-        return Err(Error::other("sessions of the dispatch backend are started by their daemon, never by a launch")
-            .with_hint("send the chat a message, or say backend = \"file\" if nothing else owns the registry")
-            .into());
+        return Err(daemons_to_start().into());
     }
     let registry = match (place.registry(), &outline.registry) {
         (Some(registry), _) => registry,
@@ -77,10 +75,13 @@ pub(super) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> 
     let wanted = Wanted { chat: &args.chat, fields: &fields, command: &command };
     let Registered { value: start, changed, paid } =
         store.register(place.lock_timeout, now.timestamp(), |snapshot| {
-            // An override that was set while this launch waited counts.
+            // An override that was set while this launch waited counts. A policy that cannot be used meanwhile does not.
             let changed = sources::load(&place.policy()).ok().filter(|files| files.sources != sources);
-            let changed = changed.map(|files| policy::read(&files.sources).ok().map(|(policy, _)| policy));
-            let policy = changed.as_ref().unwrap_or(&policy).as_ref();
+            let changed = changed.and_then(|files| policy::read(&files.sources).ok()).map(|(policy, _)| policy);
+            if changed.as_ref().is_some_and(|policy| matches!(policy.sessions, Sessions::Dispatch(_))) {
+                return Err(daemons_to_start());
+            }
+            let policy = changed.as_ref().or(policy.as_ref());
             let mut start = start(policy, snapshot, &wanted, &now)?;
             let splices = std::mem::take(&mut start.splices);
             Ok(Registration { chat: start.chat.id.clone().into_owned(), splices, value: start })
@@ -102,6 +103,11 @@ pub(super) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> 
         output::note(&format!("a restart of {} is owed", start.chat.id));
     }
     Ok(if changed { Exit::Partly } else { Exit::Error })
+}
+
+fn daemons_to_start() -> Error {
+    Error::other("sessions of the dispatch backend are started by their daemon, never by a launch")
+        .with_hint("send the chat a message, or say backend = \"file\" if nothing else owns the registry")
 }
 
 /// The policy, where it can be used, what can be told of it otherwise, and what was read. A mistake in it must not keep a
@@ -157,9 +163,9 @@ fn tell_mistake(argument: &str, mistake: &Mistake) {
             let known = placeholder_names().chain(["resume_id"]);
             output::error(&format!("{argument}: there is no placeholder {{{name}}}"), Some(&near::advice(name, known)));
         }
-        Mistake::InScript(_) => output::error(
-            &format!("{argument}: a placeholder in a shell's script would let a chat's fields run commands"),
-            Some("pass it as an argument of its own, or read it from the environment: \"$RECONCILE_MODEL\""),
-        ),
+        Mistake::InScript(_) => {
+            let [message, advice] = IN_SCRIPT;
+            output::error(&format!("{argument}: {message}"), Some(advice));
+        }
     }
 }

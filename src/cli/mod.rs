@@ -32,11 +32,10 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use jiff::Zoned;
 
-use crate::cli::args::{Cli, Command, PlaceArgs, ReportArgs, RunArgs};
+use crate::cli::args::{Cli, Command, PlaceArgs};
 use crate::cli::exit::Exit;
-use crate::cli::output::Outputs;
 use crate::diagnostic::Diagnostic;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::plan::Plan;
 use crate::policy::{self, Policy};
 use crate::redact::Redaction;
@@ -64,17 +63,12 @@ pub fn main() -> ExitCode {
     };
     output::hide_names(cli.place.redact);
     signals::survive_file_size_limit();
-    if cli.place.redact && !cli.command.as_ref().is_none_or(Command::takes_redaction) {
-        output::error("what that command shows cannot be redacted", Some("leave out --redact"));
+    if let Err((why, hint)) = cli.check() {
+        output::error(why, Some(hint));
         return Exit::Usage.into();
     }
     let result = match cli.command {
         None => reconcile::run(&cli.place, &cli.run),
-        Some(_) if cli.run != RunArgs::default() => {
-            let hint = "write it after the subcommand if that has it, too: reconcile help SUBCOMMAND";
-            output::error("an option before a subcommand is one of a run", Some(hint));
-            return Exit::Usage.into();
-        }
         Some(Command::Check(args)) => check::run(&cli.place, &args),
         Some(Command::Explain(args)) => explain::run(&cli.place, &args),
         Some(Command::Launch(args)) => launch::run(&cli.place, &args),
@@ -125,25 +119,54 @@ struct Opened {
     policy_name: String,
     store: Store,
     now: Zoned,
-    /// Whether the registry is a redacted snapshot, on which a run can only plan.
-    is_redacted: bool,
-    /// What makes pseudonyms of the names in reports, if they are to have any.
-    redaction: Option<Redaction>,
+    names: Names,
     /// What there is to warn of.
     warnings: Vec<Diagnostic>,
+}
+
+/// What chats are called.
+enum Names {
+    /// What the registry calls them.
+    Own,
+    /// Pseudonyms, wherever they are shown.
+    Redacted(Redaction),
+    /// Pseudonyms everywhere: the registry is a redacted snapshot, on which a run can only plan. With its key.
+    Snapshot(Redaction),
+}
+
+impl Names {
+    /// What makes pseudonyms of the registry's names, if they are to have any.
+    fn redaction(&self) -> Option<&Redaction> {
+        match self {
+            Self::Redacted(redaction) => Some(redaction),
+            Self::Own | Self::Snapshot(_) => None,
+        }
+    }
+
+    fn is_snapshot(&self) -> bool {
+        matches!(self, Self::Snapshot(_))
+    }
+
+    /// A plan as it may be shown. What is known of a snapshot's chats is no more than what a redacted plan says.
+    fn shown(&self, plan: Plan) -> Plan {
+        match self {
+            Self::Own => plan,
+            Self::Redacted(redaction) => plan.redacted(redaction),
+            Self::Snapshot(_) => plan.without_details(),
+        }
+    }
 }
 
 impl Opened {
     /// What a chat is called where it is shown.
     fn name(&self, chat: &str) -> String {
-        self.redaction.as_ref().map_or_else(|| chat.to_owned(), |redaction| redaction.chat(chat))
+        self.names.redaction().map_or_else(|| chat.to_owned(), |redaction| redaction.chat(chat))
     }
 
-    /// The files of `--output`, none of which may be one that is read: `more` of those there are than these.
-    fn outputs(&self, report: &ReportArgs, more: impl Iterator<Item = PathBuf>) -> Result<Outputs> {
+    /// The files that no report may take the place of, because they are read or hold the state.
+    fn needed(&self) -> Vec<PathBuf> {
         let policies = self.files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
-        let needed = policies.chain([self.store.file().to_owned(), self.store.state()]).chain(more);
-        Outputs::open(&report.output, &needed.collect::<Vec<_>>())
+        policies.chain([self.store.file().to_owned(), self.store.state()]).collect()
     }
 }
 
@@ -158,27 +181,35 @@ fn open(place: &PlaceArgs) -> anyhow::Result<Opened> {
 fn open_quietly(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_plain(place)?;
     let key = place.redaction_key()?;
-    let Some(fingerprint) = opened.store.redacted_with()? else {
-        let own = || opened.store.redaction_key();
-        if key.is_some() && !place.redact {
-            let registry = opened.store.file().display();
-            return Err(Error::other(format!(
-                "{registry} is no redacted snapshot, so its chats would be shown as they are"
-            ))
-            .with_hint("say --redact, too, or leave out --redact-key")
-            .into());
-        }
-        let redaction = if place.redact { Some(key.map_or_else(own, Ok)?) } else { None };
-        return Ok(Opened { redaction, ..opened });
+    if let Some(fingerprint) = opened.store.redacted_with()? {
+        let (policy, key) = for_snapshot(key, &opened.store, &fingerprint, opened.policy)?;
+        return Ok(Opened { policy, names: Names::Snapshot(key), ..opened });
+    }
+    if key.is_some() && !place.redact {
+        let registry = opened.store.file().display();
+        return Err(Error::other(format!(
+            "{registry} is no redacted snapshot, so its chats would be shown as they are"
+        ))
+        .with_hint("say --redact, too, or leave out --redact-key")
+        .into());
+    }
+    let names = match (place.redact, key) {
+        (false, _) => Names::Own,
+        (true, Some(key)) => Names::Redacted(key),
+        (true, None) => Names::Redacted(opened.store.redaction_key()?),
     };
-    let policy = for_snapshot(place, &opened.store, &fingerprint, opened.policy)?;
-    Ok(Opened { policy, is_redacted: true, ..opened })
+    Ok(Opened { names, ..opened })
 }
 
-/// A policy for a redacted snapshot, which was made with the key of this fingerprint.
-fn for_snapshot(place: &PlaceArgs, store: &Store, fingerprint: &str, policy: Policy) -> anyhow::Result<Policy> {
+/// A policy for a redacted snapshot, which was made with the key of this fingerprint, and that key.
+fn for_snapshot(
+    key: Option<Redaction>,
+    store: &Store,
+    fingerprint: &str,
+    policy: Policy,
+) -> anyhow::Result<(Policy, Redaction)> {
     let registry = store.file().display();
-    let Some(key) = place.redaction_key()? else {
+    let Some(key) = key else {
         return Err(Error::other(format!("{registry} is a redacted snapshot"))
             .with_hint("give the key that it was made with: --redact-key FILE")
             .into());
@@ -188,16 +219,7 @@ fn for_snapshot(place: &PlaceArgs, store: &Store, fingerprint: &str, policy: Pol
             .with_hint("the key is redact.key in the state directory of the registry that it was made from")
             .into());
     }
-    under_pseudonyms(&key, policy)
-}
-
-/// A plan as it may be shown. What is known of a redacted snapshot's chats is no more than what a redacted plan says.
-fn shown(plan: Plan, redaction: Option<&Redaction>, is_redacted: bool) -> Plan {
-    match redaction {
-        Some(redaction) => plan.redacted(redaction),
-        None if is_redacted => plan.without_details(),
-        None => plan,
-    }
+    Ok((under_pseudonyms(&key, policy)?, key))
 }
 
 /// A policy as it is where chats have pseudonyms.
@@ -217,8 +239,7 @@ fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let policy_name = leading(&path.display().to_string()).into_owned();
     let registry = place.registry().map_or_else(|| registry_of(&policy, &path), Ok)?;
     let store = Store::open(&registry, &registry.display().to_string())?;
-    let (is_redacted, redaction) = (false, None);
-    Ok(Opened { policy, files, policy_name, store, now: Zoned::now(), is_redacted, redaction, warnings })
+    Ok(Opened { policy, files, policy_name, store, now: Zoned::now(), names: Names::Own, warnings })
 }
 
 /// The registry that the policy at `path` names.

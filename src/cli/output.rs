@@ -119,15 +119,11 @@ pub(super) enum Target {
 }
 
 impl Outputs {
-    pub(super) fn open(wanted: &[(Format, PathBuf)], inputs: &[PathBuf]) -> Result<Self> {
-        let inputs: Vec<PathBuf> = inputs.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+    /// None of them may be `needed` otherwise.
+    pub(super) fn open(wanted: &[(Format, PathBuf)], needed: &[PathBuf]) -> Result<Self> {
         let opened = wanted.iter().map(|(format, path)| {
             // A link stays one: what it points to is replaced.
-            let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-            if inputs.iter().any(|input| path.starts_with(input)) {
-                return Err(Error::other(format!("--output {}: the run itself needs that file", path.display()))
-                    .with_hint("name another file"));
-            }
+            let path = refuse_needed("--output", path, needed)?;
             Ok((*format, path.clone(), Target::open(&path).map_err(Error::io("write", &path))?))
         });
         opened.collect::<Result<_>>().map(Self)
@@ -139,6 +135,23 @@ impl Outputs {
         }
         Ok(())
     }
+}
+
+/// The real file that `path` leads to, unless that is `needed` otherwise, or below a directory that is.
+pub(super) fn refuse_needed(option: &str, path: &Path, needed: &[PathBuf]) -> Result<PathBuf> {
+    let real = real(path);
+    if needed.iter().any(|needed| real.starts_with(self::real(needed))) {
+        return Err(Error::other(format!("{option} {}: the run itself needs that file", path.display()))
+            .with_hint("name another file"));
+    }
+    Ok(real)
+}
+
+/// The path without links, also where the file is not there yet.
+fn real(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let new = || Some(fs::canonicalize(parent).ok()?.join(path.file_name()?));
+    fs::canonicalize(path).ok().or_else(new).unwrap_or_else(|| path.to_owned())
 }
 
 impl Target {

@@ -40,10 +40,6 @@ pub(super) fn edit_and_run(
     args: &EditArgs,
     decide: impl Fn(&Opened) -> Result<Decided>,
 ) -> anyhow::Result<Exit> {
-    if let Err(why) = place.check(&args.report) {
-        output::error(why, Some("show text, json or markdown instead"));
-        return Ok(Exit::Usage);
-    }
     if place.redact && args.dry_run && args.report.format.shows_policy() {
         let why = "the edit of a policy cannot be redacted: it is the policy's own text";
         output::error(why, Some("show json or markdown instead"));
@@ -94,7 +90,7 @@ fn prepare(
         if tried == 0 {
             output::diagnostics(&opened.warnings);
         }
-        if opened.is_redacted {
+        if opened.names.is_snapshot() {
             return Err(Error::other("a policy is not edited for a redacted snapshot")
                 .with_hint("edit it where the registry is")
                 .into());

@@ -1,16 +1,13 @@
 //! `reconcile owed`: the restarts that are still to be done.
 
-use std::collections::BTreeSet;
-
 use clap::Args;
 
 use crate::apply::{Files, Locked};
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
-use crate::cli::output;
-use crate::cli::{Opened, open};
+use crate::cli::{open, output};
 use crate::error::Error;
-use crate::plan::select::find;
+use crate::plan::select::find_registered;
 use crate::report::escape::escape;
 use crate::report::{counted, time};
 
@@ -22,17 +19,17 @@ pub(super) struct OwedArgs {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
-    let Opened { store, now, redaction, .. } = open(place)?;
-    let name = |chat: &str| redaction.as_ref().map_or_else(|| chat.to_owned(), |redaction| redaction.chat(chat));
+    let opened = open(place)?;
+    let now = &opened.now;
+    let ledger = opened.store.ledger()?;
     let Some(word) = args.forget.as_deref() else {
-        let ledger = store.ledger()?;
         output::to_stdout(|out| {
             for (chat, debt) in &ledger.owed {
-                let since = time(debt.since, &now);
+                let since = time(debt.since, now);
                 let attempts = counted(debt.attempts as usize, "attempt");
-                write!(out, "  {}   restart owed since {since}, {attempts}", escape(&name(chat)))?;
+                write!(out, "  {}   restart owed since {since}, {attempts}", escape(&opened.name(chat)))?;
                 match debt.next_try.filter(|_| debt.waits(now.timestamp())) {
-                    Some(next) => writeln!(out, ", next try at {}", time(next, &now))?,
+                    Some(next) => writeln!(out, ", next try at {}", time(next, now))?,
                     None => writeln!(out)?,
                 }
             }
@@ -45,23 +42,20 @@ pub(super) fn run(place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     };
 
-    let chat = if store.ledger()?.owed.contains_key(word) {
-        word.to_owned()
-    } else {
-        let found = find(&BTreeSet::from([word]), &store.registry()?)?;
-        found.get(word).cloned().unwrap_or_else(|| word.to_owned())
-    };
-    let locked = store.lock(place.lock_timeout, now.timestamp(), &|| false)?;
+    let is_owed = ledger.owed.contains_key(word);
+    let chat = if is_owed { word.to_owned() } else { find_registered(word, &opened.store.registry()?)? };
+    let name = opened.name(&chat);
+    let locked = opened.store.lock(place.lock_timeout, now.timestamp(), &|| false)?;
     let mut owed = false;
     locked.amend(&mut |ledger| {
         owed = ledger.owed.contains_key(&chat);
         ledger.strike(&chat);
     })?;
     if !owed {
-        return Err(Error::other(format!("no restart is owed to {}", name(&chat)))
+        return Err(Error::other(format!("no restart is owed to {name}"))
             .with_hint("see what is owed with: reconcile owed")
             .into());
     }
-    output::to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&name(&chat))))?;
+    output::to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&name)))?;
     Ok(Exit::Done)
 }

@@ -5,6 +5,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::apply::Watch;
 use crate::cli::signals::Interrupt;
 use crate::plan::Row;
@@ -87,6 +89,10 @@ impl Progress {
 impl Watch for Progress {
     fn interrupted(&self) -> bool {
         self.interrupt.is_asked()
+    }
+
+    fn now(&self, _: Timestamp) -> Timestamp {
+        Timestamp::now()
     }
 
     fn expect(&self, restarts: usize) {

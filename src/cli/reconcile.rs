@@ -10,11 +10,11 @@ use crate::apply::{self, Backend, Locked, Planned};
 use crate::backend::{DispatchBackend, FileBackend};
 use crate::cli::args::{Moment, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::exit::Exit;
-use crate::cli::output;
+use crate::cli::output::{self, Outputs};
 use crate::cli::progress::Progress;
 use crate::cli::show::Ended;
 use crate::cli::signals::Interrupt;
-use crate::cli::{Opened, author, beside_policy, metrics, open, shown};
+use crate::cli::{Opened, author, beside_policy, metrics, open};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
 use crate::plan::{Expected, Goal};
@@ -55,10 +55,6 @@ pub(super) struct PolicyEdit {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
-    if let Err(why) = place.check(&args.report) {
-        output::error(why, Some("show text, json or markdown instead"));
-        return Ok(Exit::Usage);
-    }
     if let Some(path) = &args.metrics {
         metrics::check(path)?;
     }
@@ -86,7 +82,11 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         follows_policy: true,
         ..Job::default()
     };
-    let result = open(place).and_then(|opened| execute(place, opened, &job, interrupt));
+    let opened = open(place);
+    if let (Ok(opened), Some(path)) = (&opened, job.metrics) {
+        output::refuse_needed("--metrics", path, &opened.needed())?;
+    }
+    let result = opened.and_then(|opened| execute(place, opened, &job, interrupt));
     if let (Err(error), Some(path)) = (&result, job.metrics) {
         let registry = place.registry().unwrap_or_default();
         let (registry, exit) = (registry.display().to_string(), Exit::of_error(error));
@@ -100,24 +100,25 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
 
 /// Plans, and applies unless it is a dry run.
 pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: Interrupt) -> anyhow::Result<Exit> {
-    let outputs = opened.outputs(&job.report, std::iter::empty())?;
-    let Opened { policy, files, policy_name, store, now, is_redacted, redaction, warnings: _ } = opened;
-    if is_redacted && !job.dry_run {
-        return Err(Error::other(format!("{} is a redacted snapshot, not a registry", store.file().display()))
+    let outputs = Outputs::open(&job.report.output, &opened.needed())?;
+    let file = opened.store.file().display();
+    if opened.names.is_snapshot() && !job.dry_run {
+        return Err(Error::other(format!("{file} is a redacted snapshot, not a registry"))
             .with_hint("plan on it with --dry-run; apply the plan where the registry is, with --plan and --redact")
             .into());
     }
     let now = match job.at {
-        Some(moment) => moment.in_zone(now.time_zone().clone())?,
-        None => now,
+        Some(moment) => moment.in_zone(opened.now.time_zone().clone())?,
+        None => opened.now.clone(),
     };
-    let expected = job.plan.map(expected).transpose()?.map(|expected| expected.redacted(redaction.clone()));
-    let backend = backend(&policy, &files, &store, place, job)?;
-    for (chat, entry, until) in policy.expired(&now) {
-        let at = &entry.because.at;
-        let chat = redaction.as_ref().map_or(chat.to_owned(), |redaction| redaction.chat(chat));
+    let expected = job.plan.map(expected).transpose()?;
+    let expected = expected.map(|expected| expected.redacted(opened.names.redaction().cloned()));
+    for (chat, entry, until) in opened.policy.expired(&now) {
+        let (chat, at) = (opened.name(chat), &entry.because.at);
         output::warning(&format!("the override for {chat} ended with {until} ({}:{})", at.file, at.line));
     }
+    let Opened { policy, files, policy_name, store, names, .. } = opened;
+    let backend = backend(&policy, &files, &store, place, job)?;
     let goal = Goal {
         policy: &policy,
         now: &now,
@@ -146,7 +147,7 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
                 .into());
         }
         let locked = locked.on_behalf_of(author(place));
-        let progress = Progress::new(interrupt, redaction.is_none());
+        let progress = Progress::new(interrupt, names.redaction().is_none());
         let apply = || match job.edit_policy(&goal, &locked, backend.as_ref())? {
             Some(refused) => Ok(apply::refuse(refused)),
             None => progress.during(|| apply::apply(&goal, &locked, backend.as_ref(), &progress)),
@@ -163,7 +164,7 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
         (Mode::Apply, applied.planned, exit, applied.error)
     };
 
-    let plan = shown(plan, redaction.as_ref(), is_redacted);
+    let plan = names.shown(plan);
     let ended = Ended { policy: &policy, policy_name: &policy_name, snapshot: &snapshot, plan: &plan, mode, now: &now };
     Ok(ended.show(job, outputs, exit, error))
 }

@@ -1,6 +1,6 @@
 //! `reconcile set-model` and `unset-model`: an override by hand, kept where overrides belong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use clap::Args;
 
@@ -14,9 +14,9 @@ use crate::cli::signals::Interrupt;
 use crate::cli::{Opened, open, output};
 use crate::error::{Error, Result};
 use crate::near;
-use crate::plan::select::{Request, find};
+use crate::plan::select::{Request, find_registered};
 use crate::policy::{At, Because, Override, Policy, Setting, Until};
-use crate::registry::{Entry, Snapshot, scan};
+use crate::registry::find_entry;
 use crate::resolve::resolve;
 
 #[derive(Clone, Debug, Args)]
@@ -42,7 +42,7 @@ pub(super) struct SetModelArgs {
     no_policy: bool,
 
     #[command(flatten)]
-    edit: EditArgs,
+    pub(super) edit: EditArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -52,7 +52,7 @@ pub(super) struct UnsetModelArgs {
     chat: String,
 
     #[command(flatten)]
-    edit: EditArgs,
+    pub(super) edit: EditArgs,
 }
 
 pub(super) fn set(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
@@ -76,7 +76,7 @@ pub(super) fn unset(place: &PlaceArgs, args: &UnsetModelArgs) -> anyhow::Result<
         let chat = if overrides.contains_key(&args.chat) {
             args.chat.clone()
         } else {
-            one_chat(&args.chat, &opened.store.registry()?)?
+            find_registered(&args.chat, &opened.store.registry()?)?
         };
         if !overrides.contains_key(&chat) {
             return Err(Error::other(format!("{} has no override for {}", opened.policy_name, opened.name(&chat)))
@@ -110,15 +110,9 @@ fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherw
     let policy = &opened.policy;
     let model = allowed(policy, &args.model)?;
     let snapshot = opened.store.registry()?;
-    let id = one_chat(&args.chat, &snapshot)?;
-    let mut found = None;
-    scan(&snapshot, |Entry { chat, .. }| {
-        if chat.id == id {
-            found = Some(chat);
-        }
-    })
-    .map_err(Error::Invalid)?;
-    let chat = found.unwrap_or_else(|| Chat { id: id.as_str().into(), ..Chat::default() });
+    let id = find_registered(&args.chat, &snapshot)?;
+    let entry = find_entry(&snapshot, &id).map_err(Error::Invalid)?;
+    let chat = entry.map_or_else(|| Chat { id: id.as_str().into(), ..Chat::default() }, |entry| entry.chat);
     let cannot =
         policy.sessions.leaves_alone(&chat).map(str::to_owned).or_else(|| policy.sessions.cannot_carry(&model));
     if let Some(why) = cannot {
@@ -143,9 +137,4 @@ fn allowed(policy: &Policy, name: &str) -> Result<Model> {
         Error::other(format!("{name:?} is not an allowed model"))
             .with_hint(format!("{near}the policy allows: {}", all.join(", ")))
     })
-}
-
-fn one_chat(word: &str, snapshot: &Snapshot) -> Result<String> {
-    let found = find(&BTreeSet::from([word]), snapshot)?;
-    Ok(found.get(word).cloned().unwrap_or_else(|| word.to_owned()))
 }

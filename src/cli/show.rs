@@ -29,8 +29,8 @@ impl Ended<'_> {
     pub(super) fn show(self, job: &Job, outputs: Outputs, exit: Exit, error: Option<Error>) -> Exit {
         let Self { policy, policy_name, snapshot, plan, mode, now } = self;
         let report = Report { policy: policy_name, snapshot, plan, mode, now };
-        let nothing_happened = plan.cancelled.is_empty() && !plan.rows.iter().any(Row::is_eventful);
-        let silent = job.quiet && exit == Exit::Done && nothing_happened;
+        let has_news = plan.is_eventful() || plan.rows.iter().any(Row::is_planned);
+        let silent = job.quiet && exit == Exit::Done && !has_news;
         if !silent {
             output::release();
         }
@@ -41,30 +41,24 @@ impl Ended<'_> {
         if edited && exit == Exit::Refused {
             job.tell_edited();
         }
-        let failed = error.into_iter().chain(shown.err()).map(anyhow::Error::from);
-        let failures = failed
-            .inspect(|error| {
-                output::release();
-                output::failure(error);
-            })
-            .count();
-        let failed = |exit| match exit {
-            // Nothing was changed, unless the plan says so.
-            _ if !plan.has_effects() && !edited => Exit::Error,
-            Exit::Done | Exit::Planned => Exit::Partly,
-            exit => exit,
-        };
         // The registry was changed by somebody else since it was clear that the plan is not refused.
-        let exit = if edited && exit == Exit::Refused { Exit::Partly } else { exit };
-        let exit = if failures > 0 { failed(exit) } else { exit };
-        let written =
-            job.metrics.map(|path| metrics::write(path, &snapshot.name, now.timestamp(), exit, Some((plan, mode))));
-        match written {
-            Some(Err(error)) => {
-                output::release();
-                output::failure(&error.into());
-                failed(exit)
+        let mut exit = if edited && exit == Exit::Refused { Exit::Partly } else { exit };
+        let failed = |error: Error, exit| {
+            output::release();
+            output::failure(&error.into());
+            match exit {
+                // Nothing was changed, unless the plan says so.
+                _ if !plan.has_effects() && !edited => Exit::Error,
+                Exit::Done | Exit::Planned => Exit::Partly,
+                exit => exit,
             }
+        };
+        for error in error.into_iter().chain(shown.err()) {
+            exit = failed(error, exit);
+        }
+        let write = |path| metrics::write(path, &snapshot.name, now.timestamp(), exit, Some((plan, mode)));
+        match job.metrics.map(write) {
+            Some(Err(error)) => failed(error, exit),
             _ => exit,
         }
     }

@@ -21,7 +21,7 @@ pub(super) struct UndoArgs {
     run: String,
 
     #[command(flatten)]
-    edit: EditArgs,
+    pub(super) edit: EditArgs,
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &UndoArgs) -> anyhow::Result<Exit> {

@@ -16,7 +16,8 @@ use crate::resolve::resolve;
 
 /// The plan of a run under `new` on a registry that is as `old` wants it: a row for each chat on which they decide
 /// differently. `before` is the decision of `old`, `None` where that leaves the chat alone; then `edit` and `restart`
-/// are about what the registry says. What it says also takes part in both decisions where existing models are kept.
+/// are about what the registry says, and the id is not that of a run, which knows what stands there. What the registry
+/// says also takes part in both decisions where existing models are kept.
 ///
 /// # Errors
 /// What is wrong with the registry.

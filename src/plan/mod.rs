@@ -20,6 +20,7 @@ use crate::policy::Because;
 use crate::registry::Site;
 
 pub use between::between;
+pub(crate) use compare::WAITS;
 pub use compare::{Drift, Goal, drift};
 pub use guard::{Expected, Refusal, guard};
 pub use predict::predict;
@@ -74,7 +75,7 @@ pub struct Effects {
 /// What a session is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Presence {
-    /// Nobody asked.
+    /// Nobody asked, or nobody could tell.
     #[default]
     Unknown,
     /// There is none to restart.
@@ -176,9 +177,9 @@ impl Row {
         self.outcome.verdict == Verdict::Planned
     }
 
-    /// Whether something is to be done for it, was done, or was tried.
-    pub fn is_eventful(&self) -> bool {
-        self.is_planned() || self.effects.edited || self.outcome.verdict.was_tried()
+    /// Whether something was done for it, or tried.
+    pub fn has_effects(&self) -> bool {
+        self.effects.edited || self.outcome.verdict.was_tried()
     }
 
     /// Leaves it owing what it owed.
@@ -222,10 +223,10 @@ pub struct Plan {
 impl Plan {
     /// Whether anything but the ledger has changed, as far as can be told.
     pub fn has_effects(&self) -> bool {
-        self.rows.iter().any(|row| row.is_eventful() && !row.is_planned())
+        self.rows.iter().any(Row::has_effects)
     }
 
-    /// Whether it left anything behind that is worth a line in the history.
+    /// Whether anything has changed, of the ledger too, or was tried: what the history tells of.
     pub fn is_eventful(&self) -> bool {
         !self.cancelled.is_empty() || self.has_effects()
     }

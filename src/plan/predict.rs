@@ -64,7 +64,7 @@ impl Prediction<'_> {
     /// Where the daemon is down: an edit is enough, because sessions read the registry when it starts.
     fn meanwhile(&mut self, mut row: Row) -> Option<Row> {
         self.pay(&mut row, "the daemon is down, and sessions read the registry when it starts");
-        row.restart = false;
+        (row.restart, row.stale) = (false, false);
         if is_idle(&row) { None } else { Some(row) }
     }
 

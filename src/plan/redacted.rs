@@ -43,6 +43,7 @@ impl WireRun<'_> {
     /// The same run under pseudonyms, without who and where it ran.
     #[must_use]
     pub fn redacted(mut self, redaction: &Redaction) -> Self {
+        self.plan_id = redaction.plan(&self.plan_id).into();
         self.by = Origin { user: None, uid: None, host: None, ..self.by };
         for chat in &mut self.cancelled {
             *chat = redaction.chat(chat).into();

@@ -102,6 +102,27 @@ pub fn find_one(word: &str, snapshot: &Snapshot) -> Result<Option<String>> {
     only(word, found.unwrap_or_default())
 }
 
+/// The chat id that the word stands for.
+///
+/// # Errors
+/// Where it stands for none, or for several.
+pub fn find_registered(word: &str, snapshot: &Snapshot) -> Result<String> {
+    find_one(word, snapshot)?.ok_or_else(|| none(word, snapshot))
+}
+
+/// The chat id that the word stands for if no contact has a say in it, and else the first chat whose contact has that
+/// name.
+///
+/// # Errors
+/// Where it is the name of several sessions.
+pub fn find_session(word: &str, snapshot: &Snapshot) -> Result<(Option<String>, Option<String>)> {
+    let [ids, sessions, contacts] = matches(&BTreeSet::from([word]), snapshot)?.remove(word).unwrap_or_default();
+    match only(word, [ids, sessions, Vec::new()])? {
+        None => Ok((None, contacts.into_iter().next())),
+        session => Ok((session, None)),
+    }
+}
+
 /// The chats of that id, of that session's name, of that contact's name.
 type Found = [Vec<String>; 3];
 

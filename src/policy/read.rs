@@ -12,7 +12,7 @@ use crate::chat::Model;
 use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::near;
 use crate::policy::fields::{Item, Mistakes, Section};
-use crate::policy::template::{CommandLine, Mistake, placeholder_names};
+use crate::policy::template::{CommandLine, IN_SCRIPT, Mistake, placeholder_names};
 use crate::policy::{At, Because, Choice, Commands, Daemon, Override, Policy, Rule, Sessions, Setting, Until, syntax};
 
 const RESTART: &str = r#"["supervisorctl", "restart", "{session_slug}"]"#;
@@ -365,9 +365,8 @@ impl<'r> Reader<'r> {
                         .help(near::advice(&name, placeholder_names()))
                 }
                 Mistake::InScript(range) => {
-                    let message = "a placeholder in a shell's script would let a chat's fields run commands";
-                    Diagnostic::error("placeholder-in-script", message, inside(item, range), "in a script")
-                        .help("pass it as an argument of its own, or read it from the environment: \"$RECONCILE_SESSION_NAME\"")
+                    let [message, advice] = IN_SCRIPT;
+                    Diagnostic::error("placeholder-in-script", message, inside(item, range), "in a script").help(advice)
                 }
             });
         }

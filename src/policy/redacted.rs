@@ -1,4 +1,4 @@
-//! A policy for a registry under pseudonyms: its overrides are for them, too.
+//! A policy for a registry under pseudonyms: its overrides are for them, too, and do not say in words why they are there.
 
 use wildmatch::WildMatch;
 
@@ -33,17 +33,9 @@ impl Policy {
         let chats = std::mem::take(&mut self.chats).into_iter().map(|(id, mut entry)| {
             let id = redaction.chat(&id);
             entry.because.rule = format!("chats.{id:?}");
+            entry.reason = None;
             (id, entry)
         });
         self.chats = chats.collect();
-    }
-
-    /// The same policy without what its writers say of chats in words.
-    #[must_use]
-    pub fn without_reasons(mut self) -> Self {
-        for entry in self.chats.values_mut() {
-            entry.reason = None;
-        }
-        self
     }
 }

@@ -79,6 +79,12 @@ pub enum Mistake {
     InScript(Range<usize>),
 }
 
+/// What is wrong with a placeholder in what a shell reads, and what to do about it.
+pub const IN_SCRIPT: [&str; 2] = [
+    "a placeholder in a shell's script would let a chat's fields run commands",
+    "give it to a program on this host as an argument of its own, or let the script read it from the environment, as in \"$RECONCILE_MODEL\"",
+];
+
 /// The names that may stand in braces.
 pub fn placeholder_names() -> impl Iterator<Item = &'static str> + Clone {
     PLACEHOLDERS.iter().map(|(name, ..)| *name)

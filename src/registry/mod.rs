@@ -17,7 +17,7 @@ use crate::chat::Chat;
 use crate::diagnostic::{Diagnostic, Place};
 
 pub(crate) use scan::Lossy;
-pub use scan::{scan, scan_fast, scan_into, scan_slowly};
+pub use scan::{find_entry, scan, scan_fast, scan_into, scan_slowly};
 
 /// What tells one state of a file from another, without its content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -74,13 +74,8 @@ impl Snapshot {
     pub fn new(name: String, file: PathBuf, stamp: Stamp, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self::of_text(name, file, stamp, Arc::new(text))),
-            Err(error) => {
-                let at = error.utf8_error().valid_up_to();
-                let text = String::from_utf8_lossy(error.as_bytes());
-                let place = Place::new(&name, &text, at..at + 1);
-                Err(Diagnostic::error("not-utf8", "the registry is not UTF-8", place, "the first byte that is not")
-                    .help("JSON is UTF-8: restore the file, or convert it"))
-            }
+            Err(error) => Err(Diagnostic::not_utf8("the registry", &name, &error)
+                .help("JSON is UTF-8: restore the file, or convert it")),
         }
     }
 

@@ -47,7 +47,21 @@ pub fn scan<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Resu
     })
 }
 
-/// The same where the order does not matter: parts of the registry are read at the same time, each into what `make`
+/// The entry of a chat, if it has one.
+///
+/// # Errors
+/// What is wrong with the registry.
+pub fn find_entry<'a>(snapshot: &'a Snapshot, chat: &str) -> Result<Option<Entry<'a>>, Vec<Diagnostic>> {
+    let mut found = None;
+    scan(snapshot, |entry| {
+        if entry.chat.id == chat {
+            found = Some(entry);
+        }
+    })?;
+    Ok(found)
+}
+
+/// What [`scan`] does, where the order does not matter: parts of the registry are read at the same time, each into what `make`
 /// returns for it. Returns how many entries there were, and the parts in the order of the file.
 ///
 /// # Errors

@@ -26,7 +26,7 @@ pub(super) fn blank_out(text: &str) -> Cow<'_, str> {
 /// A name that may stand at the start of a line without being taken for an instruction to whatever reads the output,
 /// such as `::error` for a workflow runner.
 pub fn leading(name: &str) -> Cow<'_, str> {
-    let harmless = name.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '/' | '~' | '_'));
+    let harmless = name.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '/' | '~' | '_' | '+'));
     if harmless { escape(name) } else { Cow::Owned(format!("./{}", escape(name))) }
 }
 

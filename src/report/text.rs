@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::{Timestamp, Zoned};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::plan::{Plan, Presence, Refusal, Row, Summary, Verdict, Writer};
+use crate::plan::{Plan, Presence, Refusal, Row, Summary, Verdict, WAITS, Writer};
 use crate::report::escape::{escape, leading};
 use crate::report::{Mode, Report};
 
@@ -94,6 +94,7 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
         (Verdict::Planned, _) => planned(row, report.plan.writer).to_owned(),
         (Verdict::Done, _) if row.effects.restarted => "restarted".to_owned(),
         (Verdict::Done, _) if row.effects.edited => "changed".to_owned(),
+        (Verdict::Done, _) => verdict.name().to_owned(),
         (verdict, Some(owed)) if !row.edit => format!("{}, {owed}", verdict.name()),
         (verdict, _) => verdict.name().to_owned(),
     };
@@ -101,7 +102,8 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
         Verdict::Held => row.undone.iter().map(|undone| time(*undone, report.now)).collect(),
         _ => Vec::new(),
     };
-    let next = row.owed.as_ref().filter(|_| verdict == Verdict::Deferred).and_then(|debt| debt.next_try);
+    let waits = row.outcome.detail.as_deref() == Some(WAITS);
+    let next = row.owed.as_ref().filter(|_| waits).and_then(|debt| debt.next_try);
     let more = match (times.as_slice(), next) {
         ([], None) => String::new(),
         ([], Some(next)) => format!(" at {}", time(next, report.now)),

@@ -49,7 +49,7 @@ pub(super) fn check(dir: &StateDir) -> Result<()> {
 }
 
 pub(super) fn append(dir: &StateDir, plan: &Plan, now: Timestamp, by: &Author) -> Result<()> {
-    let told = plan.rows.iter().filter(|row| row.effects.edited || row.outcome.verdict.was_tried());
+    let told = plan.rows.iter().filter(|row| row.has_effects());
     let line = WireRun {
         run: now.strftime("%Y%m%dT%H%M%S%6fZ").to_string().into(),
         at: now,

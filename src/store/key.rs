@@ -63,6 +63,19 @@ impl Store {
     }
 }
 
+/// Reads a key file that the user names.
+///
+/// # Errors
+/// Where it cannot be read, or holds something else.
+pub fn redaction_key(path: &Path) -> Result<Redaction> {
+    let mut text = String::new();
+    open_regular(path)?.take(1024).read_to_string(&mut text).map_err(Error::io("read the key", path))?;
+    Redaction::from_text(&text).ok_or_else(|| {
+        Error::other(format!("{} holds no key for redaction", path.display()))
+            .with_hint("it is made by: reconcile snapshot --redact, as redact.key in the registry's state directory")
+    })
+}
+
 fn read(dir: &StateDir) -> Result<Option<Redaction>> {
     let Some(bytes) = dir.read(KEY)? else { return Ok(None) };
     let key = std::str::from_utf8(&bytes).ok().and_then(Redaction::from_text);

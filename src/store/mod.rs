@@ -36,6 +36,7 @@ use crate::store::lock::Lock;
 use crate::store::map::{Contents, threads};
 
 pub use history::Author;
+pub use key::redaction_key;
 pub use policy_file::PolicyFile;
 pub use register::{Registered, Registration};
 pub use swap::Means;
@@ -88,7 +89,7 @@ impl Store {
     /// The registry at `path`, which must be there.
     ///
     /// # Errors
-    /// Where it is not, or is no regular file.
+    /// Where it is not.
     pub fn open(path: &Path, name: &str) -> Result<Self> {
         let file = fs::canonicalize(path).map_err(|source| {
             if source.kind() == ErrorKind::NotFound {

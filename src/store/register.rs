@@ -65,7 +65,8 @@ impl Store {
     /// registry as it is, and what it says last is done. A missing registry is created.
     ///
     /// # Errors
-    /// Those of `decide`, and where the registry or its state cannot be used; nothing was changed then.
+    /// Those of `decide`, and where the registry or its state cannot be used. Nothing was changed then, except where it
+    /// is the ledger that could not be saved afterwards.
     pub fn register<T>(
         self,
         patience: Duration,

@@ -8,10 +8,9 @@ use std::path::{Component, Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::policy::Source;
-use crate::redact::Redaction;
 use crate::store::open_regular;
 
 /// In bytes. A policy of 100,000 overrides is about half of it; more is probably the wrong file.
@@ -52,19 +51,6 @@ pub fn load(path: &Path) -> Result<PolicyFiles> {
     let read = |file: &PathBuf| read(file, &way.follow(file)?);
     let sources = files.iter().map(read).collect::<Result<_>>()?;
     Ok(PolicyFiles { sources, directory, exposed: way.exposed })
-}
-
-/// Reads a key file that the user names.
-///
-/// # Errors
-/// Where it cannot be read, or holds something else.
-pub fn redaction_key(path: &Path) -> Result<Redaction> {
-    let mut text = String::new();
-    open_regular(path)?.take(1024).read_to_string(&mut text).map_err(Error::io("read the key", path))?;
-    Redaction::from_text(&text).ok_or_else(|| {
-        Error::other(format!("{} holds no key for redaction", path.display()))
-            .with_hint("it is made by: reconcile snapshot --redact, as redact.key in the registry's state directory")
-    })
 }
 
 /// As many as the system follows.
@@ -130,7 +116,8 @@ fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
             Error::io("read the policy", &path)(std::io::Error::from(error))
         })?;
         let is_toml = entry.path().extension().is_some_and(|extension| extension == "toml");
-        if is_toml && entry.path().is_file() {
+        // What is neither, such as a link to nothing, is an error and not an empty part of the policy.
+        if is_toml && !entry.path().is_dir() {
             files.push(entry.into_path());
         }
     }
@@ -159,12 +146,8 @@ pub(super) fn source(name: &str, bytes: Vec<u8>) -> Result<Source> {
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Source::new(name, text)),
         Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            let text = String::from_utf8_lossy(error.as_bytes());
-            let place = Place::new(name, &text, at..at + 1);
-            let mistake = Diagnostic::error("not-utf8", "the policy is not UTF-8", place, "the first byte that is not")
-                .help("TOML is UTF-8: save the file in that encoding");
-            Err(Error::Invalid(vec![mistake]))
+            let mistake = Diagnostic::not_utf8("the policy", name, &error);
+            Err(Error::Invalid(vec![mistake.help("TOML is UTF-8: save the file in that encoding")]))
         }
     }
 }

@@ -213,6 +213,16 @@ fn a_file_that_is_not_there_is_never_taken_for_an_empty_one() {
     refused(&sandbox, &["sessions.json"]);
     assert!(!sandbox.path("nowhere.json").exists());
 
+    // Part of a policy, on a volume that is not mounted, say.
+    let sandbox = drifted();
+    fs::create_dir(sandbox.path("policy.d")).unwrap();
+    fs::rename(sandbox.path("policy.toml"), sandbox.path("policy.d/policy.toml")).unwrap();
+    symlink("away/chats.toml", sandbox.path("policy.d/chats.toml")).unwrap();
+    let place = ["--policy", "policy.d", "--registry", "sessions.json"];
+    for more in [&["--dry-run"][..], &[]] {
+        refused_by(&sandbox, &["away"], |arguments| sandbox.run(arguments), &[&place[..], more].concat());
+    }
+
     let sandbox = drifted();
     fs::remove_file(sandbox.path("policy.toml")).unwrap();
     refused(&sandbox, &["there is no policy policy.toml", "--policy"]);

@@ -10,9 +10,11 @@ use reconcile::error::Result;
 use reconcile::plan::select::Request;
 use reconcile::plan::{Goal, Observed, Row, Verdict, Writer};
 use reconcile::policy::{Source, read};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::handle::Double;
+use crate::slow::{Running, until};
 use crate::support::{Sandbox, row};
 use crate::world::{Unwatched, World, at};
 
@@ -172,6 +174,32 @@ fn a_busy_session_is_waited_for_and_then_deferred() {
 }
 
 #[test]
+fn whoever_must_be_waited_for_comes_last() {
+    let sandbox = sandbox();
+    sandbox.write("policy.toml", POLICY.replace("\"300ms\"", "\"5s\"\nparallel = 1"));
+    let daemon = daemon(&sandbox, &[CAL, BOT]);
+    daemon.tell(&format!("busy {CAL}"));
+    daemon.tell(&format!("after 1 set_model turn-ends {CAL}"));
+    sandbox.json(&[]);
+    assert_eq!(changes(&daemon), [set_model(BOT, "haiku"), set_model(CAL, "sonnet")]);
+}
+
+#[test]
+fn an_interrupted_run_waits_for_nobody() {
+    let sandbox = sandbox();
+    sandbox.write("policy.toml", POLICY.replace("300ms", "1h"));
+    let daemon = daemon(&sandbox, &[CAL]);
+    daemon.tell(&format!("busy {CAL}"));
+    let mut run = Running::start(&mut sandbox.command(&["--format", "json"]));
+    // Once for the plan, and then again and again.
+    until("the run waits", || daemon.requests().iter().filter(|request| request["cmd"] == "status").count() > 3);
+    run.signal(Signal::TERM);
+    let report: Value = serde_json::from_str(&run.finish().expect(4).stdout).unwrap();
+    assert_eq!(became(&report, CAL), ("deferred", "interrupted"));
+    assert_eq!(changes(&daemon), Vec::<Value>::new());
+}
+
+#[test]
 fn a_group_is_left_alone_whoever_writes() {
     let sandbox = sandbox();
     let down = sandbox.json(&["--dry-run"]);
@@ -320,6 +348,20 @@ fn a_debt_is_met_by_any_new_run_of_the_session_and_void_without_one() {
 }
 
 #[test]
+fn a_debt_that_is_met_between_plan_and_restart_is_not_paid_again() {
+    let sandbox = sandbox();
+    sandbox.write("sessions.json", REGISTRY.replace("\"model\": \"opus\"", "\"model\": \"sonnet\""));
+    let daemon = daemon(&sandbox, &[CAL]);
+    owe(&sandbox, CAL, daemon.status(CAL)["created_at"].as_str().unwrap());
+    for event in [format!("kill {CAL}"), "advance 1".to_owned(), format!("wake {CAL}"), format!("turn-ends {CAL}")] {
+        daemon.tell(&format!("after 1 get_global_model {event}"));
+    }
+    assert_eq!(became(&sandbox.json(&["--chat", CAL]), CAL), ("done", "it was started anew meanwhile"));
+    assert_eq!(changes(&daemon), Vec::<Value>::new());
+    assert_eq!(sandbox.ledger()["owed"], json!({}));
+}
+
+#[test]
 fn what_the_daemon_has_not_saved_yet_is_not_done_again() {
     let sandbox = sandbox();
     let daemon = daemon(&sandbox, &[CAL]);
@@ -418,6 +460,17 @@ fn while_the_daemon_is_down_the_file_is_edited_and_nothing_is_owed() {
     daemon.tell("flush");
     assert!(!has_row(&sandbox.json(&[]), CAL));
     assert_eq!(changes(&daemon), Vec::<Value>::new());
+}
+
+#[test]
+fn the_limit_does_not_count_a_first_model_that_restarts_nothing() {
+    let sandbox = sandbox();
+    let plan = sandbox.json(&["--dry-run"]);
+    let edits = plan["changes"].as_array().unwrap().iter().filter(|row| row["edit"] == true);
+    let (first, replaced): (Vec<_>, Vec<_>) = edits.partition(|row| row["before"].is_null());
+    assert!(!first.is_empty(), "{plan:#}");
+    sandbox.write("policy.toml", format!("{POLICY}\n[limits]\nmax_changes = {}\n", replaced.len()));
+    sandbox.run(&[]).expect(0);
 }
 
 #[test]

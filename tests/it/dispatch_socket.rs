@@ -117,8 +117,9 @@ fn what_python_writes_and_no_text_can_hold_does_not_matter() {
         "health_reason": "\udc00",
         "is_busy": false, "queue_size": 0, "session_id": "1", "created_at": "2026-03-01T00:00:00"}"#;
     let status = format!(r#"{{"ok": true, "sessions": [{}]}}"#, session.replace('\n', " "));
+    let normal = r#"{"ok": true, "state": "normal", "override": null, "trigger": "\ud83d"}"#;
     let daemon = thread::spawn(move || {
-        for reply in [status.as_str(), r#"{"ok": true, "state": "normal", "override": null}"#] {
+        for reply in [status.as_str(), normal] {
             let (mut stream, _) = listener.accept().unwrap();
             BufReader::new(stream.try_clone().unwrap()).read_line(&mut String::new()).unwrap();
             stream.write_all(format!("{reply}\n").as_bytes()).unwrap();

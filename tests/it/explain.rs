@@ -139,6 +139,8 @@ fn a_chat_that_is_not_registered_is_explained_by_what_is_said_of_it() {
     assert_eq!((&new["decision"]["model"], &new["assumed"]), (&json!("opus"), &json!(["tier"])));
     assert_eq!(new["registry"]["registered"], json!(false));
     assert_eq!(explained(&sandbox, &["x", "--source", "signal"])["decision"]["model"], json!("haiku"));
+    let number = sandbox.run(&["explain", "+16179", "--tier", "bots"]).expect(0);
+    assert!(number.stdout.starts_with("+16179 (tier bots) → opus\n"), "{number:?}");
     let all = ["--tier", "family", "--type", "individual", "--session-name", "s/x", "--contact-name", "Cal"];
     let new = sandbox.run(&[&["explain", "x"], &all[..]].concat()).expect(0);
     assert!(new.stdout.starts_with("s/x (x, Cal, tier family) → haiku\n"), "{new:?}");
@@ -387,6 +389,27 @@ fn under_pseudonyms_the_same_decides_and_nobody_is_named() {
             assert!(!run.stdout.contains(named) && !run.stderr.contains(named), "{named}: {run:?}");
         }
     }
+}
+
+#[test]
+fn a_snapshot_is_explained_in_pseudonyms_and_without_reasons() {
+    let sandbox = sandbox();
+    let snapshot = sandbox.run(&["snapshot", "--redact"]).expect(0).stdout;
+    sandbox.write("snapshot.json", &snapshot);
+    sandbox.write("policy.toml", sandbox.read("policy.toml").replace("chat   = \"+1617*\"\n", ""));
+    let chats: Value = serde_json::from_str(&snapshot).unwrap();
+    let place = ["--registry", "snapshot.json", "--redact-key", "sessions.json.reconcile/redact.key"];
+    for more in [&[][..], &["--redact"]] {
+        for chat in chats.as_object().unwrap().keys() {
+            for format in ["text", "json"] {
+                let words = [&["explain", chat, "--format", format], &place[..], more].concat();
+                let run = sandbox.run(&words).expect(0);
+                assert!(!run.stdout.contains("thesis") && !run.stdout.contains("not ours"), "{run:?}");
+            }
+        }
+    }
+    let run = sandbox.run(&[&["explain", "Bob", "--redact"], &place[..]].concat()).expect(0);
+    assert_eq!(run.stderr, "");
 }
 
 #[test]

@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
+use reconcile::apply::Watch;
 use reconcile::chat::Model;
+use reconcile::plan::Row;
 use reconcile::policy::Policy;
 
 use crate::world::{FAULTS, Fault, World, at, models, policy};
@@ -97,6 +100,22 @@ fn the_next_run_finishes_though_the_policy_changes_between_two_faults() {
 }
 
 #[test]
+fn the_next_run_knows_what_a_launch_within_a_dying_run_has_started() {
+    let (third, first) = (policy(&[]), policy(&[("chat", "opus")]));
+    for launch in 0..20 {
+        for death in 0..20 {
+            // It runs opus and owes the restart to sonnet; the policy has come to haiku meanwhile.
+            let world = World::new(r#"{"chat": {"model": "sonnet"}}"#.to_owned());
+            world.state().runs.insert("chat".to_owned(), "opus".to_owned());
+            world.state().ledger.owe("chat", Model::new("opus"), at(0).timestamp());
+            let _ = world.run(&third, 1, [(launch, Fault::Launches), (death, Fault::DeathAfter)]);
+            let story = format!("a launch before operation {launch}, death after {death}, back to opus");
+            check(&world, &first, 48, &["chat"], 2, &story);
+        }
+    }
+}
+
+#[test]
 fn an_error_before_the_first_effect_leaves_no_debt() {
     let wanted = policy(&[]);
     for (at, fault) in faults(&wanted).into_iter().filter(|(_, fault)| *fault == Fault::Error) {
@@ -127,6 +146,53 @@ fn no_restart_begins_that_could_not_be_noted() {
     for at in 0..restart {
         assert_eq!(restarts(at, Fault::Error), 0, "operation {at} failed");
     }
+}
+
+/// Nobody interrupts, and it is an hour later than when the run began.
+struct Later;
+
+impl Watch for Later {
+    fn interrupted(&self) -> bool {
+        false
+    }
+    fn expect(&self, _: usize) {}
+    fn begun(&self, _: &Row) {}
+    fn ended(&self, _: &Row) {}
+    fn now(&self, start: Timestamp) -> Timestamp {
+        start + SignedDuration::from_hours(1)
+    }
+}
+
+#[test]
+fn a_failed_restart_waits_from_when_it_failed() {
+    let wanted = policy(&[]);
+    let failed = (0..20).find_map(|at| {
+        let world = World::new(r#"{"drift": {"model": "opus"}}"#.to_owned());
+        let _ = world.watched(&wanted, 0, [(at, Fault::Error)], &Later);
+        let debt = world.state().ledger.owed.get("drift").cloned();
+        debt.filter(|debt| debt.attempts == 1)
+    });
+    let next_try = at(1).timestamp() + SignedDuration::from_mins(1);
+    assert_eq!(failed.unwrap().next_try, Some(next_try));
+}
+
+#[test]
+fn a_debt_is_said_to_be_void_exactly_where_it_was_struck() {
+    let wanted = policy(&[]);
+    let mut told = 0;
+    for at in 0..20 {
+        for registry in
+            [r#"{"back": {"model": "haiku"}}"#, r#"{"back": {"model": "haiku"}, "drift": {"model": "opus"}}"#]
+        {
+            let world = World::new(registry.to_owned());
+            world.state().ledger.owe("back", Model::new("haiku"), self::at(0).timestamp());
+            let result = world.run(&wanted, 1, [(at, Fault::Error)]);
+            let cancelled = result.as_ref().is_ok_and(|applied| applied.planned.plan.cancelled.contains_key("back"));
+            assert_eq!(cancelled, !world.state().ledger.owed.contains_key("back"), "operation {at} of {registry}");
+            told += usize::from(cancelled && result.is_ok_and(|applied| applied.error.is_some()));
+        }
+    }
+    assert!(told >= 2, "an error after that is told, too");
 }
 
 #[test]

@@ -123,6 +123,8 @@ fn where_nobody_may_be_named_a_run_does_not_say_who_did_it() {
     assert_eq!(runs(&sandbox, &[])[0]["user"], "alice");
     let told = &runs(&sandbox, &["--redact"])[0];
     assert_eq!([&told["user"], &told["uid"], &told["host"]], [&Value::Null; 3]);
+    // Of a plan of one row, the chat could be found from its id by trying all numbers.
+    assert_ne!(told["plan_id"], runs(&sandbox, &[])[0]["plan_id"]);
     // The chats have the names that they have in a snapshot.
     let snapshot: Value = serde_json::from_str(&sandbox.run(&["snapshot", "--redact"]).expect(0).stdout).unwrap();
     for row in told["changes"].as_array().unwrap() {

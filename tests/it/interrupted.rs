@@ -3,12 +3,17 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use reconcile::apply::Watch;
+use reconcile::plan::Row;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use crate::slow::{Running, Slow, until};
 use crate::support::{Run, row};
+use crate::world::{World, policy};
 
 const JSON: [&str; 2] = ["--format", "json"];
 
@@ -203,4 +208,67 @@ fn an_interrupted_run_over_debts_leaves_the_others_owed() {
     }
     assert_eq!(slow.sandbox.run(&[]).expect(0).summary(), "No changes. 3 in sync.");
     assert_eq!(slow.sandbox.calls(), ["a", "b", "c"], "each exactly once");
+}
+
+/// Interrupts the run when it has come so far: a number of restarts begun, a number of them ended.
+struct Interrupter {
+    after: (usize, usize),
+    begun: Mutex<Vec<String>>,
+    ended: Mutex<usize>,
+    interrupted: AtomicBool,
+}
+
+impl Interrupter {
+    fn new(begun: usize, ended: usize) -> Self {
+        Self {
+            after: (begun, ended),
+            begun: Mutex::default(),
+            ended: Mutex::default(),
+            interrupted: AtomicBool::new(false),
+        }
+    }
+
+    fn look(&self) {
+        if (self.begun.lock().unwrap().len(), *self.ended.lock().unwrap()) == self.after {
+            self.interrupted.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Watch for Interrupter {
+    fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
+    }
+    fn expect(&self, _: usize) {}
+    fn begun(&self, row: &Row) {
+        self.begun.lock().unwrap().push(row.chat.id.to_string());
+        self.look();
+    }
+    fn ended(&self, _: &Row) {
+        *self.ended.lock().unwrap() += 1;
+        self.look();
+    }
+}
+
+const DRIFT: &str = r#"{"a": {"model": "opus"}, "b": {"model": "opus"}, "c": {"model": "opus"}}"#;
+
+#[test]
+fn after_an_interruption_no_worker_is_given_another_session() {
+    let world = World::new(DRIFT.to_owned());
+    let interrupter = Interrupter::new(1, 1);
+    let applied = world.watched(&policy(&[]), 0, None, &interrupter).unwrap();
+    assert!(applied.interrupted);
+    assert_eq!(*interrupter.begun.lock().unwrap(), ["a"]);
+    assert_eq!(world.state().restarts, ["a"]);
+}
+
+#[test]
+fn a_worker_interrupted_before_its_effect_has_begun_nothing() {
+    let world = World::new(DRIFT.to_owned());
+    let applied = world.watched(&policy(&[]), 0, None, &Interrupter::new(2, 1)).unwrap();
+    assert!(applied.interrupted);
+    let state = world.state();
+    assert_eq!(state.restarts, ["a"]);
+    assert_eq!(state.ledger.owed.keys().collect::<Vec<_>>(), ["b", "c"]);
+    assert!(state.ledger.owed.values().all(|debt| !debt.began), "{:?}", state.ledger);
 }

@@ -76,6 +76,16 @@ fn a_contact_that_is_named_like_another_chat_does_not_get_its_session() {
 }
 
 #[test]
+fn no_number_of_contacts_keeps_a_session_from_starting() {
+    let sandbox = sandbox(POLICY, r#"{"+666": {"contact_name": "+1"}, "+667": {"contact_name": "+1"}}"#);
+    let run = launch(&sandbox, &["+1", "--tier", "admin"]).expect(0);
+    assert_eq!(started(&run), ["--model", "opus"]);
+    assert!(run.stderr.contains("warning: the contact of +666 has that name, too"), "{run:?}");
+    // Once it is registered, it is known by its id.
+    assert_eq!(launch(&sandbox, &["+1"]).expect(0).stderr, "");
+}
+
+#[test]
 fn a_new_chat_whose_session_cannot_be_told_from_another_is_warned_of() {
     let sandbox = sandbox(POLICY, r#"{"+1": {"session_name": "imessage/_1", "tier": "family"}}"#);
     let run = launch(&sandbox, &["+2", "--session-name", "imessage-_1"]).expect(0);

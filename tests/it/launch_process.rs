@@ -212,6 +212,26 @@ fn a_launch_never_waits_for_a_run_and_waits_for_whoever_writes() {
 }
 
 #[test]
+fn a_policy_that_breaks_while_a_launch_waits_counts_as_it_was() {
+    let sandbox = sandbox(POLICY, REGISTRY);
+    sandbox.run(&[]).expect(0);
+    let path = sandbox.path("sessions.json.reconcile/data.lock");
+    let daemons = format!("{POLICY}\n[sessions]\nbackend = \"dispatch\"\nsocket = \"daemon.sock\"\n");
+    for (chat, meanwhile, code) in [("+2", "nonsense", 0), ("+3", &daemons, 1)] {
+        sandbox.write("policy.toml", POLICY);
+        let data_lock = File::options().write(true).open(&path).unwrap();
+        data_lock.lock().unwrap();
+        let mut waits = Running::start(&mut sandbox.command(&["launch", chat, "--lock-timeout", "1h", "--", "true"]));
+        until("the launch waits", || waits.has_open("data.lock"));
+        sandbox.write("policy.toml", meanwhile);
+        data_lock.unlock().unwrap();
+        let run = waits.finish().expect(code);
+        assert_eq!(run.stderr.contains("are started by their daemon"), code == 1, "{run:?}");
+    }
+    assert_eq!((sandbox.model("+2").as_deref(), sandbox.model("+3")), (Some("sonnet"), None));
+}
+
+#[test]
 fn a_session_that_was_started_after_the_edit_is_not_restarted_for_it() {
     let slow = Slow::new(&["a", "b", "c"], "parallel = 1");
     let mut run = slow.start(&["--format", "json"]);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -209,12 +210,18 @@ fn metrics_and_reports_take_the_place_of_nothing_that_is_needed() {
         }
     }
     sandbox.write("policy.toml", POLICY);
-    for name in ["sessions.json", "policy.toml"] {
+    let state = sandbox.path("sessions.json.reconcile");
+    fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
+    for name in ["sessions.json", "policy.toml", "sessions.json.reconcile/owed.json"] {
         let before = sandbox.read(name);
-        let run = sandbox.run(&["--dry-run", "--output", &format!("json={name}")]).expect(1);
-        assert!(run.stderr.contains("the run itself needs that file"), "{run:?}");
-        assert_eq!(sandbox.read(name), before);
+        for (option, file) in [("--output", &format!("json={name}")), ("--metrics", &name.to_owned())] {
+            let run = sandbox.run(&["--dry-run", option, file]).expect(1);
+            let told = ["the run itself needs that file", "that file holds something else"];
+            assert!(told.iter().any(|told| run.stderr.contains(told)), "{run:?}");
+            assert_eq!(sandbox.read(name), before);
+        }
     }
+    assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
 }
 
 #[test]

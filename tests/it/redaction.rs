@@ -184,8 +184,19 @@ fn what_cannot_be_redacted_says_so() {
     let output = ["--dry-run", "--output", "diff=changes.diff"];
     let diff = ["--dry-run", "--format", "diff"];
     let launch = ["launch", id, "--", "true"];
-    let edits = ["set-model", id, "opus", "--format", "diff"];
-    for arguments in [&diff[..], &output, &edits, &launch, &["adopt"], &["completions", "bash"], &["man"]] {
+    let edit = ["set-model", id, "opus", "--format", "diff"];
+    let of_registry = ["set-model", id, "opus", "--no-policy", "--output", "diff=changes.diff"];
+    for arguments in [
+        &diff[..],
+        &output,
+        &edit,
+        &of_registry,
+        &["undo", "2", "--format", "diff"],
+        &launch,
+        &["adopt"],
+        &["completions", "bash"],
+        &["man"],
+    ] {
         // A launch's own command ends its line.
         let run = sandbox.run(&[&["--redact"], arguments].concat()).expect(64);
         assert!(run.stdout.is_empty() && !run.stderr.contains("5550101"), "{run:#?}");
@@ -344,6 +355,7 @@ fn nobody_is_named(case: &Case) {
         for format in ["text", "json"] {
             case.run(&sandbox, &["explain", chat, "--format", format]).expect(0);
         }
+        case.run(&sandbox, &["explain", chat, "--session-name", &case.typed]).expect(1);
     }
     let typed = case.typed.as_str();
     for option in ["--chat", "--tier", "--exclude", "--retry", "--at", "--plan", "--lock-timeout"] {

@@ -202,7 +202,7 @@ fn a_report_goes_to_as_many_files_as_wanted() {
 fn a_file_that_cannot_be_written_costs_nothing() {
     let sandbox = sandbox("");
     let (before, names) = (sandbox.read("sessions.json"), names(&sandbox));
-    for file in ["json=.", "json=nowhere/plan.json", "json=sessions.json/plan.json"] {
+    for file in ["json=.", "json=nowhere/plan.json", "json=restart/plan.json"] {
         let run = sandbox.run(&["--output", "text=fine", "--output", file]).expect(1);
         assert!(run.stderr.contains("error: cannot write "), "{run:#?}");
         assert_eq!((sandbox.read("sessions.json"), sandbox.calls().len()), (before.clone(), 0));

@@ -46,7 +46,7 @@ pub struct State {
     /// Updates by others, which must not be lost.
     pub foreign: usize,
     operations: usize,
-    fault: Option<(usize, Fault)>,
+    faults: Vec<(usize, Fault)>,
     dead: bool,
 }
 
@@ -65,18 +65,29 @@ impl World {
         self.0.lock().unwrap()
     }
 
-    /// One run from start to end, at an hour of a fixed day, with a fault at one of its operations.
-    pub fn run(&self, policy: &Policy, hour: i64, fault: Option<(usize, Fault)>) -> Result<Applied> {
+    /// One run from start to end, at an hour of a fixed day, with faults at some of its operations.
+    pub fn run(&self, policy: &Policy, hour: i64, faults: impl IntoIterator<Item = (usize, Fault)>) -> Result<Applied> {
+        self.watched(policy, hour, faults, &Unwatched)
+    }
+
+    /// The same, under the eyes of somebody who can interrupt it.
+    pub fn watched(
+        &self,
+        policy: &Policy,
+        hour: i64,
+        faults: impl IntoIterator<Item = (usize, Fault)>,
+        watch: &dyn Watch,
+    ) -> Result<Applied> {
         {
             let mut state = self.state();
-            (state.operations, state.fault, state.dead) = (0, fault, false);
+            (state.operations, state.faults, state.dead) = (0, faults.into_iter().collect(), false);
         }
         let now = at(hour);
         let request = Request::default();
         let goal = Goal { policy, now: &now, request: &request, allow_changes: Some(usize::MAX), expected: None };
-        let result = apply(&goal, self, self, &Unwatched);
+        let result = apply(&goal, self, self, watch);
         let mut state = self.state();
-        (state.fault, state.dead) = (None, false);
+        (state.faults, state.dead) = (Vec::new(), false);
         result
     }
 
@@ -101,7 +112,7 @@ impl World {
         if state.dead {
             return Err(failed());
         }
-        match state.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault) {
+        match state.faults.iter().find(|(at, _)| *at == number).map(|(_, fault)| *fault) {
             None => Ok(effect(&mut state)),
             Some(Fault::Error) => Err(failed()),
             Some(Fault::Death) => {
