@@ -2,7 +2,7 @@
 //!
 //! `cargo bench` runs everything; `cargo bench -- --sessions 100 --rounds 1 --restarts 10` takes seconds. All contenders
 //! of a row take turns within a round, so that whatever else the machine does hits them alike. A first round, which is
-//! not counted, warms the caches; in it memory is watched. Who needs longer than ten seconds runs in that round alone.
+//! not counted, warms the caches; in it memory is watched. What takes longer than ten seconds runs in that round alone.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr, reason = "a program of its own")]
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "figures for people")]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-/// In seconds. Who needs longer is run once.
+/// In seconds. What takes longer is run once.
 const SLOW: f64 = 10.0;
 
 /// In seconds. Who needs less is watched so often.

@@ -286,7 +286,7 @@ pub(super) enum Command {
 
     /// Print a policy that describes the registry as it is
     ///
-    /// Most chats of a tier decide on the tier's model, and the others become exceptions. Reconciling with that policy
+    /// Most chats of a tier decide on the tier's model, and the others become overrides. Reconciling with that policy
     /// changes no session that has a model. The registry is --registry, `RECONCILE_REGISTRY`, or what a policy that
     /// is already there names; the printed policy finds it when it is saved in the current directory. A shell empties
     /// the file that it redirects to first: over that policy itself, give --registry.
@@ -369,7 +369,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 const FORMATS: [&str; 4] = ["text", "json", "markdown", "diff"];
 
-fn format(text: &str) -> Result<Format, String> {
+pub(super) fn format(text: &str) -> Result<Format, String> {
     match text {
         "text" => Ok(Format::Text),
         "json" => Ok(Format::Json),
@@ -379,7 +379,7 @@ fn format(text: &str) -> Result<Format, String> {
     }
 }
 
-fn output(text: &str) -> Result<(Format, PathBuf), String> {
+pub(super) fn output(text: &str) -> Result<(Format, PathBuf), String> {
     let (name, file) = text.split_once('=').ok_or("a format and a file, as in json=plan.json")?;
     if file.is_empty() {
         return Err("the file's name is empty".to_owned());

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::apply::Files;
-use crate::cli::args::{PlaceArgs, ReportArgs};
+use crate::cli::args::{self, PlaceArgs, format};
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, Outputs};
 use crate::cli::{Names, open, under_pseudonyms};
@@ -23,19 +24,26 @@ pub(super) struct DiffArgs {
     #[arg(long, value_name = "POLICY")]
     from: String,
 
-    #[command(flatten)]
-    report: ReportArgs,
+    /// How it is written to stdout: text, json or markdown
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = PossibleValuesParser::new(FORMATS).try_map(|text: String| format(&text)), hide_possible_values = true, help_heading = "Output")]
+    format: Format,
+
+    /// Write it to a file as well, in a format of its own (repeatable)
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = output_of_plan, help_heading = "Output")]
+    output: Vec<(Format, PathBuf)>,
+}
+
+/// A diff of the registry would show the drift as well.
+const FORMATS: [&str; 3] = ["text", "json", "markdown"];
+
+fn output_of_plan(text: &str) -> Result<(Format, PathBuf), String> {
+    match args::output(text)? {
+        (Format::Diff, _) => Err(format!("known formats: {}", FORMATS.join(", "))),
+        output => Ok(output),
+    }
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
-    if args.report.formats().any(|format| format == Format::Diff) {
-        let hint = "as text, json or markdown it can; `reconcile --dry-run --format diff` shows what a run edits";
-        output::error(
-            "a change of policy alone cannot be shown as a diff of the registry, which also drifts",
-            Some(hint),
-        );
-        return Ok(Exit::Usage);
-    }
     let opened = open(place)?;
     let old = match args.from.strip_prefix("git:") {
         Some(revision) => policy_at(revision, &place.policy())?,
@@ -46,7 +54,7 @@ pub(super) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
         None => args.from.clone(),
     };
     let olds = old.iter().map(|source| PathBuf::from(source.name.as_ref()));
-    let outputs = Outputs::open(&args.report.output, &opened.needed().into_iter().chain(olds).collect::<Vec<_>>())?;
+    let outputs = Outputs::open(&args.output, &opened.needed().into_iter().chain(olds).collect::<Vec<_>>())?;
     let (old, _) = policy::read(&old).map_err(Error::Invalid)?;
     let old = match &opened.names {
         Names::Snapshot(key) => under_pseudonyms(key, old)?,
@@ -59,7 +67,7 @@ pub(super) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
     let policies = format!("{} → {}", leading(&name), opened.policy_name);
     let report =
         Report { policy: &policies, snapshot: &snapshot, plan: &plan, mode: Mode::PolicyDiff, now: &opened.now };
-    output::to_stdout(|out| report.write(args.report.format, out))?;
+    output::to_stdout(|out| report.write(args.format, out))?;
     outputs.write(&report)?;
     Ok(Exit::Done)
 }

@@ -86,7 +86,7 @@ pub(super) fn unset(place: &PlaceArgs, args: &UnsetModelArgs) -> anyhow::Result<
     })
 }
 
-/// The model in the registry, as the spec's own `set-model` does it: the policy is not told.
+/// Sets the model in the registry, and tells the policy nothing.
 fn set_registry_alone(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
     let interrupt = if args.edit.dry_run { Interrupt::default() } else { Interrupt::listen()? };
     let mut opened = open(place)?;

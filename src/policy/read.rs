@@ -325,7 +325,7 @@ impl<'r> Reader<'r> {
                     let message = "`existing = \"keep\"` keeps what the daemon chose, too";
                     let label = "the daemon writes its own default into entries";
                     Diagnostic::warning("keep-with-dispatch", message, keep.place(), label)
-                        .help("write existing = \"replace\", and name the exceptions in [chats]")
+                        .help("write existing = \"replace\", and name the overrides in [chats]")
                 });
             }
             Sessions::Dispatch(Daemon {

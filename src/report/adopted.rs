@@ -58,7 +58,7 @@ pub fn write(adopted: &Adopted, registry: &str, out: &mut dyn Write) -> io::Resu
 
 fn write_chats(out: &mut dyn Write, adopted: &Adopted, fallback: &str) -> io::Result<()> {
     writeln!(out)?;
-    line(out, "[chats]", "exceptions")?;
+    line(out, "[chats]", "overrides")?;
     let width = widest(adopted.chats.keys().map(|id| quoted(id)));
     let entry = |id: &str, value: &str| format!("{} = {value}", pad(&quoted(id), width));
     for (id, Exception { name, kind }) in &adopted.chats {

@@ -157,6 +157,14 @@ fn the_next_run_finishes_after_a_death_at_any_point() {
         assert!(registry == REGISTRY || registry == new, "{story}: neither old nor new: {registry}");
         let last = scene.run(None);
         scene.check(&last, &["drift", "none"], &story);
+        // Once, but for a restart that had begun when the run died and was not struck yet.
+        let begun = (0..ORDER.len()).filter(|at| ORDER[*at] == "command: started");
+        for (chat, begun) in ["drift", "none"].into_iter().zip(begun) {
+            let struck = ORDER[begun..].iter().position(|name| *name == "ledger: renamed").unwrap() + begun;
+            let starts = scene.supervisor.sessions()[chat].started_on.len();
+            let again = usize::from((begun..struck).contains(&(point - 1)));
+            assert_eq!(starts, 2 + again, "{story}: starts of {chat}");
+        }
     }
 }
 
@@ -187,6 +195,9 @@ fn the_next_run_finishes_after_two_deaths_with_another_policy_in_between() {
                 .filter(|((_, session), first)| session.pid() != **first)
                 .map(|((chat, _), _)| chat.clone())
                 .collect();
+            // Two sessions drift twice and one once; each death repeats no more than the restart that it was in.
+            let restarts: usize = sessions.values().map(|session| session.started_on.len() - 1).sum();
+            assert!(restarts <= 5 + 2, "{story}: {restarts} restarts");
             drop(sessions);
             // Whether the first one is restarted depends on how far the first run came: it may be back already.
             assert!(

@@ -147,7 +147,7 @@ fallback = "opus"                             # no tier, or a tier that is not l
 family      = "sonnet"
 "two words" = "haiku"
 
-[chats]                                       # exceptions
+[chats]                                       # overrides
 "+3" = "opus"                                 # Cal Ortiz
 "+4" = "sonnet"                               # Dee
 "+7" = { managed = false, reason = "its model has a name that no policy can hold" }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symli
 use std::process::{Command, Stdio};
 
 use crate::bad_input::{drifted, refused, refused_by, unless_it_hangs};
-use crate::support::{Run, Sandbox, finish};
+use crate::support::{Run, Sandbox, finish, is_installed};
 
 const STATE: &str = "sessions.json.reconcile";
 const LEDGER: &str = "sessions.json.reconcile/owed.json";
@@ -52,14 +52,14 @@ fn as_nobody(sandbox: &Sandbox, arguments: &[&str]) -> Option<Run> {
         command.current_dir(sandbox.path("")).stdin(Stdio::null());
         command
     };
-    let works = run(&["--version"]).output().is_ok_and(|output| output.status.success());
+    let works = is_installed("setpriv") && run(&["--version"]).output().is_ok_and(|output| output.status.success());
     if !works {
-        println!("skipped: there is no setpriv, or another user cannot run the binary");
+        println!("skipped: another user cannot run the binary");
     }
     works.then(|| finish(&mut run(arguments)))
 }
 
-fn give_to_nobody(sandbox: &Sandbox) {
+pub fn give_to_nobody(sandbox: &Sandbox) {
     if is_root() {
         for file in walkdir::WalkDir::new(sandbox.path("")) {
             chown(file.unwrap().path(), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -69,7 +69,7 @@ fn give_to_nobody(sandbox: &Sandbox) {
 
 /// An apply by a user without privileges, which is refused.
 #[track_caller]
-fn refused_to_nobody(sandbox: &Sandbox, told: &[&str], arguments: &[&str]) {
+pub fn refused_to_nobody(sandbox: &Sandbox, told: &[&str], arguments: &[&str]) {
     if as_nobody(sandbox, &["--version"]).is_some() {
         refused_by(sandbox, told, |arguments| as_nobody(sandbox, arguments).unwrap(), arguments);
     }

@@ -625,3 +625,14 @@ fn a_probe_asks_only_for_sessions_that_would_be_restarted() {
     sandbox.run(&["--dry-run", "--probe"]).expect(4);
     assert_eq!(sandbox.calls(), ["drifted"]);
 }
+
+#[test]
+fn where_nothing_can_be_written_a_session_is_restarted_all_the_same() {
+    let sandbox = drifted("restart = [\"./restart\", \"{chat_id}\"]");
+    for (exit, told) in [(1, "exited with code 1"), (0, "restarted")] {
+        sandbox.script("restart", &format!("echo $1 >> calls\necho why >&2\nexit {exit}"));
+        let run = finish(sandbox.command(&["--retry", CHAT]).env("TMPDIR", "/nowhere"));
+        assert!(run.stdout.contains(told) && !run.stdout.contains("why"), "{run:#?}");
+    }
+    assert_eq!(sandbox.calls(), [CHAT, CHAT]);
+}

@@ -314,7 +314,7 @@ fn what_nobody_can_tell_is_unknown_and_asked_for_again() {
     sandbox.write("policy.toml", POLICY.replace("\"2s\"", "\"1s\""));
     let daemon = daemon(&sandbox, &[CAL]);
     daemon.tell("ignore-next set_model");
-    let report = sandbox.json(&[]);
+    let report: Value = serde_json::from_str(&sandbox.run(&["--format", "json"]).expect(4).stdout).unwrap();
     assert_eq!(became(&report, CAL).0, "unknown", "{report:#}");
     let debt = sandbox.ledger()["owed"][CAL].clone();
     assert_eq!((&debt["attempts"], &debt["session"]), (&json!(0), &daemon.status(CAL)["created_at"]));

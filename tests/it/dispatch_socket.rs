@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread;
 
 use serde_json::json;
 
+use crate::bad_state::{give_to_nobody, refused_to_nobody};
 use crate::handle::Double;
 use crate::support::Sandbox;
 
@@ -63,6 +64,20 @@ fn a_socket_of_somebody_else_is_refused() {
     chown(sandbox.path("sessions.json"), Some(65534), None).unwrap();
     let run = sandbox.run(&["--dry-run"]).expect(1);
     assert!(run.stderr.contains("user 0 listens at the socket"), "{run:#?}");
+}
+
+#[test]
+fn a_daemon_that_may_not_be_asked_is_not_one_that_is_down() {
+    let sandbox = sandbox("closed/daemon.sock");
+    fs::create_dir(sandbox.path("closed")).unwrap();
+    let _listener = UnixListener::bind(sandbox.path("closed/daemon.sock")).unwrap();
+    give_to_nobody(&sandbox);
+    fs::set_permissions(sandbox.path("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    refused_to_nobody(&sandbox, &["permission denied", "daemon.sock"], &[]);
+    fs::set_permissions(sandbox.path("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    // What may be found, and not be spoken to.
+    fs::set_permissions(sandbox.path("closed/daemon.sock"), fs::Permissions::from_mode(0o000)).unwrap();
+    refused_to_nobody(&sandbox, &["cannot connect to", "permission denied"], &[]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::handle::{Double, exchange};
+use crate::slow::until;
 
 const REGISTRY: &str = include_str!("../dispatch/sessions.json");
 const TRANSCRIPT: &str = include_str!("../dispatch/ipc-transcript.jsonl");
@@ -23,12 +24,6 @@ const ELI: &str = "signal:+16175550105";
 const FAY: &str = "discord:428190331";
 const BOT: &str = "+16175550107";
 const GROUP: &str = "b3d258b9a4de447ca412eb335c82a077";
-
-/// Asks again and again: what is asked for is under way in another process.
-#[track_caller]
-fn eventually(condition: impl FnMut() -> bool) {
-    assert!(std::iter::repeat_with(condition).take(100_000).any(|met| met));
-}
 
 /// A directory with the recorded registry in it.
 fn recorded() -> TempDir {
@@ -278,7 +273,7 @@ fn a_slow_start_answers_others_meanwhile() {
     double.tell(&format!("slow-start {ADA}"));
     let mut stream = UnixStream::connect(&double.socket).unwrap();
     writeln!(stream, "{}", json!({ "cmd": "set_model", "chat_id": ADA, "model": "haiku" })).unwrap();
-    eventually(|| double.status(ADA).is_null());
+    until("the session is away", || double.status(ADA).is_null());
     assert_eq!(double.status(CAL)["is_alive"], true);
     double.tell(&format!("release {ADA}"));
     let mut reply = String::new();
@@ -331,7 +326,7 @@ fn a_reply_can_be_lost_whether_it_was_done_or_not() {
     double.tell("after 1 set_model override sonnet");
     let mut stream = UnixStream::connect(&double.socket).unwrap();
     stream.write_all(request("opus").as_bytes()).unwrap();
-    eventually(|| double.ask(&json!({ "cmd": "get_global_model" }))["state"] == "degraded");
+    until("the override is on", || double.ask(&json!({ "cmd": "get_global_model" }))["state"] == "degraded");
     assert_eq!(double.truth(ADA)["starts"], 4);
     stream.set_nonblocking(true).unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);

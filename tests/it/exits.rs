@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -100,22 +100,35 @@ fn a_probe_asks_and_does_no_more() {
 
 #[test]
 fn an_error_before_anything_was_changed_is_1() {
-    let broken: [fn(&Sandbox); 6] = [
-        |sandbox| sandbox.write("policy.toml", "[models"),
-        |sandbox| fs::remove_file(sandbox.path("policy.toml")).unwrap(),
-        |sandbox| fs::remove_file(sandbox.path("sessions.json")).unwrap(),
-        |sandbox| sandbox.write("sessions.json", ""),
-        |sandbox| sandbox.write("sessions.json", "{\"+1\": {\"model\": \"opus\"}"),
-        |sandbox| fs::create_dir(sandbox.path("sessions.json.reconcile")).unwrap(),
+    type Break = fn(&Sandbox);
+    let broken: [(Break, &str); 6] = [
+        (|sandbox| sandbox.write("policy.toml", "[models"), "error[syntax]"),
+        (|sandbox| fs::remove_file(sandbox.path("policy.toml")).unwrap(), "there is no policy policy.toml"),
+        (|sandbox| fs::remove_file(sandbox.path("sessions.json")).unwrap(), "there is no registry sessions.json"),
+        (|sandbox| sandbox.write("sessions.json", ""), "sessions.json:1:1"),
+        (|sandbox| sandbox.write("sessions.json", "{\"+1\": {\"model\": \"opus\"}"), "sessions.json:1:"),
+        (
+            |sandbox| {
+                let open = fs::Permissions::from_mode(0o755);
+                fs::set_permissions(sandbox.path("sessions.json.reconcile"), open).unwrap();
+            },
+            "its mode is 0755",
+        ),
     ];
-    for break_it in broken {
+    for (break_it, told) in broken {
         let sandbox = drifted("");
+        fs::DirBuilder::new().mode(0o700).create(sandbox.path("sessions.json.reconcile")).unwrap();
         break_it(&sandbox);
-        fs::create_dir_all(sandbox.path("sessions.json.reconcile")).unwrap();
-        let before = tree(&sandbox);
+        // But for the locks, which stay.
+        let others = || {
+            let mut tree = tree(&sandbox);
+            tree.retain(|path, _| !path.contains("sessions.json.reconcile"));
+            tree
+        };
+        let before = others();
         let run = sandbox.run(&[]).expect(1);
-        assert!(run.stdout.is_empty() && run.stderr.contains("error"), "{run:#?}");
-        assert_eq!(tree(&sandbox), before);
+        assert!(run.stdout.is_empty() && run.stderr.contains(told), "{told}: {run:#?}");
+        assert_eq!(others(), before);
     }
 }
 
@@ -247,7 +260,7 @@ fn an_error_after_the_first_effect_is_4_and_what_is_left_is_not_forgotten() {
 
     let sandbox = sessions(&["opus"], "");
     sandbox.script("restart", "echo junk > sessions.json");
-    let report = sandbox.json(&[]);
+    let report: Value = serde_json::from_str(&sandbox.run(&["--format", "json"]).expect(4).stdout).unwrap();
     assert_eq!((&report["changes"][0]["outcome"], &report["summary"]["unknown"]), (&json!("unknown"), &json!(1)));
 }
 

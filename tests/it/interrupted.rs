@@ -102,7 +102,7 @@ fn with_two_under_way_both_end() {
 
 #[test]
 fn a_restart_under_way_that_never_ends_is_ended_by_its_timeout() {
-    let slow = Slow::new(&["a", "b", "c"], "parallel = 1\ntimeout = \"2s\"");
+    let slow = Slow::new(&["a", "b", "c"], "parallel = 1\ntimeout = \"4s\"");
     let mut run = slow.start(&JSON);
     assert_eq!(slow.begun(), "a");
     run.interrupt(Signal::TERM);
@@ -110,7 +110,7 @@ fn a_restart_under_way_that_never_ends_is_ended_by_its_timeout() {
     let found = outcomes(&told);
     assert_eq!(found[1..], [interrupted("b"), interrupted("c")]);
     let (outcome, detail) = (&found[0].1, found[0].2.as_str().unwrap());
-    assert!(outcome == "failed" && detail.contains("took longer than 2s"), "{found:#?}");
+    assert!(outcome == "failed" && detail.contains("took longer than 4s"), "{found:#?}");
     assert_eq!((slow.sandbox.calls(), slow.owed()), (vec!["a".to_owned()], ["a", "b", "c"].map(str::to_owned).into()));
     assert_eq!(slow.ended(), [""; 0]);
 }

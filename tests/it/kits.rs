@@ -208,8 +208,7 @@ fn cron_mails_what_a_run_says_and_nothing_where_it_says_nothing() {
     let crontab = text("cron/crontab");
     let root = sandbox.path("").display().to_string();
     let here = root.trim_end_matches('/');
-    let line = crontab.replace("*/5 * * * *", "@reboot").replace("/var/lib/prometheus/node-exporter", here);
-    let line = line.replace("/srv/assistant", here);
+    let line = crontab.replace("*/5 * * * *", "@reboot").replace("/srv/assistant", here);
     let line = line.replace("/usr/local/bin", &program().parent().unwrap().display().to_string());
     sandbox.write("crontab", line);
     sandbox.write("nothing", "");

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use crate::slow::until;
 use crate::support::{POLICY, Sandbox, registry};
 
 const RESTARTS: &str = "\n[sessions]\nrestart = [\"./restart\", \"{chat_id}\"]\n";
@@ -239,17 +240,19 @@ fn metrics_that_cannot_be_written_do_not_hide_what_was_done() {
 fn whoever_reads_metrics_never_sees_half_a_file() {
     let sandbox = sandbox(&[("a", "family", "sonnet")]);
     sandbox.run(&["--metrics", "out.prom"]).expect(0);
-    let over = AtomicBool::new(false);
+    let (over, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 let found = of(&sandbox);
                 assert!(found.contains_key(SUCCESS) && found.contains_key("reconcile_sessions"), "{found:?}");
+                looks.fetch_add(1, Ordering::Relaxed);
             }
         });
         for _ in 0..20 {
             sandbox.run(&["--metrics", "out.prom"]).expect(0);
         }
+        until("it was looked at", || looks.load(Ordering::Relaxed) > 0 || reader.is_finished());
         over.store(true, Ordering::Relaxed);
         reader.join().unwrap();
     });

@@ -1,4 +1,4 @@
-//! The README shows what the program does.
+//! The README and the pages that it points to show what the program does.
 
 use std::fs;
 use std::path::Path;
@@ -12,21 +12,30 @@ fn file(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
-/// The blocks of one language in the README.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = file("README.md");
-    let parts = readme.split("```").skip(1).step_by(2);
+/// The blocks of one language on a page.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let page = file(page);
+    let parts = page.split("```").skip(1).step_by(2);
     parts.filter_map(|part| part.strip_prefix(language)?.strip_prefix('\n').map(str::to_owned)).collect()
 }
 
 #[test]
 fn its_transcript_is_what_the_program_prints() {
+    replay("README.md", 3);
+}
+
+#[test]
+fn the_json_that_is_documented_is_what_the_program_prints() {
+    replay("docs/json-report.md", 1);
+}
+
+fn replay(page: &str, least: usize) {
     let sandbox = Sandbox::new(&file("policy.toml"), "");
     fs::create_dir(sandbox.path("examples")).unwrap();
     sandbox.write("examples/sessions.json", file("examples/sessions.json"));
     let program = Path::new(env!("CARGO_BIN_EXE_reconcile"));
-    let commands: Vec<String> = blocks("console").concat().split("$ ").skip(1).map(str::to_owned).collect();
-    assert!(commands.len() >= 3, "where is the transcript?");
+    let commands: Vec<String> = blocks(page, "console").concat().split("$ ").skip(1).map(str::to_owned).collect();
+    assert!(commands.len() >= least, "where is the transcript?");
     for command in commands {
         let (line, expected) = command.split_once('\n').unwrap();
         let path = format!("{}:/usr/bin:/bin", program.parent().unwrap().display());
@@ -40,7 +49,7 @@ fn its_transcript_is_what_the_program_prints() {
 pub fn policies() -> Vec<String> {
     const NEEDED: &str = "[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n";
     let whole = |block: String| if block.contains("[models]") { block } else { format!("{NEEDED}{block}") };
-    blocks("toml").into_iter().map(whole).collect()
+    blocks("README.md", "toml").into_iter().map(whole).collect()
 }
 
 #[test]
@@ -60,8 +69,8 @@ fn the_policies_that_it_points_to_are_valid() {
 }
 
 #[test]
-fn its_first_commands_are_what_the_checks_run() {
-    let commands = blocks("sh").first().unwrap().clone();
+fn its_test_command_is_what_the_checks_run() {
+    let commands = blocks("README.md", "sh").first().unwrap().clone();
     let mut commands = commands.lines().map(|line| line.split('#').next().unwrap().trim());
     assert_eq!(commands.next(), Some("cargo run --release -- --dry-run"));
     let test = commands.next().unwrap();

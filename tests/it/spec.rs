@@ -1,5 +1,6 @@
-//! The tests that the specification of per-chat models asks for, in its words. "The daemon" is a small supervisor, whose
-//! sessions are launches.
+//! What per-chat models are about, from end to end: a new session gets its tier's model, a model that was set is used,
+//! it outlives a restart of the daemon, and sessions from before there were models get their tier's. "The daemon" is a
+//! small supervisor, whose sessions are launches.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use crate::slow::{Lines, Running, fifo};
 use crate::support::Sandbox;
 
-/// The tiers of the specification, and its order: a model that the registry has wins over them.
+/// A model that the registry has wins over the tiers.
 const POLICY: &str = r#"
 [models]
 allowed  = ["opus", "sonnet", "haiku"]
@@ -33,7 +34,7 @@ existing = "keep"
 restart = ["./restart", "{chat_id}"]
 "#;
 
-/// Every tier of the specification, one that it does not know, and its model.
+/// Every tier, one that the policy does not know, and its model.
 const TIERS: [(&str, &str); 7] = [
     ("admin", "opus"),
     ("wife", "opus"),
@@ -130,7 +131,7 @@ fn set_the_model_via_the_cli_and_verify_that_the_session_uses_the_new_model() {
     assert_ne!(daemon.sessions["+1"].id(), pid);
     assert_eq!(daemon.sandbox.model("+1").as_deref(), Some("opus"));
     assert_eq!(daemon.sandbox.model("+2").as_deref(), Some("sonnet"));
-    // As the specification has it: neither a model that is not allowed, nor a chat that there is not.
+    // Neither a model that is not allowed, nor a chat that there is not.
     daemon.sandbox.run(&["set-model", "+1", "gpt"]).expect(1);
     daemon.sandbox.run(&["set-model", "+9", "opus"]).expect(1);
     assert_eq!(daemon.sandbox.model("+1").as_deref(), Some("opus"));

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The spec's tiers, and the registry beside the policy. Tests add sections of their own.
+/// Three tiers, and the registry beside the policy. Tests add sections of their own.
 pub const POLICY: &str = r#"
 [models]
 allowed  = ["opus", "sonnet", "haiku"]

@@ -90,6 +90,32 @@ fn it_is_the_one_of_the_types() {
 }
 
 #[test]
+fn what_is_left_out_is_what_it_names_as_the_default() {
+    let schema: Json = serde_json::from_str(&fs::read_to_string(committed()).unwrap()).unwrap();
+    let sessions = |text: &str| {
+        let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[sessions]\n{text}");
+        format!("{:?}", read(&[Source::new("policy.toml", policy)]).unwrap().0.sessions)
+    };
+    for (definition, least, count) in [("FileSessions", "", 3), ("DispatchSessions", "backend = \"dispatch\"\n", 4)] {
+        let properties = schema["definitions"][definition]["properties"].as_object().unwrap();
+        let named: Vec<(&String, &Json)> =
+            properties.iter().filter_map(|(key, property)| Some((key, property.get("default")?))).collect();
+        assert_eq!(named.len(), count, "{definition}");
+        let written: String = named.iter().map(|(key, default)| format!("{key} = {default}\n")).collect();
+        let whole = if written.contains("backend") { written } else { format!("{least}{written}") };
+        assert_eq!(sessions(&whole), sessions(least), "{definition}");
+        // A default that is not the reader's would be seen.
+        assert_ne!(sessions(&whole.replace("30s", "31s")), sessions(least), "{definition}");
+    }
+    let of_registry = &schema["definitions"]["Registry"]["properties"]["existing"]["default"];
+    let existing = |text: &str| {
+        let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[registry]\npath = \"x\"\n{text}");
+        read(&[Source::new("policy.toml", policy)]).unwrap().0.keep_existing.is_some()
+    };
+    assert_eq!(existing(&format!("existing = {of_registry}")), existing(""));
+}
+
+#[test]
 fn every_valid_policy_meets_it() {
     let (validator, policies) = (validator(), valid_policies());
     assert!(policies.len() > 30, "only {} policies were found", policies.len());

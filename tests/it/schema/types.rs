@@ -37,7 +37,7 @@ fn as_toml(schema: &mut Schema) {
     }
 }
 
-/// Which model each chat's session runs on. What decides: exception, else the first matching rule, else tier, else
+/// Which model each chat's session runs on. What decides: override, else the first matching rule, else tier, else
 /// fallback.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, title = "A policy of reconcile")]
@@ -48,7 +48,7 @@ struct Policy {
     /// The first that matches wins over the tier.
     #[schemars(length(min = 1))]
     rules: Option<Vec<Rule>>,
-    /// Exceptions, by exact chat id. They win over everything.
+    /// Overrides, by exact chat id. They win over everything.
     chats: Option<BTreeMap<String, Exception>>,
     registry: Option<Registry>,
     sessions: Option<Sessions>,
@@ -135,7 +135,7 @@ struct LeftAlone {
     reason: Option<String>,
 }
 
-/// When the exception ends: a date, which is included, or a date-time; in TOML without quotes.
+/// When the override ends: a date, which is included, or a date-time; in TOML without quotes.
 #[derive(JsonSchema)]
 #[schemars(extend("pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"))]
 struct Until(String);
@@ -147,7 +147,7 @@ struct Registry {
     /// Relative to the policy's directory; ~ is the home directory. Needed unless --registry is given.
     #[schemars(length(min = 1))]
     path: Option<String>,
-    /// "keep": an allowed model in the registry wins over all but exceptions.
+    /// "keep": an allowed model in the registry wins over all but overrides.
     #[schemars(extend("default" = "replace"))]
     existing: Option<Existing>,
 }
