@@ -384,11 +384,6 @@ impl<'a> Run<'a> {
             let row = &mut self.planned.plan.rows[index];
             let attempt = ended.attempts.remove(&index).unwrap_or(Attempt::NotBegun);
             let restarted = matches!(attempt, Attempt::Restarted(_) | Attempt::Broken(_));
-            let left = ended.left.remove(&index);
-            let is_settled = left.as_ref().is_some_and(Option::is_none);
-            if let (Some(owed), Some(Some(left))) = (&mut row.owed, left) {
-                *owed = left;
-            }
             row.outcome = match attempt {
                 Attempt::Restarted(run) => {
                     self.started.extend(run.map(|run| (index, run)));
@@ -402,11 +397,14 @@ impl<'a> Run<'a> {
             };
             row.effects.restarted = restarted;
             row.effects.edited |= daemons && restarted && row.edit;
-            row.effects.owes = match row.outcome.verdict {
-                Verdict::Done => false,
+            row.effects.owes = match ended.left.remove(&index) {
+                Some(None) => false,
+                Some(Some(left)) => {
+                    row.owed.iter_mut().for_each(|owed| owed.clone_from(&left));
+                    true
+                }
                 // Where the daemon writes, what was not asked for is not owed.
-                Verdict::Deferred => row.owed.is_some() || !daemons,
-                _ => !is_settled,
+                None => !daemons || row.owed.is_some() || row.outcome.verdict != Verdict::Deferred,
             };
         }
     }

@@ -268,6 +268,12 @@ fn a_revision_that_does_not_have_the_policy_is_an_error_that_says_so() {
     sandbox.write("link.toml", sandbox.read("policy.toml"));
     fails("link.toml", "HEAD", "link.toml is a symbolic link in the commit ");
 
+    // In a repository's own directory there is no work tree.
+    for file in ["policy.toml", "sessions.json"] {
+        fs::copy(sandbox.path(file), sandbox.path(".git").join(file)).unwrap();
+    }
+    fails(".git/policy.toml", "HEAD", "is not in a git work tree");
+
     let outside = Sandbox::new(POLICY, "{}");
     let run = outside.run(&["diff", "--from", "git:HEAD"]).expect(1);
     assert!(run.stderr.contains("is not in a git work tree") && run.stderr.contains("hint: "), "{run:#?}");

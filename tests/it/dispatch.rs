@@ -389,7 +389,7 @@ fn a_model_that_nobody_runs_is_tried_on_one_session_first() {
     assert_eq!(became(&report, CAL).0, "failed", "{report:#}");
     assert_eq!(became(&report, BOT), ("deferred", "the first session on haiku did not come up"));
     assert_eq!(changes(&daemon), [set_model(CAL, "haiku")]);
-    assert_eq!(sandbox.ledger()["owed"].get(BOT), None);
+    assert_eq!((sandbox.ledger()["owed"].get(BOT), &report["summary"]["owed"]), (None, &json!(1)));
 }
 
 #[test]
@@ -518,6 +518,19 @@ fn a_daemon_that_goes_down_in_the_middle_leaves_rows_deferred_and_nothing_owed()
     assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"), "the file is not edited in its place in the same run");
     drop(daemon);
     assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
+}
+
+#[test]
+fn a_debt_from_before_outlives_a_daemon_that_goes_down_in_the_middle() {
+    let sandbox = sandbox();
+    sandbox.write("sessions.json", REGISTRY.replace("\"model\": \"opus\"", "\"model\": \"sonnet\""));
+    let daemon = daemon(&sandbox, &[CAL]);
+    owe(&sandbox, CAL, daemon.status(CAL)["created_at"].as_str().unwrap());
+    daemon.tell("after 2 get_global_model shutdown");
+    let report = sandbox.json(&["--chat", CAL]);
+    assert_eq!(became(&report, CAL), ("deferred", "the daemon went down"), "{report:#}");
+    assert_eq!(report["summary"]["owed"], 1);
+    assert!(sandbox.ledger()["owed"].get(CAL).is_some());
 }
 
 #[test]
