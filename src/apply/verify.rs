@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::apply::Run;
 use crate::chat::Model;
 use crate::error::{Error, Result};
-use crate::plan::{Outcome, Verdict, Writer};
+use crate::plan::{Outcome, Verdict};
 use crate::registry::scan_into;
 
 impl Run<'_> {
@@ -43,7 +43,6 @@ impl Run<'_> {
         }
         self.backend.settle(&|| self.read_back().is_ok_and(|found| edited.iter().all(|at| self.is_there(*at, &found))));
         let read = self.read_back();
-        let daemons = self.planned.plan.writer == Writer::Daemon;
         for at in edited {
             let outcome = match &read {
                 Err(_) => Outcome::because(Verdict::Unknown, "the registry could not be read back"),
@@ -55,7 +54,8 @@ impl Run<'_> {
                 Ok(_) if self.planned.plan.rows[at].outcome.verdict == Verdict::Failed => continue,
                 Ok(found) => match (found.get(&at), self.started.get(&at)) {
                     (None, _) => Outcome::because(Verdict::Failed, "its entry was removed meanwhile"),
-                    (Some(_), Some(run)) if daemons => {
+                    // Only where a daemon starts sessions is it known which run of one that is.
+                    (Some(_), Some(run)) => {
                         self.unsaved.push((at, run.clone()));
                         Outcome::because(Verdict::Done, "not yet saved")
                     }

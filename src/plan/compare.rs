@@ -82,7 +82,7 @@ pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift>
 impl Drift {
     /// That nothing differs.
     pub(super) fn none(snapshot: &Snapshot) -> Self {
-        Self { complete: true, stamp: snapshot.stamp, ..Self::default() }
+        Self { stamp: snapshot.stamp, ..Self::default() }
     }
 
     /// What can be said only when all rows are there.

@@ -422,6 +422,15 @@ fn an_unhealthy_session_is_a_failed_restart() {
     assert_eq!(became(&report, CAL).0, "failed", "{report:#}");
     assert!(became(&report, CAL).1.contains("not healthy"), "{report:#}");
     assert_eq!((&report["summary"]["changed"], &report["summary"]["restarted"]), (&json!(1), &json!(1)));
+
+    // Whether the file has it yet is not what matters then.
+    let sandbox = self::sandbox();
+    sandbox.write("policy.toml", POLICY.replace("\"2s\"", "\"1s\""));
+    let daemon = self::daemon(&sandbox, &[CAL]);
+    daemon.tell(&format!("start unhealthy {CAL}"));
+    daemon.tell("hold-saves");
+    let report = sandbox.json(&[]);
+    assert!(became(&report, CAL).1.contains("not healthy"), "{report:#}");
 }
 
 #[test]
