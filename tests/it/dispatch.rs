@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::{SignedDuration, Timestamp};
 use reconcile::apply::{Attempt, Backend, Turn, apply};
 use reconcile::error::Result;
 use reconcile::plan::select::Request;
@@ -410,6 +411,48 @@ fn a_model_that_made_a_session_ill_is_not_spread_by_the_next_run() {
     }
     assert_eq!(changes(&daemon), [set_model(CAL, "haiku")]);
     assert_eq!(became(&sandbox.json(&["--retry", BOT]), BOT), ("done", ""), "unless the user says so");
+}
+
+#[test]
+fn a_session_that_owes_a_restart_proves_no_model() {
+    let sandbox = sandbox();
+    sandbox.write("policy.toml", POLICY.replace("family   = \"sonnet\"", "family   = \"haiku\""));
+    let mut registry: Value = serde_json::from_str(REGISTRY).unwrap();
+    registry[BOT]["model"] = json!("haiku");
+    sandbox.write("sessions.json", registry.to_string());
+    let daemon = daemon(&sandbox, &[CAL, BOT]);
+    owe(&sandbox, BOT, daemon.status(BOT)["created_at"].as_str().unwrap());
+    daemon.tell(&format!("start dies {CAL}"));
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, BOT), ("deferred", "the first session on haiku did not come up"), "{report:#}");
+}
+
+#[test]
+fn a_young_session_is_young_whoever_is_ill() {
+    let sandbox = sandbox();
+    let policy = POLICY.replace("family   = \"sonnet\"", "family   = \"haiku\"").replace("\"2s\"", "\"1s\"");
+    sandbox.write("policy.toml", policy);
+    let daemon = Double::start(&sandbox.path(""), &["--live", CAL, "--young", BOT]);
+    daemon.tell(&format!("start unhealthy {CAL}"));
+    assert_eq!(became(&sandbox.json(&[]), CAL).0, "failed");
+    daemon.tell(&format!("turn-ends {CAL}"));
+    let report = sandbox.json(&[]);
+    assert!(became(&report, BOT).1.starts_with("young: "), "{report:#}");
+}
+
+#[test]
+fn what_was_asked_of_an_earlier_run_of_the_session_is_not_waited_for() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL]);
+    owe(&sandbox, CAL, "2026-01-01T00:00:00");
+    let later = (Timestamp::now() + SignedDuration::from_hours(1)).to_string();
+    let ledger = sandbox
+        .read("sessions.json.reconcile/owed.json")
+        .replace("\"next_try\":null", &format!("\"next_try\":{later:?}"));
+    assert!(ledger.contains(&later));
+    sandbox.write("sessions.json.reconcile/owed.json", ledger);
+    assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
+    assert_eq!(changes(&daemon), [set_model(CAL, "sonnet")]);
 }
 
 #[test]
