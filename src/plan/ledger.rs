@@ -87,9 +87,10 @@ impl Debt {
         self.ran.as_ref().filter(|_| !self.began)
     }
 
-    /// Whether it waits at `now`. A time that is further away than any wait is of a clock that was wrong then.
+    /// Whether it waits at `now`. A time that is much further away than any wait is of a clock that was wrong then; a
+    /// little further it is for a run that began before the restart failed, and waited for the lock since.
     pub fn waits(&self, now: Timestamp) -> bool {
-        self.next_try.is_some_and(|next| now < next && next.duration_since(now) <= LONGEST_WAIT)
+        self.next_try.is_some_and(|next| now < next && next.duration_since(now) <= LONGEST_WAIT + LONGEST_WAIT)
     }
 
     /// Counts a restart that failed: the next try waits, longer each time.
