@@ -147,11 +147,13 @@ pub(super) fn refuse_needed(option: &str, path: &Path, needed: &[PathBuf]) -> Re
     Ok(real)
 }
 
-/// The path without links, also where the file is not there yet.
+/// The path without links, also where the end of it is not there yet.
 fn real(path: &Path) -> PathBuf {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let new = || Some(fs::canonicalize(parent).ok()?.join(path.file_name()?));
-    fs::canonicalize(path).ok().or_else(new).unwrap_or_else(|| path.to_owned())
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = whole.ancestors().find_map(|above| Some((fs::canonicalize(above).ok()?, above)));
+    // Joined with nothing, a file would get a slash.
+    let rest = |above| whole.strip_prefix(above).ok().map(Path::components);
+    found.and_then(|(real, above)| Some(rest(above)?.fold(real, |real, name| real.join(name)))).unwrap_or(whole.clone())
 }
 
 impl Target {

@@ -212,6 +212,9 @@ fn metrics_and_reports_take_the_place_of_nothing_that_is_needed() {
     }
     sandbox.write("policy.toml", POLICY);
     let state = sandbox.path("sessions.json.reconcile");
+    let file = "sessions.json.reconcile/owed.json";
+    let run = sandbox.run(&["--metrics", file]).expect(1);
+    assert!(run.stderr.contains("the run itself needs that file") && !state.exists(), "{run:?}");
     fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
     for name in ["sessions.json", "policy.toml", "sessions.json.reconcile/owed.json"] {
         let before = sandbox.read(name);
