@@ -50,5 +50,5 @@ pub(super) fn write(
     let label = earlier.map(|(label, _)| label).filter(|_| registry.is_empty()).unwrap_or(&named);
     let metrics = Metrics { label, at, exit: exit as u8, plan, last_success };
     let target = Target::open(path).map_err(Error::io("write", path))?;
-    target.write(path, |out| metrics.write(out)).map_err(Error::io("write", path))
+    target.write(|out| metrics.write(out)).map_err(Error::io("write", path))
 }

@@ -170,6 +170,18 @@ impl Opened {
     }
 }
 
+/// The files that no report may take the place of, where they are not there or cannot be read.
+fn needed_to_open(place: &PlaceArgs) -> Vec<PathBuf> {
+    let path = place.policy();
+    let of_policy = || {
+        let (policy, _) = policy::read(&sources::load(&path).ok()?.sources).ok()?;
+        registry_of(&policy, &path).ok()
+    };
+    let registry = place.registry().or_else(of_policy);
+    // A policy directory may well hold other files.
+    registry.into_iter().chain(Some(path).filter(|path| !path.is_dir())).collect()
+}
+
 /// Opens what a command needs, and shows what there is to warn of.
 fn open(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_quietly(place)?;

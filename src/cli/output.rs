@@ -112,8 +112,8 @@ pub(super) fn failure(failed: &anyhow::Error) {
 pub(super) struct Outputs(Vec<(Format, PathBuf, Target)>);
 
 pub(super) enum Target {
-    /// Takes the place of the file in one step.
-    Replace(NamedTempFile),
+    /// Takes the place of the file at that path in one step.
+    Replace(NamedTempFile, PathBuf),
     /// For what is no regular file: a pipe, a terminal.
     Append(File),
 }
@@ -122,29 +122,28 @@ impl Outputs {
     /// None of them may be `needed` otherwise.
     pub(super) fn open(wanted: &[(Format, PathBuf)], needed: &[PathBuf]) -> Result<Self> {
         let opened = wanted.iter().map(|(format, path)| {
-            // A link stays one: what it points to is replaced.
-            let path = refuse_needed("--output", path, needed)?;
-            Ok((*format, path.clone(), Target::open(&path).map_err(Error::io("write", &path))?))
+            refuse_needed("--output", path, needed)?;
+            Ok((*format, path.clone(), Target::open(path).map_err(Error::io("write", path))?))
         });
         opened.collect::<Result<_>>().map(Self)
     }
 
     pub(super) fn write(self, report: &Report) -> Result<()> {
         for (format, path, target) in self.0 {
-            target.write(&path, |out| report.write(format, out)).map_err(Error::io("write", &path))?;
+            target.write(|out| report.write(format, out)).map_err(Error::io("write", &path))?;
         }
         Ok(())
     }
 }
 
-/// The real file that `path` leads to, unless that is `needed` otherwise, or below a directory that is.
-pub(super) fn refuse_needed(option: &str, path: &Path, needed: &[PathBuf]) -> Result<PathBuf> {
+/// Refuses a path that leads to what is `needed` otherwise, or below a directory that is.
+pub(super) fn refuse_needed(option: &str, path: &Path, needed: &[PathBuf]) -> Result<()> {
     let real = real(path);
     if needed.iter().any(|needed| real.starts_with(self::real(needed))) {
         return Err(Error::other(format!("{option} {}: the run itself needs that file", path.display()))
             .with_hint("name another file"));
     }
-    Ok(real)
+    Ok(())
 }
 
 /// The path without links, also where the end of it is not there yet.
@@ -161,23 +160,25 @@ impl Target {
         if path.exists() && !path.is_file() {
             return OpenOptions::new().append(true).open(path).map(Self::Append);
         }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // A link stays one: what it points to is replaced.
+        let real = real(path);
         let readable = fs::Permissions::from_mode(0o666);
-        let mode = fs::metadata(path).map_or(readable, |old| old.permissions());
-        tempfile::Builder::new().permissions(mode).tempfile_in(parent).map(Self::Replace)
+        let mode = fs::metadata(&real).map_or(readable, |old| old.permissions());
+        let temporary = tempfile::Builder::new().permissions(mode).tempfile_in(real.parent().unwrap_or(&real))?;
+        Ok(Self::Replace(temporary, real))
     }
 
-    pub(super) fn write(self, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         let file = match &self {
             Self::Append(file) => file,
-            Self::Replace(temporary) => temporary.as_file(),
+            Self::Replace(temporary, _) => temporary.as_file(),
         };
         let mut out = anstream::StripStream::new(buffered(file.try_clone()?));
         write(&mut out)?;
         out.flush()?;
         match self {
             Self::Append(_) => Ok(()),
-            Self::Replace(temporary) => temporary.persist(path).map(drop).map_err(|error| error.error),
+            Self::Replace(temporary, path) => temporary.persist(path).map(drop).map_err(|error| error.error),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::cli::output::{self, Outputs};
 use crate::cli::progress::Progress;
 use crate::cli::show::Ended;
 use crate::cli::signals::Interrupt;
-use crate::cli::{Opened, author, beside_policy, metrics, open};
+use crate::cli::{Opened, author, beside_policy, metrics, needed_to_open, open};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
 use crate::plan::{Expected, Goal};
@@ -83,8 +83,9 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         ..Job::default()
     };
     let opened = open(place);
-    if let (Ok(opened), Some(path)) = (&opened, job.metrics) {
-        output::refuse_needed("--metrics", path, &opened.needed())?;
+    if let Some(path) = job.metrics {
+        let needed = opened.as_ref().map_or_else(|_| needed_to_open(place), Opened::needed);
+        output::refuse_needed("--metrics", path, &needed)?;
     }
     let result = opened.and_then(|opened| execute(place, opened, &job, interrupt));
     if let (Err(error), Some(path)) = (&result, job.metrics) {

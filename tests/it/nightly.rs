@@ -226,6 +226,17 @@ fn metrics_and_reports_take_the_place_of_nothing_that_is_needed() {
         }
     }
     assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
+    // Nor of what is needed and not there.
+    let named: [&[&str]; 2] = [&[], &["--registry", "sessions.json"]];
+    for name in ["sessions.json", "policy.toml"] {
+        fs::rename(sandbox.path(name), sandbox.path("away")).unwrap();
+        for place in named {
+            let run = sandbox.run(&[&["--metrics", name], place].concat()).expect(1);
+            assert!(run.stderr.contains("the run itself needs that file"), "{run:?}");
+            assert!(!sandbox.path(name).exists());
+        }
+        fs::rename(sandbox.path("away"), sandbox.path(name)).unwrap();
+    }
 }
 
 #[test]
