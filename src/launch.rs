@@ -6,7 +6,7 @@ use jiff::Zoned;
 
 use crate::chat::{Chat, Model};
 use crate::error::{Error, Result};
-use crate::plan::select::find_session;
+use crate::plan::select::{Named, find_session};
 use crate::policy::Policy;
 use crate::policy::template::CommandLine;
 use crate::registry::edit::{Splice, add_entry, add_members, keys, splice};
@@ -59,10 +59,10 @@ pub fn start(policy: Option<&Policy>, snapshot: &Snapshot, wanted: &Wanted, now:
             .with_hint("start the session where the registry is"));
     }
     // Contacts choose their names, and one may be another chat's number: it must not get that chat's session.
-    let (named, contact_of) = find_session(wanted.chat, snapshot)?;
-    let found = match &named {
-        Some(chat) => find_entry(snapshot, chat).map_err(Error::Invalid)?,
-        None => None,
+    let (found, contact_of) = match find_session(wanted.chat, snapshot)? {
+        Named::Session(chat) => (find_entry(snapshot, &chat).map_err(Error::Invalid)?, None),
+        Named::Contact(chat) => (None, Some(chat)),
+        Named::Nothing => (None, None),
     };
     let given = wanted.fields;
     let new = || Chat { id: Cow::Borrowed(wanted.chat), ..Chat::default() };

@@ -131,11 +131,11 @@ pub trait Watch: Sync {
     /// Whether the run shall end as soon as what is under way has finished.
     fn interrupted(&self) -> bool;
     /// So many sessions will be restarted.
-    fn expect(&self, restarts: usize);
+    fn expect(&self, _restarts: usize) {}
     /// One of them begins.
-    fn begun(&self, row: &Row);
+    fn begun(&self, _row: &Row) {}
     /// One of them has ended.
-    fn ended(&self, row: &Row);
+    fn ended(&self, _row: &Row) {}
     /// What time it is, in a run that began at `start`.
     fn now(&self, start: Timestamp) -> Timestamp {
         start

@@ -50,7 +50,7 @@ Examples:
 Exit codes:
   0   in sync, or all that could be done was done
   1   error; nothing was changed
-  2   --dry-run --detailed-exitcode: there is something to do
+  2   --dry-run --detailed-exitcode: a run would do something
   3   refused as a whole: over the limit, or not the plan named by --plan
   4   partly done; run again (a failed restart waits for its next try)
   64  wrong usage
@@ -154,7 +154,7 @@ pub(super) struct RunArgs {
     #[arg(long, requires = "dry_run", value_name = "TIME", value_parser = moment)]
     pub(super) at: Option<Moment>,
 
-    /// In a dry run, exit with 2 if there is something to do
+    /// In a dry run, exit with 2 if a run would do something
     #[arg(long, requires = "dry_run")]
     pub(super) detailed_exitcode: bool,
 
@@ -198,11 +198,11 @@ pub(super) struct RunArgs {
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 pub(super) struct ReportArgs {
     /// How the report is written to stdout: text, json, markdown or, of what happens to the registry, diff
-    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = PossibleValuesParser::new(FORMATS).try_map(|text: String| format(&text)), hide_possible_values = true, help_heading = "Output")]
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true, help_heading = "Output")]
     pub(super) format: Format,
 
     /// Write the report to a file as well, in a format of its own (repeatable)
-    #[arg(long, value_name = "FORMAT=FILE", value_parser = output, help_heading = "Output")]
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = file_of(&FORMATS), help_heading = "Output")]
     pub(super) output: Vec<(Format, PathBuf)>,
 }
 
@@ -367,22 +367,29 @@ fn duration(text: &str) -> Result<Duration, String> {
     parsed.ok_or_else(|| "a number and a unit, as in 10s".to_owned())
 }
 
-const FORMATS: [&str; 4] = ["text", "json", "markdown", "diff"];
+const FORMATS: [(&str, Format); 4] =
+    [("text", Format::Text), ("json", Format::Json), ("markdown", Format::Markdown), ("diff", Format::Diff)];
 
-pub(super) fn format(text: &str) -> Result<Format, String> {
-    match text {
-        "text" => Ok(Format::Text),
-        "json" => Ok(Format::Json),
-        "markdown" => Ok(Format::Markdown),
-        "diff" => Ok(Format::Diff),
-        _ => Err(format!("known formats: {}", FORMATS.join(", "))),
+/// Reads the name of one of these formats.
+pub(super) fn one_of<F: Copy + Send + Sync>(known: &'static [(&'static str, F)]) -> impl TypedValueParser<Value = F> {
+    PossibleValuesParser::new(known.iter().map(|(name, _)| *name)).try_map(|text: String| format(known, &text))
+}
+
+/// Reads one of these formats with a file, as in json=plan.json.
+pub(super) fn file_of<F: Copy>(known: &'static [(&str, F)]) -> impl Fn(&str) -> Result<(F, PathBuf), String> + Clone {
+    |text: &str| {
+        let (name, file) = text.split_once('=').ok_or("a format and a file, as in json=plan.json")?;
+        if file.is_empty() {
+            return Err("the file's name is empty".to_owned());
+        }
+        Ok((format(known, name)?, PathBuf::from(file)))
     }
 }
 
-pub(super) fn output(text: &str) -> Result<(Format, PathBuf), String> {
-    let (name, file) = text.split_once('=').ok_or("a format and a file, as in json=plan.json")?;
-    if file.is_empty() {
-        return Err("the file's name is empty".to_owned());
-    }
-    Ok((format(name)?, PathBuf::from(file)))
+fn format<F: Copy>(known: &[(&str, F)], text: &str) -> Result<F, String> {
+    let found = known.iter().find(|(name, _)| *name == text);
+    found.map(|(_, format)| *format).ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        format!("known formats: {}", names.join(", "))
+    })
 }

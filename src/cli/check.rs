@@ -1,11 +1,10 @@
 //! `reconcile check`: what is wrong with the policy, and what in it is legal and probably not meant.
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::{Span, Zoned};
 
 use crate::apply::Files;
-use crate::cli::args::PlaceArgs;
+use crate::cli::args::{PlaceArgs, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::{for_snapshot, output};
 use crate::diagnostic::{Diagnostic, Level};
@@ -18,7 +17,7 @@ use crate::store::{Store, sources};
 #[derive(Clone, Debug, Args)]
 pub(super) struct CheckArgs {
     /// How mistakes are written: text, json for editors, or github for annotations of a workflow
-    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = PossibleValuesParser::new(FORMATS).try_map(|text: String| format(&text)), hide_possible_values = true)]
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true)]
     format: CheckFormat,
 
     /// Warn of overrides that end within this time: a number of days, or as in 36h
@@ -75,16 +74,8 @@ fn warnings_of(
     Ok(warnings)
 }
 
-const FORMATS: [&str; 3] = ["text", "json", "github"];
-
-fn format(text: &str) -> Result<CheckFormat, String> {
-    match text {
-        "text" => Ok(CheckFormat::Text),
-        "json" => Ok(CheckFormat::Json),
-        "github" => Ok(CheckFormat::Github),
-        _ => Err(format!("known formats: {}", FORMATS.join(", "))),
-    }
-}
+const FORMATS: [(&str, CheckFormat); 3] =
+    [("text", CheckFormat::Text), ("json", CheckFormat::Json), ("github", CheckFormat::Github)];
 
 fn time_ahead(text: &str) -> Result<Span, String> {
     let days = || Span::new().try_days(text.parse::<i64>().ok()?).ok();

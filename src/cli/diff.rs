@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::apply::Files;
-use crate::cli::args::{self, PlaceArgs, format};
+use crate::cli::args::{PlaceArgs, file_of, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, Outputs};
 use crate::cli::{Names, open, under_pseudonyms};
@@ -25,23 +24,16 @@ pub(super) struct DiffArgs {
     from: String,
 
     /// How it is written to stdout: text, json or markdown
-    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = PossibleValuesParser::new(FORMATS).try_map(|text: String| format(&text)), hide_possible_values = true, help_heading = "Output")]
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true, help_heading = "Output")]
     format: Format,
 
     /// Write it to a file as well, in a format of its own (repeatable)
-    #[arg(long, value_name = "FORMAT=FILE", value_parser = output_of_plan, help_heading = "Output")]
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = file_of(&FORMATS), help_heading = "Output")]
     output: Vec<(Format, PathBuf)>,
 }
 
 /// A diff of the registry would show the drift as well.
-const FORMATS: [&str; 3] = ["text", "json", "markdown"];
-
-fn output_of_plan(text: &str) -> Result<(Format, PathBuf), String> {
-    match args::output(text)? {
-        (Format::Diff, _) => Err(format!("known formats: {}", FORMATS.join(", "))),
-        output => Ok(output),
-    }
-}
+const FORMATS: [(&str, Format); 3] = [("text", Format::Text), ("json", Format::Json), ("markdown", Format::Markdown)];
 
 pub(super) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
     let opened = open(place)?;

@@ -13,9 +13,6 @@ use crate::policy::Policy;
 use crate::registry::{Entry, Snapshot, Stamp, scan, scan_into};
 use crate::resolve::{Decision, resolve};
 
-/// Why a row is put off whose restart failed a short time ago.
-pub(crate) const WAITS: &str = "the restart failed before and waits for its next try";
-
 /// Why a debt is void whose session runs what the registry says, or will say after this run.
 pub(super) const BACK: &str = "the registry is back at the model that the session runs";
 
@@ -168,9 +165,10 @@ impl Drift {
             row.outcome = Outcome::because(Verdict::Deferred, "the policy has no restart command");
         } else if (!edit || !policy.sessions.runs_commands())
             && !retry
-            && owed.is_some_and(|debt| debt.waits(goal.now.timestamp()))
+            && let Some(debt) = owed.filter(|debt| debt.waits(goal.now.timestamp()))
         {
-            row.outcome = Outcome::because(Verdict::Deferred, WAITS);
+            let why = Outcome::because(Verdict::Deferred, "the restart failed before and waits for its next try");
+            row.outcome = Outcome { next_try: debt.next_try, ..why };
         }
         match debt.filter(|_| !needed) {
             Some(_) if row.is_planned() => {

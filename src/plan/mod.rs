@@ -20,7 +20,6 @@ use crate::policy::Because;
 use crate::registry::Site;
 
 pub use between::between;
-pub(crate) use compare::WAITS;
 pub use compare::{Drift, Goal, drift};
 pub use guard::{Expected, Refusal, guard};
 pub use predict::predict;
@@ -45,7 +44,7 @@ pub struct Row {
     pub stale: bool,
     /// What the session runs for certain, if anything.
     pub runs: Option<Model>,
-    /// The restart that an earlier run left.
+    /// The restart that an earlier run left, with what this one made of it. Whether it is still owed is an effect.
     pub owed: Option<Debt>,
     /// Whether no session runs on its model yet: one is tried before the others.
     pub unproven: bool,
@@ -150,6 +149,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Why, where there is more to say. Holds no times: equal inputs give equal reports.
     pub detail: Option<String>,
+    /// When it is tried next, of what waits for that.
+    pub next_try: Option<Timestamp>,
 }
 
 impl Verdict {
@@ -162,12 +163,12 @@ impl Verdict {
 impl Outcome {
     /// An outcome that speaks for itself.
     pub fn plain(verdict: Verdict) -> Self {
-        Self { verdict, detail: None }
+        Self { verdict, detail: None, next_try: None }
     }
 
     /// An outcome with its reason.
     pub fn because(verdict: Verdict, detail: impl Into<String>) -> Self {
-        Self { verdict, detail: Some(detail.into()) }
+        Self { verdict, detail: Some(detail.into()), next_try: None }
     }
 }
 

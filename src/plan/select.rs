@@ -110,17 +110,25 @@ pub fn find_registered(word: &str, snapshot: &Snapshot) -> Result<String> {
     find_one(word, snapshot)?.ok_or_else(|| none(word, snapshot))
 }
 
-/// The chat id that the word stands for if no contact has a say in it, and else the first chat whose contact has that
-/// name.
+/// Whose session a word names, where a contact's name does not count. Each has a chat id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// This chat's.
+    Session(String),
+    /// Nobody's; but the contact of this chat has that name, and maybe those of others.
+    Contact(String),
+    /// Nobody's.
+    Nothing,
+}
+
+/// Whose session the word names, by its chat's id or by its own name.
 ///
 /// # Errors
 /// Where it is the name of several sessions.
-pub fn find_session(word: &str, snapshot: &Snapshot) -> Result<(Option<String>, Option<String>)> {
+pub fn find_session(word: &str, snapshot: &Snapshot) -> Result<Named> {
     let [ids, sessions, contacts] = matches(&BTreeSet::from([word]), snapshot)?.remove(word).unwrap_or_default();
-    match only(word, [ids, sessions, Vec::new()])? {
-        None => Ok((None, contacts.into_iter().next())),
-        session => Ok((session, None)),
-    }
+    let contact = || contacts.into_iter().next().map_or(Named::Nothing, Named::Contact);
+    Ok(only(word, [ids, sessions, Vec::new()])?.map_or_else(contact, Named::Session))
 }
 
 /// The chats of that id, of that session's name, of that contact's name.

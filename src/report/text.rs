@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::{Timestamp, Zoned};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::plan::{Plan, Presence, Refusal, Row, Summary, Verdict, WAITS, Writer};
+use crate::plan::{Plan, Presence, Refusal, Row, Summary, Verdict, Writer};
 use crate::report::escape::{escape, leading};
 use crate::report::{Mode, Report};
 
@@ -79,7 +79,8 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
         _ if row.edit => format!("{} → {}", name(&row.before), name(&row.after)),
         _ => name(&row.before),
     };
-    let owed = row.owed.as_ref().map(|debt| {
+    let still_owed = row.is_planned() || row.effects.owes;
+    let owed = row.owed.as_ref().filter(|_| still_owed).map(|debt| {
         let since = time(debt.since, report.now);
         match debt.attempts {
             0 => format!("restart owed since {since}"),
@@ -102,9 +103,7 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
         Verdict::Held => row.undone.iter().map(|undone| time(*undone, report.now)).collect(),
         _ => Vec::new(),
     };
-    let waits = row.outcome.detail.as_deref() == Some(WAITS);
-    let next = row.owed.as_ref().filter(|_| waits).and_then(|debt| debt.next_try);
-    let more = match (times.as_slice(), next) {
+    let more = match (times.as_slice(), row.outcome.next_try) {
         ([], None) => String::new(),
         ([], Some(next)) => format!(" at {}", time(next, report.now)),
         (times, _) => format!(": found undone at {}", times.join(", ")),

@@ -116,7 +116,7 @@ fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
             Error::io("read the policy", &path)(std::io::Error::from(error))
         })?;
         let is_toml = entry.path().extension().is_some_and(|extension| extension == "toml");
-        // What is neither, such as a link to nothing, is an error and not an empty part of the policy.
+        // A link to nothing stays in: to read it is an error, and it is not taken for an empty part of the policy.
         if is_toml && !entry.path().is_dir() {
             files.push(entry.into_path());
         }

@@ -144,9 +144,10 @@ fn chats_can_be_shown_under_pseudonyms() {
 #[test]
 fn it_is_shown_in_every_format_but_as_a_diff_of_the_registry() {
     let sandbox = sandbox("");
-    for arguments in [&["--format", "diff"][..], &["--output", "diff=x"]] {
-        let run = sandbox.run(&[&["diff", "--from", "old.toml"], arguments].concat()).expect(64);
-        assert!(run.stdout.is_empty() && run.stderr.contains("text, json, markdown"), "{run:#?}");
+    for arguments in [["--format", "diff"], ["--format", "foo"], ["--output", "diff=x"], ["--output", "foo=x"]] {
+        let run = sandbox.run(&[&["diff", "--from", "old.toml"], &arguments[..]].concat()).expect(64);
+        let known = run.stderr.contains("text, json, markdown") && !run.stderr.contains("markdown, diff");
+        assert!(run.stdout.is_empty() && known, "{run:#?}");
         assert!(!sandbox.path("x").exists());
     }
     sandbox.run(&["diff"]).expect(64);

@@ -1,30 +1,21 @@
-//! The commands of a policy, run for real: what they are given, how they end, and what follows from that.
+//! The commands of a policy, run for real: how they run, how they end, and what follows from that.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{POLICY, Run, Sandbox, finish, registry, row};
+use crate::support::{POLICY, Sandbox, finish, registry, row};
 
-const CHAT: &str = "+16175550142";
-const RECORD: &str = r#"restart = ["./restart", "{session_slug}"]"#;
+pub const CHAT: &str = "+16175550142";
+pub const RECORD: &str = r#"restart = ["./restart", "{session_slug}"]"#;
 
 /// One chat that runs opus and should run sonnet, and a policy with these lines about sessions.
-fn drifted(sessions: &str) -> Sandbox {
+pub fn drifted(sessions: &str) -> Sandbox {
     with(sessions, &registry(&[(CHAT, "family", "opus")]))
 }
 
-fn with(sessions: &str, registry: &str) -> Sandbox {
+pub fn with(sessions: &str, registry: &str) -> Sandbox {
     Sandbox::new(&format!("{POLICY}\n[sessions]\n{sessions}\n"), registry)
-}
-
-/// A registry of this one entry, with whatever it has beyond its id.
-fn entry(chat: &str, fields: &Value) -> String {
-    let mut entry = json!({ "chat_id": chat, "model": "opus" });
-    entry.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    json!({ chat: entry }).to_string()
 }
 
 fn debt(sandbox: &Sandbox) -> Value {
@@ -210,227 +201,6 @@ fn one_failure_stops_no_other_restart() {
     assert_eq!(ledger["owed"].as_object().unwrap().keys().collect::<Vec<_>>(), [&chats[0], &chats[1]]);
 }
 
-const HOSTILE: [&str; 16] = [
-    "$(touch pwned)",
-    "`touch pwned`",
-    "; touch pwned",
-    "| touch pwned & touch pwned",
-    "it's \"quoted\" \\ $HOME * ~",
-    "{session_slug} {model} {}",
-    "two  words ",
-    " ",
-    "right\u{202e}to left",
-    "-rf",
-    "--",
-    "line\ntouch pwned",
-    "tab\tand\r",
-    "nul\0byte",
-    "\u{1b}[31mred\u{1b}]0;title\u{7}",
-    "\u{9b}31m",
-];
-
-/// A registry of one entry, with `value` where the placeholder takes it from.
-fn hostile(placeholder: &str, value: &str) -> String {
-    match placeholder {
-        "chat_id" => entry(value, &json!({ "session_name": "a/b" })),
-        "session_slug" => entry(CHAT, &json!({ "session_name": value })),
-        "session_name" | "contact_name" => entry(CHAT, &json!({ "session_name": "a/b", placeholder: value })),
-        _ => entry(CHAT, &json!({ "session_name": "a/b", "contact_name": "Ada", placeholder: value })),
-    }
-}
-
-fn holds(placeholder: &str, value: &str) {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let slug = || value.bytes().map(|byte| if plain(byte) { char::from(byte) } else { '-' }).collect();
-    let filled = if placeholder == "session_slug" { slug() } else { value.to_owned() };
-    let refused = filled.starts_with('-') || filled.contains(char::is_control) || value.contains('\0');
-
-    let command = format!("restart = [\"./record\", \"{{{placeholder}}}\", \"a{{{placeholder}}}b\"]");
-    let sandbox = with(&command, &hostile(placeholder, value));
-    sandbox.script("record", "printf '%s\\0' $# \"$@\" >> arguments");
-    let Run { code, stdout, stderr } = sandbox.run(&[]);
-    let what = format!("{placeholder} = {value:?}: {stdout}{stderr}");
-    assert_eq!(code, if refused { 4 } else { 0 }, "{what}");
-    let expected = if refused { String::new() } else { format!("2\0{filled}\0a{filled}b\0") };
-    assert_eq!(sandbox.read("arguments"), expected, "{what}");
-    if refused {
-        assert!(sandbox.read("sessions.json").contains("\"opus\""), "a refused row is left as it was: {what}");
-        assert!(sandbox.ledger()["owed"].as_object().is_none_or(serde_json::Map::is_empty), "{what}");
-    }
-    assert!(!sandbox.path("pwned").exists(), "{what}");
-    let shown = format!("{stdout}{stderr}");
-    assert!(!shown.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{what}");
-    assert!(!shown.lines().any(|line| line.starts_with("touch")), "{what}");
-}
-
-#[test]
-fn a_hostile_field_is_one_argument_or_refused() {
-    for placeholder in ["chat_id", "session_name", "session_slug", "contact_name", "tier", "type", "source"] {
-        for value in HOSTILE {
-            holds(placeholder, value);
-        }
-    }
-}
-
-#[test]
-fn a_hostile_model_is_one_argument_or_refused() {
-    for (model, code) in [("$(touch${IFS}pwned)", 0), ("'\"\\;id>pwned", 0), ("-rf", 4), ("a b", 1), ("a\u{1b}", 1)] {
-        let quoted = json!(model);
-        let policy = format!(
-            "[models]\nallowed = [{quoted}]\nfallback = {quoted}\n[registry]\npath = \"sessions.json\"\n\
-             [sessions]\nrestart = [\"./record\", \"{{model}}\"]\n"
-        );
-        let sandbox = Sandbox::new(&policy, &registry(&[(CHAT, "family", "opus")]));
-        sandbox.script("record", "printf '%s\\0' $# \"$@\" >> arguments");
-        sandbox.run(&[]).expect(code);
-        assert_eq!(sandbox.read("arguments"), if code == 0 { format!("1\0{model}\0") } else { String::new() });
-        assert!(!sandbox.path("pwned").exists());
-    }
-}
-
-#[test]
-fn a_dash_behind_text_is_harmless_and_a_nul_is_not_even_in_the_environment() {
-    let sandbox = with(
-        r#"restart = ["./record", "--who={contact_name}"]"#,
-        &entry(CHAT, &json!({ "session_name": "a/b", "contact_name": "-rf" })),
-    );
-    sandbox.script("record", "printf '%s\\0' $# \"$@\" >> arguments");
-    sandbox.run(&[]).expect(0);
-    assert_eq!(sandbox.read("arguments"), "1\0--who=-rf\0");
-
-    let sandbox =
-        with(r#"restart = ["./record"]"#, &entry(CHAT, &json!({ "session_name": "a/b", "contact_name": "Ada\0" })));
-    sandbox.run(&[]).expect(4);
-    assert_eq!(sandbox.model(CHAT).as_deref(), Some("opus"));
-}
-
-#[test]
-fn no_spelling_of_a_shells_flag_lets_a_placeholder_into_its_script() {
-    let before = [
-        r#""sh", "-c""#,
-        r#""/bin/bash", "-lc""#,
-        r#""sudo", "-u", "me", "sh", "-c""#,
-        r#""sh", "-ce""#,
-        r#""bash", "-c", "-e""#,
-        r#""sh", "-c", "--""#,
-        r#""su", "me", "--command""#,
-        r#""su", "me", "--comm""#,
-        r#""runuser", "-u", "me", "--session-command""#,
-        r#""fish", "--command""#,
-        r#""fish", "-C""#,
-        r#""env", "-S""#,
-        r#""env", "-S", "sh -c""#,
-        r#""env", "-Ssh -c""#,
-        r#""env", "-iSsh", "-c""#,
-        r#""env", "--split-string=sh -c""#,
-        r#""env", "--split-string=sh", "-c""#,
-        r#""flock", "lock", "-c""#,
-        r#""script", "-qc""#,
-        r#""sg", "group", "-c""#,
-        r#""sg", "group""#,
-        r#""ssh", "host""#,
-        r#""ssh", "-p", "22", "-vi", "key", "host", "restart""#,
-        r#""ssh", "-p22", "{session_slug}""#,
-        r#""ssh", "-o""#,
-    ];
-    for shell in before {
-        is_refused(&format!("{shell}, \"restart {{contact_name}}\""));
-    }
-    let attached = [
-        r#""su", "root", "-ctrue {contact_name}""#,
-        r#""su", "root", "--command=true {contact_name}""#,
-        r#""su", "root", "--com=true {contact_name}""#,
-        r#""sh", "-c{contact_name}""#,
-        r#""bash", "-lc{contact_name}""#,
-        r#""fish", "--init-command={contact_name}""#,
-        r#""env", "-Ssh -c 'true {contact_name}'""#,
-        r#""env", "--split-string=sh -c 'true {contact_name}'""#,
-        r#""flock", "lock", "-ctrue {contact_name}""#,
-        r#""script", "-qctrue {contact_name}", "log""#,
-        r#""ssh", "-oProxyCommand=true {contact_name}", "host""#,
-        r#""ssh", "-{contact_name}", "host""#,
-    ];
-    attached.into_iter().for_each(is_refused);
-}
-
-#[track_caller]
-fn is_refused(command: &str) {
-    let run = drifted(&format!("restart = [{command}]")).run(&[]);
-    assert_eq!(run.code, 1, "{command}: {run:#?}");
-    assert!(run.stderr.contains("placeholder in a shell's script"), "{command}: {run:#?}");
-}
-
-#[test]
-fn a_placeholder_that_no_shell_reads_is_accepted_behind_one() {
-    for command in [
-        r#""sh", "-c", "echo \"$1\"", "sh", "{session_name}""#,
-        r#""sh", "./restart", "--chat={chat_id}", "--session", "{session_name}""#,
-        r#""su", "me", "--command=exec \"$0\"", "{session_name}""#,
-        r#""su", "-s", "/bin/sh", "-c", "exec \"$0\" \"$@\"", "me", "--", "./restart", "{session_name}""#,
-        r#""env", "NAME=x", "./restart", "{session_name}""#,
-        r#""env", "NAME={session_slug}", "./restart", "--name={session_name}""#,
-        r#""env", "-S", "sh -c true", "{session_name}""#,
-        r#""flock", "-n", "lock", "./restart", "{session_name}""#,
-        r#""flock", "--conflict-exit-code", "3", "lock", "./restart", "{session_name}""#,
-        r#""ssh", "-p", "22", "-l", "{tier}", "{session_slug}.example""#,
-        r#""systemctl", "restart", "ssh@{session_slug}""#,
-    ] {
-        let run = drifted(&format!("restart = [{command}]")).run(&["check"]);
-        assert_eq!(run.code, 0, "{command}: {run:#?}");
-    }
-}
-
-#[test]
-fn every_field_is_in_the_environment_and_an_absent_one_is_empty() {
-    let sandbox = with(
-        r#"restart = ["./restart"]"#,
-        &entry(CHAT, &json!({ "session_name": "imessage/é", "contact_name": "Ada\nQuinn", "source": "imessage" })),
-    );
-    sandbox.script(
-        "restart",
-        r#"printf '%s|' "$RECONCILE_CHAT_ID" "$RECONCILE_SESSION_NAME" "$RECONCILE_SESSION_SLUG" \
-           "$RECONCILE_CONTACT_NAME" "${RECONCILE_TIER-unset}" "${RECONCILE_TYPE-unset}" "$RECONCILE_SOURCE" \
-           "$RECONCILE_MODEL" "$KEPT" > environment"#,
-    );
-    let mut command = sandbox.command(&[]);
-    // What somebody else left there must not be taken for the chat's.
-    finish(command.env("RECONCILE_TIER", "admin").env("KEPT", "kept")).expect(0);
-    assert_eq!(sandbox.read("environment"), "+16175550142|imessage/é|imessage---|Ada\nQuinn|||imessage|sonnet|kept|");
-}
-
-#[test]
-fn two_sessions_with_one_slug_are_refused_and_the_others_are_not() {
-    let entry = |name: &str, model: &str| json!({ "session_name": name, "tier": "family", "model": model });
-    let sessions = json!({
-        "+1": entry("imessage/a", "opus"), "+2": entry("imessage-a", "sonnet"), "+3": entry("all", "opus"),
-        "+4": entry("imessage/b", "opus"), "+5": json!({ "tier": "family", "model": "opus" }),
-        "+6": json!({ "session_name": "", "tier": "family", "model": "opus" }),
-    });
-    let sandbox = with(RECORD, &sessions.to_string());
-    sandbox.script("restart", "echo $1 >> calls");
-    sandbox.run(&["--dry-run"]).expect(4);
-    let report = sandbox.json(&[]);
-    assert_eq!(sandbox.calls(), ["imessage-b"]);
-    for (chat, why) in [
-        ("+1", "the session of +2 has the same slug"),
-        ("+3", "its session's slug is `all`, which supervisors take for every session"),
-        ("+5", "the command needs a session name, and the entry has none"),
-        ("+6", "the command needs a session name, and the entry has none"),
-    ] {
-        assert_eq!((&row(&report, chat)["outcome"], &row(&report, chat)["detail"]), (&json!("refused"), &json!(why)));
-        assert_eq!(sandbox.model(chat).as_deref(), Some("opus"), "{chat}");
-    }
-    assert_eq!((sandbox.model("+4").as_deref(), &report["summary"]["refused"]), (Some("sonnet"), &json!(4)));
-}
-
-#[test]
-fn a_command_that_names_no_session_needs_no_session_name() {
-    let sandbox = with(r#"restart = ["./restart", "{contact_name}"]"#, &entry(CHAT, &json!({ "tier": "family" })));
-    sandbox.script("restart", "echo \"$# [$1]\" >> calls");
-    sandbox.run(&[]).expect(0);
-    assert_eq!(sandbox.calls(), ["1 []"]);
-}
-
 /// Looks around: directory, standard streams, and which of the descriptors that a caller may have left are open.
 const LOOK_AROUND: &str = r#"
     pwd -P >> surroundings
@@ -524,94 +294,11 @@ fn a_restart_finds_the_new_model_and_its_debt_on_disk() {
 }
 
 #[test]
-fn root_runs_no_commands_of_a_policy_that_others_can_write() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    for (exposed, mode) in [("policy.toml", 0o666), ("policy.toml", 0o620), ("", 0o777)] {
-        let sandbox = drifted(RECORD);
-        sandbox.script("restart", "echo $1 >> calls");
-        std::fs::set_permissions(sandbox.path(exposed), Permissions::from_mode(mode)).unwrap();
-        let run = sandbox.run(&[]).expect(1);
-        assert!(run.stderr.contains("others can write "), "{run:#?}");
-        assert!(run.stderr.contains("hint: "), "{run:#?}");
-        assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("opus"), 0));
-        // A dry run runs nothing of it, so it may.
-        sandbox.run(&["--dry-run"]).expect(0);
-    }
-}
-
-#[test]
 fn a_command_that_leaves_its_group_is_ended_all_the_same() {
     let leave = "import os, signal; os.setpgid(0, os.getpgid(os.getppid())); signal.pause()";
     let sandbox = drifted(&format!("restart = [\"python3\", \"-c\", {leave:?}]\ntimeout = \"500ms\""));
     let run = sandbox.run(&[]).expect(4);
     assert!(run.stdout.contains("took longer than 500ms and was ended"), "{run:#?}");
-}
-
-#[test]
-fn root_runs_no_commands_of_a_policy_on_a_way_that_others_can_change() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let sandbox = drifted("restart = [\"true\"]");
-    for directory in ["theirs", "theirs/ours", "ours"] {
-        std::fs::create_dir(sandbox.path(directory)).unwrap();
-    }
-    std::fs::copy(sandbox.path("policy.toml"), sandbox.path("theirs/policy.toml")).unwrap();
-    std::fs::copy(sandbox.path("policy.toml"), sandbox.path("theirs/ours/policy.toml")).unwrap();
-    std::os::unix::fs::symlink("../theirs/policy.toml", sandbox.path("ours/policy.toml")).unwrap();
-    std::os::unix::fs::chown(sandbox.path("theirs"), Some(65534), None).unwrap();
-    for policy in ["theirs/ours/policy.toml", "ours/policy.toml"] {
-        let run = sandbox.run(&["--policy", policy, "--registry", "sessions.json"]).expect(1);
-        assert!(run.stderr.contains("others can write "), "{policy}: {run:#?}");
-    }
-}
-
-#[test]
-fn root_runs_no_commands_of_a_policy_behind_a_link_that_others_can_turn() {
-    use std::os::unix::fs::{lchown, symlink};
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let sandbox = drifted("restart = [\"true\"]");
-    for (directory, mode) in [("real", 0o755), ("ours", 0o755), ("open", 0o777), ("sticky", 0o1777)] {
-        std::fs::create_dir(sandbox.path(directory)).unwrap();
-        std::fs::set_permissions(sandbox.path(directory), Permissions::from_mode(mode)).unwrap();
-    }
-    std::fs::copy(sandbox.path("policy.toml"), sandbox.path("real/policy.toml")).unwrap();
-    for (target, link) in [
-        ("../real", "open/link"),
-        ("../real/policy.toml", "open/policy.toml"),
-        ("../open/link", "ours/two-links"),
-        ("../real", "ours/link"),
-        ("../real", "sticky/ours"),
-        ("../real", "sticky/theirs"),
-    ] {
-        symlink(target, sandbox.path(link)).unwrap();
-    }
-    symlink(sandbox.path("open/link"), sandbox.path("ours/absolute")).unwrap();
-    lchown(sandbox.path("sticky/theirs"), Some(65534), None).unwrap();
-    let run = |policy: &str| sandbox.run(&["--policy", policy, "--registry", "sessions.json"]);
-    let absolute = sandbox.path("open/link/policy.toml");
-    for policy in [
-        "open/link/policy.toml",
-        "open/link",
-        "open",
-        "open/policy.toml",
-        "ours/two-links/policy.toml",
-        "ours/absolute/policy.toml",
-        "ours/../open/link/../real/policy.toml",
-        "sticky/theirs/policy.toml",
-        absolute.to_str().unwrap(),
-    ] {
-        let run = run(policy).expect(1);
-        assert!(run.stderr.contains("others can write "), "{policy}: {run:#?}");
-    }
-    assert_eq!(sandbox.model(CHAT).as_deref(), Some("opus"));
-    for policy in ["ours/link/policy.toml", "ours/link", "sticky/ours/policy.toml", "./real/../real/policy.toml"] {
-        run(policy).expect(0);
-    }
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use reconcile::apply::Watch;
 use reconcile::chat::Model;
-use reconcile::plan::Row;
 use reconcile::policy::Policy;
 
 use crate::world::{FAULTS, Fault, World, at, models, policy};
@@ -155,9 +154,6 @@ impl Watch for Later {
     fn interrupted(&self) -> bool {
         false
     }
-    fn expect(&self, _: usize) {}
-    fn begun(&self, _: &Row) {}
-    fn ended(&self, _: &Row) {}
     fn now(&self, start: Timestamp) -> Timestamp {
         start + SignedDuration::from_hours(1)
     }

@@ -239,7 +239,6 @@ impl Watch for Interrupter {
     fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::SeqCst)
     }
-    fn expect(&self, _: usize) {}
     fn begun(&self, row: &Row) {
         self.begun.lock().unwrap().push(row.chat.id.to_string());
         self.look();

@@ -62,10 +62,20 @@ fn a_launch_pays_also_where_the_command_fails_that_made_it() {
     let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n");
     let sandbox = sandbox(&policy, &registry(&[("+1", "family", "opus")]));
     let program = env!("CARGO_BIN_EXE_reconcile");
-    sandbox.script("restart", &format!("{program} launch \"$1\" -- true\nexit 1"));
+    let launch = format!("{program} launch \"$1\" -- true\nexit 1");
+    sandbox.script("restart", &launch);
     let run = sandbox.json(&[]);
     assert_eq!((&row(&run, "+1")["outcome"], &run["summary"]["owed"]), (&json!("failed"), &json!(0)));
     assert_eq!(sandbox.ledger()["owed"], json!({}));
+    // One from before is told as owed before the run, and not as owed now.
+    sandbox.write("sessions.json", registry(&[("+1", "family", "opus")]));
+    sandbox.script("restart", "exit 1");
+    sandbox.run(&[]).expect(4);
+    sandbox.script("restart", &launch);
+    let run = sandbox.run(&["--retry", "+1", "--output", "json=run.json"]).expect(4);
+    assert!(run.stdout.contains("   failed\n") && !run.stdout.contains("owed"), "{run:?}");
+    let run: Value = serde_json::from_str(&sandbox.read("run.json")).unwrap();
+    assert_eq!((&row(&run, "+1")["owed"], &run["summary"]["owed"]), (&json!(true), &json!(0)));
 }
 
 #[test]

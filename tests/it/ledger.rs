@@ -78,6 +78,22 @@ fn edits_that_nobody_has_confirmed_add_up_as_long_as_nobody_else_writes() {
 }
 
 #[test]
+fn a_failed_restart_waits_for_six_hours_at_most_also_by_the_clock_of_a_run_that_began_before_it() {
+    let hours = SignedDuration::from_hours;
+    let mut ledger = Ledger::default();
+    ledger.owe("ada", None, NOON);
+    for _ in 0..40 {
+        ledger.fail("ada", NOON);
+    }
+    let debt = &ledger.owed["ada"];
+    assert_eq!(debt.next_try, Some(NOON + hours(6)));
+    assert!(debt.waits(NOON + hours(6) - SECOND) && !debt.waits(NOON + hours(6)));
+    // It waited for the lock while the restart failed.
+    assert!(debt.waits(NOON - SECOND) && debt.waits(NOON - hours(6)));
+    assert!(!debt.waits(NOON - hours(6) - SECOND), "no run waits for so long: the clock was wrong");
+}
+
+#[test]
 fn what_is_empty_is_not_written() {
     let json = serde_json::to_value(Ledger::default()).unwrap();
     let keys: Vec<&String> = json.as_object().unwrap().keys().collect();

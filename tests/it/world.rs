@@ -208,9 +208,6 @@ impl Watch for Unwatched {
     fn interrupted(&self) -> bool {
         false
     }
-    fn expect(&self, _: usize) {}
-    fn begun(&self, _: &Row) {}
-    fn ended(&self, _: &Row) {}
 }
 
 fn snapshot(state: &State) -> Snapshot {
