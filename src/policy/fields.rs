@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::near;
 use crate::policy::At;
-use crate::policy::read::Source;
+use crate::policy::source::Source;
 
 /// More mistakes than these in one file are counted, not shown: somebody passed the wrong file.
 pub(super) const MISTAKES_SHOWN: usize = 100;

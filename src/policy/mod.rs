@@ -9,6 +9,7 @@ mod outline;
 mod read;
 mod redacted;
 mod scripts;
+mod source;
 mod syntax;
 pub mod template;
 
@@ -24,7 +25,8 @@ use crate::diagnostic::Place;
 use crate::policy::template::CommandLine;
 
 pub use outline::{Outline, outline};
-pub use read::{Source, read};
+pub use read::read;
+pub use source::Source;
 
 /// A valid policy.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::Diagnostic;
-use crate::policy::read::Source;
+use crate::policy::source::Source;
 
 /// In larger files, in bytes, the first place of what stands twice is not looked for: it takes a pass over the file.
 const LARGEST_SEARCHED: usize = 1 << 20;

@@ -1,0 +1,36 @@
+//! A policy file, and the places in it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::diagnostic::Place;
+use crate::policy::At;
+
+/// One policy file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its name, as the user would write it.
+    pub name: Arc<str>,
+    /// What it holds.
+    pub text: String,
+    line_starts: Vec<usize>,
+}
+
+impl Source {
+    /// A file of that name and content.
+    pub fn new(name: &str, text: String) -> Self {
+        let starts = text.match_indices('\n').map(|(newline, _)| newline + 1);
+        let line_starts = std::iter::once(0).chain(starts).collect();
+        Self { name: name.into(), text, line_starts }
+    }
+
+    pub(super) fn place(&self, span: Range<usize>) -> Place {
+        Place::new(&self.name, &self.text, span)
+    }
+
+    pub(super) fn at(&self, span: Range<usize>) -> At {
+        let short = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+        let line = self.line_starts.partition_point(|start| *start <= span.start);
+        At { file: Arc::clone(&self.name), line, span: (short(span.start), short(span.end)) }
+    }
+}
