@@ -23,7 +23,7 @@ lint:
     cargo fmt --all --check
     cargo clippy --all-targets --locked -- -D warnings
 
-# Which changes of the code no test notices: `just mutants src/plan/guard.rs`; of a folder, that takes an hour or more.
-# Flags that never overlap are the same number with | and with ^.
+# What is left out: flags that never overlap are the same number with | and with ^.
+# Which changes of the code no test notices: `just mutants src/plan/guard.rs`; of a folder, that takes an hour or more
 mutants file:
     cargo mutants --file '{{file}}' --exclude-re 'replace \| with \^' --timeout 300 -- --test it

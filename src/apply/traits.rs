@@ -55,7 +55,7 @@ pub trait Locked: Files {
 }
 
 impl dyn Locked + '_ {
-    /// The same, where there is anything to change.
+    /// Changes the ledger, where there is anything to change.
     pub(super) fn amend_if(&self, needed: bool, mut change: impl FnMut(&mut Ledger)) -> Result<()> {
         if needed { self.amend(&mut change).map(drop) } else { Ok(()) }
     }

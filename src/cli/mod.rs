@@ -170,7 +170,7 @@ impl Opened {
     }
 }
 
-/// The files that no report may take the place of, where they are not there or cannot be read.
+/// The files that no report may take the place of, where one of them is missing or cannot be read.
 fn needed_to_open(place: &PlaceArgs) -> Vec<PathBuf> {
     let path = place.policy();
     let of_policy = || {
