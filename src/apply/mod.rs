@@ -165,10 +165,8 @@ impl<'a> Run<'a> {
         }
         // Rows are in the order of ids, edits in that of the file.
         splices.sort_by_key(|splice| splice.range.start);
-        // What these sessions run is known from their debts: those saved now, and those that this edit makes void.
-        let void = plan.rows.iter().filter(|row| row.is_planned() && row.edit).map(|row| row.chat.id.as_ref());
-        let void = void.filter(|chat| plan.cancelled.contains_key(*chat));
-        let owing: Vec<&str> = before.keys().map(String::as_str).chain(void).collect();
+        // What these sessions run is known from their debts: those saved now, and those that are void after this edit.
+        let owing: Vec<&str> = before.keys().chain(plan.cancelled.keys()).map(String::as_str).collect();
         let result = match self.backend.may_write() {
             Ok(true) => self.files.replace(snapshot, &splices, &owing),
             Ok(false) => Ok(None),
