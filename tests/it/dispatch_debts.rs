@@ -3,10 +3,15 @@
 use std::fs;
 
 use jiff::{SignedDuration, Timestamp};
+use reconcile::apply::{Attempt, Backend, Turn};
+use reconcile::error::Result;
+use reconcile::plan::{Observed, Presence, Row, Session, Writer};
+use reconcile::policy::{Source, read};
 use serde_json::{Value, json};
 
-use crate::dispatch::{CAL, POLICY, REGISTRY, became, changes, daemon, owe, sandbox, set_model};
+use crate::dispatch::{BOT, CAL, POLICY, REGISTRY, became, changes, daemon, owe, sandbox, set_model};
 use crate::support::row;
+use crate::world::{Fault, Unwatched, World};
 
 #[test]
 fn a_restart_that_the_breaker_refuses_stays_owed() {
@@ -135,4 +140,36 @@ fn a_debt_from_before_outlives_a_daemon_that_goes_down_in_the_middle() {
     assert_eq!(became(&report, CAL), ("deferred", "the daemon went down"), "{report:#}");
     assert_eq!(report["summary"]["owed"], 1);
     assert!(sandbox.ledger()["owed"].get(CAL).is_some());
+}
+
+/// A daemon that does what it is asked, and saves nothing.
+struct Obedient;
+
+impl Backend for Obedient {
+    fn observe(&self, _: &[&Row]) -> Result<Observed> {
+        let session = Session { presence: Presence::Running, healthy: true, run: Some("the first".to_owned()) };
+        let sessions = [CAL, BOT].map(|chat| (chat.to_owned(), session.clone()));
+        Ok(Observed { writer: Writer::Daemon, sessions: sessions.into(), ..Observed::default() })
+    }
+
+    fn restart(&self, _: &Row, turn: &dyn Turn) -> Attempt {
+        let run = "the second".to_owned();
+        if turn.begin(Some("the first")) { Attempt::Restarted(Some(run)) } else { Attempt::NotBegun }
+    }
+}
+
+#[test]
+fn a_row_owes_what_the_ledger_says_whichever_save_fails() {
+    let (policy, _) = read(&[Source::new("policy.toml", POLICY.to_owned())]).unwrap();
+    let mut failed = 0;
+    for at in 0..20 {
+        let world = World::new(REGISTRY.to_owned());
+        let Ok(applied) = world.with(&policy, 0, [(at, Fault::Error)], &Obedient, &Unwatched) else { continue };
+        failed += usize::from(applied.error.is_some());
+        for row in &applied.planned.plan.rows {
+            let owed = world.state().ledger.owed.contains_key(row.chat.id.as_ref());
+            assert_eq!(row.effects.owes, owed, "operation {at}: {row:#?}");
+        }
+    }
+    assert!(failed >= 2);
 }

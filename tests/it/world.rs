@@ -78,6 +78,18 @@ impl World {
         faults: impl IntoIterator<Item = (usize, Fault)>,
         watch: &dyn Watch,
     ) -> Result<Applied> {
+        self.with(policy, hour, faults, self, watch)
+    }
+
+    /// The same, with somebody else who restarts.
+    pub fn with(
+        &self,
+        policy: &Policy,
+        hour: i64,
+        faults: impl IntoIterator<Item = (usize, Fault)>,
+        backend: &dyn Backend,
+        watch: &dyn Watch,
+    ) -> Result<Applied> {
         {
             let mut state = self.state();
             (state.operations, state.faults, state.dead) = (0, faults.into_iter().collect(), false);
@@ -85,7 +97,7 @@ impl World {
         let now = at(hour);
         let request = Request::default();
         let goal = Goal { policy, now: &now, request: &request, allow_changes: Some(usize::MAX), expected: None };
-        let result = apply(&goal, self, self, watch);
+        let result = apply(&goal, self, backend, watch);
         let mut state = self.state();
         (state.faults, state.dead) = (Vec::new(), false);
         result
