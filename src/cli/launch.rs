@@ -13,7 +13,7 @@ use crate::cli::output;
 use crate::error::{Error, reason};
 use crate::launch::{Start, Wanted, start};
 use crate::near;
-use crate::policy::template::{CommandLine, IN_SCRIPT, Mistake, environment, placeholder_names, resume_environment};
+use crate::policy::template::{CommandLine, Mistake, environment, placeholder_names, resume_environment};
 use crate::policy::{self, Outline, Policy, Sessions, Source};
 use crate::store::sources;
 use crate::store::{Registered, Registration, Store};
@@ -163,8 +163,8 @@ fn tell_mistake(argument: &str, mistake: &Mistake) {
             let known = placeholder_names().chain(["resume_id"]);
             output::error(&format!("{argument}: there is no placeholder {{{name}}}"), Some(&near::advice(name, known)));
         }
-        Mistake::InScript(_) => {
-            let [message, advice] = IN_SCRIPT;
+        Mistake::Misplaced(why, _) => {
+            let [message, advice] = why.words();
             output::error(&format!("{argument}: {message}"), Some(advice));
         }
     }

@@ -12,7 +12,7 @@ use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::near;
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
-use crate::policy::template::{CommandLine, IN_SCRIPT, Mistake, placeholder_names};
+use crate::policy::template::{CommandLine, Misplaced, Mistake, placeholder_names};
 use crate::policy::{Because, Choice, Commands, Daemon, Override, Policy, Rule, Sessions, Setting, Until, syntax};
 
 const RESTART: &str = r#"["supervisorctl", "restart", "{session_slug}"]"#;
@@ -335,9 +335,15 @@ impl<'r> Reader<'r> {
                     Diagnostic::error("unknown-placeholder", message, inside(item, range), "")
                         .help(near::advice(&name, placeholder_names()))
                 }
-                Mistake::InScript(range) => {
-                    let [message, advice] = IN_SCRIPT;
-                    Diagnostic::error("placeholder-in-script", message, inside(item, range), "in a script").help(advice)
+                Mistake::Misplaced(why, range) => {
+                    let ([message, advice], place) = (why.words(), inside(item, range));
+                    let found = match why {
+                        Misplaced::Program => Diagnostic::error("placeholder-in-program", message, place, ""),
+                        Misplaced::Script | Misplaced::Multiplexer => {
+                            Diagnostic::error("placeholder-in-script", message, place, "")
+                        }
+                    };
+                    found.help(advice)
                 }
             });
         }

@@ -1,5 +1,5 @@
-//! Which words of a command line a shell reads: the script of `sh -c`, `bash -lc` or `su --command=…`, also behind `env`,
-//! `sudo` and the like, and all that `ssh` sends to its host.
+//! Which words of a command line a shell or an interpreter reads: the script of `sh -c`, `bash -lc`, `python3 -c` or
+//! `su --command=…`, also behind `env`, `sudo` and the like, and all that `ssh` sends to its host or `watch` to a shell.
 //!
 //! It is no parser of anybody's options. Where it cannot know, a word counts as a script.
 
@@ -10,16 +10,18 @@ struct Runner {
     names: &'static [&'static str],
 }
 
-static RUNNERS: [Runner; 4] = [
+static RUNNERS: [Runner; 6] = [
     Runner {
         programs: &[
-            "ash", "bash", "busybox", "csh", "dash", "flock", "ksh", "mksh", "rbash", "script", "sg", "sh", "tcsh",
-            "yash", "zsh",
+            "ash", "bash", "busybox", "csh", "dash", "expect", "flock", "ksh", "mksh", "nu", "python", "rbash",
+            "script", "sg", "sh", "tcsh", "xonsh", "yash", "zsh",
         ],
         letters: "c",
         names: &["command"],
     },
-    Runner { programs: &["fish"], letters: "cC", names: &["command", "init-command"] },
+    Runner { programs: &["fish", "pwsh"], letters: "cC", names: &["command", "init-command"] },
+    Runner { programs: &["lua", "perl", "ruby"], letters: "eE", names: &[] },
+    Runner { programs: &["node", "php"], letters: "epr", names: &["eval", "print", "run"] },
     Runner { programs: &["runuser", "su"], letters: "c", names: &["command", "session-command"] },
     Runner { programs: &["env"], letters: SPLIT, names: &["split-string"] },
 ];
@@ -28,7 +30,14 @@ static RUNNERS: [Runner; 4] = [
 const SPLIT: &str = "S";
 
 /// Programs that give what stands behind their first word to a shell, and the letters of their options that take a word.
-const SENDERS: [(&str, &str); 2] = [("ssh", "BbcDEeFIiJLlmOoPpQRSWw"), ("sg", "")];
+const SENDERS: [(&str, &str); 4] =
+    [("ssh", "BbcDEeFIiJLlmOoPpQRSWw"), ("autossh", "BbcDEeFIiJLlMmOoPpQRSWw"), ("mosh", "p"), ("sg", "")];
+
+/// Programs that give all their words to a shell.
+const JOINERS: [&str; 2] = ["parallel", "watch"];
+
+/// Programs that run some of their words, type others into a shell, and find commands in others (`#(…)`).
+const MULTIPLEXERS: [&str; 3] = ["byobu", "screen", "tmux"];
 
 /// Passes the words of a command line, one after the other.
 #[derive(Default)]
@@ -40,6 +49,7 @@ pub(super) struct Scripts {
     /// Whether the last option takes a word of its own: `bash -c -o pipefail SCRIPT`.
     takes_word: bool,
     sender: Option<Sender>,
+    in_multiplexer: bool,
 }
 
 impl Scripts {
@@ -48,6 +58,11 @@ impl Scripts {
         let sent = self.sender.as_mut().is_some_and(|sender| sender.pass(word));
         let is_script = if word.starts_with(['-', '+']) { self.option(word, filled) } else { self.argument(word) };
         sent || is_script
+    }
+
+    /// Whether the words are a terminal multiplexer's.
+    pub(super) fn in_multiplexer(&self) -> bool {
+        self.in_multiplexer
     }
 
     fn option(&mut self, word: &str, filled: Option<usize>) -> bool {
@@ -72,11 +87,14 @@ impl Scripts {
             return true;
         }
         let program = word.rsplit('/').next().unwrap_or(word);
+        // python3.12
+        let program = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
         self.runners.extend(RUNNERS.iter().find(|runner| runner.programs.contains(&program)));
+        self.in_multiplexer |= MULTIPLEXERS.contains(&program);
         let sender = SENDERS.iter().find(|(sender, _)| *sender == program);
-        if let (None, Some((_, takers))) = (&self.sender, sender) {
-            self.sender = Some(Sender { takers, taker: None, is_addressed: false });
-        }
+        let sender = sender.map(|(_, takers)| Sender { takers, taker: None, is_addressed: false });
+        let joiner = JOINERS.contains(&program).then_some(Sender { takers: "", taker: None, is_addressed: true });
+        self.sender = self.sender.take().or(sender).or(joiner);
         let armed = self.armed.take();
         if armed.is_some_and(Runner::splits) {
             self.split(word);

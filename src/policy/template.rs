@@ -5,8 +5,9 @@
 //! remains `claude --model opus`.
 //!
 //! What fills a placeholder comes from a registry that anybody who can write to a chat may have a say in. So it never
-//! meets a shell, never becomes an option, and never carries control characters.
+//! meets a shell that the command line shows, never becomes an option, and carries no control characters into an argument.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::chat::{Chat, Model};
@@ -29,7 +30,7 @@ enum Placeholder {
 const PLACEHOLDERS: [(&str, &str, Placeholder); 8] = [
     ("chat_id", "RECONCILE_CHAT_ID", Placeholder::ChatId),
     ("session_name", "RECONCILE_SESSION_NAME", Placeholder::SessionName),
-    ("session_slug", "RECONCILE_SESSION_SLUG", Placeholder::SessionSlug),
+    (SLUG, "RECONCILE_SESSION_SLUG", Placeholder::SessionSlug),
     ("contact_name", "RECONCILE_CONTACT_NAME", Placeholder::ContactName),
     ("tier", "RECONCILE_TIER", Placeholder::Tier),
     ("type", "RECONCILE_TYPE", Placeholder::Type),
@@ -75,15 +76,43 @@ pub struct CommandLine {
 pub enum Mistake {
     /// A placeholder of that name does not exist.
     Unknown(String, Range<usize>),
-    /// A placeholder in what a shell reads.
-    InScript(Range<usize>),
+    /// A placeholder stands where a chat's fields could run commands.
+    Misplaced(Misplaced, Range<usize>),
 }
 
-/// What is wrong with a placeholder in what a shell reads, and what to do about it.
-pub const IN_SCRIPT: [&str; 2] = [
-    "a placeholder in a shell's script would let a chat's fields run commands",
-    "give it to a program on this host as an argument of its own, or let the script read it from the environment, as in \"$RECONCILE_MODEL\"",
-];
+/// Where no placeholder may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misplaced {
+    /// In what a shell reads.
+    Script,
+    /// Where a terminal multiplexer would type it, or run what stands in it as `#(…)`.
+    Multiplexer,
+    /// In the program's name.
+    Program,
+}
+
+impl Misplaced {
+    /// What is wrong, and what to do about it.
+    pub fn words(self) -> [&'static str; 2] {
+        match self {
+            Self::Script => [
+                "a placeholder in a shell's script would let a chat's fields run commands",
+                "give it to a program on this host as an argument of its own, or let the script read it from the environment, as in \"$RECONCILE_MODEL\"",
+            ],
+            Self::Multiplexer => [
+                "tmux and screen run or type what they are given, so a placeholder there would let a chat's fields run commands",
+                "name the window by {session_slug}, which holds nothing that they could run, or let a script of yours call them",
+            ],
+            Self::Program => [
+                "a placeholder in the program's name would let a chat's fields choose what runs",
+                "name the program, and give it the placeholder as an argument",
+            ],
+        }
+    }
+}
+
+/// What can only be `[A-Za-z0-9_-]`.
+const SLUG: &str = "session_slug";
 
 /// The names that may stand in braces.
 pub fn placeholder_names() -> impl Iterator<Item = &'static str> + Clone {
@@ -124,13 +153,21 @@ impl CommandLine {
         let mut parsed = Vec::with_capacity(arguments.len());
         let mut scripts = Scripts::default();
         for (index, argument) in arguments.iter().enumerate() {
-            let filled = braces(argument).next();
-            let in_script = scripts.pass(argument, filled.map(|(start, _)| start));
+            let filled = || braces(argument);
+            let in_script = scripts.pass(argument, filled().next().map(|(start, _)| start));
             let (pieces, unknown) = pieces(argument, resumes);
             mistakes.extend(unknown.into_iter().map(|mistake| (index, mistake)));
-            if in_script && let Some((start, end)) = filled {
-                mistakes.push((index, Mistake::InScript(start..end)));
-            }
+            let misplaced = if index == 0 {
+                filled().next().map(|range| (Misplaced::Program, range))
+            } else if in_script {
+                filled().next().map(|range| (Misplaced::Script, range))
+            } else if scripts.in_multiplexer() {
+                let other = filled().find(|(start, end)| argument[start + 1..end - 1] != *SLUG);
+                other.map(|range| (Misplaced::Multiplexer, range))
+            } else {
+                None
+            };
+            mistakes.extend(misplaced.map(|(why, (start, end))| (index, Mistake::Misplaced(why, start..end))));
             parsed.push(pieces);
         }
         if mistakes.is_empty() { Ok(Self { arguments: parsed }) } else { Err(mistakes) }
@@ -177,19 +214,22 @@ impl CommandLine {
 fn fill_argument(pieces: &[Piece], chat: &Chat, model: &Model, resume: &str) -> Result<String, String> {
     let mut argument = String::new();
     for piece in pieces {
-        match piece {
-            Piece::Text(text) => argument.push_str(text),
+        let value = match piece {
+            Piece::Text(text) => {
+                argument.push_str(text);
+                continue;
+            }
             Piece::Fill(placeholder @ (Placeholder::SessionName | Placeholder::SessionSlug)) => {
                 let name = placeholder.value(chat, model).filter(|name| !name.is_empty());
-                argument.push_str(&name.ok_or("the command needs a session name, and the entry has none")?);
+                Cow::Owned(name.ok_or("the command needs a session name, and the entry has none")?)
             }
-            Piece::Fill(placeholder) => argument.push_str(&placeholder.value(chat, model).unwrap_or_default()),
-            Piece::Resume => argument.push_str(resume),
-        }
-        let filled = !matches!(piece, Piece::Text(_));
-        if filled && argument.chars().any(char::is_control) {
+            Piece::Fill(placeholder) => Cow::Owned(placeholder.value(chat, model).unwrap_or_default()),
+            Piece::Resume => Cow::Borrowed(resume),
+        };
+        if value.chars().any(char::is_control) {
             return Err("an argument of its command would hold a control character".to_owned());
         }
+        argument.push_str(&value);
     }
     if matches!(pieces.first(), Some(Piece::Fill(_) | Piece::Resume)) && argument.starts_with('-') {
         return Err(format!("the argument {argument:?} of its command would be taken for an option"));

@@ -155,6 +155,56 @@ fn no_spelling_of_a_shells_flag_lets_a_placeholder_into_its_script() {
     attached.into_iter().for_each(is_refused);
 }
 
+#[test]
+fn interpreters_and_whatever_joins_its_words_for_a_shell_count_as_shells() {
+    let scripts = [
+        r#""python3", "-c", "{contact_name}""#,
+        r#""/usr/bin/python3.12", "-Ic", "{contact_name}""#,
+        r#""perl", "-e", "{contact_name}""#,
+        r#""node", "--eval", "{contact_name}""#,
+        r#""pwsh", "-Command", "{contact_name}""#,
+        r#""watch", "-n", "1", "{contact_name}""#,
+        r#""parallel", "echo", "{contact_name}""#,
+        r#""autossh", "-M", "0", "host", "{contact_name}""#,
+        r#""mosh", "host", "--", "{contact_name}""#,
+    ];
+    scripts.into_iter().for_each(is_refused);
+}
+
+/// What stands in `#(…)` is run, wherever it stands.
+#[test]
+fn behind_a_terminal_multiplexer_only_the_slug_may_stand() {
+    for command in [
+        r#""tmux", "respawn-window", "-k", "-t", "=c:={session_slug}", "echo {contact_name}""#,
+        r#""tmux", "respawn-window", "-k", "-t", "=c:={session_slug}", "claude", "--model", "{model}""#,
+        r#""env", "A=b", "tmux", "send-keys", "{session_slug} {chat_id}", "Enter""#,
+        r#""screen", "-X", "stuff", "{session_name}""#,
+    ] {
+        let run = drifted(&format!("restart = [{command}]")).run(&["check"]).expect(1);
+        assert!(run.stdout.contains("tmux and screen run or type"), "{command}: {run:#?}");
+    }
+    drifted(r#"restart = ["tmux", "respawn-window", "-k", "-t", "=c:={session_slug}"]"#).run(&["check"]).expect(0);
+}
+
+#[test]
+fn a_chat_never_chooses_the_program() {
+    for command in [r#""{contact_name}""#, r#""./restart-{tier}", "x""#] {
+        let run = drifted(&format!("restart = [{command}]")).run(&["check"]).expect(1);
+        assert!(run.stdout.contains("placeholder in the program's name"), "{command}: {run:#?}");
+    }
+}
+
+#[test]
+fn control_characters_count_where_a_chat_brings_them() {
+    let sandbox = with(
+        r#"restart = ["./record", "restart\t{session_slug}"]"#,
+        &entry(CHAT, &json!({ "session_name": "a", "contact_name": "A\nB" })),
+    );
+    sandbox.script("record", "printf '%s\\0' \"$@\" \"$RECONCILE_CONTACT_NAME\" >> arguments");
+    sandbox.run(&[]).expect(0);
+    assert_eq!(sandbox.read("arguments"), "restart\ta\0A\nB\0");
+}
+
 #[track_caller]
 fn is_refused(command: &str) {
     let run = drifted(&format!("restart = [{command}]")).run(&[]);
