@@ -64,7 +64,7 @@ pub fn unset(text: &str, chat: &str) -> Option<String> {
     let document = Document::parse(text).ok()?;
     let file = File { text };
     match document.get("chats")? {
-        Item::Value(Value::InlineTable(_)) => inline(text, |chats| chats.remove(chat).map(drop)),
+        Item::Value(Value::InlineTable(chats)) => file.without_member(chats, chat),
         Item::Table(chats) => match chats.get_key_value(chat)? {
             (key, Item::Value(value)) => Some(file.spliced(vec![(file.lines(key, value)?, String::new())])),
             (_, Item::Table(own)) => {
@@ -81,9 +81,10 @@ pub fn unset(text: &str, chat: &str) -> Option<String> {
     }
 }
 
-/// For `chats = { … }`, where its value is written anew.
+/// For `chats = { … }` with dotted keys, where its value is written anew. On several lines it may hold comments, which
+/// would be lost.
 fn inline(text: &str, edit: impl FnOnce(&mut InlineTable) -> Option<()>) -> Option<String> {
-    let span = Document::parse(text).ok()?.get("chats")?.span()?;
+    let span = Document::parse(text).ok()?.get("chats")?.span().filter(|span| !text[span.clone()].contains('\n'))?;
     let mut document: DocumentMut = text.parse().ok()?;
     let chats = document.get_mut("chats")?.as_inline_table_mut()?;
     edit(chats)?;
@@ -155,6 +156,54 @@ impl File<'_> {
             }
         };
         Some(self.spliced(vec![(span, new)]))
+    }
+
+    /// Without an override in `chats = { … }`, and without the comma that it no longer needs.
+    fn without_member(&self, chats: &InlineTable, chat: &str) -> Option<String> {
+        let (key, item) = chats.get_key_value(chat)?;
+        if item.as_inline_table().is_some_and(InlineTable::is_dotted) {
+            return inline(self.text, |chats| chats.remove(chat).map(drop));
+        }
+        let member = key.span()?.start..item.span()?.end;
+        let comma = |from: usize| Some(self.next(from)).filter(|at| self.text[*at..].starts_with(','));
+        if let Some(comma) = comma(member.end) {
+            return Some(self.spliced(vec![(self.own_lines(member.start..comma + 1), String::new())]));
+        }
+        let values = chats.get_values();
+        let before = values.iter().filter_map(|(_, value)| value.span()).filter(|span| span.end <= member.start);
+        let edits = match before.map(|span| span.end).max().and_then(comma) {
+            Some(comma) if self.text[comma..member.start].contains('\n') => {
+                vec![comma..comma + 1, self.own_lines(member)]
+            }
+            Some(comma) => vec![comma..member.end],
+            None => vec![self.own_lines(member)],
+        };
+        Some(self.spliced(edits.into_iter().map(|range| (range, String::new())).collect()))
+    }
+
+    /// Where the next token begins, after blanks and comments.
+    fn next(&self, from: usize) -> usize {
+        let mut at = from;
+        loop {
+            let rest = self.text[at..].trim_start();
+            at = self.text.len() - rest.len();
+            if !rest.starts_with('#') {
+                return at;
+            }
+            at = self.whole_lines(at..at).end;
+        }
+    }
+
+    /// The whole lines of a range that has them for itself, but for a comment behind it; else itself, and the blanks
+    /// behind it.
+    fn own_lines(&self, range: Range<usize>) -> Range<usize> {
+        let lines = self.whole_lines(range.clone());
+        let behind = self.text[range.end..lines.end].trim();
+        if self.text[lines.start..range.start].trim().is_empty() && (behind.is_empty() || behind.starts_with('#')) {
+            return lines;
+        }
+        let rest = &self.text[range.end..];
+        range.start..self.text.len() - rest.trim_start_matches([' ', '\t']).len()
     }
 
     fn lines(&self, key: &Key, value: &Value) -> Option<Range<usize>> {

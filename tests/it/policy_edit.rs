@@ -177,8 +177,36 @@ fn a_table_on_one_line_stays_on_it() {
     assert_eq!(opus("chats = {\"+1\"=\"haiku\",\"+2\"=\"opus\"}\n"), "chats = {\"+1\"=\"opus\",\"+2\"=\"opus\"}\n");
     assert_eq!(opus("chats = { \"+1\".model = \"haiku\" }\n"), "chats = { \"+1\" = \"opus\" }\n");
     assert_eq!(without(before), "chats = { \"+2\" = { model = \"opus\" } } # c\n");
-    assert_eq!(without("chats = { \"+2\" = \"opus\", \"+1\" = \"haiku\" }\n"), "chats = { \"+2\" = \"opus\"}\n");
-    assert_eq!(without("chats = { \"+1\" = \"haiku\" }\n"), "chats = {}\n");
+    assert_eq!(without("chats = { \"+2\" = \"opus\", \"+1\" = \"haiku\" }\n"), "chats = { \"+2\" = \"opus\" }\n");
+    assert_eq!(without("chats = { \"+1\" = \"haiku\" }\n"), "chats = { }\n");
+    assert_eq!(without("chats = {\"+1\"=\"haiku\",\"+2\"=\"opus\"}\n"), "chats = {\"+2\"=\"opus\"}\n");
+    assert_eq!(without("chats = { \"+1\".model = \"haiku\" }\n"), "chats = {}\n");
+}
+
+#[test]
+fn a_table_in_braces_on_several_lines_keeps_the_comments_of_the_others() {
+    let [one, two, three] = [
+        "  \"+1\" = \"opus\", # first, of course\n",
+        "  # of the south\n  \"+2\" = \"opus\",\n",
+        "  \"+3\" = { model = \"opus\" } # last\n",
+    ];
+    let table = |members: &[&str]| format!("chats = {{ # people\n{}}} # end\n", members.concat());
+    assert_eq!(without(&table(&[one, two, three])), table(&[two, three]));
+    assert_eq!(without(&table(&[two, one, three])), table(&[two, three]));
+    let last = "  # of the north\n  \"+1\" = \"haiku\" # it goes\n";
+    let unended = "  # of the south\n  \"+2\" = \"opus\"\n";
+    assert_eq!(without(&table(&[two, last])), table(&[unended, "  # of the north\n"]));
+    assert_eq!(without(&table(&[last])), table(&["  # of the north\n"]));
+    assert_eq!(
+        without("chats = {\n  \"+2\" = \"opus\", # two\n  \"+1\" = \"opus\" }\n"),
+        "chats = {\n  \"+2\" = \"opus\" # two\n  }\n"
+    );
+    assert_eq!(
+        without("chats = { \"+1\" = \"opus\" # one\n  , \"+2\" = \"opus\" }\n"),
+        "chats = { \"+2\" = \"opus\" }\n"
+    );
+    // Written anew it would lose its comments.
+    assert_eq!(unset("chats = {\n  \"+1\".model = \"opus\", # one\n  \"+2\" = \"opus\" # two\n}\n", "+1"), None);
 }
 
 #[test]
