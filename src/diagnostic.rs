@@ -105,7 +105,7 @@ impl Place {
         let from = (start - line_start).min(line.len());
         let to = floor_boundary(line, span.end.saturating_sub(line_start)).max(from);
 
-        let before = line[..from].char_indices().rev().nth(CONTEXT).map_or(0, |(index, _)| index);
+        let before = line[..from].char_indices().rev().nth(CONTEXT - 1).map_or(0, |(index, _)| index);
         let marked = line[from..to].char_indices().nth(CONTEXT).map_or(to, |(index, _)| from + index);
         let after = line[marked..].char_indices().nth(CONTEXT).map_or(line.len(), |(index, _)| marked + index);
         Self {

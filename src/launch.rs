@@ -27,7 +27,7 @@ pub struct Start {
     pub is_new: bool,
     /// The chat of a contact that has the new chat's id for a name.
     pub contact_of: Option<String>,
-    /// Another chat of a session with the same slug, which commands cannot tell from this one.
+    /// Another chat of a session with the same slug, which commands cannot tell from this one, where the name is new.
     pub same_slug: Option<String>,
     /// Fields that the user gave and the entry has without a value: they are left so, and what was given does not count.
     pub left_empty: Vec<&'static str>,
@@ -88,7 +88,8 @@ pub fn start(policy: Option<&Policy>, snapshot: &Snapshot, wanted: &Wanted, now:
         Error::other(format!("the session of {} cannot be started: {why}", chat.id))
             .with_hint("nothing was changed; mend its entry in the registry, or the command")
     })?;
-    let same_slug = if found.is_none() { same_slug(&chat, snapshot)? } else { None };
+    let is_named = found.as_ref().is_some_and(|entry| entry.chat.session_name.is_some());
+    let same_slug = if is_named { None } else { same_slug(&chat, snapshot)? };
     let model_to_write = Some(&model).filter(|_| register);
     let splices = match &found {
         Some(entry) => complete(snapshot, entry, &chat, model_to_write),
@@ -101,7 +102,7 @@ fn same_slug(chat: &Chat, snapshot: &Snapshot) -> Result<Option<String>> {
     let mut same = None;
     let Some(slug) = chat.slug() else { return Ok(None) };
     scan(snapshot, |entry| {
-        if same.is_none() && entry.chat.slug().is_some_and(|other| other == slug) {
+        if same.is_none() && entry.chat.id != chat.id && entry.chat.slug().is_some_and(|other| other == slug) {
             same = Some(entry.chat.id.into_owned());
         }
     })

@@ -2,6 +2,8 @@
 
 /// Of more candidates than these, the rest is not looked at: a hint must cost less than the error.
 const LOOKED_AT: usize = 1000;
+/// So many are listed where none is near.
+const LISTED: usize = 12;
 
 /// The candidate most like `word`, where one is like it at all.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -22,9 +24,13 @@ pub fn advice<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Cl
     if let Some(near) = nearest(word, candidates.clone()) {
         return format!("did you mean `{near}`?");
     }
-    let known: Vec<String> = candidates.into_iter().take(12).map(|word| format!("`{word}`")).collect();
+    let known: Vec<String> = candidates.clone().into_iter().take(LISTED).map(|word| format!("`{word}`")).collect();
+    let more = match candidates.into_iter().skip(LISTED).count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     match known.as_slice() {
         [] => "there is none to choose from".to_owned(),
-        known => format!("known: {}", known.join(", ")),
+        known => format!("known: {}{more}", known.join(", ")),
     }
 }

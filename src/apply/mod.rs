@@ -175,7 +175,7 @@ impl<'a> Run<'a> {
         let done = match &result {
             Ok(replaced) => replaced.is_some(),
             // Where even that cannot be read, it may have been done.
-            Err(_) => self.files.registry().map_or(true, |now| now.stamp != snapshot.stamp),
+            Err(_) => self.files.stamp().map_or(true, |now| now != snapshot.stamp),
         };
         if !done {
             // Where this fails, too, the debts are void: the registry is at the models that the sessions run.

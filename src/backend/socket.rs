@@ -39,7 +39,7 @@ pub(super) enum Answer {
     Down,
     /// The daemon's answer, which is JSON. Not parsed: Python writes lone surrogates, which no value can hold.
     Reply(Vec<u8>),
-    /// The request was sent, and no answer can be made out.
+    /// The request may have been sent, and no answer can be made out.
     Lost(String),
 }
 
@@ -61,7 +61,7 @@ impl Socket {
     /// Sends a request.
     ///
     /// # Errors
-    /// Where it could not be sent, and the daemon is not down.
+    /// Where there is no connection, and the daemon is not down.
     pub(super) fn ask(&self, request: &Value, until: Instant) -> Result<Answer> {
         let Some(mut stream) = self.connect(until)? else { return Ok(Answer::Down) };
         let sent = limit(&stream, until).and_then(|()| stream.write_all(format!("{request}\n").as_bytes()));

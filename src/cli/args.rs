@@ -91,7 +91,7 @@ pub(super) struct PlaceArgs {
 
     /// The key of the pseudonyms, to plan on a redacted snapshot, or to use another than the registry's own
     #[arg(long, global = true, value_name = "FILE", help_heading = "Privacy")]
-    redact_key: Option<PathBuf>,
+    pub(super) redact_key: Option<PathBuf>,
 }
 
 impl Cli {
@@ -336,8 +336,8 @@ impl Moment {
 fn moment(text: &str) -> Result<Moment, String> {
     let instant = || text.parse().map(Moment::Instant).ok();
     let civil = || day(text).map(Date::into).or_else(|| text.parse().ok());
-    // A time zone's name would be skipped; only beside an offset does that not matter.
-    // The last day that there is has no end in some time zones.
+    // A time zone in brackets is skipped in a local time; only beside an offset does that not matter. And near the ends of
+    // the calendar a local time may be no instant.
     let exists = |time: &DateTime| time.to_zoned(TimeZone::system()).is_ok();
     let local = || civil().filter(|time| !text.contains('[') && exists(time)).map(Moment::Local);
     instant().or_else(local).ok_or_else(|| "a date or a date-time, as in 2026-12-31 or 2026-12-31T18:00".to_owned())
@@ -350,7 +350,7 @@ pub(super) fn until(text: &str) -> Result<Until, String> {
 
 /// A date alone.
 fn day(text: &str) -> Option<Date> {
-    text.parse().ok().filter(|_| !text.contains(['T', ' ', '[']))
+    text.parse().ok().filter(|_| !text.contains(['T', 't', ' ', '[']))
 }
 
 impl From<Moment> for Until {

@@ -88,22 +88,23 @@ pub(super) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit>
 }
 
 /// Fills what the registry does not say, and returns the names of what was filled.
-fn fill<'a>(chat: &mut Chat<'a>, args: &'a FieldArgs) -> Result<Vec<&'static str>> {
+fn fill(chat: &mut Chat, args: &FieldArgs) -> Result<Vec<&'static str>> {
+    let given = args.chat();
     let fields = [
-        ("tier", &args.tier, &mut chat.tier),
-        ("session_name", &args.session_name, &mut chat.session_name),
-        ("contact_name", &args.contact_name, &mut chat.contact_name),
-        ("type", &args.kind, &mut chat.kind),
-        ("source", &args.source, &mut chat.source),
+        ("tier", given.tier, &mut chat.tier),
+        ("session_name", given.session_name, &mut chat.session_name),
+        ("contact_name", given.contact_name, &mut chat.contact_name),
+        ("type", given.kind, &mut chat.kind),
+        ("source", given.source, &mut chat.source),
     ];
     let mut filled = Vec::new();
     for (name, given, field) in fields {
-        match (given.as_deref(), field.as_deref()) {
-            (Some(given), None) => {
-                *field = Some(Cow::Borrowed(given));
+        match (given, &field) {
+            (given @ Some(_), None) => {
+                *field = given;
                 filled.push(name);
             }
-            (Some(given), Some(said)) if given != said => {
+            (Some(given), Some(said)) if given != *said => {
                 let message = format!("the registry says {name} {said:?} of this chat, not {given:?}");
                 return Err(Error::other(message)
                     .with_hint("give only what the registry does not say")

@@ -44,7 +44,7 @@ pub(super) fn run(place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit>
         if args.format == "json" {
             return runs.iter().try_for_each(|run| writeln!(out, "{}", escape_json(&serde_json::to_string(run)?)));
         }
-        runs.iter().try_for_each(|run| write(run, &now, out))?;
+        runs.iter().try_for_each(|run| write(run, chat.is_none(), &now, out))?;
         match &args.chat {
             _ if !runs.is_empty() => Ok(()),
             None => writeln!(out, "No run has changed anything yet."),

@@ -98,9 +98,16 @@ pub(super) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> 
     output::error(&format!("cannot start {program}: {}", reason(&failed)), Some(hint));
     // A session from before may still run, on another model.
     if paid || (changed && !start.is_new) {
-        let store = Store::open(&registry, &registry.display().to_string())?;
-        store.owe(&start.chat.id, place.lock_timeout, now.timestamp())?;
-        output::note(&format!("a restart of {} is owed", start.chat.id));
+        let store = Store::open(&registry, &registry.display().to_string());
+        match store.and_then(|store| store.owe(&start.chat.id, place.lock_timeout, now.timestamp())) {
+            Ok(()) => output::note(&format!("a restart of {} is owed", start.chat.id)),
+            Err(error) => {
+                output::failure(&error.into());
+                let advice = "restart it by hand if a session from before still runs";
+                output::warning(&format!("nobody remembers that a restart of {} is owed: {advice}", start.chat.id));
+                return Ok(Exit::Partly);
+            }
+        }
     }
     Ok(if changed { Exit::Partly } else { Exit::Error })
 }

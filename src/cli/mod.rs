@@ -135,6 +135,11 @@ enum Names {
 }
 
 impl Names {
+    /// What a chat is called where it is shown.
+    fn of(&self, chat: &str) -> String {
+        self.redaction().map_or_else(|| chat.to_owned(), |redaction| redaction.chat(chat))
+    }
+
     /// What makes pseudonyms of the registry's names, if they are to have any.
     fn redaction(&self) -> Option<&Redaction> {
         match self {
@@ -160,7 +165,7 @@ impl Names {
 impl Opened {
     /// What a chat is called where it is shown.
     fn name(&self, chat: &str) -> String {
-        self.names.redaction().map_or_else(|| chat.to_owned(), |redaction| redaction.chat(chat))
+        self.names.of(chat)
     }
 
     /// The files that no report may take the place of, because they are read or hold the state.

@@ -121,11 +121,17 @@ pub(super) enum Target {
 impl Outputs {
     /// None of them may be `needed` otherwise.
     pub(super) fn open(wanted: &[(Format, PathBuf)], needed: &[PathBuf]) -> Result<Self> {
-        let opened = wanted.iter().map(|(format, path)| {
+        let mut opened: Vec<(Format, PathBuf, Target)> = Vec::new();
+        for (format, path) in wanted {
             refuse_needed("--output", path, needed)?;
-            Ok((*format, path.clone(), Target::open(path).map_err(Error::io("write", path))?))
-        });
-        opened.collect::<Result<_>>().map(Self)
+            let target = Target::open(path).map_err(Error::io("write", path))?;
+            if opened.iter().any(|(.., other)| other.replaces_the_same_as(&target)) {
+                return Err(Error::other(format!("--output {}: two reports go into that file", path.display()))
+                    .with_hint("name another file"));
+            }
+            opened.push((*format, path.clone(), target));
+        }
+        Ok(Self(opened))
     }
 
     pub(super) fn write(self, report: &Report) -> Result<()> {
@@ -160,12 +166,19 @@ impl Target {
         if path.exists() && !path.is_file() {
             return OpenOptions::new().append(true).open(path).map(Self::Append);
         }
+        if path.is_symlink() && !path.exists() {
+            return Err(io::Error::new(ErrorKind::NotFound, "it is a link to a file that is not there"));
+        }
         // A link stays one: what it points to is replaced.
         let real = real(path);
         let readable = fs::Permissions::from_mode(0o666);
         let mode = fs::metadata(&real).map_or(readable, |old| old.permissions());
         let temporary = tempfile::Builder::new().permissions(mode).tempfile_in(real.parent().unwrap_or(&real))?;
         Ok(Self::Replace(temporary, real))
+    }
+
+    fn replaces_the_same_as(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Replace(_, path), Self::Replace(_, other)) if path == other)
     }
 
     pub(super) fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {

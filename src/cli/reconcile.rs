@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -14,8 +14,8 @@ use crate::cli::output::{self, Outputs};
 use crate::cli::progress::Progress;
 use crate::cli::show::Ended;
 use crate::cli::signals::Interrupt;
-use crate::cli::{Opened, author, beside_policy, metrics, needed_to_open, open};
-use crate::error::{Error, Result};
+use crate::cli::{Opened, author, beside_policy, metrics, needed_to_open, open, open_quietly};
+use crate::error::{Error, Result, reason};
 use crate::plan::select::Request;
 use crate::plan::{Expected, Goal};
 use crate::policy::{Commands, Policy, Sessions, Source};
@@ -85,7 +85,7 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let opened = open(place);
     if let Some(path) = job.metrics {
         let needed = opened.as_ref().map_or_else(|_| needed_to_open(place), Opened::needed);
-        output::refuse_needed("--metrics", path, &needed)?;
+        output::refuse_needed("--metrics", path, &job.needed(needed, place))?;
     }
     let result = opened.and_then(|opened| execute(place, opened, &job, interrupt));
     if let (Err(error), Some(path)) = (&result, job.metrics) {
@@ -101,7 +101,8 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
 
 /// Plans, and applies unless it is a dry run.
 pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: Interrupt) -> anyhow::Result<Exit> {
-    let outputs = Outputs::open(&job.report.output, &opened.needed())?;
+    let needed = job.needed(opened.needed(), place).into_iter().chain(job.metrics.map(Path::to_owned));
+    let outputs = Outputs::open(&job.report.output, &needed.collect::<Vec<_>>())?;
     let file = opened.store.file().display();
     if opened.names.is_snapshot() && !job.dry_run {
         return Err(Error::other(format!("{file} is a redacted snapshot, not a registry"))
@@ -114,11 +115,7 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
     };
     let expected = job.plan.map(expected).transpose()?;
     let expected = expected.map(|expected| expected.redacted(opened.names.redaction().cloned()));
-    for (chat, entry, until) in opened.policy.expired(&now) {
-        let (chat, at) = (opened.name(chat), &entry.because.at);
-        output::warning(&format!("the override for {chat} ended with {until} ({}:{})", at.file, at.line));
-    }
-    let Opened { policy, files, policy_name, store, names, .. } = opened;
+    let Opened { policy, files, policy_name, store, names, warnings, .. } = opened;
     let backend = backend(&policy, &files, &store, place, job)?;
     let goal = Goal {
         policy: &policy,
@@ -128,9 +125,17 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
         expected: expected.as_ref(),
     };
 
+    let warn = || {
+        for (chat, entry, until) in policy.expired(&now) {
+            let (chat, at) = (names.of(chat), &entry.because.at);
+            output::warning(&format!("the override for {chat} ended with {until} ({}:{})", at.file, at.line));
+        }
+    };
+
     // Sessions outlive this run: a lock that our caller left open must not live on in them.
     close_fds::set_fds_cloexec(3, &[]);
     let (mode, Planned { plan, snapshot }, exit, error) = if job.dry_run {
+        warn();
         let planned = apply::plan(&goal, &store, backend.as_ref())?;
         let exit = Exit::of_dry_run(&planned.plan, job.detailed_exitcode);
         (Mode::DryRun, planned, exit, None)
@@ -140,13 +145,18 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
         if job.follows_policy && sources != files.sources {
             // What was set while it waited must not be set back.
             drop((locked, outputs));
-            return execute(place, open(place)?, job, interrupt);
+            let again = open_quietly(place)?;
+            if again.warnings != warnings {
+                output::diagnostics(&again.warnings);
+            }
+            return execute(place, again, job, interrupt);
         }
         if job.is_outdated(&files.sources, &sources) {
             return Err(Error::other(format!("{policy_name} was changed by somebody else meanwhile"))
                 .with_hint("nothing of theirs was lost, and nothing was done: run again")
                 .into());
         }
+        warn();
         let locked = locked.on_behalf_of(author(place));
         let progress = Progress::new(interrupt, names.redaction().is_none());
         let apply = || match job.edit_policy(&goal, &locked, backend.as_ref())? {
@@ -171,6 +181,11 @@ pub(super) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
 }
 
 impl Job<'_> {
+    /// The files that this run needs, with `others`.
+    fn needed(&self, others: Vec<PathBuf>, place: &PlaceArgs) -> Vec<PathBuf> {
+        others.into_iter().chain(place.redact_key.clone()).chain(self.plan.map(PathBuf::from)).collect()
+    }
+
     /// Whether the policy that was edited in memory is no longer what the files hold.
     fn is_outdated(&self, edited: &[Source], now: &[Source]) -> bool {
         let edit = |source: &Source| self.edits.iter().find(|edit| *edit.name == *source.name);
@@ -250,8 +265,11 @@ fn expected(text: &str) -> Result<Expected> {
         return Ok(expected);
     }
     let json = fs::read_to_string(text).map_err(|error| {
-        Error::other(format!("--plan {text}: neither a plan id (16 hex digits) nor a file that can be read: {error}"))
-            .with_hint("a plan id stands in the first line of a report")
+        Error::other(format!(
+            "--plan {text}: neither a plan id (16 hex digits) nor a file that can be read: {}",
+            reason(&error)
+        ))
+        .with_hint("a plan id stands in the first line of a report")
     })?;
     Expected::from_report(&Path::new(text).display().to_string(), &json)
 }

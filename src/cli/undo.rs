@@ -64,11 +64,14 @@ fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
 
 fn old_model(opened: &Opened, row: &WireRow, now: Option<&Option<String>>, touched: bool) -> Result<Model, String> {
     let Some(now) = now else { return Err("it is no longer registered".to_owned()) };
+    let before = row.before.as_deref().map(|model| opened.policy.canonical(model));
+    if !touched && before.is_some() && now.as_deref() == before {
+        return Err("it has its old model".to_owned());
+    }
     if touched || now.as_deref() != row.after.as_deref() {
         return Err("its model was changed since".to_owned());
     }
-    let before = row.before.as_deref().ok_or("it had no model before, which no override can bring back")?;
-    let before = opened.policy.canonical(before);
+    let before = before.ok_or("it had no model before, which no override can bring back")?;
     let allowed = opened.policy.allowed.iter().find(|model| model.as_str() == before);
     allowed.cloned().ok_or_else(|| format!("the policy does not allow {before}"))
 }

@@ -40,7 +40,8 @@ pub struct Row {
     pub edit: bool,
     /// Whether the session must be restarted.
     pub restart: bool,
-    /// Whether the session may run something else than the registry says or will say, whatever it is doing.
+    /// What `restart` was before anybody asked what the session is doing. The limit counts by it, so that liveness has no
+    /// part in that.
     pub stale: bool,
     /// What the session runs for certain, if anything.
     pub runs: Option<Model>,

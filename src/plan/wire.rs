@@ -109,7 +109,7 @@ impl<'a> From<&'a Because> for WireBecause<'a> {
 }
 
 impl WireRow<'_> {
-    /// Whether it was written into the registry, as far as the row tells.
+    /// Whether it was to be written into the registry.
     pub fn is_edit(&self) -> bool {
         self.edit && self.after.is_some()
     }

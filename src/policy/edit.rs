@@ -171,14 +171,13 @@ impl File<'_> {
         }
         let values = chats.get_values();
         let before = values.iter().filter_map(|(_, value)| value.span()).filter(|span| span.end <= member.start);
-        let edits = match before.map(|span| span.end).max().and_then(comma) {
-            Some(comma) if self.text[comma..member.start].contains('\n') => {
-                vec![comma..comma + 1, self.own_lines(member)]
-            }
-            Some(comma) => vec![comma..member.end],
-            None => vec![self.own_lines(member)],
-        };
-        Some(self.spliced(edits.into_iter().map(|range| (range, String::new())).collect()))
+        let mut cut = vec![self.own_lines(member.clone())];
+        match before.map(|span| span.end).max().and_then(comma) {
+            Some(comma) if self.text[comma..member.start].contains('\n') => cut.push(comma..comma + 1),
+            Some(comma) => cut[0] = comma..member.end,
+            None => {}
+        }
+        Some(self.spliced(cut.into_iter().map(|range| (range, String::new())).collect()))
     }
 
     /// Where the next token begins, after blanks and comments.

@@ -14,7 +14,7 @@ use crate::near;
 use crate::policy::At;
 use crate::policy::source::Source;
 
-/// More mistakes than these in one file are counted, not shown: somebody passed the wrong file.
+/// More mistakes than these are counted, not shown: somebody passed the wrong file.
 pub(super) const MISTAKES_SHOWN: usize = 100;
 
 /// Everything that is wrong so far.

@@ -47,7 +47,8 @@ pub fn read(sources: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnos
     diagnostics.extend(mistakes.into_found().into_iter().filter(|found| !guess(found)));
     diagnostics.sort_by(|a, b| a.order().cmp(&b.order()));
     if let Some(last) = diagnostics.last_mut().filter(|_| more > 0) {
-        last.help = Some(format!("{more} more mistakes are not shown"));
+        let help = last.help.take().map_or_else(String::new, |help| format!("{help}; "));
+        last.help = Some(format!("{help}not shown: {more} more"));
     }
     let valid = diagnostics.iter().all(|found| found.level == Level::Warning);
     match policy {
@@ -380,10 +381,14 @@ impl<'r> Reader<'r> {
     /// A string that is not empty.
     fn text(&self, item: &Item<'r>, example: &str) -> Option<String> {
         let text = item.string(self.mistakes, example)?;
-        if text.is_empty() || text.contains('\0') {
-            self.mistakes.add(|| {
-                item.mistake("empty", format!("`{}` must not be empty", item.name), format!("write it as {example}"))
-            });
+        let advice = || format!("write it as {example}");
+        if text.is_empty() {
+            self.mistakes.add(|| item.mistake("empty", format!("`{}` must not be empty", item.name), advice()));
+            return None;
+        }
+        if text.contains('\0') {
+            let message = || format!("`{}` must not hold a NUL character", item.name);
+            self.mistakes.add(|| item.mistake("nul", message(), advice()));
             return None;
         }
         Some(text.to_owned())

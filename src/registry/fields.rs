@@ -61,13 +61,14 @@ impl<'a> Fields<'a> {
         Self { chat, site, model: None, display_name: None, session_id: None, resume_id: None }
     }
 
-    /// Takes what a field holds: where, and what it says if that is a string. Of several the last counts.
+    /// Takes what a field holds: where, and what it says if that is a string with anything in it. Of several the last
+    /// counts.
     pub(super) fn set(&mut self, field: Field, range: Range<usize>, text: Option<Cow<'a, str>>) {
-        let filled = |text: Option<Cow<'a, str>>| text.filter(|text| !text.is_empty());
+        let text = text.filter(|text| !text.is_empty());
         match field {
             Field::Model => {
                 self.site.model = Some(range);
-                self.model = filled(text);
+                self.model = text;
             }
             Field::Tier => self.chat.tier = text,
             Field::SessionName => self.chat.session_name = text,
@@ -75,8 +76,8 @@ impl<'a> Fields<'a> {
             Field::DisplayName => self.display_name = text,
             Field::Kind => self.chat.kind = text,
             Field::Source => self.chat.source = text,
-            Field::SessionId => self.session_id = filled(text),
-            Field::ResumeId => self.resume_id = filled(text),
+            Field::SessionId => self.session_id = text,
+            Field::ResumeId => self.resume_id = text,
             Field::Other => {}
         }
     }

@@ -38,10 +38,11 @@ fn snippet(
     label: &str,
     kind: AnnotationKind,
 ) -> Snippet<'static, annotate_snippets::Annotation<'static>> {
-    // Blanked out, not written out, so that the columns stay right.
-    let before = blank_out(&place.excerpt[..place.caret.start]);
-    let marked = blank_out(&place.excerpt[place.caret.clone()]);
-    let after = blank_out(&place.excerpt[place.caret.end..]);
+    // Blanked out, not written out, so that the columns stay right. A tab is one, too.
+    let plain = place.excerpt.replace('\t', " ");
+    let before = blank_out(&plain[..place.caret.start]);
+    let marked = blank_out(&plain[place.caret.clone()]);
+    let after = blank_out(&plain[place.caret.end..]);
     let caret = before.len()..before.len() + marked.len();
     let annotation = kind.span(caret).label((!label.is_empty()).then(|| escape(label).into_owned()));
     // The caret may stand in the middle of a runner's command; of the same length, so that the columns stay right.

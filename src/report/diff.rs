@@ -51,7 +51,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             })
             .collect();
         let new: String = spliced(&text[start..end], &shifted).collect();
-        (old_line, new_line) = hunk(&text[start..end], &new, (old_line, new_line), out)?;
+        (old_line, new_line) = hunk(&lines(&text[start..end]), &lines(&new), (old_line, new_line), out)?;
     }
     Ok(())
 }
@@ -66,23 +66,26 @@ pub fn policy_diff(name: &str, before: &str, after: &str, out: &mut dyn Write) -
     }
     let name = escape(name);
     writeln!(out, "--- {name}\n+++ {name}")?;
-    for group in TextDiff::from_lines(before, after).grouped_ops(CONTEXT) {
+    let (before, after) = (lines(before), lines(after));
+    for group in TextDiff::from_slices(&before, &after).grouped_ops(CONTEXT) {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
-        let lines =
-            |text: &str, from: usize, to: usize| text.split_inclusive('\n').skip(from).take(to - from).collect();
         let (old_range, new_range) =
             (first.old_range().start..last.old_range().end, first.new_range().start..last.new_range().end);
-        let old: String = lines(before, old_range.start, old_range.end);
-        let new: String = lines(after, new_range.start, new_range.end);
-        hunk(&old, &new, (old_range.start + 1, new_range.start + 1), out)?;
+        let at = (old_range.start + 1, new_range.start + 1);
+        hunk(&before[old_range], &after[new_range], at, out)?;
     }
     writeln!(out)
 }
 
 /// Writes one hunk, and returns the numbers of the lines after it.
-fn hunk(old: &str, new: &str, (old_line, new_line): (usize, usize), out: &mut dyn Write) -> io::Result<(usize, usize)> {
-    let diff = TextDiff::from_lines(old, new);
-    let (old_count, new_count) = (old.split_inclusive('\n').count(), new.split_inclusive('\n').count());
+fn hunk(
+    old: &[&str],
+    new: &[&str],
+    (old_line, new_line): (usize, usize),
+    out: &mut dyn Write,
+) -> io::Result<(usize, usize)> {
+    let diff = TextDiff::from_slices(old, new);
+    let (old_count, new_count) = (old.len(), new.len());
     writeln!(out, "@@ -{old_line},{old_count} +{new_line},{new_count} @@")?;
     for change in diff.iter_all_changes() {
         let mark = match change.tag() {
@@ -94,11 +97,16 @@ fn hunk(old: &str, new: &str, (old_line, new_line): (usize, usize), out: &mut dy
         // A carriage return there belongs to the line's end.
         let (line, end) = line.strip_suffix('\r').map_or((line, ""), |line| (line, "\r"));
         writeln!(out, "{mark}{}{end}", tabbed(line))?;
-        if change.missing_newline() {
+        if !change.value().ends_with('\n') {
             writeln!(out, "\\ No newline at end of file")?;
         }
     }
     Ok((old_line + old_count, new_line + new_count))
+}
+
+/// The lines with their ends. A carriage return alone ends none: whoever applies the diff counts line feeds.
+fn lines(text: &str) -> Vec<&str> {
+    text.split_inclusive('\n').collect()
 }
 
 /// Escaped, except for tabs, which lay out many a registry.

@@ -10,11 +10,11 @@ use crate::plan::wire::WireRun;
 use crate::report::escape::escape;
 use crate::report::text::time;
 
-/// Writes what a run did, and an empty line after it.
+/// Writes what a run did, and an empty line after it. `whole`: whether that is all of it, and its numbers are told.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(run: &WireRun, now: &Zoned, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(run: &WireRun, whole: bool, now: &Zoned, out: &mut dyn Write) -> io::Result<()> {
     let who = run.by.user.clone().or_else(|| run.by.uid.map(|uid| format!("user {uid}")));
     let who = who.into_iter().chain(run.by.host.clone()).collect::<Vec<_>>().join("@");
     let commit = run.by.policy_commit.as_deref().map(|commit| {
@@ -34,6 +34,9 @@ pub fn write(run: &WireRun, now: &Zoned, out: &mut dyn Write) -> io::Result<()> 
     for chat in &run.cancelled {
         writeln!(out, "  {}   its owed restart was void", escape(chat))?;
     }
-    let Summary { changed, restarted, deferred, failed, unknown, .. } = run.summary;
-    writeln!(out, "  {changed} changed, {restarted} restarted, {deferred} deferred, {} failed\n", failed + unknown)
+    if whole {
+        let Summary { changed, restarted, deferred, failed, unknown, .. } = run.summary;
+        writeln!(out, "  {changed} changed, {restarted} restarted, {deferred} deferred, {} failed", failed + unknown)?;
+    }
+    writeln!(out)
 }

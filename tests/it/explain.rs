@@ -160,6 +160,8 @@ fn a_word_that_nobody_has_is_an_id_and_the_nearest_is_named() {
 fn what_is_said_fills_what_the_registry_does_not_say_and_contradicts_nothing() {
     let sandbox = Sandbox::new(POLICY, r#"{"a": {"tier": "family", "model": "sonnet"}, "b": {"model": "opus"}}"#);
     sandbox.run(&["explain", "a", "--tier", "family"]).expect(0);
+    let nothing = sandbox.run(&["explain", "b"]).expect(0);
+    assert_eq!(sandbox.run(&["explain", "b", "--tier", ""]).expect(0).stdout, nothing.stdout, "nothing was said");
     let run = sandbox.run(&["explain", "a", "--tier", "bots"]).expect(1);
     assert!(run.stdout.is_empty() && run.stderr.contains("says tier \"family\""), "{run:?}");
     // A run does not know the tier, and would change the model to another.

@@ -61,6 +61,7 @@ fn the_newest_run_comes_first_and_a_chat_has_a_history_of_its_own() {
     assert_eq!(rows.len(), 2, "{text}");
     assert!(rows[0].contains("sonnet → haiku   done   policy.toml:15 chats.\"+16175550142\""), "{text}");
     assert!(rows[1].contains("opus → sonnet   done   policy.toml:8 tiers.family"), "{text}");
+    assert!(!text.contains("changed,") && sandbox.run(&["history"]).expect(0).stdout.contains("4 changed,"), "{text}");
     let by_name = runs(&sandbox, &["imessage/_16175550143"]);
     assert_eq!(by_name.len(), 1);
     assert_eq!(by_name[0]["changes"].as_array().unwrap().len(), 1);
@@ -194,6 +195,16 @@ fn undo_writes_the_old_models_as_overrides_and_reconciles_those_chats() {
 
     let again = sandbox.run(&["undo", &run]).expect(1);
     assert!(again.stderr.contains("there is nothing to take back"), "{again:#?}");
+}
+
+#[test]
+fn what_somebody_brought_back_already_needs_no_undo() {
+    let sandbox = sandbox();
+    let before = sandbox.read("sessions.json");
+    sandbox.run(&[]).expect(0);
+    sandbox.write("sessions.json", before);
+    let run = sandbox.run(&["undo", &newest(&sandbox)]).expect(1);
+    assert!(run.stderr.contains(&format!("{ADA} is left as it is: it has its old model")), "{run:#?}");
 }
 
 #[test]

@@ -92,6 +92,11 @@ fn a_new_chat_whose_session_cannot_be_told_from_another_is_warned_of() {
     assert!(run.stderr.contains("warning: the session of +1 has the same slug"), "{run:?}");
     let run = launch(&sandbox, &["+3", "--session-name", "imessage/_3"]).expect(0);
     assert!(!run.stderr.contains("warning"), "{run:?}");
+    // Nor can one that gets its name now.
+    launch(&sandbox, &["+4"]).expect(0);
+    let run = launch(&sandbox, &["+4", "--session-name", "imessage-_3"]).expect(0);
+    assert!(run.stderr.contains("warning: the session of +3 has the same slug"), "{run:?}");
+    assert_eq!(launch(&sandbox, &["+4"]).expect(0).stderr, "");
 }
 
 #[test]
@@ -170,12 +175,12 @@ fn the_fields_of_the_registry_win_and_options_fill_what_it_lacks() {
 
 #[test]
 fn a_field_without_a_value_is_left_so_and_the_option_does_not_count() {
-    let registry = r#"{"+1": {"tier": null, "source": 5, "model": "sonnet"}}"#;
+    let registry = r#"{"+1": {"tier": null, "source": 5, "session_name": "", "model": "sonnet"}}"#;
     let sandbox = sandbox(POLICY, registry);
-    let run = launch(&sandbox, &["+1", "--tier", "bots", "--source", "x"]).expect(0);
+    let run = launch(&sandbox, &["+1", "--tier", "bots", "--source", "x", "--session-name", "s/1"]).expect(0);
     // Else the next run, which knows the registry alone, would change the model back.
     assert_eq!(started(&run), ["--model", "sonnet"]);
-    for field in ["tier", "source"] {
+    for field in ["tier", "source", "session_name"] {
         assert!(run.stderr.contains(&format!("warning: the entry of +1 has `{field}` without a value")), "{run:#?}");
     }
     assert_untouched(&sandbox, registry);

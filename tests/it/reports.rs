@@ -1,7 +1,7 @@
 //! What a run says, in each format, and where it says it; and where policy and registry are found.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -101,6 +101,21 @@ fn the_diff_of_a_dry_run_applies_and_gives_what_a_run_gives() {
 }
 
 #[test]
+fn a_carriage_return_alone_ends_no_line_of_a_diff() {
+    let sandbox = sandbox("");
+    sandbox.write("sessions.json", sandbox.read("sessions.json").replace(' ', "\r"));
+    let diff = sandbox.run(&["--dry-run", "--format", "diff"]).expect(0).stdout;
+    let [counted, old, new] =
+        ['@', '-', '+'].map(|mark| diff.lines().skip(2).filter(move |line| line.starts_with(mark)));
+    let same = diff.lines().filter(|line| line.starts_with(' ')).count();
+    let counts = |head: &str| {
+        head.split(',').skip(1).map(|rest| rest.split(" ").next().unwrap().parse::<usize>().unwrap()).sum()
+    };
+    let numbers = counted.map(|head| -> usize { counts(head) });
+    assert_eq!(numbers.sum::<usize>(), 2 * same + old.count() + new.count(), "{diff}");
+}
+
+#[test]
 fn the_text_shows_each_row_with_what_decided_and_ends_with_the_summary() {
     let sandbox = sandbox("[chats]\n\"+16175550003\" = { managed = false, reason = \"she picks it herself\" }\n");
     let text = sandbox.run(&["--dry-run"]).expect(0).stdout;
@@ -184,7 +199,7 @@ fn a_report_goes_to_as_many_files_as_wanted() {
     let sandbox = sandbox("");
     sandbox.write("old.json", "an older report");
     sandbox.write("real", "");
-    std::os::unix::fs::symlink("real", sandbox.path("link")).unwrap();
+    symlink("real", sandbox.path("link")).unwrap();
     let outputs = ["--output", "json=old.json", "--output", "diff=plan.diff", "--output", "text=link"];
     let run = sandbox.run(&[&["--dry-run"], &outputs[..]].concat()).expect(0);
     assert_eq!(sandbox.read("real"), run.stdout);
@@ -199,12 +214,14 @@ fn a_report_goes_to_as_many_files_as_wanted() {
 #[test]
 fn a_file_that_cannot_be_written_costs_nothing() {
     let sandbox = sandbox("");
-    let (before, names) = (sandbox.read("sessions.json"), names(&sandbox));
-    for file in ["json=.", "json=nowhere/plan.json", "json=restart/plan.json"] {
+    let before = sandbox.read("sessions.json");
+    symlink("nothing.json", sandbox.path("link")).unwrap();
+    let entries = names(&sandbox);
+    for file in ["json=.", "json=nowhere/plan.json", "json=restart/plan.json", "json=link"] {
         let run = sandbox.run(&["--output", "text=fine", "--output", file]).expect(1);
         assert!(run.stderr.contains("error: cannot write "), "{run:#?}");
         assert_eq!((sandbox.read("sessions.json"), sandbox.calls().len()), (before.clone(), 0));
-        assert_eq!(self::names(&sandbox), names, "nothing is left lying about");
+        assert_eq!(names(&sandbox), entries, "nothing is left lying about");
     }
 }
 
@@ -212,7 +229,7 @@ fn a_file_that_cannot_be_written_costs_nothing() {
 fn a_report_never_takes_the_place_of_the_registry_or_the_policy() {
     for file in ["json=sessions.json", "json=./sessions.json", "text=link.json", "json=policy.toml"] {
         let sandbox = sandbox("");
-        std::os::unix::fs::symlink("sessions.json", sandbox.path("link.json")).unwrap();
+        symlink("sessions.json", sandbox.path("link.json")).unwrap();
         let (registry, policy) = (sandbox.read("sessions.json"), sandbox.read("policy.toml"));
         for arguments in [&["--dry-run", "--output", file][..], &["--output", file]] {
             let run = sandbox.run(arguments);
@@ -223,6 +240,32 @@ fn a_report_never_takes_the_place_of_the_registry_or_the_policy() {
             assert_eq!((run.code, sandbox.calls().len()), (1, 0), "{file}: {run:#?}");
         }
     }
+}
+
+#[test]
+fn a_report_never_takes_the_place_of_another_or_of_what_else_the_command_line_names() {
+    let sandbox = sandbox("");
+    sandbox.run(&["--dry-run", "--output", "json=plan.json"]).expect(0);
+    let plan = sandbox.read("plan.json");
+    sandbox.write("key", "");
+    for (arguments, told) in [
+        (["--output", "text=out", "--output", "markdown=./out"], "two reports go into that file"),
+        (["--output", "json=out", "--metrics", "out"], "the run itself needs that file"),
+        (["--output", "text=plan.json", "--plan", "plan.json"], "the run itself needs that file"),
+    ] {
+        let run = sandbox.run(&arguments).expect(1);
+        assert!(run.stderr.contains(told), "{run:#?}");
+        assert_eq!((sandbox.read("plan.json"), sandbox.calls().len()), (plan.clone(), 0));
+        // But for the metrics of a run that failed.
+        let out = sandbox.read("out");
+        assert!(out.is_empty() || out.starts_with("# HELP reconcile_"), "{out}");
+    }
+    sandbox.run(&["snapshot", "--redact"]).expect(0);
+    let key = fs::read(sandbox.path("sessions.json.reconcile/redact.key")).unwrap();
+    fs::copy(sandbox.path("sessions.json.reconcile/redact.key"), sandbox.path("key")).unwrap();
+    let run = sandbox.run(&["--dry-run", "--redact", "--redact-key", "key", "--output", "json=key"]).expect(1);
+    assert!(run.stderr.contains("the run itself needs that file"), "{run:#?}");
+    assert_eq!(fs::read(sandbox.path("key")).unwrap(), key);
 }
 
 fn names(sandbox: &Sandbox) -> Vec<String> {
@@ -256,6 +299,7 @@ fn a_dry_run_can_look_at_another_time() {
     assert_eq!(ended("2031-05-31T12:00", "UTC"), ["+16175550143"]);
     assert_eq!(ended("2031-05-31T23:59:59Z", "UTC"), ["+16175550143"], "a date counts through its end");
     assert_eq!(ended("2031-06-01", "UTC"), ["+16175550142", "+16175550143"]);
+    assert_eq!(ended("2031-05-31t12:00", "UTC"), ["+16175550143"], "the T may be small");
     // The end of a day is that of the host, wherever whoever asks may be; a moment is the same everywhere.
     assert_eq!(ended("2031-06-01T01:00:00Z", "EST5"), ["+16175550143"]);
     assert_eq!(ended("2031-05-31T11:59:59Z", "EST5"), [""; 0]);

@@ -278,15 +278,19 @@ fn a_run_waits_for_another_and_then_works() {
 #[test]
 fn a_run_that_waited_goes_by_the_policy_as_it_is_then() {
     let slow = Slow::new(&["a", "b"], "");
+    let over = "[chats]\nc = { model = \"opus\", until = 2020-01-01 }\n";
+    slow.sandbox.write("policy.toml", format!("{}{over}", slow.sandbox.read("policy.toml")));
     let mut first = slow.start(&["--chat", "a"]);
     assert_eq!(slow.begun(), "a");
     let mut second = slow.start(&["--lock-timeout", "1h"]);
     until("the second run waits", || second.has_open("run.lock"));
     // As by an override by hand, which that run must not take back.
-    slow.sandbox.write("policy.toml", format!("{}[chats]\nb = \"opus\"\n", slow.sandbox.read("policy.toml")));
+    slow.sandbox.write("policy.toml", format!("{}b = \"opus\"\n", slow.sandbox.read("policy.toml")));
     slow.end("a");
     first.finish().expect(0);
-    assert!(second.finish().expect(0).summary().starts_with("No changes."));
+    let second = second.finish().expect(0);
+    assert!(second.summary().starts_with("No changes."));
+    assert_eq!(second.stderr.matches("ended with 2020-01-01").count(), 1, "{second:#?}");
     assert_eq!((slow.sandbox.model("b").as_deref(), slow.sandbox.calls()), (Some("opus"), vec!["a".to_owned()]));
 }
 
