@@ -108,10 +108,8 @@ fn a_carriage_return_alone_ends_no_line_of_a_diff() {
     let [counted, old, new] =
         ['@', '-', '+'].map(|mark| diff.lines().skip(2).filter(move |line| line.starts_with(mark)));
     let same = diff.lines().filter(|line| line.starts_with(' ')).count();
-    let counts = |head: &str| {
-        head.split(',').skip(1).map(|rest| rest.split(" ").next().unwrap().parse::<usize>().unwrap()).sum()
-    };
-    let numbers = counted.map(|head| -> usize { counts(head) });
+    let counts = counted.flat_map(|head| head.split(',').skip(1).filter_map(|rest| rest.split(' ').next()));
+    let numbers = counts.map(|count| count.parse::<usize>().unwrap());
     assert_eq!(numbers.sum::<usize>(), 2 * same + old.count() + new.count(), "{diff}");
 }
 
