@@ -102,7 +102,7 @@ fn same_slug(chat: &Chat, snapshot: &Snapshot) -> Result<Option<String>> {
     let mut same = None;
     let Some(slug) = chat.slug() else { return Ok(None) };
     scan(snapshot, |entry| {
-        if same.is_none() && entry.chat.id != chat.id && entry.chat.slug().is_some_and(|other| other == slug) {
+        if same.is_none() && entry.chat.slug().is_some_and(|other| other == slug) {
             same = Some(entry.chat.id.into_owned());
         }
     })
