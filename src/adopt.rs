@@ -81,10 +81,10 @@ pub fn adopt(snapshot: &Snapshot) -> Result<Adopted> {
     .map_err(Error::Invalid)?;
 
     let tierless = votes.remove(&None);
-    let fallback = tierless.as_ref().and_then(majority).or_else(|| majority(&all));
-    let elected = votes.into_iter().filter_map(|(tier, votes)| Some((tier?.into_owned(), majority(&votes)?)));
-    let mut adopted =
-        Adopted { allowed: all.into_keys().collect(), fallback, tiers: elected.collect(), chats: BTreeMap::new() };
+    let fallback = tierless.as_ref().and_then(|votes| majority(votes, &all)).or_else(|| majority(&all, &all));
+    let elected: BTreeMap<String, Model> =
+        votes.into_iter().filter_map(|(tier, votes)| Some((tier?.into_owned(), majority(&votes, &all)?))).collect();
+    let mut adopted = Adopted { allowed: all.into_keys().collect(), fallback, tiers: elected, chats: BTreeMap::new() };
     for (id, Seen { tier, model, name }) in seen {
         if let Some(kind) = adopted.exception(tier.as_deref(), model) {
             adopted.chats.insert(id.into_owned(), Exception { name: name.map(Cow::into_owned), kind });
@@ -104,7 +104,8 @@ impl Adopted {
     }
 }
 
-/// The model that most have; of several, the first by name.
-fn majority(votes: &Votes) -> Option<Model> {
-    votes.iter().max_by_key(|(model, count)| (**count, Reverse(*model))).map(|(model, _)| model.clone())
+/// The model that most have; of several, what most of `all` have, then the first by name.
+fn majority(votes: &Votes, all: &Votes) -> Option<Model> {
+    let rank = |(model, count): &(&Model, &usize)| (**count, all.get(model).copied(), Reverse((*model).clone()));
+    votes.iter().max_by_key(rank).map(|(model, _)| model.clone())
 }

@@ -34,7 +34,7 @@ fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String)> {
     }
     let files = sources::load(policy_path)?;
     let (policy, _) = policy::read(&files.sources).map_err(Error::Invalid)?;
-    let path = registry_of(&policy, policy_path)?;
+    let path = registry_of(policy.registry.as_deref(), policy_path)?;
     let written = match policy.registry {
         Some(registry) if registry.starts_with("~/") => registry,
         _ => written(&path)?,

@@ -364,7 +364,7 @@ impl From<Moment> for Until {
 
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
-    parsed.ok_or_else(|| "a number and a unit, as in 10s".to_owned())
+    parsed.ok_or_else(|| "a number and a unit (ms, s, m or h), as in 10s".to_owned())
 }
 
 const FORMATS: [(&str, Format); 4] =
@@ -381,6 +381,9 @@ pub(super) fn file_of<F: Copy>(known: &'static [(&str, F)]) -> impl Fn(&str) -> 
         let (name, file) = text.split_once('=').ok_or("a format and a file, as in json=plan.json")?;
         if file.is_empty() {
             return Err("the file's name is empty".to_owned());
+        }
+        if file == "-" {
+            return Err("for stdout there is --format; a file of that name is ./-".to_owned());
         }
         Ok((format(known, name)?, PathBuf::from(file)))
     }

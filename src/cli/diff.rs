@@ -1,6 +1,6 @@
 //! `reconcile diff`: what a change of policy alone does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -39,6 +39,11 @@ pub(super) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
     let opened = open(place)?;
     let old = match args.from.strip_prefix("git:") {
         Some(revision) => policy_at(revision, &place.policy())?,
+        None if !Path::new(&args.from).exists() => {
+            return Err(Error::other(format!("--from {}: there is no such file or directory", args.from))
+                .with_hint(format!("for what git has of the policy, write --from git:{}", args.from))
+                .into());
+        }
         None => sources::load(args.from.as_ref())?.sources,
     };
     let name = match args.from.strip_prefix("git:") {

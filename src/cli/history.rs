@@ -5,7 +5,7 @@ use clap::Args;
 use crate::apply::Files;
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
-use crate::cli::{Opened, open, output};
+use crate::cli::{Past, open_past, output};
 use crate::plan::select::find_one;
 use crate::report::escape::escape_json;
 use crate::report::history::write;
@@ -22,7 +22,7 @@ pub(super) struct HistoryArgs {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit> {
-    let Opened { store, now, names, .. } = open(place)?;
+    let Past { store, now, names } = open_past(place)?;
     // A chat that is gone still has a history.
     let chat = match &args.chat {
         Some(word) => Some(find_one(word, &store.registry()?)?.unwrap_or_else(|| word.clone())),

@@ -120,7 +120,7 @@ fn daemons_to_start() -> Error {
 /// The policy, where it can be used, what can be told of it otherwise, and what was read. A mistake in it must not keep a
 /// session from starting.
 fn usable_policy(place: &PlaceArgs) -> (Option<Policy>, Outline, Vec<Source>) {
-    let unusable = || output::warning("the policy cannot be used: the session starts on the registry's own model");
+    let unusable = || output::warning("the policy cannot be used: only the registry's own model counts");
     let files = match sources::load(&place.policy()) {
         Ok(files) => files,
         Err(error) => {

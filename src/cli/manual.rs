@@ -66,12 +66,17 @@ fn page(mut command: Command, out: &mut dyn Write) -> io::Result<()> {
 fn section(command: &Command, out: &mut dyn Write) -> io::Result<()> {
     let man = Man::new(command.clone());
     let mut text = Vec::new();
-    man.render_synopsis_section(&mut text)?;
     man.render_description_section(&mut text)?;
     man.render_options_section(&mut text)?;
     writeln!(out, ".SS {}", command.get_name())?;
+    let usage = command.clone().render_usage().to_string();
+    Roff::new().text([roman(usage.trim_start_matches("Usage: "))]).to_writer(out)?;
     for line in String::from_utf8_lossy(&text).lines() {
         writeln!(out, "{}", if line.starts_with(".SH ") { ".PP" } else { line })?;
     }
-    Ok(())
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let mut roff = Roff::new();
+    roff.control("PP", []).control("nf", []);
+    after.lines().for_each(|line| _ = roff.text([roman(line)]));
+    roff.control("fi", []).to_writer(out)
 }

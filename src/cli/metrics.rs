@@ -18,8 +18,14 @@ const START: &[u8] = b"# HELP reconcile_";
 /// No metrics are longer, in bytes.
 const LARGEST: u64 = 64 << 10;
 
-/// Whether the file can be replaced: a registry or a policy must not be, by a slip of the pen.
+/// Whether the file can be replaced: a registry or a policy must not be, by a slip of the pen, and a wrong name shall be
+/// found before the run.
 pub(super) fn check(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() || !parent.is_dir() {
+        return Err(Error::other(format!("--metrics {}: there can be no such file", path.display()))
+            .with_hint("name a file in a directory that is there"));
+    }
     let mut start = Vec::new();
     let read = open_regular(path).map(|file| file.take(START.len() as u64).read_to_end(&mut start));
     if read.is_err() || start.is_empty() || start == START {

@@ -35,7 +35,7 @@ use jiff::Zoned;
 use crate::cli::args::{Cli, Command, PlaceArgs};
 use crate::cli::exit::Exit;
 use crate::diagnostic::Diagnostic;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::policy::{self, Policy};
 use crate::redact::Redaction;
@@ -180,7 +180,7 @@ fn needed_to_open(place: &PlaceArgs) -> Vec<PathBuf> {
     let path = place.policy();
     let of_policy = || {
         let (policy, _) = policy::read(&sources::load(&path).ok()?.sources).ok()?;
-        registry_of(&policy, &path).ok()
+        registry_of(policy.registry.as_deref(), &path).ok()
     };
     let registry = place.registry().or_else(of_policy);
     // A policy directory may well hold other files.
@@ -210,12 +210,37 @@ fn open_quietly(place: &PlaceArgs) -> anyhow::Result<Opened> {
         .with_hint("say --redact, too, or leave out --redact-key")
         .into());
     }
-    let names = match (place.redact, key) {
+    let names = names(place, key, &opened.store)?;
+    Ok(Opened { names, ..opened })
+}
+
+/// What the chats of a registry are called that is no snapshot.
+fn names(place: &PlaceArgs, key: Option<Redaction>, store: &Store) -> Result<Names> {
+    Ok(match (place.redact, key) {
         (false, _) => Names::Own,
         (true, Some(key)) => Names::Redacted(key),
-        (true, None) => Names::Redacted(opened.store.redaction_key()?),
+        (true, None) => Names::Redacted(store.redaction_key()?),
+    })
+}
+
+/// What a command starts from that is about past runs alone.
+struct Past {
+    store: Store,
+    now: Zoned,
+    names: Names,
+}
+
+/// Opens it. The policy is only asked where the registry is, if nobody says so, and may have mistakes: what is owed and
+/// what was done can be looked at all the same.
+fn open_past(place: &PlaceArgs) -> anyhow::Result<Past> {
+    let of_policy = || {
+        let path = place.policy();
+        registry_of(policy::outline(&sources::load(&path)?.sources).registry.as_deref(), &path)
     };
-    Ok(Opened { names, ..opened })
+    let registry = place.registry().map_or_else(of_policy, Ok)?;
+    let store = Store::open(&registry, &registry.display().to_string())?;
+    let names = names(place, place.redaction_key()?, &store)?;
+    Ok(Past { store, now: Zoned::now(), names })
 }
 
 /// A policy for a redacted snapshot, which was made with the key of this fingerprint, and that key.
@@ -254,14 +279,14 @@ fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let files = sources::load(&path)?;
     let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
     let policy_name = leading(&path.display().to_string()).into_owned();
-    let registry = place.registry().map_or_else(|| registry_of(&policy, &path), Ok)?;
+    let registry = place.registry().map_or_else(|| registry_of(policy.registry.as_deref(), &path), Ok)?;
     let store = Store::open(&registry, &registry.display().to_string())?;
     Ok(Opened { policy, files, policy_name, store, now: Zoned::now(), names: Names::Own, warnings })
 }
 
 /// The registry that the policy at `path` names.
-fn registry_of(policy: &Policy, path: &Path) -> anyhow::Result<PathBuf> {
-    let Some(registry) = &policy.registry else {
+fn registry_of(named: Option<&str>, path: &Path) -> anyhow::Result<PathBuf> {
+    let Some(registry) = named else {
         return Err(Error::other(format!("{} names no registry", leading(&path.display().to_string())))
             .with_hint("add registry.path to it, or give --registry PATH")
             .into());

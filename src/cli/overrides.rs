@@ -55,11 +55,11 @@ pub(super) fn edit_and_run(
         Source::new(&source.name, edit.map_or(&source.text, |edit| &edit.after).clone())
     });
     opened.files.sources = sources.collect();
-    for (chat, change) in &changes {
-        if let Some(entry) = opened.policy.chats.get(chat) {
-            lost(entry, change).for_each(|lost| output::note(&format!("{}: {lost}", opened.name(chat))));
-        }
-    }
+    let lost = changes.iter().filter_map(|(chat, change)| {
+        let lost = lost(opened.policy.chats.get(chat)?, change);
+        Some(lost.map(|lost| format!("{}: {lost}", opened.name(chat))).collect::<Vec<_>>())
+    });
+    let lost: Vec<String> = lost.flatten().collect();
     let edited = policy::read(&opened.files.sources);
     for (chat, change) in &changes {
         if !edited.as_ref().is_ok_and(|(policy, _)| is_made(policy, chat, change)) {
@@ -71,8 +71,17 @@ pub(super) fn edit_and_run(
     let (allow_changes, report) = (args.allow_changes, args.report.clone());
     let job = Job { request, dry_run: args.dry_run, allow_changes, report, edits, ..Job::default() };
     let exit = execute(place, opened, &job, interrupt)?;
-    if let Some(file) = job.edited_files().find(|file| in_work_tree(Path::new(file))) {
-        output::note(&format!("{file} is in a git work tree: commit the change"));
+    if args.dry_run || job.edited.get() > 0 {
+        for lost in &lost {
+            output::note(lost);
+        }
+    }
+    for file in job.edited_files() {
+        if in_work_tree(Path::new(file)) {
+            output::note(&format!("{file} is in a git work tree: commit the change"));
+        } else {
+            output::note(&format!("{file} was edited"));
+        }
     }
     Ok(exit)
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use crate::apply::{Files, Locked};
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
-use crate::cli::{open, output};
+use crate::cli::{Past, open_past, output};
 use crate::error::Error;
 use crate::plan::select::find_registered;
 use crate::report::escape::escape;
@@ -19,15 +19,15 @@ pub(super) struct OwedArgs {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
-    let opened = open(place)?;
-    let now = &opened.now;
-    let ledger = opened.store.ledger()?;
+    let Past { store, now, names } = open_past(place)?;
+    let now = &now;
+    let ledger = store.ledger()?;
     let Some(word) = args.forget.as_deref() else {
         output::to_stdout(|out| {
             for (chat, debt) in &ledger.owed {
                 let since = time(debt.since, now);
                 let attempts = counted(debt.attempts as usize, "attempt");
-                write!(out, "  {}   restart owed since {since}, {attempts}", escape(&opened.name(chat)))?;
+                write!(out, "  {}   restart owed since {since}, {attempts}", escape(&names.of(chat)))?;
                 match debt.next_try.filter(|_| debt.waits(now.timestamp())) {
                     Some(next) => writeln!(out, ", next try at {}", time(next, now))?,
                     None => writeln!(out)?,
@@ -43,9 +43,9 @@ pub(super) fn run(place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
     };
 
     let is_owed = ledger.owed.contains_key(word);
-    let chat = if is_owed { word.to_owned() } else { find_registered(word, &opened.store.registry()?)? };
-    let name = opened.name(&chat);
-    let locked = opened.store.lock(place.lock_timeout, now.timestamp(), &|| false)?;
+    let chat = if is_owed { word.to_owned() } else { find_registered(word, &store.registry()?)? };
+    let name = names.of(&chat);
+    let locked = store.lock(place.lock_timeout, now.timestamp(), &|| false)?;
     let mut owed = false;
     locked.amend(&mut |ledger| {
         owed = ledger.owed.contains_key(&chat);

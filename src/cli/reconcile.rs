@@ -18,6 +18,7 @@ use crate::cli::{Opened, author, beside_policy, metrics, needed_to_open, open, o
 use crate::error::{Error, Result, reason};
 use crate::plan::select::Request;
 use crate::plan::{Expected, Goal};
+use crate::policy::template::CommandLine;
 use crate::policy::{Commands, Policy, Sessions, Source};
 use crate::report::{Mode, counted};
 use crate::store::sources::{self, PolicyFiles};
@@ -55,9 +56,6 @@ pub(super) struct PolicyEdit {
 }
 
 pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
-    if let Some(path) = &args.metrics {
-        metrics::check(path)?;
-    }
     if args.quiet {
         output::hold();
     }
@@ -86,6 +84,7 @@ pub(super) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     if let Some(path) = job.metrics {
         let needed = opened.as_ref().map_or_else(|_| needed_to_open(place), Opened::needed);
         output::refuse_needed("--metrics", path, &job.needed(needed, place))?;
+        metrics::check(path)?;
     }
     let result = opened.and_then(|opened| execute(place, opened, &job, interrupt));
     if let (Err(error), Some(path)) = (&result, job.metrics) {
@@ -238,7 +237,13 @@ fn backend<'a>(
 ) -> anyhow::Result<Box<dyn Backend + 'a>> {
     Ok(match &policy.sessions {
         Sessions::File(commands) => {
-            refuse_exposed(commands, files, !job.dry_run || job.probe)?;
+            let asks = !job.dry_run || job.probe;
+            refuse_exposed(commands, files, asks)?;
+            if let Some(program) = commands.running.as_ref().map(CommandLine::program).filter(|_| asks)
+                && !is_there(&program, &files.directory)
+            {
+                output::warning(&format!("there is no {program} to ask which sessions run: all count as running"));
+            }
             Box::new(FileBackend::new(commands, files.directory.clone(), job.dry_run && job.probe))
         }
         Sessions::Dispatch(daemon) => {
@@ -246,6 +251,15 @@ fn backend<'a>(
             Box::new(DispatchBackend::new(daemon, socket, store.owner()?))
         }
     })
+}
+
+/// Whether a command's program can be found.
+fn is_there(program: &str, directory: &Path) -> bool {
+    if program.contains('/') {
+        return directory.join(program).is_file();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }
 
 /// Whoever can write the policy can run commands as whoever runs it. Nobody else may do that as root.

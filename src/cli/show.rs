@@ -7,7 +7,7 @@ use crate::cli::metrics;
 use crate::cli::output::{self, Outputs};
 use crate::cli::reconcile::Job;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Refusal, Row, Writer};
+use crate::plan::{Plan, Refusal, Row, Verdict, Writer};
 use crate::policy::{Policy, Sessions};
 use crate::registry::Snapshot;
 use crate::report::{self, Mode, Report, refusal, voided};
@@ -91,10 +91,17 @@ fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
             daemon.socket
         ));
     }
+    if plan.rows.iter().any(|row| row.outcome.verdict == Verdict::Held) {
+        output::note("what is held is left alone until the policy decides otherwise, or --retry CHAT says so");
+    }
     let Some(message) = refusal(plan) else { return };
     match &plan.refused {
-        Some(Refusal::OtherPlan { differences, .. }) => {
-            output::error(&message, Some("review the plan as it is now: reconcile --dry-run"));
+        Some(Refusal::OtherPlan { differences, is_of_some, .. }) => {
+            let hint = match is_of_some {
+                true => "that plan is of some chats alone: give the same --chat, --tier or --exclude",
+                false => "review the plan as it is now: reconcile --dry-run; restarts that are owed are in no plan",
+            };
+            output::error(&message, Some(hint));
             for difference in differences {
                 output::note(difference);
             }

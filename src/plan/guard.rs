@@ -29,6 +29,8 @@ pub enum Refusal {
         expected: String,
         /// What differs, a line each; empty where only the id is known.
         differences: Vec<String>,
+        /// Whether that plan is of some chats alone, and this one of all.
+        is_of_some: bool,
     },
 }
 
@@ -37,6 +39,8 @@ pub enum Refusal {
 pub struct Expected {
     id: String,
     edits: Option<BTreeMap<String, Models>>,
+    /// Whether it is of the whole registry, as far as it says.
+    complete: bool,
     redaction: Option<Redaction>,
 }
 
@@ -46,7 +50,7 @@ impl Expected {
     /// From an id, as a report shows it; `None` where the text is none.
     pub fn from_id(text: &str) -> Option<Self> {
         let is_id = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        is_id.then(|| Self { id: text.to_owned(), edits: None, redaction: None })
+        is_id.then(|| Self { id: text.to_owned(), edits: None, complete: true, redaction: None })
     }
 
     /// From the JSON report of a dry run.
@@ -57,6 +61,7 @@ impl Expected {
         #[derive(Deserialize)]
         struct Report {
             plan_id: String,
+            complete: Option<bool>,
             changes: Vec<Change>,
         }
         #[derive(Deserialize)]
@@ -83,7 +88,7 @@ impl Expected {
                 )
                 .or_nameless("the report of the dry run was changed: its rows are not those of its plan id"));
         }
-        Ok(Self { id: report.plan_id, edits: Some(edits), redaction: None })
+        Ok(Self { id: report.plan_id, edits: Some(edits), complete: report.complete != Some(false), redaction: None })
     }
 
     /// The same, of a plan whose chats have pseudonyms.
@@ -93,7 +98,7 @@ impl Expected {
         // The report may be one that names chats.
         let chat = |id: String| if Redaction::is_chat(&id) { id } else { key.chat(&id) };
         let edits = self.edits.map(|edits| edits.into_iter().map(|(id, models)| (chat(id), models)).collect());
-        Self { id: self.id, edits, redaction }
+        Self { edits, redaction, ..self }
     }
 }
 
@@ -105,7 +110,8 @@ pub fn guard(plan: &Plan, goal: &Goal) -> Option<Refusal> {
         // Both are ids of the same edits.
         if expected.id != shown.id && expected.id != plan.id {
             let differences = expected.edits.as_ref().map_or_else(Vec::new, |edits| differences(edits, shown));
-            return Some(Refusal::OtherPlan { expected: expected.id.clone(), differences });
+            let is_of_some = plan.complete && !expected.complete;
+            return Some(Refusal::OtherPlan { expected: expected.id.clone(), differences, is_of_some });
         }
     }
     let changes = plan.rows.iter().filter(|row| row.counts()).count();

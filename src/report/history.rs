@@ -22,7 +22,8 @@ pub fn write(run: &WireRun, whole: bool, now: &Zoned, out: &mut dyn Write) -> io
         format!(" · policy {}{modified}", commit.get(..12).unwrap_or(commit))
     });
     let commit = commit.unwrap_or_default();
-    writeln!(out, "{} · {} · {}{}", escape(&run.run), time(run.at, now), escape(&who), escape(&commit))?;
+    let who = if who.is_empty() { who } else { format!(" · {who}") };
+    writeln!(out, "{} · {}{}{}", escape(&run.run), time(run.at, now), escape(&who), escape(&commit))?;
     for row in &run.changes {
         let label = row.session_name.as_ref().unwrap_or(&row.chat_id);
         let model = |model: &Option<Cow<str>>| escape(model.as_deref().unwrap_or("(none)")).into_owned();

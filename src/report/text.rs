@@ -203,8 +203,9 @@ pub(super) fn summary(report: &Report) -> String {
 pub fn refusal(plan: &Plan) -> Option<String> {
     plan.refused.as_ref().map(|refused| match refused {
         Refusal::Limit { changes, limit } => {
+            let count = if *changes == 1 { "counts" } else { "count" };
             let changes = counted(*changes, "change");
-            format!("the plan has {changes} that count, and the limit is {limit}: nothing was done")
+            format!("the plan has {changes} that {count}, and the limit is {limit}: nothing was done")
         }
         Refusal::OtherPlan { expected, .. } => format!("this is plan {}, not {expected}: nothing was done", plan.id),
     })

@@ -145,11 +145,11 @@ fallback = "opus"                             # no tier, or a tier that is not l
 
 [tiers]                                       # what most of each tier run on
 family      = "sonnet"
-"two words" = "haiku"
+"two words" = "sonnet"
 
 [chats]                                       # overrides
 "+3" = "opus"                                 # Cal Ortiz
-"+4" = "sonnet"                               # Dee
+"+5" = "haiku"                                # a tie\u{1b}[0m\nx
 "+7" = { managed = false, reason = "its model has a name that no policy can hold" }
 # These have no model. The next reconcile gives them the one that is named on their line.
 # To leave one as it is, remove the # before it.

@@ -172,8 +172,16 @@ fn only_codes_1_and_3_of_running_spare_a_session_its_restart() {
 fn a_missing_running_command_spares_nobody_a_restart() {
     let sandbox = drifted(&format!("{RECORD}\nrunning = [\"./nowhere\"]"));
     sandbox.script("restart", "echo $1 >> calls");
-    sandbox.run(&[]).expect(0);
+    let told = "warning: there is no ./nowhere to ask which sessions run: all count as running\n";
+    assert_eq!(sandbox.run(&["--dry-run"]).expect(0).stderr, "", "nobody is to be asked");
+    assert_eq!(sandbox.run(&["--dry-run", "--probe"]).expect(0).stderr, told);
+    assert_eq!(sandbox.run(&[]).expect(0).stderr, told);
     assert_eq!(sandbox.calls(), ["imessage-_16175550142"]);
+    for there in ["./restart", "true"] {
+        let sandbox = drifted(&format!("restart = [\"true\"]\nrunning = [{there:?}]"));
+        sandbox.script("restart", "");
+        assert_eq!(sandbox.run(&[]).expect(0).stderr, "");
+    }
 }
 
 #[test]

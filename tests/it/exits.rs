@@ -340,6 +340,11 @@ fn a_named_plan_is_applied_or_nothing_is() {
     let hash: String = Sha256::digest(edits).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(id, hash);
 
+    sandbox.run(&["--dry-run", "--chat", "+16175550000", "--output", "json=one.json"]).expect(0);
+    let run = sandbox.run(&["--plan", "one.json"]).expect(3);
+    assert!(run.stderr.contains("hint: that plan is of some chats alone: give the same --chat"), "{run:#?}");
+    sandbox.run(&["--dry-run", "--plan", "one.json", "--chat", "+16175550000"]).expect(0);
+
     // One row is new, one is gone, and one is another.
     let later = registry(&[("+16175550001", "family", "opus"), ("+16175550009", "bots", "")]);
     let agreed = sandbox.read("sessions.json");

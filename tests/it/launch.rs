@@ -271,7 +271,7 @@ fn a_policy_that_cannot_be_used_keeps_no_session_from_starting_on_the_registrys_
         let place: &[&str] = if place { &["--registry", "sessions.json"] } else { &[] };
         let run = launch(&sandbox, &[&["+1"], place].concat()).expect(0);
         assert_eq!(started(&run), ["--model", "opus", "--resume", "r"]);
-        let warning = "warning: the policy cannot be used: the session starts on the registry's own model";
+        let warning = "warning: the policy cannot be used: only the registry's own model counts";
         assert!(run.stderr.contains("error") && run.stderr.contains(warning), "{run:#?}");
         assert_untouched(&sandbox, registry);
 

@@ -106,6 +106,8 @@ fn the_manual_page_is_one_that_can_be_read() {
     let groff = &["-ww", "-man", "-Tutf8", "-P-c", "-P-b", "-P-u", "reconcile.1"];
     let Some(run) = installed("groff", groff, &sandbox) else { return };
     assert_eq!(run.stderr, "", "groff complains");
+    let usage = "reconcile launch [OPTIONS] <CHAT> -- <COMMAND>...";
+    assert!(run.stdout.contains(usage) && run.stdout.contains("-- claude --model {model} --resume {resume_id}"));
     let exit = "\n       75  another run holds the lock\n";
     assert!(run.stdout.contains(exit) && run.stdout.contains("\n   owed\n"), "{}", run.stdout);
 }

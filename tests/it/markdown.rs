@@ -32,7 +32,8 @@ fn report(words: &[String; 8], refused: bool) -> String {
     plan.rows[0].outcome = Outcome::because(Verdict::Failed, detail.as_str());
     plan.cancelled.insert(chat.clone(), "its entry is gone");
     let differences = vec![difference.clone()];
-    plan.refused = refused.then(|| Refusal::OtherPlan { expected: "7f3c9e2104ab55d0".to_owned(), differences });
+    plan.refused =
+        refused.then(|| Refusal::OtherPlan { expected: "7f3c9e2104ab55d0".to_owned(), differences, is_of_some: false });
     let mut out = Vec::new();
     let report = Report { policy, snapshot: &snapshot, plan: &plan, mode: Mode::DryRun, now: &now };
     report.write(Format::Markdown, &mut out).unwrap();

@@ -110,7 +110,7 @@ fn a_quiet_run_says_everything_where_something_changed_or_failed() {
     let in_sync = |sandbox: &Sandbox| {
         sandbox.write("sessions.json", registry(&[("a", "family", "sonnet")]));
     };
-    for option in [["--output", "json=/dev/full"], ["--metrics", "/dev/full"], ["--metrics", "none/out.prom"]] {
+    for option in [["--output", "json=/dev/full"], ["--metrics", "/dev/full"]] {
         let sandbox = sandbox(&chats);
         in_sync(&sandbox);
         let run = sandbox.run(&[&["--quiet"], &option[..]].concat()).expect(1);
@@ -206,9 +206,17 @@ fn metrics_and_reports_take_the_place_of_nothing_that_is_needed() {
         let before = sandbox.read(name);
         for more in [&["--dry-run"][..], &[]] {
             let run = sandbox.run(&[&["--metrics", name], more].concat()).expect(1);
-            assert!(run.stderr.contains("that file holds something else"), "{run:?}");
+            assert!(run.stderr.contains("the run itself needs that file"), "{run:?}");
             assert_eq!(sandbox.read(name), before);
         }
+    }
+    sandbox.write("notes", "mine");
+    for (name, told) in
+        [("notes", "that file holds something else"), ("no/out.prom", "no such file"), (".", "no such file")]
+    {
+        let run = sandbox.run(&["--metrics", name]).expect(1);
+        assert!(run.stderr.contains(&format!("--metrics {name}: ")) && run.stderr.contains(told), "{run:?}");
+        assert_eq!((sandbox.read("notes").as_str(), sandbox.calls().len()), ("mine", 0));
     }
     sandbox.write("policy.toml", POLICY);
     let state = sandbox.path("sessions.json.reconcile");
@@ -242,12 +250,12 @@ fn metrics_and_reports_take_the_place_of_nothing_that_is_needed() {
 #[test]
 fn metrics_that_cannot_be_written_do_not_hide_what_was_done() {
     let sandbox = sandbox(&[("a", "family", "opus")]);
-    let run = sandbox.run(&["--metrics", "none/out.prom"]).expect(4);
+    let run = sandbox.run(&["--metrics", "/dev/full"]).expect(4);
     assert_eq!(run.summary(), "Applied: 1 changed, 1 restarted, 0 deferred, 0 failed.");
-    assert!(run.stderr.contains("none/out.prom"), "{run:#?}");
+    assert!(run.stderr.contains("cannot write /dev/full"), "{run:#?}");
     sandbox.write("policy.toml", "nonsense = 1");
-    let run = sandbox.run(&["--metrics", "none/out.prom"]).expect(1);
-    assert!(run.stderr.contains("nonsense") && run.stderr.contains("none/out.prom"), "{run:#?}");
+    let run = sandbox.run(&["--metrics", "/dev/full"]).expect(1);
+    assert!(run.stderr.contains("nonsense") && run.stderr.contains("cannot write /dev/full"), "{run:#?}");
 }
 
 #[test]

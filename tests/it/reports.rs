@@ -215,6 +215,7 @@ fn a_file_that_cannot_be_written_costs_nothing() {
     let before = sandbox.read("sessions.json");
     symlink("nothing.json", sandbox.path("link")).unwrap();
     let entries = names(&sandbox);
+    assert!(sandbox.run(&["--output", "json=-"]).expect(64).stderr.contains("for stdout there is --format"));
     for file in ["json=.", "json=nowhere/plan.json", "json=restart/plan.json", "json=link"] {
         let run = sandbox.run(&["--output", "text=fine", "--output", file]).expect(1);
         assert!(run.stderr.contains("error: cannot write "), "{run:#?}");

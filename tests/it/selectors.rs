@@ -124,6 +124,24 @@ fn a_partial_run_leaves_the_debts_of_others_alone() {
     assert_eq!(sandbox.ledger()["owed"], json!({}));
 }
 
+/// What is owed must be seen, and settled, while a bad policy is being mended.
+#[test]
+fn debts_and_history_need_no_policy_that_is_valid_or_there() {
+    let sandbox = sandbox();
+    sandbox.write("broken", "");
+    sandbox.run(&["--tier", "family"]).expect(4);
+    let told = |arguments: &[&str]| sandbox.run(arguments).expect(0).stdout;
+    let [owed, history] = ["owed", "history"].map(|command| told(&[command]));
+    sandbox.write("policy.toml", format!("nonsense = 1\n{}", sandbox.read("policy.toml")));
+    sandbox.run(&[]).expect(1);
+    assert_eq!((told(&["owed"]), told(&["history"])), (owed.clone(), history.clone()));
+    std::fs::remove_file(sandbox.path("policy.toml")).unwrap();
+    let named = ["--registry", "sessions.json"];
+    assert_eq!((told(&["owed", named[0], named[1]]), told(&["history", named[0], named[1]])), (owed, history));
+    assert!(told(&["owed", "--forget", ADA, named[0], named[1]]).contains("Forgot"));
+    assert!(sandbox.run(&["owed"]).expect(1).stderr.contains("there is no policy"));
+}
+
 #[test]
 fn the_debts_are_listed_and_can_be_forgotten_by_any_name() {
     for name in [ADA, "Ada Quinn", "imessage/ada"] {

@@ -369,7 +369,11 @@ fn in_a_git_work_tree_the_last_line_says_that_the_change_is_to_be_committed() {
     let note = "note: policy.toml is in a git work tree: commit the change";
     let last = |run: &Run| run.stderr.lines().last().unwrap_or_default().to_owned();
     let sandbox = with_policy(&policy().replace("restart = [\"./restart\", \"{chat_id}\", \"{model}\"]\n", ""));
-    assert_ne!(last(&sandbox.run(&["set-model", ADA, "haiku"]).expect(0)), note, "outside of one");
+    assert_eq!(
+        last(&sandbox.run(&["set-model", ADA, "haiku"]).expect(0)),
+        "note: policy.toml was edited",
+        "outside of one"
+    );
     fs::create_dir(sandbox.path(".git")).unwrap();
     assert_ne!(last(&sandbox.run(&["set-model", ADA, "opus", "--dry-run"]).expect(0)), note);
     assert_eq!(last(&sandbox.run(&["set-model", ADA, "opus"]).expect(0)), note);
@@ -377,6 +381,24 @@ fn in_a_git_work_tree_the_last_line_says_that_the_change_is_to_be_committed() {
     assert_ne!(last(&sandbox.run(&["set-model", ADA, "haiku", "--no-policy"]).expect(0)), note);
     assert_eq!(last(&sandbox.run(&["unset-model", ADA]).expect(0)), note);
     assert_ne!(last(&sandbox.run(&["set-model", ADA, "opus", "--allow-changes", "0"]).expect(3)), note);
+}
+
+#[test]
+fn what_an_override_loses_is_told_only_where_it_is_lost() {
+    let over = "\"+16175550143\" = { model = \"opus\", until = 2099-01-01, reason = \"trip\" }";
+    let text = policy().replace("\"+16175550143\" = \"opus\" # until he is back", over);
+    let sandbox = with_policy(&text);
+    let refused = sandbox.run(&["set-model", BEN, "haiku", "--allow-changes", "0"]).expect(3);
+    assert!(!refused.stderr.contains("trip") && !refused.stderr.contains("gone"), "{refused:?}");
+    assert_untouched(&sandbox, &text, "refused");
+    for dry in [&["--dry-run"][..], &[]] {
+        let run = sandbox.run(&[&["set-model", BEN, "haiku"], dry].concat()).expect(0);
+        for told in
+            ["the override ended with 2099-01-01, and is without end now", "the reason that stood there is gone"]
+        {
+            assert!(run.stderr.contains(told), "{run:?}");
+        }
+    }
 }
 
 #[test]
