@@ -145,10 +145,21 @@ impl Running {
         open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()).any(|file| file.ends_with(name))
     }
 
+    /// Whether it handles that signal by now. Before, it may be one that it was told to ignore, as a shell tells what it
+    /// starts in the background.
+    pub fn handles(&self, signal: Signal) -> bool {
+        self.signals("SigCgt:") & (1 << (signal.as_raw() - 1)) != 0
+    }
+
     fn has_pending_signals(&self) -> bool {
+        self.signals("SigPnd:") | self.signals("ShdPnd:") != 0
+    }
+
+    /// A set of signals, a bit each, as the kernel tells it.
+    fn signals(&self, set: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let pending = status.lines().filter(|line| line.starts_with("SigPnd:") || line.starts_with("ShdPnd:"));
-        pending.filter_map(|line| line.split_whitespace().nth(1)).any(|mask| mask.contains(|digit| digit != '0'))
+        let mask = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap()
     }
 
     /// Whether all of its threads wait for something.
