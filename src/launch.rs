@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::plan::select::{Named, find_session};
 use crate::policy::Policy;
 use crate::policy::template::CommandLine;
-use crate::registry::edit::{Splice, add_entry, add_members, keys, splice};
+use crate::registry::json::edit::{Splice, add_entry, add_members, keys, splice};
 use crate::registry::redacted::marker;
 use crate::registry::{Entry, Snapshot, find_entry, scan};
 use crate::resolve::{resolve, resolve_default};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
 use reconcile::chat::Model;
-use reconcile::registry::edit::{Splice, splice, spliced};
+use reconcile::registry::json::edit::{Splice, splice, spliced};
 use reconcile::registry::{Snapshot, Stamp, scan, scan_fast, scan_into, scan_slowly};
 use reconcile::report::diagnostics::render;
 use serde_json::Value;

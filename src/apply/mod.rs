@@ -16,7 +16,7 @@ use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::ledger::{Debt, Ledger, Unsaved};
 use crate::plan::{Goal, Outcome, Plan, Presence, Row, Verdict, Writer, drift, predict};
-use crate::registry::edit::{Splice, splice};
+use crate::registry::json::edit::{Splice, splice};
 use crate::registry::{Snapshot, Stamp};
 
 pub use traits::{Attempt, Backend, Files, Locked, Turn, Watch};

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::error::Result;
 use crate::plan::ledger::Ledger;
 use crate::plan::{Observed, Plan, Row};
-use crate::registry::edit::Splice;
+use crate::registry::json::edit::Splice;
 use crate::registry::{Snapshot, Stamp};
 
 /// What a plan is made from.

@@ -1,10 +1,8 @@
-//! Who restarts and starts sessions.
+//! Where models are kept and how sessions come to run on them.
 
-mod command;
+mod commands;
 mod dispatch;
-mod file;
-mod socket;
+pub mod file;
 
-pub use command::turn_into;
+pub use commands::FileBackend;
 pub use dispatch::DispatchBackend;
-pub use file::FileBackend;

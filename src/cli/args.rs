@@ -1,78 +1,23 @@
-//! The command line.
+//! Arguments that several commands take, and how their values are read.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
+use crate::backend::file::redaction_key;
 use crate::chat::Chat;
-use crate::cli::check::CheckArgs;
-use crate::cli::diff::DiffArgs;
-use crate::cli::explain::ExplainArgs;
-use crate::cli::history::HistoryArgs;
-use crate::cli::launch::LaunchArgs;
-use crate::cli::manual::CompletionsArgs;
-use crate::cli::owed::OwedArgs;
-use crate::cli::set_model::{SetModelArgs, UnsetModelArgs};
-use crate::cli::undo::UndoArgs;
 use crate::error::Result;
 use crate::policy::Until;
 use crate::redact::Redaction;
 use crate::report::Format;
-use crate::store::redaction_key;
-
-const EXAMPLES: &str = "\
-A policy, at its smallest (policy.toml):
-  [models]
-  allowed  = [\"opus\", \"sonnet\", \"haiku\"]
-  fallback = \"sonnet\"
-  [tiers]
-  bots     = \"haiku\"
-  [registry]
-  path     = \"sessions.json\"
-  [sessions]
-  restart  = [\"supervisorctl\", \"restart\", \"{session_slug}\"]
-
-Examples:
-  reconcile --dry-run                        show what would change; writes and runs nothing
-  reconcile                                  make it so, and restart only what drifted
-  reconcile --dry-run --output json=plan.json
-  reconcile --plan plan.json                 do exactly what that dry run showed, or nothing
-  reconcile --chat \"Cal Ortiz\" --dry-run     look at one chat
-  reconcile adopt --registry sessions.json > policy.toml
-  reconcile diff --from git:main             what a change of policy alone does
-  reconcile owed                             restarts that are still to be done
-
-Exit codes:
-  0   in sync, or all that could be done was done
-  1   error; nothing was changed
-  2   --dry-run --detailed-exitcode: a run would do something
-  3   refused as a whole: over the limit, or not the plan named by --plan
-  4   partly done; run again (a failed restart waits for its next try)
-  64  wrong usage
-  75  another run holds the lock";
-
-/// Make the model that every chat's session runs on match a TOML policy.
-///
-/// Reads the policy, compares it with the registry of sessions, writes what differs, and restarts only the sessions
-/// that drifted. A run that dies anywhere is finished by the next one.
-#[derive(Debug, Parser)]
-#[command(name = "reconcile", version, after_help = EXAMPLES, max_term_width = 100)]
-pub(super) struct Cli {
-    #[command(flatten)]
-    pub(super) place: PlaceArgs,
-    #[command(flatten)]
-    pub(super) run: RunArgs,
-    #[command(subcommand)]
-    pub(super) command: Option<Command>,
-}
 
 #[derive(Clone, Debug, Args)]
-pub(super) struct PlaceArgs {
+pub(crate) struct PlaceArgs {
     /// The policy: a TOML file, or a directory of them (or `RECONCILE_POLICY`; default: policy.toml)
     #[arg(long = "policy", global = true, value_name = "PATH")]
     policy_path: Option<PathBuf>,
@@ -83,53 +28,28 @@ pub(super) struct PlaceArgs {
 
     /// How long to wait for another run to finish
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration)]
-    pub(super) lock_timeout: Duration,
+    pub(crate) lock_timeout: Duration,
 
     /// Show chats under pseudonyms, and nothing else that says whose they are
     #[arg(long, global = true, help_heading = "Privacy")]
-    pub(super) redact: bool,
+    pub(crate) redact: bool,
 
     /// The key of the pseudonyms, to plan on a redacted snapshot, or to use another than the registry's own
     #[arg(long, global = true, value_name = "FILE", help_heading = "Privacy")]
-    pub(super) redact_key: Option<PathBuf>,
-}
-
-impl Cli {
-    /// What of the command line does not go together: why, and what to do about it.
-    pub(super) fn check(&self) -> Result<(), (&'static str, &'static str)> {
-        let report = match &self.command {
-            None => Some(&self.run.report),
-            Some(Command::SetModel(args)) => Some(&args.edit.report),
-            Some(Command::UnsetModel(args)) => Some(&args.edit.report),
-            Some(Command::Undo(args)) => Some(&args.edit.report),
-            Some(_) => None,
-        };
-        if self.place.redact && !self.command.as_ref().is_none_or(Command::takes_redaction) {
-            return Err(("what that command shows cannot be redacted", "leave out --redact"));
-        }
-        if self.command.is_some() && self.run != RunArgs::default() {
-            let hint = "write it after the subcommand if that has it, too: reconcile help SUBCOMMAND";
-            return Err(("an option before a subcommand is one of a run", hint));
-        }
-        if self.place.redact && report.is_some_and(|report| report.formats().any(|format| format == Format::Diff)) {
-            let why = "a diff of the registry cannot be redacted: it is the registry's own text";
-            return Err((why, "show text, json or markdown instead"));
-        }
-        Ok(())
-    }
+    pub(crate) redact_key: Option<PathBuf>,
 }
 
 impl PlaceArgs {
-    pub(super) fn policy(&self) -> PathBuf {
+    pub(crate) fn policy(&self) -> PathBuf {
         self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY")).unwrap_or_else(|| "policy.toml".into())
     }
 
     /// The key that the user names, if any.
-    pub(super) fn redaction_key(&self) -> Result<Option<Redaction>> {
+    pub(crate) fn redaction_key(&self) -> Result<Option<Redaction>> {
         self.redact_key.as_deref().map(redaction_key).transpose()
     }
 
-    pub(super) fn registry(&self) -> Option<PathBuf> {
+    pub(crate) fn registry(&self) -> Option<PathBuf> {
         self.registry_path.clone().or_else(|| variable("RECONCILE_REGISTRY"))
     }
 }
@@ -141,119 +61,119 @@ fn variable(name: &str) -> Option<PathBuf> {
 
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-pub(super) struct RunArgs {
+pub(crate) struct RunArgs {
     /// Print the plan; write nothing, and run nothing that the policy names
     #[arg(long, short = 'n')]
-    pub(super) dry_run: bool,
+    pub(crate) dry_run: bool,
 
     /// In a dry run, ask which sessions are running, with the policy's `running` command
     #[arg(long, requires = "dry_run")]
-    pub(super) probe: bool,
+    pub(crate) probe: bool,
 
     /// In a dry run, plan as of another time: 2026-12-31, 2026-12-31T18:00, or with an offset
     #[arg(long, requires = "dry_run", value_name = "TIME", value_parser = moment)]
-    pub(super) at: Option<Moment>,
+    pub(crate) at: Option<Moment>,
 
     /// In a dry run, exit with 2 if a run would do something
     #[arg(long, requires = "dry_run")]
-    pub(super) detailed_exitcode: bool,
+    pub(crate) detailed_exitcode: bool,
 
     /// Only this chat: its id, its session's name, or its contact's (repeatable)
     #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
-    pub(super) chat: Vec<String>,
+    pub(crate) chat: Vec<String>,
 
     /// Only chats of this tier (repeatable, adds to --chat)
     #[arg(long, value_name = "TIER", help_heading = "Which chats")]
-    pub(super) tier: Vec<String>,
+    pub(crate) tier: Vec<String>,
 
     /// Not this chat (repeatable)
     #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
-    pub(super) exclude: Vec<String>,
+    pub(crate) exclude: Vec<String>,
 
     /// Try this chat now, though it waits for its next try or is held (repeatable)
     #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
-    pub(super) retry: Vec<String>,
+    pub(crate) retry: Vec<String>,
 
     /// Apply this plan or nothing: a plan id, or the JSON report of a dry run
     #[arg(long, value_name = "ID|FILE", help_heading = "Consent")]
-    pub(super) plan: Option<String>,
+    pub(crate) plan: Option<String>,
 
     /// Consent to so many changes, instead of the policy's limit
     #[arg(long, value_name = "N", help_heading = "Consent")]
-    pub(super) allow_changes: Option<usize>,
+    pub(crate) allow_changes: Option<usize>,
 
     #[command(flatten)]
-    pub(super) report: ReportArgs,
+    pub(crate) report: ReportArgs,
 
     /// Print nothing where there was nothing to do and nothing went wrong
     #[arg(long, short = 'q', help_heading = "Output")]
-    pub(super) quiet: bool,
+    pub(crate) quiet: bool,
 
     /// Write what became of a run for the whole registry as metrics for Prometheus's node exporter
     #[arg(long, value_name = "FILE", conflicts_with_all = ["chat", "tier", "exclude"], help_heading = "Output")]
-    pub(super) metrics: Option<PathBuf>,
+    pub(crate) metrics: Option<PathBuf>,
 }
 
 /// Where a plan is shown, for every command that makes one.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
-pub(super) struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// How the report is written to stdout: text, json, markdown or, of what happens to the registry, diff
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true, help_heading = "Output")]
-    pub(super) format: Format,
+    pub(crate) format: Format,
 
     /// Write the report to a file as well, in a format of its own (repeatable)
     #[arg(long, value_name = "FORMAT=FILE", value_parser = file_of(&FORMATS), help_heading = "Output")]
-    pub(super) output: Vec<(Format, PathBuf)>,
+    pub(crate) output: Vec<(Format, PathBuf)>,
 }
 
 impl ReportArgs {
-    pub(super) fn formats(&self) -> impl Iterator<Item = Format> {
+    pub(crate) fn formats(&self) -> impl Iterator<Item = Format> {
         self.output.iter().map(|(format, _)| *format).chain([self.format])
     }
 }
 
 /// How a command that edits the policy runs.
 #[derive(Clone, Debug, Default, Args)]
-pub(super) struct EditArgs {
+pub(crate) struct EditArgs {
     /// Show the edit of the policy and the plan; write nothing, and run nothing that the policy names
     #[arg(long, short = 'n')]
-    pub(super) dry_run: bool,
+    pub(crate) dry_run: bool,
 
     /// Consent to so many changes, instead of the policy's limit
     #[arg(long, value_name = "N")]
-    pub(super) allow_changes: Option<usize>,
+    pub(crate) allow_changes: Option<usize>,
 
     #[command(flatten)]
-    pub(super) report: ReportArgs,
+    pub(crate) report: ReportArgs,
 }
 
 /// What the registry may not say of a chat. Its own fields win.
 #[derive(Clone, Debug, Args)]
-pub(super) struct FieldArgs {
+pub(crate) struct FieldArgs {
     /// Its tier, where the registry does not say it
     #[arg(long, value_name = "TIER")]
-    pub(super) tier: Option<String>,
+    pub(crate) tier: Option<String>,
 
     /// Its session's name, where the registry does not say it
     #[arg(long, value_name = "NAME")]
-    pub(super) session_name: Option<String>,
+    pub(crate) session_name: Option<String>,
 
     /// Its contact's name, where the registry does not say it
     #[arg(long, value_name = "NAME")]
-    pub(super) contact_name: Option<String>,
+    pub(crate) contact_name: Option<String>,
 
     /// Its type, such as individual or group, where the registry does not say it
     #[arg(long = "type", value_name = "TYPE")]
-    pub(super) kind: Option<String>,
+    pub(crate) kind: Option<String>,
 
     /// Its source, such as imessage, where the registry does not say it
     #[arg(long, value_name = "SOURCE")]
-    pub(super) source: Option<String>,
+    pub(crate) source: Option<String>,
 }
 
 impl FieldArgs {
     /// A chat of which only this is known.
-    pub(super) fn chat(&self) -> Chat<'static> {
+    pub(crate) fn chat(&self) -> Chat<'static> {
         let own = |field: &Option<String>| field.clone().filter(|text| !text.is_empty()).map(Into::into);
         Chat {
             id: "".into(),
@@ -266,66 +186,16 @@ impl FieldArgs {
     }
 }
 
-/// Each command's own arguments stand in its file.
-#[derive(Clone, Debug, Subcommand)]
-pub(super) enum Command {
-    /// Look for mistakes in the policy alone
-    Check(CheckArgs),
-    /// Show what decides the model of one chat, and what lost
-    Explain(ExplainArgs),
-    /// Show what a change of policy alone does, apart from drift that is there anyway
-    Diff(DiffArgs),
-    /// Write an override for a chat into the policy, then reconcile that chat
-    SetModel(SetModelArgs),
-    /// Remove the override for a chat from the policy, then reconcile that chat
-    UnsetModel(UnsetModelArgs),
-    /// Write overrides that take back what a run changed, then reconcile those chats
-    Undo(UndoArgs),
-    /// Register a session, decide on its model, and become the command that starts it
-    Launch(LaunchArgs),
-
-    /// Print a policy that describes the registry as it is
-    ///
-    /// Most chats of a tier decide on the tier's model, and the others become overrides. Reconciling with that policy
-    /// changes no session that has a model. The registry is --registry, `RECONCILE_REGISTRY`, or what a policy that
-    /// is already there names; the printed policy finds it when it is saved in the current directory. A shell empties
-    /// the file that it redirects to first: over that policy itself, give --registry.
-    Adopt,
-
-    /// Show what past runs did, the newest first
-    History(HistoryArgs),
-    /// Show the restarts that are still owed
-    Owed(OwedArgs),
-    /// Print the registry under pseudonyms, for continuous integration; its key stays here
-    Snapshot,
-
-    /// Print what a shell needs to complete this program's arguments
-    ///
-    /// For bash: source <(reconcile completions bash). For zsh: save it as _reconcile in a directory of $fpath.
-    /// For fish: reconcile completions fish | source.
-    Completions(CompletionsArgs),
-
-    /// Print the manual page; read it with: reconcile man | man -l -
-    Man,
-}
-
-impl Command {
-    /// Whether what it shows can be redacted.
-    fn takes_redaction(&self) -> bool {
-        !matches!(self, Self::Launch(_) | Self::Adopt | Self::Completions(_) | Self::Man)
-    }
-}
-
 /// A time as the user wrote it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Moment {
+pub(crate) enum Moment {
     Local(DateTime),
     Instant(Timestamp),
 }
 
 impl Moment {
     /// That time in a time zone.
-    pub(super) fn in_zone(self, zone: TimeZone) -> Result<Zoned, jiff::Error> {
+    pub(crate) fn in_zone(self, zone: TimeZone) -> Result<Zoned, jiff::Error> {
         match self {
             Self::Local(time) => time.to_zoned(zone),
             Self::Instant(instant) => Ok(instant.to_zoned(zone)),
@@ -344,7 +214,7 @@ fn moment(text: &str) -> Result<Moment, String> {
 }
 
 /// The end of an override, as a policy would say it.
-pub(super) fn until(text: &str) -> Result<Until, String> {
+pub(crate) fn until(text: &str) -> Result<Until, String> {
     day(text).map(Until::Date).map_or_else(|| moment(text).map(Until::from), Ok)
 }
 
@@ -371,12 +241,12 @@ const FORMATS: [(&str, Format); 4] =
     [("text", Format::Text), ("json", Format::Json), ("markdown", Format::Markdown), ("diff", Format::Diff)];
 
 /// Reads the name of one of these formats.
-pub(super) fn one_of<F: Copy + Send + Sync>(known: &'static [(&'static str, F)]) -> impl TypedValueParser<Value = F> {
+pub(crate) fn one_of<F: Copy + Send + Sync>(known: &'static [(&'static str, F)]) -> impl TypedValueParser<Value = F> {
     PossibleValuesParser::new(known.iter().map(|(name, _)| *name)).try_map(|text: String| format(known, &text))
 }
 
 /// Reads one of these formats with a file, as in json=plan.json.
-pub(super) fn file_of<F: Copy>(known: &'static [(&str, F)]) -> impl Fn(&str) -> Result<(F, PathBuf), String> + Clone {
+pub(crate) fn file_of<F: Copy>(known: &'static [(&str, F)]) -> impl Fn(&str) -> Result<(F, PathBuf), String> + Clone {
     |text: &str| {
         let (name, file) = text.split_once('=').ok_or("a format and a file, as in json=plan.json")?;
         if file.is_empty() {

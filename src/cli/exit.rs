@@ -8,7 +8,7 @@ use crate::plan::{Plan, Verdict};
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Exit {
+pub(crate) enum Exit {
     /// In sync, or all that could be done was done.
     Done = 0,
     /// Nothing was changed.
@@ -33,7 +33,7 @@ impl From<Exit> for ExitCode {
 
 impl Exit {
     /// After an error before the first effect.
-    pub(super) fn of_error(error: &anyhow::Error) -> Self {
+    pub(crate) fn of_error(error: &anyhow::Error) -> Self {
         match error.downcast_ref() {
             Some(Error::Locked { .. }) => Self::Locked,
             _ => Self::Error,
@@ -41,7 +41,7 @@ impl Exit {
     }
 
     /// After a dry run. `detailed`: whether there being something to do is told by the exit code.
-    pub(super) fn of_dry_run(plan: &Plan, detailed: bool) -> Self {
+    pub(crate) fn of_dry_run(plan: &Plan, detailed: bool) -> Self {
         if plan.refused.is_some() {
             Self::Refused
         } else if has(plan, &[Verdict::Refused, Verdict::Held]) {
@@ -54,7 +54,7 @@ impl Exit {
     }
 
     /// After an apply. `cut_short`: whether it was interrupted, or failed after the first effect.
-    pub(super) fn of_apply(plan: &Plan, cut_short: bool) -> Self {
+    pub(crate) fn of_apply(plan: &Plan, cut_short: bool) -> Self {
         if plan.refused.is_some() {
             Self::Refused
         } else if cut_short || has(plan, &[Verdict::Refused, Verdict::Failed, Verdict::Unknown, Verdict::Held]) {

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
-use crate::registry::Stamp;
+use crate::registry::{Exchange, Stamp};
 
 /// Corrections found undone within this time count.
 const MEMORY: SignedDuration = SignedDuration::from_hours(24);
@@ -136,16 +136,6 @@ impl Correction {
 /// Whether that was in the last day. What is in the future is of a clock that was wrong then.
 fn is_remembered(time: Timestamp, now: Timestamp) -> bool {
     now.duration_since(time).abs() < MEMORY
-}
-
-/// The files of a replacement. Saved before it, so that a run that dies in the middle is put right by the next.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Exchange {
-    /// The registry that was planned on.
-    pub seen: Stamp,
-    /// The file that takes its place. An inode alone would not tell: they are used again.
-    pub new: Stamp,
 }
 
 /// Edits made while a daemon seemed to be down. It may have read the file just before them: as long as the file is the

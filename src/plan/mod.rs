@@ -1,13 +1,13 @@
 //! What a run would do: sorted rows with an id. A plan is a value; `apply` executes it and decides nothing.
 
-mod between;
-mod compare;
+mod drift;
 mod guard;
+pub mod json;
 pub mod ledger;
+mod policy_diff;
 mod predict;
 mod redacted;
 pub mod select;
-pub mod wire;
 
 use std::collections::BTreeMap;
 
@@ -19,9 +19,9 @@ use crate::plan::ledger::Debt;
 use crate::policy::Because;
 use crate::registry::Site;
 
-pub use between::between;
-pub use compare::{Drift, Goal, drift};
+pub use drift::{Drift, Goal, drift};
 pub use guard::{Expected, Refusal, guard};
+pub use policy_diff::between;
 pub use predict::predict;
 
 /// One chat that differs from its decision, owes a restart, or is deliberately left alone.

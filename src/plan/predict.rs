@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::plan::compare::BACK;
+use crate::plan::drift::BACK;
 use crate::plan::ledger::Ledger;
 use crate::plan::select::Selection;
 use crate::plan::{Drift, Goal, Observed, Outcome, Plan, Presence, Row, Verdict, Writer, guard, id};

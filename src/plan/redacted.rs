@@ -1,7 +1,7 @@
 //! A plan whose chats have pseudonyms, for eyes that may see what changes and not whose chats they are.
 
 use crate::chat::Chat;
-use crate::plan::wire::{Origin, WireRun};
+use crate::plan::json::{JsonRun, Origin};
 use crate::plan::{Outcome, Plan, Row, id};
 use crate::redact::Redaction;
 
@@ -39,7 +39,7 @@ impl Row {
     }
 }
 
-impl WireRun<'_> {
+impl JsonRun<'_> {
     /// The same run under pseudonyms, without who and where it ran.
     #[must_use]
     pub fn redacted(mut self, redaction: &Redaction) -> Self {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::chat::Chat;
 use crate::error::{Error, Result};
-use crate::near;
 use crate::policy::Policy;
 use crate::registry::{Entry, Snapshot, scan};
+use crate::suggest;
 
 /// Chats as the user wrote them.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,7 @@ impl Request {
             let mut known: BTreeSet<String> = policy.tiers.keys().cloned().collect();
             scan(snapshot, |entry| known.extend(entry.chat.tier.map(Into::into))).map_err(Error::Invalid)?;
             if let Some(tier) = self.tiers.iter().find(|tier| !known.contains(*tier)) {
-                let advice = near::advice(tier, known.iter().map(String::as_str));
+                let advice = suggest::advice(tier, known.iter().map(String::as_str));
                 return Err(Error::other(format!("no session and no policy knows the tier {tier:?}"))
                     .with_hint(advice)
                     .or_nameless("a --tier is one that no session and no policy knows"));
@@ -182,5 +182,5 @@ pub fn nearest(word: &str, snapshot: &Snapshot) -> Result<Option<String>> {
         names.extend([Some(chat.id), chat.session_name, chat.contact_name].into_iter().flatten().map(String::from));
     })
     .map_err(Error::Invalid)?;
-    Ok(near::nearest(word, names.iter().map(String::as_str)).map(str::to_owned))
+    Ok(suggest::nearest(word, names.iter().map(String::as_str)).map(str::to_owned))
 }

@@ -10,9 +10,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, Place};
-use crate::near;
 use crate::policy::At;
 use crate::policy::source::Source;
+use crate::suggest;
 
 /// More mistakes than these are counted, not shown: somebody passed the wrong file.
 pub(super) const MISTAKES_SHOWN: usize = 100;
@@ -260,7 +260,7 @@ impl<'s> Section<'s> {
                 mistakes.add(|| {
                     let message = format!("unknown key `{}`", self.full_name(key.get_ref()));
                     Diagnostic::error("unknown-key", message, part.source.place(key.span()), "")
-                        .help(near::advice(key.get_ref(), self.asked.iter().copied()))
+                        .help(suggest::advice(key.get_ref(), self.asked.iter().copied()))
                 });
             }
         }

@@ -9,11 +9,11 @@ use wildmatch::WildMatch;
 
 use crate::chat::Model;
 use crate::diagnostic::{Diagnostic, Level, Place};
-use crate::near;
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
 use crate::policy::template::{CommandLine, Misplaced, Mistake, placeholder_names};
 use crate::policy::{Because, Choice, Commands, Daemon, Override, Policy, Rule, Sessions, Setting, Until, syntax};
+use crate::suggest;
 
 const RESTART: &str = r#"["supervisorctl", "restart", "{session_slug}"]"#;
 const RUNNING: &str = r#"["supervisorctl", "status", "{session_slug}"]"#;
@@ -334,7 +334,7 @@ impl<'r> Reader<'r> {
                 Mistake::Unknown(name, range) => {
                     let message = format!("there is no placeholder `{{{name}}}`");
                     Diagnostic::error("unknown-placeholder", message, inside(item, range), "")
-                        .help(near::advice(&name, placeholder_names()))
+                        .help(suggest::advice(&name, placeholder_names()))
                 }
                 Mistake::Misplaced(why, range) => {
                     let ([message, advice], place) = (why.words(), inside(item, range));
@@ -401,7 +401,7 @@ impl<'r> Reader<'r> {
         if word.is_none() {
             self.mistakes.add(|| {
                 let message = format!("`{text}` is no value of `{}`", item.name);
-                item.mistake("unknown-value", message, near::advice(text, known.iter().copied()))
+                item.mistake("unknown-value", message, suggest::advice(text, known.iter().copied()))
             });
         }
         word
@@ -420,7 +420,7 @@ impl<'r> Reader<'r> {
             self.mistakes.add(|| {
                 let message = format!("`{model}` is not an allowed model");
                 Diagnostic::error("model-not-allowed", message, item.place(), "not in `models.allowed`")
-                    .help(near::advice(model.as_str(), allowed.iter().map(Model::as_str)))
+                    .help(suggest::advice(model.as_str(), allowed.iter().map(Model::as_str)))
             });
             return None;
         }

@@ -1,10 +1,7 @@
 //! The registry: one JSON object, chat id → session entry. Read as it is at one instant, edited without loss.
 
-pub mod edit;
-mod fast;
-mod fields;
+pub mod json;
 pub mod redacted;
-mod scan;
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -16,8 +13,8 @@ use std::sync::Arc;
 use crate::chat::Chat;
 use crate::diagnostic::{Diagnostic, Place};
 
-pub(crate) use scan::Lossy;
-pub use scan::{find_entry, scan, scan_fast, scan_into, scan_slowly};
+pub(crate) use json::raw::Lossy;
+pub use json::scan::{find_entry, scan, scan_fast, scan_into, scan_slowly};
 
 /// What tells one state of a file from another, without its content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -30,6 +27,16 @@ pub struct Stamp {
     pub size: u64,
     /// When it was last modified: seconds and nanoseconds since 1970.
     pub modified: (i64, u64),
+}
+
+/// The files of a replacement. Saved before it, so that a run that dies in the middle is put right by the next.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exchange {
+    /// The registry that was planned on.
+    pub seen: Stamp,
+    /// The file that takes its place. An inode alone would not tell: they are used again.
+    pub new: Stamp,
 }
 
 /// What holds a registry's text: memory, or the file itself.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::chat::Chat;
 use crate::diagnostic::Diagnostic;
 use crate::redact::Redaction;
-use crate::registry::scan::{decoded, members};
+use crate::registry::json::raw::{decoded, members};
 use crate::registry::{Snapshot, scan};
 
 /// The member that an entry of a redacted registry has: the fingerprint of the key.

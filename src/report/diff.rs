@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use similar::{ChangeTag, TextDiff};
 
-use crate::registry::edit::{Splice, splice, spliced};
+use crate::registry::json::edit::{Splice, splice, spliced};
 use crate::report::Report;
 use crate::report::escape::{escape, escape_json};
 

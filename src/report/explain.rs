@@ -8,8 +8,8 @@ use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
 use crate::chat::{Chat, Model};
+use crate::plan::json::{JsonBecause, JsonRow, JsonRun};
 use crate::plan::ledger::Debt;
-use crate::plan::wire::{WireBecause, WireRow, WireRun};
 use crate::plan::{Row, Verdict};
 use crate::policy::{Because, Condition, Policy, Rule};
 use crate::report::escape::{escape, leading};
@@ -40,7 +40,7 @@ pub struct Explanation<'a> {
     /// The restart that it is owed.
     pub debt: Option<&'a Debt>,
     /// The run that last changed it.
-    pub last_change: Option<&'a WireRun<'a>>,
+    pub last_change: Option<&'a JsonRun<'a>>,
     /// The time, in the host's time zone.
     pub now: &'a Zoned,
 }
@@ -71,7 +71,7 @@ struct WireChat<'a> {
 #[derive(Serialize)]
 struct WireDecision<'a> {
     model: Option<&'a str>,
-    because: WireBecause<'a>,
+    because: JsonBecause<'a>,
     until: Option<String>,
     reason: Option<&'a str>,
 }
@@ -79,7 +79,7 @@ struct WireDecision<'a> {
 #[derive(Serialize)]
 struct WireCandidate<'a> {
     #[serde(flatten)]
-    because: WireBecause<'a>,
+    because: JsonBecause<'a>,
     model: Option<&'a str>,
     standing: &'static str,
     detail: Option<String>,
@@ -109,7 +109,7 @@ struct WireChange<'a> {
     at: Timestamp,
     before: Option<&'a str>,
     after: Option<&'a str>,
-    because: &'a WireBecause<'a>,
+    because: &'a JsonBecause<'a>,
     outcome: &'a str,
 }
 
@@ -151,7 +151,7 @@ impl<'a> Explanation<'a> {
         self.row.is_some_and(|row| row.owed.is_some())
     }
 
-    fn change(&self) -> Option<(&'a WireRun<'a>, &'a WireRow<'a>)> {
+    fn change(&self) -> Option<(&'a JsonRun<'a>, &'a JsonRow<'a>)> {
         let run = self.last_change?;
         Some((run, run.changes.iter().find(|row| row.chat_id == self.chat.id && row.edit)?))
     }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use jiff::Zoned;
 
 use crate::plan::Summary;
-use crate::plan::wire::WireRun;
+use crate::plan::json::JsonRun;
 use crate::report::escape::escape;
 use crate::report::text::time;
 
@@ -14,7 +14,7 @@ use crate::report::text::time;
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(run: &WireRun, whole: bool, now: &Zoned, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(run: &JsonRun, whole: bool, now: &Zoned, out: &mut dyn Write) -> io::Result<()> {
     let who = run.by.user.clone().or_else(|| run.by.uid.map(|uid| format!("user {uid}")));
     let who = who.into_iter().chain(run.by.host.clone()).collect::<Vec<_>>().join("@");
     let commit = run.by.policy_commit.as_deref().map(|commit| {

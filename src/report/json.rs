@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::plan::Summary;
-use crate::plan::wire::WireRow;
+use crate::plan::json::JsonRow;
 use crate::report::{Mode, Report};
 
 #[derive(Serialize)]
@@ -15,7 +15,7 @@ struct Wire<'a> {
     plan_id: &'a str,
     complete: bool,
     sessions: usize,
-    changes: Vec<WireRow<'a>>,
+    changes: Vec<JsonRow<'a>>,
     summary: Summary,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         plan_id: &plan.id,
         complete: plan.complete,
         sessions: plan.sessions,
-        changes: plan.rows.iter().map(WireRow::from).collect(),
+        changes: plan.rows.iter().map(JsonRow::from).collect(),
         summary: plan.summary(),
     };
     write_json(&wire, out)

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use reconcile::store::git::{Commit, head};
+use reconcile::sources::git::{Commit, head};
 use serde_json::{Value, json};
 
 use crate::support::{POLICY, Run, Sandbox, finish, registry};

@@ -12,7 +12,7 @@ use reconcile::plan::ledger::Ledger;
 use reconcile::plan::select::Request;
 use reconcile::plan::{Goal, Observed, Plan, Row, Verdict};
 use reconcile::policy::Policy;
-use reconcile::registry::edit::Splice;
+use reconcile::registry::json::edit::Splice;
 use reconcile::registry::{Snapshot, Stamp};
 
 use crate::support::{POLICY, Sandbox, registry};

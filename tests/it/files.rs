@@ -9,12 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use reconcile::apply::{Files, Locked};
+use reconcile::backend::file::{LockedStore, Means, Registration, Store};
 use reconcile::chat::Model;
 use reconcile::error::Error;
-use reconcile::plan::ledger::Exchange;
-use reconcile::registry::edit::{Splice, splice};
+use reconcile::registry::Exchange;
+use reconcile::registry::json::edit::{Splice, splice};
 use reconcile::registry::{Snapshot, Stamp, scan};
-use reconcile::store::{LockedStore, Means, Registration, Store};
 use tempfile::TempDir;
 
 const OLD: &str = r#"{"a": {"model": "opus"}, "b": {"model": "opus"}}"#;

@@ -7,7 +7,7 @@ use reconcile::chat::Chat;
 use reconcile::launch::{Start, Wanted, start};
 use reconcile::policy::template::CommandLine;
 use reconcile::policy::{Source, read};
-use reconcile::registry::edit::spliced;
+use reconcile::registry::json::edit::spliced;
 use serde_json::{Value, json};
 
 use crate::lossless::snapshot;

@@ -2,7 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use reconcile::chat::Model;
-use reconcile::plan::ledger::{Exchange, Ledger};
+use reconcile::plan::ledger::Ledger;
+use reconcile::registry::Exchange;
 use reconcile::registry::Stamp;
 
 const NOON: Timestamp = Timestamp::constant(1_800_000_000, 0);

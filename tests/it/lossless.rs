@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use reconcile::chat::Model;
-use reconcile::registry::edit::{Splice, splice, spliced};
+use reconcile::registry::json::edit::{Splice, splice, spliced};
 use reconcile::registry::{Snapshot, Stamp, scan};
 
 use crate::support::Sandbox;

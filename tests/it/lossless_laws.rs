@@ -9,7 +9,7 @@ use reconcile::plan::select::Request;
 use reconcile::plan::{Goal, Observed, Plan, Row, drift, predict};
 use reconcile::policy::{self, Policy, Source};
 use reconcile::registry::Site;
-use reconcile::registry::edit::spliced;
+use reconcile::registry::json::edit::spliced;
 use serde_json::Value;
 
 use crate::lossless::{snapshot, splices};

@@ -6,9 +6,9 @@ use std::io::Write;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use reconcile::apply::Files;
+use reconcile::backend::file::Store;
 use reconcile::diagnostic::Diagnostic;
 use reconcile::registry::{Entry, Snapshot, scan, scan_fast, scan_into, scan_slowly};
-use reconcile::store::Store;
 
 use crate::lossless::snapshot;
 use crate::lossless_laws::{regular, sessions, wild, write};

@@ -9,11 +9,12 @@ use std::sync::{Mutex, MutexGuard};
 use jiff::{SignedDuration, Timestamp, Zoned};
 use reconcile::apply::{Applied, Attempt, Backend, Files, Locked, Planned, Turn, Watch, apply, plan};
 use reconcile::error::{Error, Result};
-use reconcile::plan::ledger::{Exchange, Ledger};
+use reconcile::plan::ledger::Ledger;
 use reconcile::plan::select::Request;
 use reconcile::plan::{Goal, Observed, Plan, Row};
 use reconcile::policy::{Policy, Source, read};
-use reconcile::registry::edit::{Splice, spliced};
+use reconcile::registry::Exchange;
+use reconcile::registry::json::edit::{Splice, spliced};
 use reconcile::registry::{Snapshot, Stamp, scan};
 
 /// What happens at one operation.

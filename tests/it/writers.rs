@@ -10,10 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use reconcile::apply::{Files, Locked};
+use reconcile::backend::file::{Means, Store};
 use reconcile::chat::Model;
-use reconcile::registry::edit::splice;
+use reconcile::registry::json::edit::splice;
 use reconcile::registry::scan;
-use reconcile::store::{Means, Store};
 use serde_json::{Value, json};
 
 use crate::slow::{HANGS, Over, Running, Slow, until};

@@ -1,0 +1,55 @@
+//! `reconcile adopt`: a policy that describes a registry as it is.
+
+use std::path::{Path, PathBuf};
+
+use crate::adopt::adopt;
+use crate::apply::Files;
+use crate::backend::file::Store;
+use crate::cli::args::PlaceArgs;
+use crate::cli::exit::Exit;
+use crate::cli::terminal;
+use crate::cli::workspace::registry_of;
+use crate::error::{Error, Result};
+use crate::policy;
+use crate::report::adopted;
+use crate::report::escape::leading;
+use crate::sources;
+
+pub(crate) fn run(place: &PlaceArgs) -> anyhow::Result<Exit> {
+    let (path, written) = match place.registry() {
+        Some(path) => (path.clone(), written(&path)?),
+        None => named_by_policy(&place.policy())?,
+    };
+    let store = Store::open(&path, &path.display().to_string())?;
+    let adopted = adopt(&store.registry()?)?;
+    terminal::to_stdout(|out| adopted::write(&adopted, &written, out))?;
+    Ok(Exit::Done)
+}
+
+/// The registry of the policy that is there already, and how the new one names it.
+fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String)> {
+    if !policy_path.exists() {
+        let name = leading(&policy_path.display().to_string()).into_owned();
+        return Err(Error::other(format!("no registry is named, and there is no policy {name} that could name one"))
+            .with_hint("give --registry PATH, or set RECONCILE_REGISTRY")
+            .into());
+    }
+    let files = sources::load(policy_path)?;
+    let (policy, _) = policy::read(&files.sources).map_err(Error::Invalid)?;
+    let path = registry_of(policy.registry.as_deref(), policy_path)?;
+    let written = match policy.registry {
+        Some(registry) if registry.starts_with("~/") => registry,
+        _ => written(&path)?,
+    };
+    Ok((path, written))
+}
+
+/// The path as a policy in the current directory names it.
+fn written(path: &Path) -> Result<String> {
+    let Some(text) = path.to_str() else {
+        return Err(Error::other(format!("no policy can name the registry {}: it is not UTF-8", path.display()))
+            .with_hint("make a link to it with a name that is, and give that"));
+    };
+    // In a policy, that would be the home directory.
+    Ok(if text.starts_with("~/") { format!("./{text}") } else { text.to_owned() })
+}

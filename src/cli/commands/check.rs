@@ -1,0 +1,86 @@
+//! `reconcile check`: what is wrong with the policy, and what in it is legal and probably not meant.
+
+use clap::Args;
+use jiff::{Span, Zoned};
+
+use crate::apply::Files;
+use crate::backend::file::Store;
+use crate::cli::args::{PlaceArgs, one_of};
+use crate::cli::exit::Exit;
+use crate::cli::terminal;
+use crate::cli::workspace::for_snapshot;
+use crate::diagnostic::{Diagnostic, Level};
+use crate::error::Error;
+use crate::lint::Lint;
+use crate::policy::{self, Policy, Source};
+use crate::report::check::{Check, CheckFormat};
+use crate::sources;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// How mistakes are written: text, json for editors, or github for annotations of a workflow
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true)]
+    format: CheckFormat,
+
+    /// Warn of overrides that end within this time: a number of days, or as in 36h
+    #[arg(long, value_name = "TIME", default_value = "14d", value_parser = time_ahead)]
+    within: Span,
+
+    /// Exit with 1 for warnings, too
+    #[arg(long, value_name = "warnings", value_parser = ["warnings"])]
+    deny: Option<String>,
+}
+
+pub(crate) fn run(place: &PlaceArgs, args: &CheckArgs) -> anyhow::Result<Exit> {
+    let path = place.policy();
+    let read = sources::load(&path).and_then(|files| {
+        let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
+        Ok((files.sources, policy, warnings))
+    });
+    let diagnostics = match read {
+        Ok((sources, policy, warnings)) => warnings_of(place, args, &sources, policy, warnings)?,
+        Err(Error::Invalid(found)) => found,
+        Err(error) => return Err(error.into()),
+    };
+    let nameless = || diagnostics.iter().map(Diagnostic::nameless).collect();
+    let diagnostics = if place.redact { nameless() } else { diagnostics };
+    let policy = path.display().to_string();
+    let check = Check { policy: &policy, diagnostics: &diagnostics };
+    terminal::to_stdout(|out| check.write(args.format, out))?;
+    let denied = check.count(Level::Error) > 0 || (args.deny.is_some() && check.count(Level::Warning) > 0);
+    Ok(if denied { Exit::Error } else { Exit::Done })
+}
+
+/// Those that reading it gave, and those of a closer look.
+fn warnings_of(
+    place: &PlaceArgs,
+    args: &CheckArgs,
+    sources: &[Source],
+    policy: Policy,
+    mut warnings: Vec<Diagnostic>,
+) -> anyhow::Result<Vec<Diagnostic>> {
+    let store = place.registry().map(|path| Store::open(&path, &path.display().to_string())).transpose()?;
+    let registry = store.as_ref().map(Files::registry).transpose()?;
+    let policy = match &store {
+        None => policy,
+        Some(store) => match store.redacted_with()? {
+            None => policy,
+            Some(fingerprint) => for_snapshot(place.redaction_key()?, store, &fingerprint, policy)?.0,
+        },
+    };
+    let now = Zoned::now();
+    let horizon = now.checked_add(args.within).map_err(|_| Error::other("--within reaches beyond all calendars"))?;
+    let lint = Lint { policy: &policy, sources, registry: registry.as_ref(), now: &now, horizon: &horizon };
+    warnings.extend(lint.warnings()?);
+    warnings.sort_by(|a, b| a.order().cmp(&b.order()));
+    Ok(warnings)
+}
+
+const FORMATS: [(&str, CheckFormat); 3] =
+    [("text", CheckFormat::Text), ("json", CheckFormat::Json), ("github", CheckFormat::Github)];
+
+fn time_ahead(text: &str) -> Result<Span, String> {
+    let days = || Span::new().try_days(text.parse::<i64>().ok()?).ok();
+    let span = days().or_else(|| text.parse().ok()).filter(|span| !span.is_negative());
+    span.ok_or_else(|| "a number of days, or a number and a unit, as in 14d or 36h".to_owned())
+}

@@ -1,0 +1,70 @@
+//! `reconcile diff`: what a change of policy alone does.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::apply::Files;
+use crate::cli::args::{PlaceArgs, file_of, one_of};
+use crate::cli::exit::Exit;
+use crate::cli::terminal::{self, Outputs};
+use crate::cli::workspace::{Names, open, under_pseudonyms};
+use crate::error::Error;
+use crate::plan::between;
+use crate::policy;
+use crate::report::escape::leading;
+use crate::report::{Format, Mode, Report};
+use crate::sources;
+use crate::sources::git::policy_at;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The old policy: a file, a directory, or git:REV, which is the policy as that revision has it
+    #[arg(long, value_name = "POLICY")]
+    from: String,
+
+    /// How it is written to stdout: text, json or markdown
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true, help_heading = "Output")]
+    format: Format,
+
+    /// Write it to a file as well, in a format of its own (repeatable)
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = file_of(&FORMATS), help_heading = "Output")]
+    output: Vec<(Format, PathBuf)>,
+}
+
+/// A diff of the registry would show the drift as well.
+const FORMATS: [(&str, Format); 3] = [("text", Format::Text), ("json", Format::Json), ("markdown", Format::Markdown)];
+
+pub(crate) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
+    let opened = open(place)?;
+    let old = match args.from.strip_prefix("git:") {
+        Some(revision) => policy_at(revision, &place.policy())?,
+        None if !Path::new(&args.from).exists() => {
+            return Err(Error::other(format!("--from {}: there is no such file or directory", args.from))
+                .with_hint(format!("for what git has of the policy, write --from git:{}", args.from))
+                .into());
+        }
+        None => sources::load(args.from.as_ref())?.sources,
+    };
+    let name = match args.from.strip_prefix("git:") {
+        Some(revision) => format!("{revision}:{}", opened.policy_name),
+        None => args.from.clone(),
+    };
+    let olds = old.iter().map(|source| PathBuf::from(source.name.as_ref()));
+    let outputs = Outputs::open(&args.output, &opened.needed().into_iter().chain(olds).collect::<Vec<_>>())?;
+    let (old, _) = policy::read(&old).map_err(Error::Invalid)?;
+    let old = match &opened.names {
+        Names::Snapshot(key) => under_pseudonyms(key, old)?,
+        Names::Own | Names::Redacted(_) => old,
+    };
+    let snapshot = opened.store.registry()?;
+    let plan = between(&old, &opened.policy, &snapshot, &opened.now)?;
+    let plan = opened.names.shown(plan);
+
+    let policies = format!("{} → {}", leading(&name), opened.policy_name);
+    let report =
+        Report { policy: &policies, snapshot: &snapshot, plan: &plan, mode: Mode::PolicyDiff, now: &opened.now };
+    terminal::to_stdout(|out| report.write(args.format, out))?;
+    outputs.write(&report)?;
+    Ok(Exit::Done)
+}

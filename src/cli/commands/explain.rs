@@ -1,0 +1,117 @@
+//! `reconcile explain`: what decides the model of one chat, and everything that lost.
+
+use std::borrow::Cow;
+
+use clap::Args;
+
+use crate::apply::Files;
+use crate::chat::Chat;
+use crate::cli::args::{FieldArgs, PlaceArgs};
+use crate::cli::exit::Exit;
+use crate::cli::terminal;
+use crate::cli::workspace::{Opened, open};
+use crate::error::{Error, Result};
+use crate::plan::json::JsonRow;
+use crate::plan::select::{Request, find_one, nearest};
+use crate::plan::{Goal, drift};
+use crate::registry::find_entry;
+use crate::report::explain::Explanation;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The chat: its id, its session's name, or its contact's; one that is not registered is an id
+    #[arg(value_name = "CHAT")]
+    chat: String,
+
+    #[command(flatten)]
+    fields: FieldArgs,
+
+    /// How it is written: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]
+    format: String,
+}
+
+pub(crate) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit> {
+    if args.chat.is_empty() {
+        terminal::error("the chat's id is empty", Some("see: reconcile explain --help"));
+        return Ok(Exit::Usage);
+    }
+    let Opened { policy, store, now, names, .. } = open(place)?;
+    let snapshot = store.registry()?;
+    let ledger = store.ledger()?;
+    let known = find_one(&args.chat, &snapshot)?;
+    let entry = known.as_deref().map(|chat| find_entry(&snapshot, chat)).transpose().map_err(Error::Invalid)?.flatten();
+    let existing = entry.as_ref().and_then(|entry| entry.model.clone());
+    let registered = entry.is_some();
+    let new = || Chat { id: Cow::Borrowed(args.chat.as_str()), ..Chat::default() };
+    let mut chat = entry.map_or_else(new, |entry| entry.chat);
+    let assumed = fill(&mut chat, &args.fields)?;
+    let is_known = registered || !assumed.is_empty() || policy.chats.contains_key(chat.id.as_ref());
+    if !is_known && !terminal::names_hidden() {
+        let near = nearest(&args.chat, &snapshot)?.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+        terminal::note(&format!("no chat {:?} in {}: taken as the id of a new one{near}", args.chat, snapshot.name));
+    }
+
+    let request = Request { chats: vec![chat.id.clone().into_owned()], ..Request::default() };
+    let goal = Goal { policy: &policy, now: &now, request: &request, allow_changes: None, expected: None };
+    let drift = registered.then(|| drift(&goal, &snapshot, &ledger)).transpose()?;
+    let is_change = |row: &JsonRow| row.chat_id == chat.id && row.edit;
+    let mut history = store.history()?;
+    let last_change =
+        history.find(|run| run.as_ref().map_or(true, |run| run.changes.iter().any(is_change))).transpose()?;
+    let debt = ledger.owed.get(chat.id.as_ref());
+    let row = drift.and_then(|drift| drift.rows.into_iter().next());
+    // Under pseudonyms all is as it was, so the explanation is of that.
+    let (policy, chat, row, last_change) = match names.redaction() {
+        None => (policy, chat, row, last_change),
+        Some(key) => (
+            policy.redacted_for(key, &chat.id),
+            chat.redacted(key),
+            row.map(|row| row.redacted(key)),
+            last_change.map(|run| run.redacted(key)),
+        ),
+    };
+    let explanation = Explanation {
+        policy: &policy,
+        chat: &chat,
+        assumed: &assumed,
+        registry: &snapshot.name,
+        registered,
+        existing: existing.as_deref(),
+        row: row.as_ref(),
+        debt,
+        last_change: last_change.as_ref(),
+        now: &now,
+    };
+    terminal::to_stdout(|out| if args.format == "json" { explanation.json(out) } else { explanation.text(out) })?;
+    Ok(Exit::Done)
+}
+
+/// Fills what the registry does not say, and returns the names of what was filled.
+fn fill(chat: &mut Chat, args: &FieldArgs) -> Result<Vec<&'static str>> {
+    let given = args.chat();
+    let fields = [
+        ("tier", given.tier, &mut chat.tier),
+        ("session_name", given.session_name, &mut chat.session_name),
+        ("contact_name", given.contact_name, &mut chat.contact_name),
+        ("type", given.kind, &mut chat.kind),
+        ("source", given.source, &mut chat.source),
+    ];
+    let mut filled = Vec::new();
+    for (name, given, field) in fields {
+        match (given, &field) {
+            (given @ Some(_), None) => {
+                *field = given;
+                filled.push(name);
+            }
+            (Some(given), Some(said)) if given != *said => {
+                let message = format!("the registry says {name} {said:?} of this chat, not {given:?}");
+                return Err(Error::other(message)
+                    .with_hint("give only what the registry does not say")
+                    .or_nameless(format!("the registry says another {name} of this chat")));
+            }
+            _ => {}
+        }
+    }
+    Ok(filled)
+}

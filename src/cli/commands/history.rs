@@ -1,0 +1,56 @@
+//! `reconcile history`: what past runs did.
+
+use clap::Args;
+
+use crate::apply::Files;
+use crate::cli::args::PlaceArgs;
+use crate::cli::exit::Exit;
+use crate::cli::terminal;
+use crate::cli::workspace::{Past, open_past};
+use crate::plan::select::find_one;
+use crate::report::escape::escape_json;
+use crate::report::history::write;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Only what was done for this chat
+    #[arg(value_name = "CHAT")]
+    chat: Option<String>,
+
+    /// How it is written: text, or json, a line for each run
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]
+    format: String,
+}
+
+pub(crate) fn run(place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit> {
+    let Past { store, now, names } = open_past(place)?;
+    // A chat that is gone still has a history.
+    let chat = match &args.chat {
+        Some(word) => Some(find_one(word, &store.registry()?)?.unwrap_or_else(|| word.clone())),
+        None => None,
+    };
+    let mut runs = Vec::new();
+    for run in store.history()? {
+        let mut run = run?;
+        run.changes.retain(|row| chat.as_deref().is_none_or(|chat| row.chat_id == chat));
+        run.cancelled.retain(|id| chat.as_deref().is_none_or(|chat| id == chat));
+        if chat.is_none() || !run.changes.is_empty() || !run.cancelled.is_empty() {
+            runs.push(match names.redaction() {
+                Some(redaction) => run.redacted(redaction),
+                None => run,
+            });
+        }
+    }
+    terminal::to_stdout(|out| {
+        if args.format == "json" {
+            return runs.iter().try_for_each(|run| writeln!(out, "{}", escape_json(&serde_json::to_string(run)?)));
+        }
+        runs.iter().try_for_each(|run| write(run, chat.is_none(), &now, out))?;
+        match &args.chat {
+            _ if !runs.is_empty() => Ok(()),
+            None => writeln!(out, "No run has changed anything yet."),
+            Some(_) => writeln!(out, "No run has changed that chat."),
+        }
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,183 @@
+//! `reconcile launch`: the start of a session. It registers the chat, decides on the model, and becomes the command.
+
+use std::io::ErrorKind;
+
+use clap::Args;
+use jiff::Zoned;
+
+use crate::backend::file::{Registered, Registration, Store};
+use crate::cli::args::{FieldArgs, PlaceArgs};
+use crate::cli::exit::Exit;
+use crate::cli::terminal;
+use crate::cli::workspace::beside_policy;
+use crate::error::{Error, reason};
+use crate::launch::{Start, Wanted, start};
+use crate::os::process::turn_into;
+use crate::policy::template::{CommandLine, Mistake, environment, placeholder_names, resume_environment};
+use crate::policy::{self, Outline, Policy, Sessions, Source};
+use crate::sources;
+use crate::suggest;
+
+const FORM: &str = "\
+The command can hold {model}, {resume_id} and the placeholders of a policy's commands. Where there is nothing to resume,
+an argument with {resume_id} is left out, and so is the option right before it:
+
+  reconcile launch +16175550142 --tier family -- claude --model {model} --resume {resume_id}
+
+starts `claude --model sonnet --resume 0c7e6a52` or, the first time, `claude --model sonnet`.";
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = FORM)]
+pub(crate) struct LaunchArgs {
+    /// The chat: its id, or its session's name; one that is not registered yet is a new id
+    #[arg(value_name = "CHAT")]
+    chat: String,
+
+    #[command(flatten)]
+    fields: FieldArgs,
+
+    /// What starts the session
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> {
+    let words: Vec<&str> = args.command.iter().map(String::as_str).collect();
+    let command = match CommandLine::parse_launch(&words) {
+        Ok(command) => command,
+        Err(mistakes) => {
+            for (index, mistake) in &mistakes {
+                tell_mistake(words.get(*index).copied().unwrap_or_default(), mistake);
+            }
+            return Ok(Exit::Usage);
+        }
+    };
+    if args.chat.is_empty() {
+        terminal::error("the chat's id is empty", Some("see: reconcile launch --help"));
+        return Ok(Exit::Usage);
+    }
+    let (policy, outline, sources) = usable_policy(place);
+    if outline.backend.as_deref() == Some("dispatch") {
+        return Err(daemons_to_start().into());
+    }
+    let registry = match (place.registry(), &outline.registry) {
+        (Some(registry), _) => registry,
+        (None, Some(registry)) => beside_policy(&place.policy(), registry)?,
+        (None, None) => {
+            return Err(Error::other("nobody says which registry the session belongs in")
+                .with_hint("give --registry PATH, or mend the policy and its registry.path")
+                .into());
+        }
+    };
+    let store = Store::open_or_new(&registry, &registry.display().to_string())?;
+    let now = Zoned::now();
+    let fields = args.fields.chat();
+    let wanted = Wanted { chat: &args.chat, fields: &fields, command: &command };
+    let Registered { value: start, changed, paid } =
+        store.register(place.lock_timeout, now.timestamp(), |snapshot| {
+            // An override that was set while this launch waited counts. A policy that cannot be used meanwhile does not.
+            let changed = sources::load(&place.policy()).ok().filter(|files| files.sources != sources);
+            let changed = changed.and_then(|files| policy::read(&files.sources).ok()).map(|(policy, _)| policy);
+            if changed.as_ref().is_some_and(|policy| matches!(policy.sessions, Sessions::Dispatch(_))) {
+                return Err(daemons_to_start());
+            }
+            let policy = changed.as_ref().or(policy.as_ref());
+            let mut start = start(policy, snapshot, &wanted, &now)?;
+            let splices = std::mem::take(&mut start.splices);
+            Ok(Registration { chat: start.chat.id.clone().into_owned(), splices, value: start })
+        })?;
+    tell(&start, &registry.display().to_string());
+
+    let resume = resume_environment(start.resume.as_deref());
+    let failed = turn_into(&start.arguments, environment(&start.chat, &start.model).chain([resume]));
+    let program = start.arguments.first().map(String::as_str).unwrap_or_default();
+    let hint = match failed.kind() {
+        ErrorKind::PermissionDenied => "is it a program, and may this user execute it?",
+        _ => "is it installed, and in the PATH?",
+    };
+    terminal::error(&format!("cannot start {program}: {}", reason(&failed)), Some(hint));
+    // A session from before may still run, on another model.
+    if paid || (changed && !start.is_new) {
+        let store = Store::open(&registry, &registry.display().to_string());
+        match store.and_then(|store| store.owe(&start.chat.id, place.lock_timeout, now.timestamp())) {
+            Ok(()) => terminal::note(&format!("a restart of {} is owed", start.chat.id)),
+            Err(error) => {
+                terminal::failure(&error.into());
+                let advice = "restart it by hand if a session from before still runs";
+                terminal::warning(&format!("nobody remembers that a restart of {} is owed: {advice}", start.chat.id));
+                return Ok(Exit::Partly);
+            }
+        }
+    }
+    Ok(if changed { Exit::Partly } else { Exit::Error })
+}
+
+fn daemons_to_start() -> Error {
+    Error::other("sessions of the dispatch backend are started by their daemon, never by a launch")
+        .with_hint("send the chat a message, or say backend = \"file\" if nothing else owns the registry")
+}
+
+/// The policy, where it can be used, what can be told of it otherwise, and what was read. A mistake in it must not keep a
+/// session from starting.
+fn usable_policy(place: &PlaceArgs) -> (Option<Policy>, Outline, Vec<Source>) {
+    let unusable = || terminal::warning("the policy cannot be used: only the registry's own model counts");
+    let files = match sources::load(&place.policy()) {
+        Ok(files) => files,
+        Err(error) => {
+            terminal::failure(&error.into());
+            unusable();
+            return (None, Outline::default(), Vec::new());
+        }
+    };
+    match policy::read(&files.sources) {
+        Ok((policy, warnings)) => {
+            terminal::diagnostics(&warnings);
+            let backend = matches!(policy.sessions, Sessions::Dispatch(_)).then(|| "dispatch".to_owned());
+            let outline = Outline { registry: policy.registry.clone(), backend };
+            (Some(policy), outline, files.sources)
+        }
+        Err(mistakes) => {
+            terminal::diagnostics(&mistakes);
+            unusable();
+            (None, policy::outline(&files.sources), files.sources)
+        }
+    }
+}
+
+fn tell(start: &Start, registry: &str) {
+    let chat = &start.chat.id;
+    if start.is_new {
+        terminal::note(&format!("{chat} is new in {registry}"));
+    }
+    if let Some(other) = &start.contact_of {
+        terminal::warning(&format!(
+            "the contact of {other} has that name, too: a launch goes by ids and session names"
+        ));
+    }
+    if let Some(other) = &start.same_slug {
+        terminal::warning(&format!(
+            "the session of {other} has the same slug: a restart command with {{session_slug}} is refused for both"
+        ));
+    }
+    for field in &start.left_empty {
+        terminal::warning(&format!(
+            "the entry of {chat} has `{field}` without a value: that is left as it is, and the option does not count"
+        ));
+    }
+}
+
+fn tell_mistake(argument: &str, mistake: &Mistake) {
+    match mistake {
+        Mistake::Unknown(name, _) => {
+            let known = placeholder_names().chain(["resume_id"]);
+            terminal::error(
+                &format!("{argument}: there is no placeholder {{{name}}}"),
+                Some(&suggest::advice(name, known)),
+            );
+        }
+        Mistake::Misplaced(why, _) => {
+            let [message, advice] = why.words();
+            terminal::error(&format!("{argument}: {message}"), Some(advice));
+        }
+    }
+}

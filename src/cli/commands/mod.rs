@@ -1,0 +1,171 @@
+//! The commands, and which of their arguments do not go together.
+
+mod adopt;
+mod check;
+mod diff;
+mod explain;
+mod history;
+mod launch;
+mod manual;
+mod overrides;
+mod owed;
+mod set_model;
+mod snapshot;
+mod undo;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::cli::args::{PlaceArgs, RunArgs};
+use crate::cli::commands::check::CheckArgs;
+use crate::cli::commands::diff::DiffArgs;
+use crate::cli::commands::explain::ExplainArgs;
+use crate::cli::commands::history::HistoryArgs;
+use crate::cli::commands::launch::LaunchArgs;
+use crate::cli::commands::manual::CompletionsArgs;
+use crate::cli::commands::owed::OwedArgs;
+use crate::cli::commands::set_model::{SetModelArgs, UnsetModelArgs};
+use crate::cli::commands::undo::UndoArgs;
+use crate::cli::exit::Exit;
+use crate::cli::run;
+use crate::report::Format;
+
+const EXAMPLES: &str = "\
+A policy, at its smallest (policy.toml):
+  [models]
+  allowed  = [\"opus\", \"sonnet\", \"haiku\"]
+  fallback = \"sonnet\"
+  [tiers]
+  bots     = \"haiku\"
+  [registry]
+  path     = \"sessions.json\"
+  [sessions]
+  restart  = [\"supervisorctl\", \"restart\", \"{session_slug}\"]
+
+Examples:
+  reconcile --dry-run                        show what would change; writes and runs nothing
+  reconcile                                  make it so, and restart only what drifted
+  reconcile --dry-run --output json=plan.json
+  reconcile --plan plan.json                 do exactly what that dry run showed, or nothing
+  reconcile --chat \"Cal Ortiz\" --dry-run     look at one chat
+  reconcile adopt --registry sessions.json > policy.toml
+  reconcile diff --from git:main             what a change of policy alone does
+  reconcile owed                             restarts that are still to be done
+
+Exit codes:
+  0   in sync, or all that could be done was done
+  1   error; nothing was changed
+  2   --dry-run --detailed-exitcode: a run would do something
+  3   refused as a whole: over the limit, or not the plan named by --plan
+  4   partly done; run again (a failed restart waits for its next try)
+  64  wrong usage
+  75  another run holds the lock";
+
+/// Make the model that every chat's session runs on match a TOML policy.
+///
+/// Reads the policy, compares it with the registry of sessions, writes what differs, and restarts only the sessions
+/// that drifted. A run that dies anywhere is finished by the next one.
+#[derive(Debug, Parser)]
+#[command(name = "reconcile", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// Each command's own arguments stand in its file.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Look for mistakes in the policy alone
+    Check(CheckArgs),
+    /// Show what decides the model of one chat, and what lost
+    Explain(ExplainArgs),
+    /// Show what a change of policy alone does, apart from drift that is there anyway
+    Diff(DiffArgs),
+    /// Write an override for a chat into the policy, then reconcile that chat
+    SetModel(SetModelArgs),
+    /// Remove the override for a chat from the policy, then reconcile that chat
+    UnsetModel(UnsetModelArgs),
+    /// Write overrides that take back what a run changed, then reconcile those chats
+    Undo(UndoArgs),
+    /// Register a session, decide on its model, and become the command that starts it
+    Launch(LaunchArgs),
+
+    /// Print a policy that describes the registry as it is
+    ///
+    /// Most chats of a tier decide on the tier's model, and the others become overrides. Reconciling with that policy
+    /// changes no session that has a model. The registry is --registry, `RECONCILE_REGISTRY`, or what a policy that
+    /// is already there names; the printed policy finds it when it is saved in the current directory. A shell empties
+    /// the file that it redirects to first: over that policy itself, give --registry.
+    Adopt,
+
+    /// Show what past runs did, the newest first
+    History(HistoryArgs),
+    /// Show the restarts that are still owed
+    Owed(OwedArgs),
+    /// Print the registry under pseudonyms, for continuous integration; its key stays here
+    Snapshot,
+
+    /// Print what a shell needs to complete this program's arguments
+    ///
+    /// For bash: source <(reconcile completions bash). For zsh: save it as _reconcile in a directory of $fpath.
+    /// For fish: reconcile completions fish | source.
+    Completions(CompletionsArgs),
+
+    /// Print the manual page; read it with: reconcile man | man -l -
+    Man,
+}
+
+impl Command {
+    /// Whether what it shows can be redacted.
+    fn takes_redaction(&self) -> bool {
+        !matches!(self, Self::Launch(_) | Self::Adopt | Self::Completions(_) | Self::Man)
+    }
+}
+
+impl Cli {
+    /// Runs the command.
+    pub(crate) fn run(self) -> anyhow::Result<Exit> {
+        match self.command {
+            None => run::run(&self.place, &self.run),
+            Some(Command::Check(args)) => check::run(&self.place, &args),
+            Some(Command::Explain(args)) => explain::run(&self.place, &args),
+            Some(Command::Launch(args)) => launch::run(&self.place, &args),
+            Some(Command::Snapshot) => snapshot::run(&self.place),
+            Some(Command::SetModel(args)) => set_model::set(&self.place, &args),
+            Some(Command::UnsetModel(args)) => set_model::unset(&self.place, &args),
+            Some(Command::Adopt) => adopt::run(&self.place),
+            Some(Command::Completions(args)) => Ok(manual::completions(Self::command(), &args)?),
+            Some(Command::Man) => Ok(manual::man(Self::command())?),
+            Some(Command::Diff(args)) => diff::run(&self.place, &args),
+            Some(Command::History(args)) => history::run(&self.place, &args),
+            Some(Command::Undo(args)) => undo::run(&self.place, &args),
+            Some(Command::Owed(args)) => owed::run(&self.place, &args),
+        }
+    }
+
+    /// What of the command line does not go together: why, and what to do about it.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let report = match &self.command {
+            None => Some(&self.run.report),
+            Some(Command::SetModel(args)) => Some(&args.edit.report),
+            Some(Command::UnsetModel(args)) => Some(&args.edit.report),
+            Some(Command::Undo(args)) => Some(&args.edit.report),
+            Some(_) => None,
+        };
+        if self.place.redact && !self.command.as_ref().is_none_or(Command::takes_redaction) {
+            return Err(("what that command shows cannot be redacted", "leave out --redact"));
+        }
+        if self.command.is_some() && self.run != RunArgs::default() {
+            let hint = "write it after the subcommand if that has it, too: reconcile help SUBCOMMAND";
+            return Err(("an option before a subcommand is one of a run", hint));
+        }
+        if self.place.redact && report.is_some_and(|report| report.formats().any(|format| format == Format::Diff)) {
+            let why = "a diff of the registry cannot be redacted: it is the registry's own text";
+            return Err((why, "show text, json or markdown instead"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! Edits of overrides in the policy, followed by a run for their chats. The edit is planned on the policy in memory, and
+//! written only when it is clear that the run is not refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::chat::Model;
+use crate::cli::args::{EditArgs, PlaceArgs};
+use crate::cli::exit::Exit;
+use crate::cli::run::signals::Interrupt;
+use crate::cli::run::{Job, PolicyEdit, execute};
+use crate::cli::terminal;
+use crate::cli::workspace::{Opened, open_quietly};
+use crate::error::{Error, Result};
+use crate::plan::select::Request;
+use crate::policy::edit::{Wanted, set, unset};
+use crate::policy::{self, Override, Policy, Setting, Source, Until};
+use crate::sources::PolicyFile;
+
+/// How often a policy that others edit at the same time is looked at again.
+const TRIES: usize = 20;
+
+/// What becomes of the override of one chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Set { model: Model, until: Option<Until>, reason: Option<String> },
+    Remove,
+}
+
+/// What is to be done with the policy as it is.
+#[derive(Default)]
+pub(crate) struct Decided {
+    pub(crate) changes: BTreeMap<String, Change>,
+    /// What the user should know of that which is left as it is.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Makes the changes that `decide` finds in the policy as it is, and reconciles those chats.
+pub(crate) fn edit_and_run(
+    place: &PlaceArgs,
+    args: &EditArgs,
+    decide: impl Fn(&Opened) -> Result<Decided>,
+) -> anyhow::Result<Exit> {
+    if place.redact && args.dry_run && args.report.format.shows_policy() {
+        let why = "the edit of a policy cannot be redacted: it is the policy's own text";
+        terminal::error(why, Some("show json or markdown instead"));
+        return Ok(Exit::Usage);
+    }
+    let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
+    let (mut opened, Decided { changes, notes }, edits) = prepare(place, args.dry_run, &interrupt, decide)?;
+    for note in &notes {
+        terminal::note(note);
+    }
+    let sources = opened.files.sources.iter().map(|source| {
+        let edit = edits.iter().find(|edit| *edit.name == *source.name);
+        Source::new(&source.name, edit.map_or(&source.text, |edit| &edit.after).clone())
+    });
+    opened.files.sources = sources.collect();
+    let lost = changes.iter().filter_map(|(chat, change)| {
+        let lost = lost(opened.policy.chats.get(chat)?, change);
+        Some(lost.map(|lost| format!("{}: {lost}", opened.name(chat))).collect::<Vec<_>>())
+    });
+    let lost: Vec<String> = lost.flatten().collect();
+    let edited = policy::read(&opened.files.sources);
+    for (chat, change) in &changes {
+        if !edited.as_ref().is_ok_and(|(policy, _)| is_made(policy, chat, change)) {
+            return Err(cannot_edit(&opened.name(chat)).into());
+        }
+    }
+    (opened.policy, _) = edited.map_err(Error::Invalid)?;
+    let request = Request { ids: changes.into_keys().collect(), ..Request::default() };
+    let (allow_changes, report) = (args.allow_changes, args.report.clone());
+    let job = Job { request, dry_run: args.dry_run, allow_changes, report, edits, ..Job::default() };
+    let exit = execute(place, opened, &job, interrupt)?;
+    if args.dry_run || job.edited.get() > 0 {
+        for lost in &lost {
+            terminal::note(lost);
+        }
+    }
+    for file in job.edited_files() {
+        if in_work_tree(Path::new(file)) {
+            terminal::note(&format!("{file} is in a git work tree: commit the change"));
+        } else {
+            terminal::note(&format!("{file} was edited"));
+        }
+    }
+    Ok(exit)
+}
+
+/// Reads the policy, and again once the files to be edited are locked, until both say the same.
+fn prepare(
+    place: &PlaceArgs,
+    dry_run: bool,
+    interrupt: &Interrupt,
+    decide: impl Fn(&Opened) -> Result<Decided>,
+) -> anyhow::Result<(Opened, Decided, Vec<PolicyEdit>)> {
+    let mut locked: BTreeMap<String, PolicyFile> = BTreeMap::new();
+    for tried in 0..TRIES {
+        let opened = open_quietly(place)?;
+        if tried == 0 {
+            terminal::diagnostics(&opened.warnings);
+        }
+        if opened.names.is_snapshot() {
+            return Err(Error::other("a policy is not edited for a redacted snapshot")
+                .with_hint("edit it where the registry is")
+                .into());
+        }
+        let decided = decide(&opened)?;
+        let mut edits = edits(&opened, &decided.changes)?;
+        let names: BTreeSet<&String> = edits.iter().map(|edit| &edit.name).collect();
+        if dry_run || names == locked.keys().collect() {
+            for edit in &mut edits {
+                edit.file = locked.remove(&edit.name);
+            }
+            return Ok((opened, decided, edits));
+        }
+        locked.clear();
+        let give_up = || interrupt.is_asked();
+        for name in names {
+            locked.insert(name.clone(), PolicyFile::lock(Path::new(name), place.lock_timeout, &give_up)?);
+        }
+    }
+    Err(Error::other("the policy changes all the time").with_hint("find out who edits it, and run again").into())
+}
+
+/// The files that change, as they are and as they will be.
+fn edits(opened: &Opened, changes: &BTreeMap<String, Change>) -> Result<Vec<PolicyEdit>> {
+    let mut edited: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for (chat, change) in changes {
+        let source = file_of(opened, chat).ok_or_else(|| Error::other("the policy has no file to write to"))?;
+        let (_, text) =
+            edited.entry(source.name.to_string()).or_insert_with(|| (source.text.clone(), source.text.clone()));
+        let new = match change {
+            Change::Set { model, until, reason } => {
+                set(text, chat, &Wanted { model, until: until.as_ref(), reason: reason.as_deref() })
+            }
+            Change::Remove => unset(text, chat),
+        };
+        *text = new.ok_or_else(|| cannot_edit(&opened.name(chat)))?;
+    }
+    let edit = |(name, (before, after))| PolicyEdit { name, before, after, file: None };
+    Ok(edited.into_iter().map(edit).collect())
+}
+
+fn cannot_edit(chat: &str) -> Error {
+    Error::other(format!("the override for {chat} is written in a way that cannot be edited safely"))
+        .with_hint("nothing was changed: edit the policy by hand, and run reconcile")
+}
+
+/// The file that holds the override, else the main one.
+fn file_of<'o>(opened: &'o Opened, chat: &str) -> Option<&'o Source> {
+    let main = &opened.policy.fallback.because.at.file;
+    let name = opened.policy.chats.get(chat).map_or(main, |entry| &entry.because.at.file);
+    opened.files.sources.iter().find(|source| source.name == *name)
+}
+
+/// What the override said that was there, and nothing says any more.
+fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = String> {
+    let new = match change {
+        Change::Set { until, reason, .. } => Some((until, reason)),
+        Change::Remove => None,
+    };
+    let managed = (entry.setting == Setting::Unmanaged).then(|| "it was not managed, and is from now on".to_owned());
+    let until = entry.until.as_ref().filter(|_| new.is_some_and(|(until, _)| until.is_none()));
+    let until = until.map(|until| format!("the override ended with {until}, and is without end now"));
+    let reason = entry.reason.as_ref().filter(|_| new.is_none_or(|(_, reason)| reason.is_none()));
+    let reason = reason.map(|_| "the reason that stood there is gone".to_owned());
+    managed.into_iter().chain(until).chain(reason)
+}
+
+fn is_made(policy: &Policy, chat: &str, change: &Change) -> bool {
+    match (policy.chats.get(chat), change) {
+        (None, Change::Remove) => true,
+        (Some(entry), Change::Set { model, until, reason }) => {
+            entry.setting == Setting::Model(model.clone()) && entry.until == *until && entry.reason == *reason
+        }
+        _ => false,
+    }
+}
+
+fn in_work_tree(path: &Path) -> bool {
+    let real: Option<PathBuf> = std::fs::canonicalize(path).ok();
+    real.is_some_and(|real| real.ancestors().any(|above| above.join(".git").exists()))
+}

@@ -1,0 +1,62 @@
+//! `reconcile owed`: the restarts that are still to be done.
+
+use clap::Args;
+
+use crate::apply::{Files, Locked};
+use crate::cli::args::PlaceArgs;
+use crate::cli::exit::Exit;
+use crate::cli::terminal;
+use crate::cli::workspace::{Past, open_past};
+use crate::error::Error;
+use crate::plan::select::find_registered;
+use crate::report::escape::escape;
+use crate::report::{counted, time};
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OwedArgs {
+    /// Forget the restart that this chat is owed, because it was restarted by hand
+    #[arg(long, value_name = "CHAT")]
+    forget: Option<String>,
+}
+
+pub(crate) fn run(place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
+    let Past { store, now, names } = open_past(place)?;
+    let now = &now;
+    let ledger = store.ledger()?;
+    let Some(word) = args.forget.as_deref() else {
+        terminal::to_stdout(|out| {
+            for (chat, debt) in &ledger.owed {
+                let since = time(debt.since, now);
+                let attempts = counted(debt.attempts as usize, "attempt");
+                write!(out, "  {}   restart owed since {since}, {attempts}", escape(&names.of(chat)))?;
+                match debt.next_try.filter(|_| debt.waits(now.timestamp())) {
+                    Some(next) => writeln!(out, ", next try at {}", time(next, now))?,
+                    None => writeln!(out)?,
+                }
+            }
+            match ledger.owed.len() {
+                0 => writeln!(out, "No restarts are owed."),
+                1 => writeln!(out, "1 restart is owed."),
+                many => writeln!(out, "{many} restarts are owed."),
+            }
+        })?;
+        return Ok(Exit::Done);
+    };
+
+    let is_owed = ledger.owed.contains_key(word);
+    let chat = if is_owed { word.to_owned() } else { find_registered(word, &store.registry()?)? };
+    let name = names.of(&chat);
+    let locked = store.lock(place.lock_timeout, now.timestamp(), &|| false)?;
+    let mut owed = false;
+    locked.amend(&mut |ledger| {
+        owed = ledger.owed.contains_key(&chat);
+        ledger.strike(&chat);
+    })?;
+    if !owed {
+        return Err(Error::other(format!("no restart is owed to {name}"))
+            .with_hint("see what is owed with: reconcile owed")
+            .into());
+    }
+    terminal::to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&name)))?;
+    Ok(Exit::Done)
+}

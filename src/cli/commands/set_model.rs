@@ -1,0 +1,141 @@
+//! `reconcile set-model` and `unset-model`: an override by hand, kept where overrides belong.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+
+use crate::apply::Files;
+use crate::chat::{Chat, Model};
+use crate::cli::args::{EditArgs, PlaceArgs, until};
+use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
+use crate::cli::exit::Exit;
+use crate::cli::run::signals::Interrupt;
+use crate::cli::run::{Job, execute};
+use crate::cli::terminal;
+use crate::cli::workspace::{Opened, open};
+use crate::error::{Error, Result};
+use crate::plan::select::{Request, find_registered};
+use crate::policy::{At, Because, Override, Policy, Setting, Until};
+use crate::registry::find_entry;
+use crate::resolve::resolve;
+use crate::suggest;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SetModelArgs {
+    /// The chat: its id, its session's name, or its contact's
+    #[arg(value_name = "CHAT")]
+    chat: String,
+
+    /// One of the models that the policy allows
+    #[arg(value_name = "MODEL")]
+    model: String,
+
+    /// When the override ends: with the end of a day, 2026-12-31, or at a time, 2026-12-31T18:00
+    #[arg(long, value_name = "DATE", value_parser = until)]
+    until: Option<Until>,
+
+    /// Why, for whoever reads the policy next
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+
+    /// Leave the policy as it is, and set the registry alone: the next run puts the policy's model back
+    #[arg(long, conflicts_with_all = ["until", "reason"])]
+    no_policy: bool,
+
+    #[command(flatten)]
+    pub(crate) edit: EditArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UnsetModelArgs {
+    /// The chat: its id, its session's name, or its contact's
+    #[arg(value_name = "CHAT")]
+    chat: String,
+
+    #[command(flatten)]
+    pub(crate) edit: EditArgs,
+}
+
+pub(crate) fn set(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
+    if args.no_policy {
+        return set_registry_alone(place, args);
+    }
+    edit_and_run(place, &args.edit, |opened| {
+        let (chat, model, _) = target(opened, args)?;
+        if let Some(until) = args.until.as_ref().filter(|until| until.is_past(&opened.now)) {
+            return Err(Error::other(format!("--until {until} is over already"))
+                .with_hint("an override that is over does not count; nothing was changed"));
+        }
+        let change = Change::Set { model, until: args.until.clone(), reason: args.reason.clone() };
+        Ok(Decided { changes: BTreeMap::from([(chat, change)]), ..Decided::default() })
+    })
+}
+
+pub(crate) fn unset(place: &PlaceArgs, args: &UnsetModelArgs) -> anyhow::Result<Exit> {
+    edit_and_run(place, &args.edit, |opened| {
+        let overrides = &opened.policy.chats;
+        let chat = if overrides.contains_key(&args.chat) {
+            args.chat.clone()
+        } else {
+            find_registered(&args.chat, &opened.store.registry()?)?
+        };
+        if !overrides.contains_key(&chat) {
+            return Err(Error::other(format!("{} has no override for {}", opened.policy_name, opened.name(&chat)))
+                .with_hint("see what decides its model with: reconcile explain CHAT"));
+        }
+        Ok(Decided { changes: BTreeMap::from([(chat, Change::Remove)]), ..Decided::default() })
+    })
+}
+
+/// Sets the model in the registry, and tells the policy nothing.
+fn set_registry_alone(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
+    let interrupt = if args.edit.dry_run { Interrupt::default() } else { Interrupt::listen()? };
+    let mut opened = open(place)?;
+    let (chat, model, decided) = target(&opened, args)?;
+    if let Some((rule, model)) = decided {
+        terminal::warning(&format!("the policy says {model} ({rule}): the next run puts that back"));
+    }
+    let because = Because { rule: "set-model".to_owned(), at: At::elsewhere("command line") };
+    let by_hand = Override { setting: Setting::Model(model), until: None, reason: None, because };
+    opened.policy.chats.insert(chat.clone(), by_hand);
+    let request = Request { ids: vec![chat], ..Request::default() };
+    let EditArgs { dry_run, allow_changes, report } = args.edit.clone();
+    execute(place, opened, &Job { request, dry_run, allow_changes, report, ..Job::default() }, interrupt)
+}
+
+/// What decides otherwise, and on which model.
+type Otherwise = Option<(String, String)>;
+
+/// The chat and the model that the user means, and what the policy would make of that model in the registry.
+fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherwise)> {
+    let policy = &opened.policy;
+    let model = allowed(policy, &args.model)?;
+    let snapshot = opened.store.registry()?;
+    let id = find_registered(&args.chat, &snapshot)?;
+    let entry = find_entry(&snapshot, &id).map_err(Error::Invalid)?;
+    let chat = entry.map_or_else(|| Chat { id: id.as_str().into(), ..Chat::default() }, |entry| entry.chat);
+    let cannot =
+        policy.sessions.leaves_alone(&chat).map(str::to_owned).or_else(|| policy.sessions.cannot_carry(&model));
+    if let Some(why) = cannot {
+        let chat = opened.name(&id);
+        return Err(Error::other(format!("{chat} cannot be set to {model}: {why}")).with_hint("nothing was changed"));
+    }
+    let decision = resolve(policy, &chat, Some(model.as_str()), &opened.now);
+    let decided = decision.model.filter(|decided| **decided != model).map(|decided| {
+        let Because { rule, at } = decision.because;
+        let by_chat = || format!("chats.{:?}", opened.name(&id));
+        let rule = if rule.starts_with("chats.") { by_chat() } else { rule.clone() };
+        (format!("{}:{} {rule}", at.file, at.line), decided.to_string())
+    });
+    Ok((id, model, decided))
+}
+
+fn allowed(policy: &Policy, name: &str) -> Result<Model> {
+    let known = || policy.allowed.iter().map(Model::as_str);
+    policy.allowed.iter().find(|model| model.as_str() == name).cloned().ok_or_else(|| {
+        let near = suggest::nearest(name, known()).map_or_else(String::new, |near| format!("did you mean {near}? "));
+        let all: Vec<&str> = known().collect();
+        Error::other(format!("{name:?} is not an allowed model"))
+            .with_hint(format!("{near}the policy allows: {}", all.join(", ")))
+    })
+}

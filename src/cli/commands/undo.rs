@@ -1,0 +1,103 @@
+//! `reconcile undo`: the old models of one run, as overrides, as if each had been set by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::Args;
+
+use crate::apply::Files;
+use crate::chat::Model;
+use crate::cli::args::{EditArgs, PlaceArgs};
+use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
+use crate::cli::exit::Exit;
+use crate::cli::terminal;
+use crate::cli::workspace::Opened;
+use crate::error::{Error, Result};
+use crate::plan::json::{JsonRow, JsonRun};
+use crate::registry::scan;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UndoArgs {
+    /// The run, as the history names it; the beginning of its name is enough
+    #[arg(value_name = "RUN")]
+    run: String,
+
+    #[command(flatten)]
+    pub(crate) edit: EditArgs,
+}
+
+pub(crate) fn run(place: &PlaceArgs, args: &UndoArgs) -> anyhow::Result<Exit> {
+    edit_and_run(place, &args.edit, |opened| {
+        let decided = take_back(opened, &args.run)?;
+        if !decided.changes.is_empty() {
+            return Ok(decided);
+        }
+        for note in &decided.notes {
+            terminal::note(note);
+        }
+        Err(Error::other(format!("there is nothing to take back of the run {}", args.run))
+            .with_hint("see what it did with: reconcile history"))
+    })
+}
+
+/// The overrides that bring back what the rows of a run had before, and why some of them are left as they are.
+fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
+    let (run, touched_since) = find(opened, name)?;
+    let mut now = BTreeMap::new();
+    scan(&opened.store.registry()?, |entry| {
+        let model = entry.model.as_deref().map(|model| opened.policy.canonical(model).to_owned());
+        now.insert(entry.chat.id.into_owned(), model);
+    })
+    .map_err(Error::Invalid)?;
+    let mut decided = Decided::default();
+    for row in run.changes.iter().filter(|row| row.is_edit()) {
+        let chat = row.chat_id.as_ref();
+        let shown = opened.name(chat);
+        match old_model(opened, row, now.get(chat), touched_since.contains(chat)) {
+            Ok(model) => {
+                let reason = Some(format!("undo of {}", run.run));
+                decided.changes.insert(chat.to_owned(), Change::Set { model, until: None, reason });
+            }
+            Err(why) => decided.notes.push(format!("{shown} is left as it is: {why}")),
+        }
+    }
+    Ok(decided)
+}
+
+fn old_model(opened: &Opened, row: &JsonRow, now: Option<&Option<String>>, touched: bool) -> Result<Model, String> {
+    let Some(now) = now else { return Err("it is no longer registered".to_owned()) };
+    let before = row.before.as_deref().map(|model| opened.policy.canonical(model));
+    if !touched && before.is_some() && now.as_deref() == before {
+        return Err("it has its old model".to_owned());
+    }
+    if touched || now.as_deref() != row.after.as_deref() {
+        return Err("its model was changed since".to_owned());
+    }
+    let before = before.ok_or("it had no model before, which no override can bring back")?;
+    let allowed = opened.policy.allowed.iter().find(|model| model.as_str() == before);
+    allowed.cloned().ok_or_else(|| format!("the policy does not allow {before}"))
+}
+
+/// The run of that name, and the chats that later runs have changed.
+fn find(opened: &Opened, name: &str) -> Result<(JsonRun<'static>, BTreeSet<String>)> {
+    let mut found: Vec<JsonRun> = Vec::new();
+    let mut touched_since = BTreeSet::new();
+    for run in opened.store.history()? {
+        let run = run?;
+        if !name.is_empty() && run.run.starts_with(name) {
+            found.push(run);
+        } else if found.is_empty() {
+            touched_since.extend(run.changes.iter().filter(|row| row.is_edit()).map(|row| row.chat_id.to_string()));
+        }
+    }
+    match <[JsonRun; 1]>::try_from(found) {
+        Ok([run]) => Ok((run, touched_since)),
+        Err(none) if none.is_empty() => {
+            Err(Error::other(format!("the history knows no run {name:?}")).with_hint("see: reconcile history"))
+        }
+        Err(several) => {
+            let names: Vec<&str> = several.iter().map(|run| run.run.as_ref()).collect();
+            Err(Error::other(format!("{name:?} is the beginning of {} runs", names.len()))
+                .with_hint(format!("give one of them: {}", names.join(", "))))
+        }
+    }
+}

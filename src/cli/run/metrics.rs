@@ -1,0 +1,60 @@
+//! The metrics file of a run. It takes the place of the last one in one step, and remembers the last success.
+
+use std::io::Read;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use crate::cli::exit::Exit;
+use crate::cli::terminal::Target;
+use crate::error::{Error, Result};
+use crate::os::open_regular;
+use crate::plan::Plan;
+use crate::report::Mode;
+use crate::report::metrics::{Metrics, label, last_success};
+
+/// What every file of metrics begins with.
+const START: &[u8] = b"# HELP reconcile_";
+/// No metrics are longer, in bytes.
+const LARGEST: u64 = 64 << 10;
+
+/// Whether the file can be replaced: a registry or a policy must not be, by a slip of the pen, and a wrong name shall be
+/// found before the run.
+pub(crate) fn check(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() || !parent.is_dir() {
+        return Err(Error::other(format!("--metrics {}: there can be no such file", path.display()))
+            .with_hint("name a file in a directory that is there"));
+    }
+    let mut start = Vec::new();
+    let read = open_regular(path).map(|file| file.take(START.len() as u64).read_to_end(&mut start));
+    if read.is_err() || start.is_empty() || start == START {
+        return Ok(());
+    }
+    Err(Error::other(format!("--metrics {}: that file holds something else", path.display()))
+        .with_hint("name another file, or remove this one"))
+}
+
+/// Writes what became of a run. `planned` is `None` where it ended before a plan was made.
+pub(crate) fn write(
+    path: &Path,
+    registry: &str,
+    at: Timestamp,
+    exit: Exit,
+    planned: Option<(&Plan, Mode)>,
+) -> Result<()> {
+    let mut earlier = String::new();
+    // What cannot be read tells of no success. A pipe or a device is not even tried.
+    let _ = open_regular(path).map(|file| file.take(LARGEST).read_to_string(&mut earlier));
+    let earlier = last_success(&earlier);
+    // A dry run has done nothing that could succeed.
+    let (plan, applied) = planned.map_or((None, false), |(plan, mode)| (Some(plan), mode == Mode::Apply));
+    let succeeded = applied && exit == Exit::Done;
+    let last_success = if succeeded { Some(at.as_second()) } else { earlier.map(|(_, at)| at) };
+    let named = label(registry);
+    // A run that could not read its policy need not know which registry it was for.
+    let label = earlier.map(|(label, _)| label).filter(|_| registry.is_empty()).unwrap_or(&named);
+    let metrics = Metrics { label, at, exit: exit as u8, plan, last_success };
+    let target = Target::open(path).map_err(Error::io("write", path))?;
+    target.write(|out| metrics.write(out)).map_err(Error::io("write", path))
+}

@@ -1,0 +1,140 @@
+//! What is shown of a run that has ended: the report, what a user should know beyond it, and the metrics.
+
+use jiff::Zoned;
+
+use crate::cli::exit::Exit;
+use crate::cli::run::Job;
+use crate::cli::run::metrics;
+use crate::cli::terminal::{self, Outputs};
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Refusal, Row, Verdict, Writer};
+use crate::policy::{Policy, Sessions};
+use crate::registry::Snapshot;
+use crate::report::{self, Mode, Report, refusal, voided};
+
+/// A run that has ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Ended<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) policy_name: &'a str,
+    pub(crate) snapshot: &'a Snapshot,
+    /// As it may be shown.
+    pub(crate) plan: &'a Plan,
+    pub(crate) mode: Mode,
+    pub(crate) now: &'a Zoned,
+}
+
+impl Ended<'_> {
+    /// Shows it. `exit` is how it ended, and `error` what went wrong after its first effect.
+    pub(crate) fn show(self, job: &Job, outputs: Outputs, exit: Exit, error: Option<Error>) -> Exit {
+        let Self { policy, policy_name, snapshot, plan, mode, now } = self;
+        let report = Report { policy: policy_name, snapshot, plan, mode, now };
+        let has_news = plan.is_eventful() || plan.rows.iter().any(Row::is_planned);
+        let silent = job.quiet && exit == Exit::Done && !has_news;
+        if !silent {
+            terminal::release();
+        }
+        let shown = if silent { Ok(()) } else { print(job, &report) };
+        let shown = shown.and_then(|()| outputs.write(&report));
+        tell(plan, policy, mode);
+        let edited = job.edited.get() > 0;
+        if edited && exit == Exit::Refused {
+            job.tell_edited();
+        }
+        // The registry was changed by somebody else since it was clear that the plan is not refused.
+        let mut exit = if edited && exit == Exit::Refused { Exit::Partly } else { exit };
+        let failed = |error: Error, exit| {
+            terminal::release();
+            terminal::failure(&error.into());
+            match exit {
+                // Nothing was changed, unless the plan says so.
+                _ if !plan.has_effects() && !edited => Exit::Error,
+                Exit::Done | Exit::Planned => Exit::Partly,
+                exit => exit,
+            }
+        };
+        for error in error.into_iter().chain(shown.err()) {
+            exit = failed(error, exit);
+        }
+        let write = |path| metrics::write(path, &snapshot.name, now.timestamp(), exit, Some((plan, mode)));
+        match job.metrics.map(write) {
+            Some(Err(error)) => failed(error, exit),
+            _ => exit,
+        }
+    }
+}
+
+fn print(job: &Job, report: &Report) -> Result<()> {
+    terminal::to_stdout(|out| {
+        for edit in job.edits.iter().filter(|_| job.dry_run && job.report.format.shows_policy()) {
+            report::policy_diff(&edit.name, &edit.before, &edit.after, out)?;
+        }
+        report.write(job.report.format, out)
+    })
+}
+
+/// What a user should know beyond the rows.
+fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
+    for (chat, why) in plan.cancelled.iter().filter(|_| plan.refused.is_none()) {
+        terminal::note(&voided(chat, why));
+    }
+    let edited = plan.rows.iter().any(|row| row.effects.edited);
+    if mode == Mode::Apply && edited && !policy.sessions.restarts() {
+        terminal::note(
+            "nothing was restarted: the policy has no restart command, so the new models count from the next start",
+        );
+    }
+    let edits = plan.rows.iter().any(|row| row.edit && (row.is_planned() || row.effects.edited));
+    if let (Writer::UsMeanwhile, true, Sessions::Dispatch(daemon)) = (plan.writer, edits, &policy.sessions) {
+        terminal::note(&format!(
+            "nobody listens at {}: the registry itself is edited, and sessions read it when the daemon starts",
+            daemon.socket
+        ));
+    }
+    if plan.rows.iter().any(|row| row.outcome.verdict == Verdict::Held) {
+        terminal::note("what is held is left alone until the policy decides otherwise, or --retry CHAT says so");
+    }
+    let Some(message) = refusal(plan) else { return };
+    match &plan.refused {
+        Some(Refusal::OtherPlan { differences, is_of_some, .. }) => {
+            let hint = match is_of_some {
+                true => "that plan is of some chats alone: give the same --chat, --tier or --exclude",
+                false => "review the plan as it is now: reconcile --dry-run; restarts that are owed are in no plan",
+            };
+            terminal::error(&message, Some(hint));
+            for difference in differences {
+                terminal::note(difference);
+            }
+        }
+        Some(Refusal::Limit { changes, .. }) => {
+            // What was typed may name somebody.
+            let hidden = || format!("--allow-changes {changes}");
+            let consent = if terminal::names_hidden() { hidden() } else { same_command(*changes) };
+            terminal::error(&message, Some(&format!("if this is what you want, consent with: {consent}")));
+        }
+        None => {}
+    }
+}
+
+/// The command that the user typed, with consent to so many changes: to that and not to more.
+fn same_command(changes: usize) -> String {
+    let mut words = vec!["reconcile".to_owned()];
+    let mut options = None;
+    let mut arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    while let Some(argument) = arguments.next() {
+        if options.is_none() && argument == "--allow-changes" {
+            arguments.next();
+        } else if options.is_some() || !argument.starts_with("--allow-changes=") {
+            // After it nothing is an option.
+            if argument == "--" {
+                options.get_or_insert(words.len());
+            }
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,/:@%".contains(c);
+            let quoted = || format!("'{}'", argument.replace('\'', r"'\''"));
+            let is_plain = argument.chars().all(plain) && !argument.is_empty();
+            words.push(if is_plain { argument } else { quoted() });
+        }
+    }
+    words.insert(options.unwrap_or(words.len()), format!("--allow-changes {changes}"));
+    words.join(" ")
+}

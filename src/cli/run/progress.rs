@@ -1,0 +1,114 @@
+//! Progress on a terminal, once restarts take longer than a second. Elsewhere: nothing.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::apply::Watch;
+use crate::cli::run::signals::Interrupt;
+use crate::plan::Row;
+use crate::report::escape::escape;
+
+/// Before this time there is nothing to show.
+const QUIET: Duration = Duration::from_secs(1);
+/// The line is cleared and written again.
+const LINE_START: &str = "\r\x1b[K";
+
+/// Watches a run, and shows how far its restarts are.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    interrupt: Interrupt,
+    /// Whether chats are named.
+    names: bool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    expected: usize,
+    ended: usize,
+    under_way: Vec<String>,
+    shown: bool,
+    over: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(interrupt: Interrupt, names: bool) -> Self {
+        Self { interrupt, names, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Runs `work`, showing progress beside it.
+    pub(crate) fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        if !stderr().is_terminal() {
+            return work();
+        }
+        thread::scope(|scope| {
+            scope.spawn(|| self.show());
+            let result = work();
+            self.lock().over = true;
+            self.changed.notify_all();
+            result
+        })
+    }
+
+    fn show(&self) {
+        let idle = |state: &mut State| state.under_way.is_empty() && !state.over;
+        let mut state = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let running = |state: &mut State| !state.over;
+        (state, _) = self.changed.wait_timeout_while(state, QUIET, running).unwrap_or_else(PoisonError::into_inner);
+        while !state.over {
+            let interrupted = if self.interrupt.is_asked() { " (ending after these)" } else { "" };
+            let names: Vec<_> = state.under_way.iter().filter(|_| self.names).map(|name| escape(name)).collect();
+            let (ended, expected) = (state.ended, state.expected);
+            let text = format!("restarting {ended}/{expected}: {}{interrupted}", names.join(", "));
+            let cut: String = text.chars().take(78).collect();
+            // Where nobody reads it, there is nobody to tell.
+            let _ = write!(stderr(), "{LINE_START}{cut}");
+            state.shown = true;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.shown {
+            let _ = write!(stderr(), "{LINE_START}");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+}
+
+impl Watch for Progress {
+    fn interrupted(&self) -> bool {
+        self.interrupt.is_asked()
+    }
+
+    fn now(&self, _: Timestamp) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn expect(&self, restarts: usize) {
+        self.change(|state| state.expected = restarts);
+    }
+
+    fn begun(&self, row: &Row) {
+        self.change(|state| state.under_way.push(row.chat.label().to_owned()));
+    }
+
+    fn ended(&self, row: &Row) {
+        self.change(|state| {
+            state.ended += 1;
+            if let Some(at) = state.under_way.iter().position(|name| name == row.chat.label()) {
+                state.under_way.remove(at);
+            }
+        });
+    }
+}

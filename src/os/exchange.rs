@@ -1,0 +1,173 @@
+//! A new file takes the place of another: by exchange, in one step, and what comes out is looked at. If that is not what
+//! was seen before, it goes back. So the name is never missing, and nobody's replacement is lost.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rustix::fd::BorrowedFd;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::crash::crash_point;
+use crate::error::{Error, Result};
+use crate::os::{FileMeta, look};
+use crate::registry::Exchange;
+use crate::registry::Stamp;
+
+/// How a file is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// By exchanging two files. Where the file system cannot, by `Rename`.
+    Exchange,
+    /// By renaming over it. A replacement by somebody else in the instant before that is lost.
+    Rename,
+}
+
+/// A file, and the place on the same file system where its successor waits, and after an exchange what it displaced.
+#[derive(Debug)]
+pub(crate) struct Swap<'a> {
+    pub(crate) target: &'a Path,
+    /// The directory of the waiting file, held open, and its name there.
+    pub(crate) waiting: (BorrowedFd<'a>, &'a str),
+    /// The same for messages and looks.
+    pub(crate) waiting_path: PathBuf,
+    pub(crate) means: Means,
+}
+
+impl Swap<'_> {
+    /// What the file is, if it is still what was seen.
+    pub(crate) fn unchanged(&self, seen: Stamp) -> Result<Option<FileMeta>> {
+        // Whoever plans again finds out where it is missing, and says so.
+        Ok(look(self.target)?.filter(|facts| facts.stamp == seen))
+    }
+
+    /// Lets the waiting file take the place; `None` where the file is no longer what was seen.
+    pub(crate) fn run(&self, seen: Stamp, new: Held) -> Result<Option<Stamp>> {
+        if self.unchanged(seen)?.is_none() {
+            return Ok(None);
+        }
+        crash_point!("exchange: looked at");
+        if self.means == Means::Exchange {
+            match self.exchange() {
+                Ok(()) => return self.inspect(seen, new),
+                Err(Errno::NOENT) => return Ok(None),
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(Error::io("replace", self.target)(error)),
+            }
+        }
+        self.rename().map_err(Error::io("replace", self.target))?;
+        self.sync_names()?;
+        Ok(Some(new.stamp))
+    }
+
+    /// Puts right what was left by somebody who died between the exchange and the look at what it displaced. Whether the
+    /// new file has taken the place.
+    pub(crate) fn recover(&self, exchange: &Exchange) -> Result<bool> {
+        if let Some(left) = self.displaced()? {
+            let foreign = left != exchange.new && left != exchange.seen;
+            if look(self.target)?.is_none() {
+                // Somebody removed the file. What they had put there before must not go with it.
+                return if foreign { self.rename_back().map(|_| false) } else { Ok(false) };
+            }
+            let now = Held::open(self.target)?;
+            // Where neither file is ours, it died while putting back: then the younger is the latest.
+            if foreign && (now.stamp == exchange.new || left.modified > now.stamp.modified) {
+                self.put_back(now)?;
+            }
+            self.sync_names()?;
+        }
+        Ok(self.unchanged(exchange.new)?.is_some())
+    }
+
+    fn exchange(&self) -> Result<(), Errno> {
+        rustix::fs::renameat_with(self.waiting.0, self.waiting.1, CWD, self.target, RenameFlags::EXCHANGE)
+    }
+
+    fn rename(&self) -> Result<(), Errno> {
+        rustix::fs::renameat(self.waiting.0, self.waiting.1, CWD, self.target)
+    }
+
+    /// Looks at what an exchange displaced.
+    fn inspect(&self, seen: Stamp, new: Held) -> Result<Option<Stamp>> {
+        crash_point!("exchange: made");
+        if self.displaced()?.is_some_and(|displaced| displaced == seen) {
+            self.sync_names()?;
+            return Ok(Some(new.stamp));
+        }
+        self.put_back(new)?;
+        Ok(None)
+    }
+
+    /// Exchanges back, until what comes out is what went in: somebody may replace the file once more meanwhile, and
+    /// then theirs is the latest.
+    fn put_back(&self, mut went_in: Held) -> Result<()> {
+        loop {
+            if self.displaced()?.is_none() {
+                return Ok(());
+            }
+            let next = Held::open(&self.waiting_path)?;
+            match self.exchange() {
+                Ok(()) => {}
+                // Somebody removed the file; what they had there before must not be lost.
+                Err(Errno::NOENT) if self.rename_back()? => return self.sync_names(),
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(Error::io("put back", self.target)(error)),
+            }
+            crash_point!("exchange: put back");
+            if self.displaced()?.is_none_or(|came_out| came_out == went_in.stamp) {
+                return self.sync_names();
+            }
+            went_in = next;
+        }
+    }
+
+    /// Renames the waiting file to where there is none; `false` where somebody was quicker.
+    fn rename_back(&self) -> Result<bool> {
+        let (directory, name) = self.waiting;
+        match rustix::fs::renameat_with(directory, name, CWD, self.target, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(Error::io("put back", self.target)(error)),
+        }
+    }
+
+    fn displaced(&self) -> Result<Option<Stamp>> {
+        Ok(look(&self.waiting_path)?.map(|facts| facts.stamp))
+    }
+
+    /// Removes the waiting file, or what it displaced.
+    pub(crate) fn clear(&self) -> Result<()> {
+        match rustix::fs::unlinkat(self.waiting.0, self.waiting.1, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(Error::io("remove", &self.waiting_path)(error)),
+        }
+    }
+
+    /// Makes both names durable.
+    pub(crate) fn sync_names(&self) -> Result<()> {
+        let parent = self.target.parent().unwrap_or(Path::new("/"));
+        let parent_dir = File::open(parent).map_err(Error::io("open", parent))?;
+        parent_dir.sync_all().map_err(Error::io("save", parent))?;
+        rustix::fs::fsync(self.waiting.0).map_err(Error::io("save", &self.waiting_path))
+    }
+}
+
+/// A file that is kept open, so that no other gets its inode: only then do equal stamps mean the same file.
+pub(crate) struct Held {
+    pub(crate) stamp: Stamp,
+    _file: File,
+}
+
+impl Held {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        // Where a file can be held without being read, it need not be readable.
+        #[cfg(target_os = "linux")]
+        let access = OFlags::PATH;
+        #[cfg(not(target_os = "linux"))]
+        let access = OFlags::RDONLY | OFlags::NONBLOCK;
+        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(Error::io("open", path))?);
+        let stamp = FileMeta::of(&file.metadata().map_err(Error::io("look at", path))?).stamp;
+        Ok(Self { stamp, _file: file })
+    }
+}

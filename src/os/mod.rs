@@ -1,0 +1,100 @@
+//! What the system does for the program: files and what they are, the exchange of two files, locks, and processes.
+
+#![allow(clippy::disallowed_methods, reason = "this room is where files are opened and commands are run")]
+
+pub mod exchange;
+pub mod lock;
+pub mod process;
+
+use std::fs::{self, File};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{Gid, Mode, Uid};
+
+use crate::error::{Error, Result, reason};
+use crate::registry::Stamp;
+
+/// In bytes. There may be an edit every few lines, and a write for each piece between them takes longer than the copy.
+const WRITTEN_AT_ONCE: usize = 1 << 20;
+
+/// What a file is, beyond its content.
+#[derive(Clone, Copy, Debug)]
+pub struct FileMeta {
+    /// Which state of the file this is.
+    pub stamp: Stamp,
+    /// Its permissions.
+    pub mode: u32,
+    /// The user id of its owner.
+    pub owner: u32,
+    /// The id of its group.
+    pub group: u32,
+}
+
+impl FileMeta {
+    /// Takes it from what the system says of a file.
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        let modified = (metadata.mtime(), u64::try_from(metadata.mtime_nsec()).unwrap_or_default());
+        let stamp = Stamp { device: metadata.dev(), inode: metadata.ino(), size: metadata.size(), modified };
+        Self { stamp, mode: metadata.mode() & 0o7777, owner: metadata.uid(), group: metadata.gid() }
+    }
+
+    /// Asks an open file.
+    ///
+    /// # Errors
+    /// Where the system does not tell. `path` is the file's name for that.
+    pub fn of_open(file: &File, path: &Path) -> Result<Self> {
+        file.metadata().map(|metadata| Self::of(&metadata)).map_err(Error::io("look at", path))
+    }
+}
+
+/// What a file is; `None` where there is none. A link is looked at itself.
+///
+/// # Errors
+/// Where the system does not tell.
+pub fn look(path: &Path) -> Result<Option<FileMeta>> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(FileMeta::of(&metadata))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("look at", path)(error)),
+    }
+}
+
+/// Opens a regular file for reading, without waiting: a fifo or a terminal is an error.
+///
+/// # Errors
+/// Where there is no such file, or it is something else.
+pub fn open_regular(path: &Path) -> Result<File> {
+    let no_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(no_waiting).open(path).map_err(Error::io("open", path))?;
+    let kind = file.metadata().map_err(Error::io("look at", path))?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    let what = if kind.is_dir() { "a directory" } else { "not a regular file" };
+    Err(Error::other(format!("cannot read {}: it is {what}", path.display())).with_hint("name a regular file"))
+}
+
+/// Writes a file that is to take another's place, with its mode and owner. On disk when it returns.
+///
+/// # Errors
+/// Where it cannot be written, or the owner or the mode cannot be kept.
+pub fn fill<'a>(
+    file: &File,
+    mut pieces: impl Iterator<Item = &'a [u8]>,
+    replaced: FileMeta,
+    path: &Path,
+) -> Result<()> {
+    let (owner, group) = (Uid::from_raw(replaced.owner), Gid::from_raw(replaced.group));
+    rustix::fs::fchown(file, Some(owner), Some(group)).map_err(|error| {
+        Error::other(format!("cannot keep the owner of {}: {}", path.display(), reason(&error.into())))
+            .with_hint(format!("what it replaces belongs to user {}: run as that user, or as root", replaced.owner))
+    })?;
+    rustix::fs::fchmod(file, Mode::from_raw_mode(replaced.mode)).map_err(Error::io("keep the mode of", path))?;
+    let mut writer = BufWriter::with_capacity(WRITTEN_AT_ONCE, file);
+    let written = pieces.try_for_each(|piece| writer.write_all(piece)).and_then(|()| writer.flush());
+    written.map_err(Error::io("write", path))?;
+    drop(writer);
+    file.sync_all().map_err(Error::io("save", path))
+}

@@ -1,0 +1,155 @@
+//! One command of a policy: no shell, no terminal, no inherited descriptors, and a time limit.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+
+use crate::crash::crash_point;
+use crate::error::reason;
+
+/// As much of the end of a command's stderr is shown, in bytes.
+const TAIL: u64 = 4096;
+/// Between asking a command that took too long to end, and ending it.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// By itself.
+    Exited(ExitStatus),
+    /// It was ended, because it took too long.
+    TimedOut,
+    /// It took too long, and could not be ended: it is another user's by now, perhaps.
+    Survived,
+    /// It could not be started.
+    NotStarted(io::Error),
+}
+
+/// How a command ended, and what it complained of.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) ended: Ended,
+    /// The end of its stderr.
+    pub(crate) complaint: String,
+}
+
+/// Becomes the command: its signals, its terminal and its exit code are this process's. Returns only where it cannot.
+pub fn turn_into(arguments: &[String], environment: impl Iterator<Item = (&'static str, String)>) -> io::Error {
+    match arguments.split_first() {
+        Some((program, arguments)) => Command::new(program).args(arguments).envs(environment).exec(),
+        None => io::ErrorKind::InvalidInput.into(),
+    }
+}
+
+/// Runs a command and waits for its own end, never for the end of its output: a session that it started in the
+/// background may hold that open for ever.
+pub(crate) fn run(
+    arguments: &[String],
+    environment: impl Iterator<Item = (&'static str, String)>,
+    directory: &Path,
+    timeout: Duration,
+) -> Report {
+    let mut stderr = None;
+    let ended = start(arguments, environment, directory, timeout, &mut stderr).unwrap_or_else(Ended::NotStarted);
+    let complaint = stderr.and_then(|file| tail(file).ok()).unwrap_or_default();
+    Report { ended, complaint: complaint.trim().to_owned() }
+}
+
+fn start(
+    arguments: &[String],
+    environment: impl Iterator<Item = (&'static str, String)>,
+    directory: &Path,
+    timeout: Duration,
+    stderr: &mut Option<File>,
+) -> io::Result<Ended> {
+    let (program, arguments) = arguments.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    // Where nothing can be written, what it says is lost, and the restart goes on.
+    let complaints =
+        tempfile::tempfile().or_else(|_| File::options().read(true).write(true).open(Path::new("/dev/null")))?;
+    *stderr = Some(complaints.try_clone()?);
+    let mut child = Command::new(program)
+        .args(arguments)
+        .envs(environment)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(complaints)
+        .process_group(0)
+        .spawn()?;
+    crash_point!("command: started");
+
+    let pid = Pid::from_child(&child);
+    let (ended, end) = mpsc::channel();
+    // Not scoped: a command that nobody can end must not keep the run.
+    thread::spawn(move || {
+        // It stays a zombie until `wait` below, so that its id and its group's cannot be anybody else's meanwhile.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
+        // Where the run has stopped waiting, nobody needs to know.
+        let _ = ended.send(());
+    });
+    if end.recv_timeout(timeout).is_ok() {
+        crash_point!("command: ended");
+        return child.wait().map(Ended::Exited);
+    }
+    // Both, because it may have left its group. Whether it helped is seen by whether it ends.
+    let signal = |signal| {
+        let _ = kill_process_group(pid, signal);
+        let _ = kill_process(pid, signal);
+    };
+    signal(Signal::TERM);
+    let ended = end.recv_timeout(GRACE).is_ok();
+    // Whoever of the group did not listen.
+    signal(Signal::KILL);
+    if !ended && end.recv_timeout(GRACE).is_err() {
+        return Ok(Ended::Survived);
+    }
+    child.wait()?;
+    Ok(Ended::TimedOut)
+}
+
+fn tail(mut file: File) -> io::Result<String> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+impl Report {
+    /// The exit code, where the command ended by itself.
+    pub(crate) fn code(&self) -> Option<i32> {
+        match &self.ended {
+            Ended::Exited(status) => status.code(),
+            Ended::TimedOut | Ended::Survived | Ended::NotStarted(_) => None,
+        }
+    }
+
+    /// Whether it may still be at work.
+    pub(crate) fn survived(&self) -> bool {
+        matches!(self.ended, Ended::Survived)
+    }
+
+    /// What happened, in words.
+    pub(crate) fn words(&self, program: &str, timeout: Duration) -> String {
+        let what = match &self.ended {
+            Ended::NotStarted(error) => format!("{program} could not be started: {}", reason(error)),
+            Ended::Survived => format!("{program} took longer than {timeout:?}, and could not be ended"),
+            Ended::TimedOut => format!("{program} took longer than {timeout:?} and was ended"),
+            Ended::Exited(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => format!("{program} exited with code {code}"),
+                (None, Some(signal)) => format!("{program} was ended by signal {signal}"),
+                (None, None) => format!("{program} ended: {status}"),
+            },
+        };
+        if self.complaint.is_empty() { what } else { format!("{what}: {}", self.complaint) }
+    }
+}

@@ -1,0 +1,138 @@
+//! A row as JSON, for the report and the history, which reads it again.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::chat::Model;
+use crate::plan::{Row, Summary, Verdict};
+use crate::policy::Because;
+
+/// The JSON form of a row. Minor versions only add fields.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JsonRow<'a> {
+    /// The chat.
+    pub chat_id: Cow<'a, str>,
+    /// Its session's name.
+    pub session_name: Option<Cow<'a, str>>,
+    /// Its tier.
+    pub tier: Option<Cow<'a, str>>,
+    /// What the registry said.
+    pub before: Option<Cow<'a, str>>,
+    /// What it should say; absent where the chat is not managed.
+    pub after: Option<Cow<'a, str>>,
+    /// What decided.
+    pub because: JsonBecause<'a>,
+    /// Whether the registry had to change.
+    pub edit: bool,
+    /// Whether the session had to be restarted.
+    pub restart: bool,
+    /// Whether a restart was owed.
+    pub owed: bool,
+    /// What became of it: the name of a [`Verdict`].
+    pub outcome: Cow<'a, str>,
+    /// Why.
+    pub detail: Option<Cow<'a, str>>,
+}
+
+/// The JSON form of what decided.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JsonBecause<'a> {
+    /// As in [`Because`].
+    pub rule: Cow<'a, str>,
+    /// The policy's file.
+    pub file: Cow<'a, str>,
+    /// The line in it.
+    pub line: usize,
+}
+
+/// Who did a run, and by which policy. Older lines do not say.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// The name of the user, as the environment says it, behind `sudo` too.
+    pub user: Option<String>,
+    /// The effective user id.
+    pub uid: Option<u32>,
+    /// The host's name.
+    pub host: Option<String>,
+    /// The commit that the policy's work tree was at.
+    pub policy_commit: Option<String>,
+    /// Whether the policy was not what that commit has.
+    pub policy_modified: Option<bool>,
+}
+
+/// What one run did, as a line of the history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JsonRun<'a> {
+    /// Its name, which is unique: the time in UTC, to the microsecond.
+    pub run: Cow<'a, str>,
+    /// When it was.
+    pub at: Timestamp,
+    /// Who did it.
+    #[serde(flatten)]
+    pub by: Origin,
+    /// The plan that it executed.
+    pub plan_id: Cow<'a, str>,
+    /// The rows for which something was done or tried.
+    pub changes: Vec<JsonRow<'a>>,
+    /// Chats whose debts were void.
+    pub cancelled: Vec<Cow<'a, str>>,
+    /// The numbers of the whole plan.
+    pub summary: Summary,
+}
+
+impl<'a> From<&'a Row> for JsonRow<'a> {
+    fn from(row: &'a Row) -> Self {
+        let model = |model: &'a Option<Model>| model.as_ref().map(|model| model.as_str().into());
+        Self {
+            chat_id: row.chat.id.as_ref().into(),
+            session_name: row.chat.session_name.as_deref().map(Cow::Borrowed),
+            tier: row.chat.tier.as_deref().map(Cow::Borrowed),
+            before: model(&row.before),
+            after: model(&row.after),
+            because: (&row.because).into(),
+            edit: row.edit,
+            restart: row.restart,
+            owed: row.owed.is_some() || row.effects.owes,
+            outcome: row.outcome.verdict.name().into(),
+            detail: row.outcome.detail.as_deref().map(Cow::Borrowed),
+        }
+    }
+}
+
+impl<'a> From<&'a Because> for JsonBecause<'a> {
+    fn from(because: &'a Because) -> Self {
+        Self { rule: (&because.rule).into(), file: because.at.file.as_ref().into(), line: because.at.line }
+    }
+}
+
+impl JsonRow<'_> {
+    /// Whether it was to be written into the registry.
+    pub fn is_edit(&self) -> bool {
+        self.edit && self.after.is_some()
+    }
+
+    /// The same without its detail, which may quote what a command said: the history keeps no message text.
+    #[must_use]
+    pub fn without_detail(self) -> Self {
+        Self { detail: None, ..self }
+    }
+}
+
+impl Verdict {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Done => "done",
+            Self::Deferred => "deferred",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Held => "held",
+            Self::Unmanaged => "unmanaged",
+        }
+    }
+}

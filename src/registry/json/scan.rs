@@ -1,0 +1,252 @@
+//! One pass over the registry, an entry at a time, so that memory does not follow its size.
+//!
+//! There are two readers. [`fast`] reads what is as it should be, and gives up on anything else. The one in this file
+//! then decides, and says what is wrong: `serde_json` parses; what it is asked for are raw values, whose addresses give
+//! their ranges. So unknown fields are checked for well-formedness and otherwise never interpreted: 400-digit numbers
+//! and the lone surrogates that Python writes pass through. Both find the same entries, or the fast one finds none.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
+use std::thread::scope;
+
+use crate::diagnostic::{Diagnostic, Place};
+use crate::registry::json::fast;
+use crate::registry::json::fields::{Field, Fields};
+use crate::registry::json::raw::{decoded, members, range_in, string};
+use crate::registry::{Entry, Site, Snapshot};
+
+/// More mistakes than these are not looked for.
+const MISTAKES_SHOWN: usize = 20;
+
+const NOTHING_WRITTEN: &str = "mend or restore the file; nothing was written";
+
+/// Calls `each` for every entry, in the order of the file, and returns how many there were.
+///
+/// # Errors
+/// What is wrong with the registry. `each` may have been called for entries before that.
+pub fn scan<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Result<usize, Vec<Diagnostic>> {
+    let mut seen = 0;
+    let fast = scan_fast(snapshot, |entry| {
+        seen += 1;
+        each(entry);
+    });
+    if let Some(sessions) = fast {
+        return Ok(sessions);
+    }
+    let mut at = 0;
+    scan_slowly(snapshot, |entry| {
+        at += 1;
+        if at > seen {
+            each(entry);
+        }
+    })
+}
+
+/// The entry of a chat, if it has one.
+///
+/// # Errors
+/// What is wrong with the registry.
+pub fn find_entry<'a>(snapshot: &'a Snapshot, chat: &str) -> Result<Option<Entry<'a>>, Vec<Diagnostic>> {
+    let mut found = None;
+    scan(snapshot, |entry| {
+        if entry.chat.id == chat {
+            found = Some(entry);
+        }
+    })?;
+    Ok(found)
+}
+
+/// What [`scan`] does, where the order does not matter: parts of the registry are read at the same time, each into what `make`
+/// returns for it. Returns how many entries there were, and the parts in the order of the file.
+///
+/// # Errors
+/// What is wrong with the registry.
+pub fn scan_into<'a, T: Send>(
+    snapshot: &'a Snapshot,
+    make: impl Fn() -> T + Sync,
+    each: impl Fn(&mut T, Entry<'a>) + Sync,
+) -> Result<(usize, Vec<T>), Vec<Diagnostic>> {
+    let text = snapshot.text();
+    let parts = fast::parts(text, snapshot.threads());
+    if parts.len() > 1 {
+        let read = |part| {
+            let (mut ids, mut into) = (Vec::new(), make());
+            fast::read_part(text, part, |entry| {
+                ids.push(hash(&entry.chat.id));
+                each(&mut into, entry);
+            })?;
+            ids.sort_unstable();
+            Some((ids, into))
+        };
+        let found: Option<Vec<(Vec<u64>, T)>> = scope(|scope| {
+            let read = &read;
+            let readers: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || read(part))).collect();
+            readers.into_iter().map(|reader| reader.join().ok().flatten()).collect()
+        });
+        if let Some(found) = found {
+            let (ids, into): (Vec<_>, Vec<T>) = found.into_iter().unzip();
+            let mut ids = ids.concat();
+            if !has_twins(&mut ids) {
+                return Ok((ids.len(), into));
+            }
+        }
+    }
+    let mut into = make();
+    let sessions = scan(snapshot, |entry| each(&mut into, entry))?;
+    Ok((sessions, vec![into]))
+}
+
+/// Whether two hashes are the same. Sorts them.
+#[allow(clippy::stable_sort_primitive, reason = "of those that are sorted in parts already it makes one pass")]
+fn has_twins(ids: &mut [u64]) -> bool {
+    ids.sort();
+    ids.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// What [`scan`] does, by the fast reader alone. `None`: it gave up, maybe after some entries.
+pub fn scan_fast<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Option<usize> {
+    let mut ids = Vec::new();
+    fast::read(snapshot.text(), |entry| {
+        ids.push(hash(&entry.chat.id));
+        each(entry);
+    })?;
+    (!has_twins(&mut ids)).then_some(ids.len())
+}
+
+/// What [`scan`] does, by `serde_json` alone.
+///
+/// # Errors
+/// What is wrong with the registry.
+pub fn scan_slowly<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Result<usize, Vec<Diagnostic>> {
+    let text = snapshot.text();
+    let mut mistakes = Vec::new();
+    let mut ids: Vec<u64> = Vec::new();
+    let walked = members(text, |key, value| {
+        ids.push(hash(&decoded(key)));
+        match entry(snapshot, key, value) {
+            Ok(entry) => each(entry),
+            Err(found) => mistakes.extend(found),
+        }
+        mistakes.len() < MISTAKES_SHOWN
+    });
+    if let Err(error) = walked {
+        // The walk was stopped by us where there are enough mistakes already.
+        if mistakes.len() < MISTAKES_SHOWN {
+            mistakes.push(malformed(snapshot, &error));
+        }
+        return Err(mistakes);
+    }
+    let sessions = ids.len();
+    ids.sort_unstable();
+    let twice: HashSet<u64> = ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    if !twice.is_empty() {
+        mistakes.extend(duplicates(snapshot, &twice));
+    }
+    if mistakes.is_empty() { Ok(sessions) } else { Err(mistakes) }
+}
+
+fn hash(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Tells ids that really stand twice from those that only share a hash.
+fn duplicates(snapshot: &Snapshot, suspects: &HashSet<u64>) -> Vec<Diagnostic> {
+    let text = snapshot.text();
+    let mut first: BTreeMap<String, Range<usize>> = BTreeMap::new();
+    let mut found = Vec::new();
+    // It parsed a moment ago.
+    let _ = members(text, |key, _| {
+        let id = decoded(key);
+        let range = range_in(text, key);
+        if !suspects.contains(&hash(&id)) {
+            return true;
+        }
+        if let Some(earlier) = first.get(id.as_ref()) {
+            found.push(
+                Diagnostic::error(
+                    "duplicate-chat",
+                    format!("chat {id:?} stands twice"),
+                    snapshot.place(range),
+                    "again here",
+                )
+                .and(snapshot.place(earlier.clone()), "first here")
+                .help("only one of them can be the session's: remove the other; nothing was written"),
+            );
+        } else {
+            first.insert(id.into_owned(), range);
+        }
+        found.len() < MISTAKES_SHOWN
+    });
+    found
+}
+
+fn malformed(snapshot: &Snapshot, error: &serde_json::Error) -> Diagnostic {
+    let text = snapshot.text();
+    if text.trim_ascii().is_empty() {
+        return Diagnostic::error("registry-empty", "the registry is empty", snapshot.place(0..0), "")
+            .help("a registry of no sessions is `{}`; an empty file is what a failed write leaves: restore it");
+    }
+    if error.is_data() {
+        let start = text.len() - text.trim_ascii_start().len();
+        let place = snapshot.place(start..start + 1);
+        return Diagnostic::error(
+            "malformed",
+            "the registry is not a JSON object",
+            place,
+            "it maps chat ids to entries",
+        )
+        .help(NOTHING_WRITTEN);
+    }
+    let full = error.to_string();
+    let message = full.find(" at line ").map_or(full.as_str(), |end| &full[..end]);
+    let place = Place::at_line(&snapshot.name, text, error.line(), error.column());
+    let help = match text.as_bytes() {
+        [0xEF, 0xBB, 0xBF, ..] => "the file begins with a byte order mark: remove it",
+        _ if error.is_eof() => "the file ends too early: it may have been cut off; restore it; nothing was written",
+        _ => NOTHING_WRITTEN,
+    };
+    Diagnostic::error("malformed", format!("the registry is malformed: {message}"), place, "").help(help)
+}
+
+fn entry<'a>(snapshot: &'a Snapshot, key: &'a str, value: &'a str) -> Result<Entry<'a>, Vec<Diagnostic>> {
+    let text = snapshot.text();
+    let id = decoded(key);
+    let mistake = |code, message: String, at: &str| {
+        Diagnostic::error(code, message, snapshot.place(range_in(text, at)), "").help(NOTHING_WRITTEN)
+    };
+    if !value.starts_with('{') {
+        return Err(vec![mistake("not-an-object", format!("the entry of chat {id:?} is not an object"), value)]);
+    }
+    let (key, range) = (range_in(text, key), range_in(text, value));
+    let end = range.end;
+    let mut fields = Fields::new(id, Site { key, entry: range, model: None });
+    let mut seen: [Option<&str>; 2] = [None; 2];
+    let mut mistakes = Vec::new();
+    // It is part of what was parsed a moment ago.
+    let _ = members(value, |key, value| {
+        let field = Field::named(&decoded(key));
+        if mistakes.len() >= MISTAKES_SHOWN {
+            return false;
+        }
+        if let Some(slot) = field.strict() {
+            let (name, id) = (decoded(key), &fields.chat.id);
+            if let Some(first) = seen[slot] {
+                let twice = mistake("duplicate-field", format!("`{name}` stands twice in the entry of {id:?}"), key);
+                mistakes.push(twice.and(snapshot.place(range_in(text, first)), "first here"));
+            }
+            seen[slot] = Some(key);
+            if !value.starts_with('"') && value != "null" {
+                mistakes.push(mistake("wrong-type", format!("`{name}` of chat {id:?} is not a string"), value));
+            }
+        }
+        if field != Field::Other {
+            fields.set(field, range_in(text, value), string(value));
+        }
+        true
+    });
+    if mistakes.is_empty() { Ok(fields.entry(end)) } else { Err(mistakes) }
+}

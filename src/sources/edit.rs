@@ -1,0 +1,191 @@
+//! A policy file that is being edited: locked against other edits, and replaced as the registry is. Whoever dies in the
+//! middle leaves a note beside it, and the next edit puts it right.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::crash::crash_point;
+use crate::error::{Error, Result};
+use crate::os::exchange::{Held, Means, Swap};
+use crate::os::fill;
+use crate::os::{FileMeta, look, open_regular};
+use crate::registry::Exchange;
+use crate::registry::Stamp;
+
+const POLL: Duration = Duration::from_millis(10);
+const PRIVATE: u32 = 0o600;
+
+/// A policy file that nobody else edits by `reconcile` as long as this is there.
+#[derive(Debug)]
+pub struct PolicyFile {
+    /// As the user would write it.
+    path: PathBuf,
+    /// The real file, links resolved.
+    file: PathBuf,
+    name: OsString,
+    directory: PathBuf,
+    locked: File,
+    seen: Stamp,
+    owner: u32,
+}
+
+impl PolicyFile {
+    /// Locks the policy file at `path`, waiting at most `patience` and until `give_up` says so, and puts right what an
+    /// edit that died left behind.
+    ///
+    /// # Errors
+    /// Where somebody else edits it for longer, or it cannot be opened.
+    pub fn lock(path: &Path, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
+        let file = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
+        let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
+            return Err(Error::other(format!("{} is no file", path.display())));
+        };
+        let (directory, name) = (directory.to_owned(), name.to_owned());
+        let since = Instant::now();
+        loop {
+            let locked = open_regular(&file)?;
+            match locked.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
+                Err(TryLockError::WouldBlock) if since.elapsed() >= patience || give_up() => {
+                    return Err(Error::Locked { path: path.to_owned(), holder: None });
+                }
+                Err(TryLockError::WouldBlock) => {
+                    sleep(POLL.min(patience));
+                    continue;
+                }
+            }
+            // Whoever held the lock has replaced the file, and with it what the lock is on.
+            let facts = FileMeta::of(&locked.metadata().map_err(Error::io("look at", path))?);
+            if look(&file)?.is_none_or(|now| now.stamp != facts.stamp) {
+                continue;
+            }
+            let (path, file, directory, name) = (path.to_owned(), file.clone(), directory.clone(), name.clone());
+            let locked = Self { path, file, name, directory, locked, seen: facts.stamp, owner: facts.owner };
+            // Where something was put back, what stands there now is another file.
+            if !locked.recover()? {
+                return Ok(locked);
+            }
+        }
+    }
+
+    /// Replaces what the file holds, which must be `before`. On disk when it returns; what went wrong after that is
+    /// returned with it.
+    ///
+    /// # Errors
+    /// Where the file is no longer what was locked, or cannot be replaced; it is as it was then.
+    pub fn replace(&self, before: &str, text: &str) -> Result<Option<Error>> {
+        let held = File::open(&self.directory).map_err(Error::io("open", &self.directory))?;
+        let waiting = self.waiting_name();
+        let swap = self.swap(&held, &waiting);
+        let changed = || {
+            Error::other(format!("{} was changed by somebody else meanwhile", self.path.display()))
+                .with_hint("nothing of theirs was lost, and nothing was done: run again")
+        };
+        let same_text = || fs::read(&self.file).is_ok_and(|now| now == before.as_bytes());
+        let facts = swap.unchanged(self.seen)?.filter(|_| same_text()).ok_or_else(changed)?;
+        let new = create_new(&swap.waiting_path)?;
+        let replaced = self.exchange(&swap, &new, text, facts);
+        crash_point!("policy: replaced");
+        let is_old = swap.unchanged(self.seen).is_ok_and(|same| same.is_some());
+        // Where an exchange failed in the middle, the note stays for the next edit.
+        let cleared = if replaced.is_ok() || is_old { self.clear(&swap) } else { Ok(()) };
+        let stamp = new.metadata().map(|metadata| FileMeta::of(&metadata).stamp);
+        match replaced {
+            Ok(Some(_)) => Ok(cleared.err()),
+            Ok(None) => Err(changed()),
+            Err(error) if stamp.is_ok_and(|new| swap.unchanged(new).is_ok_and(|same| same.is_some())) => {
+                Ok(Some(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn exchange(&self, swap: &Swap, new: &File, text: &str, facts: FileMeta) -> Result<Option<Stamp>> {
+        // Who opens it under the policy's name waits until this edit is over: its note and its waiting file are the next's.
+        new.lock().map_err(Error::io("lock", &swap.waiting_path))?;
+        fill(new, std::iter::once(text.as_bytes()), facts, &swap.waiting_path)?;
+        let new = Held::open(&swap.waiting_path)?;
+        crash_point!("policy: new file written");
+        self.leave_note(&Exchange { seen: self.seen, new: new.stamp }, facts)?;
+        swap.sync_names()?;
+        crash_point!("policy: note left");
+        swap.run(self.seen, new)
+    }
+
+    /// Puts right what an edit left that died. Whether the file is another one now.
+    fn recover(&self) -> Result<bool> {
+        let held = File::open(&self.directory).map_err(Error::io("open", &self.directory))?;
+        let waiting = self.waiting_name();
+        let swap = self.swap(&held, &waiting);
+        let note = self.note();
+        if let Some(facts) = look(&note)? {
+            // In a directory like /tmp anybody can leave a note, and have a policy of theirs put in place.
+            if ![0, rustix::process::geteuid().as_raw(), self.owner].contains(&facts.owner) {
+                return Err(Error::other(format!("cannot use {}: user {} owns it", note.display(), facts.owner))
+                    .with_hint("an edit that died leaves such a file; find out who made this one, and remove it"));
+            }
+            let text = fs::read(&note).map_err(Error::io("read", &note))?;
+            // A note that is not whole was still being written: nothing had happened.
+            if let Ok(exchange) = serde_json::from_slice::<Exchange>(&text) {
+                swap.recover(&exchange)?;
+            }
+        }
+        self.clear(&swap)?;
+        Ok(swap.unchanged(self.seen)?.is_none())
+    }
+
+    /// Removes what an edit needs while it goes on.
+    fn clear(&self, swap: &Swap) -> Result<()> {
+        swap.clear()?;
+        crash_point!("policy: displaced file removed");
+        remove(&self.note())
+    }
+
+    fn swap<'a>(&'a self, directory: &'a File, waiting: &'a str) -> Swap<'a> {
+        Swap {
+            target: &self.file,
+            waiting: (directory.as_fd(), waiting),
+            waiting_path: self.directory.join(waiting),
+            means: Means::Exchange,
+        }
+    }
+
+    /// Names that begin with a dot are no policies.
+    fn waiting_name(&self) -> String {
+        format!(".{}.reconcile", self.name.to_string_lossy())
+    }
+
+    fn note(&self) -> PathBuf {
+        self.directory.join(format!("{}-note", self.waiting_name()))
+    }
+
+    fn leave_note(&self, exchange: &Exchange, facts: FileMeta) -> Result<()> {
+        let note = self.note();
+        let json = serde_json::to_vec(exchange).map_err(|error| Error::other(error.to_string()))?;
+        fill(&create_new(&note)?, std::iter::once(json.as_slice()), FileMeta { mode: PRIVATE, ..facts }, &note)
+    }
+}
+
+impl Drop for PolicyFile {
+    fn drop(&mut self) {
+        // Closing it is not enough: a command that is being started has a copy of every descriptor, until it is.
+        let _ = self.locked.unlock();
+    }
+}
+
+fn create_new(path: &Path) -> Result<File> {
+    File::options().write(true).create_new(true).mode(PRIVATE).open(path).map_err(Error::io("create", path))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}

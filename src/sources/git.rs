@@ -1,0 +1,219 @@
+//! What git remembers of a policy. Only plumbing is run that reads objects: nothing that a repository could bring along,
+//! such as hooks, filters or a file system monitor, and nothing over the network.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::{Error, Result};
+use crate::policy::Source;
+use crate::sources::load::{LARGEST, load, source};
+
+/// Variables that tell git of another repository than the one around a directory. Hooks have them set.
+const LOCAL: [&str; 16] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
+/// The commit that a policy is at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Its full id.
+    pub id: String,
+    /// Whether the policy is not what that commit has.
+    pub modified: bool,
+}
+
+/// The commit that the work tree around the policy at `path` is at; `None` where there is none, or git cannot tell.
+pub fn head(path: &Path) -> Option<Commit> {
+    let tree = Tree::around(path).ok()?;
+    let id = tree.commit("HEAD").ok()?;
+    let committed = tree.files(&id, path).ok()?;
+    let committed = committed.iter().map(|(name, bytes)| (name.display().to_string(), bytes.as_slice()));
+    let present = load(path).ok()?.sources;
+    let same = present.iter().map(|source| (source.name.to_string(), source.text.as_bytes())).eq(committed);
+    Some(Commit { id, modified: !same })
+}
+
+/// The policy at `path`, which exists today, as it was at a revision.
+///
+/// # Errors
+/// Where there is no git, no work tree around it, no such revision, or no policy there in that.
+pub fn policy_at(revision: &str, path: &Path) -> Result<Vec<Source>> {
+    if revision.is_empty() || revision.starts_with('-') {
+        return Err(Error::other(format!("git:{revision} names no revision")).with_hint("as in git:HEAD~1 or git:main"));
+    }
+    let tree = Tree::around(path)?;
+    let commit = tree.commit(revision)?;
+    let files = tree.files(&commit, path)?;
+    if files.is_empty() {
+        return Err(Error::other(format!("there is no policy {} in the revision {revision}", path.display()))
+            .with_hint("name a revision that has it: git log lists them"));
+    }
+    files.into_iter().map(|(name, bytes)| source(&format!("{revision}:{}", name.display()), bytes)).collect()
+}
+
+/// A part of a work tree: a policy's directory, and its file where it is not the whole of that.
+struct Tree {
+    directory: PathBuf,
+    file: Option<PathBuf>,
+}
+
+/// A file in a commit.
+struct Blob {
+    name: PathBuf,
+    id: String,
+}
+
+impl Tree {
+    fn around(path: &Path) -> Result<Self> {
+        let real = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
+        let tree = if real.is_dir() {
+            Self { directory: real, file: None }
+        } else {
+            let directory = real.parent().unwrap_or(Path::new("/")).to_owned();
+            Self { directory, file: real.file_name().map(PathBuf::from) }
+        };
+        let inside = tree.git(&["rev-parse", "--is-inside-work-tree"], Stdio::null())?;
+        match inside {
+            Ok(answer) if answer.starts_with(b"true") => Ok(tree),
+            answer => {
+                let directory = tree.directory.display();
+                let complaint = answer.err().map_or_else(String::new, |complaint| format!(": {complaint}"));
+                Err(Error::other(format!("{directory} is not in a git work tree{complaint}"))
+                    .with_hint("give --from the old policy as a file or a directory"))
+            }
+        }
+    }
+
+    /// The id of a commit.
+    fn commit(&self, revision: &str) -> Result<String> {
+        let commit = format!("{revision}^{{commit}}");
+        let answer = self.git(&["rev-parse", "--verify", "--quiet", &commit], Stdio::null())?;
+        let id = answer.map(|id| String::from_utf8_lossy(&id).trim().to_owned());
+        match id {
+            Ok(id) if id.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(id),
+            _ => Err(Error::other(format!("git knows no revision {revision} in {}", self.directory.display()))
+                .with_hint("a shallow clone lacks older ones: fetch them first")),
+        }
+    }
+
+    /// The policy's files in a commit, in path order, by the names that they have or would have at `path`.
+    fn files(&self, commit: &str, path: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let mut blobs = self.blobs(commit, path)?;
+        // As a directory on disk is sorted, which is not git's way.
+        blobs.sort_by(|a, b| a.name.cmp(&b.name));
+        let contents = self.contents(&blobs)?;
+        Ok(blobs.into_iter().map(|blob| blob.name).zip(contents).collect())
+    }
+
+    fn blobs(&self, commit: &str, path: &Path) -> Result<Vec<Blob>> {
+        let file = self.file.as_ref().map(|file| Path::new(".").join(file));
+        let mut arguments: Vec<&OsStr> = ["ls-tree", "-r", "-z", "--long", commit, "--"].map(OsStr::new).into();
+        arguments.extend(file.iter().map(|file| file.as_os_str()));
+        let listing = self.ask(&arguments, Stdio::null())?;
+        let mut blobs = Vec::new();
+        for line in listing.split(|byte| *byte == 0) {
+            let mut parts = line.splitn(2, |byte| *byte == b'\t');
+            let (Some(facts), Some(name)) = (parts.next(), parts.next()) else { continue };
+            let below = Path::new(OsStr::from_bytes(name));
+            if self.file.is_none() && !is_policy(below) {
+                continue;
+            }
+            let facts = String::from_utf8_lossy(facts);
+            let [mode, "blob", id, size] = facts.split_ascii_whitespace().collect::<Vec<_>>()[..] else { continue };
+            let name = if self.file.is_some() { path.to_owned() } else { path.join(below) };
+            if mode == "120000" {
+                let message = format!("{} is a symbolic link in the commit {commit}", name.display());
+                return Err(Error::other(message).with_hint("give --from a file or a directory instead"));
+            }
+            if size.parse::<u64>().is_ok_and(|size| size > LARGEST) {
+                let message = format!("{} is larger than {} MiB in the commit {commit}", name.display(), LARGEST >> 20);
+                return Err(Error::other(message));
+            }
+            blobs.push(Blob { name, id: id.to_owned() });
+        }
+        Ok(blobs)
+    }
+
+    /// What the blobs hold, all by one process.
+    fn contents(&self, blobs: &[Blob]) -> Result<Vec<Vec<u8>>> {
+        // From a file, because git may write before it has read all.
+        let wanted: String = blobs.iter().map(|blob| format!("{}\n", blob.id)).collect();
+        let stdin = file_of(&wanted).map_err(Error::io("write", Path::new("a temporary file")))?;
+        let answer = self.ask(&["cat-file", "--batch"].map(OsStr::new), stdin.into())?;
+        let mut rest = answer.as_slice();
+        let contents: Option<_> = blobs.iter().map(|_| next_blob(&mut rest)).collect();
+        contents.ok_or_else(|| {
+            Error::other(format!("git could not read the policy in {}", self.directory.display()))
+                .with_hint("objects may be missing, as in a partial clone: fetch them first")
+        })
+    }
+
+    /// What git answers, where it cannot but answer.
+    fn ask(&self, arguments: &[&OsStr], stdin: Stdio) -> Result<Vec<u8>> {
+        self.git(arguments, stdin)?.map_err(|complaint| Error::other(format!("git: {complaint}")))
+    }
+
+    /// What git answers, or complains of.
+    fn git(&self, arguments: &[impl AsRef<OsStr>], stdin: Stdio) -> Result<Result<Vec<u8>, String>> {
+        let mut command = Command::new("git");
+        command.args(["-c", "core.fsmonitor=false", "--literal-pathspecs", "-C"]).arg(&self.directory).args(arguments);
+        for name in LOCAL {
+            command.env_remove(name);
+        }
+        // A partial clone would fetch what it lacks by whatever command its configuration names.
+        command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C").stdin(stdin);
+        let output = command.output().map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::other("git is needed for that, and is not installed")
+                .with_hint("install it, or give --from the old policy as a file or a directory"),
+            _ => Error::io("run", Path::new("git"))(error),
+        })?;
+        if output.status.success() {
+            return Ok(Ok(output.stdout));
+        }
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let first = complaint.lines().next().unwrap_or_default();
+        Ok(Err(first.trim_start_matches("fatal: ").to_owned()))
+    }
+}
+
+/// Whether a policy directory's file of that name belongs to the policy.
+fn is_policy(below: &Path) -> bool {
+    let hidden = |part: Component| part.as_os_str().as_encoded_bytes().starts_with(b".");
+    below.extension().is_some_and(|extension| extension == "toml") && !below.components().any(hidden)
+}
+
+fn file_of(text: &str) -> std::io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Takes one answer of `cat-file --batch`: id, kind and size on a line, the bytes, and a line end.
+fn next_blob(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    let (head, after) = rest.split_at_checked(end)?;
+    let size: usize = std::str::from_utf8(head).ok()?.rsplit(' ').next()?.parse().ok()?;
+    let (bytes, after) = after.get(1..)?.split_at_checked(size)?;
+    *rest = after.get(1..)?;
+    Some(bytes.to_vec())
+}

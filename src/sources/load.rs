@@ -1,0 +1,161 @@
+//! The policy's files: one, or every `*.toml` below a directory.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use walkdir::{DirEntry, WalkDir};
+
+use crate::diagnostic::Diagnostic;
+use crate::error::{Error, Result};
+use crate::os::open_regular;
+use crate::policy::Source;
+
+/// In bytes. A policy of 100,000 overrides is about half of it; more is probably the wrong file.
+pub(super) const LARGEST: u64 = 16 << 20;
+
+/// The text of a policy, and where it lies.
+#[derive(Debug)]
+pub struct PolicyFiles {
+    /// In path order.
+    pub sources: Vec<Source>,
+    /// Paths in the policy are relative to it, and its commands run there.
+    pub directory: PathBuf,
+    /// The first file, directory or link on the way that somebody other than root and this user can change.
+    pub exposed: Option<PathBuf>,
+}
+
+/// Reads the policy at `path`.
+///
+/// # Errors
+/// Where it cannot be read, is not UTF-8 or is too large.
+pub fn load(path: &Path) -> Result<PolicyFiles> {
+    let metadata = fs::metadata(path).map_err(|source| {
+        if source.kind() == std::io::ErrorKind::NotFound {
+            Error::other(format!("there is no policy {}", path.display()))
+                .with_hint("name one with --policy PATH or RECONCILE_POLICY, or write ./policy.toml")
+        } else {
+            Error::io("read the policy", path)(source)
+        }
+    })?;
+    let (files, directory) = if metadata.is_dir() {
+        (files_below(path)?, path.to_owned())
+    } else {
+        (vec![path.to_owned()], path.parent().unwrap_or(Path::new("")).to_owned())
+    };
+    let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
+    let directory = fs::canonicalize(&directory).map_err(Error::io("find", &directory))?;
+    let mut way = Way::default();
+    let read = |file: &PathBuf| read(file, &way.follow(file)?);
+    let sources = files.iter().map(read).collect::<Result<_>>()?;
+    Ok(PolicyFiles { sources, directory, exposed: way.exposed })
+}
+
+/// As many as the system follows.
+const MOST_LINKS: usize = 40;
+
+/// What has a say in which files are read, and whether others can change it: whoever can rename a directory or turn a
+/// link can put another policy in its place.
+#[derive(Default)]
+struct Way {
+    seen: BTreeSet<PathBuf>,
+    /// The first file, directory or link that others can change.
+    exposed: Option<PathBuf>,
+}
+
+impl Way {
+    /// Follows a path name by name, as the system would, to the real file. All that it comes by was looked at then: if
+    /// nothing of it is exposed, nobody else can put another file there before it is read.
+    fn follow(&mut self, path: &Path) -> Result<PathBuf> {
+        let mut real = PathBuf::new();
+        if path.is_relative() {
+            real = fs::canonicalize(".").map_err(Error::io("find", path))?;
+            real.ancestors().try_for_each(|directory| self.pass(directory).map(drop))?;
+        }
+        let mut ahead = path.to_owned();
+        let mut links = 0;
+        loop {
+            let mut components = ahead.components();
+            let Some(component) = components.next() else { return Ok(real) };
+            let rest = components.as_path().to_owned();
+            match component {
+                Component::CurDir => {}
+                Component::ParentDir => _ = real.pop(),
+                Component::RootDir | Component::Prefix(_) | Component::Normal(_) => real.push(component),
+            }
+            let is_link = self.pass(&real)?;
+            ahead = if is_link && links < MOST_LINKS {
+                links += 1;
+                let target = fs::read_link(&real).map_err(Error::io("follow", &real))?;
+                real.pop();
+                target.join(rest)
+            } else {
+                rest
+            };
+        }
+    }
+
+    /// Whether it is a link.
+    fn pass(&mut self, path: &Path) -> Result<bool> {
+        let metadata = fs::symlink_metadata(path).map_err(Error::io("look at", path))?;
+        if self.seen.insert(path.to_owned()) && self.exposed.is_none() && others_can_write(&metadata) {
+            self.exposed = Some(path.to_owned());
+        }
+        Ok(metadata.is_symlink())
+    }
+}
+
+fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
+    let visible = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
+    let mut files = Vec::new();
+    for entry in WalkDir::new(path).sort_by_file_name().into_iter().filter_entry(visible) {
+        let entry = entry.map_err(|error| {
+            let path = error.path().unwrap_or(path).to_owned();
+            Error::io("read the policy", &path)(std::io::Error::from(error))
+        })?;
+        let is_toml = entry.path().extension().is_some_and(|extension| extension == "toml");
+        // A link to nothing stays in: to read it is an error, and it is not taken for an empty part of the policy.
+        if is_toml && !entry.path().is_dir() {
+            files.push(entry.into_path());
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::other(format!("there is no *.toml below {}", path.display()))
+            .with_hint("a policy directory holds at least one, with [models] in it"));
+    }
+    Ok(files)
+}
+
+/// Reads the real file, which the user knows as `path`.
+fn read(path: &Path, real: &Path) -> Result<Source> {
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    let file = open_regular(real)?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    source(&name, bytes)
+}
+
+/// A file of that name, from its bytes.
+pub(super) fn source(name: &str, bytes: Vec<u8>) -> Result<Source> {
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::other(format!("{name} is larger than {} MiB", LARGEST >> 20))
+            .with_hint("is it a policy? split a large one into a directory of files"));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Source::new(name, text)),
+        Err(error) => {
+            let mistake = Diagnostic::not_utf8("the policy", name, &error);
+            Err(Error::Invalid(vec![mistake.help("TOML is UTF-8: save the file in that encoding")]))
+        }
+    }
+}
+
+fn others_can_write(metadata: &fs::Metadata) -> bool {
+    let ours = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+    // In a sticky directory others can add files, but not replace ours. A link's mode says nothing.
+    let sticky = metadata.is_dir() && metadata.mode() & 0o1000 != 0;
+    let writable = metadata.mode() & 0o022 != 0 && !metadata.is_symlink();
+    !ours || (writable && !sticky)
+}

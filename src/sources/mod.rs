@@ -1,0 +1,10 @@
+//! The files of a policy: as they are, as git has them, and edited.
+
+#![allow(clippy::disallowed_methods, reason = "this room is where the files of a policy are read and written")]
+
+mod edit;
+pub mod git;
+mod load;
+
+pub use edit::PolicyFile;
+pub use load::{PolicyFiles, load};

@@ -1,0 +1,121 @@
+//! What past runs did, a JSON line each, oldest first. No message text and no output of commands is kept.
+
+use std::borrow::Cow;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::iter;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use rustix::fs::OFlags;
+
+use crate::crash::crash_point;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::plan::json::{JsonRow, JsonRun, Origin};
+use crate::sources::git;
+use crate::state::dir::StateDir;
+
+const CURRENT: &str = "history.jsonl";
+/// The file is put aside when it is larger than this, in bytes…
+const PART: u64 = 1 << 20;
+/// …and this many older parts are kept.
+const PARTS: u32 = 4;
+
+/// Who a run is for.
+#[derive(Clone, Debug, Default)]
+pub struct Author {
+    /// The name of the user, as the environment says it.
+    pub user: Option<String>,
+    /// The policy, whose commit is looked up only where there is something to tell.
+    pub policy: PathBuf,
+}
+
+impl Author {
+    fn origin(&self) -> Origin {
+        let commit = git::head(&self.policy);
+        Origin {
+            user: self.user.clone(),
+            uid: Some(rustix::process::geteuid().as_raw()),
+            host: Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+            policy_modified: commit.as_ref().map(|commit| commit.modified),
+            policy_commit: commit.map(|commit| commit.id),
+        }
+    }
+}
+
+/// Looks whether the history can be used.
+pub(crate) fn check(dir: &StateDir) -> Result<()> {
+    dir.open_file(CURRENT, OFlags::RDONLY).map(drop)
+}
+
+pub(crate) fn append(dir: &StateDir, plan: &Plan, now: Timestamp, by: &Author) -> Result<()> {
+    let told = plan.rows.iter().filter(|row| row.has_effects());
+    let line = JsonRun {
+        run: now.strftime("%Y%m%dT%H%M%S%6fZ").to_string().into(),
+        at: now,
+        by: by.origin(),
+        plan_id: (&plan.id).into(),
+        changes: told.map(|row| JsonRow::from(row).without_detail()).collect(),
+        cancelled: plan.cancelled.keys().map(Cow::from).collect(),
+        summary: plan.summary(),
+    };
+    let mut json = serde_json::to_vec(&line).map_err(|error| Error::other(error.to_string()))?;
+    json.push(b'\n');
+    rotate(dir)?;
+
+    let path = dir.path(CURRENT);
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
+    let Some(mut file) = dir.open_file(CURRENT, flags)? else { return Ok(()) };
+    // A run that died while it wrote left half a line: end it, so that the others stay readable.
+    let mut last = [b'\n'];
+    let torn = file.seek(SeekFrom::End(-1)).and_then(|_| file.read(&mut last)).is_ok() && last != *b"\n";
+    if torn {
+        json.insert(0, b'\n');
+    }
+    file.write_all(&json).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))?;
+    crash_point!("history: appended");
+    Ok(())
+}
+
+fn rotate(dir: &StateDir) -> Result<()> {
+    if dir.facts(CURRENT)?.is_none_or(|facts| facts.stamp.size <= PART) {
+        return Ok(());
+    }
+    for number in (1..PARTS).rev() {
+        if dir.facts(&part(number))?.is_some() {
+            dir.rename(&part(number), &part(number + 1))?;
+        }
+    }
+    dir.rename(CURRENT, &part(1))
+}
+
+fn part(number: u32) -> String {
+    format!("history.{number}.jsonl")
+}
+
+/// What past runs did, newest first. One part is held in memory at a time.
+pub(crate) fn newest_first(dir: StateDir) -> impl Iterator<Item = Result<JsonRun<'static>>> {
+    let names = iter::once(CURRENT.to_owned()).chain((1..=PARTS).map(part));
+    names.flat_map(move |name| {
+        let lines = dir.read(&name).map(Option::unwrap_or_default).map(|bytes| runs(&dir, &name, &bytes));
+        lines.unwrap_or_else(|error| vec![Err(error)])
+    })
+}
+
+fn runs(dir: &StateDir, name: &str, part: &[u8]) -> Vec<Result<JsonRun<'static>>> {
+    let lines = part.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
+    let runs = lines.filter_map(|(index, line)| match serde_json::from_slice(line) {
+        Ok(run) => Some(Ok(run)),
+        // A run that died while it wrote left half a line.
+        Err(error) if error.is_eof() => None,
+        Err(error) => {
+            let damaged = format!("the history {} is damaged in line {}", dir.path(name).display(), index + 1);
+            Some(Err(Error::other(format!("{damaged}: {error}"))
+                .with_hint("restore the file, or remove it: it is only told from")
+                .or_nameless(damaged)))
+        }
+    });
+    let mut runs: Vec<_> = runs.collect();
+    runs.reverse();
+    runs
+}

@@ -1,0 +1,38 @@
+//! The key for redaction, in the state directory.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::os::open_regular;
+use crate::redact::{KEY_LENGTH, Redaction};
+use crate::state::dir::StateDir;
+
+pub(crate) const KEY: &str = "redact.key";
+/// Reads a key file that the user names.
+///
+/// # Errors
+/// Where it cannot be read, or holds something else.
+pub fn redaction_key(path: &Path) -> Result<Redaction> {
+    let mut text = String::new();
+    open_regular(path)?.take(1024).read_to_string(&mut text).map_err(Error::io("read the key", path))?;
+    Redaction::from_text(&text).ok_or_else(|| {
+        Error::other(format!("{} holds no key for redaction", path.display()))
+            .with_hint("it is made by: reconcile snapshot --redact, as redact.key in the registry's state directory")
+    })
+}
+
+pub(crate) fn read(dir: &StateDir) -> Result<Option<Redaction>> {
+    let Some(bytes) = dir.read(KEY)? else { return Ok(None) };
+    let key = std::str::from_utf8(&bytes).ok().and_then(Redaction::from_text);
+    let damaged = || Error::other(format!("the key {} is damaged", dir.path(KEY).display()));
+    key.map(Some).ok_or_else(|| damaged().with_hint("restore it; a new one would make other pseudonyms"))
+}
+
+pub(crate) fn new() -> Result<Redaction> {
+    let source = Path::new("/dev/urandom");
+    let mut key = [0; KEY_LENGTH];
+    File::open(source).and_then(|mut file| file.read_exact(&mut key)).map_err(Error::io("read", source))?;
+    Ok(Redaction::new(key))
+}

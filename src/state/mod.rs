@@ -1,0 +1,7 @@
+//! What runs remember in a directory: the ledger, the history, and the key of pseudonyms.
+
+#![allow(clippy::disallowed_methods, reason = "this room is where state is read and written")]
+
+pub mod dir;
+pub mod history;
+pub mod key;
