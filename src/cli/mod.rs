@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod exit;
+mod outputs;
 mod run;
 mod terminal;
 mod workspace;
@@ -17,6 +18,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::commands::Cli;
 use crate::cli::exit::Exit;
+use crate::cli::terminal::Terminal;
 use crate::report::escape::escape;
 
 /// The whole program.
@@ -37,18 +39,18 @@ pub fn main() -> ExitCode {
             .into();
         }
     };
-    terminal::hide_names(cli.place.redact);
+    let terminal = Terminal::new(&cli.place, &cli.run);
     run::signals::survive_file_size_limit();
     if let Err((why, hint)) = cli.check() {
-        terminal::error(why, Some(hint));
+        terminal.release();
+        terminal.error(why, Some(hint));
         return Exit::Usage.into();
     }
-    let result = cli.run();
-    match result {
+    match cli.run(&terminal) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            terminal::release();
-            terminal::failure(&error);
+            terminal.release();
+            terminal.failure(&error);
             Exit::of_error(&error).into()
         }
     }

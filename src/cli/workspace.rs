@@ -7,7 +7,7 @@ use jiff::Zoned;
 
 use crate::backend::file::Store;
 use crate::cli::args::PlaceArgs;
-use crate::cli::terminal;
+use crate::cli::terminal::Terminal;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -94,9 +94,9 @@ pub(crate) fn needed_to_open(place: &PlaceArgs) -> Vec<PathBuf> {
 }
 
 /// Opens what a command needs, and shows what there is to warn of.
-pub(crate) fn open(place: &PlaceArgs) -> anyhow::Result<Opened> {
+pub(crate) fn open(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_quietly(place)?;
-    terminal::diagnostics(&opened.warnings);
+    terminal.diagnostics(&opened.warnings);
     Ok(opened)
 }
 

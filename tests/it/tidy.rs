@@ -115,6 +115,27 @@ fn exceptions_to_the_ban_on_io_are_few() {
     assert_eq!(exempt, expected.map(str::to_owned).into());
 }
 
+/// The name and the type of each `static` item: what stands between `static` and its value.
+fn statics(text: &str) -> impl Iterator<Item = &str> {
+    let code = |at: usize| !text[..at].rsplit('\n').next().unwrap().contains("//");
+    let item = move |(at, _)| code(at).then(|| text[at..].split(['=', ';']).next().unwrap().trim());
+    // `'static` is a lifetime.
+    text.match_indices("static ").filter(|(at, _)| !text[..*at].ends_with('\'')).filter_map(item)
+}
+
+#[test]
+fn no_state_is_global() {
+    let mutable = ["static mut ", "Atomic", "Cell", "Lazy", "Mutex", "Once", "RwLock"];
+    // The counter of crash points exists in test builds only.
+    for (path, text) in sources().into_iter().filter(|(path, _)| path != Path::new("crash.rs")) {
+        assert!(!text.contains("thread_local!"), "{} has a state for each thread", path.display());
+        for item in statics(&text) {
+            let found = mutable.iter().find(|word| item.contains(**word));
+            assert_eq!(found, None, "{}: `{item}` can change: hand it down from main", path.display());
+        }
+    }
+}
+
 #[test]
 fn every_file_is_one_job() {
     for (path, text) in sources() {

@@ -7,7 +7,7 @@ use crate::apply::Files;
 use crate::backend::file::Store;
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
-use crate::cli::terminal;
+use crate::cli::terminal::Terminal;
 use crate::cli::workspace::registry_of;
 use crate::error::{Error, Result};
 use crate::policy;
@@ -15,14 +15,14 @@ use crate::report::adopted;
 use crate::report::escape::leading;
 use crate::sources;
 
-pub(crate) fn run(place: &PlaceArgs) -> anyhow::Result<Exit> {
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit> {
     let (path, written) = match place.registry() {
         Some(path) => (path.clone(), written(&path)?),
         None => named_by_policy(&place.policy())?,
     };
     let store = Store::open(&path, &path.display().to_string())?;
     let adopted = adopt(&store.registry()?)?;
-    terminal::to_stdout(|out| adopted::write(&adopted, &written, out))?;
+    terminal.to_stdout(|out| adopted::write(&adopted, &written, out))?;
     Ok(Exit::Done)
 }
 

@@ -7,7 +7,7 @@ use crate::apply::Files;
 use crate::backend::file::Store;
 use crate::cli::args::{PlaceArgs, one_of};
 use crate::cli::exit::Exit;
-use crate::cli::terminal;
+use crate::cli::terminal::Terminal;
 use crate::cli::workspace::for_snapshot;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::error::Error;
@@ -31,7 +31,7 @@ pub(crate) struct CheckArgs {
     deny: Option<String>,
 }
 
-pub(crate) fn run(place: &PlaceArgs, args: &CheckArgs) -> anyhow::Result<Exit> {
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &CheckArgs) -> anyhow::Result<Exit> {
     let path = place.policy();
     let read = sources::load(&path).and_then(|files| {
         let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
@@ -46,7 +46,7 @@ pub(crate) fn run(place: &PlaceArgs, args: &CheckArgs) -> anyhow::Result<Exit> {
     let diagnostics = if place.redact { nameless() } else { diagnostics };
     let policy = path.display().to_string();
     let check = Check { policy: &policy, diagnostics: &diagnostics };
-    terminal::to_stdout(|out| check.write(args.format, out))?;
+    terminal.to_stdout(|out| check.write(args.format, out))?;
     let denied = check.count(Level::Error) > 0 || (args.deny.is_some() && check.count(Level::Warning) > 0);
     Ok(if denied { Exit::Error } else { Exit::Done })
 }

@@ -7,7 +7,8 @@ use clap::Args;
 use crate::apply::Files;
 use crate::cli::args::{PlaceArgs, file_of, one_of};
 use crate::cli::exit::Exit;
-use crate::cli::terminal::{self, Outputs};
+use crate::cli::outputs::Outputs;
+use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Names, open, under_pseudonyms};
 use crate::error::Error;
 use crate::plan::between;
@@ -35,8 +36,8 @@ pub(crate) struct DiffArgs {
 /// A diff of the registry would show the drift as well.
 const FORMATS: [(&str, Format); 3] = [("text", Format::Text), ("json", Format::Json), ("markdown", Format::Markdown)];
 
-pub(crate) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
-    let opened = open(place)?;
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
+    let opened = open(terminal, place)?;
     let old = match args.from.strip_prefix("git:") {
         Some(revision) => policy_at(revision, &place.policy())?,
         None if !Path::new(&args.from).exists() => {
@@ -64,7 +65,7 @@ pub(crate) fn run(place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
     let policies = format!("{} → {}", leading(&name), opened.policy_name);
     let report =
         Report { policy: &policies, snapshot: &snapshot, plan: &plan, mode: Mode::PolicyDiff, now: &opened.now };
-    terminal::to_stdout(|out| report.write(args.format, out))?;
+    terminal.to_stdout(|out| report.write(args.format, out))?;
     outputs.write(&report)?;
     Ok(Exit::Done)
 }

@@ -8,7 +8,7 @@ use crate::apply::Files;
 use crate::chat::Chat;
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::exit::Exit;
-use crate::cli::terminal;
+use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open};
 use crate::error::{Error, Result};
 use crate::plan::json::JsonRow;
@@ -31,12 +31,12 @@ pub(crate) struct ExplainArgs {
     format: String,
 }
 
-pub(crate) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit> {
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit> {
     if args.chat.is_empty() {
-        terminal::error("the chat's id is empty", Some("see: reconcile explain --help"));
+        terminal.error("the chat's id is empty", Some("see: reconcile explain --help"));
         return Ok(Exit::Usage);
     }
-    let Opened { policy, store, now, names, .. } = open(place)?;
+    let Opened { policy, store, now, names, .. } = open(terminal, place)?;
     let snapshot = store.registry()?;
     let ledger = store.ledger()?;
     let known = find_one(&args.chat, &snapshot)?;
@@ -47,9 +47,9 @@ pub(crate) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit>
     let mut chat = entry.map_or_else(new, |entry| entry.chat);
     let assumed = fill(&mut chat, &args.fields)?;
     let is_known = registered || !assumed.is_empty() || policy.chats.contains_key(chat.id.as_ref());
-    if !is_known && !terminal::names_hidden() {
+    if !is_known && !terminal.hides_names() {
         let near = nearest(&args.chat, &snapshot)?.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-        terminal::note(&format!("no chat {:?} in {}: taken as the id of a new one{near}", args.chat, snapshot.name));
+        terminal.note(&format!("no chat {:?} in {}: taken as the id of a new one{near}", args.chat, snapshot.name));
     }
 
     let request = Request { chats: vec![chat.id.clone().into_owned()], ..Request::default() };
@@ -83,7 +83,7 @@ pub(crate) fn run(place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit>
         last_change: last_change.as_ref(),
         now: &now,
     };
-    terminal::to_stdout(|out| if args.format == "json" { explanation.json(out) } else { explanation.text(out) })?;
+    terminal.to_stdout(|out| if args.format == "json" { explanation.json(out) } else { explanation.text(out) })?;
     Ok(Exit::Done)
 }
 

@@ -5,7 +5,7 @@ use clap::Args;
 use crate::apply::Files;
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
-use crate::cli::terminal;
+use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Past, open_past};
 use crate::plan::select::find_one;
 use crate::report::escape::escape_json;
@@ -22,7 +22,7 @@ pub(crate) struct HistoryArgs {
     format: String,
 }
 
-pub(crate) fn run(place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit> {
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit> {
     let Past { store, now, names } = open_past(place)?;
     // A chat that is gone still has a history.
     let chat = match &args.chat {
@@ -41,7 +41,7 @@ pub(crate) fn run(place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit>
             });
         }
     }
-    terminal::to_stdout(|out| {
+    terminal.to_stdout(|out| {
         if args.format == "json" {
             return runs.iter().try_for_each(|run| writeln!(out, "{}", escape_json(&serde_json::to_string(run)?)));
         }

@@ -8,7 +8,7 @@ use jiff::Zoned;
 use crate::backend::file::{Registered, Registration, Store};
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::exit::Exit;
-use crate::cli::terminal;
+use crate::cli::terminal::Terminal;
 use crate::cli::workspace::beside_policy;
 use crate::error::{Error, reason};
 use crate::launch::{Start, Wanted, start};
@@ -41,22 +41,22 @@ pub(crate) struct LaunchArgs {
     command: Vec<String>,
 }
 
-pub(crate) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> {
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> {
     let words: Vec<&str> = args.command.iter().map(String::as_str).collect();
     let command = match CommandLine::parse_launch(&words) {
         Ok(command) => command,
         Err(mistakes) => {
             for (index, mistake) in &mistakes {
-                tell_mistake(words.get(*index).copied().unwrap_or_default(), mistake);
+                tell_mistake(terminal, words.get(*index).copied().unwrap_or_default(), mistake);
             }
             return Ok(Exit::Usage);
         }
     };
     if args.chat.is_empty() {
-        terminal::error("the chat's id is empty", Some("see: reconcile launch --help"));
+        terminal.error("the chat's id is empty", Some("see: reconcile launch --help"));
         return Ok(Exit::Usage);
     }
-    let (policy, outline, sources) = usable_policy(place);
+    let (policy, outline, sources) = usable_policy(terminal, place);
     if outline.backend.as_deref() == Some("dispatch") {
         return Err(daemons_to_start().into());
     }
@@ -86,7 +86,7 @@ pub(crate) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> 
             let splices = std::mem::take(&mut start.splices);
             Ok(Registration { chat: start.chat.id.clone().into_owned(), splices, value: start })
         })?;
-    tell(&start, &registry.display().to_string());
+    tell(terminal, &start, &registry.display().to_string());
 
     let resume = resume_environment(start.resume.as_deref());
     let failed = turn_into(&start.arguments, environment(&start.chat, &start.model).chain([resume]));
@@ -95,16 +95,16 @@ pub(crate) fn run(place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> 
         ErrorKind::PermissionDenied => "is it a program, and may this user execute it?",
         _ => "is it installed, and in the PATH?",
     };
-    terminal::error(&format!("cannot start {program}: {}", reason(&failed)), Some(hint));
+    terminal.error(&format!("cannot start {program}: {}", reason(&failed)), Some(hint));
     // A session from before may still run, on another model.
     if paid || (changed && !start.is_new) {
         let store = Store::open(&registry, &registry.display().to_string());
         match store.and_then(|store| store.owe(&start.chat.id, place.lock_timeout, now.timestamp())) {
-            Ok(()) => terminal::note(&format!("a restart of {} is owed", start.chat.id)),
+            Ok(()) => terminal.note(&format!("a restart of {} is owed", start.chat.id)),
             Err(error) => {
-                terminal::failure(&error.into());
+                terminal.failure(&error.into());
                 let advice = "restart it by hand if a session from before still runs";
-                terminal::warning(&format!("nobody remembers that a restart of {} is owed: {advice}", start.chat.id));
+                terminal.warning(&format!("nobody remembers that a restart of {} is owed: {advice}", start.chat.id));
                 return Ok(Exit::Partly);
             }
         }
@@ -119,65 +119,61 @@ fn daemons_to_start() -> Error {
 
 /// The policy, where it can be used, what can be told of it otherwise, and what was read. A mistake in it must not keep a
 /// session from starting.
-fn usable_policy(place: &PlaceArgs) -> (Option<Policy>, Outline, Vec<Source>) {
-    let unusable = || terminal::warning("the policy cannot be used: only the registry's own model counts");
+fn usable_policy(terminal: &Terminal, place: &PlaceArgs) -> (Option<Policy>, Outline, Vec<Source>) {
+    let unusable = || terminal.warning("the policy cannot be used: only the registry's own model counts");
     let files = match sources::load(&place.policy()) {
         Ok(files) => files,
         Err(error) => {
-            terminal::failure(&error.into());
+            terminal.failure(&error.into());
             unusable();
             return (None, Outline::default(), Vec::new());
         }
     };
     match policy::read(&files.sources) {
         Ok((policy, warnings)) => {
-            terminal::diagnostics(&warnings);
+            terminal.diagnostics(&warnings);
             let backend = matches!(policy.sessions, Sessions::Dispatch(_)).then(|| "dispatch".to_owned());
             let outline = Outline { registry: policy.registry.clone(), backend };
             (Some(policy), outline, files.sources)
         }
         Err(mistakes) => {
-            terminal::diagnostics(&mistakes);
+            terminal.diagnostics(&mistakes);
             unusable();
             (None, policy::outline(&files.sources), files.sources)
         }
     }
 }
 
-fn tell(start: &Start, registry: &str) {
+fn tell(terminal: &Terminal, start: &Start, registry: &str) {
     let chat = &start.chat.id;
     if start.is_new {
-        terminal::note(&format!("{chat} is new in {registry}"));
+        terminal.note(&format!("{chat} is new in {registry}"));
     }
     if let Some(other) = &start.contact_of {
-        terminal::warning(&format!(
-            "the contact of {other} has that name, too: a launch goes by ids and session names"
-        ));
+        terminal.warning(&format!("the contact of {other} has that name, too: a launch goes by ids and session names"));
     }
     if let Some(other) = &start.same_slug {
-        terminal::warning(&format!(
+        terminal.warning(&format!(
             "the session of {other} has the same slug: a restart command with {{session_slug}} is refused for both"
         ));
     }
     for field in &start.left_empty {
-        terminal::warning(&format!(
+        terminal.warning(&format!(
             "the entry of {chat} has `{field}` without a value: that is left as it is, and the option does not count"
         ));
     }
 }
 
-fn tell_mistake(argument: &str, mistake: &Mistake) {
+fn tell_mistake(terminal: &Terminal, argument: &str, mistake: &Mistake) {
     match mistake {
         Mistake::Unknown(name, _) => {
             let known = placeholder_names().chain(["resume_id"]);
-            terminal::error(
-                &format!("{argument}: there is no placeholder {{{name}}}"),
-                Some(&suggest::advice(name, known)),
-            );
+            terminal
+                .error(&format!("{argument}: there is no placeholder {{{name}}}"), Some(&suggest::advice(name, known)));
         }
         Mistake::Misplaced(why, _) => {
             let [message, advice] = why.words();
-            terminal::error(&format!("{argument}: {message}"), Some(advice));
+            terminal.error(&format!("{argument}: {message}"), Some(advice));
         }
     }
 }

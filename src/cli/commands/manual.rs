@@ -9,7 +9,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use crate::cli::exit::Exit;
-use crate::cli::terminal;
+use crate::cli::terminal::Terminal;
 use crate::error::Result;
 
 #[derive(Clone, Debug, Args)]
@@ -19,15 +19,15 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(crate) fn completions(mut command: Command, args: &CompletionsArgs) -> Result<Exit> {
+pub(crate) fn completions(terminal: &Terminal, mut command: Command, args: &CompletionsArgs) -> Result<Exit> {
     command.set_bin_name(command.get_name().to_owned());
     command.build();
-    terminal::to_stdout(|out| args.shell.try_generate(&command, out))?;
+    terminal.to_stdout(|out| args.shell.try_generate(&command, out))?;
     Ok(Exit::Done)
 }
 
-pub(crate) fn man(command: Command) -> Result<Exit> {
-    terminal::to_stdout(|out| page(command.disable_help_subcommand(true), out))?;
+pub(crate) fn man(terminal: &Terminal, command: Command) -> Result<Exit> {
+    terminal.to_stdout(|out| page(command.disable_help_subcommand(true), out))?;
     Ok(Exit::Done)
 }
 

@@ -27,6 +27,7 @@ use crate::cli::commands::set_model::{SetModelArgs, UnsetModelArgs};
 use crate::cli::commands::undo::UndoArgs;
 use crate::cli::exit::Exit;
 use crate::cli::run;
+use crate::cli::terminal::Terminal;
 use crate::report::Format;
 
 const EXAMPLES: &str = "\
@@ -127,22 +128,22 @@ impl Command {
 
 impl Cli {
     /// Runs the command.
-    pub(crate) fn run(self) -> anyhow::Result<Exit> {
+    pub(crate) fn run(self, terminal: &Terminal) -> anyhow::Result<Exit> {
         match self.command {
-            None => run::run(&self.place, &self.run),
-            Some(Command::Check(args)) => check::run(&self.place, &args),
-            Some(Command::Explain(args)) => explain::run(&self.place, &args),
-            Some(Command::Launch(args)) => launch::run(&self.place, &args),
-            Some(Command::Snapshot) => snapshot::run(&self.place),
-            Some(Command::SetModel(args)) => set_model::set(&self.place, &args),
-            Some(Command::UnsetModel(args)) => set_model::unset(&self.place, &args),
-            Some(Command::Adopt) => adopt::run(&self.place),
-            Some(Command::Completions(args)) => Ok(manual::completions(Self::command(), &args)?),
-            Some(Command::Man) => Ok(manual::man(Self::command())?),
-            Some(Command::Diff(args)) => diff::run(&self.place, &args),
-            Some(Command::History(args)) => history::run(&self.place, &args),
-            Some(Command::Undo(args)) => undo::run(&self.place, &args),
-            Some(Command::Owed(args)) => owed::run(&self.place, &args),
+            None => run::run(terminal, &self.place, &self.run),
+            Some(Command::Check(args)) => check::run(terminal, &self.place, &args),
+            Some(Command::Explain(args)) => explain::run(terminal, &self.place, &args),
+            Some(Command::Launch(args)) => launch::run(terminal, &self.place, &args),
+            Some(Command::Snapshot) => snapshot::run(terminal, &self.place),
+            Some(Command::SetModel(args)) => set_model::set(terminal, &self.place, &args),
+            Some(Command::UnsetModel(args)) => set_model::unset(terminal, &self.place, &args),
+            Some(Command::Adopt) => adopt::run(terminal, &self.place),
+            Some(Command::Completions(args)) => Ok(manual::completions(terminal, Self::command(), &args)?),
+            Some(Command::Man) => Ok(manual::man(terminal, Self::command())?),
+            Some(Command::Diff(args)) => diff::run(terminal, &self.place, &args),
+            Some(Command::History(args)) => history::run(terminal, &self.place, &args),
+            Some(Command::Undo(args)) => undo::run(terminal, &self.place, &args),
+            Some(Command::Owed(args)) => owed::run(terminal, &self.place, &args),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::cli::args::{EditArgs, PlaceArgs};
 use crate::cli::exit::Exit;
 use crate::cli::run::signals::Interrupt;
 use crate::cli::run::{Job, PolicyEdit, execute};
-use crate::cli::terminal;
+use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_quietly};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
@@ -37,19 +37,20 @@ pub(crate) struct Decided {
 
 /// Makes the changes that `decide` finds in the policy as it is, and reconciles those chats.
 pub(crate) fn edit_and_run(
+    terminal: &Terminal,
     place: &PlaceArgs,
     args: &EditArgs,
     decide: impl Fn(&Opened) -> Result<Decided>,
 ) -> anyhow::Result<Exit> {
     if place.redact && args.dry_run && args.report.format.shows_policy() {
         let why = "the edit of a policy cannot be redacted: it is the policy's own text";
-        terminal::error(why, Some("show json or markdown instead"));
+        terminal.error(why, Some("show json or markdown instead"));
         return Ok(Exit::Usage);
     }
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let (mut opened, Decided { changes, notes }, edits) = prepare(place, args.dry_run, &interrupt, decide)?;
+    let (mut opened, Decided { changes, notes }, edits) = prepare(terminal, place, args.dry_run, &interrupt, decide)?;
     for note in &notes {
-        terminal::note(note);
+        terminal.note(note);
     }
     let sources = opened.files.sources.iter().map(|source| {
         let edit = edits.iter().find(|edit| *edit.name == *source.name);
@@ -71,17 +72,17 @@ pub(crate) fn edit_and_run(
     let request = Request { ids: changes.into_keys().collect(), ..Request::default() };
     let (allow_changes, report) = (args.allow_changes, args.report.clone());
     let job = Job { request, dry_run: args.dry_run, allow_changes, report, edits, ..Job::default() };
-    let exit = execute(place, opened, &job, interrupt)?;
+    let exit = execute(terminal, place, opened, &job, interrupt)?;
     if args.dry_run || job.edited.get() > 0 {
         for lost in &lost {
-            terminal::note(lost);
+            terminal.note(lost);
         }
     }
     for file in job.edited_files() {
         if in_work_tree(Path::new(file)) {
-            terminal::note(&format!("{file} is in a git work tree: commit the change"));
+            terminal.note(&format!("{file} is in a git work tree: commit the change"));
         } else {
-            terminal::note(&format!("{file} was edited"));
+            terminal.note(&format!("{file} was edited"));
         }
     }
     Ok(exit)
@@ -89,6 +90,7 @@ pub(crate) fn edit_and_run(
 
 /// Reads the policy, and again once the files to be edited are locked, until both say the same.
 fn prepare(
+    terminal: &Terminal,
     place: &PlaceArgs,
     dry_run: bool,
     interrupt: &Interrupt,
@@ -98,7 +100,7 @@ fn prepare(
     for tried in 0..TRIES {
         let opened = open_quietly(place)?;
         if tried == 0 {
-            terminal::diagnostics(&opened.warnings);
+            terminal.diagnostics(&opened.warnings);
         }
         if opened.names.is_snapshot() {
             return Err(Error::other("a policy is not edited for a redacted snapshot")

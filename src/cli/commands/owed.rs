@@ -5,7 +5,7 @@ use clap::Args;
 use crate::apply::{Files, Locked};
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
-use crate::cli::terminal;
+use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Past, open_past};
 use crate::error::Error;
 use crate::plan::select::find_registered;
@@ -19,12 +19,12 @@ pub(crate) struct OwedArgs {
     forget: Option<String>,
 }
 
-pub(crate) fn run(place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
     let Past { store, now, names } = open_past(place)?;
     let now = &now;
     let ledger = store.ledger()?;
     let Some(word) = args.forget.as_deref() else {
-        terminal::to_stdout(|out| {
+        terminal.to_stdout(|out| {
             for (chat, debt) in &ledger.owed {
                 let since = time(debt.since, now);
                 let attempts = counted(debt.attempts as usize, "attempt");
@@ -57,6 +57,6 @@ pub(crate) fn run(place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
             .with_hint("see what is owed with: reconcile owed")
             .into());
     }
-    terminal::to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&name)))?;
+    terminal.to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&name)))?;
     Ok(Exit::Done)
 }

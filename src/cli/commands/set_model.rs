@@ -11,7 +11,7 @@ use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
 use crate::cli::exit::Exit;
 use crate::cli::run::signals::Interrupt;
 use crate::cli::run::{Job, execute};
-use crate::cli::terminal;
+use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open};
 use crate::error::{Error, Result};
 use crate::plan::select::{Request, find_registered};
@@ -56,11 +56,11 @@ pub(crate) struct UnsetModelArgs {
     pub(crate) edit: EditArgs,
 }
 
-pub(crate) fn set(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
+pub(crate) fn set(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
     if args.no_policy {
-        return set_registry_alone(place, args);
+        return set_registry_alone(terminal, place, args);
     }
-    edit_and_run(place, &args.edit, |opened| {
+    edit_and_run(terminal, place, &args.edit, |opened| {
         let (chat, model, _) = target(opened, args)?;
         if let Some(until) = args.until.as_ref().filter(|until| until.is_past(&opened.now)) {
             return Err(Error::other(format!("--until {until} is over already"))
@@ -71,8 +71,8 @@ pub(crate) fn set(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit
     })
 }
 
-pub(crate) fn unset(place: &PlaceArgs, args: &UnsetModelArgs) -> anyhow::Result<Exit> {
-    edit_and_run(place, &args.edit, |opened| {
+pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArgs) -> anyhow::Result<Exit> {
+    edit_and_run(terminal, place, &args.edit, |opened| {
         let overrides = &opened.policy.chats;
         let chat = if overrides.contains_key(&args.chat) {
             args.chat.clone()
@@ -88,19 +88,19 @@ pub(crate) fn unset(place: &PlaceArgs, args: &UnsetModelArgs) -> anyhow::Result<
 }
 
 /// Sets the model in the registry, and tells the policy nothing.
-fn set_registry_alone(place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
+fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
     let interrupt = if args.edit.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let mut opened = open(place)?;
+    let mut opened = open(terminal, place)?;
     let (chat, model, decided) = target(&opened, args)?;
     if let Some((rule, model)) = decided {
-        terminal::warning(&format!("the policy says {model} ({rule}): the next run puts that back"));
+        terminal.warning(&format!("the policy says {model} ({rule}): the next run puts that back"));
     }
     let because = Because { rule: "set-model".to_owned(), at: At::elsewhere("command line") };
     let by_hand = Override { setting: Setting::Model(model), until: None, reason: None, because };
     opened.policy.chats.insert(chat.clone(), by_hand);
     let request = Request { ids: vec![chat], ..Request::default() };
     let EditArgs { dry_run, allow_changes, report } = args.edit.clone();
-    execute(place, opened, &Job { request, dry_run, allow_changes, report, ..Job::default() }, interrupt)
+    execute(terminal, place, opened, &Job { request, dry_run, allow_changes, report, ..Job::default() }, interrupt)
 }
 
 /// What decides otherwise, and on which model.

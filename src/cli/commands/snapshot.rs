@@ -3,19 +3,19 @@
 use crate::apply::Files;
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
-use crate::cli::terminal;
+use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_plain};
 use crate::error::Error;
 use crate::registry::redacted::redacted;
 use crate::report::escape::escape_json;
 
-pub(crate) fn run(place: &PlaceArgs) -> anyhow::Result<Exit> {
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit> {
     if !place.redact {
-        terminal::error("a snapshot is always redacted", Some("say: reconcile snapshot --redact"));
+        terminal.error("a snapshot is always redacted", Some("say: reconcile snapshot --redact"));
         return Ok(Exit::Usage);
     }
     let Opened { store, now, warnings, .. } = open_plain(place)?;
-    terminal::diagnostics(&warnings);
+    terminal.diagnostics(&warnings);
     if store.redacted_with()?.is_some() {
         return Err(Error::other(format!("{} is a redacted snapshot already", store.file().display()))
             .with_hint("make one of the registry itself")
@@ -26,6 +26,6 @@ pub(crate) fn run(place: &PlaceArgs) -> anyhow::Result<Exit> {
         None => store.redaction_key_or_new(place.lock_timeout, now.timestamp())?,
     };
     let json = redacted(&store.registry()?, &redaction).map_err(Error::Invalid)?;
-    terminal::to_stdout(|out| json.lines().try_for_each(|line| writeln!(out, "{}", escape_json(line))))?;
+    terminal.to_stdout(|out| json.lines().try_for_each(|line| writeln!(out, "{}", escape_json(line))))?;
     Ok(Exit::Done)
 }

@@ -9,7 +9,7 @@ use crate::chat::Model;
 use crate::cli::args::{EditArgs, PlaceArgs};
 use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
 use crate::cli::exit::Exit;
-use crate::cli::terminal;
+use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::error::{Error, Result};
 use crate::plan::json::{JsonRow, JsonRun};
@@ -25,14 +25,14 @@ pub(crate) struct UndoArgs {
     pub(crate) edit: EditArgs,
 }
 
-pub(crate) fn run(place: &PlaceArgs, args: &UndoArgs) -> anyhow::Result<Exit> {
-    edit_and_run(place, &args.edit, |opened| {
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &UndoArgs) -> anyhow::Result<Exit> {
+    edit_and_run(terminal, place, &args.edit, |opened| {
         let decided = take_back(opened, &args.run)?;
         if !decided.changes.is_empty() {
             return Ok(decided);
         }
         for note in &decided.notes {
-            terminal::note(note);
+            terminal.note(note);
         }
         Err(Error::other(format!("there is nothing to take back of the run {}", args.run))
             .with_hint("see what it did with: reconcile history"))

@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::cli::exit::Exit;
-use crate::cli::terminal::Target;
+use crate::cli::outputs::Target;
 use crate::error::{Error, Result};
 use crate::os::open_regular;
 use crate::plan::Plan;

@@ -16,10 +16,11 @@ use crate::backend::file::Store;
 use crate::backend::{DispatchBackend, FileBackend};
 use crate::cli::args::{Moment, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::exit::Exit;
+use crate::cli::outputs::{Outputs, refuse_needed};
 use crate::cli::run::outcome::Ended;
 use crate::cli::run::progress::Progress;
 use crate::cli::run::signals::Interrupt;
-use crate::cli::terminal::{self, Outputs};
+use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, author, beside_policy, needed_to_open, open, open_quietly};
 use crate::error::{Error, Result, reason};
 use crate::plan::select::Request;
@@ -61,10 +62,7 @@ pub(crate) struct PolicyEdit {
     pub(crate) file: Option<PolicyFile>,
 }
 
-pub(crate) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
-    if args.quiet {
-        terminal::hold();
-    }
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
     let job = Job {
         request: Request {
@@ -86,26 +84,32 @@ pub(crate) fn run(place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         follows_policy: true,
         ..Job::default()
     };
-    let opened = open(place);
+    let opened = open(terminal, place);
     if let Some(path) = job.metrics {
         let needed = opened.as_ref().map_or_else(|_| needed_to_open(place), Opened::needed);
-        terminal::refuse_needed("--metrics", path, &job.needed(needed, place))?;
+        refuse_needed("--metrics", path, &job.needed(needed, place))?;
         metrics::check(path)?;
     }
-    let result = opened.and_then(|opened| execute(place, opened, &job, interrupt));
+    let result = opened.and_then(|opened| execute(terminal, place, opened, &job, interrupt));
     if let (Err(error), Some(path)) = (&result, job.metrics) {
         let registry = place.registry().unwrap_or_default();
         let (registry, exit) = (registry.display().to_string(), Exit::of_error(error));
         if let Err(another) = metrics::write(path, &registry, Timestamp::now(), exit, None) {
-            terminal::release();
-            terminal::failure(&another.into());
+            terminal.release();
+            terminal.failure(&another.into());
         }
     }
     result
 }
 
 /// Plans, and applies unless it is a dry run.
-pub(crate) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: Interrupt) -> anyhow::Result<Exit> {
+pub(crate) fn execute(
+    terminal: &Terminal,
+    place: &PlaceArgs,
+    opened: Opened,
+    job: &Job,
+    interrupt: Interrupt,
+) -> anyhow::Result<Exit> {
     let needed = job.needed(opened.needed(), place).into_iter().chain(job.metrics.map(Path::to_owned));
     let outputs = Outputs::open(&job.report.output, &needed.collect::<Vec<_>>())?;
     let file = opened.store.file().display();
@@ -121,7 +125,7 @@ pub(crate) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
     let expected = job.plan.map(expected).transpose()?;
     let expected = expected.map(|expected| expected.redacted(opened.names.redaction().cloned()));
     let Opened { policy, files, policy_name, store, names, warnings, .. } = opened;
-    let backend = backend(&policy, &files, &store, place, job)?;
+    let backend = backend(terminal, &policy, &files, &store, place, job)?;
     let goal = Goal {
         policy: &policy,
         now: &now,
@@ -133,7 +137,7 @@ pub(crate) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
     let warn = || {
         for (chat, entry, until) in policy.expired(&now) {
             let (chat, at) = (names.of(chat), &entry.because.at);
-            terminal::warning(&format!("the override for {chat} ended with {until} ({}:{})", at.file, at.line));
+            terminal.warning(&format!("the override for {chat} ended with {until} ({}:{})", at.file, at.line));
         }
     };
 
@@ -152,9 +156,9 @@ pub(crate) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
             drop((locked, outputs));
             let again = open_quietly(place)?;
             if again.warnings != warnings {
-                terminal::diagnostics(&again.warnings);
+                terminal.diagnostics(&again.warnings);
             }
-            return execute(place, again, job, interrupt);
+            return execute(terminal, place, again, job, interrupt);
         }
         if job.is_outdated(&files.sources, &sources) {
             return Err(Error::other(format!("{policy_name} was changed by somebody else meanwhile"))
@@ -170,8 +174,8 @@ pub(crate) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
         };
         let applied = match apply() {
             Err(error) if job.edited.get() > 0 => {
-                terminal::failure(&error.into());
-                job.tell_edited();
+                terminal.failure(&error.into());
+                job.tell_edited(terminal);
                 return Ok(Exit::Partly);
             }
             applied => applied?,
@@ -182,7 +186,7 @@ pub(crate) fn execute(place: &PlaceArgs, opened: Opened, job: &Job, interrupt: I
 
     let plan = names.shown(plan);
     let ended = Ended { policy: &policy, policy_name: &policy_name, snapshot: &snapshot, plan: &plan, mode, now: &now };
-    Ok(ended.show(job, outputs, exit, error))
+    Ok(ended.show(terminal, job, outputs, exit, error))
 }
 
 impl Job<'_> {
@@ -228,13 +232,14 @@ impl Job<'_> {
     }
 
     /// Says that the policy was edited and the run then came to nothing.
-    pub(crate) fn tell_edited(&self) {
+    pub(crate) fn tell_edited(&self, terminal: &Terminal) {
         let files = counted(self.edited.get(), "file");
-        terminal::note(&format!("{files} of the policy edited, nothing else was changed: run reconcile again"));
+        terminal.note(&format!("{files} of the policy edited, nothing else was changed: run reconcile again"));
     }
 }
 
 fn backend<'a>(
+    terminal: &Terminal,
     policy: &'a Policy,
     files: &PolicyFiles,
     store: &Store,
@@ -248,7 +253,7 @@ fn backend<'a>(
             if let Some(program) = commands.running.as_ref().map(CommandLine::program).filter(|_| asks)
                 && !is_there(&program, &files.directory)
             {
-                terminal::warning(&format!("there is no {program} to ask which sessions run: all count as running"));
+                terminal.warning(&format!("there is no {program} to ask which sessions run: all count as running"));
             }
             Box::new(FileBackend::new(commands, files.directory.clone(), job.dry_run && job.probe))
         }

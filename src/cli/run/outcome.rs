@@ -3,9 +3,10 @@
 use jiff::Zoned;
 
 use crate::cli::exit::Exit;
+use crate::cli::outputs::Outputs;
 use crate::cli::run::Job;
 use crate::cli::run::metrics;
-use crate::cli::terminal::{self, Outputs};
+use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Refusal, Row, Verdict, Writer};
 use crate::policy::{Policy, Sessions};
@@ -26,26 +27,33 @@ pub(crate) struct Ended<'a> {
 
 impl Ended<'_> {
     /// Shows it. `exit` is how it ended, and `error` what went wrong after its first effect.
-    pub(crate) fn show(self, job: &Job, outputs: Outputs, exit: Exit, error: Option<Error>) -> Exit {
+    pub(crate) fn show(
+        self,
+        terminal: &Terminal,
+        job: &Job,
+        outputs: Outputs,
+        exit: Exit,
+        error: Option<Error>,
+    ) -> Exit {
         let Self { policy, policy_name, snapshot, plan, mode, now } = self;
         let report = Report { policy: policy_name, snapshot, plan, mode, now };
         let has_news = plan.is_eventful() || plan.rows.iter().any(Row::is_planned);
         let silent = job.quiet && exit == Exit::Done && !has_news;
         if !silent {
-            terminal::release();
+            terminal.release();
         }
-        let shown = if silent { Ok(()) } else { print(job, &report) };
+        let shown = if silent { Ok(()) } else { print(terminal, job, &report) };
         let shown = shown.and_then(|()| outputs.write(&report));
-        tell(plan, policy, mode);
+        tell(terminal, plan, policy, mode);
         let edited = job.edited.get() > 0;
         if edited && exit == Exit::Refused {
-            job.tell_edited();
+            job.tell_edited(terminal);
         }
         // The registry was changed by somebody else since it was clear that the plan is not refused.
         let mut exit = if edited && exit == Exit::Refused { Exit::Partly } else { exit };
         let failed = |error: Error, exit| {
-            terminal::release();
-            terminal::failure(&error.into());
+            terminal.release();
+            terminal.failure(&error.into());
             match exit {
                 // Nothing was changed, unless the plan says so.
                 _ if !plan.has_effects() && !edited => Exit::Error,
@@ -64,8 +72,8 @@ impl Ended<'_> {
     }
 }
 
-fn print(job: &Job, report: &Report) -> Result<()> {
-    terminal::to_stdout(|out| {
+fn print(terminal: &Terminal, job: &Job, report: &Report) -> Result<()> {
+    terminal.to_stdout(|out| {
         for edit in job.edits.iter().filter(|_| job.dry_run && job.report.format.shows_policy()) {
             report::policy_diff(&edit.name, &edit.before, &edit.after, out)?;
         }
@@ -74,25 +82,25 @@ fn print(job: &Job, report: &Report) -> Result<()> {
 }
 
 /// What a user should know beyond the rows.
-fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
+fn tell(terminal: &Terminal, plan: &Plan, policy: &Policy, mode: Mode) {
     for (chat, why) in plan.cancelled.iter().filter(|_| plan.refused.is_none()) {
-        terminal::note(&voided(chat, why));
+        terminal.note(&voided(chat, why));
     }
     let edited = plan.rows.iter().any(|row| row.effects.edited);
     if mode == Mode::Apply && edited && !policy.sessions.restarts() {
-        terminal::note(
+        terminal.note(
             "nothing was restarted: the policy has no restart command, so the new models count from the next start",
         );
     }
     let edits = plan.rows.iter().any(|row| row.edit && (row.is_planned() || row.effects.edited));
     if let (Writer::UsMeanwhile, true, Sessions::Dispatch(daemon)) = (plan.writer, edits, &policy.sessions) {
-        terminal::note(&format!(
+        terminal.note(&format!(
             "nobody listens at {}: the registry itself is edited, and sessions read it when the daemon starts",
             daemon.socket
         ));
     }
     if plan.rows.iter().any(|row| row.outcome.verdict == Verdict::Held) {
-        terminal::note("what is held is left alone until the policy decides otherwise, or --retry CHAT says so");
+        terminal.note("what is held is left alone until the policy decides otherwise, or --retry CHAT says so");
     }
     let Some(message) = refusal(plan) else { return };
     match &plan.refused {
@@ -101,16 +109,16 @@ fn tell(plan: &Plan, policy: &Policy, mode: Mode) {
                 true => "that plan is of some chats alone: give the same --chat, --tier or --exclude",
                 false => "review the plan as it is now: reconcile --dry-run; restarts that are owed are in no plan",
             };
-            terminal::error(&message, Some(hint));
+            terminal.error(&message, Some(hint));
             for difference in differences {
-                terminal::note(difference);
+                terminal.note(difference);
             }
         }
         Some(Refusal::Limit { changes, .. }) => {
             // What was typed may name somebody.
             let hidden = || format!("--allow-changes {changes}");
-            let consent = if terminal::names_hidden() { hidden() } else { same_command(*changes) };
-            terminal::error(&message, Some(&format!("if this is what you want, consent with: {consent}")));
+            let consent = if terminal.hides_names() { hidden() } else { same_command(*changes) };
+            terminal.error(&message, Some(&format!("if this is what you want, consent with: {consent}")));
         }
         None => {}
     }
