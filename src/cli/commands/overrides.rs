@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::chat::Model;
 use crate::cli::args::{EditArgs, PlaceArgs};
 use crate::cli::exit::Exit;
+use crate::cli::run::execute;
+use crate::cli::run::options::RunOptions;
+use crate::cli::run::policy_edit::{PolicyEdit, PolicyEdits};
 use crate::cli::run::signals::Interrupt;
-use crate::cli::run::{Job, PolicyEdit, execute};
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_quietly};
 use crate::error::{Error, Result};
@@ -71,14 +73,15 @@ pub(crate) fn edit_and_run(
     (opened.policy, _) = edited.map_err(Error::Invalid)?;
     let request = Request { ids: changes.into_keys().collect(), ..Request::default() };
     let (allow_changes, report) = (args.allow_changes, args.report.clone());
-    let job = Job { request, dry_run: args.dry_run, allow_changes, report, edits, ..Job::default() };
-    let exit = execute(terminal, place, opened, &job, interrupt)?;
-    if args.dry_run || job.edited.get() > 0 {
+    let edits = PolicyEdits::new(edits);
+    let options = RunOptions { request, dry_run: args.dry_run, allow_changes, report, edits, ..RunOptions::default() };
+    let exit = execute(terminal, place, opened, &options, interrupt)?;
+    if args.dry_run || options.edits.any_made() {
         for lost in &lost {
             terminal.note(lost);
         }
     }
-    for file in job.edited_files() {
+    for file in options.edits.edited_files() {
         if in_work_tree(Path::new(file)) {
             terminal.note(&format!("{file} is in a git work tree: commit the change"));
         } else {

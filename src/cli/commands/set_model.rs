@@ -9,8 +9,9 @@ use crate::chat::{Chat, Model};
 use crate::cli::args::{EditArgs, PlaceArgs, until};
 use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
 use crate::cli::exit::Exit;
+use crate::cli::run::execute;
+use crate::cli::run::options::RunOptions;
 use crate::cli::run::signals::Interrupt;
-use crate::cli::run::{Job, execute};
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open};
 use crate::error::{Error, Result};
@@ -100,7 +101,8 @@ fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArg
     opened.policy.chats.insert(chat.clone(), by_hand);
     let request = Request { ids: vec![chat], ..Request::default() };
     let EditArgs { dry_run, allow_changes, report } = args.edit.clone();
-    execute(terminal, place, opened, &Job { request, dry_run, allow_changes, report, ..Job::default() }, interrupt)
+    let options = RunOptions { request, dry_run, allow_changes, report, ..RunOptions::default() };
+    execute(terminal, place, opened, &options, interrupt)
 }
 
 /// What decides otherwise, and on which model.

@@ -4,8 +4,8 @@ use jiff::Zoned;
 
 use crate::cli::exit::Exit;
 use crate::cli::outputs::Outputs;
-use crate::cli::run::Job;
 use crate::cli::run::metrics;
+use crate::cli::run::options::RunOptions;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Refusal, Row, Verdict, Writer};
@@ -30,7 +30,7 @@ impl Ended<'_> {
     pub(crate) fn show(
         self,
         terminal: &Terminal,
-        job: &Job,
+        options: &RunOptions,
         outputs: Outputs,
         exit: Exit,
         error: Option<Error>,
@@ -38,18 +38,18 @@ impl Ended<'_> {
         let Self { policy, policy_name, snapshot, plan, mode, now } = self;
         let report = Report { policy: policy_name, snapshot, plan, mode, now };
         let has_news = plan.is_eventful() || plan.rows.iter().any(Row::is_planned);
-        let silent = job.quiet && exit == Exit::Done && !has_news;
+        let silent = options.quiet && exit == Exit::Done && !has_news;
         if !silent {
             terminal.release();
         }
-        let shown = if silent { Ok(()) } else { print(terminal, job, &report) };
+        let shown = if silent { Ok(()) } else { print(terminal, options, &report) };
         let shown = shown.and_then(|()| outputs.write(&report));
         tell(terminal, plan, policy, mode);
-        let edited = job.edited.get() > 0;
+        let edited = options.edits.any_made();
         if edited && exit == Exit::Refused {
-            job.tell_edited(terminal);
+            options.edits.tell_alone(terminal);
         }
-        // The registry was changed by somebody else since it was clear that the plan is not refused.
+        // Another process changed the registry after the plan was found not to be refused.
         let mut exit = if edited && exit == Exit::Refused { Exit::Partly } else { exit };
         let failed = |error: Error, exit| {
             terminal.release();
@@ -65,19 +65,19 @@ impl Ended<'_> {
             exit = failed(error, exit);
         }
         let write = |path| metrics::write(path, &snapshot.name, now.timestamp(), exit, Some((plan, mode)));
-        match job.metrics.map(write) {
+        match options.metrics.map(write) {
             Some(Err(error)) => failed(error, exit),
             _ => exit,
         }
     }
 }
 
-fn print(terminal: &Terminal, job: &Job, report: &Report) -> Result<()> {
+fn print(terminal: &Terminal, options: &RunOptions, report: &Report) -> Result<()> {
     terminal.to_stdout(|out| {
-        for edit in job.edits.iter().filter(|_| job.dry_run && job.report.format.shows_policy()) {
+        for edit in options.edits.iter().filter(|_| options.dry_run && options.report.format.shows_policy()) {
             report::policy_diff(&edit.name, &edit.before, &edit.after, out)?;
         }
-        report.write(job.report.format, out)
+        report.write(options.report.format, out)
     })
 }
 

@@ -66,7 +66,7 @@ impl Progress {
             let (ended, expected) = (state.ended, state.expected);
             let text = format!("restarting {ended}/{expected}: {}{interrupted}", names.join(", "));
             let cut: String = text.chars().take(78).collect();
-            // Where nobody reads it, there is nobody to tell.
+            // Where stderr is closed, there is no other place to report that.
             let _ = write!(stderr(), "{LINE_START}{cut}");
             state.shown = true;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

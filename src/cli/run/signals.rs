@@ -1,5 +1,5 @@
 //! Signals. The first SIGINT or SIGTERM asks a run to end after what is under way; a second ends it at once, which
-//! loses nothing: whatever is owed is on disk before it is begun.
+//! loses nothing: a restart that is owed is on disk before it is begun.
 
 use std::io;
 use std::sync::Arc;

@@ -1,0 +1,86 @@
+//! Edits of the policy's files that a run begins with. They are made once it is clear that the run is not refused.
+
+use std::cell::Cell;
+
+use crate::apply::{self, Backend, Locked, Planned};
+use crate::cli::terminal::Terminal;
+use crate::error::Result;
+use crate::plan::Goal;
+use crate::policy::Source;
+use crate::report::counted;
+use crate::sources::PolicyFile;
+
+/// An edit of one file of the policy.
+pub(crate) struct PolicyEdit {
+    /// The file's name, as the user would write it.
+    pub(crate) name: String,
+    pub(crate) before: String,
+    pub(crate) after: String,
+    /// The locked file. `None` in a dry run.
+    pub(crate) file: Option<PolicyFile>,
+}
+
+/// The edits that a run begins with, and how many of them it has made.
+#[derive(Default)]
+pub(crate) struct PolicyEdits {
+    edits: Vec<PolicyEdit>,
+    /// Counts only those that change anything.
+    made: Cell<usize>,
+}
+
+impl PolicyEdits {
+    pub(crate) fn new(edits: Vec<PolicyEdit>) -> Self {
+        Self { edits, made: Cell::new(0) }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &PolicyEdit> {
+        self.edits.iter()
+    }
+
+    /// Whether the policy that was edited in memory is no longer what the files hold.
+    pub(crate) fn are_outdated(&self, edited: &[Source], now: &[Source]) -> bool {
+        let edit = |source: &Source| self.edits.iter().find(|edit| *edit.name == *source.name);
+        let before = |source| edit(source).map_or(source.text.as_str(), |edit| edit.before.as_str());
+        let same = edited.iter().map(|source| (&source.name, before(source)));
+        !self.edits.is_empty() && !same.eq(now.iter().map(|source| (&source.name, source.text.as_str())))
+    }
+
+    /// Edits the policy, unless a run with it would be refused: then it returns that run's plan.
+    pub(crate) fn make(&self, goal: &Goal, files: &dyn Locked, backend: &dyn Backend) -> Result<Option<Planned>> {
+        if self.changes().next().is_none() {
+            return Ok(None);
+        }
+        let planned = apply::plan(goal, files, backend)?;
+        if planned.plan.refused.is_some() {
+            return Ok(Some(planned));
+        }
+        for edit in self.changes() {
+            let Some(file) = &edit.file else { continue };
+            let went_wrong = file.replace(&edit.before, &edit.after)?;
+            self.made.set(self.made.get() + 1);
+            went_wrong.map_or(Ok(()), Err)?;
+        }
+        Ok(None)
+    }
+
+    /// Whether a file of the policy was edited.
+    pub(crate) fn any_made(&self) -> bool {
+        self.made.get() > 0
+    }
+
+    /// The files of the policy that were edited.
+    pub(crate) fn edited_files(&self) -> impl Iterator<Item = &str> {
+        self.changes().take(self.made.get()).map(|edit| edit.name.as_str())
+    }
+
+    /// Says that the policy was edited and the run then came to nothing.
+    pub(crate) fn tell_alone(&self, terminal: &Terminal) {
+        let files = counted(self.made.get(), "file");
+        terminal.note(&format!("{files} of the policy edited, nothing else was changed: run reconcile again"));
+    }
+
+    /// The edits that change anything.
+    fn changes(&self) -> impl Iterator<Item = &PolicyEdit> {
+        self.edits.iter().filter(|edit| edit.before != edit.after)
+    }
+}
