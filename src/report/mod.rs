@@ -6,13 +6,12 @@ pub mod diagnostics;
 mod diff;
 pub mod escape;
 pub mod explain;
+mod format;
 pub mod history;
 mod json;
 mod markdown;
 pub mod metrics;
 mod text;
-
-use std::io::{self, Write};
 
 use jiff::Zoned;
 
@@ -20,28 +19,8 @@ use crate::plan::Plan;
 use crate::registry::Snapshot;
 
 pub use diff::policy_diff;
+pub use format::Format;
 pub use text::{counted, refusal, time, voided};
-
-/// How a report is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// For people at a terminal.
-    #[default]
-    Text,
-    /// For programs; stable.
-    Json,
-    /// For comments on pull requests.
-    Markdown,
-    /// A unified diff of the registry.
-    Diff,
-}
-
-impl Format {
-    /// Whether a diff of the policy can stand before it.
-    pub fn shows_policy(self) -> bool {
-        matches!(self, Self::Text | Self::Diff)
-    }
-}
 
 /// Whether a plan was only made, or executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,19 +46,4 @@ pub struct Report<'a> {
     pub mode: Mode,
     /// The time of the run.
     pub now: &'a Zoned,
-}
-
-impl Report<'_> {
-    /// Writes it.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn write(&self, format: Format, out: &mut dyn Write) -> io::Result<()> {
-        match format {
-            Format::Text => text::write(self, out),
-            Format::Json => json::write(self, out),
-            Format::Markdown => markdown::write(self, out),
-            Format::Diff => diff::write(self, out),
-        }
-    }
 }

@@ -31,6 +31,7 @@ mod files;
 mod handle;
 mod history;
 mod hostile;
+mod imports;
 mod interrupted;
 mod invalid;
 mod kits;
