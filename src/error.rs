@@ -24,12 +24,20 @@ pub enum Error {
     /// A file does not say what it should.
     #[error("{}", summary(.0))]
     Invalid(Vec<Diagnostic>),
-    /// Somebody else holds a lock.
-    #[error("another run holds {}{}", path.display(), holder.map_or_else(String::new, |pid| format!(" (pid {pid})")))]
+    /// Another process held a lock for longer than was to be waited.
+    #[error("another run holds {}{}", path.display(), in_brackets(*holder))]
     Locked {
-        /// The lock.
+        /// The locked file.
         path: PathBuf,
-        /// Who holds it, where it says so.
+        /// The process that holds the lock, where the file names it.
+        holder: Option<u32>,
+    },
+    /// The user ended the wait for a lock that another process holds.
+    #[error("interrupted while waiting for another run, which holds {}{}", path.display(), in_brackets(*holder))]
+    Interrupted {
+        /// The locked file.
+        path: PathBuf,
+        /// The process that holds the lock, where the file names it.
         holder: Option<u32>,
     },
     /// Anything else, with what to do about it.
@@ -80,6 +88,10 @@ pub(crate) fn reason(error: &io::Error) -> String {
     let end = text.find(" (os error").unwrap_or(text.len());
     let mut words = text[..end].chars();
     words.next().map_or_else(String::new, |first| first.to_lowercase().chain(words).collect())
+}
+
+fn in_brackets(holder: Option<u32>) -> String {
+    holder.map_or_else(String::new, |pid| format!(" (pid {pid})"))
 }
 
 fn summary(diagnostics: &[Diagnostic]) -> String {

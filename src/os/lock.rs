@@ -25,23 +25,33 @@ impl Drop for Lock {
 
 impl Lock {
     /// Takes the lock on a file, waiting for it at most `patience` and until `give_up` says so.
+    ///
+    /// # Errors
+    /// `Locked` where another process holds it for longer, `Interrupted` where `give_up` ended the wait.
     pub(crate) fn take(mut file: File, path: PathBuf, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
         let since = Instant::now();
         loop {
             match file.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
-                Err(TryLockError::WouldBlock) if since.elapsed() >= patience || give_up() => {
-                    let mut text = String::new();
-                    // The name of the holder is a courtesy: without it, the error is still right.
-                    let _ = file.read_to_string(&mut text);
-                    return Err(Error::Locked { path, holder: text.trim().parse().ok() });
+                Err(TryLockError::WouldBlock) if give_up() => {
+                    return Err(Error::Interrupted { path, holder: holder(&mut file) });
+                }
+                Err(TryLockError::WouldBlock) if since.elapsed() >= patience => {
+                    return Err(Error::Locked { path, holder: holder(&mut file) });
                 }
                 Err(TryLockError::WouldBlock) => sleep(POLL.min(patience)),
             }
         }
-        // Also a courtesy, to whoever has to wait.
+        // A run that has to wait can then name this one. Without the name, the lock is still right.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { file })
     }
+}
+
+/// The process that holds the lock, where the file names it. Without the name, an error is still right.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }

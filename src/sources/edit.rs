@@ -39,7 +39,7 @@ impl PolicyFile {
     /// edit that died left behind.
     ///
     /// # Errors
-    /// Where somebody else edits it for longer, or it cannot be opened.
+    /// Where another process edits it for longer, `give_up` ended the wait, or it cannot be opened.
     pub fn lock(path: &Path, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
         let file = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
         let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
@@ -52,7 +52,10 @@ impl PolicyFile {
             match locked.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
-                Err(TryLockError::WouldBlock) if since.elapsed() >= patience || give_up() => {
+                Err(TryLockError::WouldBlock) if give_up() => {
+                    return Err(Error::Interrupted { path: path.to_owned(), holder: None });
+                }
+                Err(TryLockError::WouldBlock) if since.elapsed() >= patience => {
                     return Err(Error::Locked { path: path.to_owned(), holder: None });
                 }
                 Err(TryLockError::WouldBlock) => {

@@ -161,7 +161,13 @@ fn a_run_that_waits_for_another_stops_waiting() {
         until("the second run waits", || second.has_open("run.lock"));
         second.signal(signal);
         let told = second.finish().expect(75);
-        assert!(told.stderr.contains(&format!("(pid {})", first.id())) && told.stdout.is_empty(), "{told:#?}");
+        // It tells what ended it and who holds the lock, and no advice on waiting longer.
+        let [before, after] = [
+            "error: interrupted while waiting for another run, which holds ",
+            &format!("/run.lock (pid {})\n", first.id()),
+        ];
+        assert!(told.stderr.starts_with(before) && told.stderr.ends_with(after), "{told:#?}");
+        assert_eq!((told.stderr.lines().count(), told.stdout.as_str()), (1, ""), "{told:#?}");
     }
     assert!(!first.is_over());
     for chat in ["a", "b", "c"] {
@@ -169,6 +175,22 @@ fn a_run_that_waits_for_another_stops_waiting() {
     }
     first.finish().expect(0);
     assert_eq!(slow.sandbox.calls(), ["a", "b", "c"]);
+}
+
+#[test]
+fn an_edit_that_waits_for_another_stops_waiting() {
+    let slow = Slow::new(&["a"], "");
+    let before = slow.sandbox.read("policy.toml");
+    let lock = File::open(slow.sandbox.path("policy.toml")).unwrap();
+    lock.lock().unwrap();
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut edit = slow.start(&["--lock-timeout", "1h", "set-model", "a", "haiku"]);
+        until("the edit waits for the file", || edit.has_open("policy.toml"));
+        edit.signal(signal);
+        let told = edit.finish().expect(75);
+        assert_eq!(told.stderr, "error: interrupted while waiting for another run, which holds policy.toml\n");
+    }
+    assert_eq!((slow.sandbox.read("policy.toml"), slow.sandbox.model("a").as_deref()), (before, Some("opus")));
 }
 
 #[test]
