@@ -46,6 +46,7 @@ mod lossless_laws;
 mod manual;
 mod markdown;
 mod nightly;
+mod old_state;
 mod placeholders;
 mod policy_edit;
 mod policy_edit_laws;
