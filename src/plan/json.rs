@@ -63,9 +63,19 @@ pub struct Origin {
     pub policy_modified: Option<bool>,
 }
 
+/// The version of the history's lines. A line that does not say its version is of the first one.
+pub const LINE_VERSION: u32 = 1;
+
+fn first_version() -> u32 {
+    1
+}
+
 /// What one run did, as a line of the history.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JsonRun<'a> {
+    /// The version of this line's form: one that is larger than [`LINE_VERSION`] must not be read as this struct.
+    #[serde(default = "first_version")]
+    pub version: u32,
     /// Its name, which is unique: the time in UTC, to the microsecond.
     pub run: Cow<'a, str>,
     /// When it was.

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use rustix::fs::OFlags;
+use serde::Deserialize;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::plan::json::{JsonRow, JsonRun, Origin};
+use crate::plan::json::{JsonRow, JsonRun, LINE_VERSION, Origin};
 use crate::sources::git;
 use crate::state::dir::StateDir;
 
@@ -51,6 +52,7 @@ pub(crate) fn check(dir: &StateDir) -> Result<()> {
 pub(crate) fn append(dir: &StateDir, plan: &Plan, now: Timestamp, by: &Author) -> Result<()> {
     let told = plan.rows.iter().filter(|row| row.has_effects());
     let line = JsonRun {
+        version: LINE_VERSION,
         run: now.strftime("%Y%m%dT%H%M%S%6fZ").to_string().into(),
         at: now,
         by: by.origin(),
@@ -102,17 +104,35 @@ pub(crate) fn newest_first(dir: StateDir) -> impl Iterator<Item = Result<JsonRun
     })
 }
 
+/// The version of a line, where it is a newer one than is known here. It is read by itself, because the rest of such a
+/// line may have any form.
+fn newer_version(line: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Line {
+        version: u64,
+    }
+    let line: Line = serde_json::from_slice(line).ok()?;
+    Some(line.version).filter(|version| *version > LINE_VERSION.into())
+}
+
 fn runs(dir: &StateDir, name: &str, part: &[u8]) -> Vec<Result<JsonRun<'static>>> {
     let lines = part.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
-    let runs = lines.filter_map(|(index, line)| match serde_json::from_slice(line) {
-        Ok(run) => Some(Ok(run)),
-        // A run that died while it wrote left half a line.
-        Err(error) if error.is_eof() => None,
-        Err(error) => {
-            let damaged = format!("the history {} is damaged in line {}", dir.path(name).display(), index + 1);
-            Some(Err(Error::other(format!("{damaged}: {error}"))
-                .with_hint("restore the file, or remove it: it is only told from")
-                .or_nameless(damaged)))
+    let runs = lines.filter_map(|(index, line)| {
+        if let Some(version) = newer_version(line) {
+            let place = format!("line {} of the history {}", index + 1, dir.path(name).display());
+            let newer = Error::other(format!("{place} has version {version}: a newer reconcile wrote it"));
+            return Some(Err(newer.with_hint("use the version of reconcile that wrote it, or a newer one")));
+        }
+        match serde_json::from_slice(line) {
+            Ok(run) => Some(Ok(run)),
+            // A run that died while it wrote left half a line.
+            Err(error) if error.is_eof() => None,
+            Err(error) => {
+                let damaged = format!("the history {} is damaged in line {}", dir.path(name).display(), index + 1);
+                Some(Err(Error::other(format!("{damaged}: {error}"))
+                    .with_hint("restore the file, or remove it: it is only told from")
+                    .or_nameless(damaged)))
+            }
         }
     });
     let mut runs: Vec<_> = runs.collect();

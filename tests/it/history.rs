@@ -262,3 +262,40 @@ fn a_damaged_line_is_an_error_and_a_torn_last_one_is_not() {
     let run = sandbox.run(&["history"]).expect(1);
     assert!(run.stderr.contains("history.jsonl is damaged in line 1"), "{run:#?}");
 }
+
+#[test]
+fn every_line_has_a_version_and_one_without_is_of_the_first() {
+    let sandbox = sandbox();
+    sandbox.run(&[]).expect(0);
+    let file = "sessions.json.reconcile/history.jsonl";
+    let line = sandbox.read(file);
+    assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["version"], 1);
+    let told = runs(&sandbox, &[]);
+    assert_eq!(told[0]["version"], 1);
+    sandbox.write(file, line.replacen("\"version\":1,", "", 1));
+    assert_ne!(sandbox.read(file), line);
+    assert_eq!(runs(&sandbox, &[]), told);
+}
+
+#[test]
+fn a_line_of_a_newer_version_is_refused_and_not_guessed_at() {
+    let sandbox = sandbox();
+    sandbox.run(&[]).expect(0);
+    let file = "sessions.json.reconcile/history.jsonl";
+    let whole = sandbox.read(file);
+    // Its form may be another, or the same with another meaning.
+    for newer in ["{\"version\":2,\"rows\":[]}\n".to_owned(), whole.replacen("\"version\":1", "\"version\":2", 1)] {
+        sandbox.write(file, format!("{whole}{newer}"));
+        for arguments in [&["history"][..], &["undo", "2", "--dry-run"]] {
+            let run = sandbox.run(arguments).expect(1);
+            for told in ["line 2 of the history", "history.jsonl has version 2", "a newer reconcile wrote it", "hint: "]
+            {
+                assert!(run.stderr.contains(told), "{told}: {run:#?}");
+            }
+        }
+        // A run that has nothing to tell of the past is not stopped by it, and adds its own line.
+        sandbox.run(&["set-model", ADA, "haiku"]).expect(0);
+        sandbox.run(&["unset-model", ADA]).expect(0);
+        assert_eq!(sandbox.read(file).lines().count(), 4);
+    }
+}
