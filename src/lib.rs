@@ -4,6 +4,11 @@
 //! [`apply`] does it in an order that is safe to die in, and [`report`] shows what became of it. `ARCHITECTURE.md` has
 //! the map.
 
+#[cfg(not(unix))]
+compile_error!(
+    "reconcile builds only on Unix systems such as Linux and macOS, so on Windows build and run it inside WSL 2"
+);
+
 pub mod adopt;
 pub mod apply;
 pub mod backend;

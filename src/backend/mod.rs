@@ -6,3 +6,4 @@ pub mod file;
 
 pub use commands::FileBackend;
 pub use dispatch::DispatchBackend;
+pub use dispatch::{Meaning, System, meaning};

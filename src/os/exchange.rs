@@ -51,7 +51,9 @@ impl Swap<'_> {
             match self.exchange() {
                 Ok(()) => return self.inspect(seen, new),
                 Err(Errno::NOENT) => return Ok(None),
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+                Err(Errno::INVAL | Errno::NOSYS) => {}
+                // One number on Linux, two on macOS, where the second is what a file system answers that cannot exchange.
+                Err(error) if [Errno::OPNOTSUPP, Errno::NOTSUP].contains(&error) => {}
                 Err(error) => return Err(Error::io("replace", self.target)(error)),
             }
         }

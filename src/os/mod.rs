@@ -6,12 +6,12 @@ pub mod exchange;
 pub mod lock;
 pub mod process;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufWriter, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{Gid, Mode, Uid};
+use rustix::fs::{Gid, Uid};
 
 use crate::error::{Error, Result, reason};
 use crate::registry::Stamp;
@@ -91,7 +91,7 @@ pub fn fill<'a>(
         Error::other(format!("cannot keep the owner of {}: {}", path.display(), reason(&error.into())))
             .with_hint(format!("what it replaces belongs to user {}: run as that user, or as root", replaced.owner))
     })?;
-    rustix::fs::fchmod(file, Mode::from_raw_mode(replaced.mode)).map_err(Error::io("keep the mode of", path))?;
+    file.set_permissions(Permissions::from_mode(replaced.mode)).map_err(Error::io("keep the mode of", path))?;
     let mut writer = BufWriter::with_capacity(WRITTEN_AT_ONCE, file);
     let written = pieces.try_for_each(|piece| writer.write_all(piece)).and_then(|()| writer.flush());
     written.map_err(Error::io("write", path))?;

@@ -85,7 +85,8 @@ impl StateDir {
     pub(crate) fn open_file(&self, name: &str, flags: OFlags) -> Result<Option<File>> {
         let path = self.path(name);
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(FILE_MODE)) {
+        // This is FILE_MODE, whose raw type is not the same on every system.
+        let file = match rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) if !flags.contains(OFlags::CREATE) => return Ok(None),
             Err(Errno::LOOP) => return Err(not_ours(&path, "it is a link")),

@@ -7,6 +7,8 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread;
 
+use reconcile::backend::{Meaning, System, meaning};
+use rustix::io::Errno;
 use serde_json::json;
 
 use crate::bad_state::{give_to_nobody, refused_to_nobody};
@@ -41,9 +43,34 @@ fn what_is_no_socket_is_refused() {
 }
 
 #[test]
+fn only_what_is_certain_is_called_down() {
+    for (error, linux, bsd) in [
+        (Errno::NOENT, Meaning::Down, Meaning::Down),
+        (Errno::CONNREFUSED, Meaning::Down, Meaning::FullOrDown),
+        (Errno::AGAIN, Meaning::Full, Meaning::Full),
+        (Errno::ACCESS, Meaning::Failed, Meaning::Failed),
+    ] {
+        assert_eq!(meaning(error, System::Linux), linux, "{error}");
+        assert_eq!(meaning(error, System::Bsd), bsd, "{error}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn a_socket_that_nobody_listens_at_is_a_daemon_that_is_down() {
     let sandbox = sandbox("daemon.sock");
     drop(UnixListener::bind(sandbox.path("daemon.sock")).unwrap());
+    sandbox.run(&[]).expect(0);
+    assert_eq!(sandbox.model("a").as_deref(), Some("haiku"));
+}
+
+#[test]
+#[cfg(not(target_os = "linux"))]
+fn a_socket_that_nobody_listens_at_may_be_a_daemon_whose_queue_is_full() {
+    let sandbox = sandbox("daemon.sock");
+    drop(UnixListener::bind(sandbox.path("daemon.sock")).unwrap());
+    refused(&sandbox, "remove the stale socket file");
+    fs::remove_file(sandbox.path("daemon.sock")).unwrap();
     sandbox.run(&[]).expect(0);
     assert_eq!(sandbox.model("a").as_deref(), Some("haiku"));
 }

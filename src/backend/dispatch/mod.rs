@@ -25,6 +25,8 @@ use crate::plan::{Observed, Presence, Row, Session, Writer};
 use crate::policy::Daemon;
 use crate::registry::Lossy;
 
+pub use socket::{Meaning, System, meaning};
+
 /// Between two looks at a session that is waited for.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The daemon saves a second after a change; so long its file is waited for.

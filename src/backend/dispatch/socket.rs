@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 
 /// A reply is not read beyond this, in bytes: about 100,000 sessions.
 const LARGEST: u64 = 64 << 20;
-/// Between two tries to get a place in a full queue.
+/// Between two tries to get a place in a queue that is full, or may be.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Where a daemon listens.
@@ -35,12 +36,54 @@ pub(super) struct Socket {
 /// What became of a request.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// Nobody listens: there is no socket, or it refuses.
+    /// No process listens, which is certain: see [`meaning`].
     Down,
     /// The daemon's answer, which is JSON. Not parsed: Python writes lone surrogates, which no value can hold.
     Reply(Vec<u8>),
     /// The request may have been sent, and no answer can be made out.
     Lost(String),
+}
+
+/// The systems that differ in how `connect` answers for a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    /// Linux answers EAGAIN for a full queue, and ECONNREFUSED only where no process listens.
+    Linux,
+    /// macOS and the BSDs answer ECONNREFUSED for both.
+    Bsd,
+}
+
+impl System {
+    /// The system that this program was built for.
+    const HERE: Self = if cfg!(target_os = "linux") { Self::Linux } else { Self::Bsd };
+}
+
+/// What an error of `connect` says about the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// No process listens on the socket.
+    Down,
+    /// A process listens on the socket, and its queue is full.
+    Full,
+    /// Either the queue is full or no process listens.
+    FullOrDown,
+    /// `connect` failed for a reason that has nothing to do with the queue.
+    Failed,
+}
+
+/// What an error of `connect` says about the daemon.
+///
+/// While the daemon is down, its registry is edited as a file. A daemon that is up would overwrite that edit with what it
+/// has in memory, so only what is certain may be called down.
+pub fn meaning(error: Errno, system: System) -> Meaning {
+    match (error, system) {
+        // Without the file, nobody can reach the daemon. Linux refuses where no socket is bound to the file, as after a
+        // crash, or where the one that is does not listen.
+        (Errno::NOENT, _) | (Errno::CONNREFUSED, System::Linux) => Meaning::Down,
+        (Errno::CONNREFUSED, System::Bsd) => Meaning::FullOrDown,
+        (Errno::AGAIN, _) => Meaning::Full,
+        _ => Meaning::Failed,
+    }
 }
 
 impl Socket {
@@ -80,11 +123,11 @@ impl Socket {
         })
     }
 
-    /// A connection; `None` where nobody listens.
-    fn connect(&self, until: Instant) -> Result<Option<UnixStream>> {
+    /// Whether there is a socket file, which must be the owner's.
+    fn is_there(&self) -> Result<bool> {
         let facts = match fs::metadata(&self.path) {
             Ok(facts) => facts,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(Error::io("look at the socket", &self.path)(error)),
         };
         if !facts.file_type().is_socket() {
@@ -92,28 +135,46 @@ impl Socket {
                 .with_hint("see sessions.socket in the policy"));
         }
         self.check_owner(facts.uid(), "owns the socket")?;
+        Ok(true)
+    }
+
+    /// A connection; `None` where nobody listens.
+    fn connect(&self, until: Instant) -> Result<Option<UnixStream>> {
+        if !self.is_there()? {
+            return Ok(None);
+        }
         let address = SocketAddrUnix::new(&self.path).map_err(|_| {
             Error::other(format!("the path of the socket {} is too long", self.path.display()))
                 .with_hint("systems allow about 100 bytes: use a shorter one, or a link to its directory")
         })?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-            .map_err(Error::io("open a socket for", &self.path))?;
-        loop {
-            match rustix::net::connect(&socket, &address) {
-                Ok(()) => break,
-                Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
-                // Its queue is full.
-                Err(Errno::AGAIN) if Instant::now() < until => sleep(PAUSE),
-                Err(Errno::AGAIN) => {
+        let socket = loop {
+            // A new one for every try: POSIX does not say what state a failed `connect` leaves a socket in.
+            let socket = open_socket().map_err(Error::io("open a socket for", &self.path))?;
+            let Err(error) = rustix::net::connect(&socket, &address) else { break socket };
+            match meaning(error, System::HERE) {
+                Meaning::Down => return Ok(None),
+                Meaning::Failed => return Err(Error::io("connect to", &self.path)(error)),
+                Meaning::Full | Meaning::FullOrDown if Instant::now() < until => sleep(PAUSE),
+                Meaning::Full => {
                     return Err(Error::other(format!("the daemon at {} takes no connections", self.path.display()))
                         .with_hint("it seems to hang; nothing was changed"));
                 }
-                Err(error) => return Err(Error::io("connect to", &self.path)(error)),
+                Meaning::FullOrDown => {
+                    return Err(Error::other(format!("{} refuses connections", self.path.display())).with_hint(
+                        "the daemon's queue may be full, so nothing was changed; \
+                         if no daemon runs, remove the stale socket file",
+                    ));
+                }
             }
-        }
+            // Meanwhile the daemon may have gone, and another user may have put a socket in that place.
+            if !self.is_there()? {
+                return Ok(None);
+            }
+        };
         let stream = UnixStream::from(socket);
         stream.set_nonblocking(false).map_err(Error::io("set up the connection to", &self.path))?;
+        // Elsewhere the owner of the socket file must do: only that user, or root, could have made it.
+        #[cfg(target_os = "linux")]
         self.check_peer(&stream)?;
         Ok(Some(stream))
     }
@@ -122,12 +183,6 @@ impl Socket {
     fn check_peer(&self, stream: &UnixStream) -> Result<()> {
         let peer = rustix::net::sockopt::socket_peercred(stream).map_err(Error::io("look at who is at", &self.path))?;
         self.check_owner(peer.uid.as_raw(), "listens at the socket")
-    }
-
-    /// Elsewhere the owner of the socket must do: only its owner could have made it.
-    #[cfg(not(target_os = "linux"))]
-    fn check_peer(&self, _: &UnixStream) -> Result<()> {
-        Ok(())
     }
 
     fn check_owner(&self, user: u32, does: &str) -> Result<()> {
@@ -142,6 +197,26 @@ impl Socket {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Opens a socket whose `connect` never waits, and which no command inherits.
+#[cfg(target_os = "linux")]
+fn open_socket() -> Result<OwnedFd, Errno> {
+    use rustix::net::SocketFlags;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
+/// Opens a socket whose `connect` never waits, and which no command inherits.
+///
+/// macOS cannot set both while it opens the socket. A command that another thread starts in between inherits it, which
+/// is the same for every socket of the standard library there.
+#[cfg(not(target_os = "linux"))]
+fn open_socket() -> Result<OwnedFd, Errno> {
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    Ok(socket)
 }
 
 /// Gives a stream what is left of the time.
