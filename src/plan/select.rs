@@ -177,10 +177,11 @@ fn none(word: &str, snapshot: &Snapshot) -> Error {
 /// # Errors
 /// What is wrong with the registry.
 pub fn nearest(word: &str, snapshot: &Snapshot) -> Result<Option<String>> {
-    let mut names = BTreeSet::new();
+    let mut nearest = suggest::Nearest::to(word);
     scan(snapshot, |Entry { chat, .. }| {
-        names.extend([Some(chat.id), chat.session_name, chat.contact_name].into_iter().flatten().map(String::from));
+        let names = [Some(&chat.id), chat.session_name.as_ref(), chat.contact_name.as_ref()];
+        names.into_iter().flatten().for_each(|name| nearest.look_at(name));
     })
     .map_err(Error::Invalid)?;
-    Ok(suggest::nearest(word, names.iter().map(String::as_str)).map(str::to_owned))
+    Ok(nearest.found())
 }

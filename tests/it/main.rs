@@ -61,6 +61,7 @@ mod set_model_races;
 mod sizes;
 mod slow;
 mod spec;
+mod suggestions;
 mod supervisors;
 mod support;
 mod terminal;

@@ -122,7 +122,7 @@ fn a_model_that_is_not_allowed_shows_those_that_are() {
     let sandbox = sandbox();
     let run = sandbox.run(&["set-model", ADA, "haikuu"]).expect(1);
     assert!(run.stderr.contains("\"haikuu\" is not an allowed model"), "{run:?}");
-    assert!(run.stderr.contains("did you mean haiku? the policy allows: haiku, opus, sonnet"), "{run:?}");
+    assert!(run.stderr.contains("did you mean `haiku`? the policy allows: `haiku`, `opus`, `sonnet`"), "{run:?}");
     assert_untouched(&sandbox, &policy(), "invalid model");
 }
 

@@ -160,6 +160,9 @@ fn a_policy_of_many_models_takes_time_in_proportion() {
     policy("models", &[0], &allowed);
     let chats = numbered("c# = \"other\"\n", MANY);
     policy("models and chats", &[1], &format!("{allowed}[chats]\n{chats}"));
+    let [known, other] = ["m", "n"].map(|letter| letter.repeat(MANY / 2));
+    let long = format!("[models]\nfallback = \"m\"\nallowed = [\"m\", \"{known}\"]\n[tiers]\na = \"{other}\"\n");
+    policy("long models", &[1], &long);
     policy("models and aliases", &[1], &format!("{allowed}[models.aliases]\n{}", numbered("c# = \"n\"\n", MANY)));
 }
 

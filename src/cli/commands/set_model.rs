@@ -135,9 +135,8 @@ fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherw
 fn allowed(policy: &Policy, name: &str) -> Result<Model> {
     let known = || policy.allowed.iter().map(Model::as_str);
     policy.allowed.iter().find(|model| model.as_str() == name).cloned().ok_or_else(|| {
-        let near = suggest::nearest(name, known()).map_or_else(String::new, |near| format!("did you mean {near}? "));
-        let all: Vec<&str> = known().collect();
-        Error::other(format!("{name:?} is not an allowed model"))
-            .with_hint(format!("{near}the policy allows: {}", all.join(", ")))
+        let near = suggest::nearest(name, known()).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+        let all = suggest::list(known()).unwrap_or_default();
+        Error::other(format!("{name:?} is not an allowed model")).with_hint(format!("{near}the policy allows: {all}"))
     })
 }
