@@ -1,6 +1,7 @@
 //! Edits of a policy's overrides that change nothing else: comments, order, layout and line ends stay as they are,
 //! because only the bytes of an override are replaced.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use toml_edit::{Document, DocumentMut, InlineTable, Item, Key, Table, Value};
@@ -9,7 +10,7 @@ use crate::chat::Model;
 use crate::policy::Until;
 
 /// What an override is to say.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted<'a> {
     /// The model.
     pub model: &'a Model,
@@ -42,27 +43,30 @@ impl Wanted<'_> {
 /// The text with the override of `chat` replaced or added; `None` where the text is no TOML, or is written in a way that
 /// cannot be edited without risk.
 pub fn set(text: &str, chat: &str, wanted: &Wanted) -> Option<String> {
-    let document = Document::parse(text).ok()?;
-    let file = File { text };
+    set_all(text, &BTreeMap::from([(chat, *wanted)])).ok()
+}
+
+/// The text with the overrides of these chats replaced or added, as if they were set one after the other. The text is
+/// parsed once however many they are, or twice where dotted keys of an inline table must be written anew first.
+///
+/// # Errors
+/// The first chat whose override cannot be edited without risk: any, where the text is no TOML.
+pub fn set_all<'c>(text: &str, overrides: &BTreeMap<&'c str, Wanted>) -> Result<String, &'c str> {
+    let Some(first) = overrides.keys().next() else { return Ok(text.to_owned()) };
+    let document = Document::parse(text).map_err(|_| *first)?;
+    let file = File::new(text);
     match document.get("chats") {
-        Some(Item::Value(Value::InlineTable(chats))) => file.with_member(chats, chat, wanted),
-        Some(Item::Table(chats)) => match chats.get_key_value(chat) {
-            // Where there are only sections of chats. A table of dotted keys counts as implicit, too, and cannot be reopened.
-            None if chats.is_implicit() && !chats.is_dotted() => Some(file.with_section(chat, wanted)),
-            None => file.with_line(chats, &quoted(chat), &wanted.value()),
-            Some((_, Item::Value(value))) => Some(file.spliced(vec![(value.span()?, wanted.value())])),
-            Some((_, Item::Table(own))) => file.with_members(own, wanted),
-            Some(_) => None,
-        },
-        None => Some(file.with_section(chat, wanted)),
-        Some(_) => None,
+        Some(Item::Value(Value::InlineTable(chats))) => file.with_members(chats, overrides),
+        Some(Item::Table(chats)) => file.with_lines(Some(chats), overrides),
+        None => file.with_lines(None, overrides),
+        Some(_) => Err(first),
     }
 }
 
 /// The text without the override of `chat`; `None` as above, or where there is none.
 pub fn unset(text: &str, chat: &str) -> Option<String> {
     let document = Document::parse(text).ok()?;
-    let file = File { text };
+    let file = File::new(text);
     match document.get("chats")? {
         Item::Value(Value::InlineTable(chats)) => file.without_member(chats, chat),
         Item::Table(chats) => match chats.get_key_value(chat)? {
@@ -89,7 +93,7 @@ fn inline(text: &str, edit: impl FnOnce(&mut InlineTable) -> Option<()>) -> Opti
     let chats = document.get_mut("chats")?.as_inline_table_mut()?;
     edit(chats)?;
     chats.decor_mut().clear();
-    Some(File { text }.spliced(vec![(span, chats.to_string())]))
+    Some(File::new(text).spliced(vec![(span, chats.to_string())]))
 }
 
 /// As a basic string, whose escapes are those of JSON. Only DEL may stand in the one and not in the other.
@@ -100,9 +104,14 @@ fn quoted(text: &str) -> String {
 /// A policy file that is edited by ranges.
 struct File<'t> {
     text: &'t str,
+    line_end: &'static str,
 }
 
-impl File<'_> {
+impl<'t> File<'t> {
+    fn new(text: &'t str) -> Self {
+        Self { text, line_end: if text.contains("\r\n") { "\r\n" } else { "\n" } }
+    }
+
     /// With the edits made. They must not overlap. What is put into an empty range is lines of their own.
     fn spliced(&self, mut edits: Vec<(Range<usize>, String)>) -> String {
         edits.sort_by_key(|(range, _)| (range.start, range.end));
@@ -112,16 +121,12 @@ impl File<'_> {
             new.push_str(&self.text[from..range.start]);
             let unfinished = new.len() > self.start() && !new.ends_with('\n');
             if range.is_empty() && unfinished {
-                new.push_str(self.line_end());
+                new.push_str(self.line_end);
             }
             new.push_str(&text);
             from = range.end;
         }
         new + &self.text[from..]
-    }
-
-    fn line_end(&self) -> &'static str {
-        if self.text.contains("\r\n") { "\r\n" } else { "\n" }
     }
 
     /// Where the first line begins: after a byte order mark.
@@ -136,26 +141,47 @@ impl File<'_> {
         start..end
     }
 
-    /// With an override in `chats = { … }`.
-    fn with_member(&self, chats: &InlineTable, chat: &str, wanted: &Wanted) -> Option<String> {
-        let values = chats.get_values();
-        let (span, new) = match chats.get(chat) {
-            Some(Value::InlineTable(own)) if own.is_dotted() => {
-                return inline(self.text, |chats| {
-                    chats.insert(chat, wanted.value().parse().ok()?);
-                    Some(())
-                });
-            }
-            Some(value) => (value.span()?, wanted.value()),
-            None => {
-                let member = format!("{} = {}", quoted(chat), wanted.value());
-                match values.iter().filter_map(|(_, value)| value.span()).max_by_key(|span| span.end) {
-                    Some(last) => (last.clone(), format!("{}, {member}", &self.text[last])),
-                    None => (chats.span()?, format!("{{ {member} }}")),
+    /// With overrides in `chats = { … }`.
+    fn with_members<'c>(&self, chats: &InlineTable, overrides: &BTreeMap<&'c str, Wanted>) -> Result<String, &'c str> {
+        let is_dotted =
+            |chat: &str| chats.get(chat).and_then(Value::as_inline_table).is_some_and(InlineTable::is_dotted);
+        let (dotted, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            overrides.iter().map(|(chat, wanted)| (*chat, *wanted)).partition(|(chat, _)| is_dotted(chat));
+        if let Some(first) = dotted.keys().next() {
+            let new = inline(self.text, |chats| {
+                for (chat, wanted) in &dotted {
+                    chats.insert(*chat, wanted.value().parse().ok()?);
                 }
+                Some(())
+            });
+            return set_all(&new.ok_or(*first)?, &others);
+        }
+        let mut edits = BTreeMap::new();
+        let mut new = Vec::new();
+        for (chat, wanted) in overrides {
+            match chats.get(chat) {
+                Some(value) => {
+                    let span = value.span().ok_or(*chat)?;
+                    edits.insert(span.start, (span, wanted.value()));
+                }
+                None => new.push((*chat, format!("{} = {}", quoted(chat), wanted.value()))),
             }
-        };
-        Some(self.spliced(vec![(span, new)]))
+        }
+        if let Some((first, _)) = new.first() {
+            let members = new.iter().map(|(_, member)| member.as_str()).collect::<Vec<_>>().join(", ");
+            let values = chats.get_values();
+            let last = values.iter().filter_map(|(_, value)| value.span()).max_by_key(|span| span.end);
+            if let Some(last) = last {
+                // It may be replaced itself.
+                let kept = self.text[last.clone()].to_owned();
+                let (_, value) = edits.entry(last.start).or_insert((last, kept));
+                *value = format!("{value}, {members}");
+            } else {
+                let span = chats.span().ok_or(*first)?;
+                edits.insert(span.start, (span, format!("{{ {members} }}")));
+            }
+        }
+        Ok(self.spliced(edits.into_values().collect()))
     }
 
     /// Without an override in `chats = { … }`, and without the comma that it no longer needs.
@@ -209,15 +235,48 @@ impl File<'_> {
         Some(self.whole_lines(key.span()?.start..value.span()?.end))
     }
 
-    /// With a new line in a table, after its last or else after its header.
-    fn with_line(&self, table: &Table, key: &str, value: &str) -> Option<String> {
-        let values = table.get_values();
-        let last = values.iter().filter_map(|(path, value)| Some((path.first()?.span()?, value.span()?)));
-        let (after, prefix) = match last.max_by_key(|(_, span)| span.end) {
-            Some((key, value)) => (self.whole_lines(value), self.before(key)),
-            None => (self.whole_lines(table.span()?), ""),
-        };
-        Some(self.spliced(vec![self.insert(after.end, &format!("{prefix}{key} = {value}"))]))
+    /// With overrides in lines of their own: in `[chats]`, in sections or with dotted keys.
+    fn with_lines<'c>(&self, chats: Option<&Table>, overrides: &BTreeMap<&'c str, Wanted>) -> Result<String, &'c str> {
+        let mut edits = Vec::new();
+        let mut new: Option<NewLines> = None;
+        for (chat, wanted) in overrides {
+            match chats.and_then(|chats| chats.get(chat)) {
+                Some(Item::Value(value)) => edits.push((value.span().ok_or(*chat)?, wanted.value())),
+                Some(Item::Table(own)) => edits.extend(self.member_lines(own, wanted).ok_or(*chat)?),
+                Some(_) => return Err(chat),
+                None => {
+                    let lines = match new.take() {
+                        Some(lines) => lines,
+                        None => self.room_in(chats, &edits).ok_or(*chat)?,
+                    };
+                    new = Some(lines.with(&format!("{} = {}", quoted(chat), wanted.value()), self.line_end));
+                }
+            }
+        }
+        // Last, because what is put in at the same place belongs to the line before.
+        edits.extend(new.map(|new| self.insert(new.at, &new.text)));
+        Ok(self.spliced(edits))
+    }
+
+    /// Where new overrides go once these edits are made: after the last line of the table, or else after its header, or
+    /// else in a section of its own at the end. There are tables without a header: of sections only, and of dotted keys.
+    fn room_in(&self, chats: Option<&Table>, edits: &[(Range<usize>, String)]) -> Option<NewLines<'_>> {
+        let values = chats.map(Table::get_values).unwrap_or_default();
+        let spans = values.iter().filter_map(|(path, value)| Some((path.first()?.span()?, value.span()?)));
+        // A line that goes is not the last one, unless another takes its place.
+        let added: BTreeSet<usize> = edits.iter().filter(|(range, _)| range.is_empty()).map(|(at, _)| at.end).collect();
+        let gone = edits.iter().filter(|(range, new)| new.is_empty() && !added.contains(&range.end));
+        let gone: BTreeSet<usize> = gone.map(|(range, _)| range.end).collect();
+        let stays = |value: &Range<usize>| !gone.contains(&self.whole_lines(value.clone()).end);
+        let last = spans.filter(|(_, value)| stays(value)).max_by_key(|(_, value)| value.end);
+        if let Some((key, value)) = last {
+            return Some(NewLines { at: self.whole_lines(value).end, prefix: self.before(key), text: String::new() });
+        }
+        if let Some(chats) = chats.filter(|chats| !chats.is_implicit() && !chats.is_dotted()) {
+            return Some(NewLines { at: self.whole_lines(chats.span()?).end, prefix: "", text: String::new() });
+        }
+        let blank = if self.text[self.start()..].trim().is_empty() { "" } else { self.line_end };
+        Some(NewLines { at: self.text.len(), prefix: "", text: format!("{blank}[chats]") })
     }
 
     /// What stands before a key in its line: the indentation, and where it is dotted the names of its tables.
@@ -227,19 +286,11 @@ impl File<'_> {
 
     /// A new line at an offset where a line begins, or at the end of the file.
     fn insert(&self, at: usize, line: &str) -> (Range<usize>, String) {
-        (at..at, format!("{line}{}", self.line_end()))
-    }
-
-    /// With a section of its own at the end.
-    fn with_section(&self, chat: &str, wanted: &Wanted) -> String {
-        let end = self.line_end();
-        let blank = if self.text[self.start()..].trim().is_empty() { "" } else { end };
-        let section = format!("{blank}[chats]{end}{} = {}", quoted(chat), wanted.value());
-        self.spliced(vec![self.insert(self.text.len(), &section)])
+        (at..at, format!("{line}{}", self.line_end))
     }
 
     /// For an override that is a table with lines of its own: each is replaced, added or removed.
-    fn with_members(&self, own: &Table, wanted: &Wanted) -> Option<String> {
+    fn member_lines(&self, own: &Table, wanted: &Wanted) -> Option<Vec<(Range<usize>, String)>> {
         let values = own.get_values();
         let spans = values.iter().filter_map(|(path, value)| Some((path.first()?.span()?, value.span()?)));
         let (key, value) = spans.max_by_key(|(_, span)| span.end)?;
@@ -255,8 +306,28 @@ impl File<'_> {
             }
         }
         if !new.is_empty() {
-            edits.push(self.insert(end, &new.join(self.line_end())));
+            edits.push(self.insert(end, &new.join(self.line_end)));
         }
-        Some(self.spliced(edits))
+        Some(edits)
+    }
+}
+
+/// Lines that are put in at one place.
+struct NewLines<'t> {
+    at: usize,
+    /// What each override begins with.
+    prefix: &'t str,
+    /// The lines so far, without the end of the last one.
+    text: String,
+}
+
+impl NewLines<'_> {
+    fn with(mut self, line: &str, line_end: &str) -> Self {
+        if !self.text.is_empty() {
+            self.text.push_str(line_end);
+        }
+        self.text.push_str(self.prefix);
+        self.text.push_str(line);
+        self
     }
 }

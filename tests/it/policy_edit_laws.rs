@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use reconcile::chat::Model;
-use reconcile::policy::edit::{Wanted, set, unset};
+use reconcile::policy::edit::{Wanted, set, set_all, unset};
 use reconcile::policy::{Policy, Setting, Source, Until, read};
 
 const IDS: [&str; 6] = ["+1", "a.b", "plain", "with \"quotes\"", "😀 #]", ""];
@@ -75,6 +75,15 @@ impl Entry {
         }
     }
 
+    /// In a table on one line.
+    fn member(&self, key: &str) -> String {
+        if self.kind < 8 {
+            return format!("{key} = {}", self.value());
+        }
+        let members: Vec<String> = members(self.kind).iter().map(|member| format!("{key}.{member}")).collect();
+        members.join(", ")
+    }
+
     fn above(&self) -> Vec<Line> {
         self.above.lines().map(|line| (line.to_owned(), None)).collect()
     }
@@ -85,8 +94,10 @@ impl Entry {
         let key = format!("{indent}{table}{}", quoted(IDS[index]));
         let mut lines = self.above();
         if self.kind >= 8 {
-            let members = members(self.kind).iter();
-            lines.extend(members.map(|member| (format!("{key}.{member}{comment}"), Some(index))));
+            for member in members(self.kind) {
+                lines.push((format!("{key}.{member}{comment}"), Some(index)));
+                lines.extend(self.above());
+            }
         } else {
             lines.push((format!("{key}{space}={space}{}{comment}", self.value()), Some(index)));
         }
@@ -130,7 +141,7 @@ fn layout(layout: u8, entries: &[Entry]) -> Vec<Line> {
         1 => each(Entry::section),
         2 => each(|entry, index| entry.lines(index, "chats.")),
         3 => {
-            let member = |(index, entry): (usize, &Entry)| format!("{} = {}", quoted(IDS[index]), entry.value());
+            let member = |(index, entry): (usize, &Entry)| entry.member(&quoted(IDS[index]));
             let members: Vec<String> = entries.iter().enumerate().map(member).collect();
             plain(&["# all of them", &format!("chats = {{ {} }} # exceptions", members.join(", "))])
         }
@@ -233,6 +244,25 @@ proptest! {
             }
         }
         prop_assert_eq!(kept, expected, "{}", removed);
+    }
+
+    #[test]
+    fn setting_many_overrides_is_setting_one_after_the_other(
+        written in written(),
+        each in prop::collection::btree_map(0..IDS.len() + 3, (wanted_until(), prop::option::of("[a-c]{0,3}")), 0..7),
+    ) {
+        let model = Model::new("opus").unwrap();
+        let chats: BTreeMap<&str, Wanted> = each
+            .iter()
+            .map(|(at, (until, reason))| {
+                let chat = IDS.into_iter().chain(["#first", "new", "\u{10ffff}"]).nth(*at).unwrap();
+                (chat, Wanted { model: &model, until: until.as_ref(), reason: reason.as_deref() })
+            })
+            .collect();
+        let text = written.text();
+        let one = |text: String, (chat, wanted): (&&str, &Wanted)| set(&text, chat, wanted);
+        let expected = chats.iter().try_fold(text.clone(), one);
+        prop_assert_eq!(set_all(&text, &chats).ok(), expected, "{}", text);
     }
 
     #[test]

@@ -226,3 +226,21 @@ fn a_policy_of_very_many_rules_and_overrides_is_checked_soon() {
         }
     }
 }
+
+/// As many rows as a registry-wide change has. Each would cost a reading of the whole policy.
+#[test]
+fn taking_back_a_run_of_many_rows_takes_time_in_proportion() {
+    let rows = MANY / 160;
+    let chats = |model: &str| -> String {
+        let chat = |number| format!(r#""+1617{number:07}": {{"tier": "bots", "model": "{model}"}}"#);
+        format!("{{{}}}", (0..rows).map(chat).collect::<Vec<_>>().join(",\n"))
+    };
+    let sandbox = Sandbox::new(&format!("{POLICY}[limits]\nmax_changes = 1000000000\n"), &chats("opus"));
+    check("the run", &limited(&sandbox, &[]), &[0]);
+    let history = sandbox.read("sessions.json.reconcile/history.jsonl");
+    let run = history.split('"').nth(3).unwrap();
+    let undo = limited(&sandbox, &["undo", run]);
+    check("undo", &undo, &[0]);
+    assert!(undo.stdout.ends_with(&format!("Applied: {rows} changed, 0 restarted, 0 deferred, 0 failed.\n")));
+    assert_eq!(sandbox.read("policy.toml").matches("reason = \"undo of ").count(), rows);
+}

@@ -15,7 +15,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_quietly};
 use crate::error::{Error, Result};
 use crate::plan::select::Request;
-use crate::policy::edit::{Wanted, set, unset};
+use crate::policy::edit::{Wanted, set_all, unset};
 use crate::policy::{self, Override, Policy, Setting, Source, Until};
 use crate::sources::PolicyFile;
 
@@ -130,21 +130,34 @@ fn prepare(
 
 /// The files that change, as they are and as they will be.
 fn edits(opened: &Opened, changes: &BTreeMap<String, Change>) -> Result<Vec<PolicyEdit>> {
-    let mut edited: BTreeMap<String, (String, String)> = BTreeMap::new();
+    let mut files: BTreeMap<&str, (&Source, BTreeMap<&str, &Change>)> = BTreeMap::new();
     for (chat, change) in changes {
         let source = file_of(opened, chat).ok_or_else(|| Error::other("the policy has no file to write to"))?;
-        let (_, text) =
-            edited.entry(source.name.to_string()).or_insert_with(|| (source.text.clone(), source.text.clone()));
-        let new = match change {
-            Change::Set { model, until, reason } => {
-                set(text, chat, &Wanted { model, until: until.as_ref(), reason: reason.as_deref() })
-            }
-            Change::Remove => unset(text, chat),
-        };
-        *text = new.ok_or_else(|| cannot_edit(&opened.name(chat)))?;
+        let (_, changes) = files.entry(&source.name).or_insert_with(|| (source, BTreeMap::new()));
+        changes.insert(chat, change);
     }
-    let edit = |(name, (before, after))| PolicyEdit { name, before, after, file: None };
-    Ok(edited.into_iter().map(edit).collect())
+    let edit = |(source, changes): (&Source, BTreeMap<&str, &Change>)| {
+        let after = edited(&source.text, &changes).map_err(|chat| cannot_edit(&opened.name(chat)))?;
+        Ok(PolicyEdit { name: source.name.to_string(), before: source.text.clone(), after, file: None })
+    };
+    files.into_values().map(edit).collect()
+}
+
+/// A file with the changes made, or the chat whose override cannot be edited.
+fn edited<'c>(text: &str, changes: &BTreeMap<&'c str, &Change>) -> Result<String, &'c str> {
+    let mut text = text.to_owned();
+    let mut overrides = BTreeMap::new();
+    for (chat, change) in changes {
+        match change {
+            Change::Set { model, until, reason } => {
+                let wanted = Wanted { model, until: until.as_ref(), reason: reason.as_deref() };
+                overrides.insert(*chat, wanted);
+            }
+            // The text is parsed for each, but no command removes more than one.
+            Change::Remove => text = unset(&text, chat).ok_or(*chat)?,
+        }
+    }
+    set_all(&text, &overrides)
 }
 
 fn cannot_edit(chat: &str) -> Error {
