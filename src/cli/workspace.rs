@@ -1,6 +1,7 @@
 //! What a command works on: the policy, the registry with its state, the time, and what chats are called.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Zoned;
@@ -14,8 +15,12 @@ use crate::plan::Plan;
 use crate::policy::{self, Policy};
 use crate::redact::Redaction;
 use crate::report::escape::leading;
-use crate::sources::{self, PolicyFiles};
+use crate::sources::{self, PolicyFiles, git};
 use crate::state::history::Author;
+
+/// Until then git may tell the commit of the policy for the history. The run holds its lock meanwhile, and does without
+/// the commit then.
+const GIT_LIMIT: Duration = Duration::from_secs(5);
 
 /// What every command starts from.
 pub(crate) struct Opened {
@@ -204,7 +209,13 @@ pub(crate) fn registry_of(named: Option<&str>, path: &Path) -> anyhow::Result<Pa
 pub(crate) fn author(place: &PlaceArgs) -> Author {
     let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
     let user = name("SUDO_USER").or_else(|| name("LOGNAME")).or_else(|| name("USER"));
-    Author { user, policy: place.policy() }
+    Author {
+        user,
+        uid: Some(rustix::process::geteuid().as_raw()),
+        host: Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+        policy: place.policy(),
+        commit: Some(|policy| git::head(policy, GIT_LIMIT)),
+    }
 }
 
 /// A path that stands in a policy: `~` is the home directory, and others are relative to the policy's.

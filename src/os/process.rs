@@ -1,13 +1,13 @@
-//! One command of a policy: no shell, no terminal, no inherited descriptors, and a time limit.
+//! One command, of a policy or git: no shell, no terminal, no inherited descriptors, and a time limit.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
@@ -59,8 +59,7 @@ pub(crate) fn run(
 ) -> Report {
     let mut stderr = None;
     let ended = start(arguments, environment, directory, timeout, &mut stderr).unwrap_or_else(Ended::NotStarted);
-    let complaint = stderr.and_then(|file| tail(file).ok()).unwrap_or_default();
-    Report { ended, complaint: complaint.trim().to_owned() }
+    Report::new(ended, stderr)
 }
 
 fn start(
@@ -71,33 +70,75 @@ fn start(
     stderr: &mut Option<File>,
 ) -> io::Result<Ended> {
     let (program, arguments) = arguments.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut command = Command::new(program);
+    command.args(arguments).envs(environment).current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = spawn(&mut command, stderr)?;
+    crash_point!("command: started");
+    let ended = wait(&mut child, timeout)?;
+    crash_point!("command: ended");
+    Ok(ended)
+}
+
+/// Runs a command and returns what it writes to stdout as well. Of that, no more is read than one byte over `most`: then
+/// its stdout is closed, and the answer is cut off.
+pub(crate) fn ask(command: &mut Command, most: u64, timeout: Duration) -> (Report, Vec<u8>) {
+    let mut stderr = None;
+    let answered = answer(command, most, timeout, &mut stderr);
+    let (ended, answer) = answered.unwrap_or_else(|error| (Ended::NotStarted(error), Vec::new()));
+    (Report::new(ended, stderr), answer)
+}
+
+fn answer(
+    command: &mut Command,
+    most: u64,
+    timeout: Duration,
+    stderr: &mut Option<File>,
+) -> io::Result<(Ended, Vec<u8>)> {
+    let until = Instant::now() + timeout;
+    let mut child = spawn(command.stdout(Stdio::piped()), stderr)?;
+    let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let (answered, answer) = mpsc::channel();
+    // Not scoped: what the command left in the background may hold the pipe open.
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if stdout.take(most + 1).read_to_end(&mut bytes).is_ok() {
+            // Where the run has stopped waiting, the answer is not needed.
+            let _ = answered.send(bytes);
+        }
+    });
+    if let Ok(bytes) = answer.recv_timeout(timeout) {
+        return Ok((wait(&mut child, until.saturating_duration_since(Instant::now()))?, bytes));
+    }
+    let ended = match wait(&mut child, Duration::ZERO)? {
+        // But its output did not end.
+        Ended::Exited(_) => Ended::TimedOut,
+        ended => ended,
+    };
+    Ok((ended, Vec::new()))
+}
+
+/// Starts a command in a process group of its own.
+fn spawn(command: &mut Command, stderr: &mut Option<File>) -> io::Result<Child> {
     // Where nothing can be written, what it says is lost, and the restart goes on.
     let complaints =
         tempfile::tempfile().or_else(|_| File::options().read(true).write(true).open(Path::new("/dev/null")))?;
     *stderr = Some(complaints.try_clone()?);
-    let mut child = Command::new(program)
-        .args(arguments)
-        .envs(environment)
-        .current_dir(directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(complaints)
-        .process_group(0)
-        .spawn()?;
-    crash_point!("command: started");
+    command.stderr(complaints).process_group(0).spawn()
+}
 
-    let pid = Pid::from_child(&child);
+/// Waits for the end of a command, and ends it when the time is over.
+fn wait(child: &mut Child, timeout: Duration) -> io::Result<Ended> {
+    let pid = Pid::from_child(child);
     let (ended, end) = mpsc::channel();
     // Not scoped: a command that nobody can end must not keep the run.
     thread::spawn(move || {
-        // It stays a zombie until `wait` below, so that its id and its group's cannot be anybody else's meanwhile.
+        // It stays a zombie until `child.wait` below, so that its id and its group's cannot be anybody else's meanwhile.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
         // Where the run has stopped waiting, nobody needs to know.
         let _ = ended.send(());
     });
     if end.recv_timeout(timeout).is_ok() {
-        crash_point!("command: ended");
         return child.wait().map(Ended::Exited);
     }
     // Both, because it may have left its group. Whether it helped is seen by whether it ends.
@@ -125,6 +166,11 @@ fn tail(mut file: File) -> io::Result<String> {
 }
 
 impl Report {
+    fn new(ended: Ended, stderr: Option<File>) -> Self {
+        let complaint = stderr.and_then(|file| tail(file).ok()).unwrap_or_default();
+        Self { ended, complaint: complaint.trim().to_owned() }
+    }
+
     /// The exit code, where the command ended by itself.
     pub(crate) fn code(&self) -> Option<i32> {
         match &self.ended {

@@ -26,7 +26,7 @@ use crate::policy::template::CommandLine;
 
 pub use outline::{Outline, outline};
 pub use read::read;
-pub use source::Source;
+pub use source::{Commit, Source};
 
 /// A valid policy.
 #[derive(Debug)]

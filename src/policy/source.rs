@@ -1,4 +1,4 @@
-//! A policy file, and the places in it.
+//! A policy file, the places in it, and the commit that it is at.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,4 +33,13 @@ impl Source {
         let line = self.line_starts.partition_point(|start| *start <= span.start);
         At { file: Arc::clone(&self.name), line, span: (short(span.start), short(span.end)) }
     }
+}
+
+/// The commit that a policy is at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Its full id.
+    pub id: String,
+    /// Whether the policy is not what that commit has.
+    pub modified: bool,
 }

@@ -7,9 +7,11 @@ use std::io::{ErrorKind, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::policy::Source;
+use crate::os::process::{Ended, ask};
+use crate::policy::{Commit, Source};
 use crate::sources::load::{LARGEST, load, source};
 
 /// Variables that tell git of another repository than the one around a directory. Hooks have them set.
@@ -32,18 +34,17 @@ const LOCAL: [&str; 16] = [
     "GIT_WORK_TREE",
 ];
 
-/// The commit that a policy is at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Commit {
-    /// Its full id.
-    pub id: String,
-    /// Whether the policy is not what that commit has.
-    pub modified: bool,
-}
+/// In bytes: more than the longest id of an object.
+const SHORT: u64 = 4 << 10;
+/// In bytes, for the names of all files in a policy's directory: some hundred thousand.
+const LISTING: u64 = 64 << 20;
+/// In bytes, more than what `cat-file --batch` writes around an object.
+const AROUND: u64 = 128;
 
-/// The commit that the work tree around the policy at `path` is at; `None` where there is none, or git cannot tell.
-pub fn head(path: &Path) -> Option<Commit> {
-    let tree = Tree::around(path).ok()?;
+/// The commit that the work tree around the policy at `path` is at; `None` where there is none, or git cannot tell within
+/// that time.
+pub fn head(path: &Path, limit: Duration) -> Option<Commit> {
+    let tree = Tree::around(path, limit).ok()?;
     let id = tree.commit("HEAD").ok()?;
     let committed = tree.files(&id, path).ok()?;
     let committed = committed.iter().map(|(name, bytes)| (name.display().to_string(), bytes.as_slice()));
@@ -55,12 +56,13 @@ pub fn head(path: &Path) -> Option<Commit> {
 /// The policy at `path`, which exists today, as it was at a revision.
 ///
 /// # Errors
-/// Where there is no git, no work tree around it, no such revision, or no policy there in that.
-pub fn policy_at(revision: &str, path: &Path) -> Result<Vec<Source>> {
+/// Where there is no git, no work tree around it, no such revision, or no policy there in that, or where git takes longer
+/// than `limit`.
+pub fn policy_at(revision: &str, path: &Path, limit: Duration) -> Result<Vec<Source>> {
     if revision.is_empty() || revision.starts_with('-') {
         return Err(Error::other(format!("git:{revision} names no revision")).with_hint("as in git:HEAD~1 or git:main"));
     }
-    let tree = Tree::around(path)?;
+    let tree = Tree::around(path, limit)?;
     let commit = tree.commit(revision)?;
     let files = tree.files(&commit, path)?;
     if files.is_empty() {
@@ -74,24 +76,31 @@ pub fn policy_at(revision: &str, path: &Path) -> Result<Vec<Source>> {
 struct Tree {
     directory: PathBuf,
     file: Option<PathBuf>,
+    /// How long git may take for all that it is asked…
+    limit: Duration,
+    /// …and when that is over.
+    until: Instant,
 }
 
 /// A file in a commit.
 struct Blob {
     name: PathBuf,
     id: String,
+    /// In bytes.
+    size: u64,
 }
 
 impl Tree {
-    fn around(path: &Path) -> Result<Self> {
+    fn around(path: &Path, limit: Duration) -> Result<Self> {
+        let until = Instant::now() + limit;
         let real = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
-        let tree = if real.is_dir() {
-            Self { directory: real, file: None }
+        let (directory, file) = if real.is_dir() {
+            (real, None)
         } else {
-            let directory = real.parent().unwrap_or(Path::new("/")).to_owned();
-            Self { directory, file: real.file_name().map(PathBuf::from) }
+            (real.parent().unwrap_or(Path::new("/")).to_owned(), real.file_name().map(PathBuf::from))
         };
-        let inside = tree.git(&["rev-parse", "--is-inside-work-tree"], Stdio::null())?;
+        let tree = Self { directory, file, limit, until };
+        let inside = tree.git(&["rev-parse", "--is-inside-work-tree"], Stdio::null(), SHORT)?;
         match inside {
             Ok(answer) if answer.starts_with(b"true") => Ok(tree),
             answer => {
@@ -106,7 +115,7 @@ impl Tree {
     /// The id of a commit.
     fn commit(&self, revision: &str) -> Result<String> {
         let commit = format!("{revision}^{{commit}}");
-        let answer = self.git(&["rev-parse", "--verify", "--quiet", &commit], Stdio::null())?;
+        let answer = self.git(&["rev-parse", "--verify", "--quiet", &commit], Stdio::null(), SHORT)?;
         let id = answer.map(|id| String::from_utf8_lossy(&id).trim().to_owned());
         match id {
             Ok(id) if id.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(id),
@@ -128,7 +137,7 @@ impl Tree {
         let file = self.file.as_ref().map(|file| Path::new(".").join(file));
         let mut arguments: Vec<&OsStr> = ["ls-tree", "-r", "-z", "--long", commit, "--"].map(OsStr::new).into();
         arguments.extend(file.iter().map(|file| file.as_os_str()));
-        let listing = self.ask(&arguments, Stdio::null())?;
+        let listing = self.ask(&arguments, Stdio::null(), LISTING)?;
         let mut blobs = Vec::new();
         for line in listing.split(|byte| *byte == 0) {
             let mut parts = line.splitn(2, |byte| *byte == b'\t');
@@ -144,11 +153,13 @@ impl Tree {
                 let message = format!("{} is a symbolic link in the commit {commit}", name.display());
                 return Err(Error::other(message).with_hint("give --from a file or a directory instead"));
             }
-            if size.parse::<u64>().is_ok_and(|size| size > LARGEST) {
+            // An object that is missing has no size. To read it fails.
+            let size = size.parse().unwrap_or_default();
+            if size > LARGEST {
                 let message = format!("{} is larger than {} MiB in the commit {commit}", name.display(), LARGEST >> 20);
                 return Err(Error::other(message));
             }
-            blobs.push(Blob { name, id: id.to_owned() });
+            blobs.push(Blob { name, id: id.to_owned(), size });
         }
         Ok(blobs)
     }
@@ -158,7 +169,8 @@ impl Tree {
         // From a file, because git may write before it has read all.
         let wanted: String = blobs.iter().map(|blob| format!("{}\n", blob.id)).collect();
         let stdin = file_of(&wanted).map_err(Error::io("write", Path::new("a temporary file")))?;
-        let answer = self.ask(&["cat-file", "--batch"].map(OsStr::new), stdin.into())?;
+        let most = blobs.iter().map(|blob| blob.size + AROUND).sum();
+        let answer = self.ask(&["cat-file", "--batch"].map(OsStr::new), stdin.into(), most)?;
         let mut rest = answer.as_slice();
         let contents: Option<_> = blobs.iter().map(|_| next_blob(&mut rest)).collect();
         contents.ok_or_else(|| {
@@ -168,12 +180,12 @@ impl Tree {
     }
 
     /// What git answers, where it cannot but answer.
-    fn ask(&self, arguments: &[&OsStr], stdin: Stdio) -> Result<Vec<u8>> {
-        self.git(arguments, stdin)?.map_err(|complaint| Error::other(format!("git: {complaint}")))
+    fn ask(&self, arguments: &[&OsStr], stdin: Stdio, most: u64) -> Result<Vec<u8>> {
+        self.git(arguments, stdin, most)?.map_err(|complaint| Error::other(format!("git: {complaint}")))
     }
 
-    /// What git answers, or complains of.
-    fn git(&self, arguments: &[impl AsRef<OsStr>], stdin: Stdio) -> Result<Result<Vec<u8>, String>> {
+    /// What git answers, or complains of. An answer of more than `most` bytes is an error.
+    fn git(&self, arguments: &[impl AsRef<OsStr>], stdin: Stdio, most: u64) -> Result<Result<Vec<u8>, String>> {
         let mut command = Command::new("git");
         command.args(["-c", "core.fsmonitor=false", "--literal-pathspecs", "-C"]).arg(&self.directory).args(arguments);
         for name in LOCAL {
@@ -181,17 +193,26 @@ impl Tree {
         }
         // A partial clone would fetch what it lacks by whatever command its configuration names.
         command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C").stdin(stdin);
-        let output = command.output().map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::other("git is needed for that, and is not installed")
-                .with_hint("install it, or give --from the old policy as a file or a directory"),
-            _ => Error::io("run", Path::new("git"))(error),
-        })?;
-        if output.status.success() {
-            return Ok(Ok(output.stdout));
+        let (report, answer) = ask(&mut command, most, self.until.saturating_duration_since(Instant::now()));
+        match &report.ended {
+            Ended::NotStarted(error) if error.kind() == ErrorKind::NotFound => {
+                Err(Error::other("git is needed for that, and is not installed")
+                    .with_hint("install it, or give --from the old policy as a file or a directory"))
+            }
+            Ended::Exited(_) if answer.len() as u64 > most => {
+                Err(Error::other(format!("git answered with more than {} KiB", most >> 10))
+                    .with_hint("give --from the old policy as a file or a directory"))
+            }
+            Ended::Exited(status) if status.success() => Ok(Ok(answer)),
+            Ended::Exited(_) => {
+                let first = report.complaint.lines().next().unwrap_or_default();
+                Ok(Err(first.trim_start_matches("fatal: ").to_owned()))
+            }
+            Ended::NotStarted(_) | Ended::TimedOut | Ended::Survived => {
+                Err(Error::other(report.words("git", self.limit))
+                    .with_hint("run git there by hand, or give --from the old policy as a file or a directory"))
+            }
         }
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        let first = complaint.lines().next().unwrap_or_default();
-        Ok(Err(first.trim_start_matches("fatal: ").to_owned()))
     }
 }
 

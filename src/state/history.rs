@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::iter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rustix::fs::OFlags;
@@ -13,7 +13,7 @@ use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::json::{JsonRow, JsonRun, LINE_VERSION, Origin};
-use crate::sources::git;
+use crate::policy::Commit;
 use crate::state::dir::StateDir;
 
 const CURRENT: &str = "history.jsonl";
@@ -27,17 +27,23 @@ const PARTS: u32 = 4;
 pub struct Author {
     /// The name of the user, as the environment says it.
     pub user: Option<String>,
-    /// The policy, whose commit is looked up only where there is something to tell.
+    /// The id of the user that the run has.
+    pub uid: Option<u32>,
+    /// The name of the machine.
+    pub host: Option<String>,
+    /// The policy that is applied.
     pub policy: PathBuf,
+    /// Looks up the commit that the policy is at. That takes a while, and is done only where there is something to tell.
+    pub commit: Option<fn(&Path) -> Option<Commit>>,
 }
 
 impl Author {
     fn origin(&self) -> Origin {
-        let commit = git::head(&self.policy);
+        let commit = self.commit.and_then(|commit| commit(&self.policy));
         Origin {
             user: self.user.clone(),
-            uid: Some(rustix::process::geteuid().as_raw()),
-            host: Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+            uid: self.uid,
+            host: self.host.clone(),
             policy_modified: commit.as_ref().map(|commit| commit.modified),
             policy_commit: commit.map(|commit| commit.id),
         }

@@ -3,11 +3,19 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use reconcile::sources::git::{Commit, head};
+use reconcile::policy::Commit;
+use reconcile::sources::git::{head as head_within, policy_at};
 use serde_json::{Value, json};
 
+use crate::slow::{HANGS, fifo};
 use crate::support::{POLICY, Run, Sandbox, finish, registry};
+
+/// With time to spare.
+fn head(policy: &Path) -> Option<Commit> {
+    head_within(policy, HANGS)
+}
 
 const RESTART: &str = "[sessions]\nrestart = [\"./restart\", \"{session_slug}\"]\n";
 
@@ -325,4 +333,30 @@ fn the_commit_of_a_policy_is_known_and_whether_it_is_modified() {
     let empty = Sandbox::new(POLICY, "{}");
     git(&empty, &["init", "-q"]);
     assert_eq!(head(&empty.path("policy.toml")), None);
+}
+
+/// A repository can be made so that git waits for ever.
+#[test]
+fn a_git_that_waits_for_ever_is_ended() {
+    let brief = Duration::from_millis(100);
+    for file in ["HEAD", "config"] {
+        let sandbox = repository();
+        let policy = sandbox.path("conf/policy.toml");
+        let path = sandbox.path(".git").join(file);
+        fs::remove_file(&path).unwrap();
+        let _open = fifo(&path);
+        assert_eq!(head_within(&policy, brief), None, "{file}");
+        let error = policy_at("HEAD", &policy, brief).unwrap_err().to_string();
+        assert!(error.contains("git took longer than 100ms and was ended"), "{file}: {error}");
+    }
+}
+
+#[test]
+fn a_git_that_answers_without_end_is_an_error() {
+    let sandbox = repository();
+    sandbox.script("git", "exec yes true");
+    let path = format!("{}:{}", sandbox.path("").display(), std::env::var("PATH").unwrap());
+    let mut diff = sandbox.command(&["--policy", "conf/policy.toml", "diff", "--from", "git:HEAD"]);
+    let run = finish(diff.env("PATH", path)).expect(1);
+    assert!(run.stderr.contains("git answered with more than 4 KiB"), "{run:#?}");
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::slow::{Running, until};
 use crate::support::{POLICY, Run, Sandbox, finish, registry};
 
 const ADA: &str = "+16175550142";
@@ -114,6 +115,24 @@ fn a_run_says_who_did_it_where_and_by_which_commit() {
         text.contains(&format!("alice@{} · policy {}, modified", told["host"].as_str().unwrap(), &head[..12])),
         "{text}"
     );
+}
+
+/// Nothing but the name of the commit depends on git, and what it started in turn is ended with it.
+#[test]
+fn a_git_that_hangs_does_not_keep_a_run_from_its_end() {
+    let sandbox = sandbox();
+    sandbox.write("policy.toml", format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n"));
+    sandbox.script("restart", "echo \"$1\" >> calls");
+    sandbox.script("git", "sleep 1000 & echo $! > sleeps; wait");
+    let path = format!("{}:{}", sandbox.path("").display(), std::env::var("PATH").unwrap());
+    let mut run = Running::start(sandbox.command(&["--chat", BEN]).env("PATH", path).env("USER", "night"));
+    until("the run ends", || run.is_over());
+    assert_eq!(run.finish().expect(0).summary(), "Applied: 1 changed, 1 restarted, 0 deferred, 0 failed.");
+    assert_eq!(sandbox.calls(), [BEN]);
+    let told = &runs(&sandbox, &[])[0];
+    assert_eq!((&told["changes"][0]["outcome"], &told["policy_commit"]), (&Value::from("done"), &Value::Null));
+    let state = || std::fs::read_to_string(format!("/proc/{}/stat", sandbox.read("sleeps").trim()));
+    until("what git started is ended", || state().is_ok_and(|stat| stat.contains(") Z ")) || state().is_err());
 }
 
 #[test]

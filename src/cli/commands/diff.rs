@@ -1,6 +1,7 @@
 //! `reconcile diff`: what a change of policy alone does.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -17,6 +18,9 @@ use crate::report::escape::leading;
 use crate::report::{Format, Mode, Report};
 use crate::sources;
 use crate::sources::git::policy_at;
+
+/// As long as git may take. It answers within milliseconds, and from a cold disk within seconds.
+const GIT_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DiffArgs {
@@ -39,7 +43,7 @@ const FORMATS: [(&str, Format); 3] = [("text", Format::Text), ("json", Format::J
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
     let opened = open(terminal, place)?;
     let old = match args.from.strip_prefix("git:") {
-        Some(revision) => policy_at(revision, &place.policy())?,
+        Some(revision) => policy_at(revision, &place.policy(), GIT_LIMIT)?,
         None if !Path::new(&args.from).exists() => {
             return Err(Error::other(format!("--from {}: there is no such file or directory", args.from))
                 .with_hint(format!("for what git has of the policy, write --from git:{}", args.from))
