@@ -6,8 +6,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::chat::Model;
-use crate::error::{Error, Result};
-use crate::registry::{Snapshot, scan};
+use crate::error::Result;
+use crate::registry::Snapshot;
 
 /// What a policy would have to say so that no entry with a model changes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,11 +62,11 @@ type Votes = BTreeMap<Model, usize>;
 ///
 /// # Errors
 /// What is wrong with the registry.
-pub fn adopt(snapshot: &Snapshot) -> Result<Adopted> {
+pub fn adopt(snapshot: &dyn Snapshot) -> Result<Adopted> {
     let mut seen: BTreeMap<Cow<str>, Seen> = BTreeMap::new();
     let mut all = Votes::new();
     let mut votes: BTreeMap<Option<Cow<str>>, Votes> = BTreeMap::new();
-    scan(snapshot, |entry| {
+    snapshot.each(&mut |entry| {
         let chat = entry.chat;
         let model = match entry.model.as_deref() {
             None => Held::Nothing,
@@ -77,8 +77,7 @@ pub fn adopt(snapshot: &Snapshot) -> Result<Adopted> {
             *votes.entry(chat.tier.clone()).or_default().entry(model.clone()).or_default() += 1;
         }
         seen.insert(chat.id, Seen { tier: chat.tier, model, name: chat.contact_name });
-    })
-    .map_err(Error::Invalid)?;
+    })?;
 
     let tierless = votes.remove(&None);
     let fallback = tierless.as_ref().and_then(|votes| majority(votes, &all)).or_else(|| majority(&all, &all));

@@ -27,5 +27,6 @@ pub mod registry;
 pub mod report;
 pub mod resolve;
 pub mod sources;
+pub mod splice;
 pub mod state;
 pub mod suggest;

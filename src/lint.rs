@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Zoned;
 
 use crate::diagnostic::Diagnostic;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::policy::{At, Because, Choice, Override, Policy, Rule, Setting, Source};
-use crate::registry::{Snapshot, scan};
+use crate::registry::Snapshot;
 use crate::resolve::{Decision, resolve_default};
 
 /// More than these are counted, not shown.
@@ -24,7 +24,7 @@ pub struct Lint<'a> {
     /// The files that it was read from.
     pub sources: &'a [Source],
     /// The registry that it is for, where that may be asked.
-    pub registry: Option<&'a Snapshot>,
+    pub registry: Option<&'a dyn Snapshot>,
     /// The time, in the host's time zone.
     pub now: &'a Zoned,
     /// An override that ends before this ends soon.
@@ -62,18 +62,17 @@ impl<'a> Lint<'a> {
         Ok(warnings)
     }
 
-    fn look(&self, snapshot: &Snapshot) -> Result<Seen<'a>> {
+    fn look(&self, snapshot: &dyn Snapshot) -> Result<Seen<'a>> {
         let policy = self.policy;
         let mut seen = Seen::default();
-        scan(snapshot, |entry| {
+        snapshot.each(&mut |entry| {
             let tier = entry.chat.tier.as_deref().and_then(|tier| policy.tiers.get_key_value(tier));
             seen.tiers.extend(tier.map(|(tier, _)| tier.as_str()));
             if policy.chats.contains_key(entry.chat.id.as_ref()) {
                 let default = resolve_default(policy, &entry.chat, entry.model.as_deref());
                 seen.overridden.insert(entry.chat.id.into_owned(), default);
             }
-        })
-        .map_err(Error::Invalid)?;
+        })?;
         Ok(seen)
     }
 
@@ -188,7 +187,7 @@ impl<'a> Lint<'a> {
     }
 
     fn nobody(&self) -> String {
-        self.registry.map_or_else(String::new, |snapshot| format!("not in {}", snapshot.name))
+        self.registry.map_or_else(String::new, |snapshot| format!("not in {}", snapshot.name()))
     }
 }
 

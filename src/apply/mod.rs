@@ -1,42 +1,44 @@
 //! The order of effects. Each step is safe to die after: what a later run needs to finish is on disk before the effect
 //! that it is about.
 //!
-//! Plan; save what will be owed; replace the registry; restart; read back; save what was confirmed.
+//! Plan; commit the edits, and with them what they will owe; make the sessions run on their models; read back; save what
+//! was confirmed.
 
-mod restarts;
-mod traits;
-mod verify;
+mod backend;
+mod workers;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use crate::apply::restarts::restart_all;
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::plan::ledger::{Debt, Ledger, Unsaved};
-use crate::plan::{Goal, Outcome, Plan, Presence, Row, Verdict, Writer, drift, predict};
-use crate::registry::json::edit::{Splice, splice};
-use crate::registry::{Snapshot, Stamp};
+use crate::plan::json::{JsonRun, Origin};
+use crate::plan::ledger::{Note, Then};
+use crate::plan::observed::{Edits, Standing};
+use crate::plan::{Outcome, Plan, PlanInput, Reading, Row, Verdict, drift, predict};
 
-pub use traits::{Attempt, Backend, Files, Locked, Turn, Watch};
+use crate::apply::workers::{Ended, Workers};
+
+pub use backend::{
+    Ask, Attempt, Backend, Batch, Change, Committed, Decide, Locked, Owes, PlannedOn, Registered, Stands, Turn, Watch,
+};
 
 /// How often a run plans again because the registry was replaced meanwhile, before it gives up.
 const PLANS: usize = 100;
 
-/// A plan, and the registry that it was made for.
+/// A plan, and what it was made from.
 #[derive(Debug)]
 pub struct Planned {
     /// The plan.
     pub plan: Plan,
-    /// What it was made for.
-    pub snapshot: Snapshot,
+    /// The registry and the ledger that it was made from.
+    pub reading: Reading,
 }
 
 /// What became of a plan.
 #[derive(Debug)]
 pub struct Applied {
-    /// The plan, with its outcomes, and the registry before it.
+    /// The plan, with its outcomes, and what it was made from.
     pub planned: Planned,
     /// Whether it was cut short.
     pub interrupted: bool,
@@ -48,56 +50,57 @@ pub struct Applied {
 ///
 /// # Errors
 /// Where registry, ledger or sessions cannot be read.
-pub fn plan(goal: &Goal, files: &dyn Files, backend: &dyn Backend) -> Result<Planned> {
-    let ledger = files.ledger()?;
-    let snapshot = files.registry()?;
-    let drift = drift(goal, &snapshot, &ledger);
-    if !snapshot.is_intact() {
-        return Err(changes_while_read(&snapshot.file));
-    }
-    let drift = drift?;
-    let restarts: Vec<&Row> = drift.rows.iter().filter(|row| row.restart && row.is_planned()).collect();
-    let observed = backend.observe(&restarts)?;
-    let plan = predict(goal, &snapshot, &ledger, drift, &observed);
-    Ok(Planned { plan, snapshot })
+pub fn plan(input: &PlanInput, backend: &dyn Backend) -> Result<Planned> {
+    let reading = backend.read(Ask::Plan(input))?;
+    let drift = drift(input, &reading)?;
+    let observed = backend.observe(&reading, &drift)?;
+    let plan = predict(input, &reading, drift, observed);
+    Ok(Planned { plan, reading })
 }
 
-/// What a registry is that something writes into at the same time.
-pub fn changes_while_read(file: &Path) -> Error {
-    Error::other(format!("{} changes while it is read", file.display()))
-        .with_hint("something writes into it in place; run again when that has finished")
+/// What a run works with.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// The backend.
+    pub backend: &'a dyn Backend,
+    /// The backend, locked for this run.
+    pub locked: &'a dyn Locked,
+    /// What watches the run.
+    pub watch: &'a dyn Watch,
+    /// Who does the run. Asked only where there is something to tell in the history.
+    pub author: &'a dyn Fn() -> Origin,
 }
 
 /// Makes a plan and executes it.
 ///
 /// # Errors
 /// Where something failed before the first effect: the registry and the sessions are as they were.
-pub fn apply(goal: &Goal, files: &dyn Locked, backend: &dyn Backend, watch: &dyn Watch) -> Result<Applied> {
+pub fn apply(input: &PlanInput, means: Means) -> Result<Applied> {
     for _ in 0..PLANS {
-        let planned = plan(goal, files, backend)?;
+        let planned = plan(input, means.backend)?;
         crash_point!("planned");
         if planned.plan.refused.is_some() {
             return Ok(refuse(planned));
         }
-        let mut run = Run::new(goal, files, backend, watch, planned);
-        if watch.interrupted() {
+        let mut run = Run { input, means, planned, interrupted: false, error: None };
+        if means.watch.interrupted() {
             run.interrupt();
             return Ok(run.finish());
         }
-        let replaced = run.edit()?;
-        if replaced {
-            crash_point!("registry edited");
-            run.restart();
-            crash_point!("restarts over");
-            run.verify();
-            crash_point!("read back");
-            run.close();
-            crash_point!("closed");
-            return match run.error.take() {
-                Some(error) if !run.planned.plan.is_eventful() => Err(error),
-                error => Ok(Applied { error, ..run.finish() }),
-            };
+        if run.commit()? == Progress::PlanAgain {
+            continue;
         }
+        crash_point!("registry edited");
+        run.converge();
+        crash_point!("restarts over");
+        let confirmed = run.read_back();
+        crash_point!("read back");
+        run.close(&confirmed);
+        crash_point!("closed");
+        return match run.error.take() {
+            Some(error) if !run.planned.plan.is_eventful() => Err(error),
+            error => Ok(Applied { error, ..run.finish() }),
+        };
     }
     Err(Error::other(format!("the registry was replaced {PLANS} times while the run was planning"))
         .with_hint("nothing was changed; find out what writes it so often, and run again"))
@@ -115,206 +118,178 @@ fn leave(plan: &mut Plan, verdict: Verdict, detail: &str) {
     }
 }
 
+/// How a run goes on after its commit.
+#[derive(PartialEq, Eq)]
+enum Progress {
+    /// With the sessions.
+    Converge,
+    /// The registry, or a debt, was another by then.
+    PlanAgain,
+}
+
 struct Run<'a> {
-    goal: &'a Goal<'a>,
-    files: &'a dyn Locked,
-    backend: &'a dyn Backend,
-    watch: &'a dyn Watch,
+    input: &'a PlanInput<'a>,
+    means: Means<'a>,
     planned: Planned,
-    /// The registry that this run made.
-    made: Option<Stamp>,
-    /// Rows whose sessions were started, and which run of them that is.
-    started: BTreeMap<usize, String>,
-    /// Rows whose edit was read back.
-    stuck: Vec<usize>,
-    /// Rows whose edit a daemon has not saved yet, and the run of the session that it is in.
-    unsaved: Vec<(usize, String)>,
     interrupted: bool,
     error: Option<Error>,
 }
 
-impl<'a> Run<'a> {
-    fn new(
-        goal: &'a Goal<'a>,
-        files: &'a dyn Locked,
-        backend: &'a dyn Backend,
-        watch: &'a dyn Watch,
-        planned: Planned,
-    ) -> Self {
-        let (started, stuck, unsaved) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let made = None;
-        Self { goal, files, backend, watch, planned, made, started, stuck, unsaved, interrupted: false, error: None }
+impl Run<'_> {
+    fn is_per_row(&self) -> bool {
+        matches!(self.planned.plan.edits, Edits::PerRow { .. })
     }
 
-    fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.planned.plan.rows.iter()
-    }
-
-    /// Steps 3 and 4: what will be owed, then the registry. `false` where it was replaced by somebody else: nothing
-    /// has happened then.
-    fn edit(&mut self) -> Result<bool> {
-        let before = self.owe()?;
-        crash_point!("debts saved");
-        let Planned { plan, snapshot } = &mut self.planned;
-        let ours = plan.writer != Writer::Daemon;
-        let edits = plan.rows.iter().filter(|row| ours && row.is_planned() && row.edit);
-        let mut splices: Vec<Splice> =
-            edits.filter_map(|row| Some(splice(snapshot, &row.site, row.after.as_ref()?))).collect();
-        if splices.is_empty() {
-            return Ok(true);
+    /// Commits the edits of a batch with what will be owed for them, what is to be remembered about corrections, and
+    /// that debts are void.
+    fn commit(&mut self) -> Result<Progress> {
+        let is_batch = !self.is_per_row();
+        let Planned { plan, reading } = &mut self.planned;
+        let edited = |row: &&Row| is_batch && row.is_planned() && row.edit;
+        let batch = Batch {
+            changes: plan.rows.iter().filter(edited).map(change).collect(),
+            notes: notes_on_corrections(plan),
+            void: plan.void.keys().map(String::as_str).collect(),
+            now: self.input.now.timestamp(),
+        };
+        let Committed::Done { error } = self.means.locked.commit(reading, &batch)? else {
+            return Ok(Progress::PlanAgain);
+        };
+        self.error = error;
+        if self.error.is_some() {
+            // They stand.
+            plan.void.clear();
         }
-        // Rows are in the order of ids, edits in that of the file.
-        splices.sort_by_key(|splice| splice.range.start);
-        // What these sessions run is known from their debts: those saved now, and those that are void after this edit.
-        let owing: Vec<&str> = before.keys().chain(plan.cancelled.keys()).map(String::as_str).collect();
-        let result = match self.backend.may_write() {
-            Ok(true) => self.files.replace(snapshot, &splices, &owing),
-            Ok(false) => Ok(None),
-            Err(error) => Err(error),
-        };
-        let done = match &result {
-            Ok(replaced) => replaced.is_some(),
-            // Where even that cannot be read, it may have been done.
-            Err(_) => self.files.stamp().map_or(true, |now| now != snapshot.stamp),
-        };
-        if !done {
-            // Where this fails, too, the debts are void: the registry is at the models that the sessions run.
-            let restored = self.files.amend(&mut |ledger| restore(ledger, &before));
-            result?;
-            restored?;
-            return Ok(false);
-        }
-        (self.made, self.error) = match result {
-            Ok(made) => (made, None),
-            Err(error) => (None, Some(error)),
-        };
-        for row in plan.rows.iter_mut().filter(|row| row.is_planned() && row.edit) {
+        for row in plan.rows.iter_mut().filter(|row| is_batch && row.is_planned() && row.edit) {
             row.effects.edited = true;
             if !row.restart {
                 row.outcome.verdict = Verdict::Done;
             }
         }
-        Ok(true)
+        Ok(Progress::Converge)
     }
 
-    /// Saves what will be owed, and which corrections are found undone. Returns the debts as they were.
-    fn owe(&self) -> Result<BTreeMap<String, Option<Debt>>> {
-        let now = self.goal.now.timestamp();
-        let plan = &self.planned.plan;
-        // The daemon's own changes are owed when they are asked for, one by one.
-        let edited: Vec<&Row> = self.rows().filter(|row| row.is_planned() && row.edit).collect();
-        let edited = if plan.writer == Writer::Daemon { Vec::new() } else { edited };
-        let owing: Vec<&Row> = edited.iter().copied().filter(|row| row.restart).collect();
-        let meanwhile: &[&Row] = if plan.writer == Writer::UsMeanwhile { &edited } else { &[] };
-        let undone: Vec<&Row> = self.rows().filter(|row| !row.undone.is_empty()).collect();
-        let mut before = BTreeMap::new();
-        let nothing = owing.is_empty() && undone.is_empty() && meanwhile.is_empty();
-        if nothing && plan.forgiven.is_empty() && plan.outdated.is_empty() {
-            return Ok(before);
-        }
-        self.files.amend(&mut |ledger| {
-            for row in &undone {
-                ledger.found_undone(&row.chat.id, now, row.outcome.verdict == Verdict::Held);
-            }
-            for chat in &plan.forgiven {
-                ledger.corrected.remove(chat);
-            }
-            for chat in &plan.outdated {
-                ledger.unsaved.remove(chat);
-            }
-            ledger.unconfirmed.pending.extend(meanwhile.iter().map(|row| row.chat.id.clone().into_owned()));
-            before.clear();
-            for row in &owing {
-                let chat = row.chat.id.as_ref();
-                before.insert(chat.to_owned(), ledger.owed.get(chat).cloned());
-                // A launch that has paid the debt of which that was known has started the session on something else.
-                let runs = row.runs.clone().filter(|_| row.owed.is_none() || ledger.owed.contains_key(chat));
-                ledger.owe(chat, runs, now);
-            }
-        })?;
-        Ok(before)
-    }
-
-    /// Step 5: voids debts that are void, and restarts what needs it.
-    fn restart(&mut self) {
-        let waited_for = |row: &Row| row.presence == Presence::Busy;
-        let mut todo: Vec<usize> = (0..self.planned.plan.rows.len()).collect();
-        todo.retain(|at| self.planned.plan.rows[*at].is_planned() && self.planned.plan.rows[*at].restart);
-        todo.sort_by_key(|at| waited_for(&self.planned.plan.rows[*at]));
-        let cancelled = &self.planned.plan.cancelled;
-        if self.error.is_none() {
-            let strike = |ledger: &mut Ledger| cancelled.keys().for_each(|chat| ledger.strike(chat));
-            self.error = self.files.amend_if(!cancelled.is_empty(), strike).err();
-        }
-        if self.error.is_some() {
-            // They stand.
-            self.planned.plan.cancelled.clear();
-        }
-        let mut ended = restarts::Ended::default();
-        if self.error.is_none() {
-            let (rows, start) = (&self.planned.plan.rows, self.goal.now.timestamp());
-            let parallel = self.goal.policy.sessions.parallel();
-            ended = restart_all(rows, todo.clone(), parallel, start, self.files, self.backend, self.watch);
-            self.error = ended.error.take();
-            self.interrupted = ended.interrupted;
-        }
+    /// Makes the sessions run on their models, and takes down what became of that.
+    fn converge(&mut self) {
+        let todo = self.rows_to_converge();
+        let mut ended = if self.error.is_some() { Ended::default() } else { self.workers().converge(todo.clone()) };
+        self.error = self.error.take().or(ended.error.take());
+        self.interrupted = ended.interrupted;
         let why = if self.interrupted { "interrupted" } else { "the run ended before its turn" };
-        let daemons = self.planned.plan.writer == Writer::Daemon;
+        let is_per_row = self.is_per_row();
         for index in todo {
             let row = &mut self.planned.plan.rows[index];
             let attempt = ended.attempts.remove(&index).unwrap_or(Attempt::NotBegun);
-            let restarted = matches!(attempt, Attempt::Restarted(_) | Attempt::Broken(_));
+            let has_changed = matches!(attempt, Attempt::Changed | Attempt::Unhealthy(_));
             row.outcome = match attempt {
-                Attempt::Restarted(run) => {
-                    self.started.extend(run.map(|run| (index, run)));
-                    Outcome::plain(Verdict::Done)
-                }
+                Attempt::Changed => Outcome::plain(Verdict::Done),
                 Attempt::NotNeeded(detail) => Outcome::because(Verdict::Done, detail),
-                Attempt::Failed(detail) | Attempt::Broken(detail) => Outcome::because(Verdict::Failed, detail),
+                Attempt::Failed(detail) | Attempt::Unhealthy(detail) => Outcome::because(Verdict::Failed, detail),
                 Attempt::Unknown(detail) => Outcome::because(Verdict::Unknown, detail),
-                Attempt::Deferred(detail) | Attempt::Withdrawn(detail) => Outcome::because(Verdict::Deferred, detail),
+                Attempt::Deferred(detail) | Attempt::NotSent(detail) => Outcome::because(Verdict::Deferred, detail),
                 Attempt::NotBegun => Outcome::because(Verdict::Deferred, why),
             };
-            row.effects.restarted = restarted;
-            row.effects.edited |= daemons && restarted && row.edit;
+            row.effects.restarted = has_changed && row.restart;
+            row.effects.edited |= has_changed && row.edit && is_per_row;
             row.effects.owes = match ended.left.remove(&index) {
                 Some(None) => false,
                 Some(Some(left)) => {
                     row.owed.iter_mut().for_each(|owed| owed.clone_from(&left));
                     true
                 }
-                // Where the daemon writes, what was not asked for is not owed.
-                None => !daemons || row.owed.is_some() || row.outcome.verdict != Verdict::Deferred,
+                // Of edits that go per row, those that were not asked for owe nothing new.
+                None if is_per_row => row.owed.is_some() || (row.restart && row.outcome.verdict != Verdict::Deferred),
+                None => true,
             };
         }
     }
 
-    /// Step 7: saves what was confirmed, and appends to the history.
-    fn close(&mut self) {
-        let now = self.goal.now.timestamp();
-        let confirmed: Vec<(&str, &Model)> = self
-            .stuck
-            .iter()
-            .map(|at| &self.planned.plan.rows[*at])
-            .filter_map(|row| Some((row.chat.id.as_ref(), row.after.as_ref()?)))
-            .collect();
+    /// The rows whose sessions are to be changed; those that are waited for come last.
+    fn rows_to_converge(&self) -> Vec<usize> {
         let rows = &self.planned.plan.rows;
-        let unsaved = self.unsaved.iter().filter_map(|(at, run)| {
-            let unsaved = Unsaved { model: rows[*at].after.clone()?, session: run.clone() };
-            Some((rows[*at].chat.id.clone().into_owned(), unsaved))
-        });
-        let unsaved: Vec<(String, Unsaved)> = unsaved.collect();
-        let result = self.files.amend_if(!(confirmed.is_empty() && unsaved.is_empty()), |ledger| {
-            for (chat, model) in &confirmed {
-                ledger.confirm(chat, model, now);
-                ledger.unsaved.remove(*chat);
+        let is_per_row = self.is_per_row();
+        let is_due = |row: &Row| row.is_planned() && (row.restart || (is_per_row && row.edit));
+        let mut todo: Vec<usize> = (0..rows.len()).filter(|index| is_due(&rows[*index])).collect();
+        todo.sort_by_key(|index| rows[*index].standing == Standing::Busy);
+        todo
+    }
+
+    fn workers(&self) -> Workers<'_> {
+        Workers {
+            rows: &self.planned.plan.rows,
+            locked: self.means.locked,
+            watch: self.means.watch,
+            start: self.input.now.timestamp(),
+            parallel: self.input.policy.sessions.parallel,
+            batch: match self.planned.plan.edits {
+                Edits::Batch => 1,
+                Edits::PerRow { batch } => batch,
+            },
+        }
+    }
+
+    /// Reads back what was edited: what did not stick has failed. Returns the rows that did.
+    fn read_back(&mut self) -> Vec<usize> {
+        let rows = &self.planned.plan.rows;
+        let edited: Vec<usize> = (0..rows.len()).filter(|index| rows[*index].effects.edited).collect();
+        if edited.is_empty() {
+            return edited;
+        }
+        let asked: Vec<&Row> = edited.iter().map(|index| &rows[*index]).collect();
+        let found = match self.means.locked.read_back(&asked) {
+            Ok(found) => found,
+            Err(error) => {
+                self.error.get_or_insert(error);
+                for index in edited {
+                    let outcome = Outcome::because(Verdict::Unknown, "the registry could not be read back");
+                    self.planned.plan.rows[index].outcome = outcome;
+                }
+                return Vec::new();
             }
-            ledger.unsaved.extend(unsaved.iter().cloned());
-            ledger.forget_old(now);
-        });
-        let plan = &self.planned.plan;
-        let recorded = if plan.is_eventful() { self.files.record(plan) } else { Ok(()) };
-        if let Err(error) = result.and(recorded) {
+        };
+        let mut confirmed = Vec::new();
+        for index in edited {
+            match self.stuck(index, &found) {
+                Stuck::Yes => confirmed.push(index),
+                Stuck::KnownFailure => {}
+                Stuck::No(outcome) => self.planned.plan.rows[index].outcome = outcome,
+            }
+        }
+        confirmed
+    }
+
+    fn stuck(&self, index: usize, found: &BTreeMap<String, Stands>) -> Stuck {
+        let row = &self.planned.plan.rows[index];
+        let says = match found.get(row.chat.id.as_ref()) {
+            Some(Stands::Model(model)) => model.as_ref().map(|model| self.input.policy.canonical(model.as_str())),
+            Some(Stands::NotSavedYet) => return row.unless_failed(Outcome::because(Verdict::Done, "not yet saved")),
+            Some(Stands::Gone) | None => {
+                return row.unless_failed(Outcome::because(Verdict::Failed, "its entry was removed meanwhile"));
+            }
+        };
+        if says == row.after.as_ref().map(Model::as_str) {
+            return Stuck::Yes;
+        }
+        let says = says.unwrap_or("nothing");
+        row.unless_failed(Outcome::because(Verdict::Failed, format!("the registry says {says} again")))
+    }
+
+    /// Saves what was confirmed, and appends to the history.
+    fn close(&mut self, confirmed: &[usize]) {
+        let now = self.input.now.timestamp();
+        let Planned { plan, .. } = &self.planned;
+        let notes: Vec<Note> = confirmed
+            .iter()
+            .map(|index| &plan.rows[*index])
+            .filter_map(|row| Some(Note::Confirmed { chat: row.chat.id.as_ref(), model: row.after.as_ref()? }))
+            .collect();
+        let saved = if notes.is_empty() { Ok(()) } else { self.means.locked.note(&notes, now).map(drop) };
+        let recorded = if plan.is_eventful() {
+            self.means.locked.record(&JsonRun::of(plan, now, (self.means.author)()))
+        } else {
+            Ok(())
+        };
+        if let Err(error) = saved.and(recorded) {
             self.error.get_or_insert(error);
         }
     }
@@ -329,16 +304,34 @@ impl<'a> Run<'a> {
     }
 }
 
-fn restore(ledger: &mut Ledger, before: &BTreeMap<String, Option<Debt>>) {
-    ledger.unconfirmed.pending.clear();
-    for (chat, debt) in before {
-        // One that a launch has paid meanwhile stays paid.
-        if !ledger.owed.contains_key(chat) {
-            continue;
-        }
-        match debt {
-            Some(debt) => ledger.owed.insert(chat.clone(), debt.clone()),
-            None => ledger.owed.remove(chat),
-        };
+/// Whether an edit has stuck.
+enum Stuck {
+    Yes,
+    /// It has not, and the row says already why.
+    KnownFailure,
+    No(Outcome),
+}
+
+impl Row {
+    fn unless_failed(&self, outcome: Outcome) -> Stuck {
+        if self.outcome.verdict == Verdict::Failed { Stuck::KnownFailure } else { Stuck::No(outcome) }
     }
+}
+
+fn change(row: &Row) -> Change<'_> {
+    let planned_on = if row.owed.is_some() { PlannedOn::Debt } else { PlannedOn::NoDebt };
+    let owes = Owes { ran: row.runs.as_ref(), planned_on };
+    let chat = row.chat.id.as_ref();
+    Change { chat, at: row.at, after: row.after.as_ref(), owes: row.restart.then_some(owes) }
+}
+
+/// What is remembered about corrections, whatever becomes of the edits.
+fn notes_on_corrections(plan: &Plan) -> Vec<Note<'_>> {
+    let mut notes = Vec::new();
+    for row in plan.rows.iter().filter(|row| !row.changed_back.is_empty()) {
+        let then = if row.outcome.verdict == Verdict::Held { Then::Held } else { Then::Corrected };
+        notes.push(Note::ChangedBack { chat: row.chat.id.as_ref(), then });
+    }
+    notes.extend(plan.reset.iter().map(|chat| Note::Reset { chat }));
+    notes
 }

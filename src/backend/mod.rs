@@ -1,9 +1,70 @@
-//! Where models are kept and how sessions come to run on them.
+//! Where models are kept and how sessions come to run on them: a folder for each backend, and the one list of them.
 
 mod commands;
-mod dispatch;
+pub mod dispatch;
 pub mod file;
 
-pub use commands::FileBackend;
+use std::path::PathBuf;
+
+use crate::apply::Backend;
+use crate::backend::file::RegistryFile;
+use crate::error::Result;
+use crate::plan::capabilities::Capabilities;
+use crate::policy::{BackendSettings, Policy};
+
+pub use commands::{Commands, Probe};
 pub use dispatch::DispatchBackend;
-pub use dispatch::{Meaning, System, meaning};
+pub use file::FileBackend;
+
+/// Where a policy and its registry are on this host.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The registry.
+    pub registry: RegistryFile,
+    /// The policy's directory, where its commands run.
+    pub directory: PathBuf,
+    /// The socket that the policy names, if it names one.
+    pub socket: Option<PathBuf>,
+    /// Whether a plan may ask which sessions are running.
+    pub probe: Probe,
+}
+
+/// The backend that a policy names.
+///
+/// # Errors
+/// Where its registry cannot be looked at.
+pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
+    let Place { registry, directory, socket, probe } = place;
+    Ok(match &policy.sessions.backend {
+        BackendSettings::File(settings) => {
+            Box::new(FileBackend::new(registry, Commands::new(&policy.sessions, settings, directory, probe)))
+        }
+        BackendSettings::Dispatch(settings) => {
+            let socket = socket.unwrap_or_else(|| PathBuf::from(&settings.socket));
+            Box::new(DispatchBackend::new(registry, policy, settings, socket)?)
+        }
+    })
+}
+
+/// The backend of a registry whose policy is not asked: for what only looks at it, or at what runs remember.
+pub fn of_registry(registry: RegistryFile) -> Box<dyn Backend> {
+    Box::new(FileBackend::new(registry, Commands::none()))
+}
+
+/// What the backend that a policy names can do.
+pub fn capabilities(policy: &Policy) -> Box<dyn Capabilities> {
+    match &policy.sessions.backend {
+        BackendSettings::File(settings) => {
+            Box::new(Commands::new(&policy.sessions, settings, PathBuf::new(), Probe::Nothing))
+        }
+        BackendSettings::Dispatch(_) => Box::new(dispatch::Abilities),
+    }
+}
+
+/// Why sessions of the backend of this name are never started by a launch, and what to do instead; `None` where they are.
+pub fn refuses_launch(name: &str) -> Option<(&'static str, &'static str)> {
+    (name == "dispatch").then_some((
+        "sessions of the dispatch backend are started by their daemon, never by a launch",
+        "send the chat a message, or say backend = \"file\" if nothing else owns the registry",
+    ))
+}

@@ -9,12 +9,12 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
-use crate::backend::file::redaction_key;
 use crate::chat::Chat;
 use crate::error::Result;
 use crate::policy::Until;
 use crate::redact::Redaction;
 use crate::report::Format;
+use crate::state::key::redaction_key;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PlaceArgs {

@@ -3,20 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
 use jiff::Zoned;
 
-use crate::backend::file::Store;
+use crate::apply::Backend;
+use crate::backend::file::RegistryFile;
+use crate::backend::{self, Place, Probe};
 use crate::cli::args::PlaceArgs;
 use crate::cli::terminal::Terminal;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::plan::json::Origin;
 use crate::policy::{self, Policy};
 use crate::redact::Redaction;
+use crate::registry::Snapshot;
 use crate::report::escape::leading;
 use crate::sources::{self, PolicyFiles, git};
-use crate::state::history::Author;
 
 /// Until then git may tell the commit of the policy for the history. The run holds its lock meanwhile, and does without
 /// the commit then.
@@ -26,9 +28,11 @@ const GIT_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Opened {
     pub(crate) policy: Policy,
     pub(crate) files: PolicyFiles,
+    /// The policy's path.
+    pub(crate) path: PathBuf,
     /// The policy's name, as the user would write it.
     pub(crate) policy_name: String,
-    pub(crate) store: Store,
+    pub(crate) registry: RegistryFile,
     pub(crate) now: Zoned,
     pub(crate) names: Names,
     /// What there is to warn of.
@@ -79,10 +83,22 @@ impl Opened {
         self.names.of(chat)
     }
 
+    /// The backend that the policy names.
+    pub(crate) fn backend(&self, probe: Probe) -> Result<Box<dyn Backend>> {
+        let socket = self.policy.sessions.socket().map(|socket| beside_policy(&self.path, socket)).transpose()?;
+        let (registry, directory) = (self.registry.clone(), self.files.directory.clone());
+        backend::open(&self.policy, Place { registry, directory, socket, probe })
+    }
+
+    /// The registry, every entry of it.
+    pub(crate) fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        self.backend(Probe::Nothing)?.snapshot()
+    }
+
     /// The files that no report may take the place of, because they are read or hold the state.
     pub(crate) fn needed(&self) -> Vec<PathBuf> {
         let policies = self.files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
-        policies.chain([self.store.file().to_owned(), self.store.state()]).collect()
+        policies.chain([self.registry.file().to_owned(), self.registry.state()]).collect()
     }
 }
 
@@ -109,34 +125,34 @@ pub(crate) fn open(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Ope
 pub(crate) fn open_quietly(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_plain(place)?;
     let key = place.redaction_key()?;
-    if let Some(fingerprint) = opened.store.redacted_with()? {
-        let (policy, key) = for_snapshot(key, &opened.store, &fingerprint, opened.policy)?;
+    if let Some(fingerprint) = opened.registry.redacted_with()? {
+        let (policy, key) = for_snapshot(key, &opened.registry, &fingerprint, opened.policy)?;
         return Ok(Opened { policy, names: Names::Snapshot(key), ..opened });
     }
     if key.is_some() && !place.redact {
-        let registry = opened.store.file().display();
+        let registry = opened.registry.file().display();
         return Err(Error::other(format!(
             "{registry} is no redacted snapshot, so its chats would be shown as they are"
         ))
         .with_hint("say --redact, too, or leave out --redact-key")
         .into());
     }
-    let names = names(place, key, &opened.store)?;
+    let names = names(place, key, &opened.registry)?;
     Ok(Opened { names, ..opened })
 }
 
 /// What the chats of a registry are called that is no snapshot.
-pub(crate) fn names(place: &PlaceArgs, key: Option<Redaction>, store: &Store) -> Result<Names> {
+pub(crate) fn names(place: &PlaceArgs, key: Option<Redaction>, registry: &RegistryFile) -> Result<Names> {
     Ok(match (place.redact, key) {
         (false, _) => Names::Own,
         (true, Some(key)) => Names::Redacted(key),
-        (true, None) => Names::Redacted(store.redaction_key()?),
+        (true, None) => Names::Redacted(registry.redaction_key()?),
     })
 }
 
 /// What a command starts from that is about past runs alone.
 pub(crate) struct Past {
-    pub(crate) store: Store,
+    pub(crate) backend: Box<dyn Backend>,
     pub(crate) now: Zoned,
     pub(crate) names: Names,
 }
@@ -149,19 +165,19 @@ pub(crate) fn open_past(place: &PlaceArgs) -> anyhow::Result<Past> {
         registry_of(policy::outline(&sources::load(&path)?.sources).registry.as_deref(), &path)
     };
     let registry = place.registry().map_or_else(of_policy, Ok)?;
-    let store = Store::open(&registry, &registry.display().to_string())?;
-    let names = names(place, place.redaction_key()?, &store)?;
-    Ok(Past { store, now: Zoned::now(), names })
+    let registry = RegistryFile::open(&registry)?;
+    let names = names(place, place.redaction_key()?, &registry)?;
+    Ok(Past { backend: backend::of_registry(registry), now: Zoned::now(), names })
 }
 
 /// A policy for a redacted snapshot, which was made with the key of this fingerprint, and that key.
 pub(crate) fn for_snapshot(
     key: Option<Redaction>,
-    store: &Store,
+    registry: &RegistryFile,
     fingerprint: &str,
     policy: Policy,
 ) -> anyhow::Result<(Policy, Redaction)> {
-    let registry = store.file().display();
+    let registry = registry.file().display();
     let Some(key) = key else {
         return Err(Error::other(format!("{registry} is a redacted snapshot"))
             .with_hint("give the key that it was made with: --redact-key FILE")
@@ -191,38 +207,39 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
     let policy_name = leading(&path.display().to_string()).into_owned();
     let registry = place.registry().map_or_else(|| registry_of(policy.registry.as_deref(), &path), Ok)?;
-    let store = Store::open(&registry, &registry.display().to_string())?;
-    Ok(Opened { policy, files, policy_name, store, now: Zoned::now(), names: Names::Own, warnings })
+    let registry = RegistryFile::open(&registry)?;
+    Ok(Opened { policy, files, path, policy_name, registry, now: Zoned::now(), names: Names::Own, warnings })
 }
 
 /// The registry that the policy at `path` names.
-pub(crate) fn registry_of(named: Option<&str>, path: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn registry_of(named: Option<&str>, path: &Path) -> Result<PathBuf> {
     let Some(registry) = named else {
         return Err(Error::other(format!("{} names no registry", leading(&path.display().to_string())))
-            .with_hint("add registry.path to it, or give --registry PATH")
-            .into());
+            .with_hint("add registry.path to it, or give --registry PATH"));
     };
     beside_policy(path, registry)
 }
 
 /// Who runs this, for the history.
-pub(crate) fn author(place: &PlaceArgs) -> Author {
+pub(crate) fn author(place: &PlaceArgs) -> Origin {
     let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
     let user = name("SUDO_USER").or_else(|| name("LOGNAME")).or_else(|| name("USER"));
-    Author {
+    let commit = git::head(&place.policy(), GIT_LIMIT);
+    Origin {
         user,
         uid: Some(rustix::process::geteuid().as_raw()),
         host: Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
-        policy: place.policy(),
-        commit: Some(|policy| git::head(policy, GIT_LIMIT)),
+        policy_modified: commit.as_ref().map(|commit| commit.modified),
+        policy_commit: commit.map(|commit| commit.id),
     }
 }
 
 /// A path that stands in a policy: `~` is the home directory, and others are relative to the policy's.
-pub(crate) fn beside_policy(policy: &Path, path: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn beside_policy(policy: &Path, path: &str) -> Result<PathBuf> {
     if let Some(rest) = path.strip_prefix("~/") {
         let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
-        return Ok(PathBuf::from(home.context("HOME is not set, and the policy's path begins with ~")?).join(rest));
+        let home = home.ok_or_else(|| Error::other("HOME is not set, and the policy's path begins with ~"))?;
+        return Ok(PathBuf::from(home).join(rest));
     }
     let directory = if policy.is_dir() { policy } else { policy.parent().unwrap_or(Path::new("")) };
     Ok(directory.join(path))

@@ -10,13 +10,21 @@ use rustix::io::Errno;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::os::{FileMeta, look};
-use crate::registry::Exchange;
-use crate::registry::Stamp;
+use crate::os::{FileMeta, Stamp, look};
+
+/// The files of a replacement. Noted before it, so that a run that dies in the middle is put right by the next.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExchangeNote {
+    /// The file that was planned on.
+    pub seen: Stamp,
+    /// The file that takes its place. An inode alone would not tell: they are used again.
+    pub new: Stamp,
+}
 
 /// How a file is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Means {
+pub enum Method {
     /// By exchanging two files. Where the file system cannot, by `Rename`.
     Exchange,
     /// By renaming over it. A replacement by somebody else in the instant before that is lost.
@@ -25,16 +33,16 @@ pub enum Means {
 
 /// A file, and the place on the same file system where its successor waits, and after an exchange what it displaced.
 #[derive(Debug)]
-pub(crate) struct Swap<'a> {
+pub(crate) struct Exchange<'a> {
     pub(crate) target: &'a Path,
     /// The directory of the waiting file, held open, and its name there.
     pub(crate) waiting: (BorrowedFd<'a>, &'a str),
     /// The same for messages and looks.
     pub(crate) waiting_path: PathBuf,
-    pub(crate) means: Means,
+    pub(crate) method: Method,
 }
 
-impl Swap<'_> {
+impl Exchange<'_> {
     /// What the file is, if it is still what was seen.
     pub(crate) fn unchanged(&self, seen: Stamp) -> Result<Option<FileMeta>> {
         // Whoever plans again finds out where it is missing, and says so.
@@ -42,12 +50,12 @@ impl Swap<'_> {
     }
 
     /// Lets the waiting file take the place; `None` where the file is no longer what was seen.
-    pub(crate) fn run(&self, seen: Stamp, new: Held) -> Result<Option<Stamp>> {
+    pub(crate) fn run(&self, seen: Stamp, new: Pinned) -> Result<Option<Stamp>> {
         if self.unchanged(seen)?.is_none() {
             return Ok(None);
         }
         crash_point!("exchange: looked at");
-        if self.means == Means::Exchange {
+        if self.method == Method::Exchange {
             match self.exchange() {
                 Ok(()) => return self.inspect(seen, new),
                 Err(Errno::NOENT) => return Ok(None),
@@ -64,14 +72,14 @@ impl Swap<'_> {
 
     /// Puts right what was left by somebody who died between the exchange and the look at what it displaced. Whether the
     /// new file has taken the place.
-    pub(crate) fn recover(&self, exchange: &Exchange) -> Result<bool> {
+    pub(crate) fn recover(&self, exchange: &ExchangeNote) -> Result<bool> {
         if let Some(left) = self.displaced()? {
             let foreign = left != exchange.new && left != exchange.seen;
             if look(self.target)?.is_none() {
                 // Somebody removed the file. What they had put there before must not go with it.
                 return if foreign { self.rename_back().map(|_| false) } else { Ok(false) };
             }
-            let now = Held::open(self.target)?;
+            let now = Pinned::open(self.target)?;
             // Where neither file is ours, it died while putting back: then the younger is the latest.
             if foreign && (now.stamp == exchange.new || left.modified > now.stamp.modified) {
                 self.put_back(now)?;
@@ -90,7 +98,7 @@ impl Swap<'_> {
     }
 
     /// Looks at what an exchange displaced.
-    fn inspect(&self, seen: Stamp, new: Held) -> Result<Option<Stamp>> {
+    fn inspect(&self, seen: Stamp, new: Pinned) -> Result<Option<Stamp>> {
         crash_point!("exchange: made");
         if self.displaced()?.is_some_and(|displaced| displaced == seen) {
             self.sync_names()?;
@@ -102,12 +110,12 @@ impl Swap<'_> {
 
     /// Exchanges back, until what comes out is what went in: somebody may replace the file once more meanwhile, and
     /// then theirs is the latest.
-    fn put_back(&self, mut went_in: Held) -> Result<()> {
+    fn put_back(&self, mut went_in: Pinned) -> Result<()> {
         loop {
             if self.displaced()?.is_none() {
                 return Ok(());
             }
-            let next = Held::open(&self.waiting_path)?;
+            let next = Pinned::open(&self.waiting_path)?;
             match self.exchange() {
                 Ok(()) => {}
                 // Somebody removed the file; what they had there before must not be lost.
@@ -155,12 +163,12 @@ impl Swap<'_> {
 }
 
 /// A file that is kept open, so that no other gets its inode: only then do equal stamps mean the same file.
-pub(crate) struct Held {
+pub(crate) struct Pinned {
     pub(crate) stamp: Stamp,
     _file: File,
 }
 
-impl Held {
+impl Pinned {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         // Where a file can be held without being read, it need not be readable.
         #[cfg(target_os = "linux")]

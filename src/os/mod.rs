@@ -14,10 +14,22 @@ use std::path::Path;
 use rustix::fs::{Gid, Uid};
 
 use crate::error::{Error, Result, reason};
-use crate::registry::Stamp;
 
 /// In bytes. There may be an edit every few lines, and a write for each piece between them takes longer than the copy.
 const WRITTEN_AT_ONCE: usize = 1 << 20;
+
+/// What tells one state of a file from another, without its content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stamp {
+    /// The device that holds the file.
+    pub device: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// In bytes.
+    pub size: u64,
+    /// When it was last modified: seconds and nanoseconds since 1970.
+    pub modified: (i64, u64),
+}
 
 /// What a file is, beyond its content.
 #[derive(Clone, Copy, Debug)]

@@ -1,34 +1,27 @@
-//! Policy against registry: what differs, before anybody is asked what the sessions are doing.
+//! Policy against registry: what differs, before the backend is asked what the sessions are doing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Zoned;
-
 use crate::chat::Model;
-use crate::error::{Error, Result};
-use crate::plan::ledger::Ledger;
-use crate::plan::select::{Request, Selection};
-use crate::plan::{Effects, Expected, Outcome, Presence, Row, Verdict};
-use crate::policy::Policy;
-use crate::registry::{Entry, Snapshot, Stamp, scan, scan_into};
+use crate::error::Result;
+use crate::plan::capabilities::TakesEffect;
+use crate::plan::input::PlanInput;
+use crate::plan::ledger::{Debt, Ledger};
+use crate::plan::observed::{Standing, Void};
+use crate::plan::row::{Effects, Outcome, Row, Verdict};
+use crate::plan::select::Selection;
+use crate::registry::{Entry, Key, Snapshot, collect};
 use crate::resolve::{Decision, resolve};
 
-/// Why a debt is void whose session runs what the registry says, or will say after this run.
-pub(super) const BACK: &str = "the registry is back at the model that the session runs";
-
-/// What a run is for.
-#[derive(Clone, Copy, Debug)]
-pub struct Goal<'a> {
-    /// What is desired.
-    pub policy: &'a Policy,
-    /// The time of the run, in the host's time zone.
-    pub now: &'a Zoned,
-    /// Which chats it is about.
-    pub request: &'a Request,
-    /// The limit that the user consents to.
-    pub allow_changes: Option<usize>,
-    /// The plan that the user consents to.
-    pub expected: Option<&'a Expected>,
+/// What a backend reads: the registry and the ledger, together.
+#[derive(Debug)]
+pub struct Reading {
+    /// The registry.
+    pub snapshot: Box<dyn Snapshot>,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Chats that get a row even where nothing differs, because the backend may have something to say of them.
+    pub doubtful: BTreeSet<String>,
 }
 
 /// What differs between policy and registry.
@@ -36,175 +29,210 @@ pub struct Goal<'a> {
 pub struct Drift {
     /// Sorted by chat id.
     pub rows: Vec<Row>,
+    /// Restarts that were owed and are void, by chat id, and why.
+    pub void: BTreeMap<String, Void>,
     pub(super) sessions: usize,
     pub(super) selected: usize,
     pub(super) complete: bool,
-    pub(super) cancelled: BTreeMap<String, &'static str>,
-    pub(super) forgiven: Vec<String>,
-    pub(super) outdated: Vec<String>,
+    pub(super) reset: Vec<String>,
     pub(super) selection: Selection,
-    /// Chats in the registry that owe something.
+    /// Chats in the registry that owe a restart.
     owing: BTreeSet<String>,
-    stamp: Stamp,
 }
 
 /// Compares every selected entry with its decision, and the ledger with the entries.
 ///
 /// # Errors
-/// What is wrong with the registry, or with the request for chats.
-pub fn drift(goal: &Goal, snapshot: &Snapshot, ledger: &Ledger) -> Result<Drift> {
-    let selection = goal.request.resolve(goal.policy, snapshot)?;
-    let begin = || Drift { complete: selection.is_complete(), ..Drift::none(snapshot) };
-    let (sessions, parts) = scan_into(snapshot, begin, |drift, entry| {
-        if let Some((chat, _)) = ledger.owed.get_key_value(entry.chat.id.as_ref()) {
-            drift.owing.insert(chat.clone());
-        }
-        if selection.contains(&entry.chat) {
-            drift.selected += 1;
-            let decision = resolve(goal.policy, &entry.chat, entry.model.as_deref(), goal.now);
-            drift.add(goal, &selection, ledger, entry, decision);
-        }
-    })
-    .map_err(Error::Invalid)?;
-    let mut drift = parts.into_iter().fold(Drift { sessions, ..begin() }, Drift::and);
+/// What is wrong with the registry, or with the selector.
+pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
+    let snapshot = reading.snapshot.as_ref();
+    let selection = input.selector.resolve(input.policy, snapshot)?;
+    let comparison = Comparison { input, ledger: &reading.ledger, doubtful: &reading.doubtful, selection: &selection };
+    let (counts, parts) = collect(snapshot, Drift::default, |drift, entry| comparison.take(drift, entry))?;
+    let mut drift = parts.into_iter().fold(Drift::default(), Drift::and);
+    drift.sessions = counts.sessions;
+    drift.selected = counts.selected.unwrap_or(drift.selected);
+    drift.complete = selection.is_complete();
     if drift.complete {
-        let gone = ledger.owed.keys().filter(|chat| !drift.owing.contains(*chat)).cloned();
-        drift.cancelled.extend(gone.map(|chat| (chat, "its entry is gone")));
+        let gone = reading.ledger.owed.keys().filter(|chat| !drift.owing.contains(*chat)).cloned();
+        drift.void.extend(gone.map(|chat| (chat, Void::Gone)));
     }
     drift.selection = selection;
-    drift.close(goal, snapshot)?;
+    drift.close(input, snapshot)?;
     Ok(drift)
 }
 
 impl Drift {
-    /// That nothing differs.
-    pub(super) fn none(snapshot: &Snapshot) -> Self {
-        Self { stamp: snapshot.stamp, ..Self::default() }
-    }
-
-    /// What can be said only when all rows are there.
-    pub(super) fn close(&mut self, goal: &Goal, snapshot: &Snapshot) -> Result<()> {
+    /// Does what can be done only when all rows are there.
+    pub(super) fn close(&mut self, input: &PlanInput, snapshot: &dyn Snapshot) -> Result<()> {
         self.rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
-        if goal.policy.sessions.runs_commands() { self.refuse_shared_slugs(snapshot) } else { Ok(()) }
+        if input.capabilities.uses_slugs() { self.refuse_shared_slugs(snapshot) } else { Ok(()) }
     }
 
-    /// The same, and what another part of the registry has.
+    /// Adds what another part of the registry has.
     fn and(mut self, other: Self) -> Self {
         self.rows.extend(other.rows);
         self.selected += other.selected;
-        self.cancelled.extend(other.cancelled);
-        self.forgiven.extend(other.forgiven);
-        self.outdated.extend(other.outdated);
+        self.void.extend(other.void);
+        self.reset.extend(other.reset);
         self.owing.extend(other.owing);
         self
     }
 
-    /// Adds the row of an entry, where it differs from the decision on it.
-    pub(super) fn add(
-        &mut self,
-        goal: &Goal,
-        selection: &Selection,
-        ledger: &Ledger,
-        entry: Entry,
-        decision: Decision,
-    ) {
-        let policy = goal.policy;
-        let chat = entry.chat.id.as_ref();
-        let debt = ledger.owed.get(chat);
-        let correction = ledger.corrected.get(chat);
-        if correction.is_some_and(|made| decision.model != Some(&made.model) || selection.retries(chat)) {
-            self.forgiven.push(chat.to_owned());
+    /// Refuses rows to be restarted whose slug could mean another session as well. A slug reaches every command, in
+    /// its environment if not in an argument.
+    fn refuse_shared_slugs(&mut self, snapshot: &dyn Snapshot) -> Result<()> {
+        let slugs: BTreeSet<String> = self.restarted().filter_map(|row| row.chat.slug()).collect();
+        let sought: BTreeSet<&str> = slugs.iter().map(String::as_str).filter(|slug| !slug.is_empty()).collect();
+        if sought.is_empty() {
+            return Ok(());
         }
-        let left_alone = policy.sessions.leaves_alone(&entry.chat);
-        let Some(after) = decision.model.filter(|_| left_alone.is_none()) else {
-            if debt.is_some() {
-                self.cancelled.insert(chat.to_owned(), "the chat is no longer managed");
+        // Two chats of a slug are enough: whichever of them a row is, the other is not.
+        let mut sharing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        snapshot.find(&[Key::Slug], &sought, &mut |Entry { chat, .. }| {
+            let chats = sharing.entry(chat.slug().unwrap_or_default()).or_default();
+            if chats.len() < 2 {
+                chats.push(chat.id.into_owned());
             }
-            let why = decision.reason.or(left_alone).unwrap_or("the policy says managed = false");
-            self.rows.push(Row { outcome: Outcome::because(Verdict::Unmanaged, why), ..plain(entry, decision) });
-            return;
+        })?;
+        for row in self.rows.iter_mut().filter(|row| row.restart && row.is_planned()) {
+            let slug = row.chat.slug().unwrap_or_default();
+            let other = sharing.get(&slug).and_then(|chats| chats.iter().find(|chat| **chat != row.chat.id));
+            if slug == "all" {
+                let why = "its session's slug is `all`, which supervisors take for every session";
+                row.outcome = Outcome::because(Verdict::Refused, why);
+            } else if let Some(other) = other {
+                row.outcome = Outcome::because(Verdict::Refused, format!("the session of {other} has the same slug"));
+            }
+        }
+        Ok(())
+    }
+
+    fn restarted(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.restart && row.is_planned())
+    }
+}
+
+/// What entries are compared with.
+pub(super) struct Comparison<'a> {
+    pub(super) input: &'a PlanInput<'a>,
+    pub(super) ledger: &'a Ledger,
+    pub(super) doubtful: &'a BTreeSet<String>,
+    pub(super) selection: &'a Selection,
+}
+
+/// What a session runs and should run, as far as that is known before it is asked.
+struct Models<'a> {
+    before: Option<&'a str>,
+    after: &'a Model,
+    /// What it runs for certain.
+    runs: Option<&'a str>,
+}
+
+impl Models<'_> {
+    fn edit(&self) -> bool {
+        self.before != Some(self.after.as_str())
+    }
+
+    /// Whether the session runs something else than it should, or may do so.
+    fn stale(&self) -> bool {
+        self.runs != Some(self.after.as_str())
+    }
+}
+
+impl Comparison<'_> {
+    fn take(&self, drift: &mut Drift, entry: Entry) {
+        if let Some((chat, _)) = self.ledger.owed.get_key_value(entry.chat.id.as_ref()) {
+            drift.owing.insert(chat.clone());
+        }
+        if self.selection.contains(&entry.chat) {
+            drift.selected += 1;
+            let decision = resolve(self.input.policy, &entry.chat, entry.model.as_deref(), self.input.now);
+            let row = self.row(drift, entry, decision);
+            drift.rows.extend(row);
+        }
+    }
+
+    /// The row of an entry; `None` where it is as decided. What follows for the ledger is added to the drift.
+    pub(super) fn row(&self, drift: &mut Drift, entry: Entry, decision: Decision) -> Option<Row> {
+        let (policy, capabilities) = (self.input.policy, self.input.capabilities);
+        let chat = entry.chat.id.as_ref();
+        let debt = self.ledger.owed.get(chat);
+        let correction = self.ledger.corrected.get(chat);
+        if correction.is_some_and(|made| decision.model != Some(&made.model) || self.selection.retries(chat)) {
+            drift.reset.push(chat.to_owned());
+        }
+        let unmanaged = capabilities.unmanaged(&entry.chat);
+        let Some(after) = decision.model.filter(|_| unmanaged.is_none()) else {
+            if debt.is_some() {
+                drift.void.insert(chat.to_owned(), Void::Unmanaged);
+            }
+            let why = decision.reason.or(unmanaged).unwrap_or("the policy says managed = false");
+            return Some(Row { outcome: Outcome::because(Verdict::Unmanaged, why), ..plain(entry, decision) });
         };
         let before = entry.model.as_deref().map(|model| policy.canonical(model));
-        let edit = before != Some(after.as_str());
-        let unset = policy.sessions.unset_runs(&entry.chat);
-        let runs = debt.map_or(before.or(unset), |debt| debt.runs().map(Model::as_str));
-        let needed = runs != Some(after.as_str());
+        let runs = match debt {
+            Some(debt) => debt.runs().map(Model::as_str),
+            None => before.or(capabilities.unset_runs(&entry.chat)),
+        };
+        let models = Models { before, after, runs };
+        let (edit, stale) = (models.edit(), models.stale());
         // A debt that is not needed is void as soon as the registry says what the session runs.
-        if debt.is_some() && !needed && !edit {
-            self.cancelled.insert(chat.to_owned(), BACK);
+        if debt.is_some() && !stale && !edit {
+            drift.void.insert(chat.to_owned(), Void::Back);
         }
-        let owed = debt.filter(|_| needed);
-        if !edit && ledger.unsaved.contains_key(chat) {
-            self.outdated.push(chat.to_owned());
+        let owed = debt.filter(|_| stale);
+        if !edit && owed.is_none() && !self.doubtful.contains(chat) {
+            return None;
         }
-        if !edit && owed.is_none() && !ledger.is_unconfirmed(chat, self.stamp) {
-            return;
-        }
-        let undone = correction.filter(|made| edit && made.model == *after);
+        let restarts = capabilities.takes_effect() == TakesEffect::OnRestart;
+        let correction = correction.filter(|made| edit && made.model == *after);
+        let now = self.input.now.timestamp();
         let mut row = Row {
             edit,
-            restart: needed && policy.sessions.restarts(),
-            stale: needed && policy.sessions.restarts(),
+            restart: stale && restarts,
+            stale: stale && restarts,
             runs: runs.and_then(Model::new),
             effects: Effects { owes: owed.is_some(), ..Effects::default() },
-            undone: undone.map_or_else(Vec::new, |made| made.undone_by(goal.now.timestamp())),
+            changed_back: correction.map_or_else(Vec::new, |made| made.changed_back_by(now)),
             owed: owed.cloned(),
             after: Some(after.clone()),
             ..plain(entry, decision)
         };
-        let retry = selection.retries(&row.chat.id);
-        if let Some(why) = policy.sessions.cannot_carry(after).filter(|_| edit || owed.is_some()) {
-            row.outcome = Outcome::because(Verdict::Refused, why);
-        } else if row.restart
-            && let Some(why) = policy.sessions.cannot_restart(&row.chat, after)
-        {
-            row.outcome = Outcome::because(Verdict::Refused, why);
-        } else if undone.is_some_and(|made| made.holds(goal.now.timestamp())) && !retry {
-            row.outcome = Outcome::because(Verdict::Held, "something undoes this change again and again");
-        } else if !edit && owed.is_some() && !policy.sessions.restarts() {
-            row.outcome = Outcome::because(Verdict::Deferred, "the policy has no restart command");
-        } else if (!edit || !policy.sessions.runs_commands())
-            && !retry
-            && let Some(debt) = owed.filter(|debt| debt.waits(goal.now.timestamp()))
-        {
-            let why = Outcome::because(Verdict::Deferred, "the restart failed before and waits for its next try");
-            row.outcome = Outcome { next_try: debt.next_try, ..why };
+        let is_held = correction.is_some_and(|made| made.holds(now)) && !self.selection.retries(&row.chat.id);
+        if let Some(outcome) = self.stops(&row, after, owed, is_held) {
+            row.outcome = outcome;
         }
-        match debt.filter(|_| !needed) {
+        match debt.filter(|_| !stale) {
             Some(_) if row.is_planned() => {
-                self.cancelled.insert(row.chat.id.clone().into_owned(), BACK);
+                drift.void.insert(row.chat.id.clone().into_owned(), Void::Back);
             }
             Some(debt) => row.keep_debt(debt),
             None => {}
         }
-        self.rows.push(row);
+        Some(row)
     }
 
-    /// Refuses rows to be restarted whose slug could mean another session as well. A slug reaches every command, in
-    /// its environment if not in an argument.
-    fn refuse_shared_slugs(&mut self, snapshot: &Snapshot) -> Result<()> {
-        let mut slugs: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-        for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| row.restart && row.is_planned()) {
-            slugs.entry(row.chat.slug().unwrap_or_default()).or_default().push(index);
+    /// Why nothing is done for a row, if so.
+    fn stops(&self, row: &Row, after: &Model, owed: Option<&Debt>, is_held: bool) -> Option<Outcome> {
+        let capabilities = self.input.capabilities;
+        if (row.edit || owed.is_some())
+            && let Some(why) = capabilities.refuses_model(after)
+        {
+            return Some(Outcome::because(Verdict::Refused, why));
         }
-        slugs.remove("");
-        let mut refused: BTreeMap<usize, String> = BTreeMap::new();
-        for index in slugs.remove("all").unwrap_or_default() {
-            refused.insert(index, "its session's slug is `all`, which supervisors take for every session".to_owned());
+        if row.restart
+            && let Some(why) = capabilities.refuses_restart(&row.chat, after)
+        {
+            return Some(Outcome::because(Verdict::Refused, why));
         }
-        if !slugs.is_empty() {
-            scan(snapshot, |Entry { chat, .. }| {
-                let Some(rows) = chat.slug().and_then(|slug| slugs.get(&slug)) else { return };
-                for index in rows.iter().filter(|index| self.rows[**index].chat.id != chat.id) {
-                    refused.entry(*index).or_insert_with(|| format!("the session of {} has the same slug", chat.id));
-                }
-            })
-            .map_err(Error::Invalid)?;
+        if is_held {
+            return Some(Outcome::because(Verdict::Held, "something undoes this change again and again"));
         }
-        for (index, why) in refused {
-            self.rows[index].outcome = Outcome::because(Verdict::Refused, why);
+        if !row.edit && owed.is_some() && capabilities.takes_effect() == TakesEffect::OnNextStart {
+            return Some(Outcome::because(Verdict::Deferred, "the policy has no restart command"));
         }
-        Ok(())
+        None
     }
 }
 
@@ -220,11 +248,11 @@ pub(super) fn plain(entry: Entry, decision: Decision) -> Row {
         stale: false,
         runs: None,
         owed: None,
-        unproven: false,
-        undone: Vec::new(),
-        presence: Presence::Unknown,
+        canary: false,
+        changed_back: Vec::new(),
+        standing: Standing::default(),
         outcome: Outcome::plain(Verdict::Planned),
         effects: Effects::default(),
-        site: entry.site,
+        at: entry.at,
     }
 }

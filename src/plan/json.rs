@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
-use crate::plan::{Row, Summary, Verdict};
+use crate::plan::row::{Row, Verdict};
+use crate::plan::{Plan, Summary};
 use crate::policy::Because;
 
 /// The JSON form of a row. Minor versions only add fields.
@@ -91,6 +92,23 @@ pub struct JsonRun<'a> {
     pub cancelled: Vec<Cow<'a, str>>,
     /// The numbers of the whole plan.
     pub summary: Summary,
+}
+
+impl<'a> JsonRun<'a> {
+    /// What a run did that executed this plan.
+    pub fn of(plan: &'a Plan, at: Timestamp, by: Origin) -> Self {
+        let told = plan.rows.iter().filter(|row| row.has_effects());
+        Self {
+            version: LINE_VERSION,
+            run: at.strftime("%Y%m%dT%H%M%S%6fZ").to_string().into(),
+            at,
+            by,
+            plan_id: (&plan.id).into(),
+            changes: told.map(|row| JsonRow::from(row).without_detail()).collect(),
+            cancelled: plan.void.keys().map(Cow::from).collect(),
+            summary: plan.summary(),
+        }
+    }
 }
 
 impl<'a> From<&'a Row> for JsonRow<'a> {

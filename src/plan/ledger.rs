@@ -1,15 +1,14 @@
-//! What must be remembered from one run to the next: restarts that are owed, corrections that may be undone, and a
-//! replacement of the registry that is under way.
+//! What must be remembered from one run to the next, and the rules of it: restarts that are owed, and corrections that
+//! may be changed back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
-use crate::registry::{Exchange, Stamp};
 
-/// Corrections found undone within this time count.
+/// Corrections found changed back within this time count.
 const MEMORY: SignedDuration = SignedDuration::from_hours(24);
 /// This many of them, and the row is held.
 const TOO_OFTEN: usize = 3;
@@ -18,41 +17,102 @@ const FIRST_WAIT: SignedDuration = SignedDuration::from_mins(1);
 /// …up to this.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(6);
 
-/// The memory across runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The memory across runs: what is the same for every backend. What only one backend must remember, that backend keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Of this file's form.
-    pub version: Version,
     /// Restarts that an already written change may still need, by chat id.
     pub owed: BTreeMap<String, Debt>,
     /// Corrections that were confirmed, by chat id.
     pub corrected: BTreeMap<String, Correction>,
-    /// The replacement of the registry that is under way.
-    pub exchange: Option<Exchange>,
-    /// Edits that a daemon has not confirmed yet.
-    #[serde(default, skip_serializing_if = "Unconfirmed::is_empty")]
-    pub unconfirmed: Unconfirmed,
-    /// Changes that a daemon made and has not saved yet, by chat id.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub unsaved: BTreeMap<String, Unsaved>,
 }
 
-/// The form of the ledger: 1, the only one so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub struct Version;
-
-impl TryFrom<u32> for Version {
-    type Error = String;
-    fn try_from(version: u32) -> Result<Self, String> {
-        if version == 1 { Ok(Self) } else { Err(format!("version {version} is not known here")) }
-    }
+/// One fact to be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note<'a> {
+    /// The entry of this chat is about to be changed, and its session will not run what the registry then says. `ran` is
+    /// what the session runs, where that is known.
+    Owes {
+        /// The chat.
+        chat: &'a str,
+        /// What its session runs.
+        ran: Option<&'a Model>,
+    },
+    /// A restart of this chat's session is about to be tried.
+    Begun {
+        /// The chat.
+        chat: &'a str,
+        /// What is owed for it.
+        begin: Begin<'a>,
+    },
+    /// The restart was tried and failed: the next try waits, longer each time.
+    Failed {
+        /// The chat.
+        chat: &'a str,
+    },
+    /// An attempt has ended, and what is owed is as it was.
+    Unchanged {
+        /// The chat.
+        chat: &'a str,
+    },
+    /// Nothing is owed any more: the session was restarted, needed no restart, or the debt is void.
+    Settled {
+        /// The chat.
+        chat: &'a str,
+    },
+    /// The change was read back.
+    Confirmed {
+        /// The chat.
+        chat: &'a str,
+        /// The model that was set.
+        model: &'a Model,
+    },
+    /// A confirmed correction was found changed back.
+    ChangedBack {
+        /// The chat.
+        chat: &'a str,
+        /// What becomes of the row.
+        then: Then,
+    },
+    /// Corrections of this chat no longer count: the decision has changed, or the user asked for another try.
+    Reset {
+        /// The chat.
+        chat: &'a str,
+    },
 }
 
-impl From<Version> for u32 {
-    fn from(_: Version) -> Self {
-        1
+/// What is owed for a restart that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin<'a> {
+    /// It is owed already. If it no longer is, a launch has started the session meanwhile, and it is left alone.
+    Owed,
+    /// From now on a restart of this run of the session is owed: another run of it, and the debt is met.
+    Owing(&'a str),
+    /// Nothing: the request can be made again.
+    Free,
+}
+
+/// What becomes of a row whose correction was found changed back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It is corrected again.
+    Corrected,
+    /// It is left alone from now on.
+    Held,
+}
+
+impl<'a> Note<'a> {
+    /// The chat that it is about.
+    pub fn chat(&self) -> &'a str {
+        match self {
+            Self::Owes { chat, .. }
+            | Self::Begun { chat, .. }
+            | Self::Failed { chat }
+            | Self::Unchanged { chat }
+            | Self::Settled { chat }
+            | Self::Confirmed { chat, .. }
+            | Self::ChangedBack { chat, .. }
+            | Self::Reset { chat } => chat,
+        }
     }
 }
 
@@ -64,22 +124,25 @@ pub struct Debt {
     /// When the change was written.
     pub since: Timestamp,
     /// What the session ran before the change; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ran: Option<Model>,
-    /// Whether a restart was ever begun. From then on nobody knows what runs until one succeeds.
+    /// Whether a restart was ever begun. From then on it is not known what the session runs, until one succeeds.
     pub began: bool,
     /// Restarts that were tried and failed.
     pub attempts: u32,
     /// Not to be tried before this time.
-    pub next_try: Option<Timestamp>,
-    /// Which run of the session the attempt was about, where the backend can tell: another one since, and it is met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session: Option<String>,
+    pub next_try: Option<Timestamp>,
+    /// Which run of the session the attempt was about, where the backend can tell: another run of it since, and the debt
+    /// is met.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "session")]
+    pub run: Option<String>,
 }
 
 impl Debt {
     /// A new one, of a session that may run anything.
     fn since(now: Timestamp) -> Self {
-        Self { since: now, ran: None, began: false, attempts: 0, next_try: None, session: None }
+        Self { since: now, ran: None, began: false, attempts: 0, next_try: None, run: None }
     }
 
     /// What the session runs for certain.
@@ -110,26 +173,27 @@ pub struct Correction {
     pub model: Model,
     /// When it was last made.
     pub at: Timestamp,
-    /// Whether it was confirmed since. One that is found undone stops being so.
+    /// Whether it was confirmed since. One that is found changed back stops being so.
     pub confirmed: bool,
-    /// When it was found undone.
-    pub undone: Vec<Timestamp>,
+    /// When it was found changed back.
+    #[serde(alias = "undone")]
+    pub changed_back: Vec<Timestamp>,
     /// Whether the row is left alone from now on.
     pub held: bool,
 }
 
 impl Correction {
-    /// When this correction was found undone in the last day, if now it is found undone once more.
-    pub fn undone_by(&self, now: Timestamp) -> Vec<Timestamp> {
+    /// When this correction was found changed back in the last day, if now it is found so once more.
+    pub fn changed_back_by(&self, now: Timestamp) -> Vec<Timestamp> {
         let recent = |time: &&Timestamp| is_remembered(**time, now);
         let again = (self.confirmed && !self.held).then_some(now);
-        let recent = self.undone.iter().filter(|time| self.held || recent(time));
+        let recent = self.changed_back.iter().filter(|time| self.held || recent(time));
         recent.copied().chain(again).collect()
     }
 
     /// Whether the row is to be left alone, now that it differs again.
     pub fn holds(&self, now: Timestamp) -> bool {
-        self.held || self.undone_by(now).len() >= TOO_OFTEN
+        self.held || self.changed_back_by(now).len() >= TOO_OFTEN
     }
 }
 
@@ -138,100 +202,67 @@ fn is_remembered(time: Timestamp, now: Timestamp) -> bool {
     now.duration_since(time).abs() < MEMORY
 }
 
-/// Edits made while a daemon seemed to be down. It may have read the file just before them: as long as the file is the
-/// one that they made, nobody knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Unconfirmed {
-    /// The file that they made.
-    pub made: Option<Stamp>,
-    /// The chats that they were of.
-    pub chats: BTreeSet<String>,
-    /// Chats whose edit is being made.
-    pub pending: BTreeSet<String>,
-}
-
-impl Unconfirmed {
-    fn is_empty(&self) -> bool {
-        self.chats.is_empty() && self.pending.is_empty()
-    }
-}
-
-/// A change that a daemon made, whose file lags behind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Unsaved {
-    /// What the session runs.
-    pub model: Model,
-    /// Which run of the session.
-    pub session: String,
-}
-
 impl Ledger {
-    /// Notes that the session of `chat` will not run what the registry says. `runs` is what it runs, where known.
-    pub fn owe(&mut self, chat: &str, runs: Option<Model>, now: Timestamp) {
-        let new = || Debt { ran: runs, ..Debt::since(now) };
+    /// Folds a note in. Returns `false` where it says that an owed restart begins, and none is owed.
+    pub fn note(&mut self, note: &Note, now: Timestamp) -> bool {
+        match *note {
+            Note::Owes { chat, ran } => self.owe(chat, ran.cloned(), now),
+            Note::Begun { chat, begin } => return self.begin(chat, begin, now),
+            Note::Failed { chat } => self.fail(chat, now),
+            Note::Unchanged { .. } => {}
+            Note::Settled { chat } => _ = self.owed.remove(chat),
+            Note::Confirmed { chat, model } => self.confirm(chat, model, now),
+            Note::ChangedBack { chat, then } => self.changed_back(chat, then, now),
+            Note::Reset { chat } => _ = self.corrected.remove(chat),
+        }
+        true
+    }
+
+    fn owe(&mut self, chat: &str, ran: Option<Model>, now: Timestamp) {
+        let new = || Debt { ran, ..Debt::since(now) };
         self.owed.entry(chat.to_owned()).and_modify(|debt| debt.next_try = None).or_insert_with(new);
     }
 
-    /// Notes that a restart is about to be tried: of this run of the session, where the backend can tell.
-    pub fn begin(&mut self, chat: &str, session: Option<String>, now: Timestamp) {
-        let debt = self.owed.entry(chat.to_owned()).or_insert_with(|| Debt::since(now));
-        debt.began = true;
-        debt.session = session;
+    fn begin(&mut self, chat: &str, begin: Begin, now: Timestamp) -> bool {
+        match begin {
+            Begin::Free => {}
+            Begin::Owed => match self.owed.get_mut(chat) {
+                Some(debt) => debt.began = true,
+                None => return false,
+            },
+            Begin::Owing(run) => {
+                let debt = self.owed.entry(chat.to_owned()).or_insert_with(|| Debt::since(now));
+                debt.began = true;
+                debt.run = Some(run.to_owned());
+            }
+        }
+        true
     }
 
-    /// Notes that a restart was tried and failed: the next try waits, longer each time.
-    pub fn fail(&mut self, chat: &str, now: Timestamp) {
+    fn fail(&mut self, chat: &str, now: Timestamp) {
         if let Some(debt) = self.owed.get_mut(chat) {
             debt.fail(now);
         }
     }
 
-    /// Notes that nothing is owed any more.
-    pub fn strike(&mut self, chat: &str) {
-        self.owed.remove(chat);
-    }
-
-    /// Notes that a correction was found undone, and whether the row is held for that.
-    pub fn found_undone(&mut self, chat: &str, now: Timestamp, held: bool) {
+    fn changed_back(&mut self, chat: &str, then: Then, now: Timestamp) {
         if let Some(correction) = self.corrected.get_mut(chat) {
-            correction.undone = correction.undone_by(now);
+            correction.changed_back = correction.changed_back_by(now);
             correction.confirmed = false;
-            correction.held = held;
+            correction.held = then == Then::Held;
         }
     }
 
-    /// Notes that a correction was read back.
-    pub fn confirm(&mut self, chat: &str, model: &Model, now: Timestamp) {
-        let undone = self.corrected.remove(chat).filter(|earlier| earlier.model == *model);
-        let undone = undone.map(|earlier| earlier.undone).unwrap_or_default();
-        let correction = Correction { model: model.clone(), at: now, confirmed: true, undone, held: false };
+    fn confirm(&mut self, chat: &str, model: &Model, now: Timestamp) {
+        let earlier = self.corrected.remove(chat).filter(|earlier| earlier.model == *model);
+        let changed_back = earlier.map(|earlier| earlier.changed_back).unwrap_or_default();
+        let correction = Correction { model: model.clone(), at: now, confirmed: true, changed_back, held: false };
         self.corrected.insert(chat.to_owned(), correction);
     }
 
-    /// Notes that the registry was replaced.
-    pub fn replaced(&mut self, exchange: &Exchange) {
-        self.exchange = None;
-        let edits = &mut self.unconfirmed;
-        if edits.pending.is_empty() {
-            return;
-        }
-        if edits.made != Some(exchange.seen) {
-            // The daemon has written the file since: earlier edits are confirmed, or show as drift.
-            edits.chats.clear();
-        }
-        edits.chats.append(&mut edits.pending);
-        edits.made = Some(exchange.new);
-    }
-
-    /// Whether nobody knows yet if a daemon has taken over the edit of this chat that made the registry `now`.
-    pub fn is_unconfirmed(&self, chat: &str, now: Stamp) -> bool {
-        self.unconfirmed.made == Some(now) && self.unconfirmed.chats.contains(chat)
-    }
-
-    /// Drops corrections that lasted: after a day they have stuck.
-    pub fn forget_old(&mut self, now: Timestamp) {
-        self.corrected.retain(|_, correction| correction.held || is_remembered(correction.at, now));
+    /// The chats whose corrections lasted for a day: they have stuck, and need not be remembered.
+    pub fn lasting(&self, now: Timestamp) -> impl Iterator<Item = &str> {
+        let lasted = move |made: &Correction| !made.held && !is_remembered(made.at, now);
+        self.corrected.iter().filter(move |(_, made)| lasted(made)).map(|(chat, _)| chat.as_str())
     }
 }

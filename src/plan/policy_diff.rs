@@ -1,18 +1,40 @@
 //! Policy against policy: what a change of the one alone does to a registry, apart from drift that is there anyway.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Zoned;
 
-use crate::error::{Error, Result};
-use crate::plan::drift::{Drift, plain};
+use crate::chat::Model;
+use crate::error::Result;
+use crate::plan::capabilities::Capabilities;
+use crate::plan::drift::{Comparison, Drift, plain};
+use crate::plan::input::{Limits, PlanInput};
 use crate::plan::ledger::Ledger;
-use crate::plan::select::{Request, Selection};
-use crate::plan::{Goal, Plan, Row, Writer, id};
+use crate::plan::observed::Edits;
+use crate::plan::row::Row;
+use crate::plan::select::{Selection, Selector};
+use crate::plan::{Plan, id};
 use crate::policy::Policy;
-use crate::registry::{Entry, Snapshot, scan};
-use crate::resolve::resolve;
+use crate::registry::{Entry, Snapshot};
+use crate::resolve::{Decision, resolve};
+
+/// A policy, and what the backend that it names can do.
+#[derive(Clone, Copy)]
+pub struct Side<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Its backend.
+    pub capabilities: &'a dyn Capabilities,
+}
+
+impl<'a> Side<'a> {
+    /// Its decision on an entry, and the model where the chat is managed.
+    fn decide(&self, entry: &Entry, now: &Zoned) -> (Decision<'a>, Option<&'a Model>) {
+        let decision = resolve(self.policy, &entry.chat, entry.model.as_deref(), now);
+        (decision, decision.model.filter(|_| self.capabilities.unmanaged(&entry.chat).is_none()))
+    }
+}
 
 /// The plan of a run under `new` on a registry that is as `old` wants it: a row for each chat on which they decide
 /// differently. `before` is the decision of `old`, `None` where that leaves the chat alone; then `edit` and `restart`
@@ -21,45 +43,41 @@ use crate::resolve::resolve;
 ///
 /// # Errors
 /// What is wrong with the registry.
-pub fn between(old: &Policy, new: &Policy, snapshot: &Snapshot, now: &Zoned) -> Result<Plan> {
-    let request = Request::default();
-    let goal = Goal { policy: new, now, request: &request, allow_changes: None, expected: None };
-    let (everything, no_debts) = (Selection::default(), Ledger::default());
-    let mut drift = Drift::none(snapshot);
-    let sessions = scan(snapshot, |entry| {
-        let existing = entry.model.as_deref();
-        let was = resolve(old, &entry.chat, existing, now).model;
-        let was = was.filter(|_| old.sessions.leaves_alone(&entry.chat).is_none());
-        let decision = resolve(new, &entry.chat, existing, now);
-        let is = decision.model.filter(|_| new.sessions.leaves_alone(&entry.chat).is_none());
-        match (was, is) {
-            (None, None) => {}
+pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot, now: &Zoned) -> Result<Plan> {
+    let selector = Selector::default();
+    let Side { policy, capabilities } = new;
+    let input = PlanInput { policy, capabilities, now, selector: &selector, limits: Limits::default() };
+    let (ledger, doubtful, selection) = (Ledger::default(), BTreeSet::new(), Selection::default());
+    let comparison = Comparison { input: &input, ledger: &ledger, doubtful: &doubtful, selection: &selection };
+    let mut drift = Drift::default();
+    let counts = snapshot.each(&mut |entry| {
+        let (_, was) = old.decide(&entry, now);
+        let (decision, is) = new.decide(&entry, now);
+        let row = match (was, is) {
+            (None, None) => None,
             (Some(was), _) => {
                 let entry = Entry { model: Some(Cow::Borrowed(was.as_str())), ..entry };
-                drift.add(&goal, &everything, &no_debts, entry, decision);
+                comparison.row(&mut drift, entry, decision)
             }
             (None, Some(is)) => {
-                let known = drift.rows.len();
-                drift.add(&goal, &everything, &no_debts, entry.clone(), decision);
-                if drift.rows.len() == known {
-                    drift.rows.push(Row { after: Some(is.clone()), ..plain(entry, decision) });
-                }
-                drift.rows.iter_mut().skip(known).for_each(|row| row.before = None);
+                let row = comparison.row(&mut drift, entry.clone(), decision);
+                let row = row.unwrap_or_else(|| Row { after: Some(is.clone()), ..plain(entry, decision) });
+                Some(Row { before: None, ..row })
             }
-        }
-    })
-    .map_err(Error::Invalid)?;
-    drift.close(&goal, snapshot)?;
+        };
+        drift.rows.extend(row);
+    })?;
+    drift.close(&input, snapshot)?;
     Ok(Plan {
         id: id(&drift.rows),
         rows: drift.rows,
-        sessions,
-        selected: sessions,
+        sessions: counts.sessions,
+        selected: counts.sessions,
         complete: true,
-        writer: Writer::Us,
-        cancelled: BTreeMap::new(),
-        forgiven: Vec::new(),
-        outdated: Vec::new(),
+        edits: Edits::Batch,
+        void: BTreeMap::new(),
+        reset: Vec::new(),
+        remark: None,
         refused: None,
     })
 }

@@ -12,8 +12,8 @@ impl Plan {
         let plan = self.clone().without_details();
         let mut rows: Vec<Row> = plan.rows.into_iter().map(|row| row.redacted(redaction)).collect();
         rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
-        let cancelled = plan.cancelled.iter().map(|(chat, why)| (redaction.chat(chat), *why));
-        Self { id: id(&rows), rows, cancelled: cancelled.collect(), ..plan }
+        let void = plan.void.iter().map(|(chat, why)| (redaction.chat(chat), *why));
+        Self { id: id(&rows), rows, void: void.collect(), ..plan }
     }
 
     /// The same without what others wrote, such as reasons and complaints of commands.

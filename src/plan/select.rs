@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::chat::Chat;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
-use crate::registry::{Entry, Snapshot, scan};
+use crate::registry::{Entry, Key, Snapshot};
 use crate::suggest;
 
 /// Chats as the user wrote them.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct Selector {
     /// Only these, and those of `tiers`; everything where both are empty.
     pub chats: Vec<String>,
     /// Only these tiers.
@@ -23,7 +23,7 @@ pub struct Request {
     pub ids: Vec<String>,
 }
 
-/// The same as chat ids.
+/// Chats by their ids.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     chats: BTreeSet<String>,
@@ -32,19 +32,19 @@ pub struct Selection {
     retry: BTreeSet<String>,
 }
 
-impl Request {
+impl Selector {
     /// Finds the chats in the registry.
     ///
     /// # Errors
     /// For a chat that nobody or more than one has, and a tier that neither policy nor registry knows.
-    pub fn resolve(&self, policy: &Policy, snapshot: &Snapshot) -> Result<Selection> {
+    pub fn resolve(&self, policy: &Policy, snapshot: &dyn Snapshot) -> Result<Selection> {
         let words: BTreeSet<&str> =
             self.chats.iter().chain(&self.exclude).chain(&self.retry).map(String::as_str).collect();
         let ids = find(&words, snapshot)?;
         let named = |words: &[String]| words.iter().filter_map(|word| ids.get(word.as_str()).cloned()).collect();
         if !self.tiers.is_empty() {
             let mut known: BTreeSet<String> = policy.tiers.keys().cloned().collect();
-            scan(snapshot, |entry| known.extend(entry.chat.tier.map(Into::into))).map_err(Error::Invalid)?;
+            snapshot.each(&mut |entry| known.extend(entry.chat.tier.map(Into::into)))?;
             if let Some(tier) = self.tiers.iter().find(|tier| !known.contains(*tier)) {
                 let advice = suggest::advice(tier, known.iter().map(String::as_str));
                 return Err(Error::other(format!("no session and no policy knows the tier {tier:?}"))
@@ -85,7 +85,7 @@ impl Selection {
 ///
 /// # Errors
 /// Where a word stands for none, or for several.
-pub fn find<'w>(words: &BTreeSet<&'w str>, snapshot: &Snapshot) -> Result<BTreeMap<&'w str, String>> {
+pub fn find<'w>(words: &BTreeSet<&'w str>, snapshot: &dyn Snapshot) -> Result<BTreeMap<&'w str, String>> {
     if words.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -97,7 +97,7 @@ pub fn find<'w>(words: &BTreeSet<&'w str>, snapshot: &Snapshot) -> Result<BTreeM
 ///
 /// # Errors
 /// Where it stands for several.
-pub fn find_one(word: &str, snapshot: &Snapshot) -> Result<Option<String>> {
+pub fn find_one(word: &str, snapshot: &dyn Snapshot) -> Result<Option<String>> {
     let found = matches(&BTreeSet::from([word]), snapshot)?.remove(word);
     only(word, found.unwrap_or_default())
 }
@@ -106,37 +106,16 @@ pub fn find_one(word: &str, snapshot: &Snapshot) -> Result<Option<String>> {
 ///
 /// # Errors
 /// Where it stands for none, or for several.
-pub fn find_registered(word: &str, snapshot: &Snapshot) -> Result<String> {
+pub fn find_registered(word: &str, snapshot: &dyn Snapshot) -> Result<String> {
     find_one(word, snapshot)?.ok_or_else(|| none(word, snapshot))
-}
-
-/// Whose session a word names, where a contact's name does not count. Each has a chat id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Named {
-    /// This chat's.
-    Session(String),
-    /// Nobody's; but the contact of this chat has that name, and maybe those of others.
-    Contact(String),
-    /// Nobody's.
-    Nothing,
-}
-
-/// Whose session the word names, by its chat's id or by its own name.
-///
-/// # Errors
-/// Where it is the name of several sessions.
-pub fn find_session(word: &str, snapshot: &Snapshot) -> Result<Named> {
-    let [ids, sessions, contacts] = matches(&BTreeSet::from([word]), snapshot)?.remove(word).unwrap_or_default();
-    let contact = || contacts.into_iter().next().map_or(Named::Nothing, Named::Contact);
-    Ok(only(word, [ids, sessions, Vec::new()])?.map_or_else(contact, Named::Session))
 }
 
 /// The chats of that id, of that session's name, of that contact's name.
 type Found = [Vec<String>; 3];
 
-fn matches<'w>(words: &BTreeSet<&'w str>, snapshot: &Snapshot) -> Result<BTreeMap<&'w str, Found>> {
+fn matches<'w>(words: &BTreeSet<&'w str>, snapshot: &dyn Snapshot) -> Result<BTreeMap<&'w str, Found>> {
     let mut matches: BTreeMap<&str, Found> = words.iter().map(|word| (*word, Found::default())).collect();
-    scan(snapshot, |entry| {
+    snapshot.find(&[Key::Id, Key::SessionName, Key::ContactName], words, &mut |entry| {
         let chat = &entry.chat;
         let names = [Some(&chat.id), chat.session_name.as_ref(), chat.contact_name.as_ref()];
         for (rank, name) in names.into_iter().enumerate() {
@@ -144,22 +123,26 @@ fn matches<'w>(words: &BTreeSet<&'w str>, snapshot: &Snapshot) -> Result<BTreeMa
                 found[rank].push(chat.id.clone().into_owned());
             }
         }
-    })
-    .map_err(Error::Invalid)?;
+    })?;
     Ok(matches)
 }
 
 fn only(word: &str, found: Found) -> Result<Option<String>> {
     let mut strongest = found.into_iter().find(|ids| !ids.is_empty()).unwrap_or_default();
     if strongest.len() > 1 {
-        return Err(Error::other(format!("{word:?} is the name of {} chats", strongest.len()))
-            .with_hint(format!("give the chat id: {}", strongest.join(", ")))
-            .or_nameless(format!("what was given for a chat is the name of {}", strongest.len())));
+        return Err(ambiguous(word, &strongest));
     }
     Ok(strongest.pop())
 }
 
-fn none(word: &str, snapshot: &Snapshot) -> Error {
+/// That a word is the name of several chats.
+pub(crate) fn ambiguous(word: &str, chats: &[String]) -> Error {
+    Error::other(format!("{word:?} is the name of {} chats", chats.len()))
+        .with_hint(format!("give the chat id: {}", chats.join(", ")))
+        .or_nameless(format!("what was given for a chat is the name of {}", chats.len()))
+}
+
+fn none(word: &str, snapshot: &dyn Snapshot) -> Error {
     let near = match nearest(word, snapshot) {
         Ok(near) => near,
         Err(error) => return error,
@@ -167,21 +150,20 @@ fn none(word: &str, snapshot: &Snapshot) -> Error {
     let advice = near.map_or("give a chat id, a session name or a contact's name".to_owned(), |near| {
         format!("did you mean {near:?}?")
     });
-    Error::other(format!("no chat {word:?} in {}", snapshot.name))
+    Error::other(format!("no chat {word:?} in {}", snapshot.name()))
         .with_hint(advice)
-        .or_nameless(format!("{} has no chat of a name that was given", snapshot.name))
+        .or_nameless(format!("{} has no chat of a name that was given", snapshot.name()))
 }
 
 /// The id or name of a chat in the registry that this word is most like, if it is like one.
 ///
 /// # Errors
 /// What is wrong with the registry.
-pub fn nearest(word: &str, snapshot: &Snapshot) -> Result<Option<String>> {
+pub fn nearest(word: &str, snapshot: &dyn Snapshot) -> Result<Option<String>> {
     let mut nearest = suggest::Nearest::to(word);
-    scan(snapshot, |Entry { chat, .. }| {
+    snapshot.each(&mut |Entry { chat, .. }| {
         let names = [Some(&chat.id), chat.session_name.as_ref(), chat.contact_name.as_ref()];
         names.into_iter().flatten().for_each(|name| nearest.look_at(name));
-    })
-    .map_err(Error::Invalid)?;
+    })?;
     Ok(nearest.found())
 }

@@ -9,23 +9,23 @@ mod outline;
 mod read;
 mod redacted;
 mod scripts;
+mod sessions;
 mod source;
 mod syntax;
 pub mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{Timestamp, Zoned, civil};
 use wildmatch::WildMatch;
 
 use crate::chat::{Chat, Model};
 use crate::diagnostic::Place;
-use crate::policy::template::CommandLine;
 
 pub use outline::{Outline, outline};
 pub use read::read;
+pub use sessions::{BackendSettings, DispatchSettings, FileSettings, SUGGESTED, Sessions};
 pub use source::{Commit, Source};
 
 /// A valid policy.
@@ -47,7 +47,7 @@ pub struct Policy {
     pub registry: Option<String>,
     /// Where `existing = "keep"` stands: an allowed model in the registry then wins over rules, tiers and fallback.
     pub keep_existing: Option<Because>,
-    /// Who writes the registry and restarts sessions.
+    /// Where models are kept, and how sessions come to run on them.
     pub sessions: Sessions,
     /// `limits.max_changes`.
     pub max_changes: Option<usize>,
@@ -220,97 +220,6 @@ impl std::fmt::Display for Until {
             Self::Local(time) => time.fmt(f),
             Self::Instant(instant) => instant.fmt(f),
         }
-    }
-}
-
-/// The models that the dispatch daemon's `set_model` takes.
-const CARRIED: [&str; 3] = ["opus", "sonnet", "haiku"];
-
-/// `[sessions]`: who writes the registry and restarts sessions.
-#[derive(Debug)]
-pub enum Sessions {
-    /// We do; nobody else owns the registry.
-    File(Commands),
-    /// The dispatch daemon, while it is up.
-    Dispatch(Daemon),
-}
-
-/// What the `file` backend runs.
-#[derive(Debug)]
-pub struct Commands {
-    /// Restarts one session. Without it nothing is restarted.
-    pub restart: Option<CommandLine>,
-    /// Asks whether one session is running.
-    pub running: Option<CommandLine>,
-    /// How long one of them may take.
-    pub timeout: Duration,
-    /// How many restarts may be under way at once.
-    pub parallel: usize,
-    /// What a session without a model runs on.
-    pub unset_runs: Option<Model>,
-}
-
-/// Where the dispatch daemon listens, and how patient we are with it.
-#[derive(Debug)]
-pub struct Daemon {
-    /// Its socket, as written.
-    pub socket: String,
-    /// How long one run waits for busy sessions in all.
-    pub drain: Duration,
-    /// How long one request may take.
-    pub timeout: Duration,
-    /// How many restarts may be under way at once.
-    pub parallel: usize,
-}
-
-impl Sessions {
-    /// Whether a change of model is followed by a restart.
-    pub fn restarts(&self) -> bool {
-        match self {
-            Self::File(commands) => commands.restart.is_some(),
-            Self::Dispatch(_) => true,
-        }
-    }
-
-    /// Whether restarts are commands, to which a session is known by its slug.
-    pub fn runs_commands(&self) -> bool {
-        matches!(self, Self::File(_))
-    }
-
-    /// How many restarts may be under way at once.
-    pub fn parallel(&self) -> usize {
-        match self {
-            Self::File(commands) => commands.parallel,
-            Self::Dispatch(daemon) => daemon.parallel,
-        }
-    }
-
-    /// What a session of this chat runs on when its entry has no model, where that is known.
-    pub fn unset_runs(&self, chat: &Chat) -> Option<&str> {
-        match self {
-            Self::File(commands) => commands.unset_runs.as_ref().map(Model::as_str),
-            // The daemon's own defaults.
-            Self::Dispatch(_) if chat.source.as_deref() == Some("discord") => Some("sonnet"),
-            Self::Dispatch(_) => Some("opus"),
-        }
-    }
-
-    /// Why the chat cannot be managed at all, if so.
-    pub fn leaves_alone(&self, chat: &Chat) -> Option<&'static str> {
-        let group = chat.kind.as_deref() == Some("group");
-        (matches!(self, Self::Dispatch(_)) && group).then_some("the daemon drops a group's model at every start")
-    }
-
-    /// Why the chat cannot be given this model, if so.
-    pub fn cannot_carry(&self, model: &Model) -> Option<String> {
-        let carried = matches!(self, Self::File(_)) || CARRIED.contains(&model.as_str());
-        (!carried).then(|| format!("the daemon knows {}, and not {model}", CARRIED.join(", ")))
-    }
-
-    /// Why a restart of this chat for `model` cannot be asked for; `None` if it can.
-    pub fn cannot_restart(&self, chat: &Chat, model: &Model) -> Option<String> {
-        let Self::File(commands) = self else { return None };
-        [&commands.restart, &commands.running].into_iter().flatten().find_map(|command| command.fill(chat, model).err())
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::time::Duration;
 
 use toml::de::DeValue;
 use wildmatch::WildMatch;
@@ -12,11 +11,8 @@ use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
 use crate::policy::template::{CommandLine, Misplaced, Mistake, placeholder_names};
-use crate::policy::{Because, Choice, Commands, Daemon, Override, Policy, Rule, Sessions, Setting, Until, syntax};
+use crate::policy::{Because, Choice, Override, Policy, Rule, Setting, Until, syntax};
 use crate::suggest;
-
-const RESTART: &str = r#"["supervisorctl", "restart", "{session_slug}"]"#;
-const RUNNING: &str = r#"["supervisorctl", "status", "{session_slug}"]"#;
 
 /// Reads a policy from its files, which are in path order.
 ///
@@ -61,8 +57,9 @@ fn line(found: &Diagnostic) -> Option<(String, usize)> {
     found.labels.first().map(|(place, _)| (place.file.clone(), place.line))
 }
 
-struct Reader<'r> {
-    mistakes: &'r Mistakes,
+/// Reads the sections, and gathers what is wrong with them.
+pub(super) struct Reader<'r> {
+    pub(super) mistakes: &'r Mistakes,
     /// `None` until it is known, and where it cannot be.
     allowed: Option<BTreeSet<Model>>,
     sources: &'r [Source],
@@ -264,59 +261,7 @@ impl<'r> Reader<'r> {
         (path, keep.map(|item| (because(&item), item)))
     }
 
-    fn sessions(&self, whole: &mut Section<'r>, keep: Option<&Item<'r>>) -> Sessions {
-        const BACKENDS: [&str; 2] = ["file", "dispatch"];
-        const FILE_ONLY: [&str; 3] = ["restart", "running", "unset_runs"];
-        const DISPATCH_ONLY: [&str; 2] = ["socket", "drain"];
-        let mut section = whole.section(self.mistakes, "sessions", "a table: [sessions]");
-        let backend = section.get(self.mistakes, "backend");
-        let dispatch = backend.is_some_and(|item| self.word(&item, &BACKENDS) == Some("dispatch"));
-
-        let timeout = section.get(self.mistakes, "timeout");
-        let timeout = timeout.and_then(|item| item.duration(self.mistakes, r#"timeout = "30s""#));
-        let timeout = timeout.unwrap_or(Duration::from_secs(30));
-        let parallel = section.get(self.mistakes, "parallel");
-        let parallel = parallel.and_then(|item| item.integer(self.mistakes, 1, 1000, "parallel = 4"));
-
-        let (foreign, mine) = if dispatch { (&FILE_ONLY[..], "file") } else { (&DISPATCH_ONLY[..], "dispatch") };
-        for key in foreign {
-            if let Some(item) = section.get(self.mistakes, key) {
-                self.mistakes.add(|| {
-                    let message = format!("`{}` is for `backend = \"{mine}\"` only", item.name);
-                    item.mistake("wrong-backend", message, "remove it, or change the backend")
-                });
-            }
-        }
-        let sessions = if dispatch {
-            let socket = section.get(self.mistakes, "socket");
-            let socket = socket.and_then(|item| self.text(&item, r#"socket = "/tmp/claude-assistant.sock""#));
-            let drain = section.get(self.mistakes, "drain");
-            let drain = drain.and_then(|item| item.duration(self.mistakes, r#"drain = "60s""#));
-            if let Some(keep) = keep {
-                self.mistakes.add(|| {
-                    let message = "`existing = \"keep\"` keeps what the daemon chose, too";
-                    let label = "the daemon writes its own default into entries";
-                    Diagnostic::warning("keep-with-dispatch", message, keep.place(), label)
-                        .help("write existing = \"replace\", and name the overrides in [chats]")
-                });
-            }
-            Sessions::Dispatch(Daemon {
-                socket: socket.unwrap_or_else(|| "/tmp/claude-assistant.sock".to_owned()),
-                drain: drain.unwrap_or(Duration::from_secs(60)),
-                timeout,
-                parallel: parallel.unwrap_or(1),
-            })
-        } else {
-            let restart = section.get(self.mistakes, "restart").and_then(|item| self.command(&item, RESTART));
-            let running = section.get(self.mistakes, "running").and_then(|item| self.command(&item, RUNNING));
-            let unset_runs = section.get(self.mistakes, "unset_runs").and_then(|item| self.model(&item));
-            Sessions::File(Commands { restart, running, timeout, parallel: parallel.unwrap_or(4), unset_runs })
-        };
-        section.finish(self.mistakes);
-        sessions
-    }
-
-    fn command(&self, item: &Item<'r>, example: &str) -> Option<CommandLine> {
+    pub(super) fn command(&self, item: &Item<'r>, example: &str) -> Option<CommandLine> {
         let items = item.list(self.mistakes, example)?;
         let words: Option<Vec<&str>> = items.iter().map(|item| item.string(self.mistakes, example)).collect();
         let words = words?;
@@ -379,7 +324,7 @@ impl<'r> Reader<'r> {
     }
 
     /// A string that is not empty.
-    fn text(&self, item: &Item<'r>, example: &str) -> Option<String> {
+    pub(super) fn text(&self, item: &Item<'r>, example: &str) -> Option<String> {
         let text = item.string(self.mistakes, example)?;
         let advice = || format!("write it as {example}");
         if text.is_empty() {
@@ -395,7 +340,7 @@ impl<'r> Reader<'r> {
     }
 
     /// One of a few words.
-    fn word(&self, item: &Item<'r>, known: &[&'static str]) -> Option<&'static str> {
+    pub(super) fn word(&self, item: &Item<'r>, known: &[&'static str]) -> Option<&'static str> {
         let text = item.string(self.mistakes, &format!("{:?}", known.first()?))?;
         let word = known.iter().copied().find(|word| *word == text);
         if word.is_none() {
@@ -413,7 +358,7 @@ impl<'r> Reader<'r> {
     }
 
     /// A model that the policy allows.
-    fn model(&self, item: &Item<'r>) -> Option<Model> {
+    pub(super) fn model(&self, item: &Item<'r>) -> Option<Model> {
         let model = self.model_name(item)?;
         let allowed = self.allowed.as_ref()?;
         if !allowed.contains(&model) {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::chat::Chat;
-use crate::diagnostic::Diagnostic;
+use crate::error::Result;
 use crate::redact::Redaction;
+use crate::registry::Snapshot;
 use crate::registry::json::raw::{decoded, members};
-use crate::registry::{Snapshot, scan};
 
 /// The member that an entry of a redacted registry has: the fingerprint of the key.
 const MARKER: &str = "redacted";
@@ -42,9 +42,9 @@ impl Chat<'_> {
 ///
 /// # Errors
 /// What is wrong with the registry.
-pub fn redacted(snapshot: &Snapshot, redaction: &Redaction) -> Result<String, Vec<Diagnostic>> {
+pub fn redacted(snapshot: &dyn Snapshot, redaction: &Redaction) -> Result<String> {
     let mut entries = BTreeMap::new();
-    scan(snapshot, |entry| {
+    snapshot.each(&mut |entry| {
         let chat = entry.chat.redacted(redaction);
         let own = |field: Option<std::borrow::Cow<str>>| field.map(std::borrow::Cow::into_owned);
         let redacted = Entry {

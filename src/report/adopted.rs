@@ -6,6 +6,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::adopt::{Adopted, Exception, Kind};
 use crate::chat::Model;
+use crate::policy::SUGGESTED;
 use crate::report::escape::{escape, escape_json};
 use crate::report::text::pad;
 
@@ -52,8 +53,7 @@ pub fn write(adopted: &Adopted, registry: &str, out: &mut dyn Write) -> io::Resu
 
     writeln!(out)?;
     line(out, "[sessions]", "without a restart command, only the registry is changed")?;
-    writeln!(out, r#"# restart = ["supervisorctl", "restart", "{{session_slug}}"]"#)?;
-    line(out, r#"# backend = "dispatch""#, "instead, if the dispatch daemon owns the registry")
+    SUGGESTED.iter().try_for_each(|(text, comment)| line(out, &format!("# {text}"), comment))
 }
 
 fn write_chats(out: &mut dyn Write, adopted: &Adopted, fallback: &str) -> io::Result<()> {

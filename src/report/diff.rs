@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use similar::{ChangeTag, TextDiff};
 
-use crate::registry::json::edit::{Splice, splice, spliced};
+use crate::chat::Model;
+use crate::registry::Position;
 use crate::report::Report;
 use crate::report::escape::{escape, escape_json};
 
@@ -13,45 +14,17 @@ use crate::report::escape::{escape, escape_json};
 const CONTEXT: usize = 3;
 
 pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let text = report.snapshot.text();
     let edited = report.plan.rows.iter().filter(|row| row.edit && (row.is_planned() || row.effects.edited));
-    let mut splices: Vec<Splice> =
-        edited.filter_map(|row| Some(splice(report.snapshot, &row.site, row.after.as_ref()?))).collect();
-    if splices.is_empty() {
-        return Ok(());
-    }
-    splices.sort_by_key(|splice| splice.range.start);
-    let name = escape(&report.snapshot.name);
-    writeln!(out, "--- {name}\n+++ {name}")?;
-
-    let (mut counted, mut old_line, mut new_line) = (0, 1, 1);
-    let mut rest = splices.as_slice();
-    while let Some(first) = rest.first() {
-        let start = lines_back(text, first.range.start);
-        let mut end = lines_on(text, first.range.end);
-        let together = rest.iter().take_while(|splice| {
-            // In a long line, looking for its ends once is enough.
-            let near = splice.range.start < end || lines_back(text, splice.range.start) <= end;
-            if near && end < text.len() {
-                end = lines_on(text, splice.range.end).max(end);
-            }
-            near
-        });
-        let (group, others) = rest.split_at(together.count());
-        rest = others;
-
-        let between = text[counted..start].matches('\n').count();
-        (old_line, new_line) = (old_line + between, new_line + between);
-        counted = end;
-        let shifted: Vec<Splice> = group
-            .iter()
-            .map(|splice| Splice {
-                range: splice.range.start - start..splice.range.end - start,
-                text: splice.text.clone(),
-            })
-            .collect();
-        let new: String = spliced(&text[start..end], &shifted).collect();
-        (old_line, new_line) = hunk(&lines(&text[start..end]), &lines(&new), (old_line, new_line), out)?;
+    let edits: Vec<(Position, &Model)> = edited.filter_map(|row| Some((row.at, row.after.as_ref()?))).collect();
+    let Some(hunks) = report.snapshot.preview(&edits) else { return Ok(()) };
+    let mut is_first = true;
+    for found in hunks {
+        if is_first {
+            let name = escape(report.snapshot.name());
+            writeln!(out, "--- {name}\n+++ {name}")?;
+            is_first = false;
+        }
+        hunk(&lines(found.old), &lines(&found.new), (found.old_line, found.new_line), out)?;
     }
     Ok(())
 }
@@ -77,13 +50,8 @@ pub fn policy_diff(name: &str, before: &str, after: &str, out: &mut dyn Write) -
     writeln!(out)
 }
 
-/// Writes one hunk, and returns the numbers of the lines after it.
-fn hunk(
-    old: &[&str],
-    new: &[&str],
-    (old_line, new_line): (usize, usize),
-    out: &mut dyn Write,
-) -> io::Result<(usize, usize)> {
+/// Writes one hunk, which begins at these lines.
+fn hunk(old: &[&str], new: &[&str], (old_line, new_line): (usize, usize), out: &mut dyn Write) -> io::Result<()> {
     let diff = TextDiff::from_slices(old, new);
     let (old_count, new_count) = (old.len(), new.len());
     writeln!(out, "@@ -{old_line},{old_count} +{new_line},{new_count} @@")?;
@@ -101,7 +69,7 @@ fn hunk(
             writeln!(out, "\\ No newline at end of file")?;
         }
     }
-    Ok((old_line + old_count, new_line + new_count))
+    Ok(())
 }
 
 /// The lines with their ends. A carriage return alone ends none: whoever applies the diff counts line feeds.
@@ -113,20 +81,4 @@ fn lines(text: &str) -> Vec<&str> {
 fn tabbed(line: &str) -> String {
     let cells: Vec<_> = line.split('\t').map(escape_json).collect();
     cells.join("\t")
-}
-
-fn lines_back(text: &str, from: usize) -> usize {
-    let mut start = text[..from].rfind('\n').map_or(0, |newline| newline + 1);
-    for _ in 0..CONTEXT {
-        start = text[..start.saturating_sub(1)].rfind('\n').map_or(0, |newline| newline + 1);
-    }
-    start
-}
-
-fn lines_on(text: &str, from: usize) -> usize {
-    let mut end = from;
-    for _ in 0..=CONTEXT {
-        end = text[end..].find('\n').map_or(text.len(), |newline| end + newline + 1);
-    }
-    end
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
 use crate::chat::{Chat, Model};
+use crate::plan::capabilities::Capabilities;
 use crate::plan::json::{JsonBecause, JsonRow, JsonRun};
 use crate::plan::ledger::Debt;
 use crate::plan::{Row, Verdict};
@@ -21,10 +22,12 @@ use crate::resolve::{Candidate, Decision, candidates, resolve};
 const TOLD: usize = 5;
 
 /// Everything that is known of one chat.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Explanation<'a> {
     /// What is desired.
     pub policy: &'a Policy,
+    /// What the backend can do.
+    pub capabilities: &'a dyn Capabilities,
     /// The chat, with what the user said of it.
     pub chat: &'a Chat<'a>,
     /// The fields that only the user said.
@@ -131,7 +134,7 @@ impl<'a> Explanation<'a> {
     fn unmanaged(&self) -> Option<&'a str> {
         let decision = self.decision();
         let by_policy = decision.model.is_none().then(|| decision.reason.unwrap_or("the policy says managed = false"));
-        by_policy.or_else(|| self.policy.sessions.leaves_alone(self.chat))
+        by_policy.or_else(|| self.capabilities.unmanaged(self.chat))
     }
 
     /// Whether the registry says what is decided; `None` where nobody asks.
@@ -271,12 +274,13 @@ impl<'a> Explanation<'a> {
             return format!("{model}, differs; a run does not know what was given here: {assumed}");
         };
         let detail = row.outcome.detail.as_deref().unwrap_or_default();
-        let by_daemon = !self.policy.sessions.runs_commands();
+        let runs_it_anyway = row.after.as_ref().filter(|_| row.before.is_none() && row.runs == row.after);
+        let in_sync_anyway = runs_it_anyway.and_then(|model| self.capabilities.unset_is_in_sync(model));
+        if let (Verdict::Planned, Some(why)) = (row.outcome.verdict, in_sync_anyway) {
+            return format!("{model}, and {}", escape(&why));
+        }
         match row.outcome.verdict {
-            Verdict::Planned if by_daemon && row.before.is_none() && row.runs == row.after => {
-                format!("{model}, and the daemon runs {} then: in sync while it is up", shown(row.after.as_ref()))
-            }
-            Verdict::Planned if by_daemon => {
+            Verdict::Planned if self.capabilities.needs_live_sessions() => {
                 format!("{model}, differs: a run changes it when the session is live and may be restarted")
             }
             Verdict::Planned if row.restart => {
@@ -284,7 +288,7 @@ impl<'a> Explanation<'a> {
             }
             Verdict::Planned => format!("{model}, differs: the next run changes it"),
             Verdict::Held => {
-                let times: Vec<String> = row.undone.iter().map(|undone| time(*undone, self.now)).collect();
+                let times: Vec<String> = row.changed_back.iter().map(|then| time(*then, self.now)).collect();
                 let times = times.join(", ");
                 format!("{model}, differs, and is held: {detail}, found undone at {times}; --retry tries again")
             }

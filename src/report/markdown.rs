@@ -21,7 +21,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let mut page = Page::default();
     page.add(&format!("{MARKER}\n**{}**\n\n", summary(report)));
     page.add(&format!("<p>{} · ", code(report.policy, CELL)));
-    page.add(&format!("{} in {}", counted(plan.sessions, "session"), code(&report.snapshot.name, CELL)));
+    page.add(&format!("{} in {}", counted(plan.sessions, "session"), code(report.snapshot.name(), CELL)));
     if !plan.complete {
         page.add(&format!(" · <strong>partial: {} selected</strong>", plan.selected));
     }
@@ -47,8 +47,8 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     page.table(plan.rows.len(), plan.rows.iter().map(|row| cells(&line(row, report))), rows);
     // Of a plan that is refused, they are not made void either.
     if plan.refused.is_none() {
-        let cancelled = plan.cancelled.iter().map(|(chat, why)| item(&voided(chat, why)));
-        page.list("void debt", plan.cancelled.len(), cancelled, voids);
+        let void = plan.void.iter().map(|(chat, why)| item(&voided(chat, *why)));
+        page.list("void debt", plan.void.len(), void, voids);
     }
     if report.mode == Mode::DryRun && plan.refused.is_none() && plan.rows.iter().any(|row| row.edit) {
         let option = code(&format!("--plan {}", plan.id), CELL);

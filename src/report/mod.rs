@@ -39,7 +39,7 @@ pub struct Report<'a> {
     /// The policy's name, as the user would write it.
     pub policy: &'a str,
     /// The registry that was planned on.
-    pub snapshot: &'a Snapshot,
+    pub snapshot: &'a dyn Snapshot,
     /// The plan, with its outcomes.
     pub plan: &'a Plan,
     /// What was done with it.

@@ -6,7 +6,8 @@ use anstyle::{AnsiColor, Style};
 use jiff::{Timestamp, Zoned};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::plan::{Plan, Presence, Refusal, Row, Summary, Verdict, Writer};
+use crate::plan::observed::{Standing, Void};
+use crate::plan::{Plan, Refusal, Row, Summary, Verdict};
 use crate::report::escape::{escape, leading};
 use crate::report::{Mode, Report};
 
@@ -29,7 +30,7 @@ pub(super) struct Line {
 pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let plan = report.plan;
     let sessions = counted(plan.sessions, "session");
-    write!(out, "{} · {sessions} in {}", leading(report.policy), escape(&report.snapshot.name))?;
+    write!(out, "{} · {sessions} in {}", leading(report.policy), escape(report.snapshot.name()))?;
     if !plan.complete {
         write!(out, " · partial: {} selected", plan.selected)?;
     }
@@ -92,7 +93,7 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
             row.outcome.detail.as_deref().map(|why| escape(why).into_owned()).unwrap_or_default()
         }
         (Verdict::Planned, Some(owed)) if row.restart && !row.edit => owed.clone(),
-        (Verdict::Planned, _) => planned(row, report.plan.writer).to_owned(),
+        (Verdict::Planned, _) => planned(row).to_owned(),
         (Verdict::Done, _) if row.effects.restarted => "restarted".to_owned(),
         (Verdict::Done, _) if row.effects.edited => "changed".to_owned(),
         (Verdict::Done, _) => verdict.name().to_owned(),
@@ -100,7 +101,7 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
         (verdict, _) => verdict.name().to_owned(),
     };
     let times: Vec<String> = match verdict {
-        Verdict::Held => row.undone.iter().map(|undone| time(*undone, report.now)).collect(),
+        Verdict::Held => row.changed_back.iter().map(|then| time(*then, report.now)).collect(),
         _ => Vec::new(),
     };
     let more = match (times.as_slice(), row.outcome.next_try) {
@@ -124,15 +125,13 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
     }
 }
 
-fn planned(row: &Row, writer: Writer) -> &'static str {
-    if row.restart && writer == Writer::Daemon {
-        if row.presence == Presence::Busy { "restart (busy)" } else { "restart (live)" }
-    } else if row.restart {
-        "restart"
-    } else if row.edit {
-        "edit"
-    } else {
-        "no restart needed"
+fn planned(row: &Row) -> &'static str {
+    match row.standing {
+        Standing::Busy if row.restart => "restart (busy)",
+        Standing::Live if row.restart => "restart (live)",
+        _ if row.restart => "restart",
+        _ if row.edit => "edit",
+        _ => "no restart needed",
     }
 }
 
@@ -212,7 +211,7 @@ pub fn refusal(plan: &Plan) -> Option<String> {
 }
 
 /// That a debt is void.
-pub fn voided(chat: &str, why: &str) -> String {
+pub fn voided(chat: &str, why: Void) -> String {
     format!("the restart owed to {chat} is void: {why}")
 }
 

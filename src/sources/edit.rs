@@ -11,11 +11,9 @@ use std::time::{Duration, Instant};
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::os::exchange::{Held, Means, Swap};
+use crate::os::exchange::{Exchange, ExchangeNote, Method, Pinned};
 use crate::os::fill;
-use crate::os::{FileMeta, look, open_regular};
-use crate::registry::Exchange;
-use crate::registry::Stamp;
+use crate::os::{FileMeta, Stamp, look, open_regular};
 
 const POLL: Duration = Duration::from_millis(10);
 const PRIVATE: u32 = 0o600;
@@ -109,13 +107,13 @@ impl PolicyFile {
         }
     }
 
-    fn exchange(&self, swap: &Swap, new: &File, text: &str, facts: FileMeta) -> Result<Option<Stamp>> {
+    fn exchange(&self, swap: &Exchange, new: &File, text: &str, facts: FileMeta) -> Result<Option<Stamp>> {
         // Who opens it under the policy's name waits until this edit is over: its note and its waiting file are the next's.
         new.lock().map_err(Error::io("lock", &swap.waiting_path))?;
         fill(new, std::iter::once(text.as_bytes()), facts, &swap.waiting_path)?;
-        let new = Held::open(&swap.waiting_path)?;
+        let new = Pinned::open(&swap.waiting_path)?;
         crash_point!("policy: new file written");
-        self.leave_note(&Exchange { seen: self.seen, new: new.stamp }, facts)?;
+        self.leave_note(&ExchangeNote { seen: self.seen, new: new.stamp }, facts)?;
         swap.sync_names()?;
         crash_point!("policy: note left");
         swap.run(self.seen, new)
@@ -135,7 +133,7 @@ impl PolicyFile {
             }
             let text = fs::read(&note).map_err(Error::io("read", &note))?;
             // A note that is not whole was still being written: nothing had happened.
-            if let Ok(exchange) = serde_json::from_slice::<Exchange>(&text) {
+            if let Ok(exchange) = serde_json::from_slice::<ExchangeNote>(&text) {
                 swap.recover(&exchange)?;
             }
         }
@@ -144,18 +142,18 @@ impl PolicyFile {
     }
 
     /// Removes what an edit needs while it goes on.
-    fn clear(&self, swap: &Swap) -> Result<()> {
+    fn clear(&self, swap: &Exchange) -> Result<()> {
         swap.clear()?;
         crash_point!("policy: displaced file removed");
         remove(&self.note())
     }
 
-    fn swap<'a>(&'a self, directory: &'a File, waiting: &'a str) -> Swap<'a> {
-        Swap {
+    fn swap<'a>(&'a self, directory: &'a File, waiting: &'a str) -> Exchange<'a> {
+        Exchange {
             target: &self.file,
             waiting: (directory.as_fd(), waiting),
             waiting_path: self.directory.join(waiting),
-            means: Means::Exchange,
+            method: Method::Exchange,
         }
     }
 
@@ -168,7 +166,7 @@ impl PolicyFile {
         self.directory.join(format!("{}-note", self.waiting_name()))
     }
 
-    fn leave_note(&self, exchange: &Exchange, facts: FileMeta) -> Result<()> {
+    fn leave_note(&self, exchange: &ExchangeNote, facts: FileMeta) -> Result<()> {
         let note = self.note();
         let json = serde_json::to_vec(exchange).map_err(|error| Error::other(error.to_string()))?;
         fill(&create_new(&note)?, std::iter::once(json.as_slice()), FileMeta { mode: PRIVATE, ..facts }, &note)

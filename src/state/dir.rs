@@ -90,6 +90,8 @@ impl StateDir {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) if !flags.contains(OFlags::CREATE) => return Ok(None),
             Err(Errno::LOOP) => return Err(not_ours(&path, "it is a link")),
+            // Where it is opened for writing.
+            Err(Errno::ISDIR) => return Err(not_ours(&path, "it is not a regular file")),
             Err(error) => return Err(Error::io("open", &path)(error)),
         };
         let metadata = file.metadata().map_err(Error::io("look at", &path))?;

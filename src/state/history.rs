@@ -1,19 +1,14 @@
 //! What past runs did, a JSON line each, oldest first. No message text and no output of commands is kept.
 
-use std::borrow::Cow;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::iter;
-use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use rustix::fs::OFlags;
 use serde::Deserialize;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
-use crate::plan::json::{JsonRow, JsonRun, LINE_VERSION, Origin};
-use crate::policy::Commit;
+use crate::plan::json::{JsonRun, LINE_VERSION};
 use crate::state::dir::StateDir;
 
 const CURRENT: &str = "history.jsonl";
@@ -22,52 +17,13 @@ const PART: u64 = 1 << 20;
 /// …and this many older parts are kept.
 const PARTS: u32 = 4;
 
-/// Who a run is for.
-#[derive(Clone, Debug, Default)]
-pub struct Author {
-    /// The name of the user, as the environment says it.
-    pub user: Option<String>,
-    /// The id of the user that the run has.
-    pub uid: Option<u32>,
-    /// The name of the machine.
-    pub host: Option<String>,
-    /// The policy that is applied.
-    pub policy: PathBuf,
-    /// Looks up the commit that the policy is at. That takes a while, and is done only where there is something to tell.
-    pub commit: Option<fn(&Path) -> Option<Commit>>,
-}
-
-impl Author {
-    fn origin(&self) -> Origin {
-        let commit = self.commit.and_then(|commit| commit(&self.policy));
-        Origin {
-            user: self.user.clone(),
-            uid: self.uid,
-            host: self.host.clone(),
-            policy_modified: commit.as_ref().map(|commit| commit.modified),
-            policy_commit: commit.map(|commit| commit.id),
-        }
-    }
-}
-
 /// Looks whether the history can be used.
 pub(crate) fn check(dir: &StateDir) -> Result<()> {
     dir.open_file(CURRENT, OFlags::RDONLY).map(drop)
 }
 
-pub(crate) fn append(dir: &StateDir, plan: &Plan, now: Timestamp, by: &Author) -> Result<()> {
-    let told = plan.rows.iter().filter(|row| row.has_effects());
-    let line = JsonRun {
-        version: LINE_VERSION,
-        run: now.strftime("%Y%m%dT%H%M%S%6fZ").to_string().into(),
-        at: now,
-        by: by.origin(),
-        plan_id: (&plan.id).into(),
-        changes: told.map(|row| JsonRow::from(row).without_detail()).collect(),
-        cancelled: plan.cancelled.keys().map(Cow::from).collect(),
-        summary: plan.summary(),
-    };
-    let mut json = serde_json::to_vec(&line).map_err(|error| Error::other(error.to_string()))?;
+pub(crate) fn append(dir: &StateDir, run: &JsonRun) -> Result<()> {
+    let mut json = serde_json::to_vec(run).map_err(|error| Error::other(error.to_string()))?;
     json.push(b'\n');
     rotate(dir)?;
 

@@ -4,4 +4,7 @@
 
 pub mod dir;
 pub mod history;
+mod journal;
 pub mod key;
+pub mod ledger;
+pub(crate) mod version_1;

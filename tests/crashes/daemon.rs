@@ -6,10 +6,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::handle::Double;
+use crate::journal_text::ledger_in;
 
 const REGISTRY: &str = include_str!("../dispatch/sessions.json");
 const LIVE: [&str; 2] = ["+16175550103", "+16175550107"];
@@ -59,7 +60,11 @@ fn the_next_run_finishes_after_a_death_at_any_point_of_a_run_with_a_daemon() {
     for (at, point) in points.iter().enumerate() {
         let (directory, double) = scene();
         let story = format!("killed at {}, {point}", at + 1);
-        assert_eq!(run(directory.path(), Some(at + 1)).status.signal(), Some(9), "{story}");
+        let killed = run(directory.path(), Some(at + 1));
+        // Where what two workers say is noted together, there are fewer points.
+        let trace = fs::read_to_string(directory.path().join("trace")).unwrap();
+        let is_over = trace.lines().count() <= at && killed.status.success();
+        assert!(is_over || killed.status.signal() == Some(9), "{story}: {killed:?}");
         for chat in LIVE {
             double.tell(&format!("turn-ends {chat}"));
         }
@@ -70,7 +75,7 @@ fn the_next_run_finishes_after_a_death_at_any_point_of_a_run_with_a_daemon() {
             assert_eq!((&truth["model"], &truth["starts"]), (&json!(model), &json!(2)), "{story}: {chat}");
             assert_eq!(double.entry(chat)["model"], model, "{story}: {chat}");
         }
-        let ledger = fs::read_to_string(directory.path().join("sessions.json.reconcile/owed.json")).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&ledger).unwrap()["owed"], json!({}), "{story}");
+        let ledger = ledger_in(&directory.path().join("sessions.json.reconcile"));
+        assert_eq!(ledger["owed"], json!({}), "{story}");
     }
 }

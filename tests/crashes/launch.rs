@@ -9,6 +9,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::journal_text::ledger_in;
+
 const POLICY: &str = r#"
 [models]
 allowed  = ["opus", "haiku"]
@@ -48,7 +50,7 @@ fn scene(registry: Option<&str>) -> TempDir {
         fs::write(directory.path().join("sessions.json"), registry).unwrap();
         assert_eq!(reconcile(directory.path(), &[], None).status.code(), Some(4), "the restart fails");
         fs::remove_file(directory.path().join("trace")).unwrap();
-        let ledger = json(&directory.path().join("sessions.json.reconcile/owed.json"));
+        let ledger = ledger_in(&directory.path().join("sessions.json.reconcile"));
         assert_eq!(ledger["owed"].as_object().unwrap().len(), 1);
         // As it was: somebody set it back.
         fs::write(directory.path().join("sessions.json"), registry).unwrap();
@@ -62,8 +64,7 @@ fn check(directory: &Path, chat: &str, launched: &Output, story: &str) {
     assert_eq!(registry[chat]["model"], "haiku", "{story}");
     assert_eq!(registry[chat]["tier"], "bots", "{story}");
     let state = directory.join("sessions.json.reconcile");
-    let ledger =
-        fs::read_to_string(state.join("owed.json")).map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
+    let ledger = ledger_in(&state);
     assert_eq!(ledger["owed"].as_object().map_or(0, serde_json::Map::len), 0, "{story}");
     assert!(ledger["exchange"].is_null(), "{story}");
     let left = fs::read_dir(state).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -120,7 +121,7 @@ fn nothing_is_lost_where_a_run_dies_and_then_a_launch() {
             let last = reconcile(directory.path(), &["--retry", "ada"], None);
             assert_eq!(last.status.code(), Some(4), "{story}: {last:?}");
             assert_eq!(json(&directory.path().join("sessions.json"))["ada"]["model"], "haiku", "{story}");
-            let ledger = json(&directory.path().join("sessions.json.reconcile/owed.json"));
+            let ledger = ledger_in(&directory.path().join("sessions.json.reconcile"));
             assert!(ledger["owed"]["ada"].is_object() && ledger["exchange"].is_null(), "{story}: {ledger}");
             let launched = reconcile(directory.path(), &launch, None);
             assert_eq!(String::from_utf8_lossy(&launched.stdout), "on haiku\n", "{story}: {launched:?}");

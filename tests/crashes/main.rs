@@ -14,6 +14,8 @@
 mod daemon;
 #[path = "../double/handle.rs"]
 mod handle;
+#[path = "../it/journal_text.rs"]
+mod journal_text;
 mod launch;
 mod points;
 mod set_model;

@@ -1,18 +1,19 @@
 //! A policy that describes a registry as it is.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use proptest::prelude::*;
 use reconcile::adopt::adopt;
+use reconcile::backend::capabilities;
 use reconcile::chat::Model;
 use reconcile::plan::ledger::Ledger;
-use reconcile::plan::select::Request;
-use reconcile::plan::{Goal, Row, Verdict, drift};
+use reconcile::plan::select::Selector;
+use reconcile::plan::{Limits, PlanInput, Reading, Row, Verdict, drift};
 use reconcile::policy::{Source, read};
-use reconcile::registry::{Snapshot, Stamp};
+use reconcile::registry::json::JsonText;
 use reconcile::report::adopted;
 use reconcile::report::escape::escape;
 use serde_json::{Map, Value, json};
@@ -43,26 +44,28 @@ fn registries() -> impl Strategy<Value = Vec<(String, Value)>> {
     chats.prop_map(|chats| chats.into_iter().collect()).prop_shuffle()
 }
 
-fn snapshot(chats: &[(String, Value)]) -> Snapshot {
+fn snapshot(chats: &[(String, Value)]) -> JsonText {
     let members: Vec<String> =
         chats.iter().map(|(id, entry)| format!("{}: {entry}", Value::from(id.as_str()))).collect();
     let text = format!("{{{}}}", members.join(", "));
-    Snapshot::new("sessions.json".to_owned(), PathBuf::new(), Stamp::default(), text.into_bytes()).unwrap()
+    JsonText::new("sessions.json".to_owned(), text.into_bytes()).unwrap()
 }
 
-fn policy_for(snapshot: &Snapshot) -> String {
+fn policy_for(snapshot: &JsonText) -> String {
     let mut text = Vec::new();
     adopted::write(&adopt(snapshot).unwrap(), "sessions.json", &mut text).unwrap();
     String::from_utf8(text).unwrap()
 }
 
 /// What a policy would do to a registry.
-fn rows(policy: &str, snapshot: &Snapshot) -> Vec<Row> {
+fn rows(policy: &str, snapshot: &JsonText) -> Vec<Row> {
     let (policy, warnings) = read(&[Source::new("policy.toml", policy.to_owned())]).unwrap();
     assert_eq!(warnings, []);
-    let (now, request) = (at(0), Request::default());
-    let goal = Goal { policy: &policy, now: &now, request: &request, allow_changes: None, expected: None };
-    drift(&goal, snapshot, &Ledger::default()).unwrap().rows
+    let (now, selector, capabilities) = (at(0), Selector::default(), capabilities(&policy));
+    let (capabilities, limits) = (capabilities.as_ref(), Limits::default());
+    let input = PlanInput { policy: &policy, capabilities, now: &now, selector: &selector, limits };
+    let (ledger, doubtful) = (Ledger::default(), BTreeSet::new());
+    drift(&input, &Reading { snapshot: Box::new(snapshot.clone()), ledger, doubtful }).unwrap().rows
 }
 
 proptest! {

@@ -4,11 +4,15 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::process::{Command, Stdio};
 
+use serde_json::{Value, json};
+
 use crate::bad_input::{drifted, refused, refused_by, unless_it_hangs};
-use crate::support::{Run, Sandbox, finish, is_installed};
+use crate::support::{Run, Sandbox, finish, framed, is_installed, write_state};
 
 const STATE: &str = "sessions.json.reconcile";
-const LEDGER: &str = "sessions.json.reconcile/owed.json";
+const LEDGER: &str = "sessions.json.reconcile/ledger.journal";
+/// Where version 0.1 kept it, and finds now that it was moved.
+const OLD_LEDGER: &str = "sessions.json.reconcile/owed.json";
 const NOBODY: u32 = 65534;
 
 fn state_dir(sandbox: &Sandbox, mode: u32) {
@@ -18,9 +22,7 @@ fn state_dir(sandbox: &Sandbox, mode: u32) {
 
 fn with_ledger(ledger: impl AsRef<[u8]>) -> Sandbox {
     let sandbox = drifted();
-    state_dir(&sandbox, 0o700);
-    sandbox.write(LEDGER, ledger);
-    fs::set_permissions(sandbox.path(LEDGER), Permissions::from_mode(0o600)).unwrap();
+    write_state(&sandbox.path(STATE), "ledger.journal", ledger);
     sandbox
 }
 
@@ -75,40 +77,97 @@ pub fn refused_to_nobody(sandbox: &Sandbox, told: &[&str], arguments: &[&str]) {
     }
 }
 
+/// A state directory that holds this must be refused by whatever reads it, and the file left as it is.
+#[track_caller]
+fn is_damaged(name: &str, bytes: &[u8]) {
+    let sandbox = drifted();
+    write_state(&sandbox.path(STATE), name, bytes);
+    let told = format!("{name} is damaged");
+    refused(&sandbox, &[&told]);
+    for arguments in [&["owed"][..], &["owed", "--forget", "+1"]] {
+        refused_by(&sandbox, &[&told], |arguments| sandbox.run(arguments), arguments);
+    }
+    let left = fs::read(sandbox.path(STATE).join(name)).unwrap();
+    assert_eq!(left, bytes, "the damaged ledger was touched: {}", String::from_utf8_lossy(bytes));
+}
+
 #[test]
 fn a_damaged_ledger_is_never_taken_for_no_debts() {
     let whole = ledger();
-    let other = |from: &str, to: &str| {
-        let changed = whole.replacen(from, to, 1);
-        assert_ne!(changed, whole, "{from} is not in the ledger");
-        changed.into_bytes()
+    let first = whole.lines().next().unwrap();
+    let record: Value = serde_json::from_str(first.splitn(3, ' ').nth(2).unwrap()).unwrap();
+    let said = |pointer: &str, value: Value| {
+        let mut record = record.clone();
+        *record.pointer_mut(pointer).unwrap() = value;
+        framed(&record).into_bytes()
     };
     let mut damaged = vec![
         Vec::new(),
+        b"\n".to_vec(),
+        b"junk\n".to_vec(),
+        b"{}\n".to_vec(),
+        b"\xff\xfe\n".to_vec(),
+        // Right by their checksums, and by nothing else.
+        framed(&json!({})).into_bytes(),
+        framed(&json!([])).into_bytes(),
+        framed(&json!(null)).into_bytes(),
+        framed(&json!({ "owed": {} })).into_bytes(),
+        said("/version", json!("2")),
+        framed(&json!({ "version": 2, "surprise": true })).into_bytes(),
+        said("/owed/+1", json!({ "surprise": 1 })),
+        said("/owed/+1/began", json!("yes")),
+        said("/owed/+1/ran", json!(7)),
+        said("/exchange", json!("soon")),
+        // A second record that is none.
+        [whole.as_bytes(), b"x\n"].concat(),
+        [whole.as_bytes(), framed(&json!({ "surprise": true })).as_bytes()].concat(),
+        [whole.as_bytes(), first.strip_prefix(|_: char| true).unwrap().as_bytes(), b"\n"].concat(),
+    ];
+    // What is left where the first line never ended, and where the beginning is gone.
+    damaged.extend((0..=first.len()).step_by(37).map(|length| whole.as_bytes()[..length].to_vec()));
+    damaged.extend((1..whole.len()).step_by(37).map(|from| whole.as_bytes()[from..].to_vec()));
+    for bytes in damaged {
+        is_damaged("ledger.journal", &bytes);
+    }
+    // The ledger itself was none of these.
+    with_ledger(whole).run(&["--dry-run"]).expect(0);
+}
+
+#[test]
+fn a_damaged_ledger_of_version_0_1_is_never_taken_for_no_debts() {
+    let whole = json!({
+        "version": 1,
+        "owed": { "+1": { "since": "2026-03-01T00:00:00Z", "ran": "haiku", "began": true, "attempts": 1, "next_try": null } },
+        "corrected": {},
+        "exchange": null,
+    });
+    let said = |pointer: &str, value: Value| {
+        let mut ledger = whole.clone();
+        *ledger.pointer_mut(pointer).unwrap() = value;
+        ledger.to_string().into_bytes()
+    };
+    let text = whole.to_string();
+    let mut damaged = vec![
         b"\n".to_vec(),
         b"junk".to_vec(),
         b"{}".to_vec(),
         b"[]".to_vec(),
         b"null".to_vec(),
         b"\xff\xfe".to_vec(),
-        [whole.as_bytes(), b"x"].concat(),
-        other("\"version\": 1", "\"version\": 2"),
-        other("\"version\": 1", "\"version\": 1, \"surprise\": true"),
-        other("\"since\"", "\"surprise\": 1, \"since\""),
-        other("\"began\": true", "\"began\": \"yes\""),
-        other("\"ran\": \"haiku\"", "\"ran\": \"ha\u{0}iku\""),
+        format!("{text}x").into_bytes(),
+        said("/version", json!(2)),
+        said("/corrected", json!(null)),
+        said("/owed/+1", json!({ "surprise": 1 })),
+        said("/owed/+1/began", json!("yes")),
+        said("/owed/+1/ran", json!(7)),
     ];
-    damaged.extend((0..whole.trim_end().len()).step_by(37).map(|length| whole.as_bytes()[..length].to_vec()));
+    damaged.extend((0..text.len()).step_by(37).map(|length| text.as_bytes()[..length].to_vec()));
     for bytes in damaged {
-        let sandbox = with_ledger(&bytes);
-        refused(&sandbox, &["owed.json is damaged"]);
-        for arguments in [&["owed"][..], &["owed", "--forget", "+1"]] {
-            refused_by(&sandbox, &["owed.json is damaged"], |arguments| sandbox.run(arguments), arguments);
-        }
-        assert_eq!(fs::read(sandbox.path(LEDGER)).unwrap(), bytes, "the damaged ledger was touched");
+        is_damaged("owed.json", &bytes);
     }
-    // The ledger itself was none of these.
-    with_ledger(whole).run(&["--dry-run"]).expect(0);
+    let sandbox = drifted();
+    write_state(&sandbox.path(STATE), "owed.json", text);
+    sandbox.run(&["--dry-run"]).expect(0);
 }
 
 #[test]
@@ -153,29 +212,29 @@ fn a_state_directory_of_somebody_else_is_refused() {
 
     let sandbox = with_ledger(ledger());
     chown(sandbox.path(LEDGER), Some(NOBODY), None).unwrap();
-    refused(&sandbox, &["owed.json", "user 65534 owns it"]);
+    refused(&sandbox, &["ledger.journal", "user 65534 owns it"]);
 }
 
 #[test]
 fn a_ledger_that_is_something_else_is_refused_and_never_followed() {
     let whole = ledger();
     let sandbox = with_ledger(&whole);
-    fs::rename(sandbox.path(LEDGER), sandbox.path("planted.json")).unwrap();
+    fs::rename(sandbox.path(LEDGER), sandbox.path("planted")).unwrap();
     symlink(sandbox.path("planted.json"), sandbox.path(LEDGER)).unwrap();
-    refused(&sandbox, &["owed.json", "it is a link"]);
-    assert_eq!(sandbox.read("planted.json"), whole);
+    refused(&sandbox, &["ledger.journal", "it is a link"]);
+    assert_eq!(sandbox.read("planted"), whole);
 
     fs::remove_file(sandbox.path(LEDGER)).unwrap();
     fs::create_dir(sandbox.path(LEDGER)).unwrap();
-    refused(&sandbox, &["owed.json", "it is not a regular file"]);
+    refused(&sandbox, &["ledger.journal", "it is not a regular file"]);
 
     fs::remove_dir(sandbox.path(LEDGER)).unwrap();
     assert!(Command::new("mkfifo").args(["-m", "600"]).arg(sandbox.path(LEDGER)).status().unwrap().success());
-    refused(&sandbox, &["owed.json", "it is not a regular file"]);
+    refused(&sandbox, &["ledger.journal", "it is not a regular file"]);
 
     let sandbox = with_ledger(&whole);
     fs::set_permissions(sandbox.path(LEDGER), Permissions::from_mode(0o644)).unwrap();
-    refused(&sandbox, &["owed.json", "its mode is 0644, not 0600"]);
+    refused(&sandbox, &["ledger.journal", "its mode is 0644, not 0600"]);
 }
 
 #[test]
@@ -188,7 +247,7 @@ fn planted_locks_and_temporary_files_are_not_followed() {
         refused_by(&sandbox, &[name, told], |arguments| unless_it_hangs(&sandbox, arguments), &[]);
         assert_eq!(sandbox.read("victim"), "precious");
     }
-    for name in ["registry.new", "owed.json.new", "history.jsonl"] {
+    for name in ["registry.new", "ledger.journal.new", "owed.json.new", "history.jsonl"] {
         let sandbox = drifted();
         state_dir(&sandbox, 0o700);
         sandbox.write("victim", "precious");
@@ -248,7 +307,7 @@ fn root_works_for_the_owner_of_the_registry() {
     chown(sandbox.path("sessions.json"), Some(NOBODY), Some(NOBODY)).unwrap();
     sandbox.run(&[]).expect(0);
     let owner = |name: &str| fs::symlink_metadata(sandbox.path(name)).unwrap().uid();
-    for name in ["sessions.json", STATE, LEDGER, "sessions.json.reconcile/history.jsonl"] {
+    for name in ["sessions.json", STATE, LEDGER, OLD_LEDGER, "sessions.json.reconcile/history.jsonl"] {
         assert_eq!(owner(name), NOBODY, "{name}");
     }
     sandbox.run(&[]).expect(0);
@@ -311,9 +370,9 @@ fn without_room_nothing_is_changed_and_the_next_run_does_it() {
         "x".repeat(1 << 16)
     );
     sandbox.write("sessions.json", &large);
-    // Not even for the ledger; for the ledger, but not for the registry.
-    for (blocks, told) in [(0, "owed.json"), (16, "registry.new")] {
-        refused_by(&sandbox, &[told, "file too large"], |arguments| with_room_for(&sandbox, blocks, arguments), &[]);
+    for blocks in [0, 16] {
+        let told = ["registry.new", "file too large"];
+        refused_by(&sandbox, &told, |arguments| with_room_for(&sandbox, blocks, arguments), &[]);
         assert!(sandbox.read("sessions.json") == large);
         let left: Vec<_> = fs::read_dir(sandbox.path(STATE)).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".new")), "{left:?}");
@@ -321,7 +380,38 @@ fn without_room_nothing_is_changed_and_the_next_run_does_it() {
     sandbox.run(&[]).expect(0);
     assert_eq!(sandbox.calls(), ["s"]);
     assert!(sandbox.read("sessions.json") == large.replace("haiku", "opus"));
-    assert_eq!(sandbox.ledger()["owed"], serde_json::json!({}));
+    assert_eq!(sandbox.ledger()["owed"], json!({}));
+}
+
+#[test]
+fn without_room_for_the_ledger_nothing_is_changed_and_the_ledger_is_as_it_was() {
+    let chats = ["c1", "c2", "c3", "c4"];
+    let registry = |model: &str| {
+        let entries =
+            chats.map(|chat| format!(r#""{chat}":{{"tier":"admin","session_name":"{chat}","model":"{model}"}}"#));
+        format!("{{{}}}", entries.join(","))
+    };
+    let sandbox = drifted();
+    sandbox.write("sessions.json", registry("haiku"));
+    // There is room for the registry in one block, and none for its debts: not in a new ledger, and not at the end of one.
+    for has_ledger in [false, true] {
+        if has_ledger {
+            sandbox.run(&["launch", "c1", "--", "true"]).expect(0);
+            sandbox.write("sessions.json", registry("haiku"));
+        }
+        let before = sandbox.read(LEDGER);
+        let told = ["ledger.journal", "file too large"];
+        refused_by(&sandbox, &told, |arguments| with_room_for(&sandbox, 1, arguments), &[]);
+        assert_eq!(sandbox.read(LEDGER), before);
+        let left: Vec<_> = fs::read_dir(sandbox.path(STATE)).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".new")), "{left:?}");
+    }
+    sandbox.run(&[]).expect(0);
+    let mut calls = sandbox.calls();
+    calls.sort();
+    assert_eq!(calls, chats);
+    assert!(sandbox.read("sessions.json") == registry("opus"));
+    assert_eq!(sandbox.ledger()["owed"], json!({}));
 }
 
 #[test]

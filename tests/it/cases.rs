@@ -1,7 +1,7 @@
 //! A folder of `tests/cases` is a case. It holds
 //!
-//! - `policy.toml` (or a directory `policy.d`) and `sessions.json`; where they need them, `owed.json` (the ledger, with
-//!   `SOON` for a time at which a wait may end), `arguments` (of both runs) and `stopped` (the chats whose sessions are
+//! - `policy.toml` (or a directory `policy.d`) and `sessions.json`; where they need them, `owed.json` (a ledger of version
+//!   0.1, with `SOON` for a time at which a wait may end), `arguments` (of both runs) and `stopped` (the chats whose sessions are
 //!   not running);
 //! - what is expected: `dry-run.txt` and `apply.txt` (the output of the two runs), `after.json` (the registry
 //!   afterwards), `owed-after` (the chats that owe a restart then) and `calls` (the commands that were run).
@@ -10,13 +10,12 @@
 //! dry run must find nothing that it would edit. `SNAPSHOTS=overwrite cargo test` writes what is expected anew.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp, Unit};
 use snapbox::Data;
 
-use crate::support::{Run, Sandbox, below};
+use crate::support::{Run, Sandbox, below, write_state};
 
 #[test]
 fn every_case_does_what_its_folder_says() {
@@ -74,9 +73,7 @@ fn scene(case: &Path, registry: &str, soon: Timestamp) -> Sandbox {
     sandbox.script("running", r#"cd "$(dirname "$0")"; echo "running $*" >> calls; if grep -qxF -e "$1" stopped 2>/dev/null; then exit 3; fi"#);
     if let Ok(ledger) = fs::read_to_string(case.join("owed.json")) {
         let state = sandbox.path("sessions.json.reconcile");
-        fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
-        fs::write(state.join("owed.json"), ledger.replace("SOON", &soon.to_string())).unwrap();
-        fs::set_permissions(state.join("owed.json"), fs::Permissions::from_mode(0o600)).unwrap();
+        write_state(&state, "owed.json", ledger.replace("SOON", &soon.to_string()));
     }
     sandbox
 }

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{POLICY, Sandbox, finish, registry, row};
+use crate::support::{POLICY, Sandbox, finish, folded, registry, row};
 
 pub const CHAT: &str = "+16175550142";
 pub const RECORD: &str = r#"restart = ["./restart", "{session_slug}"]"#;
@@ -259,42 +259,48 @@ fn as_many_restarts_as_allowed_are_under_way_at_once_and_never_more() {
     sandbox.script(
         "restart",
         r#"case $1 in
-            *1) read met < first; grep -c '"began": true' sessions.json.reconcile/owed.json > begun; echo > counted;;
+            *1) read met < first; cp sessions.json.reconcile/ledger.journal begun; echo > counted;;
             *2) echo met > first; read counted < counted; echo "1 and 2 met" >> calls;;
             *3) echo met > meet;;
             *4) read met < meet; echo "3 and 4 $met" >> calls;;
         esac"#,
     );
     sandbox.run(&[]).expect(0);
-    assert_eq!(sandbox.read("begun"), "2\n");
+    assert_eq!(owed_and_begun(&sandbox.read("begun")), (4, 2));
     assert_eq!(sandbox.calls(), ["1 and 2 met", "3 and 4 met"]);
+}
+
+/// How many restarts are owed, and how many of these have begun.
+fn owed_and_begun(journal: &str) -> (usize, usize) {
+    let ledger = folded(journal);
+    let owed = ledger["owed"].as_object().unwrap();
+    (owed.len(), owed.values().filter(|debt| debt["began"] == true).count())
 }
 
 #[test]
 fn one_at_a_time_means_that_the_next_begins_when_the_last_has_ended() {
     let chats = ["+1", "+2", "+3"];
     let sandbox = with(&format!("{RECORD}\nparallel = 1"), &registry(&chats.map(|chat| (chat, "family", "opus"))));
-    sandbox.script(
-        "restart",
-        "echo \"$1 $(grep -c '\"began\"' sessions.json.reconcile/owed.json) $(grep -c '\"began\": true' \
-         sessions.json.reconcile/owed.json)\" >> calls",
-    );
+    sandbox.script("restart", "echo $1 >> calls\ncp sessions.json.reconcile/ledger.journal \"at-$1\"");
     sandbox.run(&[]).expect(0);
-    // Owed, and of these begun: each debt is struck before the next attempt.
-    assert_eq!(sandbox.calls(), ["imessage-_1 3 1", "imessage-_2 2 1", "imessage-_3 1 1"]);
+    assert_eq!(sandbox.calls(), ["imessage-_1", "imessage-_2", "imessage-_3"]);
+    // Each debt is settled before the next attempt.
+    for (name, seen) in [("at-imessage-_1", (3, 1)), ("at-imessage-_2", (2, 1)), ("at-imessage-_3", (1, 1))] {
+        assert_eq!(owed_and_begun(&sandbox.read(name)), seen, "{name}");
+    }
 }
 
 #[test]
 fn a_restart_finds_the_new_model_and_its_debt_on_disk() {
     let sandbox = drifted(&format!("{RECORD}\nrunning = [\"./running\"]"));
-    sandbox.script("running", "cp sessions.json.reconcile/owed.json at-running");
-    sandbox.script("restart", "cp sessions.json at-restart; cp sessions.json.reconcile/owed.json owed-at-restart");
+    sandbox.script("running", "cp sessions.json.reconcile/ledger.journal at-running");
+    sandbox.script("restart", "cp sessions.json at-restart; cp sessions.json.reconcile/ledger.journal owed-at-restart");
     sandbox.run(&[]).expect(0);
-    let seen = |name: &str| serde_json::from_str::<Value>(&sandbox.read(name)).unwrap();
-    assert_eq!(seen("at-restart")[CHAT]["model"], "sonnet");
+    let registry: Value = serde_json::from_str(&sandbox.read("at-restart")).unwrap();
+    assert_eq!(registry[CHAT]["model"], "sonnet");
     // A session that turns out not to run was not tried.
     for (name, began) in [("at-running", false), ("owed-at-restart", true)] {
-        let owed = seen(name)["owed"][CHAT].clone();
+        let owed = folded(&sandbox.read(name))["owed"][CHAT].clone();
         let seen = (&owed["began"], &owed["ran"], &owed["attempts"], &owed["next_try"]);
         assert_eq!(seen, (&json!(began), &json!("opus"), &json!(0), &Value::Null), "{name}");
     }

@@ -4,19 +4,22 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::time::Duration;
 
-use jiff::{SignedDuration, Zoned};
-use reconcile::apply::{Attempt, Backend, Files, Locked, Turn, apply};
+use jiff::{SignedDuration, Timestamp, Zoned};
+use reconcile::apply::{Ask, Attempt, Backend, Batch, Committed, Locked, Stands, Turn};
 use reconcile::error::{Error, Result};
-use reconcile::plan::ledger::Ledger;
-use reconcile::plan::select::Request;
-use reconcile::plan::{Goal, Observed, Plan, Row, Verdict};
+use reconcile::plan::capabilities::Capabilities;
+use reconcile::plan::json::JsonRun;
+use reconcile::plan::ledger::{Begin, Debt, Ledger, Note};
+use reconcile::plan::observed::Observed;
+use reconcile::plan::select::Selector;
+use reconcile::plan::{Drift, Reading, Row, Verdict};
 use reconcile::policy::Policy;
-use reconcile::registry::json::edit::Splice;
-use reconcile::registry::{Snapshot, Stamp};
+use reconcile::registry::Snapshot;
 
 use crate::support::{POLICY, Sandbox, registry};
-use crate::world::{Unwatched, World, at, policy};
+use crate::world::{Unwatched, World, at, policy, run};
 
 const CHAT: &str = "chat";
 /// By the policy of the tests it is to be haiku.
@@ -42,8 +45,8 @@ struct Cron {
 impl Cron {
     fn new() -> Self {
         Self {
-            world: World::new(OPUS.to_owned()),
-            ends: Mutex::new(Attempt::Restarted(None)),
+            world: World::new(OPUS),
+            ends: Mutex::new(Attempt::Changed),
             tried: Mutex::default(),
             undone_later: AtomicBool::default(),
             undone_at_once: AtomicBool::default(),
@@ -59,17 +62,16 @@ impl Cron {
 
     fn undo(&self) {
         let mut state = self.world.state();
-        OPUS.clone_into(&mut state.registry);
-        state.inode += 1;
+        state.entries.clear();
+        state.set(CHAT, Some("opus"));
     }
 
     /// One run at a minute, and what became of the chat; `None` where it is in sync.
-    fn run_as(&self, policy: &Policy, minute: i64, request: &Request, limit: usize) -> Option<Verdict> {
+    fn run_as(&self, policy: &Policy, minute: i64, selector: &Selector, limit: usize) -> Option<Verdict> {
         self.minute.store(minute, Relaxed);
         self.changed.store(false, Relaxed);
         let now = after(minute);
-        let goal = Goal { policy, now: &now, request, allow_changes: Some(limit), expected: None };
-        let plan = apply(&goal, self, self, &Unwatched).unwrap().planned.plan;
+        let plan = run(self, policy, &now, selector, limit, &Unwatched).unwrap().planned.plan;
         if self.undone_later.load(Relaxed) {
             self.undo();
         }
@@ -77,7 +79,7 @@ impl Cron {
     }
 
     fn run(&self, minute: i64) -> Option<Verdict> {
-        self.run_as(&policy(&[]), minute, &Request::default(), usize::MAX)
+        self.run_as(&policy(&[]), minute, &Selector::default(), usize::MAX)
     }
 
     /// A run every minute for two days, from a minute on: how often each outcome was.
@@ -98,48 +100,74 @@ fn after(minute: i64) -> Zoned {
     at(0).checked_add(SignedDuration::from_mins(minute)).unwrap()
 }
 
-fn retry() -> Request {
-    Request { retry: vec![CHAT.to_owned()], ..Request::default() }
+fn retry() -> Selector {
+    Selector { retry: vec![CHAT.to_owned()], ..Selector::default() }
 }
 
-impl Files for Cron {
-    fn registry(&self) -> Result<Snapshot> {
+impl Cron {
+    /// What else happens to the registry before it is read.
+    fn before_reading(&self) -> Result<()> {
         if self.changed.load(Relaxed) && self.unreadable.load(Relaxed) {
             return Err(Error::other("the test made it unreadable"));
         }
         if self.changed.load(Relaxed) && self.undone_at_once.load(Relaxed) {
             self.undo();
         }
-        self.world.registry()
-    }
-    fn ledger(&self) -> Result<Ledger> {
-        self.world.ledger()
-    }
-}
-
-impl Locked for Cron {
-    fn amend(&self, change: &mut dyn FnMut(&mut Ledger)) -> Result<Ledger> {
-        self.world.amend(change)
-    }
-    fn replace(&self, seen: &Snapshot, splices: &[Splice], owing: &[&str]) -> Result<Option<Stamp>> {
-        self.changed.store(true, Relaxed);
-        self.world.replace(seen, splices, owing)
-    }
-    fn record(&self, plan: &Plan) -> Result<()> {
-        self.world.record(plan)
+        Ok(())
     }
 }
 
 impl Backend for Cron {
-    fn observe(&self, rows: &[&Row]) -> Result<Observed> {
-        self.world.observe(rows)
+    fn capabilities(&self) -> &dyn Capabilities {
+        self.world.capabilities()
     }
-    fn restart(&self, _: &Row, turn: &dyn Turn) -> Attempt {
-        if !turn.begin(None) {
-            return Attempt::NotBegun;
-        }
-        self.tried.lock().unwrap().push(self.minute.load(Relaxed));
-        self.ends.lock().unwrap().clone()
+    fn read(&self, ask: Ask<'_>) -> Result<Reading> {
+        self.before_reading()?;
+        self.world.read(ask)
+    }
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        self.world.snapshot()
+    }
+    fn ledger(&self) -> Result<Ledger> {
+        self.world.ledger()
+    }
+    fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
+        self.world.observe(reading, drift)
+    }
+    fn lock<'b>(&'b self, _: Duration, _: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
+        Ok(Box::new(self))
+    }
+    fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {
+        self.world.history()
+    }
+}
+
+impl Locked for &Cron {
+    fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
+        let changes = !batch.changes.is_empty();
+        let committed = (&self.world).commit(reading, batch);
+        self.changed.fetch_or(changes, Relaxed);
+        committed
+    }
+    fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
+        (&self.world).note(notes, now)
+    }
+    fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
+        let restart = |row: &&Row| {
+            if !turn.begin(row, Begin::Owed) {
+                return Attempt::NotBegun;
+            }
+            self.tried.lock().unwrap().push(self.minute.load(Relaxed));
+            self.ends.lock().unwrap().clone()
+        };
+        rows.iter().map(restart).collect()
+    }
+    fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
+        self.before_reading()?;
+        (&self.world).read_back(rows)
+    }
+    fn record(&self, run: &JsonRun<'_>) -> Result<()> {
+        (&self.world).record(run)
     }
 }
 
@@ -153,7 +181,7 @@ fn a_restart_that_always_fails_is_tried_sixteen_times_in_two_days() {
     assert_eq!(cron.two_days(0), [(Some("failed"), 16), (Some("deferred"), 2_864)].into());
     assert_eq!(cron.tried(), TRIES);
     // It never counts towards giving up.
-    assert!(cron.world.state().ledger.corrected.values().all(|made| !made.held && made.undone.is_empty()));
+    assert!(cron.world.state().ledger.corrected.values().all(|made| !made.held && made.changed_back.is_empty()));
 }
 
 #[test]
@@ -163,7 +191,7 @@ fn a_debt_that_is_paid_is_no_longer_tried() {
     for minute in 0..100 {
         cron.run(minute);
     }
-    cron.restarts_end(Attempt::Restarted(None));
+    cron.restarts_end(Attempt::Changed);
     assert_eq!(cron.two_days(100), [(Some("done"), 1), (Some("deferred"), 27), (None, 2_852)].into());
     assert_eq!(cron.tried(), TRIES[..=7], "the next try is the one that was due anyway");
     assert!(cron.world.state().ledger.owed.is_empty());
@@ -172,16 +200,13 @@ fn a_debt_that_is_paid_is_no_longer_tried() {
 #[test]
 fn a_next_try_of_a_clock_that_was_wrong_does_not_wait() {
     let policy = format!("{POLICY}\n[sessions]\nrestart = [\"true\"]\n");
-    let sandbox = Sandbox::new(&policy, &registry(&[("+1", "family", "sonnet")]));
     for (next_try, summary) in [("2999-01-01T00:00:00Z", "1 restarted"), ("2000-01-01T00:00:00Z", "1 restarted")] {
-        sandbox.run(&[]).expect(0);
+        let sandbox = Sandbox::new(&policy, &registry(&[("+1", "family", "sonnet")]));
         let debt = serde_json::json!({
             "since": "2000-01-01T00:00:00Z", "ran": null, "began": true, "attempts": 3, "next_try": next_try
         });
         let ledger = serde_json::json!({ "version": 1, "owed": { "+1": debt }, "corrected": {}, "exchange": null });
-        sandbox.write("sessions.json.reconcile/owed.json", ledger.to_string());
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(sandbox.path("sessions.json.reconcile/owed.json"), mode).unwrap();
+        sandbox.leave_version_1(&ledger);
         let run = sandbox.run(&[]).expect(0);
         assert!(run.summary().contains(summary), "{next_try}: {run:?}");
     }
@@ -216,7 +241,7 @@ fn what_somebody_always_undoes_is_corrected_three_times_and_then_held_for_ever()
     cron.undone_later.store(true, Relaxed);
     assert_eq!(cron.two_days(0), [(Some("done"), 3), (Some("held"), 2_877)].into());
     assert_eq!(cron.tried(), [0, 1, 2]);
-    assert_eq!(cron.world.state().registry, OPUS);
+    assert_eq!(cron.world.state().entries[CHAT].as_deref(), Some("opus"));
     assert!(cron.world.state().ledger.owed.is_empty());
     // Also long after the day in which corrections count.
     assert_eq!(cron.two_days(30 * 24 * 60), [(Some("held"), 2_880)].into());
@@ -224,7 +249,7 @@ fn what_somebody_always_undoes_is_corrected_three_times_and_then_held_for_ever()
     // Nor does it pass when what is old is forgotten, for which a correction of another chat is the occasion.
     let month = 40 * 24 * 60;
     cron.undone_later.store(false, Relaxed);
-    cron.world.state().registry = OPUS.replace('}', "") + r#"}, "other": {"model": "opus"}}"#;
+    cron.world.state().set("other", Some("opus"));
     assert_eq!(cron.run(month), Some(Verdict::Held));
     assert_eq!(cron.tried().len(), 4, "the other's");
     assert_eq!(cron.run(month + 1), Some(Verdict::Held));
@@ -254,7 +279,7 @@ fn refusals_failures_and_unknowns_never_count_towards_being_held() {
     let refused = Cron::new();
     refused.undone_later.store(true, Relaxed);
     for minute in 0..100 {
-        assert_eq!(refused.run_as(&policy(&[]), minute, &Request::default(), 0), Some(Verdict::Refused));
+        assert_eq!(refused.run_as(&policy(&[]), minute, &Selector::default(), 0), Some(Verdict::Refused));
     }
     assert!(corrected(&refused).is_empty() && refused.tried().is_empty());
     assert_eq!(refused.run(100), Some(Verdict::Done));
@@ -281,7 +306,7 @@ fn refusals_failures_and_unknowns_never_count_towards_being_held() {
     }
     let ledger = unknown.world.state().ledger.clone();
     assert_eq!((ledger.owed[CHAT].attempts, ledger.owed[CHAT].next_try), (0, None));
-    assert!(!ledger.corrected[CHAT].held && ledger.corrected[CHAT].undone.is_empty());
+    assert!(!ledger.corrected[CHAT].held && ledger.corrected[CHAT].changed_back.is_empty());
 }
 
 #[test]

@@ -1,15 +1,12 @@
 //! Reconciling a registry that a running daemon owns: every row of the table of what the daemon is doing, and every
 //! trap that it sets.
 
-use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::handle::Double;
 use crate::slow::{Running, until};
-use crate::support::{Sandbox, row};
+use crate::support::{Sandbox, row, write_ledger};
 
 pub const REGISTRY: &str = include_str!("../dispatch/sessions.json");
 
@@ -78,13 +75,16 @@ pub fn has_row(report: &Value, chat: &str) -> bool {
 
 /// Leaves a debt as an earlier run would, about the run of the session that began at `session`.
 pub fn owe(sandbox: &Sandbox, chat: &str, session: &str) {
-    let state = sandbox.path("sessions.json.reconcile");
-    fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
-    let debt = json!({ "since": "2026-03-01T04:10:00Z", "ran": null, "began": true, "attempts": 0, "next_try": null,
-                       "session": session });
-    let ledger = json!({ "version": 1, "owed": { chat: debt }, "corrected": {}, "exchange": null });
-    fs::write(state.join("owed.json"), ledger.to_string()).unwrap();
-    fs::set_permissions(state.join("owed.json"), fs::Permissions::from_mode(0o600)).unwrap();
+    owe_until(sandbox, chat, session, None);
+}
+
+/// Leaves a debt that waits until its next try.
+pub fn owe_until(sandbox: &Sandbox, chat: &str, session: &str, next_try: Option<&str>) {
+    let mut debt = json!({ "since": "2026-03-01T04:10:00Z", "began": true, "attempts": 0, "run": session });
+    if let Some(next_try) = next_try {
+        debt["next_try"] = json!(next_try);
+    }
+    write_ledger(&sandbox.path("sessions.json.reconcile"), json!({ "owed": { chat: debt } }));
 }
 
 #[test]

@@ -3,15 +3,10 @@
 use std::fs;
 
 use jiff::{SignedDuration, Timestamp};
-use reconcile::apply::{Attempt, Backend, Turn};
-use reconcile::error::Result;
-use reconcile::plan::{Observed, Presence, Row, Session, Writer};
-use reconcile::policy::{Source, read};
 use serde_json::{Value, json};
 
-use crate::dispatch::{BOT, CAL, POLICY, REGISTRY, became, changes, daemon, owe, sandbox, set_model};
+use crate::dispatch::{CAL, POLICY, REGISTRY, became, changes, daemon, owe, owe_until, sandbox, set_model};
 use crate::support::row;
-use crate::world::{Fault, Unwatched, World};
 
 #[test]
 fn a_restart_that_the_breaker_refuses_stays_owed() {
@@ -57,7 +52,7 @@ fn what_nobody_can_tell_is_unknown_and_asked_for_again() {
     let report: Value = serde_json::from_str(&sandbox.run(&["--format", "json"]).expect(4).stdout).unwrap();
     assert_eq!(became(&report, CAL).0, "unknown", "{report:#}");
     let debt = sandbox.ledger()["owed"][CAL].clone();
-    assert_eq!((&debt["attempts"], &debt["session"]), (&json!(0), &daemon.status(CAL)["created_at"]));
+    assert_eq!((&debt["attempts"], &debt["run"]), (&json!(0), &daemon.status(CAL)["created_at"]));
     assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
     assert_eq!(daemon.truth(CAL)["starts"], 2);
 }
@@ -105,13 +100,8 @@ fn a_debt_that_is_met_between_plan_and_restart_is_not_paid_again() {
 fn what_was_asked_of_an_earlier_run_of_the_session_is_not_waited_for() {
     let sandbox = sandbox();
     let daemon = daemon(&sandbox, &[CAL]);
-    owe(&sandbox, CAL, "2026-01-01T00:00:00");
     let later = (Timestamp::now() + SignedDuration::from_hours(1)).to_string();
-    let ledger = sandbox
-        .read("sessions.json.reconcile/owed.json")
-        .replace("\"next_try\":null", &format!("\"next_try\":{later:?}"));
-    assert!(ledger.contains(&later));
-    sandbox.write("sessions.json.reconcile/owed.json", ledger);
+    owe_until(&sandbox, CAL, "2026-01-01T00:00:00", Some(&later));
     assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
     assert_eq!(changes(&daemon), [set_model(CAL, "sonnet")]);
 }
@@ -140,36 +130,4 @@ fn a_debt_from_before_outlives_a_daemon_that_goes_down_in_the_middle() {
     assert_eq!(became(&report, CAL), ("deferred", "the daemon went down"), "{report:#}");
     assert_eq!(report["summary"]["owed"], 1);
     assert!(sandbox.ledger()["owed"].get(CAL).is_some());
-}
-
-/// A daemon that does what it is asked, and saves nothing.
-struct Obedient;
-
-impl Backend for Obedient {
-    fn observe(&self, _: &[&Row]) -> Result<Observed> {
-        let session = Session { presence: Presence::Running, healthy: true, run: Some("the first".to_owned()) };
-        let sessions = [CAL, BOT].map(|chat| (chat.to_owned(), session.clone()));
-        Ok(Observed { writer: Writer::Daemon, sessions: sessions.into(), ..Observed::default() })
-    }
-
-    fn restart(&self, _: &Row, turn: &dyn Turn) -> Attempt {
-        let run = "the second".to_owned();
-        if turn.begin(Some("the first")) { Attempt::Restarted(Some(run)) } else { Attempt::NotBegun }
-    }
-}
-
-#[test]
-fn a_row_owes_what_the_ledger_says_whichever_save_fails() {
-    let (policy, _) = read(&[Source::new("policy.toml", POLICY.to_owned())]).unwrap();
-    let mut failed = 0;
-    for at in 0..20 {
-        let world = World::new(REGISTRY.to_owned());
-        let Ok(applied) = world.with(&policy, 0, [(at, Fault::Error)], &Obedient, &Unwatched) else { continue };
-        failed += usize::from(applied.error.is_some());
-        for row in &applied.planned.plan.rows {
-            let owed = world.state().ledger.owed.contains_key(row.chat.id.as_ref());
-            assert_eq!(row.effects.owes, owed, "operation {at}: {row:#?}");
-        }
-    }
-    assert!(failed >= 2);
 }

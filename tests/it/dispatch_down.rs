@@ -1,17 +1,22 @@
 //! A daemon that is down, that comes up, and that goes down: who writes the registry, and what is told of that.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::time::Duration;
 
-use reconcile::apply::{Attempt, Backend, Turn, apply};
-use reconcile::error::Result;
-use reconcile::plan::select::Request;
-use reconcile::plan::{Goal, Observed, Row, Verdict, Writer};
+use reconcile::apply::{Means, Watch, apply};
+use reconcile::backend::file::RegistryFile;
+use reconcile::backend::{Place, Probe, open};
+use reconcile::plan::Verdict;
+use reconcile::plan::json::Origin;
+use reconcile::plan::observed::Edits;
+use reconcile::plan::select::Selector;
 use reconcile::policy::{Source, read};
 use serde_json::{Value, json};
 
-use crate::dispatch::{CAL, POLICY, REGISTRY, became, changes, daemon, has_row, sandbox};
+use crate::dispatch::{CAL, POLICY, became, changes, daemon, has_row, sandbox};
 use crate::handle::Double;
-use crate::world::{Unwatched, World, at};
+use crate::support::Sandbox;
+use crate::world::{at, input};
 
 #[test]
 fn a_daemon_that_is_down_is_said_to_be() {
@@ -96,39 +101,41 @@ fn a_daemon_that_goes_down_in_the_middle_leaves_rows_deferred_and_nothing_owed()
     assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
 }
 
-/// A daemon that is down when the plan is made, and up when the registry is to be replaced.
-struct ComesUp {
-    is_up: AtomicBool,
+/// Starts a daemon right before the commit of a run, once.
+struct StartsDaemon<'s> {
+    sandbox: &'s Sandbox,
+    daemon: Mutex<Option<Double>>,
 }
 
-impl Backend for ComesUp {
-    fn observe(&self, _: &[&Row]) -> Result<Observed> {
-        let writer = if self.is_up.load(Ordering::Relaxed) { Writer::Daemon } else { Writer::UsMeanwhile };
-        Ok(Observed { writer, ..Observed::default() })
-    }
-
-    fn may_write(&self) -> Result<bool> {
-        self.is_up.store(true, Ordering::Relaxed);
-        Ok(false)
-    }
-
-    fn restart(&self, _: &Row, _: &dyn Turn) -> Attempt {
-        panic!("no session is live")
+impl Watch for StartsDaemon<'_> {
+    fn interrupted(&self) -> bool {
+        self.daemon.lock().unwrap().get_or_insert_with(|| daemon(self.sandbox, &[]));
+        false
     }
 }
 
 #[test]
 fn a_daemon_that_comes_up_in_the_middle_keeps_its_registry() {
-    let world = World::new(REGISTRY.to_owned());
-    let (policy, _) = read(&[Source::new("policy.toml", POLICY.to_owned())]).unwrap();
-    let (now, request) = (at(0), Request::default());
-    let goal = Goal { policy: &policy, now: &now, request: &request, allow_changes: None, expected: None };
-    let applied = apply(&goal, &world, &ComesUp { is_up: AtomicBool::new(false) }, &Unwatched).unwrap();
-    let plan = applied.planned.plan;
-    assert_eq!(plan.writer, Writer::Daemon);
-    assert!(plan.rows.iter().all(|row| matches!(row.outcome.verdict, Verdict::Deferred | Verdict::Unmanaged)));
-    assert_eq!(world.state().registry, REGISTRY);
+    let sandbox = sandbox();
+    let (policy, _) = read(&[Source::new("policy.toml", sandbox.read("policy.toml"))]).unwrap();
+    let registry = RegistryFile::open(&sandbox.path("sessions.json")).unwrap();
+    let (directory, socket) = (sandbox.path(""), Some(sandbox.path("daemon.sock")));
+    let backend = open(&policy, Place { registry, directory, socket, probe: Probe::Nothing }).unwrap();
+    let before = sandbox.read("sessions.json");
+
+    let watch = StartsDaemon { sandbox: &sandbox, daemon: Mutex::default() };
+    let (now, selector) = (at(0), Selector::default());
+    let locked = backend.lock(Duration::ZERO, &|| false).unwrap();
+    let input = input(backend.as_ref(), &policy, &now, &selector, usize::MAX);
+    let means = Means { backend: backend.as_ref(), locked: locked.as_ref(), watch: &watch, author: &Origin::default };
+    let plan = apply(&input, means).unwrap().planned.plan;
+
+    assert_eq!(plan.edits, Edits::PerRow { batch: 1 }, "it planned again");
+    let verdicts = plan.rows.iter().map(|row| row.outcome.verdict);
+    assert!(verdicts.into_iter().all(|verdict| matches!(verdict, Verdict::Deferred | Verdict::Unmanaged)));
+    assert_eq!(sandbox.read("sessions.json"), before);
     let unsure =
         plan.rows.iter().filter(|row| row.outcome.detail.as_deref() == Some("not yet confirmed by the daemon"));
     assert_eq!(unsure.count(), 0, "nothing was edited");
+    assert_eq!(sandbox.ledger()["owed"].as_object().map_or(0, serde_json::Map::len), 0);
 }

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread;
 
-use reconcile::backend::{Meaning, System, meaning};
+use reconcile::backend::dispatch::{Meaning, System, meaning};
 use rustix::io::Errno;
 use serde_json::json;
 

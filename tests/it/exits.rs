@@ -252,12 +252,12 @@ fn an_interrupted_run_ends_after_the_restart_under_way_and_is_4() {
 #[test]
 fn an_error_after_the_first_effect_is_4_and_what_is_left_is_not_forgotten() {
     let sandbox = sessions(&["opus", "opus"], "");
-    sandbox.script("restart", "echo $1 >> calls\necho junk > sessions.json.reconcile/owed.json");
+    sandbox.script("restart", "echo $1 >> calls\necho junk >> sessions.json.reconcile/ledger.journal");
     let run = sandbox.run(&[]).expect(4);
-    assert!(run.stderr.contains("owed.json is damaged"), "{run:#?}");
+    assert!(run.stderr.contains("ledger.journal is damaged"), "{run:#?}");
     assert_eq!(sandbox.calls(), ["+16175550000"], "no restart begins without a ledger");
     let run = sandbox.run(&["--dry-run"]).expect(1);
-    assert!(run.stderr.contains("owed.json is damaged"), "damage is never \"no debts\": {run:#?}");
+    assert!(run.stderr.contains("ledger.journal is damaged"), "damage is never \"no debts\": {run:#?}");
 
     let sandbox = sessions(&["opus"], "");
     sandbox.script("restart", "echo junk > sessions.json");

@@ -2,18 +2,18 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use jiff::Zoned;
 use proptest::prelude::*;
+use reconcile::backend::capabilities;
 use reconcile::chat::{Chat, Model};
 use reconcile::policy::{Policy, Source, read};
 use reconcile::report::explain::Explanation;
 use reconcile::resolve::{Candidate, candidates, resolve};
 use serde_json::{Value, json};
 
-use crate::support::{POLICY, Sandbox, registry};
+use crate::support::{POLICY, Sandbox, registry, write_state};
 use crate::world::at;
 
 const CHAT: &str = "+16175550142";
@@ -176,12 +176,13 @@ const TWO_OF_A_NAME: &str = r#"{"a": {"contact_name": "+16175550142"}, "b": {"co
 
 #[test]
 fn what_cannot_be_read_is_an_error() {
-    let broken: [fn(&Sandbox); 5] = [
+    let broken: [fn(&Sandbox); 6] = [
         |sandbox| fs::remove_file(sandbox.path("sessions.json")).unwrap(),
         |sandbox| sandbox.write("sessions.json", "{"),
         |sandbox| sandbox.write("policy.toml", "[models"),
         |sandbox| sandbox.write("sessions.json", TWO_OF_A_NAME),
         |sandbox| state(sandbox, "owed.json", "no ledger"),
+        |sandbox| state(sandbox, "ledger.journal", "no ledger\n"),
     ];
     for break_it in broken {
         let sandbox = sandbox();
@@ -197,12 +198,7 @@ fn what_cannot_be_read_is_an_error() {
 
 /// Writes a file of the state directory.
 fn state(sandbox: &Sandbox, name: &str, text: &str) {
-    let directory = sandbox.path("sessions.json.reconcile");
-    if !directory.exists() {
-        fs::DirBuilder::new().mode(0o700).create(&directory).unwrap();
-    }
-    fs::write(directory.join(name), text).unwrap();
-    fs::set_permissions(directory.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    write_state(&sandbox.path("sessions.json.reconcile"), name, text);
 }
 
 #[test]
@@ -318,8 +314,10 @@ fn chats() -> impl Strategy<Value = Chat<'static>> {
 }
 
 fn json_of(policy: &Policy, chat: &Chat, existing: Option<&str>, now: &Zoned) -> Value {
+    let capabilities = capabilities(policy);
     let explanation = Explanation {
         policy,
+        capabilities: capabilities.as_ref(),
         chat,
         assumed: &[],
         registry: "sessions.json",

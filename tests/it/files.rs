@@ -1,22 +1,38 @@
 //! The replacement of the registry, on a real file system: what stays as it is, who wins against whom, and what a run
 //! that died leaves behind.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use reconcile::apply::{Files, Locked};
-use reconcile::backend::file::{LockedStore, Means, Registration, Store};
-use reconcile::chat::Model;
-use reconcile::error::Error;
-use reconcile::registry::Exchange;
-use reconcile::registry::json::edit::{Splice, splice};
-use reconcile::registry::{Snapshot, Stamp, scan};
+use jiff::Timestamp;
+use reconcile::apply::{Batch, Change, Committed, Owes, PlannedOn, Registered, plan};
+use reconcile::backend::Commands;
+use reconcile::backend::file::{FileBackend, LockedFiles, Method, Proceed, RegistryFile};
+use reconcile::chat::{Chat, Model};
+use reconcile::error::{Error, Result};
+use reconcile::launch::Registration;
+use reconcile::os::Stamp;
+use reconcile::os::exchange::ExchangeNote;
+use reconcile::plan::json::{JsonRun, Origin};
+use reconcile::plan::ledger::Note;
+use reconcile::plan::select::Selector;
+use reconcile::plan::{Limits, Outcome, Plan, PlanInput, Reading, Verdict};
+use reconcile::policy::{Source, read};
+use reconcile::registry::Position;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::slow::{Over, until};
+use crate::support::{framed, write_ledger, write_state};
+use crate::world::at;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 const OLD: &str = r#"{"a": {"model": "opus"}, "b": {"model": "opus"}}"#;
 const NEW: &str = r#"{"a": {"model": "haiku"}, "b": {"model": "haiku"}}"#;
 const FOREIGN: &str = r#"{"a": {"model": "opus"}, "b": {"model": "opus"}, "theirs": {}}"#;
@@ -28,20 +44,55 @@ fn directory() -> TempDir {
     directory
 }
 
-fn locked(registry: &Path) -> LockedStore {
-    let store = Store::open(registry, "sessions.json").unwrap();
-    store.lock(Duration::ZERO, "2026-03-01T00:00:00Z".parse().unwrap(), &|| false).unwrap()
+fn open(registry: &Path) -> RegistryFile {
+    RegistryFile::open(registry).unwrap()
 }
 
-use crate::slow::{Over, until};
+pub fn locked(registry: &Path) -> LockedFiles {
+    LockedFiles::lock(&open(registry), Duration::ZERO, &|| false).unwrap()
+}
 
-/// The edits that make every entry say haiku.
-fn edits(snapshot: &Snapshot) -> Vec<Splice> {
+/// The registry and the ledger as they are now.
+pub fn reading(registry: &Path) -> Reading {
+    let registry = open(registry);
+    let (snapshot, ledger) = (Box::new(registry.snapshot().unwrap()), registry.kept().unwrap().ledger);
+    Reading { snapshot, ledger, doubtful: BTreeSet::new() }
+}
+
+/// Makes every entry say haiku. `owing` are the chats that owed a restart when that was planned. Whether it was done: it
+/// is not where what it was planned on is another by now.
+pub fn commit(files: &LockedFiles, reading: &Reading, owing: &[&str]) -> bool {
     let haiku = Model::new("haiku").unwrap();
-    let mut splices = Vec::new();
-    scan(snapshot, |entry| splices.push(splice(snapshot, &entry.site, &haiku))).unwrap();
-    splices
+    let mut entries = Vec::new();
+    reading.snapshot.each(&mut |entry| entries.push((entry.chat.id, entry.at))).unwrap();
+    let owes = Owes { ran: None, planned_on: PlannedOn::Debt };
+    let mut changes = Vec::new();
+    for (chat, at) in &entries {
+        let owes = owing.contains(&chat.as_ref()).then_some(owes);
+        changes.push(Change { chat, at: *at, after: Some(&haiku), owes });
+    }
+    let batch = Batch { changes, notes: Vec::new(), void: Vec::new(), now: NOW };
+    match files.commit(reading, &batch, &|_| Ok(Proceed::Yes)).unwrap() {
+        Committed::Stale => false,
+        Committed::Done { error: None } => true,
+        Committed::Done { error: Some(error) } => panic!("{error}"),
+    }
 }
+
+/// A launch of chat a that registers nothing: it only settles what is owed.
+fn launch(registry: &Path) -> Result<Registered> {
+    let chat = Chat { id: "a".into(), ..Chat::default() };
+    let settled = Registration { chat, entry: Some(Position(1)), fields: Vec::new(), model: None };
+    RegistryFile::open_or_new(registry)?.register(Duration::ZERO, NOW, &mut |_| Ok(settled.clone()))
+}
+
+/// The note of a replacement under way, if there is one.
+fn exchange(registry: &Path) -> Option<ExchangeNote> {
+    open(registry).kept().unwrap().exchange
+}
+
+/// What the ledger leaves in the state directory.
+const STATE: [&str; 2] = ["ledger.journal", "owed.json"];
 
 /// Replaces the file as the daemon does: written whole beside it, then renamed.
 fn replace_by_rename(registry: &Path, text: &str) {
@@ -71,7 +122,7 @@ fn state(registry: &Path) -> Vec<String> {
 
 #[test]
 fn a_replacement_keeps_mode_owner_and_links() {
-    for means in [Means::Exchange, Means::Rename] {
+    for method in [Method::Exchange, Method::Rename] {
         let directory = directory();
         let (real, link) = (directory.path().join("real.json"), directory.path().join("sessions.json"));
         fs::rename(&link, &real).unwrap();
@@ -79,13 +130,11 @@ fn a_replacement_keeps_mode_owner_and_links() {
         symlink("real.json", &link).unwrap();
         let before = fs::metadata(&real).unwrap();
 
-        let store = locked(&link).with_means(means);
-        let snapshot = store.registry().unwrap();
-        let replaced = store.replace(&snapshot, &edits(&snapshot), &[]).unwrap();
+        let files = locked(&link).with_method(method);
+        assert!(commit(&files, &reading(&link), &[]));
 
         let after = fs::metadata(&real).unwrap();
         assert_eq!(fs::read_to_string(&link).unwrap(), NEW);
-        assert_eq!(replaced, Some(stamp(&real)));
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_ne!(before.ino(), after.ino(), "written in place");
         assert_eq!((before.mode(), before.uid(), before.gid()), (after.mode(), after.uid(), after.gid()));
@@ -95,62 +144,56 @@ fn a_replacement_keeps_mode_owner_and_links() {
 
 #[test]
 fn what_somebody_else_replaced_is_not_replaced() {
-    for means in [Means::Exchange, Means::Rename] {
+    for method in [Method::Exchange, Method::Rename] {
         let directory = directory();
         let registry = directory.path().join("sessions.json");
-        let store = locked(&registry).with_means(means);
-        let snapshot = store.registry().unwrap();
+        let files = locked(&registry).with_method(method);
+        let reading = reading(&registry);
         replace_by_rename(&registry, FOREIGN);
-        assert_eq!(store.replace(&snapshot, &edits(&snapshot), &[]).unwrap(), None);
+        assert!(!commit(&files, &reading, &[]));
         assert_eq!(fs::read_to_string(&registry).unwrap(), FOREIGN);
-        assert_eq!(store.ledger().unwrap().exchange, None);
+        assert_eq!(exchange(&registry), None);
     }
 }
 
 #[test]
-fn on_a_debt_that_a_launch_has_struck_nothing_is_replaced() {
+fn on_a_debt_that_a_launch_has_settled_nothing_is_replaced() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");
-    let store = locked(&registry);
-    let snapshot = store.registry().unwrap();
-    let now = jiff::Timestamp::UNIX_EPOCH;
-    store.amend(&mut |ledger| ledger.owe("a", None, now)).unwrap();
-    // Of a session that is started on what the registry says so far.
-    let launched = Store::open_or_new(&registry, "sessions.json").unwrap();
-    let paid = |_: &_| Ok(Registration { chat: "a".to_owned(), splices: Vec::new(), value: () });
-    assert!(!launched.register(Duration::ZERO, now, paid).unwrap().changed);
-    assert_eq!(store.replace(&snapshot, &edits(&snapshot), &["a"]).unwrap(), None);
-    assert!(store.replace(&snapshot, &edits(&snapshot), &[]).unwrap().is_some());
+    let files = locked(&registry);
+    files.note(&[Note::Owes { chat: "a", ran: None }], NOW).unwrap();
+    let reading = reading(&registry);
+    // Its session is started on what the registry says so far.
+    assert_eq!(launch(&registry).unwrap(), Registered { changed: false, paid: true });
+    assert!(!commit(&files, &reading, &["a"]));
+    assert_eq!(fs::read_to_string(&registry).unwrap(), OLD);
+    assert_eq!(open(&registry).kept().unwrap().ledger.owed.len(), 0, "a plan that is stale owes nothing");
+    assert!(commit(&files, &reading, &[]));
 }
 
 #[test]
 fn what_somebody_else_wrote_in_place_is_not_replaced() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");
-    let store = locked(&registry);
-    let snapshot = store.registry().unwrap();
+    let files = locked(&registry);
+    let reading = reading(&registry);
     fs::write(&registry, FOREIGN).unwrap();
-    assert_eq!(store.replace(&snapshot, &edits(&snapshot), &[]).unwrap(), None);
+    assert!(!commit(&files, &reading, &[]));
     assert_eq!(fs::read_to_string(&registry).unwrap(), FOREIGN);
 }
 
 /// The files of a run that died during an exchange: what the registry and the displaced file hold, and which of them
 /// are the ledger's "seen" and "new".
-fn after_a_death(registry: &Path, displaced: &str, note: &Exchange) {
+fn after_a_death(registry: &Path, displaced: &str, note: &ExchangeNote) {
     let state = registry.with_file_name("sessions.json.reconcile");
     assert_eq!(fs::read_to_string(state.join("registry.new")).unwrap(), displaced);
-    let ledger = serde_json::json!({"version": 1, "owed": {}, "corrected": {}, "exchange": note});
-    fs::write(state.join("owed.json"), ledger.to_string()).unwrap();
-    fs::set_permissions(state.join("owed.json"), fs::Permissions::from_mode(0o600)).unwrap();
+    write_ledger(&state, json!({ "exchange": { "way": note } }));
 }
 
 /// Writes the file that an exchange displaced, and returns what it is.
 fn displace(registry: &Path, text: &str) -> Stamp {
     let state = registry.with_file_name("sessions.json.reconcile");
-    if !state.exists() {
-        fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
-    }
-    fs::write(state.join("registry.new"), text).unwrap();
+    write_state(&state, "registry.new", text);
     stamp(&state.join("registry.new"))
 }
 
@@ -159,11 +202,11 @@ fn a_death_before_the_exchange_leaves_the_old_registry() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");
     let new = displace(&registry, NEW);
-    after_a_death(&registry, NEW, &Exchange { seen: stamp(&registry), new });
-    let store = locked(&registry);
+    after_a_death(&registry, NEW, &ExchangeNote { seen: stamp(&registry), new });
+    let _files = locked(&registry);
     assert_eq!(fs::read_to_string(&registry).unwrap(), OLD);
-    assert_eq!(store.ledger().unwrap().exchange, None);
-    assert_eq!(state(&registry), ["owed.json"]);
+    assert_eq!(exchange(&registry), None);
+    assert_eq!(state(&registry), STATE);
 }
 
 #[test]
@@ -172,11 +215,11 @@ fn a_death_after_the_exchange_leaves_the_new_registry() {
     let registry = directory.path().join("sessions.json");
     let old = displace(&registry, OLD);
     fs::write(&registry, NEW).unwrap();
-    after_a_death(&registry, OLD, &Exchange { seen: old, new: stamp(&registry) });
-    let store = locked(&registry);
+    after_a_death(&registry, OLD, &ExchangeNote { seen: old, new: stamp(&registry) });
+    let _files = locked(&registry);
     assert_eq!(fs::read_to_string(&registry).unwrap(), NEW);
-    assert_eq!(store.ledger().unwrap().exchange, None);
-    assert_eq!(state(&registry), ["owed.json"]);
+    assert_eq!(exchange(&registry), None);
+    assert_eq!(state(&registry), STATE);
 }
 
 #[test]
@@ -186,10 +229,10 @@ fn an_update_that_a_dying_run_displaced_is_put_back() {
     let seen = stamp(&registry);
     replace_by_rename(&registry, NEW);
     displace(&registry, FOREIGN);
-    after_a_death(&registry, FOREIGN, &Exchange { seen, new: stamp(&registry) });
-    let _store = locked(&registry);
+    after_a_death(&registry, FOREIGN, &ExchangeNote { seen, new: stamp(&registry) });
+    let _files = locked(&registry);
     assert_eq!(fs::read_to_string(&registry).unwrap(), FOREIGN);
-    assert_eq!(state(&registry), ["owed.json"]);
+    assert_eq!(state(&registry), STATE);
 }
 
 #[test]
@@ -198,20 +241,16 @@ fn a_registry_that_was_removed_after_a_death_is_missing_and_no_more() {
     let registry = directory.path().join("sessions.json");
     let old = displace(&registry, OLD);
     fs::write(&registry, NEW).unwrap();
-    after_a_death(&registry, OLD, &Exchange { seen: old, new: stamp(&registry) });
+    after_a_death(&registry, OLD, &ExchangeNote { seen: old, new: stamp(&registry) });
     fs::remove_file(&registry).unwrap();
-    let register = |store: Store| {
-        let paid = |_: &_| Ok(Registration { chat: "a".to_owned(), splices: Vec::new(), value: () });
-        store.register(Duration::ZERO, jiff::Timestamp::UNIX_EPOCH, paid)
-    };
-    assert!(register(Store::open_or_new(&registry, "sessions.json").unwrap()).is_err(), "nothing was to be written");
+    assert!(launch(&registry).is_err(), "nothing was to be written");
     assert!(!registry.exists());
-    assert_eq!(state(&registry), ["owed.json"]);
+    assert_eq!(state(&registry), STATE);
 
     // What somebody else had put there before is not lost with it.
     let seen = displace(&registry, FOREIGN);
-    after_a_death(&registry, FOREIGN, &Exchange { seen: Stamp { inode: 0, ..seen }, new: Stamp::default() });
-    drop(register(Store::open_or_new(&registry, "sessions.json").unwrap()));
+    after_a_death(&registry, FOREIGN, &ExchangeNote { seen: Stamp { inode: 0, ..seen }, new: Stamp::default() });
+    launch(&registry).unwrap();
     assert_eq!(fs::read_to_string(&registry).unwrap(), FOREIGN);
 }
 
@@ -222,7 +261,7 @@ fn of_two_updates_around_a_dying_run_the_later_stays() {
     let registry = directory.path().join("sessions.json");
     let seen = stamp(&registry);
     displace(&registry, FOREIGN);
-    after_a_death(&registry, FOREIGN, &Exchange { seen, new: Stamp::default() });
+    after_a_death(&registry, FOREIGN, &ExchangeNote { seen, new: Stamp::default() });
     age(&registry.with_file_name("sessions.json.reconcile").join("registry.new"));
     replace_by_rename(&registry, LATER);
     drop(locked(&registry));
@@ -235,10 +274,10 @@ fn of_two_updates_around_a_dying_run_the_later_stays() {
     replace_by_rename(&registry, FOREIGN);
     age(&registry);
     displace(&registry, LATER);
-    after_a_death(&registry, LATER, &Exchange { seen, new: Stamp::default() });
+    after_a_death(&registry, LATER, &ExchangeNote { seen, new: Stamp::default() });
     drop(locked(&registry));
     assert_eq!(fs::read_to_string(&registry).unwrap(), LATER);
-    assert_eq!(state(&registry), ["owed.json"]);
+    assert_eq!(state(&registry), STATE);
 }
 
 /// Makes a file a minute older than it is.
@@ -252,7 +291,7 @@ fn a_writer_that_holds_its_state_in_memory_loses_nothing() {
     const UPDATES: usize = 2_000;
     let directory = directory();
     let registry = directory.path().join("sessions.json");
-    let store = locked(&registry);
+    let files = locked(&registry);
     let over = AtomicBool::new(false);
     let (mut done, mut refused) = (0, 0);
     thread::scope(|scope| {
@@ -262,22 +301,22 @@ fn a_writer_that_holds_its_state_in_memory_loses_nothing() {
                 replace_by_rename(&registry, &format!(r#"{{"a": {{"model": "opus", "update": {number}}}}}"#));
                 // It is the only one that writes updates, so its latest must be there, or come back at once.
                 until(&format!("update {number} is there"), || {
-                    let now: serde_json::Value = serde_json::from_str(&fs::read_to_string(&registry).unwrap()).unwrap();
+                    let now: Value = serde_json::from_str(&fs::read_to_string(&registry).unwrap()).unwrap();
                     now["a"]["update"] == number
                 });
             }
         });
         while !over.load(Ordering::Acquire) {
-            let snapshot = store.registry().unwrap();
-            match store.replace(&snapshot, &edits(&snapshot), &[]).unwrap() {
-                Some(_) => done += 1,
-                None => refused += 1,
+            if commit(&files, &reading(&registry), &[]) {
+                done += 1;
+            } else {
+                refused += 1;
             }
         }
     });
-    let last: serde_json::Value = serde_json::from_str(&fs::read_to_string(&registry).unwrap()).unwrap();
+    let last: Value = serde_json::from_str(&fs::read_to_string(&registry).unwrap()).unwrap();
     assert_eq!(last["a"]["update"], UPDATES, "the last update is lost ({done} replaced, {refused} left)");
-    assert_eq!(store.ledger().unwrap().exchange, None);
+    assert_eq!(exchange(&registry), None);
 }
 
 #[test]
@@ -285,8 +324,7 @@ fn a_lock_names_its_holder_and_goes_with_it() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");
     let holder = locked(&registry);
-    let other = Store::open(&registry, "sessions.json").unwrap();
-    match other.lock(Duration::ZERO, jiff::Timestamp::UNIX_EPOCH, &|| false) {
+    match LockedFiles::lock(&open(&registry), Duration::ZERO, &|| false) {
         Err(Error::Locked { holder, .. }) => assert_eq!(holder, Some(std::process::id())),
         other => panic!("{other:?}"),
     }
@@ -295,57 +333,74 @@ fn a_lock_names_its_holder_and_goes_with_it() {
 }
 
 #[test]
-fn the_ledger_is_amended_on_what_the_file_holds_now() {
+fn notes_are_taken_on_what_the_file_holds_now() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");
-    let store = locked(&registry);
-    store.amend(&mut |ledger| ledger.owe("a", None, jiff::Timestamp::UNIX_EPOCH)).unwrap();
-    // Somebody who takes the data lock strikes the debt meanwhile.
-    let file = registry.with_file_name("sessions.json.reconcile").join("owed.json");
-    let struck = fs::read_to_string(&file).unwrap().replace("\"a\"", "\"b\"");
-    fs::write(&file, struck).unwrap();
-    let ledger = store.amend(&mut |ledger| ledger.owe("c", None, jiff::Timestamp::UNIX_EPOCH)).unwrap();
-    assert_eq!(ledger.owed.keys().collect::<Vec<_>>(), ["b", "c"]);
-    assert_eq!(store.ledger().unwrap(), ledger);
+    let files = locked(&registry);
+    files.note(&[Note::Owes { chat: "a", ran: None }], NOW).unwrap();
+    // Another program takes the data lock and settles that debt meanwhile.
+    let journal = registry.with_file_name("sessions.json.reconcile").join("ledger.journal");
+    let debt = &crate::support::ledger_in(&registry.with_file_name("sessions.json.reconcile"))["owed"]["a"];
+    let settled = framed(&json!({ "owed": { "a": null, "b": debt } }));
+    fs::File::options().append(true).open(&journal).unwrap().write_all(settled.as_bytes()).unwrap();
+    let owed = files.note(&[Note::Owes { chat: "c", ran: None }, Note::Failed { chat: "a" }], NOW).unwrap();
+    assert_eq!(owed.keys().collect::<Vec<_>>(), ["c"]);
+    assert_eq!(open(&registry).kept().unwrap().ledger.owed.keys().collect::<Vec<_>>(), ["b", "c"]);
+}
+
+/// What a run did that gave every entry another model, and whose commands had a lot to say.
+fn done(registry: &Path) -> Plan {
+    let text = "models = { allowed = ['haiku'], fallback = 'haiku' }\nregistry = { path = 'x' }\n";
+    let (policy, _) = read(&[Source::new("policy.toml", text.to_owned())]).unwrap();
+    let (now, selector, capabilities) = (at(0), Selector::default(), Commands::none());
+    let limits = Limits::default();
+    let input = PlanInput { policy: &policy, capabilities: &capabilities, now: &now, selector: &selector, limits };
+    let mut plan = plan(&input, &FileBackend::new(open(registry), Commands::none())).unwrap().plan;
+    for row in &mut plan.rows {
+        row.outcome = Outcome::because(Verdict::Done, "what a command said");
+        row.effects.edited = true;
+    }
+    plan
 }
 
 #[test]
 fn the_history_is_bounded() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");
-    let store = locked(&registry);
-    let world = crate::world::World::new(OLD.to_owned());
-    let applied = world.run(&crate::world::policy(&[]), 0, None).unwrap();
+    let files = locked(&registry);
+    let plan = done(&registry);
+    let run = JsonRun::of(&plan, NOW, Origin::default());
     let state_directory = registry.with_file_name("sessions.json.reconcile");
     for part in 1..=6 {
-        store.record(&applied.planned.plan).unwrap();
+        files.record(&run).unwrap();
         // As if a hundred thousand runs had been recorded.
         let file = fs::File::options().write(true).open(state_directory.join("history.jsonl")).unwrap();
         file.set_len(1 << 21).unwrap();
         assert!(state(&registry).len() <= part.min(5), "{:?}", state(&registry));
     }
-    store.record(&applied.planned.plan).unwrap();
+    files.record(&run).unwrap();
     let parts = ["history.1.jsonl", "history.2.jsonl", "history.3.jsonl", "history.4.jsonl", "history.jsonl"];
     assert_eq!(state(&registry), parts);
     let last = fs::read_to_string(state_directory.join("history.jsonl")).unwrap();
-    let line: serde_json::Value = serde_json::from_str(last.trim()).unwrap();
+    let line: Value = serde_json::from_str(last.trim()).unwrap();
     assert_eq!(line["summary"]["changed"], 2);
-    assert_eq!(line["changes"][0]["detail"], serde_json::Value::Null);
+    assert_eq!(line["changes"][0]["outcome"], "done");
+    assert_eq!(line["changes"][0]["detail"], Value::Null);
 }
 
 #[test]
 fn half_a_line_in_the_history_does_not_spoil_the_next() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");
-    let store = locked(&registry);
-    let world = crate::world::World::new(OLD.to_owned());
-    let applied = world.run(&crate::world::policy(&[]), 0, None).unwrap();
-    store.record(&applied.planned.plan).unwrap();
+    let files = locked(&registry);
+    let plan = done(&registry);
+    let run = JsonRun::of(&plan, NOW, Origin::default());
+    files.record(&run).unwrap();
     let file = registry.with_file_name("sessions.json.reconcile").join("history.jsonl");
     let whole = fs::read_to_string(&file).unwrap();
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-    store.record(&applied.planned.plan).unwrap();
+    files.record(&run).unwrap();
     let lines = fs::read_to_string(&file).unwrap();
     let last = lines.lines().last().unwrap();
-    assert!(serde_json::from_str::<serde_json::Value>(last).is_ok(), "{last}");
+    assert!(serde_json::from_str::<Value>(last).is_ok(), "{last}");
 }

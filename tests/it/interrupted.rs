@@ -275,21 +275,21 @@ const DRIFT: &str = r#"{"a": {"model": "opus"}, "b": {"model": "opus"}, "c": {"m
 
 #[test]
 fn after_an_interruption_no_worker_is_given_another_session() {
-    let world = World::new(DRIFT.to_owned());
+    let world = World::new(DRIFT);
     let interrupter = Interrupter::new(1, 1);
     let applied = world.watched(&policy(&[]), 0, None, &interrupter).unwrap();
     assert!(applied.interrupted);
     assert_eq!(*interrupter.begun.lock().unwrap(), ["a"]);
-    assert_eq!(world.state().restarts, ["a"]);
+    assert_eq!(world.state().changed, ["a"]);
 }
 
 #[test]
 fn a_worker_interrupted_before_its_effect_has_begun_nothing() {
-    let world = World::new(DRIFT.to_owned());
+    let world = World::new(DRIFT);
     let applied = world.watched(&policy(&[]), 0, None, &Interrupter::new(2, 1)).unwrap();
     assert!(applied.interrupted);
     let state = world.state();
-    assert_eq!(state.restarts, ["a"]);
+    assert_eq!(state.changed, ["a"]);
     assert_eq!(state.ledger.owed.keys().collect::<Vec<_>>(), ["b", "c"]);
     assert!(state.ledger.owed.values().all(|debt| !debt.began), "{:?}", state.ledger);
 }

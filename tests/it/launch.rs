@@ -30,8 +30,9 @@ fn started(run: &Run) -> Vec<&str> {
 #[track_caller]
 fn assert_untouched(sandbox: &Sandbox, registry: &str) {
     assert_eq!(sandbox.read("sessions.json"), registry);
-    let ledger = sandbox.read("sessions.json.reconcile/owed.json");
-    assert_eq!(ledger, "", "the ledger was written");
+    for name in ["ledger.journal", "owed.json"] {
+        assert_eq!(sandbox.read(&format!("sessions.json.reconcile/{name}")), "", "{name} was written");
+    }
     assert!(!sandbox.path("sessions.json.reconcile/registry.new").exists());
 }
 
@@ -336,7 +337,7 @@ fn a_missing_registry_is_created_for_its_owner_alone() {
 fn what_a_run_left_that_died_is_removed_though_there_is_nothing_to_write() {
     let sandbox = sandbox(POLICY, r#"{"+1": {"tier": "family"}}"#);
     launch(&sandbox, &["+1"]).expect(0);
-    for name in ["owed.json.new", "registry.new"] {
+    for name in ["ledger.journal.new", "registry.new"] {
         let left = format!("sessions.json.reconcile/{name}");
         sandbox.write(&left, "half");
         fs::set_permissions(sandbox.path(&left), fs::Permissions::from_mode(0o600)).unwrap();

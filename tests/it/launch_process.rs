@@ -190,9 +190,10 @@ fn a_start_that_fails_before_it_pays_nothing() {
     sandbox.run(&["launch", "a", "--", "true"]).expect(1);
     sandbox.write("sessions.json", whole);
     assert_eq!(owed(&sandbox), ["a", "b"]);
-    sandbox.write("sessions.json.reconcile/owed.json", "damaged");
+    let journal = sandbox.read("sessions.json.reconcile/ledger.journal");
+    sandbox.write("sessions.json.reconcile/ledger.journal", journal.replacen("\"a\"", "\"x\"", 1));
     let run = sandbox.run(&["launch", "a", "--", "true"]).expect(1);
-    assert!(run.stderr.contains("is damaged"), "{run:#?}");
+    assert!(run.stderr.contains("ledger.journal is damaged"), "{run:#?}");
 }
 
 #[test]

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 
 use proptest::prelude::*;
+use reconcile::backend::capabilities;
+use reconcile::backend::file::registration_edits;
 use reconcile::chat::Chat;
-use reconcile::launch::{Start, Wanted, start};
+use reconcile::launch::{Decider, Start, Wanted, start};
 use reconcile::policy::template::CommandLine;
 use reconcile::policy::{Source, read};
-use reconcile::registry::json::edit::spliced;
+use reconcile::splice::{Splice, spliced};
 use serde_json::{Value, json};
 
 use crate::lossless::snapshot;
@@ -18,7 +20,14 @@ fn decided(registry: &str, chat: &str, fields: &Chat<'static>) -> Start {
     let (policy, _) = read(&[Source::new("policy.toml", POLICY.to_owned())]).unwrap();
     let command = CommandLine::parse_launch(&["assistant"]).unwrap();
     let now = "2026-01-01T00:00:00[UTC]".parse().unwrap();
-    start(Some(&policy), &snapshot(registry), &Wanted { chat, fields, command: &command }, &now).unwrap()
+    let capabilities = capabilities(&policy);
+    let decider = Decider { policy: &policy, capabilities: capabilities.as_ref() };
+    start(Some(decider), &snapshot(registry), &Wanted { chat, fields, command: &command }, &now).unwrap()
+}
+
+/// The edits that register a session.
+fn edits(registry: &str, start: &Start) -> Vec<Splice> {
+    registration_edits(registry, &start.registration).unwrap()
 }
 
 fn given(session_name: &'static str, tier: &'static str) -> Chat<'static> {
@@ -28,7 +37,7 @@ fn given(session_name: &'static str, tier: &'static str) -> Chat<'static> {
 
 /// What a launch makes of a registry.
 fn launched(registry: &str, chat: &str, fields: &Chat<'static>) -> String {
-    spliced(registry, &decided(registry, chat, fields).splices).collect()
+    spliced(registry, &edits(registry, &decided(registry, chat, fields))).collect()
 }
 
 #[test]
@@ -112,13 +121,13 @@ fn an_entry_is_completed_as_it_is_laid_out() {
 }
 
 /// What is left of `after` without what was put in, and of `before` without what was taken out.
-fn without(before: &str, start: &Start) -> (String, String) {
-    let after: String = spliced(before, &start.splices).collect();
+fn without(before: &str, splices: &[Splice]) -> (String, String) {
+    let after: String = spliced(before, splices).collect();
     let (mut old, mut new, mut grown) = (before.to_owned(), after, 0_isize);
-    for splice in start.splices.iter().rev() {
+    for splice in splices.iter().rev() {
         old.replace_range(splice.range.clone(), "");
     }
-    for splice in &start.splices {
+    for splice in splices {
         let at = splice.range.start.checked_add_signed(grown).unwrap();
         assert!(new[at..].starts_with(&splice.text), "{splice:?}");
         new.replace_range(at..at + splice.text.len(), "");
@@ -167,20 +176,22 @@ proptest! {
         });
         let start = decided(&before, &chat, &fields);
         prop_assert_eq!(start.is_new, at == sessions.len());
-        for splice in &start.splices {
+        let splices = edits(&before, &start);
+        for splice in &splices {
             let inside = entries.get(at).is_none_or(|entry| entry.start < splice.range.start && splice.range.end < entry.end);
             prop_assert!(inside && (splice.range.is_empty() || models.contains(&splice.range) || before.trim_ascii() == "{}"
                 || sessions.is_empty()), "{splice:?} in {before}");
         }
-        let (old, new) = without(&before, &start);
+        let (old, new) = without(&before, &splices);
         prop_assert_eq!(old, new);
 
         let entry = wanted.get(&chat).cloned().unwrap_or_else(|| json!({ "chat_id": chat }));
         wanted[&chat] = completed(&entry, &fields);
-        let after: String = spliced(&before, &start.splices).collect();
+        let after: String = spliced(&before, &splices).collect();
         prop_assert_eq!(serde_json::from_str::<Value>(&after).unwrap(), wanted.clone());
         // Then nothing is lacking any more.
-        prop_assert_eq!(decided(&after, &chat, &fields).splices, []);
+        let again = decided(&after, &chat, &fields);
+        prop_assert!(!again.registration.is_edit() && edits(&after, &again).is_empty());
         prop_assert_eq!(Some(start.model.as_str()), wanted[&chat]["model"].as_str());
     }
 }

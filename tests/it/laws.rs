@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use reconcile::chat::Model;
 use reconcile::plan::Row;
+use reconcile::plan::ledger::{Note, Then};
 
-use crate::world::{World, models, policy};
+use crate::world::{MANNERS, Manner, World, at, policy};
 
 const MODELS: [&str; 3] = ["opus", "sonnet", "haiku"];
 
@@ -33,37 +34,42 @@ fn json(chats: &[(String, Option<&str>)]) -> String {
     format!("{{{}}}", entries.join(", "))
 }
 
+/// How a backend edits.
+fn manners() -> impl Strategy<Value = Manner> {
+    proptest::sample::select(&MANNERS[..])
+}
+
 fn as_refs<'a>(chats: &'a [(String, &'a str)]) -> Vec<(&'a str, &'a str)> {
     chats.iter().map(|(chat, model)| (chat.as_str(), *model)).collect()
 }
 
 proptest! {
     #[test]
-    fn a_plan_made_after_an_apply_is_empty(chats in registries(), wanted in overrides()) {
-        let world = World::new(json(&chats));
+    fn a_plan_made_after_an_apply_is_empty(manner in manners(), chats in registries(), wanted in overrides()) {
+        let world = World::of(manner, &json(&chats));
         let policy = policy(&as_refs(&wanted));
         world.run(&policy, 0, None).unwrap();
         prop_assert!(world.plan(&policy, 1).rows.is_empty());
     }
 
     #[test]
-    fn every_drifted_session_is_restarted_once_and_no_other(chats in registries(), wanted in overrides()) {
-        let world = World::new(json(&chats));
+    fn every_drifted_session_is_restarted_once_and_no_other(manner in manners(), chats in registries(), wanted in overrides()) {
+        let world = World::of(manner, &json(&chats));
         let policy = policy(&as_refs(&wanted));
-        let before = models(&world.state());
+        let before = world.state().entries.clone();
         world.run(&policy, 0, None).unwrap();
         let state = world.state();
-        let after = models(&state);
+        let after = state.entries.clone();
         let drifted: Vec<&String> = before.keys().filter(|chat| before[*chat] != after[*chat]).collect();
-        prop_assert_eq!(state.restarts.iter().collect::<Vec<_>>(), drifted);
+        prop_assert_eq!(state.changed.iter().collect::<Vec<_>>(), drifted);
         for (chat, model) in &after {
             prop_assert_eq!(Some(&state.runs[chat]), model.as_ref());
         }
     }
 
     #[test]
-    fn the_plan_of_a_dry_run_is_the_plan_that_apply_executes(chats in registries(), wanted in overrides()) {
-        let world = World::new(json(&chats));
+    fn the_plan_of_a_dry_run_is_the_plan_that_apply_executes(manner in manners(), chats in registries(), wanted in overrides()) {
+        let world = World::of(manner, &json(&chats));
         let policy = policy(&as_refs(&wanted));
         let shown = world.plan(&policy, 0);
         let applied = world.run(&policy, 0, None).unwrap().planned.plan;
@@ -73,8 +79,8 @@ proptest! {
     }
 
     #[test]
-    fn the_numbers_add_up_to_the_sessions(chats in registries(), wanted in overrides(), fault in 0..20_usize) {
-        let world = World::new(json(&chats));
+    fn the_numbers_add_up_to_the_sessions(manner in manners(), chats in registries(), wanted in overrides(), fault in 0..20_usize) {
+        let world = World::of(manner, &json(&chats));
         let policy = policy(&as_refs(&wanted));
         if let Ok(applied) = world.run(&policy, 0, Some((fault, crate::world::Fault::Error))) {
             let plan = applied.planned.plan;
@@ -89,12 +95,8 @@ proptest! {
 #[test]
 fn what_is_undone_again_and_again_is_held_until_the_decision_changes() {
     let wanted = policy(&[]);
-    let world = World::new(r#"{"chat": {"model": "opus"}}"#.to_owned());
-    let undo = || {
-        let mut state = world.state();
-        state.registry = r#"{"chat": {"model": "opus"}}"#.to_owned();
-        state.inode += 1;
-    };
+    let world = World::new(r#"{"chat": {"model": "opus"}}"#);
+    let undo = || world.state().set("chat", Some("opus"));
     let verdicts = |hour| {
         let plan = world.run(&wanted, hour, None).unwrap().planned.plan;
         plan.rows.iter().map(|row| row.outcome.verdict.name()).collect::<BTreeSet<_>>()
@@ -115,13 +117,11 @@ fn what_is_undone_again_and_again_is_held_until_the_decision_changes() {
 #[test]
 fn what_is_undone_once_a_day_is_corrected_for_ever() {
     let wanted = policy(&[]);
-    let world = World::new(r#"{"chat": {"model": "opus"}}"#.to_owned());
+    let world = World::new(r#"{"chat": {"model": "opus"}}"#);
     for day in 0..10 {
         let plan = world.run(&wanted, day * 23, None).unwrap().planned.plan;
         assert_eq!(plan.rows.first().map(|row| row.outcome.verdict.name()), Some("done"), "day {day}");
-        let mut state = world.state();
-        state.registry = r#"{"chat": {"model": "opus"}}"#.to_owned();
-        state.inode += 1;
+        world.state().set("chat", Some("opus"));
     }
 }
 
@@ -129,38 +129,38 @@ fn what_is_undone_once_a_day_is_corrected_for_ever() {
 fn a_restart_that_fails_is_tried_at_growing_distances() {
     use crate::world::Fault::Error;
     let wanted = policy(&[]);
-    let world = World::new(r#"{"chat": {"model": "opus"}}"#.to_owned());
-    // Ledger, registry, observe, owe, replace, begin: the seventh operation is the restart.
-    let restart = 6;
+    let world = World::new(r#"{"chat": {"model": "opus"}}"#);
+    // Ledger, registry, observe, owe, edit, void, begin: the eighth operation is the restart.
+    let restart = 7;
     world.run(&wanted, 0, Some((restart, Error))).unwrap();
     let mut waits = Vec::new();
     for attempt in 1..=12 {
         let debt = world.state().ledger.owed["chat"].clone();
         assert_eq!(debt.attempts, attempt);
-        let now = crate::world::at(i64::from(attempt - 1) * 24).timestamp();
+        let now = at(i64::from(attempt - 1) * 24).timestamp();
         waits.push(debt.next_try.unwrap().duration_since(now).as_mins());
         let hour = i64::from(attempt) * 24;
         // Ledger, registry, observe, begin.
         world.run(&wanted, hour, Some((4, Error))).unwrap();
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]);
-    assert_eq!(world.state().restarts, Vec::<String>::new());
+    assert_eq!(world.state().changed, Vec::<String>::new());
     world.run(&wanted, 1000, None).unwrap();
-    assert_eq!(world.state().restarts, ["chat"]);
+    assert_eq!(world.state().changed, ["chat"]);
     assert!(world.state().ledger.owed.is_empty());
 }
 
 #[test]
 fn a_held_row_says_what_it_still_owes() {
     let wanted = policy(&[]);
-    let world = World::new(r#"{"chat": {"model": "opus"}}"#.to_owned());
+    let world = World::new(r#"{"chat": {"model": "opus"}}"#);
     {
         let haiku = Model::new("haiku").unwrap();
         let mut state = world.state();
-        let now = crate::world::at(0).timestamp();
-        state.ledger.owe("chat", Some(haiku.clone()), now);
-        state.ledger.confirm("chat", &haiku, now);
-        state.ledger.found_undone("chat", now, true);
+        let now = at(0).timestamp();
+        state.ledger.note(&Note::Owes { chat: "chat", ran: Some(&haiku) }, now);
+        state.ledger.note(&Note::Confirmed { chat: "chat", model: &haiku }, now);
+        state.ledger.note(&Note::ChangedBack { chat: "chat", then: Then::Held }, now);
     }
     let plan = world.run(&wanted, 1, None).unwrap().planned.plan;
     assert_eq!((plan.summary().held, plan.summary().owed), (1, 1));
@@ -170,8 +170,8 @@ fn a_held_row_says_what_it_still_owes() {
 #[test]
 fn a_restart_that_fails_is_told_in_the_history() {
     let wanted = policy(&[]);
-    let world = World::new(r#"{"chat": {"model": "haiku"}}"#.to_owned());
-    world.state().ledger.owe("chat", None, crate::world::at(0).timestamp());
+    let world = World::new(r#"{"chat": {"model": "haiku"}}"#);
+    world.state().ledger.note(&Note::Owes { chat: "chat", ran: None }, at(0).timestamp());
     // Ledger, registry, observe, begin, restart.
     world.run(&wanted, 1, Some((4, crate::world::Fault::Error))).unwrap();
     let state = world.state();

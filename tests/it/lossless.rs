@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
 use reconcile::chat::Model;
-use reconcile::registry::json::edit::{Splice, splice, spliced};
-use reconcile::registry::{Snapshot, Stamp, scan};
+use reconcile::registry::json::JsonText;
+use reconcile::registry::json::edit::set_model;
+use reconcile::registry::json::scan::scan;
+use reconcile::splice::{Splice, spliced};
 
 use crate::support::Sandbox;
 
@@ -23,22 +24,22 @@ path = "sessions.json"
 max_changes = 1000
 "#;
 
-pub fn snapshot(text: &str) -> Snapshot {
-    Snapshot::new("sessions.json".into(), PathBuf::from("sessions.json"), Stamp::default(), text.into()).unwrap()
+pub fn snapshot(text: &str) -> JsonText {
+    JsonText::new("sessions.json".to_owned(), text.into()).unwrap()
 }
 
 /// The edits that make every entry say opus, in order.
 pub fn splices(text: &str) -> Vec<Splice> {
     let snapshot = snapshot(text);
     let opus = Model::new("opus").unwrap();
-    let mut sites = Vec::new();
+    let mut places = Vec::new();
     let wrong = |entry: reconcile::registry::Entry| {
         if entry.model.as_deref() != Some("opus") {
-            sites.push(entry.site);
+            places.push(entry.at);
         }
     };
     scan(&snapshot, wrong).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
-    sites.iter().map(|site| splice(&snapshot, site, &opus)).collect()
+    places.into_iter().map(|at| set_model(text, at, Some(&opus)).unwrap()).collect()
 }
 
 /// What the library makes of a registry, and the binary.

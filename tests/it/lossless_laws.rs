@@ -1,15 +1,21 @@
 //! Laws of reading and editing, on random registries in random layouts.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use reconcile::backend::capabilities;
+use reconcile::chat::Model;
 use reconcile::plan::ledger::Ledger;
-use reconcile::plan::select::Request;
-use reconcile::plan::{Goal, Observed, Plan, Row, drift, predict};
+use reconcile::plan::observed::Observed;
+use reconcile::plan::select::Selector;
+use reconcile::plan::{Limits, Plan, PlanInput, Reading, Row, drift, predict};
 use reconcile::policy::{self, Policy, Source};
-use reconcile::registry::Site;
-use reconcile::registry::json::edit::spliced;
+use reconcile::registry::Position;
+use reconcile::registry::json::edit::{has_model, set_model};
+use reconcile::registry::json::scan::scan;
+use reconcile::splice::spliced;
 use serde_json::Value;
 
 use crate::lossless::{snapshot, splices};
@@ -225,16 +231,18 @@ fn is_opus(session: &Session) -> bool {
 }
 
 fn plan(policy: &Policy, text: &str) -> Plan {
-    let (now, request) = ("2026-01-01T00:00:00[UTC]".parse().unwrap(), Request::default());
-    let goal = Goal { policy, now: &now, request: &request, allow_changes: None, expected: None };
-    let (snapshot, ledger) = (snapshot(text), Ledger::default());
-    let drift = drift(&goal, &snapshot, &ledger).unwrap();
-    predict(&goal, &snapshot, &ledger, drift, &Observed::default())
+    let (now, selector) = ("2026-01-01T00:00:00[UTC]".parse().unwrap(), Selector::default());
+    let (capabilities, limits) = (capabilities(policy), Limits::default());
+    let input = PlanInput { policy, capabilities: capabilities.as_ref(), now: &now, selector: &selector, limits };
+    let (ledger, doubtful) = (Ledger::default(), BTreeSet::new());
+    let reading = Reading { snapshot: Box::new(snapshot(text)), ledger, doubtful };
+    let drift = drift(&input, &reading).unwrap();
+    predict(&input, &reading, drift, Observed::default())
 }
 
 /// Everything about the rows but where their entries stand.
 fn rows(plan: &Plan) -> Vec<String> {
-    let row = |row: &Row| format!("{:?}", Row { site: Site::default(), ..row.clone() });
+    let row = |row: &Row| format!("{:?}", Row { at: Position::default(), ..row.clone() });
     plan.rows.iter().map(row).collect()
 }
 
@@ -287,6 +295,35 @@ proptest! {
             entry["model"] = "opus".into();
         }
         prop_assert_eq!(serde_json::from_str::<Value>(&after).unwrap(), wanted);
+    }
+
+    #[test]
+    fn taking_an_added_model_away_again_restores_every_byte(
+        sessions in sessions(),
+        layout in prop_oneof![regular(), wild()],
+    ) {
+        let before = write(&sessions, &layout).text;
+        let opus = Model::new("opus").unwrap();
+        let json = snapshot(&before);
+        let mut places = Vec::new();
+        scan(&json, |entry| places.push(entry.at)).unwrap();
+        prop_assert_eq!(places.len(), sessions.len());
+        for (place, entry) in places.into_iter().zip(write(&sessions, &layout).entries) {
+            if has_model(&before, place) {
+                continue;
+            }
+            let added: String = spliced(&before, &[set_model(&before, place, Some(&opus)).unwrap()]).collect();
+            prop_assert!(has_model(&added, place));
+            let removed: String = spliced(&added, &[set_model(&added, place, None).unwrap()]).collect();
+            // An entry `{}` and one of a single line end look the same with a model, where the registry is not indented.
+            let line = if before[..place.0].ends_with("\r\n") { "\r\n" } else { "\n" };
+            let wanted = if &before[entry.clone()] == "{}" && before[..place.0].ends_with('\n') {
+                format!("{}{{{line}}}{}", &before[..entry.start], &before[entry.end..])
+            } else {
+                before.clone()
+            };
+            prop_assert_eq!(removed, wanted);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 )]
 
 mod adopt;
+mod assess;
 mod bad_input;
 mod bad_state;
 mod between;
@@ -34,6 +35,7 @@ mod hostile;
 mod imports;
 mod interrupted;
 mod invalid;
+mod journal_text;
 mod kits;
 mod launch;
 mod launch_process;

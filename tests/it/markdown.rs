@@ -1,20 +1,24 @@
 //! The report as a comment on a pull request: whatever others wrote arrives in it as text in `<code>`, and it is short.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use proptest::prelude::*;
 use pulldown_cmark::{Options, Parser, html};
-use reconcile::apply::{Planned, plan};
-use reconcile::plan::select::Request;
-use reconcile::plan::{Goal, Outcome, Refusal, Verdict};
+use reconcile::backend::capabilities;
+use reconcile::plan::ledger::Ledger;
+use reconcile::plan::observed::{Observed, Void};
+use reconcile::plan::select::Selector;
+use reconcile::plan::{Limits, Outcome, PlanInput, Reading, Refusal, Verdict, drift, predict};
 use reconcile::policy::{Source, read};
+use reconcile::registry::json::JsonText;
 use reconcile::report::escape::escape;
 use reconcile::report::{Format, Mode, Report};
 use serde_json::json;
 use snapbox::{Data, assert_data_eq};
 
 use crate::support::{POLICY, Sandbox, registry};
-use crate::world::{World, at};
+use crate::world::at;
 
 /// A policy that decides on opus for everybody.
 const OPUS: &str = "[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[sessions]\nrestart = [\"true\"]\n";
@@ -23,14 +27,17 @@ const OPUS: &str = "[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[sessio
 fn report(words: &[String; 8], refused: bool) -> String {
     let [chat, name, tier, model, policy, registry, detail, difference] = words;
     let entries = json!({ chat: { "session_name": name, "tier": tier, "model": model }, "~other": {} });
-    let world = World::new(entries.to_string());
+    let snapshot = JsonText::new(registry.clone(), entries.to_string().into_bytes()).unwrap();
     let (wanted, _) = read(&[Source::new("policy.toml", OPUS.to_owned())]).unwrap();
-    let (now, request) = (at(0), Request::default());
-    let goal = Goal { policy: &wanted, now: &now, request: &request, allow_changes: None, expected: None };
-    let Planned { mut plan, mut snapshot } = plan(&goal, &world, &world).unwrap();
-    snapshot.name.clone_from(registry);
+    let (now, selector, capabilities) = (at(0), Selector::default(), capabilities(&wanted));
+    let (capabilities, limits) = (capabilities.as_ref(), Limits::default());
+    let input = PlanInput { policy: &wanted, capabilities, now: &now, selector: &selector, limits };
+    let (ledger, doubtful) = (Ledger::default(), BTreeSet::new());
+    let reading = Reading { snapshot: Box::new(snapshot.clone()), ledger, doubtful };
+    let drift = drift(&input, &reading).unwrap();
+    let mut plan = predict(&input, &reading, drift, Observed::default());
     plan.rows[0].outcome = Outcome::because(Verdict::Failed, detail.as_str());
-    plan.cancelled.insert(chat.clone(), "its entry is gone");
+    plan.void.insert(chat.clone(), Void::Gone);
     let differences = vec![difference.clone()];
     plan.refused =
         refused.then(|| Refusal::OtherPlan { expected: "7f3c9e2104ab55d0".to_owned(), differences, is_of_some: false });

@@ -220,11 +220,13 @@ fn metrics_and_reports_take_the_place_of_nothing_that_is_needed() {
     }
     sandbox.write("policy.toml", POLICY);
     let state = sandbox.path("sessions.json.reconcile");
-    let file = "sessions.json.reconcile/owed.json";
-    let run = sandbox.run(&["--metrics", file]).expect(1);
-    assert!(run.stderr.contains("the run itself needs that file") && !state.exists(), "{run:?}");
+    let files = ["sessions.json.reconcile/ledger.journal", "sessions.json.reconcile/owed.json"];
+    for file in files {
+        let run = sandbox.run(&["--metrics", file]).expect(1);
+        assert!(run.stderr.contains("the run itself needs that file") && !state.exists(), "{run:?}");
+    }
     fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
-    for name in ["sessions.json", "policy.toml", "sessions.json.reconcile/owed.json"] {
+    for name in ["sessions.json", "policy.toml"].into_iter().chain(files) {
         let before = sandbox.read(name);
         for (option, file) in [("--output", &format!("json={name}")), ("--metrics", &name.to_owned())] {
             let run = sandbox.run(&["--dry-run", option, file]).expect(1);

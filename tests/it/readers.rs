@@ -5,38 +5,44 @@ use std::io::Write;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use reconcile::apply::Files;
-use reconcile::backend::file::Store;
+use reconcile::backend::file::{FileSnapshot, RegistryFile};
 use reconcile::diagnostic::Diagnostic;
-use reconcile::registry::{Entry, Snapshot, scan, scan_fast, scan_into, scan_slowly};
+use reconcile::error::{Error, Result};
+use reconcile::registry::json::JsonText;
+use reconcile::registry::json::scan::{scan, scan_fast, scan_slowly};
+use reconcile::registry::{Entry, Snapshot, collect};
 
 use crate::lossless::snapshot;
 use crate::lossless_laws::{regular, sessions, wild, write};
 use crate::support::Sandbox;
 
-type Found<'a> = Result<Vec<Entry<'a>>, Vec<Diagnostic>>;
+type Found<'a> = std::result::Result<Vec<Entry<'a>>, Vec<Diagnostic>>;
 
-fn fast(snapshot: &Snapshot) -> Option<Vec<Entry<'_>>> {
+fn fast(snapshot: &JsonText) -> Option<Vec<Entry<'_>>> {
     let mut entries = Vec::new();
     let sessions = scan_fast(snapshot, |entry| entries.push(entry))?;
     assert_eq!(sessions, entries.len());
     Some(entries)
 }
 
-fn slow(snapshot: &Snapshot) -> Found<'_> {
+fn slow(snapshot: &JsonText) -> Found<'_> {
     let mut entries = Vec::new();
     scan_slowly(snapshot, |entry| entries.push(entry)).map(|_| entries)
 }
 
-fn either(snapshot: &Snapshot) -> Found<'_> {
+fn either(snapshot: &JsonText) -> Found<'_> {
     let mut entries = Vec::new();
     scan(snapshot, |entry| entries.push(entry)).map(|_| entries)
 }
 
-fn in_parts(snapshot: &Snapshot) -> Found<'_> {
-    let (sessions, parts) = scan_into(snapshot, Vec::new, Vec::push)?;
+fn in_parts(snapshot: &JsonText) -> Found<'_> {
+    let (counts, parts) = match collect(snapshot, Vec::new, Vec::push) {
+        Ok(found) => found,
+        Err(Error::Invalid(mistakes)) => return Err(mistakes),
+        Err(other) => panic!("{other}"),
+    };
     let entries: Vec<Entry> = parts.into_iter().flatten().collect();
-    assert_eq!(sessions, entries.len());
+    assert_eq!(counts.sessions, entries.len());
     Ok(entries)
 }
 
@@ -215,18 +221,21 @@ fn a_registry_that_is_too_large_for_memory_is_edited_like_any_other() {
     let policy = "models = { allowed = ['opus'], fallback = 'opus' }\nregistry = { path = 'sessions.json' }\n";
     let sandbox = Sandbox::new(policy, &text);
 
-    let store = Store::open(&sandbox.path("sessions.json"), "sessions.json").unwrap();
-    let read = store.registry().unwrap();
-    assert!(read.text() == text && read.is_intact());
+    let registry = RegistryFile::open(&sandbox.path("sessions.json")).unwrap();
+    let count = |read: &FileSnapshot| -> Result<usize> { Ok(read.each(&mut |_| {})?.sessions) };
+    let read = registry.snapshot().unwrap();
+    assert!(read.text() == text);
+    assert_eq!(count(&read).unwrap(), 17_500);
     let run = sandbox.run(&[]).expect(0);
     assert_eq!(run.summary(), "Applied: 4 changed, 0 restarted, 0 deferred, 0 failed.");
     assert!(sandbox.read("sessions.json") == text.replace("haiku", "opus"));
-    assert!(read.is_intact(), "whoever replaces it leaves what was read as it was");
+    assert_eq!(count(&read).unwrap(), 17_500, "a replacement leaves what was read as it was");
 
-    let mapped = store.registry().unwrap();
+    let mapped = registry.snapshot().unwrap();
     let mut file = fs::File::options().write(true).open(sandbox.path("sessions.json")).unwrap();
     file.write_all(b"{\n").unwrap();
-    assert!(!mapped.is_intact(), "whoever writes into it does not");
+    let error = count(&mapped).unwrap_err().to_string();
+    assert!(error.contains("changes while it is read"), "a write into the file does not: {error}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::slow::Running;
-use crate::support::{POLICY, Run, Sandbox, registry};
+use crate::support::{POLICY, Run, Sandbox, framed, registry, write_state};
 
 const KEY: &str = "sessions.json.reconcile/redact.key";
 const CHATS: [(&str, &str, &str); 3] =
@@ -413,28 +413,44 @@ fn nobody_is_named(case: &Case) {
     case.run(&sandbox, &["owed", "--forget", &case.chats[0][2]]).expect(1);
     case.run(&sandbox, &with(&["--allow-changes", "9"], &EVERYWHERE));
 
-    let whole = changed.to_string();
+    nobody_is_named_by_damage(case, &sandbox, &policy, &changed.to_string());
+}
+
+/// Damages the registry, the policy and the state one after the other.
+fn nobody_is_named_by_damage(case: &Case, sandbox: &Sandbox, policy: &str, whole: &str) {
+    let (ids, typed) = ([case.id(0)], case.typed.as_str());
     let entry = format!("{:?}: {{\"tier\": 1, \"model\": [\"{}\"]}}", ids[0], case.chats[0][3]);
     let twice = format!("{{{entry}, {entry}}}");
     for damaged in [&whole[..whole.len() / 2], &twice] {
         sandbox.write("sessions.json", damaged);
         for arguments in [&["--dry-run"][..], &[], &["snapshot"], &["set-model", &ids[0], "opus"]] {
-            case.run(&sandbox, arguments).expect(1);
+            case.run(sandbox, arguments).expect(1);
         }
     }
     sandbox.write("sessions.json", whole);
     for mistake in ["\n[chats]", "\nnonsense = 1", "\n\"", "\n[tiers]\nx = \"gpt\""] {
         sandbox.write("policy.toml", format!("{policy}{mistake} # {typed}"));
-        case.run(&sandbox, &["--dry-run"]).expect(1);
+        case.run(sandbox, &["--dry-run"]).expect(1);
     }
     for format in ["text", "json", "github"] {
-        case.run(&sandbox, &["check", "--format", format]);
+        case.run(sandbox, &["check", "--format", format]);
     }
     sandbox.write("policy.toml", policy);
     sandbox.write("sessions.json.reconcile/history.jsonl", format!("{{\"run\": [\"{typed}\"]}}\n"));
-    case.run(&sandbox, &["history"]);
-    sandbox.write("sessions.json.reconcile/owed.json", format!("{{\"owed\": \"{}\"}}", ids[0]));
-    case.run(&sandbox, &["--dry-run"]).expect(1);
+    case.run(sandbox, &["history"]);
+    let state = sandbox.path("sessions.json.reconcile");
+    for name in ["ledger.journal", "ledger.journal.new"] {
+        let _ = fs::remove_file(state.join(name));
+    }
+    for wrong in [json!({ "owed": ids[0] }), json!({ "version": 2, "owed": { &ids[0]: typed } }), json!([ids[0]])] {
+        write_state(&state, "owed.json", wrong.to_string());
+        case.run(sandbox, &["--dry-run"]).expect(1);
+        write_state(&state, "ledger.journal", framed(&wrong));
+        case.run(sandbox, &["--dry-run"]).expect(1);
+        write_state(&state, "ledger.journal", format!("{wrong}\n"));
+        case.run(sandbox, &["--dry-run"]).expect(1);
+        fs::remove_file(state.join("ledger.journal")).unwrap();
+    }
 }
 
 fn plans_are_the_same(case: &Case) {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::slow::{Lines, Running, fifo, until};
-use crate::support::{Run, finish, is_installed};
+use crate::support::{Run, finish, is_installed, ledger_in};
 
 const ADMIN: &str = "+16175550101";
 const FAMILY: &str = "+16175550103";
@@ -295,6 +295,6 @@ fn of_thirty_sessions_that_start_slowly_none_is_blocked_by_the_run_that_restarts
     assert_eq!(running, expected.collect());
     assert!(after.iter().all(|(chat, session)| session.pid != before[chat].pid), "restarted: a new process");
     assert!(kit.run("reconcile", &[]).expect(0).summary().starts_with("No changes."));
-    let ledger: Value = serde_json::from_str(&kit.read("sessions.json.reconcile/owed.json")).unwrap();
+    let ledger = ledger_in(&kit.path("sessions.json.reconcile"));
     assert_eq!(ledger["owed"], serde_json::json!({}));
 }

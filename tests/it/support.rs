@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+pub use crate::journal_text::{folded, ledger_in};
 
 /// Three tiers, and the registry beside the policy. Tests add sections of their own.
 pub const POLICY: &str = r#"
@@ -65,7 +68,15 @@ impl Sandbox {
 
     /// The ledger, or null where there is none.
     pub fn ledger(&self) -> Value {
-        serde_json::from_str(&self.read("sessions.json.reconcile/owed.json")).unwrap_or_default()
+        ledger_in(&self.path("sessions.json.reconcile"))
+    }
+
+    /// Leaves a state directory as version 0.1 did, with this in its `owed.json`.
+    pub fn leave_version_1(&self, ledger: &Value) {
+        let state = self.path("sessions.json.reconcile");
+        fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
+        fs::write(state.join("owed.json"), ledger.to_string()).unwrap();
+        fs::set_permissions(state.join("owed.json"), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     /// Writes an executable shell script.
@@ -119,6 +130,28 @@ impl Run {
         assert_eq!(self.code, code, "{self:#?}");
         self
     }
+}
+
+/// A line of a journal, with its length and its checksum.
+pub fn framed(record: &Value) -> String {
+    let record = record.to_string();
+    let sum: String = Sha256::digest(&record).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{} {sum} {record}\n", record.len())
+}
+
+/// Writes a file of a state directory, which is made where there is none.
+pub fn write_state(state: &Path, name: &str, text: impl AsRef<[u8]>) {
+    if !state.exists() {
+        fs::DirBuilder::new().mode(0o700).create(state).unwrap();
+    }
+    fs::write(state.join(name), text).unwrap();
+    fs::set_permissions(state.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Writes a journal of one record: this ledger.
+pub fn write_ledger(state: &Path, mut ledger: Value) {
+    ledger["version"] = 2.into();
+    write_state(state, "ledger.journal", framed(&ledger));
 }
 
 /// The row of a chat in a JSON report.

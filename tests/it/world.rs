@@ -1,21 +1,26 @@
-//! A world in memory: a registry, a ledger, and sessions that run models. Any operation on it can be made to fail, and
-//! the run that works on it to die before or after it.
+//! Backends in memory: a registry, a ledger, and sessions that run models. Any operation on them can be made to fail, and
+//! the run that works on them to die before or after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Zoned};
-use reconcile::apply::{Applied, Attempt, Backend, Files, Locked, Planned, Turn, Watch, apply, plan};
+use reconcile::apply::{
+    Applied, Ask, Attempt, Backend, Batch, Committed, Locked, Means, PlannedOn, Stands, Turn, Watch, apply, plan,
+};
+use reconcile::chat::{Chat, Model};
 use reconcile::error::{Error, Result};
-use reconcile::plan::ledger::Ledger;
-use reconcile::plan::select::Request;
-use reconcile::plan::{Goal, Observed, Plan, Row};
+use reconcile::plan::capabilities::{Capabilities, TakesEffect};
+use reconcile::plan::json::{JsonRun, Origin};
+use reconcile::plan::ledger::{Begin, Debt, Ledger, Note};
+use reconcile::plan::observed::{Edits, Finding, Observed, Standing, Void};
+use reconcile::plan::select::Selector;
+use reconcile::plan::{Drift, Limits, Plan, PlanInput, Reading, Row};
 use reconcile::policy::{Policy, Source, read};
-use reconcile::registry::Exchange;
-use reconcile::registry::json::edit::{Splice, spliced};
-use reconcile::registry::{Snapshot, Stamp, scan};
+use reconcile::registry::{Blank, Counts, Entry, Position, Snapshot};
+use serde_json::Value;
 
 /// What happens at one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,44 +31,138 @@ pub enum Fault {
     Death,
     /// The run dies right after it.
     DeathAfter,
-    /// Somebody else replaces the registry just before it.
+    /// Another program replaces the registry just before it.
     Foreign,
-    /// Every session is started anew just before it, by launches that cannot read the policy: on what the registry says.
-    Launches,
+    /// Every session is started anew just before it, on what the registry says; where launches start them, they pay what
+    /// was owed.
+    Starts,
 }
 
-pub const FAULTS: [Fault; 5] = [Fault::Error, Fault::Death, Fault::DeathAfter, Fault::Foreign, Fault::Launches];
+pub const FAULTS: [Fault; 5] = [Fault::Error, Fault::Death, Fault::DeathAfter, Fault::Foreign, Fault::Starts];
+
+/// How a backend edits, and how a session comes to run on its model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// All edits first, then the restarts that they owe.
+    #[default]
+    Batch,
+    /// A request for each row, which edits and restarts. What is owed names the run of the session.
+    PerRow,
+    /// Requests for several rows, after which sessions run on their models. Nothing is ever owed.
+    AtOnce,
+}
+
+pub const MANNERS: [Manner; 3] = [Manner::Batch, Manner::PerRow, Manner::AtOnce];
+
+/// So many rows one request carries where edits take effect at once.
+const CARRIED: usize = 2;
+
+/// What a session without a model runs.
+const UNSET: &str = "opus";
 
 #[derive(Debug, Default)]
 pub struct State {
-    pub registry: String,
-    pub inode: u64,
+    /// The model of each chat, as the registry says it.
+    pub entries: BTreeMap<String, Option<String>>,
+    /// Another number, another registry.
+    pub version: u64,
     pub ledger: Ledger,
     /// What each session runs.
     pub runs: BTreeMap<String, String>,
-    /// Restarts in their order.
-    pub restarts: Vec<String>,
+    /// How often each session was started.
+    pub starts: BTreeMap<String, usize>,
+    /// Sessions that the program has changed, in their order.
+    pub changed: Vec<String>,
     pub history: usize,
-    /// Updates by others, which must not be lost.
+    /// Updates by other programs, which must not be lost.
     pub foreign: usize,
+    manner: Manner,
+    /// Whether a commit is under way, which holds a lock.
+    is_committing: bool,
     operations: usize,
     faults: Vec<(usize, Fault)>,
     dead: bool,
 }
 
+impl State {
+    /// Another program sets a model in the registry.
+    pub fn set(&mut self, chat: &str, model: Option<&str>) {
+        self.entries.insert(chat.to_owned(), model.map(str::to_owned));
+        self.version += 1;
+    }
+
+    fn start(&mut self, chat: &str) {
+        let model = self.entries.get(chat).cloned().flatten().unwrap_or_else(|| UNSET.to_owned());
+        self.runs.insert(chat.to_owned(), model);
+        *self.starts.entry(chat.to_owned()).or_default() += 1;
+    }
+
+    /// Names the run of a session that is going on.
+    fn run_of(&self, chat: &str) -> String {
+        format!("run {}", self.starts.get(chat).copied().unwrap_or_default())
+    }
+
+    fn note(&mut self, notes: &[Note], now: Timestamp) {
+        for note in notes {
+            self.ledger.note(note, now);
+        }
+        if notes.iter().any(|note| matches!(note, Note::Confirmed { .. })) {
+            let old: Vec<String> = self.ledger.lasting(now).map(str::to_owned).collect();
+            for chat in old {
+                self.ledger.corrected.remove(&chat);
+            }
+        }
+    }
+}
+
+/// The registry of a world at one instant. It is no text, and so has no preview.
+#[derive(Debug)]
+struct MemorySnapshot {
+    version: u64,
+    entries: Vec<(String, Option<String>)>,
+}
+
+impl Snapshot for MemorySnapshot {
+    fn name(&self) -> &'static str {
+        "registry"
+    }
+
+    fn each<'a>(&'a self, take: &mut dyn FnMut(Entry<'a>)) -> Result<Counts> {
+        for (index, (chat, model)) in self.entries.iter().enumerate() {
+            let chat = Chat { id: chat.into(), ..Chat::default() };
+            let model = model.as_deref().map(Into::into);
+            take(Entry { chat, model, resume: None, blank: Blank::default(), at: Position(index) });
+        }
+        Ok(Counts { sessions: self.entries.len(), selected: None })
+    }
+}
+
 #[derive(Debug, Default)]
-pub struct World(Mutex<State>);
+pub struct World {
+    state: Mutex<State>,
+    manner: Manner,
+}
 
 impl World {
-    /// Sessions that run what the registry says, or opus.
-    pub fn new(registry: String) -> Self {
-        let mut state = State { registry, inode: 1, ..State::default() };
-        state.runs = started(&state);
-        Self(Mutex::new(state))
+    /// Sessions that run what the registry says, or opus. `registry` is JSON, of which the models count.
+    pub fn new(registry: &str) -> Self {
+        Self::of(Manner::Batch, registry)
+    }
+
+    /// The same, of a backend of this manner.
+    pub fn of(manner: Manner, registry: &str) -> Self {
+        let registry: Value = serde_json::from_str(registry).unwrap();
+        let model = |entry: &Value| entry["model"].as_str().map(str::to_owned);
+        let entries = registry.as_object().unwrap().iter().map(|(chat, entry)| (chat.clone(), model(entry)));
+        let mut state = State { entries: entries.collect(), version: 1, manner, ..State::default() };
+        for chat in state.entries.clone().keys() {
+            state.start(chat);
+        }
+        Self { state: Mutex::new(state), manner }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
     }
 
     /// One run from start to end, at an hour of a fixed day, with faults at some of its operations.
@@ -71,7 +170,7 @@ impl World {
         self.watched(policy, hour, faults, &Unwatched)
     }
 
-    /// The same, under the eyes of somebody who can interrupt it.
+    /// One run that something watches, which can interrupt it.
     pub fn watched(
         &self,
         policy: &Policy,
@@ -79,37 +178,19 @@ impl World {
         faults: impl IntoIterator<Item = (usize, Fault)>,
         watch: &dyn Watch,
     ) -> Result<Applied> {
-        self.with(policy, hour, faults, self, watch)
-    }
-
-    /// The same, with somebody else who restarts.
-    pub fn with(
-        &self,
-        policy: &Policy,
-        hour: i64,
-        faults: impl IntoIterator<Item = (usize, Fault)>,
-        backend: &dyn Backend,
-        watch: &dyn Watch,
-    ) -> Result<Applied> {
         {
             let mut state = self.state();
             (state.operations, state.faults, state.dead) = (0, faults.into_iter().collect(), false);
         }
-        let now = at(hour);
-        let request = Request::default();
-        let goal = Goal { policy, now: &now, request: &request, allow_changes: Some(usize::MAX), expected: None };
-        let result = apply(&goal, self, backend, watch);
+        let result = run(self, policy, &at(hour), &Selector::default(), usize::MAX, watch);
         let mut state = self.state();
         (state.faults, state.dead) = (Vec::new(), false);
         result
     }
 
     pub fn plan(&self, policy: &Policy, hour: i64) -> Plan {
-        let now = at(hour);
-        let request = Request::default();
-        let goal = Goal { policy, now: &now, request: &request, allow_changes: Some(usize::MAX), expected: None };
-        let Planned { plan, .. } = plan(&goal, self, self).unwrap();
-        plan
+        let (now, selector) = (at(hour), Selector::default());
+        plan(&input(self, policy, &now, &selector, usize::MAX), self).unwrap().plan
     }
 
     /// How many operations the last run made.
@@ -126,95 +207,232 @@ impl World {
             return Err(failed());
         }
         match state.faults.iter().find(|(at, _)| *at == number).map(|(_, fault)| *fault) {
-            None => Ok(effect(&mut state)),
-            Some(Fault::Error) => Err(failed()),
+            None => {}
+            Some(Fault::Error) => return Err(failed()),
             Some(Fault::Death) => {
                 state.dead = true;
-                Err(failed())
+                return Err(failed());
             }
             Some(Fault::DeathAfter) => {
                 effect(&mut state);
                 state.dead = true;
-                Err(failed())
+                return Err(failed());
             }
             Some(Fault::Foreign) => {
                 state.foreign += 1;
-                let others = format!(r#""foreign-{}": {{"model": "sonnet"}}"#, state.foreign);
-                state.registry = state.registry.replacen('{', &format!("{{{others}, "), 1);
-                state.inode += 1;
                 let name = format!("foreign-{}", state.foreign);
-                state.runs.insert(name, "sonnet".to_owned());
-                Ok(effect(&mut state))
+                state.set(&name, Some("sonnet"));
+                state.start(&name);
             }
-            Some(Fault::Launches) => {
-                state.runs = started(&state);
-                state.ledger.owed.clear();
-                Ok(effect(&mut state))
+            // Whatever starts sessions needs the lock as well.
+            Some(Fault::Starts) if state.is_committing => {}
+            Some(Fault::Starts) => {
+                for chat in state.entries.clone().keys() {
+                    state.start(chat);
+                }
+                // Where the owner of the registry starts sessions, no launch pays.
+                if state.manner == Manner::Batch {
+                    state.ledger.owed.clear();
+                }
             }
         }
+        Ok(effect(&mut state))
+    }
+
+    fn converge_one(&self, row: &Row, turn: &dyn Turn) -> Attempt {
+        let chat = row.chat.id.as_ref();
+        let run = self.state().run_of(chat);
+        let another = |debt: &Debt| debt.run.as_ref().is_some_and(|owed| *owed != run);
+        if self.manner == Manner::PerRow && !row.edit && row.owed.as_ref().is_some_and(another) {
+            return Attempt::NotNeeded("it was started anew meanwhile".to_owned());
+        }
+        let begin = if self.manner == Manner::Batch { Begin::Owed } else { Begin::Owing(&run) };
+        if !turn.begin(row, begin) {
+            return Attempt::NotBegun;
+        }
+        let changed = self.operation(|state| {
+            if self.manner == Manner::PerRow {
+                edit(state, row);
+            }
+            state.start(chat);
+            state.changed.push(chat.to_owned());
+        });
+        changed.map_or_else(|error| Attempt::Failed(error.to_string()), |()| Attempt::Changed)
+    }
+
+    fn converge_at_once(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
+        let begun: Vec<bool> = rows.iter().map(|row| turn.begin(row, Begin::Free)).collect();
+        let changed = self.operation(|state| {
+            for (row, _) in rows.iter().zip(&begun).filter(|(_, begun)| **begun) {
+                edit(state, row);
+                state.start(&row.chat.id);
+                state.changed.push(row.chat.id.clone().into_owned());
+            }
+        });
+        let attempt = |begun: &bool| match (begun, &changed) {
+            (false, _) => Attempt::NotBegun,
+            (true, Ok(())) => Attempt::Changed,
+            (true, Err(error)) => Attempt::Failed(error.to_string()),
+        };
+        begun.iter().map(attempt).collect()
     }
 }
 
-impl Files for World {
-    fn registry(&self) -> Result<Snapshot> {
-        self.operation(|state| snapshot(state))
+impl World {
+    /// As a file commits: what will be owed, the edits, and what is void after them, each of which can fail.
+    fn commit_in_steps(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
+        if batch.is_empty() {
+            return Ok(Committed::Done { error: None });
+        }
+        let snapshot: &dyn std::any::Any = reading.snapshot.as_ref();
+        let seen = snapshot.downcast_ref::<MemorySnapshot>().unwrap().version;
+        let settled: Vec<Note> = batch.void.iter().map(|chat| Note::Settled { chat }).collect();
+        let before = self.operation(|state| {
+            let planned_on = batch
+                .changes
+                .iter()
+                .filter(|change| change.owes.is_some_and(|owes| owes.planned_on == PlannedOn::Debt));
+            let mut counted_on = planned_on.map(|change| change.chat).chain(batch.void.iter().copied());
+            let is_stale = counted_on.any(|chat| !state.ledger.owed.contains_key(chat));
+            if is_stale || (!batch.changes.is_empty() && state.version != seen) {
+                return None;
+            }
+            let before = state.ledger.clone();
+            let mut notes = batch.notes.clone();
+            for change in &batch.changes {
+                notes.extend(change.owes.map(|owes| Note::Owes { chat: change.chat, ran: owes.ran }));
+            }
+            if batch.changes.is_empty() {
+                notes.extend(&settled);
+            }
+            state.note(&notes, batch.now);
+            state.is_committing = true;
+            Some(before)
+        })?;
+        let Some(before) = before else { return Ok(Committed::Stale) };
+        if batch.changes.is_empty() {
+            return Ok(Committed::Done { error: None });
+        }
+        let edited = self.operation(|state| {
+            if state.version != seen {
+                return false;
+            }
+            for change in &batch.changes {
+                let model = change.after.map(|model| model.as_str().to_owned());
+                state.entries.insert(change.chat.to_owned(), model);
+            }
+            state.version += 1;
+            true
+        });
+        if !matches!(edited, Ok(true)) && !self.state().dead {
+            self.state().ledger.owed = before.owed;
+        }
+        if !edited? {
+            return Ok(Committed::Stale);
+        }
+        Ok(Committed::Done { error: self.operation(|state| state.note(&settled, batch.now)).err() })
+    }
+}
+
+fn edit(state: &mut State, row: &Row) {
+    let model = row.after.as_ref().map(|model| model.as_str().to_owned());
+    if let Some(entry) = state.entries.get_mut(row.chat.id.as_ref()) {
+        *entry = model;
+        state.version += 1;
+    }
+}
+
+impl Capabilities for World {
+    fn takes_effect(&self) -> TakesEffect {
+        if self.manner == Manner::AtOnce { TakesEffect::AtOnce } else { TakesEffect::OnRestart }
+    }
+}
+
+impl Backend for World {
+    fn capabilities(&self) -> &dyn Capabilities {
+        self
+    }
+
+    fn read(&self, _: Ask<'_>) -> Result<Reading> {
+        Ok(Reading { ledger: self.ledger()?, snapshot: self.snapshot()?, doubtful: BTreeSet::new() })
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        self.operation(|state| {
+            let entries = state.entries.clone().into_iter().collect();
+            Box::new(MemorySnapshot { version: state.version, entries }) as Box<dyn Snapshot>
+        })
     }
 
     fn ledger(&self) -> Result<Ledger> {
         self.operation(|state| state.ledger.clone())
     }
+
+    fn observe(&self, _: &Reading, drift: &Drift) -> Result<Observed> {
+        self.operation(|state| {
+            let mut findings = BTreeMap::new();
+            for row in drift.rows.iter().filter(|_| self.manner == Manner::PerRow) {
+                let run = state.run_of(&row.chat.id);
+                let is_over = row.owed.as_ref().and_then(|debt| debt.run.as_ref()).is_some_and(|owed| *owed != run);
+                let void = is_over.then_some(Void::Because("its session was started anew since"));
+                findings.insert(row.chat.id.clone().into_owned(), Finding { standing: Standing::Live, void });
+            }
+            let edits = match self.manner {
+                Manner::Batch => Edits::Batch,
+                Manner::PerRow => Edits::PerRow { batch: 1 },
+                Manner::AtOnce => Edits::PerRow { batch: CARRIED },
+            };
+            Observed { edits, findings, ..Observed::default() }
+        })
+    }
+
+    fn lock<'b>(&'b self, _: Duration, _: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
+        Ok(Box::new(self))
+    }
+
+    fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {
+        Ok(Box::new(std::iter::empty()))
+    }
 }
 
-impl Locked for World {
-    fn amend(&self, change: &mut dyn FnMut(&mut Ledger)) -> Result<Ledger> {
+impl Locked for &World {
+    fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
+        let committed = self.commit_in_steps(reading, batch);
+        self.state().is_committing = false;
+        committed
+    }
+
+    fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
         self.operation(|state| {
-            change(&mut state.ledger);
-            state.ledger.clone()
+            state.note(notes, now);
+            let owed = notes.iter().filter_map(|note| state.ledger.owed.get_key_value(note.chat()));
+            owed.map(|(chat, debt)| (chat.clone(), debt.clone())).collect()
         })
     }
 
-    fn replace(&self, seen: &Snapshot, splices: &[Splice], owing: &[&str]) -> Result<Option<Stamp>> {
+    fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
+        match self.manner {
+            Manner::AtOnce => self.converge_at_once(rows, turn),
+            Manner::Batch | Manner::PerRow => rows.iter().map(|row| self.converge_one(row, turn)).collect(),
+        }
+    }
+
+    fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         self.operation(|state| {
-            let struck = owing.iter().any(|chat| !state.ledger.owed.contains_key(*chat));
-            if struck || snapshot(state).stamp != seen.stamp {
-                return None;
-            }
-            state.registry = spliced(seen.text(), splices).collect();
-            state.inode += 1;
-            let new = snapshot(state).stamp;
-            state.ledger.replaced(&Exchange { seen: seen.stamp, new });
-            Some(new)
+            let stands = |row: &Row| match state.entries.get(row.chat.id.as_ref()) {
+                Some(model) => Stands::Model(model.as_deref().and_then(Model::new)),
+                None => Stands::Gone,
+            };
+            rows.iter().map(|row| (row.chat.id.clone().into_owned(), stands(row))).collect()
         })
     }
 
-    fn record(&self, _: &Plan) -> Result<()> {
+    fn record(&self, _: &JsonRun<'_>) -> Result<()> {
         self.operation(|state| state.history += 1)
     }
 }
 
-impl Backend for World {
-    fn observe(&self, _: &[&Row]) -> Result<Observed> {
-        self.operation(|_| Observed::default())
-    }
-
-    fn restart(&self, row: &Row, turn: &dyn Turn) -> Attempt {
-        if !turn.begin(None) {
-            return Attempt::NotBegun;
-        }
-        let chat = row.chat.id.clone().into_owned();
-        let restarted = self.operation(|state| {
-            let model = models(state)[&chat].clone().unwrap_or("opus".to_owned());
-            state.runs.insert(chat.clone(), model);
-            state.restarts.push(chat.clone());
-        });
-        match restarted {
-            Ok(()) => Attempt::Restarted(None),
-            Err(error) => Attempt::Failed(error.to_string()),
-        }
-    }
-}
-
-/// Nobody looks, and nobody interrupts.
+/// Nothing looks, and nothing interrupts.
 pub struct Unwatched;
 
 impl Watch for Unwatched {
@@ -223,24 +441,33 @@ impl Watch for Unwatched {
     }
 }
 
-fn snapshot(state: &State) -> Snapshot {
-    let stamp = Stamp { inode: state.inode, ..Stamp::default() };
-    Snapshot::new("registry".to_owned(), PathBuf::new(), stamp, state.registry.clone().into_bytes()).unwrap()
+/// One run of a backend that is locked already.
+pub fn run<B>(
+    backend: &B,
+    policy: &Policy,
+    now: &Zoned,
+    selector: &Selector,
+    limit: usize,
+    watch: &dyn Watch,
+) -> Result<Applied>
+where
+    B: Backend,
+    for<'b> &'b B: Locked,
+{
+    let locked: &dyn Locked = &backend;
+    let means = Means { backend, locked, watch, author: &Origin::default };
+    apply(&input(backend, policy, now, selector, limit), means)
 }
 
-/// What the registry says of each chat.
-pub fn models(state: &State) -> BTreeMap<String, Option<String>> {
-    let mut models = BTreeMap::new();
-    scan(&snapshot(state), |entry| {
-        models.insert(entry.chat.id.into_owned(), entry.model.map(Into::into));
-    })
-    .unwrap();
-    models
-}
-
-/// What each session runs that is started now.
-fn started(state: &State) -> BTreeMap<String, String> {
-    models(state).into_iter().map(|(chat, model)| (chat, model.unwrap_or("opus".to_owned()))).collect()
+pub fn input<'a>(
+    backend: &'a dyn Backend,
+    policy: &'a Policy,
+    now: &'a Zoned,
+    selector: &'a Selector,
+    limit: usize,
+) -> PlanInput<'a> {
+    let limits = Limits { allow_changes: Some(limit), expected: None };
+    PlanInput { policy, capabilities: backend.capabilities(), now, selector, limits }
 }
 
 /// An hour of a fixed day.
@@ -249,7 +476,7 @@ pub fn at(hour: i64) -> Zoned {
     (start + SignedDuration::from_hours(hour)).to_zoned(jiff::tz::TimeZone::UTC)
 }
 
-/// A policy with these overrides, for everybody else haiku.
+/// A policy with these overrides, and haiku for every other chat.
 pub fn policy(chats: &[(&str, &str)]) -> Policy {
     let mut text = "[models]\nallowed = [\"opus\", \"sonnet\", \"haiku\"]\nfallback = \"haiku\"\n\
                     [sessions]\nrestart = [\"true\"]\nparallel = 1\n\

@@ -1,264 +1,317 @@
-//! The `dispatch` backend: a daemon owns the registry, and is asked to change it.
-//!
-//! Only `status` and `get_global_model` are asked when planning, and only `set_model` ever changes anything:
-//! `restart_session` would start what the daemon remembers, which need not be what the file says.
+//! The backend `dispatch`: a daemon owns the registry, keeps it in memory and rewrites the file whole. While it is up it is
+//! asked to change a model, which restarts the session; while it is down the file is edited.
 
-#![allow(clippy::disallowed_methods, reason = "waiting for busy sessions is counted on the clock")]
+#![allow(clippy::disallowed_methods, reason = "waiting for the daemon is counted on the clock")]
 
+mod assess;
+mod daemon;
+mod pending;
 mod socket;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::json;
+use jiff::Timestamp;
 
-use crate::apply::{Attempt, Backend, Turn};
-use crate::backend::dispatch::socket::{Answer, Socket};
-use crate::error::{Error, Result};
-use crate::plan::ledger::Debt;
-use crate::plan::{Observed, Presence, Row, Session, Writer};
-use crate::policy::Daemon;
-use crate::registry::Lossy;
+use crate::apply::{Ask, Attempt, Backend, Batch, Committed, Locked, Stands, Turn};
+use crate::backend::dispatch::daemon::{Daemon, PAUSE};
+use crate::backend::dispatch::pending::Pending;
+use crate::backend::file::{LockedFiles, Proceed, RegistryFile};
+use crate::chat::{Chat, Model};
+use crate::error::Result;
+use crate::os::exchange::ExchangeNote;
+use crate::plan::capabilities::{Capabilities, TakesEffect};
+use crate::plan::json::JsonRun;
+use crate::plan::ledger::{Debt, Ledger, Note};
+use crate::plan::observed::{Edits, Finding, Observed, Standing, Trial, Void};
+use crate::plan::{Drift, Reading, Row};
+use crate::policy::{DispatchSettings, Policy, Sessions};
+use crate::registry::{Snapshot, find_entry};
 
+pub use assess::{Known, assess};
+pub use daemon::Live;
+pub use pending::Unsaved;
 pub use socket::{Meaning, System, meaning};
 
-/// Between two looks at a session that is waited for.
-const PAUSE: Duration = Duration::from_millis(100);
-/// The daemon saves a second after a change; so long its file is waited for.
+/// The daemon saves a second after a change; its file is waited for so long.
 const SAVED: Duration = Duration::from_secs(2);
 
-/// Asks a dispatch daemon to change models.
+/// The models that the daemon's `set_model` takes.
+const CARRIED: [&str; 3] = ["opus", "sonnet", "haiku"];
+
+/// A registry that a dispatch daemon owns.
 #[derive(Debug)]
-pub struct DispatchBackend<'a> {
-    daemon: &'a Daemon,
-    socket: Socket,
-    /// Until then the run waits for busy sessions. Set when the first one is met.
-    drained: OnceLock<Instant>,
+pub struct DispatchBackend {
+    registry: RegistryFile,
+    daemon: Daemon,
+    abilities: Abilities,
+    /// The aliases of the policy, which the registry may hold.
+    aliases: BTreeMap<String, Model>,
+    /// The socket, as the policy names it.
+    socket: String,
 }
 
-/// A live session, as `status` shows it.
-#[derive(Clone, Debug, Deserialize)]
-struct Live {
-    chat_id: Lossy,
-    is_alive: bool,
-    #[serde(default)]
-    is_healthy: bool,
-    #[serde(default)]
-    health_reason: Option<Lossy>,
-    is_busy: bool,
-    #[serde(default)]
-    queue_size: u64,
-    session_id: Option<Lossy>,
-    created_at: String,
-}
+/// What the daemon can do.
+#[derive(Clone, Copy, Debug)]
+pub struct Abilities;
 
-impl Live {
-    fn presence(&self) -> Presence {
-        if self.is_busy || self.queue_size > 0 {
-            Presence::Busy
-        } else if self.session_id.is_none() {
-            Presence::Young
-        } else {
-            Presence::Running
-        }
+impl Capabilities for Abilities {
+    fn takes_effect(&self) -> TakesEffect {
+        TakesEffect::OnRestart
+    }
+
+    fn unmanaged(&self, chat: &Chat) -> Option<&'static str> {
+        (chat.kind.as_deref() == Some("group")).then_some("the daemon drops a group's model at every start")
+    }
+
+    fn refuses_model(&self, model: &Model) -> Option<String> {
+        let is_carried = CARRIED.contains(&model.as_str());
+        (!is_carried).then(|| format!("the daemon knows {}, and not {model}", CARRIED.join(", ")))
+    }
+
+    /// The daemon's own defaults.
+    fn unset_runs(&self, chat: &Chat) -> Option<&str> {
+        Some(if chat.source.as_deref() == Some("discord") { "sonnet" } else { "opus" })
+    }
+
+    fn needs_live_sessions(&self) -> bool {
+        true
+    }
+
+    fn unset_is_in_sync(&self, model: &Model) -> Option<String> {
+        Some(format!("the daemon runs {model} then: in sync while it is up"))
     }
 }
 
-impl<'a> DispatchBackend<'a> {
-    /// `socket`: where the daemon listens. `owner`: whose registry it is.
-    pub fn new(daemon: &'a Daemon, socket: PathBuf, owner: u32) -> Self {
-        Self { daemon, socket: Socket::new(socket, owner, daemon.timeout), drained: OnceLock::new() }
+impl DispatchBackend {
+    /// The registry of the daemon that listens at `socket`.
+    ///
+    /// # Errors
+    /// Where the registry cannot be looked at.
+    pub fn new(registry: RegistryFile, policy: &Policy, settings: &DispatchSettings, socket: PathBuf) -> Result<Self> {
+        let Sessions { timeout, .. } = policy.sessions;
+        let daemon = Daemon::new(socket, registry.owner()?, timeout, settings.drain);
+        let (aliases, socket) = (policy.aliases.clone(), settings.socket.clone());
+        Ok(Self { registry, daemon, abilities: Abilities, aliases, socket })
     }
 
-    /// The live sessions by chat id; `None` where the daemon is down.
-    fn status(&self, until: Instant) -> Result<Option<BTreeMap<String, Live>>> {
-        #[derive(Deserialize)]
-        struct Status {
-            sessions: Vec<Live>,
-        }
-        let Some(status) = self.read::<Status>("status", until)? else { return Ok(None) };
-        let live = status.sessions.into_iter().filter(|session| session.is_alive);
-        Ok(Some(live.map(|session| (session.chat_id.0.clone(), session)).collect()))
+    fn pending(&self) -> Result<Pending> {
+        self.registry.state_dir()?.map_or_else(|| Ok(Pending::default()), |dir| Pending::read(&dir))
     }
 
-    /// Why a restart would change nothing, if so. `None` also where the daemon is down.
-    fn hold(&self) -> Result<Option<String>> {
-        #[derive(Deserialize)]
-        struct Global {
-            state: Option<Lossy>,
-            r#override: Option<Override>,
-        }
-        #[derive(Deserialize)]
-        struct Override {
-            model: Option<Lossy>,
-        }
-        let Some(global) = self.read::<Global>("get_global_model", self.socket.deadline())? else { return Ok(None) };
-        let model = match global.r#override {
-            None if global.state.is_some_and(|Lossy(state)| state == "normal") => return Ok(None),
-            set => set.and_then(|set| set.model).map_or_else(|| "another model".to_owned(), |Lossy(model)| model),
+    fn canonical<'m>(&'m self, model: &'m str) -> &'m str {
+        self.aliases.get(model).map_or(model, Model::as_str)
+    }
+
+    /// What is found while the daemon is down: an edit is enough, because sessions read the registry when it starts.
+    fn all_down(&self, drift: &Drift) -> Observed {
+        let void = Some(Void::Because("the daemon is down, and sessions read the registry when it starts"));
+        let finding = Finding { standing: Standing::AllDown, void };
+        let findings = drift.rows.iter().map(|row| (row.chat.id.clone().into_owned(), finding.clone()));
+        let remark = format!(
+            "nobody listens at {}: the registry itself is edited, and sessions read it when the daemon starts",
+            self.socket
+        );
+        Observed { findings: findings.collect(), remark: Some(remark), ..Observed::default() }
+    }
+
+    /// The models of rows on which no healthy session is known to run.
+    fn unproven(
+        &self,
+        reading: &Reading,
+        drift: &Drift,
+        findings: &BTreeMap<String, Finding>,
+        sessions: &BTreeMap<String, Live>,
+    ) -> Result<BTreeMap<Model, Trial>> {
+        let mut healthy: BTreeSet<String> = BTreeSet::new();
+        let mut unhealthy: BTreeMap<String, String> = BTreeMap::new();
+        let is_void = |chat: &str| {
+            drift.void.contains_key(chat) || findings.get(chat).is_some_and(|finding| finding.void.is_some())
         };
-        Ok(Some(format!("the daemon's global override is on ({model}): a restart would change nothing")))
+        reading.snapshot.each(&mut |entry| {
+            let chat = entry.chat.id.as_ref();
+            let Some(session) = sessions.get(chat) else { return };
+            // What a session runs that owes a restart is not what the registry says.
+            let owes = reading.ledger.owed.contains_key(chat) && !is_void(chat);
+            if owes || self.abilities.unmanaged(&entry.chat).is_some() {
+                return;
+            }
+            let model = entry.model.as_deref().map(|model| self.canonical(model));
+            let Some(runs) = model.or(self.abilities.unset_runs(&entry.chat)) else { return };
+            if session.is_healthy {
+                healthy.insert(runs.to_owned());
+            } else {
+                unhealthy.insert(runs.to_owned(), chat.to_owned());
+            }
+        })?;
+        let wanted: BTreeSet<&Model> = drift.rows.iter().filter_map(|row| row.after.as_ref()).collect();
+        let unproven = wanted.into_iter().filter(|model| !healthy.contains(model.as_str()));
+        Ok(unproven.map(|model| (model.clone(), Trial { unhealthy: unhealthy.get(model.as_str()).cloned() })).collect())
+    }
+}
+
+impl Backend for DispatchBackend {
+    fn capabilities(&self) -> &dyn Capabilities {
+        &self.abilities
     }
 
-    /// Asks for something that changes nothing. `None` where the daemon is down.
-    fn read<T: DeserializeOwned>(&self, command: &str, until: Instant) -> Result<Option<T>> {
-        let path = self.socket.path().display();
-        let failed = |why: String| {
-            Error::other(format!("the daemon at {path} did not answer {command}: {why}"))
-                .with_hint("while it is up, only it can change the registry; nothing was changed")
-                .or_nameless(format!("the daemon at {path} did not answer {command} as it should"))
-        };
-        let reply = match self.socket.ask(&json!({ "cmd": command }), until)? {
-            Answer::Down => return Ok(None),
-            Answer::Reply(reply) => reply,
-            Answer::Lost(why) => return Err(failed(why)),
-        };
-        if let Err(complaint) = verdict(&reply) {
-            return Err(failed(complaint));
-        }
-        serde_json::from_slice(&reply).map(Some).map_err(|error| {
-            Error::other(format!("the daemon at {path} answered {command} in another form: {error}"))
-                .with_hint("is it a dispatch daemon, and of a version that this one knows?")
-                .or_nameless(format!("the daemon at {path} answered {command} in another form"))
-        })
+    fn read(&self, _: Ask<'_>) -> Result<Reading> {
+        let ledger = self.registry.kept()?.ledger;
+        let pending = self.pending()?;
+        let snapshot = self.registry.snapshot()?;
+        let doubtful = pending.unconfirmed(snapshot.stamp());
+        Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful })
     }
 
-    /// The session of a row when it can be restarted, waited for if it is busy; else what to say of the row.
-    fn ready(&self, row: &Row, turn: &dyn Turn) -> Result<Live, Attempt> {
-        let unclear = |error: Error| Attempt::Deferred(error.to_string());
-        loop {
-            let sessions = self.status(self.socket.deadline()).map_err(unclear)?;
-            let sessions = sessions.ok_or_else(|| Attempt::Deferred("the daemon went down".to_owned()))?;
-            let Some(live) = sessions.get(row.chat.id.as_ref()) else {
-                return Err(Attempt::Deferred("its session is no longer live".to_owned()));
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        Ok(Box::new(self.registry.snapshot()?))
+    }
+
+    fn ledger(&self) -> Result<Ledger> {
+        Ok(self.registry.kept()?.ledger)
+    }
+
+    fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
+        let Some(sessions) = self.daemon.sessions()? else { return Ok(self.all_down(drift)) };
+        let hold = self.daemon.hold()?;
+        let pending = self.pending()?;
+        let mut findings = BTreeMap::new();
+        for row in &drift.rows {
+            let chat = row.chat.id.as_ref();
+            let known = Known {
+                session: sessions.get(chat),
+                unsaved: pending.unsaved.get(chat),
+                is_unconfirmed: reading.doubtful.contains(chat),
+                hold: hold.as_deref(),
             };
-            match live.presence() {
-                Presence::Young => {
-                    return Err(Attempt::Deferred("young: its first turn has not ended".to_owned()));
-                }
-                Presence::Busy if turn.is_over() => return Err(Attempt::NotBegun),
-                Presence::Busy if Instant::now() >= self.drained() => {
-                    return Err(Attempt::Deferred("busy for as long as the run waits".to_owned()));
-                }
-                Presence::Busy => sleep(PAUSE),
-                _ => {
-                    if let Some(why) = self.hold().map_err(unclear)? {
-                        return Err(Attempt::Deferred(why));
-                    }
-                    return Ok(live.clone());
-                }
-            }
+            findings.insert(chat.to_owned(), assess(row, known));
         }
+        let unproven = self.unproven(reading, drift, &findings, &sessions)?;
+        Ok(Observed { edits: Edits::PerRow { batch: 1 }, findings, unproven, remark: None })
     }
 
-    /// When the run stops waiting for busy sessions: one deadline for all of them.
-    fn drained(&self) -> Instant {
-        *self.drained.get_or_init(|| Instant::now() + self.daemon.drain)
+    fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
+        let files = LockedFiles::lock(&self.registry, patience, give_up)?;
+        Ok(Box::new(LockedDispatch { backend: self, files, started: Mutex::default() }))
     }
 
-    /// Waits until `status` shows what became of the session that began at `old`. `asked`: whether the daemon said that
-    /// it would start it anew; else, what is known instead.
-    fn arrival(&self, chat: &str, old: &str, asked: &Result<(), String>) -> Attempt {
-        let until = self.socket.deadline();
-        let mut last = None;
-        loop {
-            if let Ok(Some(mut sessions)) = self.status(until) {
-                last = Some(sessions.remove(chat));
-            }
-            match &last {
-                Some(Some(live)) if live.created_at != old && live.is_healthy => {
-                    return Attempt::Restarted(Some(live.created_at.clone()));
-                }
-                _ if Instant::now() < until => sleep(PAUSE),
-                _ => break,
-            }
-        }
-        match (last, asked) {
-            (Some(Some(live)), _) if live.created_at != old => {
-                let reason =
-                    live.health_reason.map_or_else(|| "it does not say why".to_owned(), |Lossy(reason)| reason);
-                Attempt::Broken(format!("the new session is not healthy: {reason}"))
-            }
-            (_, Err(why)) => Attempt::Unknown(why.clone()),
-            (None, Ok(())) => Attempt::Unknown("the daemon said ok, and has not answered since".to_owned()),
-            (Some(None), Ok(())) => Attempt::Broken("the daemon said ok, and no session is alive".to_owned()),
-            (Some(Some(_)), Ok(())) => {
-                Attempt::Failed("the daemon said ok, and did not start the session anew".to_owned())
-            }
-        }
+    fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {
+        Ok(Box::new(self.registry.history()?))
     }
 }
 
-impl Backend for DispatchBackend<'_> {
-    fn observe(&self, _: &[&Row]) -> Result<Observed> {
-        let Some(sessions) = self.status(self.socket.deadline())? else {
-            return Ok(Observed { writer: Writer::UsMeanwhile, ..Observed::default() });
-        };
-        let session = |live: Live| {
-            let presence = live.presence();
-            (live.chat_id.0, Session { presence, healthy: live.is_healthy, run: Some(live.created_at) })
-        };
-        let sessions = sessions.into_values().map(session).collect();
-        Ok(Observed { writer: Writer::Daemon, hold: self.hold()?, sessions })
+#[derive(Debug)]
+struct LockedDispatch<'b> {
+    backend: &'b DispatchBackend,
+    files: LockedFiles,
+    /// The runs of sessions that this run has started, by chat id.
+    started: Mutex<BTreeMap<String, String>>,
+}
+
+impl LockedDispatch<'_> {
+    /// Remembers the edits of a batch, and sees whether the daemon is still down.
+    fn ready(&self, note: &ExchangeNote, batch: &Batch) -> Result<Proceed> {
+        let mut pending = Pending::read(self.files.dir())?;
+        pending.edit(note, batch.changes.iter().map(|change| change.chat.to_owned()).collect());
+        pending.save(self.files.dir())?;
+        // Last, because it may come up at any time.
+        Ok(if self.backend.daemon.is_down()? { Proceed::Yes } else { Proceed::Stale })
     }
 
-    fn may_write(&self) -> Result<bool> {
-        self.socket.is_down()
+    /// Drops what is remembered of changes that the daemon has saved since, or whose session runs no longer.
+    fn drop_saved(&self, reading: &Reading) -> Result<()> {
+        let mut pending = Pending::read(self.files.dir())?;
+        if pending.unsaved.is_empty() {
+            return Ok(());
+        }
+        let sessions = self.backend.daemon.sessions()?.unwrap_or_default();
+        let mut unsaved = BTreeMap::new();
+        for (chat, made) in &pending.unsaved {
+            let entry = find_entry(reading.snapshot.as_ref(), chat)?;
+            let saved = entry.and_then(|entry| entry.model).is_some_and(|model| model == made.model.as_str());
+            let runs = sessions.get(chat).is_some_and(|session| session.created_at == made.session);
+            if runs && !saved {
+                unsaved.insert(chat.clone(), made.clone());
+            }
+        }
+        if unsaved == pending.unsaved {
+            return Ok(());
+        }
+        pending.unsaved = unsaved;
+        pending.save(self.files.dir())
     }
 
-    fn restart(&self, row: &Row, turn: &dyn Turn) -> Attempt {
-        let Some(model) = &row.after else { return Attempt::NotBegun };
-        let live = match self.ready(row, turn) {
-            Ok(live) => live,
-            Err(attempt) => return attempt,
-        };
-        let another = |debt: &Debt| debt.session.as_ref().is_some_and(|session| *session != live.created_at);
-        if !row.edit && row.owed.as_ref().is_some_and(another) {
-            return Attempt::NotNeeded("it was started anew meanwhile".to_owned());
-        }
-        if !turn.begin(Some(&live.created_at)) {
-            return Attempt::NotBegun;
-        }
-        let chat = row.chat.id.as_ref();
-        let request = json!({ "cmd": "set_model", "chat_id": chat, "model": model.as_str() });
-        match self.socket.ask(&request, self.socket.deadline()) {
-            Ok(Answer::Down) => Attempt::Withdrawn("the daemon went down".to_owned()),
-            Err(error) => Attempt::Withdrawn(error.to_string()),
-            Ok(Answer::Reply(reply)) => match verdict(&reply) {
-                Ok(()) => self.arrival(chat, &live.created_at, &Ok(())),
-                Err(complaint) => Attempt::Failed(format!("the daemon refused: {complaint}")),
-            },
-            Ok(Answer::Lost(why)) => self.arrival(chat, &live.created_at, &Err(why)),
-        }
-    }
-
-    fn settle(&self, arrived: &dyn Fn() -> bool) {
+    /// Waits until the registry says what was asked for, or it has been waited for long enough.
+    fn wait_until_saved(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         let until = Instant::now() + SAVED;
-        while !arrived() && Instant::now() < until {
+        loop {
+            let found = self.files.read_back(rows)?;
+            let is_saved = |row: &&Row| self.says(&found, row);
+            if rows.iter().all(is_saved) || Instant::now() >= until {
+                return Ok(found);
+            }
             sleep(PAUSE);
         }
     }
+
+    /// Whether the registry says what the row wants.
+    fn says(&self, found: &BTreeMap<String, Stands>, row: &Row) -> bool {
+        let Some(Stands::Model(Some(model))) = found.get(row.chat.id.as_ref()) else { return false };
+        row.after.as_ref().is_some_and(|after| self.backend.canonical(model.as_str()) == after.as_str())
+    }
 }
 
-/// Whether the daemon says ok, else what it says is wrong. A refused restart has a message and no error.
-fn verdict(reply: &[u8]) -> Result<(), String> {
-    #[derive(Deserialize)]
-    struct Reply {
-        #[serde(default)]
-        ok: bool,
-        error: Option<Lossy>,
-        message: Option<Lossy>,
+impl Locked for LockedDispatch<'_> {
+    fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
+        self.drop_saved(reading)?;
+        self.files.commit(reading, batch, &|note| self.ready(note, batch))
     }
-    match serde_json::from_slice(reply) {
-        Ok(Reply { ok: true, .. }) => Ok(()),
-        Ok(Reply { error, message, .. }) => {
-            Err(error.or(message).map_or_else(|| "it does not say why".to_owned(), |Lossy(why)| why))
+
+    fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
+        self.files.note(notes, now)
+    }
+
+    fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
+        let mut attempts = Vec::new();
+        for row in rows {
+            let arrival = self.backend.daemon.set_model(row, turn);
+            if let Some(run) = arrival.run {
+                let chat = row.chat.id.clone().into_owned();
+                self.started.lock().unwrap_or_else(PoisonError::into_inner).insert(chat, run);
+            }
+            attempts.push(arrival.attempt);
         }
-        Err(error) => Err(format!("it answers in another form: {error}")),
+        attempts
+    }
+
+    fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
+        let mut found = self.wait_until_saved(rows)?;
+        let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = Pending::read(self.files.dir())?;
+        let mut pending = before.clone();
+        for row in rows {
+            let chat = row.chat.id.as_ref();
+            let lags = matches!(found.get(chat), Some(Stands::Model(_))) && !self.says(&found, row);
+            match (started.get(chat), &row.after) {
+                (Some(run), Some(model)) if lags => {
+                    let made = Unsaved { model: model.clone(), session: run.clone() };
+                    pending.unsaved.insert(chat.to_owned(), made);
+                    found.insert(chat.to_owned(), Stands::NotSavedYet);
+                }
+                _ if lags => {}
+                _ => _ = pending.unsaved.remove(chat),
+            }
+        }
+        if pending != before {
+            pending.save(self.files.dir())?;
+        }
+        Ok(found)
+    }
+
+    fn record(&self, run: &JsonRun<'_>) -> Result<()> {
+        self.files.record(run)
     }
 }

@@ -1,80 +1,333 @@
-//! The replacement of the registry. The ledger names both files before it, so that a run that dies in the middle is put
-//! right by whoever takes the data lock next.
+//! The registry and the ledger under `data.lock`: edits are made with the restarts they will owe, or not at all. The
+//! ledger names both files before the registry is replaced, so that a run that dies in the middle is put right by the next
+//! holder of the lock.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::backend::file::{LEDGER, LockedStore};
+use jiff::Timestamp;
+
+use crate::apply::{Batch, Committed, PlannedOn, Stands};
+use crate::backend::file::registry::{FileSnapshot, RegistryFile};
+use crate::chat::Model;
 use crate::crash::crash_point;
-use crate::error::Result;
-use crate::os::exchange::{Held, Swap};
-use crate::os::{FileMeta, fill};
-use crate::plan::ledger::Ledger;
-use crate::registry::Exchange;
-use crate::registry::json::edit::{Splice, spliced};
-use crate::registry::{Snapshot, Stamp};
+use crate::error::{Error, Result};
+use crate::os::exchange::{Exchange, ExchangeNote, Method, Pinned};
+use crate::os::lock::Lock;
+use crate::os::{FileMeta, Stamp, fill};
+use crate::plan::json::JsonRun;
+use crate::plan::ledger::{Debt, Ledger, Note};
+use crate::plan::{Reading, Row};
+use crate::registry::json::edit::set_model;
+use crate::registry::{Key, Snapshot};
+use crate::splice::{Splice, spliced};
+use crate::state::dir::StateDir;
+use crate::state::history;
+use crate::state::ledger::{LedgerFile, OpenLedger, Patch, Under};
 
 /// The file that takes the registry's place, and after an exchange the one that it displaced.
 pub(super) const NEW: &str = "registry.new";
+const RUN_LOCK: &str = "run.lock";
 
-impl LockedStore {
-    /// Replaces the registry by `seen` with the edits made. The data lock must be held, and `ledger` be what it guards.
-    pub(super) fn replace_under(
-        &self,
-        ledger: &mut Ledger,
-        seen: &Snapshot,
-        splices: &[Splice],
-    ) -> Result<Option<Stamp>> {
-        let swap = self.swap();
-        let Some(facts) = swap.unchanged(seen.stamp)? else { return Ok(None) };
-        self.write_new(seen, splices, facts)?;
-        let new = Held::open(&swap.waiting_path)?;
-        crash_point!("registry: new file written");
-        let exchange = Exchange { seen: seen.stamp, new: new.stamp };
-        ledger.exchange = Some(exchange.clone());
-        if let Err(error) = self.save_ledger(ledger) {
-            swap.clear()?;
-            return Err(error);
-        }
-        // Where this fails, the note stays, and whoever takes the lock next puts right what it left.
-        let replaced = swap.run(seen.stamp, new)?;
-        crash_point!("registry: replaced");
-        swap.clear()?;
-        crash_point!("registry: displaced file removed");
-        match replaced {
-            Some(_) => ledger.replaced(&exchange),
-            None => ledger.exchange = None,
-        }
-        self.save_ledger(ledger)?;
-        Ok(replaced)
+/// A registry and its ledger, which are changed under `data.lock`.
+#[derive(Debug)]
+pub struct Files {
+    pub(super) registry: RegistryFile,
+    ledger: LedgerFile,
+    method: Method,
+}
+
+/// Whether a replacement goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proceed {
+    /// It does.
+    Yes,
+    /// What was planned on is no longer so.
+    Stale,
+}
+
+/// What became of a replacement.
+#[derive(Debug)]
+pub(super) enum Replaced {
+    /// The registry is another by now, and nothing has happened.
+    Stale,
+    /// It was made: this is the new file, and what went wrong after that.
+    Made(Stamp, Option<Error>),
+}
+
+/// What stands in the ledger around a replacement.
+pub(super) struct Around<'a> {
+    /// What is noted before it.
+    pub(super) before: &'a [Note<'a>],
+    /// What is noted once it is made.
+    pub(super) after: &'a [Note<'a>],
+    pub(super) now: Timestamp,
+    /// Asked right before the effect, with the files that it is about.
+    pub(super) ready: &'a dyn Fn(&ExchangeNote) -> Result<Proceed>,
+}
+
+impl Files {
+    /// The files of a registry, whose state directory is made where there is none. `data.lock` is waited for at least
+    /// `patience`.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be made or used.
+    pub fn new(registry: RegistryFile, meta: FileMeta, patience: Duration) -> Result<Self> {
+        let dir = StateDir::create(registry.file(), meta)?;
+        Ok(Self { registry, ledger: LedgerFile::new(dir, patience), method: Method::Exchange })
     }
 
-    pub(super) fn swap(&self) -> Swap<'_> {
-        let waiting = (self.dir.fd().as_fd(), NEW);
-        Swap { target: &self.store.file, waiting, waiting_path: self.dir.path(NEW), means: self.means }
+    pub(crate) fn dir(&self) -> &StateDir {
+        self.ledger.dir()
+    }
+
+    /// Takes `data.lock`, and puts right what its last holder may have died in the middle of.
+    ///
+    /// # Errors
+    /// Where the lock is held for too long, or the files cannot be used.
+    pub(crate) fn open(&self) -> Result<OpenLedger<'_>> {
+        let mut ledger = self.ledger.open()?;
+        if let Some(note) = ledger.kept().exchange.clone() {
+            self.exchange().recover(&note)?;
+            self.dir().remove(NEW)?;
+            // A note of files that are gone would speak of the next ones.
+            ledger.append(Patch { exchange: Some(Under::Over), ..Patch::default() })?;
+        }
+        self.dir().remove(NEW)?;
+        Ok(ledger)
+    }
+
+    pub(super) fn exchange(&self) -> Exchange<'_> {
+        let waiting = (self.dir().fd().as_fd(), NEW);
+        Exchange { target: self.registry.file(), waiting, waiting_path: self.dir().path(NEW), method: self.method }
     }
 
     /// Writes the new registry beside the old, with its mode and owner.
-    pub(super) fn write_new(&self, seen: &Snapshot, splices: &[Splice], facts: FileMeta) -> Result<()> {
-        let path = self.dir.path(NEW);
-        let file = self.dir.create_new(NEW)?;
+    pub(super) fn write_new(&self, seen: &FileSnapshot, splices: &[Splice], replaced: FileMeta) -> Result<()> {
+        let path = self.dir().path(NEW);
+        let file = self.dir().create_new(NEW)?;
         crash_point!("registry: new file begun");
         let pieces = spliced(seen.text(), splices).map(str::as_bytes);
-        let written = fill(&file, pieces, facts, &path);
+        let written = fill(&file, pieces, replaced, &path);
         if written.is_err() {
             // The error that matters is the first.
-            let _ = self.dir.remove(NEW);
+            let _ = self.dir().remove(NEW);
         }
         written
     }
 
-    /// Puts right what a run left that died in the middle.
-    pub(super) fn recover(&self, ledger: &mut Ledger) -> Result<()> {
-        if let Some(exchange) = ledger.exchange.take()
-            && self.swap().recover(&exchange)?
-        {
-            ledger.replaced(&exchange);
+    /// Replaces the registry by `seen` with the edits made, and takes the notes that belong to it.
+    ///
+    /// # Errors
+    /// Where nothing has happened.
+    pub(super) fn replace(
+        &self,
+        ledger: &mut OpenLedger,
+        seen: &FileSnapshot,
+        splices: &[Splice],
+        around: &Around,
+    ) -> Result<Replaced> {
+        let exchange = self.exchange();
+        let Some(meta) = exchange.unchanged(seen.stamp())? else { return Ok(Replaced::Stale) };
+        self.write_new(seen, splices, meta)?;
+        let prepared = self.prepare(ledger, seen, around);
+        let (new, earlier) = match prepared {
+            Ok(Some(prepared)) => prepared,
+            Ok(None) => {
+                exchange.clear()?;
+                return Ok(Replaced::Stale);
+            }
+            Err(error) => {
+                exchange.clear()?;
+                return Err(error);
+            }
+        };
+        let stamp = new.stamp;
+        let result = exchange.run(seen.stamp(), new);
+        crash_point!("registry: replaced");
+        match result {
+            Ok(Some(_)) => Ok(Replaced::Made(stamp, self.close(ledger, around).err())),
+            Ok(None) => {
+                exchange.clear()?;
+                ledger.append(Patch { owed: earlier, exchange: Some(Under::Over), ..Patch::default() })?;
+                Ok(Replaced::Stale)
+            }
+            // Its note stays: the next holder of the lock puts right what it left. Where even the look at it fails, it may
+            // have been made.
+            Err(error) if self.registry.meta().map_or(true, |now| now.stamp != seen.stamp()) => {
+                Ok(Replaced::Made(stamp, Some(error)))
+            }
+            Err(error) => {
+                ledger.append(Patch { owed: earlier, ..Patch::default() })?;
+                Err(error)
+            }
         }
-        self.dir.discard_unfinished(LEDGER)?;
-        self.dir.remove(NEW)
     }
+
+    /// Notes what must be known if the run dies during the exchange. Returns the new file, and the debts as they were;
+    /// `None` where it must not go on.
+    fn prepare(&self, ledger: &mut OpenLedger, seen: &FileSnapshot, around: &Around) -> Result<Option<Prepared>> {
+        let new = Pinned::open(&self.dir().path(NEW))?;
+        crash_point!("registry: new file written");
+        let note = ExchangeNote { seen: seen.stamp(), new: new.stamp };
+        if (around.ready)(&note)? == Proceed::Stale {
+            return Ok(None);
+        }
+        let mut patch = ledger.kept().noting(around.before, around.now);
+        let owed = &ledger.ledger().owed;
+        let earlier = patch.owed.keys().map(|chat| (chat.clone(), owed.get(chat).cloned())).collect();
+        patch.exchange = Some(Under::Way(note));
+        ledger.append(patch)?;
+        crash_point!("debts saved");
+        Ok(Some((new, earlier)))
+    }
+
+    /// Removes what was displaced, and notes that the exchange is over.
+    fn close(&self, ledger: &mut OpenLedger, around: &Around) -> Result<()> {
+        self.exchange().clear()?;
+        crash_point!("registry: displaced file removed");
+        let patch = ledger.kept().noting(around.after, around.now);
+        ledger.append(Patch { exchange: Some(Under::Over), ..patch })
+    }
+}
+
+/// The new file, and the debts as they were before it.
+type Prepared = (Pinned, BTreeMap<String, Option<Debt>>);
+
+/// The files, for the one run that holds `run.lock`.
+#[derive(Debug)]
+pub struct LockedFiles {
+    files: Files,
+    /// The registry that this run made.
+    made: Mutex<Option<Stamp>>,
+    _run: Lock,
+}
+
+impl LockedFiles {
+    /// Takes `run.lock`, waiting for it at most `patience` and until `give_up` says so, and puts right what a run that died
+    /// may have left behind.
+    ///
+    /// # Errors
+    /// Where another run holds the lock for longer, or the state cannot be used.
+    pub fn lock(registry: &RegistryFile, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
+        let files = Files::new(registry.clone(), registry.meta()?, patience)?;
+        let run = files.dir().lock(RUN_LOCK, patience, give_up)?;
+        crash_point!("locked");
+        files.open().map(drop)?;
+        Ok(Self { files, made: Mutex::default(), _run: run })
+    }
+
+    /// Lets it replace the registry in another way: for file systems that cannot exchange two files.
+    #[must_use]
+    pub fn with_method(mut self, method: Method) -> Self {
+        self.files.method = method;
+        self
+    }
+
+    pub(crate) fn dir(&self) -> &StateDir {
+        self.files.dir()
+    }
+
+    /// Commits a batch. `ready` is asked right before the registry is replaced.
+    ///
+    /// # Errors
+    /// Where nothing has happened.
+    pub fn commit(
+        &self,
+        reading: &Reading,
+        batch: &Batch,
+        ready: &dyn Fn(&ExchangeNote) -> Result<Proceed>,
+    ) -> Result<Committed> {
+        if batch.is_empty() {
+            return Ok(Committed::Done { error: None });
+        }
+        let snapshot = FileSnapshot::of(reading)?;
+        let mut ledger = self.files.open()?;
+        if is_stale(batch, ledger.ledger()) {
+            return Ok(Committed::Stale);
+        }
+        let after: Vec<Note> = batch.void.iter().map(|chat| Note::Settled { chat }).collect();
+        if batch.changes.is_empty() {
+            let notes: Vec<Note> = batch.notes.iter().copied().chain(after).collect();
+            let patch = ledger.kept().noting(&notes, batch.now);
+            ledger.append(patch)?;
+            return Ok(Committed::Done { error: None });
+        }
+        let mut before = batch.notes.clone();
+        for change in &batch.changes {
+            before.extend(change.owes.map(|owes| Note::Owes { chat: change.chat, ran: owes.ran }));
+        }
+        let around = Around { before: &before, after: &after, now: batch.now, ready };
+        let splices = splices(snapshot, batch)?;
+        match self.files.replace(&mut ledger, snapshot, &splices, &around)? {
+            Replaced::Stale => Ok(Committed::Stale),
+            Replaced::Made(stamp, error) => {
+                *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(stamp);
+                Ok(Committed::Done { error })
+            }
+        }
+    }
+
+    /// Takes notes, and returns what their chats owe then.
+    ///
+    /// # Errors
+    /// Where they cannot be saved.
+    pub fn note(&self, notes: &[Note], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
+        let mut ledger = self.files.open()?;
+        let patch = ledger.kept().noting(notes, now);
+        ledger.append(patch)?;
+        let owed = &ledger.ledger().owed;
+        let debts = notes.iter().filter_map(|note| owed.get_key_value(note.chat()));
+        Ok(debts.map(|(chat, debt)| (chat.clone(), debt.clone())).collect())
+    }
+
+    /// What the registry says now of these rows.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
+        let made = *self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let chat = |row: &Row| row.chat.id.clone().into_owned();
+        // Nothing has replaced it or written into it since: then it is what was written.
+        if made.is_some() && self.files.registry.meta().ok().map(|meta| meta.stamp) == made {
+            return Ok(rows.iter().map(|row| (chat(row), Stands::Model(row.after.clone()))).collect());
+        }
+        let mut found: BTreeMap<String, Stands> = rows.iter().map(|row| (chat(row), Stands::Gone)).collect();
+        let sought = rows.iter().map(|row| row.chat.id.as_ref()).collect();
+        self.files.registry.snapshot()?.find(&[Key::Id], &sought, &mut |entry| {
+            let model = entry.model.as_deref().and_then(Model::new);
+            found.insert(entry.chat.id.into_owned(), Stands::Model(model));
+        })?;
+        Ok(found)
+    }
+
+    /// Appends what a run did to the history.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub fn record(&self, run: &JsonRun) -> Result<()> {
+        history::append(self.files.dir(), run)
+    }
+}
+
+/// Whether a debt that was planned on is gone: a launch has started that session meanwhile, on what the registry said
+/// then.
+fn is_stale(batch: &Batch, now: &Ledger) -> bool {
+    let planned_on =
+        batch.changes.iter().filter(|change| change.owes.is_some_and(|owes| owes.planned_on == PlannedOn::Debt));
+    let counted_on = planned_on.map(|change| change.chat).chain(batch.void.iter().copied());
+    counted_on.into_iter().any(|chat| !now.owed.contains_key(chat))
+}
+
+/// The edits of a batch, in the order of the file.
+fn splices(snapshot: &FileSnapshot, batch: &Batch) -> Result<Vec<Splice>> {
+    let splice = |change: &crate::apply::Change| {
+        let lost = || Error::other(format!("the entry of {} is not where it was read", change.chat));
+        set_model(snapshot.text(), change.at, change.after).ok_or_else(lost)
+    };
+    let mut splices: Vec<Splice> = batch.changes.iter().map(splice).collect::<Result<_>>()?;
+    splices.sort_by_key(|splice| splice.range.start);
+    Ok(splices)
 }

@@ -14,7 +14,8 @@ use std::thread::{self, scope};
 use memmap2::Mmap;
 
 use crate::os::FileMeta;
-use crate::registry::{Stamp, Text};
+use crate::os::Stamp;
+use crate::registry::json::Text;
 
 /// In bytes. What is larger is mapped.
 const LARGEST_IN_MEMORY: u64 = 16 << 20;

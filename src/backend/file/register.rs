@@ -1,97 +1,43 @@
-//! What a launch does before its session starts, in one hold of the data lock: the registry's entry, and the debt that the
+//! What a launch does before its session starts, in one hold of `data.lock`: the registry's entry, and the debt that the
 //! start pays.
 
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 
-use crate::apply::Files;
-use crate::backend::file::commit::NEW;
-use crate::backend::file::{LockedStore, Store};
+use crate::apply::{Decide, Registered};
+use crate::backend::file::commit::{Around, Files, NEW, Proceed, Replaced};
+use crate::backend::file::registry::{FileSnapshot, RegistryFile};
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::os::FileMeta;
-use crate::registry::json::edit::Splice;
-use crate::registry::{Snapshot, Stamp};
-use crate::state::dir::StateDir;
+use crate::launch::Registration;
+use crate::os::{FileMeta, Stamp};
+use crate::plan::ledger::Note;
+use crate::registry::Snapshot;
+use crate::registry::json::edit::{add_entry, add_members, has_model, set_model};
+use crate::registry::redacted::marker;
+use crate::splice::Splice;
+use crate::state::ledger::OpenLedger;
 
 /// How often it is tried again because the registry was replaced meanwhile.
 const TRIES: usize = 100;
-/// For a registry that a launch creates: who the chats are is nobody else's business.
+/// For a registry that a launch creates: it says who the chats are with.
 const PRIVATE: u32 = 0o600;
 
-/// What was registered.
-#[derive(Debug)]
-pub struct Registered<T> {
-    /// What the caller wanted to know.
-    pub value: T,
-    /// Whether the registry was changed.
-    pub changed: bool,
-    /// Whether a restart was owed, which the start pays.
-    pub paid: bool,
-}
-
-/// What is to be registered.
-#[derive(Debug)]
-pub struct Registration<T> {
-    /// The chat that is started, whose debt is thereby paid.
-    pub chat: String,
-    /// What the registry lacks.
-    pub splices: Vec<Splice>,
-    /// What the caller wants to know afterwards.
-    pub value: T,
-}
-
-impl Store {
-    /// The registry at `path`, which need not be there yet.
-    ///
-    /// # Errors
-    /// Where its directory is not there.
-    pub fn open_or_new(path: &Path, name: &str) -> Result<Self> {
-        // Of a link to nothing it is an error: what it should lead to is somewhere else, and not mounted, perhaps.
-        if path.symlink_metadata().is_ok() {
-            return Self::open(path, name);
-        }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let parent = std::fs::canonicalize(parent).map_err(Error::io("find the directory", parent))?;
-        let file = path.file_name().ok_or_else(|| Error::other(format!("{} names no file", path.display())))?;
-        Ok(Self { name: name.to_owned(), file: parent.join(file) })
-    }
-
-    /// Registers a session that is about to be started, and strikes its debt. `decide` is asked once or more, with the
-    /// registry as it is, and what it says last is done. A missing registry is created.
+impl RegistryFile {
+    /// Registers a session that is about to be started, and settles its debt. A missing registry is created.
     ///
     /// # Errors
     /// Those of `decide`, and where the registry or its state cannot be used. Nothing was changed then, except where it
     /// is the ledger that could not be saved afterwards.
-    pub fn register<T>(
-        self,
-        patience: Duration,
-        now: Timestamp,
-        mut decide: impl FnMut(&Snapshot) -> Result<Registration<T>>,
-    ) -> Result<Registered<T>> {
-        let facts = if self.is_missing() { new_file() } else { self.facts()? };
-        let dir = StateDir::create(&self.file, facts)?;
-        let state = LockedStore::new(self, dir, patience, now, None);
+    pub fn register(&self, patience: Duration, now: Timestamp, decide: &mut Decide<'_>) -> Result<Registered> {
+        let meta = if self.is_missing() { new_file() } else { self.meta()? };
+        let files = Files::new(self.clone(), meta, patience)?;
         for _ in 0..TRIES {
-            let (done, _) = state.with_ledger(|ledger| {
-                let is_missing = state.store.is_missing();
-                let seen = if is_missing { state.store.no_sessions()? } else { state.registry()? };
-                let Registration { chat, splices, value } = decide(&seen)?;
-                let registered = match splices.is_empty() {
-                    true => state.store.facts()?.stamp == seen.stamp,
-                    false if is_missing => state.create(&seen, &splices)?,
-                    false => state.replace_under(ledger, &seen, &splices)?.is_some(),
-                };
-                // Only now: a launch that died before would have paid for nothing.
-                let paid = registered && ledger.owed.remove(&chat).is_some();
-                Ok(registered.then_some(Registered { value, changed: !splices.is_empty(), paid }))
-            })?;
-            if let Some(done) = done {
+            let mut ledger = files.open()?;
+            if let Some(done) = files.register(&mut ledger, now, decide)? {
                 return Ok(done);
             }
         }
@@ -103,23 +49,11 @@ impl Store {
     ///
     /// # Errors
     /// Where the state cannot be used.
-    pub fn owe(self, chat: &str, patience: Duration, now: Timestamp) -> Result<()> {
-        let dir = StateDir::create(&self.file, self.facts()?)?;
-        let state = LockedStore::new(self, dir, patience, now, None);
-        state.with_ledger(|ledger| {
-            ledger.owe(chat, None, now);
-            Ok(())
-        })?;
-        Ok(())
-    }
-
-    fn is_missing(&self) -> bool {
-        self.file.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-    }
-
-    fn no_sessions(&self) -> Result<Snapshot> {
-        Snapshot::new(self.name.clone(), self.file.clone(), Stamp::default(), b"{}\n".to_vec())
-            .map_err(|mistake| Error::Invalid(vec![mistake]))
+    pub fn owe(&self, chat: &str, patience: Duration, now: Timestamp) -> Result<()> {
+        let files = Files::new(self.clone(), self.meta()?, patience)?;
+        let mut ledger = files.open()?;
+        let patch = ledger.kept().noting(&[Note::Owes { chat, ran: None }], now);
+        ledger.append(patch)
     }
 }
 
@@ -129,21 +63,82 @@ fn new_file() -> FileMeta {
     FileMeta { stamp: Stamp::default(), mode: PRIVATE, owner, group }
 }
 
-impl LockedStore {
-    /// Creates the registry; `false` where somebody else did so meanwhile.
-    fn create(&self, seen: &Snapshot, splices: &[Splice]) -> Result<bool> {
+impl Files {
+    /// `None` where the registry is another by now.
+    fn register(&self, ledger: &mut OpenLedger, now: Timestamp, decide: &mut Decide<'_>) -> Result<Option<Registered>> {
+        let is_missing = self.registry.is_missing();
+        let seen = if is_missing { self.registry.no_sessions() } else { self.registry.snapshot()? };
+        if marker(seen.text()).is_some() {
+            return Err(Error::other(format!("{} is a redacted snapshot, not a registry", seen.name()))
+                .with_hint("start the session where the registry is"));
+        }
+        let registration = decide(&seen)?;
+        let chat = registration.chat.id.as_ref();
+        let owed = ledger.ledger().owed.contains_key(chat);
+        let paid = [Note::Settled { chat }];
+        let done = Registered { changed: registration.is_edit(), paid: owed };
+        let splices = registration_edits(seen.text(), &registration)?;
+        // The debt is settled last: a launch that died before would have paid for nothing.
+        if registration.is_edit() && !is_missing {
+            let around = Around { before: &[], after: &paid, now, ready: &|_| Ok(Proceed::Yes) };
+            return match self.replace(ledger, &seen, &splices, &around)? {
+                Replaced::Stale => Ok(None),
+                Replaced::Made(_, None) => Ok(Some(done)),
+                Replaced::Made(_, Some(error)) => Err(error),
+            };
+        }
+        let is_as_seen = if registration.is_edit() {
+            self.create(&seen, &splices)?
+        } else {
+            self.registry.meta()?.stamp == seen.stamp()
+        };
+        if !is_as_seen {
+            return Ok(None);
+        }
+        let patch = ledger.kept().noting(&paid, now);
+        ledger.append(patch)?;
+        Ok(Some(done))
+    }
+
+    /// Creates the registry; `false` where another program did so meanwhile.
+    fn create(&self, seen: &FileSnapshot, splices: &[Splice]) -> Result<bool> {
         self.write_new(seen, splices, new_file())?;
         crash_point!("registry: first file written");
         // Unlike a rename, a link never takes the place of a file.
-        let created = match rustix::fs::linkat(self.dir.fd(), NEW, CWD, &self.store.file, AtFlags::empty()) {
+        let created = match rustix::fs::linkat(self.dir().fd(), NEW, CWD, self.registry.file(), AtFlags::empty()) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
-            Err(error) => return Err(Error::io("create", &self.store.file)(error)),
+            Err(error) => return Err(Error::io("create", self.registry.file())(error)),
         };
         crash_point!("registry: created");
-        self.dir.remove(NEW)?;
-        self.swap().sync_names()?;
+        self.dir().remove(NEW)?;
+        self.exchange().sync_names()?;
         crash_point!("registry: names saved");
         Ok(created)
     }
+}
+
+/// The edits of a registry's text that a registration needs, in the order of the text.
+///
+/// # Errors
+/// Where its entry is not where it was read.
+pub fn registration_edits(text: &str, registration: &Registration) -> Result<Vec<Splice>> {
+    let Registration { chat, entry, fields, model } = registration;
+    let model = model.as_ref();
+    let mut new: Vec<(&str, &str)> = fields.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let Some(at) = *entry else {
+        new.extend(model.map(|model| ("model", model.as_str())));
+        return Ok(vec![add_entry(text, &chat.id, &new)]);
+    };
+    let mut splices = Vec::new();
+    match model {
+        Some(_) if has_model(text, at) => splices.push(set_model(text, at, model)),
+        Some(model) => new.push(("model", model.as_str())),
+        None => {}
+    }
+    if !new.is_empty() {
+        splices.push(add_members(text, at, &new));
+    }
+    let lost = || Error::other(format!("the entry of {} is not where it was read", chat.id));
+    splices.into_iter().map(|splice| splice.ok_or_else(lost)).collect()
 }

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::adopt::adopt;
-use crate::apply::Files;
-use crate::backend::file::Store;
+use crate::backend::{self, file::RegistryFile};
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
@@ -20,8 +19,8 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
         Some(path) => (path.clone(), written(&path)?),
         None => named_by_policy(&place.policy())?,
     };
-    let store = Store::open(&path, &path.display().to_string())?;
-    let adopted = adopt(&store.registry()?)?;
+    let backend = backend::of_registry(RegistryFile::open(&path)?);
+    let adopted = adopt(backend.snapshot()?.as_ref())?;
     terminal.to_stdout(|out| adopted::write(&adopted, &written, out))?;
     Ok(Exit::Done)
 }

@@ -3,8 +3,7 @@
 use clap::Args;
 use jiff::{Span, Zoned};
 
-use crate::apply::Files;
-use crate::backend::file::Store;
+use crate::backend::{self, file::RegistryFile};
 use crate::cli::args::{PlaceArgs, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
@@ -59,18 +58,18 @@ fn warnings_of(
     policy: Policy,
     mut warnings: Vec<Diagnostic>,
 ) -> anyhow::Result<Vec<Diagnostic>> {
-    let store = place.registry().map(|path| Store::open(&path, &path.display().to_string())).transpose()?;
-    let registry = store.as_ref().map(Files::registry).transpose()?;
-    let policy = match &store {
+    let registry = place.registry().map(|path| RegistryFile::open(&path)).transpose()?;
+    let snapshot = registry.clone().map(|registry| backend::of_registry(registry).snapshot()).transpose()?;
+    let policy = match &registry {
         None => policy,
-        Some(store) => match store.redacted_with()? {
+        Some(registry) => match registry.redacted_with()? {
             None => policy,
-            Some(fingerprint) => for_snapshot(place.redaction_key()?, store, &fingerprint, policy)?.0,
+            Some(fingerprint) => for_snapshot(place.redaction_key()?, registry, &fingerprint, policy)?.0,
         },
     };
     let now = Zoned::now();
     let horizon = now.checked_add(args.within).map_err(|_| Error::other("--within reaches beyond all calendars"))?;
-    let lint = Lint { policy: &policy, sources, registry: registry.as_ref(), now: &now, horizon: &horizon };
+    let lint = Lint { policy: &policy, sources, registry: snapshot.as_deref(), now: &now, horizon: &horizon };
     warnings.extend(lint.warnings()?);
     warnings.sort_by(|a, b| a.order().cmp(&b.order()));
     Ok(warnings)

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::apply::Files;
+use crate::backend::capabilities;
 use crate::cli::args::{PlaceArgs, file_of, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::outputs::Outputs;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Names, open, under_pseudonyms};
 use crate::error::Error;
-use crate::plan::between;
+use crate::plan::{Side, policy_diff};
 use crate::policy;
 use crate::report::escape::leading;
 use crate::report::{Format, Mode, Report};
@@ -62,13 +62,21 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> an
         Names::Snapshot(key) => under_pseudonyms(key, old)?,
         Names::Own | Names::Redacted(_) => old,
     };
-    let snapshot = opened.store.registry()?;
-    let plan = between(&old, &opened.policy, &snapshot, &opened.now)?;
+    let snapshot = opened.snapshot()?;
+    let (old_backend, new_backend) = (capabilities(&old), capabilities(&opened.policy));
+    let old = Side { policy: &old, capabilities: old_backend.as_ref() };
+    let new = Side { policy: &opened.policy, capabilities: new_backend.as_ref() };
+    let plan = policy_diff(old, new, snapshot.as_ref(), &opened.now)?;
     let plan = opened.names.shown(plan);
 
     let policies = format!("{} → {}", leading(&name), opened.policy_name);
-    let report =
-        Report { policy: &policies, snapshot: &snapshot, plan: &plan, mode: Mode::PolicyDiff, now: &opened.now };
+    let report = Report {
+        policy: &policies,
+        snapshot: snapshot.as_ref(),
+        plan: &plan,
+        mode: Mode::PolicyDiff,
+        now: &opened.now,
+    };
     terminal.to_stdout(|out| report.write(args.format, out))?;
     outputs.write(&report)?;
     Ok(Exit::Done)

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use clap::Args;
 
-use crate::apply::Files;
+use crate::apply::Ask;
+use crate::backend::Probe;
 use crate::chat::Chat;
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::exit::Exit;
@@ -12,8 +13,8 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open};
 use crate::error::{Error, Result};
 use crate::plan::json::JsonRow;
-use crate::plan::select::{Request, find_one, nearest};
-use crate::plan::{Goal, drift};
+use crate::plan::select::{Selector, find_one, nearest};
+use crate::plan::{Limits, PlanInput, drift};
 use crate::registry::find_entry;
 use crate::report::explain::Explanation;
 
@@ -36,11 +37,13 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
         terminal.error("the chat's id is empty", Some("see: reconcile explain --help"));
         return Ok(Exit::Usage);
     }
-    let Opened { policy, store, now, names, .. } = open(terminal, place)?;
-    let snapshot = store.registry()?;
-    let ledger = store.ledger()?;
-    let known = find_one(&args.chat, &snapshot)?;
-    let entry = known.as_deref().map(|chat| find_entry(&snapshot, chat)).transpose().map_err(Error::Invalid)?.flatten();
+    let opened = open(terminal, place)?;
+    let backend = opened.backend(Probe::Nothing)?;
+    let Opened { policy, now, names, .. } = opened;
+    let reading = backend.read(Ask::Everything)?;
+    let snapshot = reading.snapshot.as_ref();
+    let known = find_one(&args.chat, snapshot)?;
+    let entry = known.as_deref().map(|chat| find_entry(snapshot, chat)).transpose()?.flatten();
     let existing = entry.as_ref().and_then(|entry| entry.model.clone());
     let registered = entry.is_some();
     let new = || Chat { id: Cow::Borrowed(args.chat.as_str()), ..Chat::default() };
@@ -48,18 +51,20 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
     let assumed = fill(&mut chat, &args.fields)?;
     let is_known = registered || !assumed.is_empty() || policy.chats.contains_key(chat.id.as_ref());
     if !is_known && !terminal.hides_names() {
-        let near = nearest(&args.chat, &snapshot)?.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-        terminal.note(&format!("no chat {:?} in {}: taken as the id of a new one{near}", args.chat, snapshot.name));
+        let near = nearest(&args.chat, snapshot)?.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+        terminal.note(&format!("no chat {:?} in {}: taken as the id of a new one{near}", args.chat, snapshot.name()));
     }
 
-    let request = Request { chats: vec![chat.id.clone().into_owned()], ..Request::default() };
-    let goal = Goal { policy: &policy, now: &now, request: &request, allow_changes: None, expected: None };
-    let drift = registered.then(|| drift(&goal, &snapshot, &ledger)).transpose()?;
+    let selector = Selector { chats: vec![chat.id.clone().into_owned()], ..Selector::default() };
+    let capabilities = backend.capabilities();
+    let limits = Limits::default();
+    let input = PlanInput { policy: &policy, capabilities, now: &now, selector: &selector, limits };
+    let drift = registered.then(|| drift(&input, &reading)).transpose()?;
     let is_change = |row: &JsonRow| row.chat_id == chat.id && row.edit;
-    let mut history = store.history()?;
+    let mut history = backend.history()?;
     let last_change =
         history.find(|run| run.as_ref().map_or(true, |run| run.changes.iter().any(is_change))).transpose()?;
-    let debt = ledger.owed.get(chat.id.as_ref());
+    let debt = reading.ledger.owed.get(chat.id.as_ref());
     let row = drift.and_then(|drift| drift.rows.into_iter().next());
     // Under pseudonyms all is as it was, so the explanation is of that.
     let (policy, chat, row, last_change) = match names.redaction() {
@@ -73,9 +78,10 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
     };
     let explanation = Explanation {
         policy: &policy,
+        capabilities,
         chat: &chat,
         assumed: &assumed,
-        registry: &snapshot.name,
+        registry: snapshot.name(),
         registered,
         existing: existing.as_deref(),
         row: row.as_ref(),

@@ -2,7 +2,6 @@
 
 use clap::Args;
 
-use crate::apply::Files;
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
@@ -23,14 +22,14 @@ pub(crate) struct HistoryArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit> {
-    let Past { store, now, names } = open_past(place)?;
+    let Past { backend, now, names } = open_past(place)?;
     // A chat that is gone still has a history.
     let chat = match &args.chat {
-        Some(word) => Some(find_one(word, &store.registry()?)?.unwrap_or_else(|| word.clone())),
+        Some(word) => Some(find_one(word, backend.snapshot()?.as_ref())?.unwrap_or_else(|| word.clone())),
         None => None,
     };
     let mut runs = Vec::new();
-    for run in store.history()? {
+    for run in backend.history()? {
         let mut run = run?;
         run.changes.retain(|row| chat.as_deref().is_none_or(|chat| row.chat_id == chat));
         run.cancelled.retain(|id| chat.as_deref().is_none_or(|chat| id == chat));

@@ -3,18 +3,20 @@
 use std::io::ErrorKind;
 
 use clap::Args;
-use jiff::Zoned;
+use jiff::{Timestamp, Zoned};
 
-use crate::backend::file::{Registered, Registration, Store};
+use crate::apply::Registered;
+use crate::backend::{self, file::RegistryFile};
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::beside_policy;
-use crate::error::{Error, reason};
-use crate::launch::{Start, Wanted, start};
+use crate::error::{Error, Result, reason};
+use crate::launch::{Decider, Start, Wanted, start};
 use crate::os::process::turn_into;
 use crate::policy::template::{CommandLine, Mistake, environment, placeholder_names, resume_environment};
-use crate::policy::{self, Outline, Policy, Sessions, Source};
+use crate::policy::{self, Outline, Policy, Source};
+use crate::registry::Snapshot;
 use crate::sources;
 use crate::suggest;
 
@@ -57,9 +59,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         return Ok(Exit::Usage);
     }
     let (policy, outline, sources) = usable_policy(terminal, place);
-    if outline.backend.as_deref() == Some("dispatch") {
-        return Err(daemons_to_start().into());
-    }
+    refuse_foreign(outline.backend.as_deref())?;
     let registry = match (place.registry(), &outline.registry) {
         (Some(registry), _) => registry,
         (None, Some(registry)) => beside_policy(&place.policy(), registry)?,
@@ -69,23 +69,26 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
                 .into());
         }
     };
-    let store = Store::open_or_new(&registry, &registry.display().to_string())?;
-    let now = Zoned::now();
+    let backend = backend::of_registry(RegistryFile::open_or_new(&registry)?);
     let fields = args.fields.chat();
     let wanted = Wanted { chat: &args.chat, fields: &fields, command: &command };
-    let Registered { value: start, changed, paid } =
-        store.register(place.lock_timeout, now.timestamp(), |snapshot| {
-            // An override that was set while this launch waited counts. A policy that cannot be used meanwhile does not.
-            let changed = sources::load(&place.policy()).ok().filter(|files| files.sources != sources);
-            let changed = changed.and_then(|files| policy::read(&files.sources).ok()).map(|(policy, _)| policy);
-            if changed.as_ref().is_some_and(|policy| matches!(policy.sessions, Sessions::Dispatch(_))) {
-                return Err(daemons_to_start());
-            }
-            let policy = changed.as_ref().or(policy.as_ref());
-            let mut start = start(policy, snapshot, &wanted, &now)?;
-            let splices = std::mem::take(&mut start.splices);
-            Ok(Registration { chat: start.chat.id.clone().into_owned(), splices, value: start })
-        })?;
+    let mut decided = None;
+    let mut decide = |snapshot: &dyn Snapshot| {
+        // An override that was set while this launch waited counts. A policy that cannot be used meanwhile does not.
+        let changed = sources::load(&place.policy()).ok().filter(|files| files.sources != sources);
+        let changed = changed.and_then(|files| policy::read(&files.sources).ok()).map(|(policy, _)| policy);
+        refuse_foreign(changed.as_ref().map(|policy| policy.sessions.backend.name()))?;
+        let policy = changed.as_ref().or(policy.as_ref());
+        let capabilities = policy.map(backend::capabilities);
+        let both = policy.zip(capabilities.as_deref());
+        let by = both.map(|(policy, capabilities)| Decider { policy, capabilities });
+        let start = start(by, snapshot, &wanted, &Zoned::now())?;
+        let registration = start.registration.clone();
+        decided = Some(start);
+        Ok(registration)
+    };
+    let Registered { changed, paid } = backend.register(place.lock_timeout, Timestamp::now(), &mut decide)?;
+    let Some(start) = decided else { return Err(Error::other("no start was decided on").into()) };
     tell(terminal, &start, &registry.display().to_string());
 
     let resume = resume_environment(start.resume.as_deref());
@@ -98,8 +101,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     terminal.error(&format!("cannot start {program}: {}", reason(&failed)), Some(hint));
     // A session from before may still run, on another model.
     if paid || (changed && !start.is_new) {
-        let store = Store::open(&registry, &registry.display().to_string());
-        match store.and_then(|store| store.owe(&start.chat.id, place.lock_timeout, now.timestamp())) {
+        match backend.not_started(&start.chat.id, place.lock_timeout, Timestamp::now()) {
             Ok(()) => terminal.note(&format!("a restart of {} is owed", start.chat.id)),
             Err(error) => {
                 terminal.failure(&error.into());
@@ -112,9 +114,12 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     Ok(if changed { Exit::Partly } else { Exit::Error })
 }
 
-fn daemons_to_start() -> Error {
-    Error::other("sessions of the dispatch backend are started by their daemon, never by a launch")
-        .with_hint("send the chat a message, or say backend = \"file\" if nothing else owns the registry")
+/// Refuses a backend whose sessions are started by the owner of its registry.
+fn refuse_foreign(backend: Option<&str>) -> Result<()> {
+    match backend.and_then(backend::refuses_launch) {
+        Some((message, hint)) => Err(Error::other(message).with_hint(hint)),
+        None => Ok(()),
+    }
 }
 
 /// The policy, where it can be used, what can be told of it otherwise, and what was read. A mistake in it must not keep a
@@ -132,7 +137,7 @@ fn usable_policy(terminal: &Terminal, place: &PlaceArgs) -> (Option<Policy>, Out
     match policy::read(&files.sources) {
         Ok((policy, warnings)) => {
             terminal.diagnostics(&warnings);
-            let backend = matches!(policy.sessions, Sessions::Dispatch(_)).then(|| "dispatch".to_owned());
+            let backend = Some(policy.sessions.backend.name().to_owned());
             let outline = Outline { registry: policy.registry.clone(), backend };
             (Some(policy), outline, files.sources)
         }
@@ -159,7 +164,8 @@ fn tell(terminal: &Terminal, start: &Start, registry: &str) {
     }
     for field in &start.left_empty {
         terminal.warning(&format!(
-            "the entry of {chat} has `{field}` without a value: that is left as it is, and the option does not count"
+            "the entry of {chat} has `{}` without a value: that is left as it is, and the option does not count",
+            field.name()
         ));
     }
 }

@@ -14,7 +14,7 @@ use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_quietly};
 use crate::error::{Error, Result};
-use crate::plan::select::Request;
+use crate::plan::select::Selector;
 use crate::policy::edit::{Wanted, set_all, unset};
 use crate::policy::{self, Override, Policy, Setting, Source, Until};
 use crate::sources::PolicyFile;
@@ -71,11 +71,11 @@ pub(crate) fn edit_and_run(
         }
     }
     (opened.policy, _) = edited.map_err(Error::Invalid)?;
-    let request = Request { ids: changes.into_keys().collect(), ..Request::default() };
+    let selector = Selector { ids: changes.into_keys().collect(), ..Selector::default() };
     let (allow_changes, report) = (args.allow_changes, args.report.clone());
     let edits = PolicyEdits::new(edits);
-    let options = RunOptions { request, dry_run: args.dry_run, allow_changes, report, edits, ..RunOptions::default() };
-    let exit = execute(terminal, place, opened, &options, interrupt)?;
+    let options = RunOptions { selector, dry_run: args.dry_run, allow_changes, report, edits, ..RunOptions::default() };
+    let exit = execute(terminal, place, &opened, &options, interrupt)?;
     if args.dry_run || options.edits.any_made() {
         for lost in &lost {
             terminal.note(lost);

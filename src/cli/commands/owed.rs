@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use crate::apply::{Files, Locked};
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Past, open_past};
 use crate::error::Error;
+use crate::plan::ledger::Note;
 use crate::plan::select::find_registered;
 use crate::report::escape::escape;
 use crate::report::{counted, time};
@@ -20,9 +20,9 @@ pub(crate) struct OwedArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
-    let Past { store, now, names } = open_past(place)?;
+    let Past { backend, now, names } = open_past(place)?;
     let now = &now;
-    let ledger = store.ledger()?;
+    let ledger = backend.ledger()?;
     let Some(word) = args.forget.as_deref() else {
         terminal.to_stdout(|out| {
             for (chat, debt) in &ledger.owed {
@@ -44,19 +44,16 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
     };
 
     let is_owed = ledger.owed.contains_key(word);
-    let chat = if is_owed { word.to_owned() } else { find_registered(word, &store.registry()?)? };
+    let chat = if is_owed { word.to_owned() } else { find_registered(word, backend.snapshot()?.as_ref())? };
     let name = names.of(&chat);
-    let locked = store.lock(place.lock_timeout, now.timestamp(), &|| false)?;
-    let mut owed = false;
-    locked.amend(&mut |ledger| {
-        owed = ledger.owed.contains_key(&chat);
-        ledger.strike(&chat);
-    })?;
-    if !owed {
+    let locked = backend.lock(place.lock_timeout, &|| false)?;
+    let is_owed = backend.ledger()?.owed.contains_key(&chat);
+    if !is_owed {
         return Err(Error::other(format!("no restart is owed to {name}"))
             .with_hint("see what is owed with: reconcile owed")
             .into());
     }
+    locked.note(&[Note::Settled { chat: &chat }], now.timestamp())?;
     terminal.to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&name)))?;
     Ok(Exit::Done)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 
-use crate::apply::Files;
+use crate::backend::Probe;
 use crate::chat::{Chat, Model};
 use crate::cli::args::{EditArgs, PlaceArgs, until};
 use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
@@ -15,7 +15,7 @@ use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open};
 use crate::error::{Error, Result};
-use crate::plan::select::{Request, find_registered};
+use crate::plan::select::{Selector, find_registered};
 use crate::policy::{At, Because, Override, Policy, Setting, Until};
 use crate::registry::find_entry;
 use crate::resolve::resolve;
@@ -78,7 +78,7 @@ pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArg
         let chat = if overrides.contains_key(&args.chat) {
             args.chat.clone()
         } else {
-            find_registered(&args.chat, &opened.store.registry()?)?
+            find_registered(&args.chat, opened.snapshot()?.as_ref())?
         };
         if !overrides.contains_key(&chat) {
             return Err(Error::other(format!("{} has no override for {}", opened.policy_name, opened.name(&chat)))
@@ -99,10 +99,10 @@ fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArg
     let because = Because { rule: "set-model".to_owned(), at: At::elsewhere("command line") };
     let by_hand = Override { setting: Setting::Model(model), until: None, reason: None, because };
     opened.policy.chats.insert(chat.clone(), by_hand);
-    let request = Request { ids: vec![chat], ..Request::default() };
+    let selector = Selector { ids: vec![chat], ..Selector::default() };
     let EditArgs { dry_run, allow_changes, report } = args.edit.clone();
-    let options = RunOptions { request, dry_run, allow_changes, report, ..RunOptions::default() };
-    execute(terminal, place, opened, &options, interrupt)
+    let options = RunOptions { selector, dry_run, allow_changes, report, ..RunOptions::default() };
+    execute(terminal, place, &opened, &options, interrupt)
 }
 
 /// What decides otherwise, and on which model.
@@ -112,12 +112,13 @@ type Otherwise = Option<(String, String)>;
 fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherwise)> {
     let policy = &opened.policy;
     let model = allowed(policy, &args.model)?;
-    let snapshot = opened.store.registry()?;
-    let id = find_registered(&args.chat, &snapshot)?;
-    let entry = find_entry(&snapshot, &id).map_err(Error::Invalid)?;
+    let backend = opened.backend(Probe::Nothing)?;
+    let snapshot = backend.snapshot()?;
+    let id = find_registered(&args.chat, snapshot.as_ref())?;
+    let entry = find_entry(snapshot.as_ref(), &id)?;
     let chat = entry.map_or_else(|| Chat { id: id.as_str().into(), ..Chat::default() }, |entry| entry.chat);
-    let cannot =
-        policy.sessions.leaves_alone(&chat).map(str::to_owned).or_else(|| policy.sessions.cannot_carry(&model));
+    let capabilities = backend.capabilities();
+    let cannot = capabilities.unmanaged(&chat).map(str::to_owned).or_else(|| capabilities.refuses_model(&model));
     if let Some(why) = cannot {
         let chat = opened.name(&id);
         return Err(Error::other(format!("{chat} cannot be set to {model}: {why}")).with_hint("nothing was changed"));

@@ -1,6 +1,5 @@
 //! `reconcile snapshot --redact`: a registry that continuous integration may see.
 
-use crate::apply::Files;
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
@@ -14,18 +13,18 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
         terminal.error("a snapshot is always redacted", Some("say: reconcile snapshot --redact"));
         return Ok(Exit::Usage);
     }
-    let Opened { store, now, warnings, .. } = open_plain(place)?;
+    let Opened { registry, warnings, .. } = open_plain(place)?;
     terminal.diagnostics(&warnings);
-    if store.redacted_with()?.is_some() {
-        return Err(Error::other(format!("{} is a redacted snapshot already", store.file().display()))
+    if registry.redacted_with()?.is_some() {
+        return Err(Error::other(format!("{} is a redacted snapshot already", registry.file().display()))
             .with_hint("make one of the registry itself")
             .into());
     }
-    let (store, redaction) = match place.redaction_key()? {
-        Some(redaction) => (store, redaction),
-        None => store.redaction_key_or_new(place.lock_timeout, now.timestamp())?,
+    let redaction = match place.redaction_key()? {
+        Some(redaction) => redaction,
+        None => registry.redaction_key_or_new(place.lock_timeout)?,
     };
-    let json = redacted(&store.registry()?, &redaction).map_err(Error::Invalid)?;
+    let json = redacted(&registry.snapshot()?, &redaction)?;
     terminal.to_stdout(|out| json.lines().try_for_each(|line| writeln!(out, "{}", escape_json(line))))?;
     Ok(Exit::Done)
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 
-use crate::apply::Files;
+use crate::apply::Backend;
+use crate::backend::Probe;
 use crate::chat::Model;
 use crate::cli::args::{EditArgs, PlaceArgs};
 use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
@@ -13,7 +14,6 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::error::{Error, Result};
 use crate::plan::json::{JsonRow, JsonRun};
-use crate::registry::scan;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UndoArgs {
@@ -41,13 +41,13 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &UndoArgs) -> an
 
 /// The overrides that bring back what the rows of a run had before, and why some of them are left as they are.
 fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
-    let (run, touched_since) = find(opened, name)?;
+    let backend = opened.backend(Probe::Nothing)?;
+    let (run, touched_since) = find(backend.as_ref(), name)?;
     let mut now = BTreeMap::new();
-    scan(&opened.store.registry()?, |entry| {
+    backend.snapshot()?.each(&mut |entry| {
         let model = entry.model.as_deref().map(|model| opened.policy.canonical(model).to_owned());
         now.insert(entry.chat.id.into_owned(), model);
-    })
-    .map_err(Error::Invalid)?;
+    })?;
     let mut decided = Decided::default();
     for row in run.changes.iter().filter(|row| row.is_edit()) {
         let chat = row.chat_id.as_ref();
@@ -78,10 +78,10 @@ fn old_model(opened: &Opened, row: &JsonRow, now: Option<&Option<String>>, touch
 }
 
 /// The run of that name, and the chats that later runs have changed.
-fn find(opened: &Opened, name: &str) -> Result<(JsonRun<'static>, BTreeSet<String>)> {
+fn find(backend: &dyn Backend, name: &str) -> Result<(JsonRun<'static>, BTreeSet<String>)> {
     let mut found: Vec<JsonRun> = Vec::new();
     let mut touched_since = BTreeSet::new();
-    for run in opened.store.history()? {
+    for run in backend.history()? {
         let run = run?;
         if !name.is_empty() && run.run.starts_with(name) {
             found.push(run);

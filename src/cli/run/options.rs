@@ -7,13 +7,13 @@ use crate::cli::args::{Moment, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::run::policy_edit::PolicyEdits;
 use crate::error::{Error, Result, reason};
 use crate::plan::Expected;
-use crate::plan::select::Request;
+use crate::plan::select::Selector;
 
 /// What the command line asks of a run: for which chats, with which limits, and where its results go.
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct RunOptions<'a> {
-    pub(crate) request: Request,
+    pub(crate) selector: Selector,
     pub(crate) dry_run: bool,
     pub(crate) probe: bool,
     pub(crate) detailed_exitcode: bool,
@@ -34,7 +34,7 @@ impl<'a> RunOptions<'a> {
     /// A run for whatever the policy says.
     pub(crate) fn of(args: &'a RunArgs) -> Self {
         Self {
-            request: Request {
+            selector: Selector {
                 chats: args.chat.clone(),
                 tiers: args.tier.clone(),
                 exclude: args.exclude.clone(),

@@ -2,41 +2,42 @@
 
 use jiff::Zoned;
 
+use crate::apply::Planned;
+use crate::backend::capabilities;
 use crate::cli::exit::Exit;
 use crate::cli::outputs::Outputs;
 use crate::cli::run::metrics;
 use crate::cli::run::options::RunOptions;
 use crate::cli::terminal::Terminal;
+use crate::cli::workspace::Opened;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Refusal, Row, Verdict, Writer};
-use crate::policy::{Policy, Sessions};
-use crate::registry::Snapshot;
+use crate::plan::capabilities::TakesEffect;
+use crate::plan::{Plan, Refusal, Row, Verdict};
 use crate::report::{self, Mode, Report, refusal, voided};
 
-/// A run that has ended.
-#[derive(Clone, Copy)]
-pub(crate) struct Ended<'a> {
-    pub(crate) policy: &'a Policy,
-    pub(crate) policy_name: &'a str,
-    pub(crate) snapshot: &'a Snapshot,
-    /// As it may be shown.
-    pub(crate) plan: &'a Plan,
+/// How a run has ended.
+pub(crate) struct End {
     pub(crate) mode: Mode,
-    pub(crate) now: &'a Zoned,
+    pub(crate) planned: Planned,
+    pub(crate) exit: Exit,
+    /// What went wrong after its first effect.
+    pub(crate) error: Option<Error>,
 }
 
-impl Ended<'_> {
-    /// Shows it. `exit` is how it ended, and `error` what went wrong after its first effect.
+impl End {
+    /// Shows it, and returns the exit code that it comes to.
     pub(crate) fn show(
         self,
         terminal: &Terminal,
         options: &RunOptions,
         outputs: Outputs,
-        exit: Exit,
-        error: Option<Error>,
+        opened: &Opened,
+        now: &Zoned,
     ) -> Exit {
-        let Self { policy, policy_name, snapshot, plan, mode, now } = self;
-        let report = Report { policy: policy_name, snapshot, plan, mode, now };
+        let Self { mode, planned: Planned { plan, reading }, exit, error } = self;
+        let (plan, snapshot) = (opened.names.shown(plan), reading.snapshot.as_ref());
+        let plan = &plan;
+        let report = Report { policy: &opened.policy_name, snapshot, plan, mode, now };
         let has_news = plan.is_eventful() || plan.rows.iter().any(Row::is_planned);
         let silent = options.quiet && exit == Exit::Done && !has_news;
         if !silent {
@@ -44,7 +45,7 @@ impl Ended<'_> {
         }
         let shown = if silent { Ok(()) } else { print(terminal, options, &report) };
         let shown = shown.and_then(|()| outputs.write(&report));
-        tell(terminal, plan, policy, mode);
+        tell(terminal, plan, capabilities(&opened.policy).takes_effect(), mode);
         let edited = options.edits.any_made();
         if edited && exit == Exit::Refused {
             options.edits.tell_alone(terminal);
@@ -64,7 +65,7 @@ impl Ended<'_> {
         for error in error.into_iter().chain(shown.err()) {
             exit = failed(error, exit);
         }
-        let write = |path| metrics::write(path, &snapshot.name, now.timestamp(), exit, Some((plan, mode)));
+        let write = |path| metrics::write(path, snapshot.name(), now.timestamp(), exit, Some((plan, mode)));
         match options.metrics.map(write) {
             Some(Err(error)) => failed(error, exit),
             _ => exit,
@@ -82,22 +83,19 @@ fn print(terminal: &Terminal, options: &RunOptions, report: &Report) -> Result<(
 }
 
 /// What a user should know beyond the rows.
-fn tell(terminal: &Terminal, plan: &Plan, policy: &Policy, mode: Mode) {
-    for (chat, why) in plan.cancelled.iter().filter(|_| plan.refused.is_none()) {
-        terminal.note(&voided(chat, why));
+fn tell(terminal: &Terminal, plan: &Plan, takes_effect: TakesEffect, mode: Mode) {
+    for (chat, why) in plan.void.iter().filter(|_| plan.refused.is_none()) {
+        terminal.note(&voided(chat, *why));
     }
     let edited = plan.rows.iter().any(|row| row.effects.edited);
-    if mode == Mode::Apply && edited && !policy.sessions.restarts() {
+    if mode == Mode::Apply && edited && takes_effect == TakesEffect::OnNextStart {
         terminal.note(
             "nothing was restarted: the policy has no restart command, so the new models count from the next start",
         );
     }
     let edits = plan.rows.iter().any(|row| row.edit && (row.is_planned() || row.effects.edited));
-    if let (Writer::UsMeanwhile, true, Sessions::Dispatch(daemon)) = (plan.writer, edits, &policy.sessions) {
-        terminal.note(&format!(
-            "nobody listens at {}: the registry itself is edited, and sessions read it when the daemon starts",
-            daemon.socket
-        ));
+    if let Some(remark) = plan.remark.as_ref().filter(|_| edits) {
+        terminal.note(remark);
     }
     if plan.rows.iter().any(|row| row.outcome.verdict == Verdict::Held) {
         terminal.note("what is held is left alone until the policy decides otherwise, or --retry CHAT says so");

@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 
-use crate::apply::{self, Backend, Locked, Planned};
+use crate::apply::{self, Backend, Planned};
 use crate::cli::terminal::Terminal;
 use crate::error::Result;
-use crate::plan::Goal;
+use crate::plan::PlanInput;
 use crate::policy::Source;
 use crate::report::counted;
 use crate::sources::PolicyFile;
@@ -46,11 +46,11 @@ impl PolicyEdits {
     }
 
     /// Edits the policy, unless a run with it would be refused: then it returns that run's plan.
-    pub(crate) fn make(&self, goal: &Goal, files: &dyn Locked, backend: &dyn Backend) -> Result<Option<Planned>> {
+    pub(crate) fn make(&self, input: &PlanInput, backend: &dyn Backend) -> Result<Option<Planned>> {
         if self.changes().next().is_none() {
             return Ok(None);
         }
-        let planned = apply::plan(goal, files, backend)?;
+        let planned = apply::plan(input, backend)?;
         if planned.plan.refused.is_some() {
             return Ok(Some(planned));
         }

@@ -1,53 +1,85 @@
-//! Edits of a registry that change nothing but the bytes of `model` values, or add whole members and entries.
+//! Edits of a registry that change nothing but the bytes of `model` values, or add and remove whole members and entries.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
+use serde_json::Deserializer;
+use serde_json::value::RawValue;
+
 use crate::chat::Model;
+use crate::registry::Position;
 use crate::registry::json::raw::{decoded, members, range_in};
-use crate::registry::{Site, Snapshot};
+use crate::splice::Splice;
 
-/// A range of bytes, and what takes its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Splice {
-    /// In bytes of the registry's text.
-    pub range: Range<usize>,
-    /// JSON.
-    pub text: String,
+const MODEL: &str = "model";
+
+/// Where an entry stands, in bytes of the registry's text.
+struct Site {
+    /// Its key, with the quotes.
+    key: Range<usize>,
+    /// Its object, with the braces.
+    entry: Range<usize>,
 }
 
-/// The edit that makes the entry at `site` say `model`: of the value that is there, or one member added after the
-/// entry's last, laid out as that entry is.
-pub fn splice(snapshot: &Snapshot, site: &Site, model: &Model) -> Splice {
-    match &site.model {
-        Some(range) => Splice { range: range.clone(), text: quoted(model.as_str()) },
-        None => add_members(snapshot, site, &[("model", model.as_str())]),
+impl Site {
+    /// Of the entry whose key begins at `at`; `None` where none does.
+    fn find(text: &str, at: Position) -> Option<Self> {
+        let raw = |from: usize| -> Option<Range<usize>> {
+            let mut values = Deserializer::from_str(text.get(from..)?).into_iter::<&RawValue>();
+            Some(range_in(text, values.next()?.ok()?.get()))
+        };
+        let key = raw(at.0)?;
+        let colon = key.end + text.get(key.end..)?.find(':')?;
+        let entry = raw(colon + 1)?;
+        text.get(entry.clone())?.starts_with('{').then_some(Self { key, entry })
+    }
+
+    fn with_members(&self, text: &str, members: &[(&str, &str)]) -> Splice {
+        match Layout::of(text, self.entry.clone()) {
+            Some(layout) => layout.append(members),
+            None => first_members(text, self, members),
+        }
+    }
+
+    /// The value of its `model`, where there is one.
+    fn model(&self, text: &str) -> Option<Range<usize>> {
+        let mut model = None;
+        // It was well-formed when it was scanned.
+        let _ = members(text.get(self.entry.clone())?, |key, value| {
+            if decoded(key) == MODEL {
+                model = Some(range_in(text, value));
+            }
+            model.is_none()
+        });
+        model
     }
 }
 
-/// The edit that adds members after the entry's last, laid out as that entry is. It must have none of them yet.
-pub fn add_members(snapshot: &Snapshot, site: &Site, members: &[(&str, &str)]) -> Splice {
-    let text = snapshot.text();
-    match Layout::of(text, site.entry.clone()) {
-        Some(layout) => layout.append(members),
-        None => first_members(text, site, members),
+/// The edit that makes the entry at `at` say `model`: of the value that is there, or one member added after the entry's
+/// last, laid out as that entry is. Without a model, the edit that takes such a member away again. `None` where there is
+/// no such entry, or nothing to take away.
+pub fn set_model(text: &str, at: Position, model: Option<&Model>) -> Option<Splice> {
+    let site = Site::find(text, at)?;
+    match (site.model(text), model) {
+        (Some(range), Some(model)) => Some(Splice { range, text: quoted(model.as_str()) }),
+        (None, Some(model)) => Some(site.with_members(text, &[(MODEL, model.as_str())])),
+        (Some(_), None) => remove_member(text, site.entry, MODEL),
+        (None, None) => None,
     }
 }
 
-/// The names of an entry's members.
-pub fn keys(snapshot: &Snapshot, site: &Site) -> BTreeSet<String> {
-    let mut keys = BTreeSet::new();
-    // It was parsed when it was scanned.
-    let _ = members(&snapshot.text()[site.entry.clone()], |key, _| {
-        keys.insert(decoded(key).into_owned());
-        true
-    });
-    keys
+/// Whether the entry at `at` has a `model`, with or without a value.
+pub fn has_model(text: &str, at: Position) -> bool {
+    Site::find(text, at).is_some_and(|site| site.model(text).is_some())
+}
+
+/// The edit that adds members after the entry's last, laid out as that entry is. It must have none of them yet. `None`
+/// where there is no such entry.
+pub fn add_members(text: &str, at: Position, members: &[(&str, &str)]) -> Option<Splice> {
+    Some(Site::find(text, at)?.with_members(text, members))
 }
 
 /// The edit that adds an entry after the registry's last, laid out as that one is.
-pub fn add_entry(snapshot: &Snapshot, id: &str, fields: &[(&str, &str)]) -> Splice {
-    let text = snapshot.text();
+pub fn add_entry(text: &str, id: &str, fields: &[(&str, &str)]) -> Splice {
     let start = text.len() - text.trim_ascii_start().len();
     let whole = start..text.trim_ascii_end().len();
     let Some(registry) = Layout::of(text, whole.clone()) else {
@@ -139,12 +171,41 @@ fn member(key: &str, colon: &str, value: &str) -> String {
     format!("{}{colon}{}", quoted(key), quoted(value))
 }
 
-/// The text with the edits made, in pieces. They must be sorted and must not overlap.
-pub fn spliced<'a>(text: &'a str, splices: &'a [Splice]) -> impl Iterator<Item = &'a str> {
-    let starts = std::iter::once(0).chain(splices.iter().map(|splice| splice.range.end));
-    let ends = splices.iter().map(|splice| splice.range.start).chain(std::iter::once(text.len()));
-    let new = splices.iter().map(|splice| splice.text.as_str()).chain(std::iter::once(""));
-    starts.zip(ends).zip(new).flat_map(move |((start, end), new)| [&text[start..end], new])
+/// The edit that takes a member out of an object, and with it what separates it from the others. What was added by
+/// [`add_members`] is so removed to the byte.
+fn remove_member(text: &str, object: Range<usize>, name: &str) -> Option<Splice> {
+    let mut before: Option<usize> = None;
+    let mut found: Option<Range<usize>> = None;
+    let mut after: Option<usize> = None;
+    members(&text[object.clone()], |key, value| {
+        let (start, end) = (range_in(text, key).start, range_in(text, value).end);
+        if found.is_some() {
+            after = Some(start);
+        } else if decoded(key) == name {
+            found = Some(start..end);
+        } else {
+            before = Some(end);
+        }
+        after.is_none()
+    })
+    // It ends with an error where the walk was stopped.
+    .ok()
+    .or_else(|| after.map(drop))?;
+    let member = found?;
+    let (range, kept) = match (before, after) {
+        // With the comma before it.
+        (Some(before), _) => (before..member.end, ""),
+        // With the comma behind it.
+        (None, Some(after)) => (member.start..after, ""),
+        (None, None) => {
+            let inside = object.start + 1..object.end - 1;
+            let blanks = &text[inside.start..member.start];
+            // Blanks that stood between the braces stand on both sides of a member that was added.
+            let kept = if blanks == &text[member.end..inside.end] { blanks } else { "" };
+            (inside, kept)
+        }
+    };
+    Some(Splice { range, text: kept.to_owned() })
 }
 
 fn quoted(text: &str) -> String {

@@ -14,9 +14,9 @@ use std::borrow::Cow;
 use memchr::memmem;
 use wide::u8x16;
 
-use crate::registry::json::fields::{Field, Fields};
+use crate::registry::json::fields::{Fields, Member};
 use crate::registry::json::raw::decoded;
-use crate::registry::{Entry, Site};
+use crate::registry::{Entry, Position};
 
 /// Values that are nested deeper are left to the slow reader.
 const DEEPEST: usize = 32;
@@ -85,7 +85,7 @@ struct Reader<'a> {
     text: &'a str,
     at: usize,
     /// What the members of the entry before began with, and which fields they were.
-    leads: Vec<(&'a [u8], Field)>,
+    leads: Vec<(&'a [u8], Member)>,
 }
 
 impl<'a> Reader<'a> {
@@ -135,16 +135,14 @@ impl<'a> Reader<'a> {
     fn entry(&mut self) -> Option<Entry<'a>> {
         let start = self.at;
         let plain = self.string()?;
-        let (key, id) = (start..self.at, self.said(start, plain)?);
+        let mut fields = Fields::new(self.said(start, plain)?, Position(start));
         self.colon()?;
-        let start = self.at;
         self.take(b'{')?;
-        let mut fields = Fields::new(id, Site { key, entry: start..start, model: None });
         let first = self.at;
         self.blanks();
         if self.peek() == b'}' {
             self.at += 1;
-            return Some(fields.entry(self.at));
+            return Some(fields.entry());
         }
         self.at = first;
         let mut seen = [false; 2];
@@ -159,12 +157,12 @@ impl<'a> Reader<'a> {
             let start = self.at;
             if self.peek() != b'"' {
                 self.value(0)?;
-                fields.set(field, start..self.at, None);
-            } else if field == Field::Other {
+                fields.set(field, None);
+            } else if field == Member::Other {
                 self.string()?;
             } else {
                 let plain = self.string()?;
-                fields.set(field, start..self.at, self.said(start, plain));
+                fields.set(field, self.said(start, plain));
             }
             self.blanks();
             match self.next() {
@@ -173,11 +171,11 @@ impl<'a> Reader<'a> {
                 _ => return None,
             }
         }
-        Some(fields.entry(self.at))
+        Some(fields.entry())
     }
 
     /// From the end of a member to the value of the next, and which field that is.
-    fn lead(&mut self, index: usize) -> Option<Field> {
+    fn lead(&mut self, index: usize) -> Option<Member> {
         if let Some((lead, field)) = self.leads.get(index).filter(|(lead, _)| self.rest().starts_with(lead)) {
             self.at += lead.len();
             let field = *field;
@@ -188,7 +186,7 @@ impl<'a> Reader<'a> {
         self.blanks();
         let start = self.at;
         let plain = self.string()?;
-        let field = Field::named(&self.said(start, plain)?);
+        let field = Member::named(&self.said(start, plain)?);
         self.colon()?;
         let lead = (self.text.as_bytes().get(end..self.at)?, field);
         match self.leads.get_mut(index) {

@@ -1,28 +1,27 @@
-//! The fields of an entry that mean something here, put together to an [`Entry`] for either reader.
+//! The members of an entry that mean something here, put together to an [`Entry`] for either reader.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use crate::chat::Chat;
-use crate::registry::{Entry, Site};
+use crate::registry::{Blank, Entry, Field, Position};
 
-/// A field of an entry.
+/// A member of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub(super) enum Member {
     Model,
     Tier,
     SessionName,
     ContactName,
     DisplayName,
-    Kind,
+    Type,
     Source,
     SessionId,
     ResumeId,
-    /// One that nobody asks for.
+    /// One that nothing here asks for.
     Other,
 }
 
-impl Field {
+impl Member {
     pub(super) fn named(name: &str) -> Self {
         match name {
             "model" => Self::Model,
@@ -30,7 +29,7 @@ impl Field {
             "session_name" => Self::SessionName,
             "contact_name" => Self::ContactName,
             "display_name" => Self::DisplayName,
-            "type" => Self::Kind,
+            "type" => Self::Type,
             "source" => Self::Source,
             "session_id" => Self::SessionId,
             "resume_id" => Self::ResumeId,
@@ -42,13 +41,26 @@ impl Field {
     pub(super) fn strict(self) -> Option<usize> {
         [Self::Model, Self::Tier].iter().position(|strict| *strict == self)
     }
+
+    /// The field that a launch fills with it.
+    fn field(self) -> Option<Field> {
+        match self {
+            Self::Tier => Some(Field::Tier),
+            Self::SessionName => Some(Field::SessionName),
+            Self::ContactName => Some(Field::ContactName),
+            Self::Type => Some(Field::Type),
+            Self::Source => Some(Field::Source),
+            Self::Model | Self::DisplayName | Self::SessionId | Self::ResumeId | Self::Other => None,
+        }
+    }
 }
 
-/// An entry of which some fields have been read.
+/// An entry of which some members have been read.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     pub(super) chat: Chat<'a>,
-    site: Site,
+    at: Position,
+    blank: Blank,
     model: Option<Cow<'a, str>>,
     display_name: Option<Cow<'a, str>>,
     session_id: Option<Cow<'a, str>>,
@@ -56,36 +68,35 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(id: Cow<'a, str>, site: Site) -> Self {
+    pub(super) fn new(id: Cow<'a, str>, at: Position) -> Self {
         let chat = Chat { id, ..Chat::default() };
-        Self { chat, site, model: None, display_name: None, session_id: None, resume_id: None }
+        let (model, display_name, session_id, resume_id) = (None, None, None, None);
+        Self { chat, at, blank: Blank::default(), model, display_name, session_id, resume_id }
     }
 
-    /// Takes what a field holds: where, and what it says if that is a string with anything in it. Of several the last
-    /// counts.
-    pub(super) fn set(&mut self, field: Field, range: Range<usize>, text: Option<Cow<'a, str>>) {
+    /// Takes what a member says, if that is a string with anything in it. Of several the last counts.
+    pub(super) fn set(&mut self, member: Member, text: Option<Cow<'a, str>>) {
         let text = text.filter(|text| !text.is_empty());
-        match field {
-            Field::Model => {
-                self.site.model = Some(range);
-                self.model = text;
-            }
-            Field::Tier => self.chat.tier = text,
-            Field::SessionName => self.chat.session_name = text,
-            Field::ContactName => self.chat.contact_name = text,
-            Field::DisplayName => self.display_name = text,
-            Field::Kind => self.chat.kind = text,
-            Field::Source => self.chat.source = text,
-            Field::SessionId => self.session_id = text,
-            Field::ResumeId => self.resume_id = text,
-            Field::Other => {}
+        if let Some(field) = member.field() {
+            self.blank.set(field, text.is_none());
+        }
+        match member {
+            Member::Model => self.model = text,
+            Member::Tier => self.chat.tier = text,
+            Member::SessionName => self.chat.session_name = text,
+            Member::ContactName => self.chat.contact_name = text,
+            Member::DisplayName => self.display_name = text,
+            Member::Type => self.chat.kind = text,
+            Member::Source => self.chat.source = text,
+            Member::SessionId => self.session_id = text,
+            Member::ResumeId => self.resume_id = text,
+            Member::Other => {}
         }
     }
 
-    /// The entry, which ends at `end`.
-    pub(super) fn entry(self, end: usize) -> Entry<'a> {
-        let Self { chat, site, model, display_name, session_id, resume_id } = self;
+    pub(super) fn entry(self) -> Entry<'a> {
+        let Self { chat, at, blank, model, display_name, session_id, resume_id } = self;
         let chat = Chat { contact_name: chat.contact_name.or(display_name), ..chat };
-        Entry { chat, model, resume: session_id.or(resume_id), site: Site { entry: site.entry.start..end, ..site } }
+        Entry { chat, model, resume: session_id.or(resume_id), blank, at }
     }
 }

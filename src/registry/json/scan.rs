@@ -13,9 +13,10 @@ use std::thread::scope;
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::registry::json::fast;
-use crate::registry::json::fields::{Field, Fields};
+use crate::registry::json::fields::{Fields, Member};
 use crate::registry::json::raw::{decoded, members, range_in, string};
-use crate::registry::{Entry, Site, Snapshot};
+use crate::registry::json::text::JsonText;
+use crate::registry::{Collector, Entry, Make, Position};
 
 /// More mistakes than these are not looked for.
 const MISTAKES_SHOWN: usize = 20;
@@ -26,9 +27,9 @@ const NOTHING_WRITTEN: &str = "mend or restore the file; nothing was written";
 ///
 /// # Errors
 /// What is wrong with the registry. `each` may have been called for entries before that.
-pub fn scan<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Result<usize, Vec<Diagnostic>> {
+pub fn scan<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Result<usize, Vec<Diagnostic>> {
     let mut seen = 0;
-    let fast = scan_fast(snapshot, |entry| {
+    let fast = scan_fast(json, |entry| {
         seen += 1;
         each(entry);
     });
@@ -36,7 +37,7 @@ pub fn scan<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Resu
         return Ok(sessions);
     }
     let mut at = 0;
-    scan_slowly(snapshot, |entry| {
+    scan_slowly(json, |entry| {
         at += 1;
         if at > seen {
             each(entry);
@@ -44,58 +45,51 @@ pub fn scan<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Resu
     })
 }
 
-/// The entry of a chat, if it has one.
+/// What [`scan`] does for collectors: with several threads, parts of the registry are read at the same time. Returns how
+/// many entries there were.
 ///
 /// # Errors
 /// What is wrong with the registry.
-pub fn find_entry<'a>(snapshot: &'a Snapshot, chat: &str) -> Result<Option<Entry<'a>>, Vec<Diagnostic>> {
-    let mut found = None;
-    scan(snapshot, |entry| {
-        if entry.chat.id == chat {
-            found = Some(entry);
-        }
-    })?;
-    Ok(found)
+pub fn scan_parts<'a>(json: &'a JsonText, threads: usize, make: Make<'_, 'a>) -> Result<usize, Vec<Diagnostic>> {
+    let parts = fast::parts(json.text(), threads);
+    if parts.len() > 1
+        && let Some((sessions, collectors)) = scan_at_once(json.text(), parts, make)
+    {
+        collectors.into_iter().for_each(Collector::finish);
+        return Ok(sessions);
+    }
+    let mut collector = make();
+    let sessions = scan(json, |entry| collector.take(entry))?;
+    collector.finish();
+    Ok(sessions)
 }
 
-/// What [`scan`] does, where the order does not matter: parts of the registry are read at the same time, each into what `make`
-/// returns for it. Returns how many entries there were, and the parts in the order of the file.
-///
-/// # Errors
-/// What is wrong with the registry.
-pub fn scan_into<'a, T: Send>(
-    snapshot: &'a Snapshot,
-    make: impl Fn() -> T + Sync,
-    each: impl Fn(&mut T, Entry<'a>) + Sync,
-) -> Result<(usize, Vec<T>), Vec<Diagnostic>> {
-    let text = snapshot.text();
-    let parts = fast::parts(text, snapshot.threads());
-    if parts.len() > 1 {
-        let read = |part| {
-            let (mut ids, mut into) = (Vec::new(), make());
-            fast::read_part(text, part, |entry| {
-                ids.push(hash(&entry.chat.id));
-                each(&mut into, entry);
-            })?;
-            ids.sort_unstable();
-            Some((ids, into))
-        };
-        let found: Option<Vec<(Vec<u64>, T)>> = scope(|scope| {
-            let read = &read;
-            let readers: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || read(part))).collect();
-            readers.into_iter().map(|reader| reader.join().ok().flatten()).collect()
-        });
-        if let Some(found) = found {
-            let (ids, into): (Vec<_>, Vec<T>) = found.into_iter().unzip();
-            let mut ids = ids.concat();
-            if !has_twins(&mut ids) {
-                return Ok((ids.len(), into));
-            }
-        }
-    }
-    let mut into = make();
-    let sessions = scan(snapshot, |entry| each(&mut into, entry))?;
-    Ok((sessions, vec![into]))
+/// A part that was read: the hashes of its ids, sorted, and its collector.
+type Read<'x, 'a> = (Vec<u64>, Box<dyn Collector<'a> + 'x>);
+
+/// Reads each part in a thread. `None`: the fast reader gave up, or an id seems to stand twice.
+fn scan_at_once<'x, 'a>(
+    text: &'a str,
+    parts: Vec<fast::Part>,
+    make: Make<'x, 'a>,
+) -> Option<(usize, Vec<Box<dyn Collector<'a> + 'x>>)> {
+    let read = |part| -> Option<Read<'x, 'a>> {
+        let (mut ids, mut collector) = (Vec::new(), make());
+        fast::read_part(text, part, |entry| {
+            ids.push(hash(&entry.chat.id));
+            collector.take(entry);
+        })?;
+        ids.sort_unstable();
+        Some((ids, collector))
+    };
+    let found: Option<Vec<Read<'x, 'a>>> = scope(|scope| {
+        let read = &read;
+        let readers: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || read(part))).collect();
+        readers.into_iter().map(|reader| reader.join().ok().flatten()).collect()
+    });
+    let (ids, collectors): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
+    let mut ids = ids.concat();
+    (!has_twins(&mut ids)).then_some((ids.len(), collectors))
 }
 
 /// Whether two hashes are the same. Sorts them.
@@ -106,9 +100,9 @@ fn has_twins(ids: &mut [u64]) -> bool {
 }
 
 /// What [`scan`] does, by the fast reader alone. `None`: it gave up, maybe after some entries.
-pub fn scan_fast<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Option<usize> {
+pub fn scan_fast<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Option<usize> {
     let mut ids = Vec::new();
-    fast::read(snapshot.text(), |entry| {
+    fast::read(json.text(), |entry| {
         ids.push(hash(&entry.chat.id));
         each(entry);
     })?;
@@ -119,13 +113,13 @@ pub fn scan_fast<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) ->
 ///
 /// # Errors
 /// What is wrong with the registry.
-pub fn scan_slowly<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) -> Result<usize, Vec<Diagnostic>> {
-    let text = snapshot.text();
+pub fn scan_slowly<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Result<usize, Vec<Diagnostic>> {
+    let text = json.text();
     let mut mistakes = Vec::new();
     let mut ids: Vec<u64> = Vec::new();
     let walked = members(text, |key, value| {
         ids.push(hash(&decoded(key)));
-        match entry(snapshot, key, value) {
+        match entry(json, key, value) {
             Ok(entry) => each(entry),
             Err(found) => mistakes.extend(found),
         }
@@ -134,7 +128,7 @@ pub fn scan_slowly<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) 
     if let Err(error) = walked {
         // The walk was stopped by us where there are enough mistakes already.
         if mistakes.len() < MISTAKES_SHOWN {
-            mistakes.push(malformed(snapshot, &error));
+            mistakes.push(malformed(json, &error));
         }
         return Err(mistakes);
     }
@@ -142,7 +136,7 @@ pub fn scan_slowly<'a>(snapshot: &'a Snapshot, mut each: impl FnMut(Entry<'a>)) 
     ids.sort_unstable();
     let twice: HashSet<u64> = ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
     if !twice.is_empty() {
-        mistakes.extend(duplicates(snapshot, &twice));
+        mistakes.extend(duplicates(json, &twice));
     }
     if mistakes.is_empty() { Ok(sessions) } else { Err(mistakes) }
 }
@@ -154,8 +148,8 @@ fn hash(id: &str) -> u64 {
 }
 
 /// Tells ids that really stand twice from those that only share a hash.
-fn duplicates(snapshot: &Snapshot, suspects: &HashSet<u64>) -> Vec<Diagnostic> {
-    let text = snapshot.text();
+fn duplicates(json: &JsonText, suspects: &HashSet<u64>) -> Vec<Diagnostic> {
+    let text = json.text();
     let mut first: BTreeMap<String, Range<usize>> = BTreeMap::new();
     let mut found = Vec::new();
     // It parsed a moment ago.
@@ -170,10 +164,10 @@ fn duplicates(snapshot: &Snapshot, suspects: &HashSet<u64>) -> Vec<Diagnostic> {
                 Diagnostic::error(
                     "duplicate-chat",
                     format!("chat {id:?} stands twice"),
-                    snapshot.place(range),
+                    json.place(range),
                     "again here",
                 )
-                .and(snapshot.place(earlier.clone()), "first here")
+                .and(json.place(earlier.clone()), "first here")
                 .help("only one of them can be the session's: remove the other; nothing was written"),
             );
         } else {
@@ -184,15 +178,15 @@ fn duplicates(snapshot: &Snapshot, suspects: &HashSet<u64>) -> Vec<Diagnostic> {
     found
 }
 
-fn malformed(snapshot: &Snapshot, error: &serde_json::Error) -> Diagnostic {
-    let text = snapshot.text();
+fn malformed(json: &JsonText, error: &serde_json::Error) -> Diagnostic {
+    let text = json.text();
     if text.trim_ascii().is_empty() {
-        return Diagnostic::error("registry-empty", "the registry is empty", snapshot.place(0..0), "")
+        return Diagnostic::error("registry-empty", "the registry is empty", json.place(0..0), "")
             .help("a registry of no sessions is `{}`; an empty file is what a failed write leaves: restore it");
     }
     if error.is_data() {
         let start = text.len() - text.trim_ascii_start().len();
-        let place = snapshot.place(start..start + 1);
+        let place = json.place(start..start + 1);
         return Diagnostic::error(
             "malformed",
             "the registry is not a JSON object",
@@ -203,7 +197,7 @@ fn malformed(snapshot: &Snapshot, error: &serde_json::Error) -> Diagnostic {
     }
     let full = error.to_string();
     let message = full.find(" at line ").map_or(full.as_str(), |end| &full[..end]);
-    let place = Place::at_line(&snapshot.name, text, error.line(), error.column());
+    let place = Place::at_line(&json.name, text, error.line(), error.column());
     let help = match text.as_bytes() {
         [0xEF, 0xBB, 0xBF, ..] => "the file begins with a byte order mark: remove it",
         _ if error.is_eof() => "the file ends too early: it may have been cut off; restore it; nothing was written",
@@ -212,23 +206,21 @@ fn malformed(snapshot: &Snapshot, error: &serde_json::Error) -> Diagnostic {
     Diagnostic::error("malformed", format!("the registry is malformed: {message}"), place, "").help(help)
 }
 
-fn entry<'a>(snapshot: &'a Snapshot, key: &'a str, value: &'a str) -> Result<Entry<'a>, Vec<Diagnostic>> {
-    let text = snapshot.text();
+fn entry<'a>(json: &'a JsonText, key: &'a str, value: &'a str) -> Result<Entry<'a>, Vec<Diagnostic>> {
+    let text = json.text();
     let id = decoded(key);
     let mistake = |code, message: String, at: &str| {
-        Diagnostic::error(code, message, snapshot.place(range_in(text, at)), "").help(NOTHING_WRITTEN)
+        Diagnostic::error(code, message, json.place(range_in(text, at)), "").help(NOTHING_WRITTEN)
     };
     if !value.starts_with('{') {
         return Err(vec![mistake("not-an-object", format!("the entry of chat {id:?} is not an object"), value)]);
     }
-    let (key, range) = (range_in(text, key), range_in(text, value));
-    let end = range.end;
-    let mut fields = Fields::new(id, Site { key, entry: range, model: None });
+    let mut fields = Fields::new(id, Position(range_in(text, key).start));
     let mut seen: [Option<&str>; 2] = [None; 2];
     let mut mistakes = Vec::new();
     // It is part of what was parsed a moment ago.
     let _ = members(value, |key, value| {
-        let field = Field::named(&decoded(key));
+        let field = Member::named(&decoded(key));
         if mistakes.len() >= MISTAKES_SHOWN {
             return false;
         }
@@ -236,17 +228,17 @@ fn entry<'a>(snapshot: &'a Snapshot, key: &'a str, value: &'a str) -> Result<Ent
             let (name, id) = (decoded(key), &fields.chat.id);
             if let Some(first) = seen[slot] {
                 let twice = mistake("duplicate-field", format!("`{name}` stands twice in the entry of {id:?}"), key);
-                mistakes.push(twice.and(snapshot.place(range_in(text, first)), "first here"));
+                mistakes.push(twice.and(json.place(range_in(text, first)), "first here"));
             }
             seen[slot] = Some(key);
             if !value.starts_with('"') && value != "null" {
                 mistakes.push(mistake("wrong-type", format!("`{name}` of chat {id:?} is not a string"), value));
             }
         }
-        if field != Field::Other {
-            fields.set(field, range_in(text, value), string(value));
+        if field != Member::Other {
+            fields.set(field, string(value));
         }
         true
     });
-    if mistakes.is_empty() { Ok(fields.entry(end)) } else { Err(mistakes) }
+    if mistakes.is_empty() { Ok(fields.entry()) } else { Err(mistakes) }
 }

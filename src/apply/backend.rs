@@ -1,0 +1,254 @@
+//! What the order of effects needs of a backend: where models are kept, and how a session comes to run on one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::chat::Model;
+use crate::error::{Error, Result};
+use crate::launch::Registration;
+use crate::plan::capabilities::Capabilities;
+use crate::plan::json::JsonRun;
+use crate::plan::ledger::{Begin, Debt, Ledger, Note};
+use crate::plan::observed::Observed;
+use crate::plan::{Drift, PlanInput, Reading, Row};
+use crate::registry::{Position, Snapshot};
+
+/// What a registry is read for. A backend may leave out entries that cannot be needed for it.
+#[derive(Clone, Copy)]
+pub enum Ask<'a> {
+    /// For every entry.
+    Everything,
+    /// For a plan: the entries that can have a row. More do no harm.
+    Plan(&'a PlanInput<'a>),
+}
+
+/// Where the models of sessions are kept, and how a session comes to run on one.
+pub trait Backend: Sync {
+    /// What it can do, as far as that is known without asking it.
+    fn capabilities(&self) -> &dyn Capabilities;
+
+    /// The registry and the ledger as they are now.
+    ///
+    /// # Errors
+    /// Where one of them cannot be read. A missing registry is an error, never "no sessions"; a damaged ledger is one,
+    /// never "no debts".
+    fn read(&self, ask: Ask<'_>) -> Result<Reading>;
+
+    /// The registry alone, every entry of it, for what needs no ledger.
+    ///
+    /// # Errors
+    /// As [`Backend::read`].
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>>;
+
+    /// The ledger alone, for what is only about debts.
+    ///
+    /// # Errors
+    /// As [`Backend::read`].
+    fn ledger(&self) -> Result<Ledger>;
+
+    /// What the sessions of the rows of a drift are doing. Changes nothing.
+    ///
+    /// # Errors
+    /// Where that cannot be told, and a plan without it would be wrong.
+    fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed>;
+
+    /// Takes the lock of a run, waiting for it at most `patience` and until `give_up` says so, and finishes what a run
+    /// that died left in the middle.
+    ///
+    /// # Errors
+    /// Where another run holds the lock for longer, or the state cannot be used.
+    fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>>;
+
+    /// What past runs did, newest first.
+    ///
+    /// # Errors
+    /// Where the state cannot be used; the iterator, where a part of the history cannot.
+    fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>>;
+
+    /// Registers a session that is about to be started, and settles its debt, which the start pays, in one step.
+    /// `decide` is asked once or more, with the registry as it is, and what it says last is done.
+    ///
+    /// # Errors
+    /// Those of `decide`, and where the registry or the state cannot be used. Nothing was changed then, except where it
+    /// is the ledger that could not be saved afterwards. By default: that this backend knows no launch.
+    fn register(&self, _patience: Duration, _now: Timestamp, _decide: &mut Decide<'_>) -> Result<Registered> {
+        Err(never_launched())
+    }
+
+    /// Notes that a session which was registered did not start: another may still run on what it did before.
+    ///
+    /// # Errors
+    /// Where the state cannot be used. By default: that this backend knows no launch.
+    fn not_started(&self, _chat: &str, _patience: Duration, _now: Timestamp) -> Result<()> {
+        Err(never_launched())
+    }
+}
+
+fn never_launched() -> Error {
+    Error::other("sessions of this backend are started by the owner of its registry, never by a launch")
+}
+
+/// Decides on the registration of a session, given the registry as it is.
+pub type Decide<'d> = dyn FnMut(&dyn Snapshot) -> Result<Registration> + 'd;
+
+/// What was registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Whether the registry was changed.
+    pub changed: bool,
+    /// Whether a restart was owed, which the start pays.
+    pub paid: bool,
+}
+
+/// What only the run that holds the lock may do. What a method does is durable when it returns.
+pub trait Locked: Sync {
+    /// Makes all changes of a batch, each with what will be owed for it, or none of them.
+    ///
+    /// # Errors
+    /// Where nothing has happened. What goes wrong after the effect is returned in [`Committed::Done`].
+    fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed>;
+
+    /// Takes these notes in their order, and returns what their chats owe then.
+    ///
+    /// # Errors
+    /// Where they could not be saved.
+    fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>>;
+
+    /// Makes the sessions of these rows run on their models; where edits go per row, the edits go with it. There are at
+    /// most as many rows as one request carries. Returns an attempt for each.
+    fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt>;
+
+    /// What the registry says now of rows that were edited, by chat id. Waits for an owner that saves late.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>>;
+
+    /// Appends what a run did to the history.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    fn record(&self, run: &JsonRun<'_>) -> Result<()>;
+}
+
+/// What is committed together.
+#[derive(Clone, Debug)]
+pub struct Batch<'a> {
+    /// The edits, in the order of chat ids.
+    pub changes: Vec<Change<'a>>,
+    /// What is remembered about corrections, also where there are no edits.
+    pub notes: Vec<Note<'a>>,
+    /// The chats whose debts are void once the edits are made. Each owes a restart in the ledger that was read.
+    pub void: Vec<&'a str>,
+    /// The time of the run.
+    pub now: Timestamp,
+}
+
+impl Batch<'_> {
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.notes.is_empty() && self.void.is_empty()
+    }
+}
+
+/// One edit of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// The chat.
+    pub chat: &'a str,
+    /// Where the snapshot that was planned on finds its entry.
+    pub at: Position,
+    /// The model that it gets; `None` takes the member away again that was added for a first model.
+    pub after: Option<&'a Model>,
+    /// The restart that will be owed for it, if any.
+    pub owes: Option<Owes<'a>>,
+}
+
+/// The restart that a change will owe.
+#[derive(Clone, Copy, Debug)]
+pub struct Owes<'a> {
+    /// What the session runs, where that is known.
+    pub ran: Option<&'a Model>,
+    /// Whether the chat owed a restart already when the plan was made.
+    pub planned_on: PlannedOn,
+}
+
+/// What a chat owed when the plan was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlannedOn {
+    /// Nothing.
+    NoDebt,
+    /// A restart. If it is owed no longer, a launch has started the session meanwhile, and the plan is stale.
+    Debt,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub enum Committed {
+    /// The registry, or a debt that was planned on, is another by now. Nothing has happened.
+    Stale,
+    /// It was made.
+    Done {
+        /// What went wrong after the effect. Void debts still stand then.
+        error: Option<Error>,
+    },
+}
+
+/// What the registry says of a row that was edited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stands {
+    /// This model, or none.
+    Model(Option<Model>),
+    /// The owner of the registry has made the change and not saved it yet.
+    NotSavedYet,
+    /// It no longer has the entry.
+    Gone,
+}
+
+/// What became of one attempt to make a session run on its model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The session runs on it now.
+    Changed,
+    /// It does already, or will when it next starts.
+    NotNeeded(String),
+    /// It did not work.
+    Failed(String),
+    /// The session was restarted, and does not work.
+    Unhealthy(String),
+    /// Whether it worked cannot be told.
+    Unknown(String),
+    /// It cannot be done now.
+    Deferred(String),
+    /// It was begun, and the request was never sent: nothing has happened.
+    NotSent(String),
+    /// Its turn did not come.
+    NotBegun,
+}
+
+/// What an attempt asks of the run.
+pub trait Turn {
+    /// Notes that the attempt on a row begins. That is durable when it returns; `false` if it must not begin.
+    fn begin(&self, row: &Row, begin: Begin<'_>) -> bool;
+
+    /// Whether waiting should end, because the run was asked to end.
+    fn is_over(&self) -> bool;
+}
+
+/// What watches a run, and can end it.
+pub trait Watch: Sync {
+    /// Whether the run shall end as soon as what is under way has finished.
+    fn interrupted(&self) -> bool;
+    /// So many sessions will be restarted.
+    fn expect(&self, _restarts: usize) {}
+    /// An attempt on this row begins.
+    fn begun(&self, _row: &Row) {}
+    /// The attempt on this row has ended.
+    fn ended(&self, _row: &Row) {}
+    /// What time it is, in a run that began at `start`.
+    fn now(&self, start: Timestamp) -> Timestamp {
+        start
+    }
+}

@@ -1,0 +1,304 @@
+//! Attempts, a few at a time. Workers make them; one thread alone notes in the ledger that an attempt begins before it
+//! does, and what it came to when it has ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, Builder};
+
+use jiff::Timestamp;
+
+use crate::apply::backend::{Attempt, Locked, Turn, Watch};
+use crate::chat::Model;
+use crate::crash::crash_point;
+use crate::error::{Error, reason};
+use crate::plan::Row;
+use crate::plan::ledger::{Begin, Debt, Note};
+
+/// What makes the attempts of a run.
+#[derive(Clone, Copy)]
+pub(super) struct Workers<'a> {
+    pub(super) rows: &'a [Row],
+    pub(super) locked: &'a dyn Locked,
+    pub(super) watch: &'a dyn Watch,
+    /// When the run began.
+    pub(super) start: Timestamp,
+    /// How many attempts may be under way at once.
+    pub(super) parallel: usize,
+    /// How many rows one attempt can be about.
+    pub(super) batch: usize,
+}
+
+/// What became of the attempts of one run.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    /// By the row's index. Rows that are missing were not begun.
+    pub(super) attempts: BTreeMap<usize, Attempt>,
+    /// What the rows that have ended still owe: nothing where the attempt went well, or a launch has started the session
+    /// meanwhile.
+    pub(super) left: BTreeMap<usize, Option<Debt>>,
+    /// Whether the run was asked to end.
+    pub(super) interrupted: bool,
+    /// Why nothing more is begun: the ledger could not be saved, or there is nothing that makes attempts.
+    pub(super) error: Option<Error>,
+}
+
+impl Ended {
+    /// Whether one more may begin.
+    fn may_begin(&mut self, watch: &dyn Watch) -> bool {
+        self.interrupted |= watch.interrupted();
+        !self.interrupted && self.error.is_none()
+    }
+}
+
+impl Workers<'_> {
+    /// Makes an attempt on each of the rows `todo`: first, of each model that no session is known to work on, on one of
+    /// its rows, until such a canary has come up or failed; then on the others.
+    pub(super) fn converge(&self, mut todo: Vec<usize>) -> Ended {
+        self.watch.expect(todo.len());
+        let mut ended = Ended::default();
+        let mut judged = BTreeSet::new();
+        loop {
+            let canaries = self.canaries(&todo, &judged);
+            if canaries.is_empty() || !ended.may_begin(self.watch) {
+                break;
+            }
+            todo.retain(|row| !canaries.contains(row));
+            self.attempt(&canaries, &mut ended);
+            for row in canaries {
+                self.judge(row, &mut todo, &mut judged, &mut ended);
+            }
+        }
+        self.attempt(&todo, &mut ended);
+        ended
+    }
+
+    /// One row of each model that is to be tried first and was not judged yet.
+    fn canaries(&self, todo: &[usize], judged: &BTreeSet<&Model>) -> Vec<usize> {
+        let mut models = BTreeSet::new();
+        let mut canaries = Vec::new();
+        for row in todo.iter().copied().filter(|row| self.rows[*row].canary) {
+            let Some(model) = self.rows[row].after.as_ref() else { continue };
+            if !judged.contains(model) && models.insert(model) {
+                canaries.push(row);
+            }
+        }
+        canaries
+    }
+
+    /// Judges a model by its canary. Where that failed, no other session gets the model in this run.
+    fn judge<'s>(&'s self, row: usize, todo: &mut Vec<usize>, judged: &mut BTreeSet<&'s Model>, ended: &mut Ended) {
+        let Some(model) = self.rows[row].after.as_ref() else { return };
+        match ended.attempts.get(&row) {
+            Some(Attempt::Changed | Attempt::NotNeeded(_)) => _ = judged.insert(model),
+            Some(Attempt::Failed(_) | Attempt::Unhealthy(_) | Attempt::Unknown(_)) => {
+                judged.insert(model);
+                let why = Attempt::Deferred(format!("the first session on {model} did not come up"));
+                let others: BTreeSet<usize> =
+                    todo.iter().copied().filter(|row| self.rows[*row].after.as_ref() == Some(model)).collect();
+                todo.retain(|row| !others.contains(row));
+                ended.attempts.extend(others.into_iter().map(|row| (row, why.clone())));
+            }
+            // It says nothing about the model: the next row of it is the canary.
+            Some(Attempt::Deferred(_) | Attempt::NotSent(_) | Attempt::NotBegun) | None => {}
+        }
+    }
+
+    fn attempt(&self, todo: &[usize], ended: &mut Ended) {
+        let shared = Shared { queue: Mutex::new(todo.chunks(self.batch.max(1))), stop: AtomicBool::new(false) };
+        let count = self.parallel.min(todo.len().div_ceil(self.batch.max(1)));
+        let (says, said) = mpsc::channel::<Said>();
+        thread::scope(|scope| {
+            let mut workers = Vec::new();
+            for _ in 0..count {
+                let (shared, says) = (&shared, says.clone());
+                match Builder::new().spawn_scoped(scope, move || self.work(shared, &says)) {
+                    Ok(worker) => workers.push(worker),
+                    // Those that could be started make all attempts.
+                    Err(error) if workers.is_empty() => ended.error = Some(no_worker(&error)),
+                    Err(_) => break,
+                }
+            }
+            // What the workers say ends when the last of them does, also by a panic.
+            drop(says);
+            while let Ok(first) = said.recv() {
+                let batch = [first].into_iter().chain(said.try_iter()).collect();
+                if !self.hear(batch, ended) {
+                    shared.stop.store(true, Ordering::Relaxed);
+                }
+            }
+            let panicked = workers.into_iter().map(|worker| worker.join().is_err()).filter(|panicked| *panicked);
+            if panicked.count() > 0 {
+                ended.error.get_or_insert_with(|| {
+                    Error::other("a worker of this run failed by a mistake in the program")
+                        .with_hint("what it was doing is unknown, and still owed; run again, and report the mistake")
+                });
+            }
+        });
+    }
+
+    /// What one worker does.
+    fn work(&self, shared: &Shared, says: &Sender<Said>) {
+        let _stop = StopOnPanic(&shared.stop);
+        while let Some(chunk) = shared.next(self.watch) {
+            let rows: Vec<&Row> = chunk.iter().map(|row| &self.rows[*row]).collect();
+            for row in &rows {
+                self.watch.begun(row);
+            }
+            let attempts = self.locked.converge(&rows, &Asking { workers: self, chunk, says });
+            for row in &rows {
+                self.watch.ended(row);
+            }
+            for (row, attempt) in chunk.iter().copied().zip(attempts) {
+                // It fails only where the thread that listens is gone, and this one will soon be.
+                let _ = says.send(Said::Ended { row, attempt });
+            }
+        }
+    }
+
+    /// Notes what workers say, and answers them. Whether more may begin.
+    fn hear(&self, batch: Vec<Said>, ended: &mut Ended) -> bool {
+        let go = ended.may_begin(self.watch);
+        let chat = |row: usize| self.rows[row].chat.id.as_ref();
+        let mut notes = Vec::new();
+        for said in &batch {
+            match said {
+                Said::Begins { row, begin, .. } if go => {
+                    notes.push(Note::Begun { chat: chat(*row), begin: begin.borrowed() });
+                }
+                Said::Begins { .. } => {}
+                Said::Ended { row, attempt } => notes.push(note_of(&self.rows[*row], attempt)),
+            }
+        }
+        let result =
+            if notes.is_empty() { Ok(BTreeMap::new()) } else { self.locked.note(&notes, self.watch.now(self.start)) };
+        crash_point!("attempt noted");
+        let debts = result.as_ref().ok();
+        for said in batch {
+            match said {
+                Said::Begins { row, begin, go: answer } => {
+                    let settled =
+                        go && begin == Asked::Owed && debts.is_some_and(|debts| !debts.contains_key(chat(row)));
+                    if settled {
+                        let why = "it was started anew meanwhile".to_owned();
+                        ended.attempts.insert(row, Attempt::NotNeeded(why));
+                    }
+                    // A worker that is gone does not wait for the answer.
+                    let _ = answer.send(go && debts.is_some() && !settled);
+                }
+                Said::Ended { row, attempt } => {
+                    if let Some(debts) = debts {
+                        ended.left.insert(row, debts.get(chat(row)).cloned());
+                    }
+                    if attempt != Attempt::NotBegun {
+                        ended.attempts.insert(row, attempt);
+                    }
+                }
+            }
+        }
+        ended.error = ended.error.take().or(result.err());
+        ended.may_begin(self.watch)
+    }
+}
+
+fn no_worker(error: &io::Error) -> Error {
+    Error::other(format!("cannot start a thread: {}", reason(error)))
+        .with_hint("the system may have reached its limit of processes; run again later")
+}
+
+/// What workers share: the rows that wait, and whether nothing more shall begin.
+struct Shared<'t> {
+    queue: Mutex<std::slice::Chunks<'t, usize>>,
+    stop: AtomicBool,
+}
+
+impl<'t> Shared<'t> {
+    fn next(&self, watch: &dyn Watch) -> Option<&'t [usize]> {
+        if self.stop.load(Ordering::Relaxed) || watch.interrupted() {
+            return None;
+        }
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+}
+
+/// Keeps the other workers from beginning anything more where this one panics.
+struct StopOnPanic<'s>(&'s AtomicBool);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a worker says.
+enum Said {
+    /// It is about to change something: the attempt must be noted first. It waits for the answer.
+    Begins { row: usize, begin: Asked, go: Sender<bool> },
+    /// It is done with a row.
+    Ended { row: usize, attempt: Attempt },
+}
+
+/// What is owed for an attempt that begins, as it passes between threads.
+#[derive(PartialEq, Eq)]
+enum Asked {
+    Owed,
+    Owing(String),
+    Free,
+}
+
+impl Asked {
+    fn borrowed(&self) -> Begin<'_> {
+        match self {
+            Self::Owed => Begin::Owed,
+            Self::Owing(run) => Begin::Owing(run),
+            Self::Free => Begin::Free,
+        }
+    }
+}
+
+impl From<Begin<'_>> for Asked {
+    fn from(begin: Begin) -> Self {
+        match begin {
+            Begin::Owed => Self::Owed,
+            Begin::Owing(run) => Self::Owing(run.to_owned()),
+            Begin::Free => Self::Free,
+        }
+    }
+}
+
+/// A worker's turn: it asks the thread that notes.
+struct Asking<'a> {
+    workers: &'a Workers<'a>,
+    chunk: &'a [usize],
+    says: &'a Sender<Said>,
+}
+
+impl Turn for Asking<'_> {
+    fn begin(&self, row: &Row, begin: Begin<'_>) -> bool {
+        let of_row = |index: &usize| self.workers.rows[*index].chat.id == row.chat.id;
+        let Some(row) = self.chunk.iter().copied().find(of_row) else { return false };
+        let (go, answer) = mpsc::channel();
+        self.says.send(Said::Begins { row, begin: begin.into(), go }).is_ok() && answer.recv().unwrap_or(false)
+    }
+
+    fn is_over(&self) -> bool {
+        self.workers.watch.interrupted()
+    }
+}
+
+fn note_of<'r>(row: &'r Row, attempt: &Attempt) -> Note<'r> {
+    let chat = row.chat.id.as_ref();
+    match attempt {
+        Attempt::Changed | Attempt::NotNeeded(_) => Note::Settled { chat },
+        Attempt::Failed(_) | Attempt::Unhealthy(_) => Note::Failed { chat },
+        // The debt that was noted when it began is about nothing. What was owed before still is.
+        Attempt::NotSent(_) if row.owed.is_none() => Note::Settled { chat },
+        Attempt::NotSent(_) | Attempt::Unknown(_) | Attempt::Deferred(_) | Attempt::NotBegun => {
+            Note::Unchanged { chat }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What the daemon's sessions mean for the rows of a plan. One pure function, so that each rule is tested without a socket.
+
+use crate::backend::dispatch::daemon::Live;
+use crate::backend::dispatch::pending::Unsaved;
+use crate::plan::Row;
+use crate::plan::observed::{Finding, Standing, Void};
+
+/// What is known beside the row, when the daemon is up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// The session of the chat, if it is live.
+    pub session: Option<&'a Live>,
+    /// A change of the chat that the daemon had not saved yet.
+    pub unsaved: Option<&'a Unsaved>,
+    /// Whether the entry was edited while the daemon seemed to be down, and the daemon has not rewritten the file since.
+    pub is_unconfirmed: bool,
+    /// Why a restart would change nothing, if so.
+    pub hold: Option<&'a str>,
+}
+
+/// What a daemon that is up lets a run do for a row.
+pub fn assess(row: &Row, known: Known) -> Finding {
+    let void = void(row, known.session);
+    let owes = row.owed.is_some() && void.is_none();
+    Finding { standing: standing(row, Owes::from(owes), known), void }
+}
+
+/// Whether the row still owes a restart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owes {
+    Restart,
+    Nothing,
+}
+
+impl From<bool> for Owes {
+    fn from(owes: bool) -> Self {
+        if owes { Self::Restart } else { Self::Nothing }
+    }
+}
+
+/// A debt is about one run of the session: where that is over, a new one has started on what the daemon remembers.
+fn void(row: &Row, session: Option<&Live>) -> Option<Void> {
+    let debt = row.owed.as_ref()?;
+    let Some(session) = session else { return Some(Void::Because("its session is no longer live")) };
+    let another = debt.run.as_ref().is_some_and(|run| *run != session.created_at);
+    another.then_some(Void::Because("its session was started anew since"))
+}
+
+fn standing(row: &Row, owes: Owes, known: Known) -> Standing {
+    let Known { session, unsaved, is_unconfirmed, hold } = known;
+    let is_idle = !row.edit && owes == Owes::Nothing;
+    if is_idle && !is_unconfirmed {
+        return Standing::Ready;
+    }
+    if row.edit && owes == Owes::Nothing {
+        let run = session.map(|session| &session.created_at);
+        let only_unsaved =
+            unsaved.is_some_and(|made| row.after.as_ref() == Some(&made.model) && run == Some(&made.session));
+        let runs_it_anyway = row.before.is_none() && row.runs == row.after;
+        if only_unsaved || (runs_it_anyway && !is_unconfirmed) {
+            return Standing::InSync;
+        }
+    }
+    let deferred = |why: &str| Standing::Deferred(why.to_owned());
+    match (session, hold) {
+        _ if is_unconfirmed => deferred("not yet confirmed by the daemon"),
+        (_, Some(hold)) => deferred(hold),
+        (None, None) => deferred("not live: it wakes on its old model, and is corrected when a run meets it live"),
+        (Some(session), None) if session.is_busy() => Standing::Busy,
+        (Some(session), None) if session.is_starting() => {
+            deferred("young: a restart before its first turn has ended would lose the conversation")
+        }
+        (Some(_), None) => Standing::Live,
+    }
+}

@@ -1,0 +1,151 @@
+//! What only this backend must remember, in `pending.json`: edits that the daemon may not have seen, and changes that it
+//! has made and not saved yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::chat::Model;
+use crate::error::{Error, Result};
+use crate::os::Stamp;
+use crate::os::exchange::ExchangeNote;
+use crate::state::dir::StateDir;
+use crate::state::version_1::{self, PENDING};
+
+/// The form of the file.
+const VERSION: u32 = 2;
+
+/// What is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    version: u32,
+    /// Edits made while the daemon seemed to be down, of the file that is there and of the one that is about to take its
+    /// place.
+    edits: Vec<Edits>,
+    /// Changes that the daemon has made and not saved yet, by chat id.
+    pub unsaved: BTreeMap<String, Unsaved>,
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self { version: VERSION, edits: Vec::new(), unsaved: BTreeMap::new() }
+    }
+}
+
+/// "These edits are unconfirmed as long as the registry is this file": the daemon may have read the registry just before
+/// them. It can be noted before the file takes its place, and says nothing if that never happens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Edits {
+    file: Stamp,
+    chats: BTreeSet<String>,
+}
+
+/// A change that the daemon has made, and its file lags behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unsaved {
+    /// What the session runs.
+    pub model: Model,
+    /// Which run of the session.
+    pub session: String,
+}
+
+/// The form in which version 0.1 kept it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Version1 {
+    #[allow(dead_code, reason = "it was looked at before")]
+    version: u32,
+    exchange: Option<ExchangeNote>,
+    unconfirmed: Option<Unconfirmed>,
+    unsaved: Option<BTreeMap<String, Unsaved>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unconfirmed {
+    /// The file that the edits made.
+    made: Option<Stamp>,
+    chats: BTreeSet<String>,
+    /// Those that were about to be made by the exchange under way.
+    pending: BTreeSet<String>,
+}
+
+impl From<Version1> for Pending {
+    fn from(Version1 { exchange, unconfirmed, unsaved, .. }: Version1) -> Self {
+        let Unconfirmed { made, chats, pending } = unconfirmed.unwrap_or_default();
+        let mut kept = Self { unsaved: unsaved.unwrap_or_default(), ..Self::default() };
+        if let Some(file) = made {
+            kept.edits.push(Edits { file, chats });
+        }
+        if let Some(exchange) = exchange.filter(|_| !pending.is_empty()) {
+            kept.edit(&exchange, pending);
+        }
+        kept
+    }
+}
+
+impl Pending {
+    /// What is remembered; nothing where there is no such file.
+    ///
+    /// # Errors
+    /// Where it is damaged, or was written by a later version.
+    pub(super) fn read(dir: &StateDir) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Form {
+            version: u32,
+        }
+        let text = match dir.read(PENDING)? {
+            Some(text) => text,
+            None => match version_1::backend_notes(dir)? {
+                Some(notes) => json(&notes)?,
+                // Another run may have moved them between the two looks.
+                None => match dir.read(PENDING)? {
+                    Some(text) => text,
+                    None => return Ok(Self::default()),
+                },
+            },
+        };
+        let path = dir.path(PENDING);
+        let damaged = |error: serde_json::Error| {
+            let damaged = format!("{} is damaged", path.display());
+            Error::other(format!("{damaged}: {error}"))
+                .with_hint("it remembers changes that the daemon may not have saved: restore it, or remove it while the daemon is down")
+                .or_nameless(damaged)
+        };
+        let Form { version } = serde_json::from_slice(&text).map_err(damaged)?;
+        match version {
+            1 => Ok(serde_json::from_slice::<Version1>(&text).map_err(damaged)?.into()),
+            VERSION => serde_json::from_slice(&text).map_err(damaged),
+            later => Err(Error::other(format!(
+                "{} has the form {later}, which this version of reconcile does not know",
+                path.display()
+            ))
+            .with_hint("it was written by a later version: use that one, or a later one still")),
+        }
+    }
+
+    pub(super) fn save(&self, dir: &StateDir) -> Result<()> {
+        dir.save(PENDING, &json(self)?)
+    }
+
+    /// The chats whose edits are unconfirmed while the registry is this file.
+    pub(super) fn unconfirmed(&self, file: Stamp) -> BTreeSet<String> {
+        let made = self.edits.iter().filter(|edits| edits.file == file);
+        made.flat_map(|edits| edits.chats.iter().cloned()).collect()
+    }
+
+    /// Remembers edits of these chats that are about to be made. Those of the file that is replaced stay unconfirmed: they
+    /// stand in the new one as well.
+    pub(super) fn edit(&mut self, exchange: &ExchangeNote, mut chats: BTreeSet<String>) {
+        self.edits.retain(|edits| edits.file == exchange.seen);
+        chats.extend(self.unconfirmed(exchange.seen));
+        self.edits.push(Edits { file: exchange.new, chats });
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::other(error.to_string()))
+}

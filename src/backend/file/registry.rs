@@ -1,0 +1,224 @@
+//! The registry's file, and what lies beside it, as they are for runs that change nothing.
+
+use std::any::Any;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use crate::backend::file::mapped::{Contents, threads};
+use crate::chat::Model;
+use crate::error::{Error, Result};
+use crate::os::{FileMeta, Stamp, open_regular};
+use crate::plan::Reading;
+use crate::plan::json::JsonRun;
+use crate::redact::Redaction;
+use crate::registry::json::{JsonText, changes_while_read};
+use crate::registry::redacted::marker;
+use crate::registry::{Counts, Entry, Make, Position, Snapshot};
+use crate::splice::Hunks;
+use crate::state::dir::{self, StateDir};
+use crate::state::ledger::{self, Kept};
+use crate::state::{history, key};
+
+/// The first entry of a registry lies within so many bytes.
+const FIRST_ENTRY: u64 = 64 << 10;
+/// How often a registry is read again that changes while it is read.
+const READS: usize = 10;
+
+/// A registry in a file.
+#[derive(Clone, Debug)]
+pub struct RegistryFile {
+    /// Its name, as the user would write it.
+    name: String,
+    /// The real file, links resolved.
+    file: PathBuf,
+}
+
+impl RegistryFile {
+    /// The registry at `path`, which must be there.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = fs::canonicalize(path).map_err(|source| {
+            if source.kind() == ErrorKind::NotFound {
+                Error::other(format!("there is no registry {}", path.display()))
+                    .with_hint("name it with --registry PATH or registry.path in the policy; a missing one is never \"no sessions\"")
+            } else {
+                Error::io("find the registry", path)(source)
+            }
+        })?;
+        Ok(Self { name: path.display().to_string(), file })
+    }
+
+    /// The registry at `path`, which need not be there yet.
+    ///
+    /// # Errors
+    /// Where its directory is not there.
+    pub fn open_or_new(path: &Path) -> Result<Self> {
+        // A link to nothing is an error: the disk that it leads to is not mounted, perhaps.
+        if path.symlink_metadata().is_ok() {
+            return Self::open(path);
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = fs::canonicalize(parent).map_err(Error::io("find the directory", parent))?;
+        let file = path.file_name().ok_or_else(|| Error::other(format!("{} names no file", path.display())))?;
+        Ok(Self { name: path.display().to_string(), file: parent.join(file) })
+    }
+
+    /// The real file, links resolved.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The state directory, whether it is there or not.
+    pub fn state(&self) -> PathBuf {
+        dir::path_beside(&self.file)
+    }
+
+    /// The user id of the registry's owner.
+    ///
+    /// # Errors
+    /// Where the registry cannot be looked at.
+    pub fn owner(&self) -> Result<u32> {
+        Ok(self.meta()?.owner)
+    }
+
+    /// What the registry's file is.
+    pub(crate) fn meta(&self) -> Result<FileMeta> {
+        let metadata = fs::symlink_metadata(&self.file).map_err(Error::io("look at", &self.file))?;
+        Ok(FileMeta::of(&metadata))
+    }
+
+    pub(crate) fn is_missing(&self) -> bool {
+        self.file.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    }
+
+    /// Its state directory; `None` where there is none yet.
+    pub(crate) fn state_dir(&self) -> Result<Option<StateDir>> {
+        StateDir::open(&self.file, self.owner()?)
+    }
+
+    /// The registry as it is now.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is not UTF-8.
+    pub fn snapshot(&self) -> Result<FileSnapshot> {
+        // Something may write into the file while it is read.
+        for _ in 0..READS {
+            let mut file = open_regular(&self.file)?;
+            let before = FileMeta::of_open(&file, &self.file)?.stamp;
+            let contents = Contents::of(&mut file, before).map_err(Error::io("read", &self.file))?;
+            let stamp = FileMeta::of_open(&file, &self.file)?.stamp;
+            if before == stamp && contents.len() as u64 == stamp.size {
+                let json = match contents {
+                    Contents::Text(text) => JsonText::of_text(self.name.clone(), text),
+                    Contents::Bytes(bytes) => {
+                        JsonText::new(self.name.clone(), bytes).map_err(|mistake| Error::Invalid(vec![mistake]))?
+                    }
+                };
+                return Ok(FileSnapshot { json: json.read_by(threads(stamp.size)), stamp, _pinned: Some(file) });
+            }
+        }
+        Err(changes_while_read(&self.name))
+    }
+
+    /// A registry of no sessions: what a launch begins with where there is none.
+    pub(crate) fn no_sessions(&self) -> FileSnapshot {
+        let json = JsonText::of_text(self.name.clone(), std::sync::Arc::new("{}\n".to_owned()));
+        FileSnapshot { json, stamp: Stamp::default(), _pinned: None }
+    }
+
+    /// What runs remember; nothing before the first of them.
+    ///
+    /// # Errors
+    /// Where it is damaged or cannot be read. That is never "no debts".
+    pub fn kept(&self) -> Result<Kept> {
+        match self.state_dir()? {
+            Some(dir) => {
+                history::check(&dir)?;
+                ledger::read(&dir)
+            }
+            None => Ok(Kept::default()),
+        }
+    }
+
+    /// What past runs did, newest first.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be used; the iterator, where a part of the history cannot.
+    pub fn history(&self) -> Result<impl Iterator<Item = Result<JsonRun<'static>>> + use<>> {
+        Ok(self.state_dir()?.into_iter().flat_map(history::newest_first))
+    }
+
+    /// The key that the registry's chats are redacted with.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be read.
+    pub fn redaction_key(&self) -> Result<Redaction> {
+        let key = self.state_dir()?.map(|dir| key::read(&dir)).transpose()?.flatten();
+        key.ok_or_else(|| {
+            let path = self.state().join(key::KEY);
+            Error::other(format!(
+                "there is no key for redaction: {}; make it with `reconcile snapshot --redact`, or name one with --redact-key",
+                path.display()
+            ))
+        })
+    }
+
+    /// The fingerprint of the key that the registry was redacted with, where it is a redacted snapshot.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn redacted_with(&self) -> Result<Option<String>> {
+        let mut start = Vec::new();
+        open_regular(&self.file)?.take(FIRST_ENTRY).read_to_end(&mut start).map_err(Error::io("read", &self.file))?;
+        Ok(marker(&String::from_utf8_lossy(&start)))
+    }
+}
+
+/// The registry as its file held it at one instant.
+#[derive(Debug)]
+pub struct FileSnapshot {
+    json: JsonText,
+    stamp: Stamp,
+    /// Kept open, so that no other file gets its inode as long as the stamp may be compared.
+    _pinned: Option<File>,
+}
+
+impl FileSnapshot {
+    /// The one in a reading of this backend.
+    pub(crate) fn of(reading: &Reading) -> Result<&Self> {
+        let snapshot: &dyn Any = reading.snapshot.as_ref();
+        let wrong = || Error::other("a plan was made on the registry of another backend: a mistake in the program");
+        snapshot.downcast_ref().ok_or_else(wrong)
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        self.json.text()
+    }
+
+    /// Which state of the file it is.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+}
+
+impl Snapshot for FileSnapshot {
+    fn name(&self) -> &str {
+        self.json.name()
+    }
+
+    fn each<'a>(&'a self, take: &mut dyn FnMut(Entry<'a>)) -> Result<Counts> {
+        self.json.each(take)
+    }
+
+    fn in_parts<'a>(&'a self, make: Make<'_, 'a>) -> Result<Counts> {
+        self.json.in_parts(make)
+    }
+
+    fn preview(&self, edits: &[(Position, &Model)]) -> Option<Hunks<'_>> {
+        self.json.preview(edits)
+    }
+}

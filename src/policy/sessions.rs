@@ -1,0 +1,156 @@
+//! `[sessions]`: which backend keeps the models, and its settings. What a backend can do stands with the backend.
+
+use std::time::Duration;
+
+use crate::chat::Model;
+use crate::diagnostic::Diagnostic;
+use crate::policy::fields::{Item, Section};
+use crate::policy::read::Reader;
+use crate::policy::template::CommandLine;
+
+const RESTART: &str = r#"["supervisorctl", "restart", "{session_slug}"]"#;
+const RUNNING: &str = r#"["supervisorctl", "status", "{session_slug}"]"#;
+
+/// The lines of `[sessions]` that a first policy may need, each with what it is for. They are comments there.
+pub const SUGGESTED: [(&str, &str); 2] = [
+    (r#"restart = ["supervisorctl", "restart", "{session_slug}"]"#, ""),
+    (r#"backend = "dispatch""#, "instead, if the dispatch daemon owns the registry"),
+];
+
+/// `[sessions]`.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    /// The backend, and what only that one is told.
+    pub backend: BackendSettings,
+    /// How long one command or request may take.
+    pub timeout: Duration,
+    /// How many restarts may be under way at once.
+    pub parallel: usize,
+}
+
+/// The settings of one backend.
+#[derive(Clone, Debug)]
+pub enum BackendSettings {
+    /// Of `file`.
+    File(FileSettings),
+    /// Of `dispatch`.
+    Dispatch(DispatchSettings),
+}
+
+impl BackendSettings {
+    /// Its name in a policy.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Dispatch(_) => "dispatch",
+        }
+    }
+}
+
+/// The settings of `file`: a registry that only this program writes, and commands that restart sessions.
+#[derive(Clone, Debug, Default)]
+pub struct FileSettings {
+    /// Restarts one session. Without it nothing is restarted.
+    pub restart: Option<CommandLine>,
+    /// Asks whether one session is running.
+    pub running: Option<CommandLine>,
+    /// What a session without a model runs on.
+    pub unset_runs: Option<Model>,
+}
+
+/// The settings of `dispatch`: where the daemon listens that owns the registry.
+#[derive(Clone, Debug)]
+pub struct DispatchSettings {
+    /// Its socket, as written.
+    pub socket: String,
+    /// How long one run waits for busy sessions in all.
+    pub drain: Duration,
+}
+
+impl Sessions {
+    /// The command that restarts a session on this host, if any.
+    pub fn restart_command(&self) -> Option<&CommandLine> {
+        self.file().and_then(|file| file.restart.as_ref())
+    }
+
+    /// The command that asks on this host whether a session is running, if any.
+    pub fn running_command(&self) -> Option<&CommandLine> {
+        self.file().and_then(|file| file.running.as_ref())
+    }
+
+    /// The socket that is asked, as written, if any.
+    pub fn socket(&self) -> Option<&str> {
+        match &self.backend {
+            BackendSettings::Dispatch(dispatch) => Some(&dispatch.socket),
+            BackendSettings::File(_) => None,
+        }
+    }
+
+    fn file(&self) -> Option<&FileSettings> {
+        match &self.backend {
+            BackendSettings::File(file) => Some(file),
+            BackendSettings::Dispatch(_) => None,
+        }
+    }
+}
+
+impl<'r> Reader<'r> {
+    /// Reads the section. `keep` is where the policy says that existing models are kept.
+    pub(super) fn sessions(&self, whole: &mut Section<'r>, keep: Option<&Item<'r>>) -> Sessions {
+        const BACKENDS: [&str; 2] = ["file", "dispatch"];
+        const FILE_ONLY: [&str; 3] = ["restart", "running", "unset_runs"];
+        const DISPATCH_ONLY: [&str; 2] = ["socket", "drain"];
+        let mut section = whole.section(self.mistakes, "sessions", "a table: [sessions]");
+        let backend = section.get(self.mistakes, "backend");
+        let dispatch = backend.is_some_and(|item| self.word(&item, &BACKENDS) == Some("dispatch"));
+
+        let timeout = section.get(self.mistakes, "timeout");
+        let timeout = timeout.and_then(|item| item.duration(self.mistakes, r#"timeout = "30s""#));
+        let timeout = timeout.unwrap_or(Duration::from_secs(30));
+        let parallel = section.get(self.mistakes, "parallel");
+        let parallel = parallel.and_then(|item| item.integer(self.mistakes, 1, 1000, "parallel = 4"));
+
+        let (foreign, mine) = if dispatch { (&FILE_ONLY[..], "file") } else { (&DISPATCH_ONLY[..], "dispatch") };
+        for key in foreign {
+            if let Some(item) = section.get(self.mistakes, key) {
+                self.mistakes.add(|| {
+                    let message = format!("`{}` is for `backend = \"{mine}\"` only", item.name);
+                    item.mistake("wrong-backend", message, "remove it, or change the backend")
+                });
+            }
+        }
+        let (backend, usual) = if dispatch {
+            (BackendSettings::Dispatch(self.dispatch(&mut section, keep)), 1)
+        } else {
+            (BackendSettings::File(self.file(&mut section)), 4)
+        };
+        section.finish(self.mistakes);
+        Sessions { backend, timeout, parallel: parallel.unwrap_or(usual) }
+    }
+
+    fn file(&self, section: &mut Section<'r>) -> FileSettings {
+        let restart = section.get(self.mistakes, "restart").and_then(|item| self.command(&item, RESTART));
+        let running = section.get(self.mistakes, "running").and_then(|item| self.command(&item, RUNNING));
+        let unset_runs = section.get(self.mistakes, "unset_runs").and_then(|item| self.model(&item));
+        FileSettings { restart, running, unset_runs }
+    }
+
+    fn dispatch(&self, section: &mut Section<'r>, keep: Option<&Item<'r>>) -> DispatchSettings {
+        let socket = section.get(self.mistakes, "socket");
+        let socket = socket.and_then(|item| self.text(&item, r#"socket = "/tmp/claude-assistant.sock""#));
+        let drain = section.get(self.mistakes, "drain");
+        let drain = drain.and_then(|item| item.duration(self.mistakes, r#"drain = "60s""#));
+        if let Some(keep) = keep {
+            self.mistakes.add(|| {
+                let message = "`existing = \"keep\"` keeps what the daemon chose, too";
+                let label = "the daemon writes its own default into entries";
+                Diagnostic::warning("keep-with-dispatch", message, keep.place(), label)
+                    .help("write existing = \"replace\", and name the overrides in [chats]")
+            });
+        }
+        DispatchSettings {
+            socket: socket.unwrap_or_else(|| "/tmp/claude-assistant.sock".to_owned()),
+            drain: drain.unwrap_or(Duration::from_secs(60)),
+        }
+    }
+}

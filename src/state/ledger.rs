@@ -1,0 +1,332 @@
+//! The ledger's file: a journal of what has become of some chats' debts and corrections. Of each chat the last word counts.
+//!
+//! Every hold of `data.lock` reads what others have added since, and appends to the file that has the name then: a launch
+//! must never append to a file that a run has just compacted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::os::exchange::ExchangeNote;
+use crate::os::lock::Lock;
+use crate::plan::ledger::{Correction, Debt, Ledger, Note};
+use crate::state::dir::StateDir;
+use crate::state::journal::{Access, Journal, Reopened, damaged, replace};
+use crate::state::version_1::{self, Left};
+
+const NAME: &str = version_1::MOVED_TO;
+const DATA_LOCK: &str = "data.lock";
+/// The form of the journal's records.
+const VERSION: u32 = 2;
+/// `data.lock` is never held for long, so it is waited for even by a run that would not wait for another run.
+const BRIEFLY: Duration = Duration::from_secs(10);
+
+/// What the file keeps: the ledger, and the replacement of the registry that is under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// What is the same for every backend.
+    pub ledger: Ledger,
+    /// A replacement that was noted before it was made. A run that dies in between is put right by the next one.
+    pub exchange: Option<ExchangeNote>,
+}
+
+/// What has become of some chats' debts and corrections: `None` where there is none any more. A record of the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Patch {
+    /// Stands in the first record of a journal, which holds all that is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<u32>,
+    /// Debts, by chat id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub owed: BTreeMap<String, Option<Debt>>,
+    /// Corrections, by chat id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub corrected: BTreeMap<String, Option<Correction>>,
+    /// The replacement under way, where that has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Under>,
+}
+
+/// Whether a replacement of the registry is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Under {
+    /// This one is.
+    Way(ExchangeNote),
+    /// None is.
+    Over,
+}
+
+impl Patch {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// All that is kept.
+    fn whole(kept: &Kept) -> Self {
+        let Kept { ledger: Ledger { owed, corrected }, exchange } = kept;
+        Self {
+            version: Some(VERSION),
+            owed: owed.iter().map(|(chat, debt)| (chat.clone(), Some(debt.clone()))).collect(),
+            corrected: corrected.iter().map(|(chat, made)| (chat.clone(), Some(made.clone()))).collect(),
+            exchange: exchange.clone().map(Under::Way),
+        }
+    }
+
+    fn json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|error| Error::other(error.to_string()))
+    }
+}
+
+impl Kept {
+    /// Takes what a patch says.
+    pub(crate) fn patch(&mut self, patch: Patch) {
+        let Patch { version: _, owed, corrected, exchange } = patch;
+        put(&mut self.ledger.owed, owed);
+        put(&mut self.ledger.corrected, corrected);
+        match exchange {
+            Some(Under::Way(exchange)) => self.exchange = Some(exchange),
+            Some(Under::Over) => self.exchange = None,
+            None => {}
+        }
+    }
+
+    /// The patch that takes these notes, which changes nothing yet.
+    pub(crate) fn noting(&self, notes: &[Note], now: Timestamp) -> Patch {
+        let chats: BTreeSet<&str> = notes.iter().map(Note::chat).collect();
+        // Only the chats that the notes are about can change, so nothing else need be compared.
+        let mut after =
+            Ledger { owed: some(&self.ledger.owed, &chats), corrected: some(&self.ledger.corrected, &chats) };
+        for note in notes {
+            after.note(note, now);
+        }
+        let mut patch = Patch {
+            owed: changed(&self.ledger.owed, &after.owed, &chats),
+            corrected: changed(&self.ledger.corrected, &after.corrected, &chats),
+            ..Patch::default()
+        };
+        if notes.iter().any(|note| matches!(note, Note::Confirmed { .. })) {
+            for chat in self.ledger.lasting(now) {
+                patch.corrected.entry(chat.to_owned()).or_insert(None);
+            }
+        }
+        patch
+    }
+}
+
+fn put<T>(all: &mut BTreeMap<String, T>, changes: BTreeMap<String, Option<T>>) {
+    for (chat, change) in changes {
+        match change {
+            Some(value) => _ = all.insert(chat, value),
+            None => _ = all.remove(&chat),
+        }
+    }
+}
+
+fn some<T: Clone>(all: &BTreeMap<String, T>, chats: &BTreeSet<&str>) -> BTreeMap<String, T> {
+    let found = chats.iter().filter_map(|chat| all.get_key_value(*chat));
+    found.map(|(chat, value)| (chat.clone(), value.clone())).collect()
+}
+
+fn changed<T: Clone + PartialEq>(
+    before: &BTreeMap<String, T>,
+    after: &BTreeMap<String, T>,
+    chats: &BTreeSet<&str>,
+) -> BTreeMap<String, Option<T>> {
+    let differs = chats.iter().filter(|chat| before.get(**chat) != after.get(**chat));
+    differs.map(|chat| ((*chat).to_owned(), after.get(*chat).cloned())).collect()
+}
+
+/// Reads what is kept, without the lock: for runs that change nothing.
+///
+/// # Errors
+/// Where it is damaged, or was written by a later version. That is never "no debts".
+pub(crate) fn read(dir: &StateDir) -> Result<Kept> {
+    let mut reader = Reader::default();
+    reader.read_on(dir)?;
+    Ok(reader.kept)
+}
+
+/// What was read of the file so far.
+#[derive(Debug, Default)]
+struct Reader {
+    access: Access,
+    journal: Option<Journal>,
+    kept: Kept,
+}
+
+impl Reader {
+    /// Reads what was added since.
+    fn read_on(&mut self, dir: &StateDir) -> Result<()> {
+        let (reopened, left) = reopen(dir, self.access, self.journal.take())?;
+        let records = match reopened {
+            Reopened::Missing => {
+                self.kept = left;
+                return Ok(());
+            }
+            Reopened::Same(journal, records) => {
+                self.journal = Some(journal);
+                records
+            }
+            Reopened::Another(journal, records) => {
+                self.journal = Some(journal);
+                self.kept = Kept::default();
+                check_version(dir, records.first())?;
+                records
+            }
+        };
+        for record in records {
+            let patch: Patch =
+                serde_json::from_slice(&record).map_err(|error| damaged(dir, NAME, &error.to_string()))?;
+            self.kept.patch(patch);
+        }
+        Ok(())
+    }
+}
+
+/// Opens the journal anew. Where there is none, with what version 0.1 left.
+fn reopen(dir: &StateDir, access: Access, known: Option<Journal>) -> Result<(Reopened, Kept)> {
+    let reopened = Journal::reopen(dir, NAME, access, known)?;
+    if !matches!(reopened, Reopened::Missing) {
+        return Ok((reopened, Kept::default()));
+    }
+    match version_1::ledger(dir)? {
+        Left::Nothing => Ok((reopened, Kept::default())),
+        Left::Kept((ledger, exchange)) => Ok((reopened, Kept { ledger, exchange })),
+        // Another run may have moved it between the two looks.
+        Left::Moved => match Journal::reopen(dir, NAME, access, None)? {
+            Reopened::Missing => Err(version_1::missing(dir)),
+            journal => Ok((journal, Kept::default())),
+        },
+    }
+}
+
+/// Whether the records are of a form that is known here. The first one tells, and must be there.
+fn check_version(dir: &StateDir, first: Option<&Vec<u8>>) -> Result<()> {
+    #[derive(Deserialize)]
+    struct First {
+        version: u32,
+    }
+    let first = first.ok_or_else(|| damaged(dir, NAME, "it has no first record"))?;
+    let First { version } = serde_json::from_slice(first).map_err(|error| damaged(dir, NAME, &error.to_string()))?;
+    if version == VERSION {
+        return Ok(());
+    }
+    let path = dir.path(NAME);
+    Err(Error::other(format!(
+        "{} has the form {version}, and this version of reconcile knows {VERSION}",
+        path.display()
+    ))
+    .with_hint("it was written by a later version: use that one, or a later one still"))
+}
+
+/// The ledger of a state directory.
+#[derive(Debug)]
+pub(crate) struct LedgerFile {
+    dir: StateDir,
+    patience: Duration,
+    read: Mutex<Reader>,
+}
+
+impl LedgerFile {
+    /// Of this directory. Its lock is waited for at least `patience`.
+    pub(crate) fn new(dir: StateDir, patience: Duration) -> Self {
+        let read = Mutex::new(Reader { access: Access::Append, ..Reader::default() });
+        Self { dir, patience: patience.max(BRIEFLY), read }
+    }
+
+    /// The directory.
+    pub(crate) fn dir(&self) -> &StateDir {
+        &self.dir
+    }
+
+    /// Takes `data.lock`, and reads what others have added since.
+    ///
+    /// # Errors
+    /// Where the lock is held for too long, or the ledger cannot be used.
+    pub(crate) fn open(&self) -> Result<OpenLedger<'_>> {
+        // Within the program, too, one holder at a time.
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = self.dir.lock(DATA_LOCK, self.patience, &|| false)?;
+        // Also where a journal is there already: this program may have died in the middle of the change to it.
+        let is_first = read.journal.is_none();
+        read.read_on(&self.dir)?;
+        self.dir.discard_unfinished(NAME)?;
+        let mut open = OpenLedger { dir: &self.dir, read, _lock: lock };
+        if is_first {
+            open.leave_version_1()?;
+        }
+        Ok(open)
+    }
+}
+
+/// The ledger, as long as `data.lock` is held.
+#[derive(Debug)]
+pub(crate) struct OpenLedger<'l> {
+    dir: &'l StateDir,
+    read: MutexGuard<'l, Reader>,
+    _lock: Lock,
+}
+
+impl OpenLedger<'_> {
+    /// What is kept.
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.read.kept
+    }
+
+    /// The ledger.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.read.kept.ledger
+    }
+
+    /// Takes what a patch says. On disk when it returns.
+    ///
+    /// # Errors
+    /// Where it cannot be saved; then it was not taken.
+    pub(crate) fn append(&mut self, patch: Patch) -> Result<()> {
+        if patch.is_empty() {
+            return Ok(());
+        }
+        let Reader { journal, kept, .. } = &mut *self.read;
+        match journal {
+            Some(journal) if !journal.is_long() => {
+                journal.append(self.dir, NAME, &patch.json()?)?;
+                kept.patch(patch);
+            }
+            _ => {
+                let mut after = kept.clone();
+                after.patch(patch);
+                self.rewrite(after)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the file by one that holds nothing but this.
+    fn rewrite(&mut self, kept: Kept) -> Result<()> {
+        replace(self.dir, NAME, &Patch::whole(&kept).json()?)?;
+        let is_new = self.read.journal.is_none();
+        self.read.kept = kept;
+        let reopened = Journal::reopen(self.dir, NAME, self.read.access, None)?;
+        if let Reopened::Same(journal, _) | Reopened::Another(journal, _) = reopened {
+            self.read.journal = Some(journal);
+        }
+        if is_new { version_1::close(self.dir) } else { Ok(()) }
+    }
+
+    /// Moves what version 0.1 kept in one file to where this version keeps it.
+    fn leave_version_1(&mut self) -> Result<()> {
+        if self.read.journal.is_some() {
+            return version_1::close(self.dir);
+        }
+        let Left::Kept(_) = version_1::ledger(self.dir)? else { return Ok(()) };
+        version_1::move_backend_notes(self.dir)?;
+        let kept = self.read.kept.clone();
+        self.rewrite(kept)
+    }
+}

@@ -1,0 +1,130 @@
+//! What version 0.1 kept, all in `owed.json`: the ledger, the replacement under way, and what only a backend remembers. It
+//! is read until the first run of this version has moved it.
+//!
+//! A file of that name stays, because version 0.1 would take its absence for "nothing is owed": it names a form that
+//! version 0.1 refuses.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::os::exchange::ExchangeNote;
+use crate::plan::ledger::{Correction, Debt, Ledger};
+use crate::state::dir::StateDir;
+use crate::state::journal::damaged;
+
+const NAME: &str = "owed.json";
+/// Where a backend keeps what only it must remember.
+pub(crate) const PENDING: &str = "pending.json";
+
+/// Where this version keeps the ledger.
+pub(crate) const MOVED_TO: &str = "ledger.journal";
+
+/// `owed.json` as this version leaves it.
+const CLOSED: &str = "{\"version\": 2, \"moved_to\": \"ledger.journal\"}\n";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    #[serde(default)]
+    owed: BTreeMap<String, Debt>,
+    #[serde(default)]
+    corrected: BTreeMap<String, Correction>,
+    #[serde(default)]
+    exchange: Option<ExchangeNote>,
+    #[serde(default)]
+    unconfirmed: Option<Value>,
+    #[serde(default)]
+    unsaved: Option<Value>,
+    /// Where the ledger is instead.
+    #[serde(default)]
+    moved_to: Option<String>,
+}
+
+/// What a backend of version 0.1 remembered, as it stood there. Only that backend can read it.
+#[derive(Serialize)]
+pub(crate) struct BackendNotes {
+    version: u32,
+    exchange: Option<ExchangeNote>,
+    unconfirmed: Option<Value>,
+    unsaved: Option<Value>,
+}
+
+/// What `owed.json` holds.
+pub(crate) enum Left<T> {
+    /// There is no such file.
+    Nothing,
+    /// What version 0.1 kept.
+    Kept(T),
+    /// That it was moved.
+    Moved,
+}
+
+/// The ledger, and the replacement under way.
+pub(crate) fn ledger(dir: &StateDir) -> Result<Left<(Ledger, Option<ExchangeNote>)>> {
+    Ok(match read(dir)? {
+        Left::Nothing => Left::Nothing,
+        Left::Kept(File { owed, corrected, exchange, .. }) => Left::Kept((Ledger { owed, corrected }, exchange)),
+        Left::Moved => Left::Moved,
+    })
+}
+
+/// The error of a ledger that was moved, and is not where it was moved to.
+pub(crate) fn missing(dir: &StateDir) -> Error {
+    Error::other(format!("the ledger {} is missing", dir.path(MOVED_TO).display())).with_hint(
+        "it remembers which restarts are owed: restore it, or restart every session by hand and remove the directory that \
+         it was in",
+    )
+}
+
+/// What only a backend remembers; `None` where version 0.1 left nothing of that, or it was moved with the ledger.
+pub(crate) fn backend_notes(dir: &StateDir) -> Result<Option<BackendNotes>> {
+    if dir.facts(MOVED_TO)?.is_some() {
+        return Ok(None);
+    }
+    let Left::Kept(File { exchange, unconfirmed, unsaved, .. }) = read(dir)? else { return Ok(None) };
+    let notes = BackendNotes { version: 1, exchange, unconfirmed, unsaved };
+    Ok(Some(notes).filter(|notes| notes.unconfirmed.is_some() || notes.unsaved.is_some()))
+}
+
+/// Moves what only a backend remembers into that backend's file. Nothing else is moved yet, so it can be done again.
+pub(crate) fn move_backend_notes(dir: &StateDir) -> Result<()> {
+    let Some(notes) = backend_notes(dir)? else { return Ok(()) };
+    let json = serde_json::to_vec(&notes).map_err(|error| Error::other(error.to_string()))?;
+    dir.save(PENDING, &json)
+}
+
+/// Leaves the file that keeps version 0.1 away from a directory that it cannot read.
+pub(crate) fn close(dir: &StateDir) -> Result<()> {
+    if dir.read(NAME)?.is_some_and(|text| text == CLOSED.as_bytes()) {
+        return Ok(());
+    }
+    dir.discard_unfinished(NAME)?;
+    dir.save(NAME, CLOSED.as_bytes())
+}
+
+fn read(dir: &StateDir) -> Result<Left<File>> {
+    #[derive(Deserialize)]
+    struct Form {
+        version: u32,
+    }
+    let Some(text) = dir.read(NAME)? else { return Ok(Left::Nothing) };
+    let path = dir.path(NAME).display().to_string();
+    let wrong = |error: serde_json::Error| damaged(dir, NAME, &error.to_string());
+    let Form { version } = serde_json::from_slice(&text).map_err(wrong)?;
+    if version > 2 {
+        return Err(Error::other(format!(
+            "{path} has the form {version}, which this version of reconcile does not know"
+        ))
+        .with_hint("it was written by a later version: use that one, or a later one still"));
+    }
+    let file: File = serde_json::from_slice(&text).map_err(wrong)?;
+    match (file.version, &file.moved_to) {
+        (1, None) => Ok(Left::Kept(file)),
+        (2, Some(_)) => Ok(Left::Moved),
+        _ => Err(damaged(dir, NAME, "its form and its contents do not fit together")),
+    }
+}
