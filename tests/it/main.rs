@@ -11,6 +11,7 @@
 
 mod adopt;
 mod assess;
+mod backends;
 mod bad_input;
 mod bad_state;
 mod between;

@@ -1,0 +1,117 @@
+//! Whole runs on every backend.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reconcile::apply::{Applied, Ask, Attempt, Backend, Batch, Committed, Locked, Means, Stands, Turn, apply};
+use reconcile::error::Result;
+use reconcile::plan::capabilities::Capabilities;
+use reconcile::plan::json::{JsonRun, Origin};
+use reconcile::plan::ledger::{Debt, Ledger, Note};
+use reconcile::plan::observed::Observed;
+use reconcile::plan::select::Selector;
+use reconcile::plan::{Drift, Reading, Row, Verdict};
+use reconcile::registry::Snapshot;
+
+use crate::backends::each;
+use crate::backends::subjects::{DRIFTED, Subject};
+use crate::world::{Unwatched, at, input};
+
+fn run(subject: &dyn Subject, backend: &dyn Backend) -> Result<Applied> {
+    let (now, selector) = (at(0), Selector::default());
+    let locked = backend.lock(Duration::ZERO, &|| false)?;
+    let input = input(backend, subject.policy(), &now, &selector, usize::MAX);
+    apply(&input, Means { backend, locked: locked.as_ref(), watch: &Unwatched, author: &Origin::default })
+}
+
+#[test]
+fn a_run_converges_and_a_plan_after_it_is_empty() {
+    each(|subject| {
+        let applied = run(subject, subject.backend()).unwrap();
+        assert!(applied.error.is_none() && !applied.interrupted);
+        let done = applied.planned.plan.rows.iter().filter(|row| row.outcome.verdict == Verdict::Done);
+        assert_eq!(done.map(|row| row.chat.id.as_ref()).collect::<Vec<_>>(), DRIFTED);
+        assert!(subject.models().iter().all(|(_, model)| model.as_deref() == Some("haiku")));
+        assert!(subject.backend().ledger().unwrap().owed.is_empty());
+
+        let again = run(subject, subject.backend()).unwrap().planned.plan;
+        assert!(again.rows.is_empty(), "{:#?}", again.rows);
+        let corrected = subject.backend().ledger().unwrap().corrected;
+        assert_eq!(corrected.keys().collect::<Vec<_>>(), DRIFTED, "each is remembered as confirmed");
+    });
+}
+
+/// A backend whose second attempt is a mistake in the program.
+struct Panics<'b>(&'b dyn Backend);
+
+struct PanicsLocked<'b> {
+    locked: Box<dyn Locked + 'b>,
+}
+
+impl Backend for Panics<'_> {
+    fn capabilities(&self) -> &dyn Capabilities {
+        self.0.capabilities()
+    }
+    fn read(&self, ask: Ask<'_>) -> Result<Reading> {
+        self.0.read(ask)
+    }
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        self.0.snapshot()
+    }
+    fn ledger(&self) -> Result<Ledger> {
+        self.0.ledger()
+    }
+    fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
+        self.0.observe(reading, drift)
+    }
+    fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
+        Ok(Box::new(PanicsLocked { locked: self.0.lock(patience, give_up)? }))
+    }
+    fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {
+        self.0.history()
+    }
+}
+
+impl Locked for PanicsLocked<'_> {
+    fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
+        self.locked.commit(reading, batch)
+    }
+    fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
+        self.locked.note(notes, now)
+    }
+    fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
+        assert!(rows.iter().all(|row| row.chat.id != "ben"), "a mistake that the test made");
+        self.locked.converge(rows, turn)
+    }
+    fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
+        self.locked.read_back(rows)
+    }
+    fn record(&self, run: &JsonRun<'_>) -> Result<()> {
+        self.locked.record(run)
+    }
+}
+
+#[test]
+fn a_worker_that_panics_ends_the_run_and_the_next_one_finishes_it() {
+    each(|subject| {
+        let result = run(subject, &Panics(subject.backend()));
+        match result {
+            // Where nothing had happened before.
+            Err(error) => assert!(error.to_string().contains("a mistake in the program"), "{error}"),
+            Ok(Applied { error: Some(error), planned, .. }) => {
+                assert!(error.to_string().contains("a mistake in the program"), "{error}");
+                let row = planned.plan.rows.iter().find(|row| row.chat.id == "ben").unwrap();
+                assert_eq!(row.outcome.verdict, Verdict::Deferred, "{row:#?}");
+            }
+            // Where no session had to be touched.
+            Ok(applied) => {
+                let rows = applied.planned.plan.rows;
+                assert!(rows.iter().all(|row| row.outcome.verdict == Verdict::Done && !row.restart), "{rows:#?}");
+            }
+        }
+        run(subject, subject.backend()).unwrap();
+        assert!(run(subject, subject.backend()).unwrap().planned.plan.rows.is_empty());
+        assert!(subject.models().iter().all(|(_, model)| model.as_deref() == Some("haiku")));
+    });
+}
