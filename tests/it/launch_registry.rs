@@ -1,14 +1,18 @@
 //! What a launch adds to a registry looks like what stands there already, and nothing else changes.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use reconcile::backend::capabilities;
 use reconcile::backend::file::registration_edits;
 use reconcile::chat::Chat;
+use reconcile::error::Result;
 use reconcile::launch::{Decider, Start, Wanted, start};
 use reconcile::policy::template::CommandLine;
 use reconcile::policy::{Source, read};
+use reconcile::registry::json::JsonText;
+use reconcile::registry::{Counts, Entry, Snapshot};
 use reconcile::splice::{Splice, spliced};
 use serde_json::{Value, json};
 
@@ -17,12 +21,49 @@ use crate::lossless_laws::{Writer, regular, sessions, wild, write};
 use crate::support::POLICY;
 
 fn decided(registry: &str, chat: &str, fields: &Chat<'static>) -> Start {
+    decided_on(&snapshot(registry), chat, fields)
+}
+
+fn decided_on(registry: &dyn Snapshot, chat: &str, fields: &Chat<'static>) -> Start {
     let (policy, _) = read(&[Source::new("policy.toml", POLICY.to_owned())]).unwrap();
     let command = CommandLine::parse_launch(&["assistant"]).unwrap();
     let now = "2026-01-01T00:00:00[UTC]".parse().unwrap();
     let capabilities = capabilities(&policy);
     let decider = Decider { policy: &policy, capabilities: capabilities.as_ref() };
-    start(Some(decider), &snapshot(registry), &Wanted { chat, fields, command: &command }, &now).unwrap()
+    start(Some(decider), registry, &Wanted { chat, fields, command: &command }, &now).unwrap()
+}
+
+/// A registry that counts how often it is read.
+#[derive(Debug)]
+struct Counted {
+    registry: JsonText,
+    reads: AtomicUsize,
+}
+
+impl Snapshot for Counted {
+    fn name(&self) -> &str {
+        self.registry.name()
+    }
+    fn each<'a>(&'a self, take: &mut dyn FnMut(Entry<'a>)) -> Result<Counts> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.registry.each(take)
+    }
+}
+
+#[test]
+fn the_registry_is_read_once() {
+    let text = r#"{"+1": {"session_name": "im/1"}, "+2": {"tier": "bots"}, "+3": {"contact_name": "+4"}}"#;
+    for (chat, name, same_slug, contact_of) in [
+        ("+2", "im-1", Some("+1"), None),
+        ("im/1", "", None, None),
+        ("+4", "im-1", Some("+1"), Some("+3")),
+        ("+5", "", None, None),
+    ] {
+        let counted = Counted { registry: snapshot(text), reads: AtomicUsize::new(0) };
+        let start = decided_on(&counted, chat, &given(name, ""));
+        assert_eq!(counted.reads.into_inner(), 1, "{chat}");
+        assert_eq!((start.same_slug.as_deref(), start.contact_of.as_deref()), (same_slug, contact_of), "{chat}");
+    }
 }
 
 /// The edits that register a session.

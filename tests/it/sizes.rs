@@ -244,3 +244,16 @@ fn taking_back_a_run_of_many_rows_takes_time_in_proportion() {
     assert!(undo.stdout.ends_with(&format!("Applied: {rows} changed, 0 restarted, 0 deferred, 0 failed.\n")));
     assert_eq!(sandbox.read("policy.toml").matches("reason = \"undo of ").count(), rows);
 }
+
+#[test]
+fn many_sessions_of_one_slug_take_time_in_proportion() {
+    // To a supervisor these names are one.
+    let entry = r#""+1617#": {"session_name": "a/b", "tier": "bots", "model": "opus"},"#;
+    let entries = numbered(entry, MANY * 4);
+    let restart = "[sessions]\nrestart = [\"true\", \"{session_slug}\"]\n[limits]\nmax_changes = 1000000000\n";
+    let sandbox = Sandbox::new(&format!("{POLICY}{restart}"), &format!("{{{}}}", entries.trim_end_matches(',')));
+    let run = dry_run(&sandbox);
+    assert_eq!(run.code, 4, "-1: out of time, or a crash");
+    let sessions = entries.matches("session_name").count();
+    assert!(run.stdout.ends_with(&format!("0 in sync, {sessions} refused.\n")), "{}", run.summary());
+}

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
+use jiff::{SignedDuration, Timestamp};
 use reconcile::backend::file::{Method, RegistryFile};
 use serde_json::{Value, json};
 
@@ -285,6 +286,26 @@ fn a_run_that_waited_goes_by_the_policy_as_it_is_then() {
     assert!(second.summary().starts_with("No changes."));
     assert_eq!(second.stderr.matches("ended with 2020-01-01").count(), 1, "{second:#?}");
     assert_eq!((slow.sandbox.model("b").as_deref(), slow.sandbox.calls()), (Some("opus"), vec!["a".to_owned()]));
+}
+
+#[test]
+fn a_run_that_waited_does_not_go_by_an_override_that_has_ended_meanwhile() {
+    let slow = Slow::new(&["a", "b"], "");
+    let mut first = slow.start(&["--chat", "a"]);
+    assert_eq!(slow.begun(), "a");
+    let end = Timestamp::now() + SignedDuration::from_secs(2);
+    let ends = format!("[chats]\nb = {{ model = \"opus\", until = {end} }}\n");
+    slow.sandbox.write("policy.toml", format!("{}{ends}", slow.sandbox.read("policy.toml")));
+    let mut second = slow.start(&["--chat", "b", "--lock-timeout", "1h"]);
+    until("the second run waits", || second.has_open("run.lock"));
+    until("the override has ended", || Timestamp::now() > end);
+    slow.end("a");
+    first.finish().expect(0);
+    assert_eq!(slow.begun(), "b", "its restart after the override");
+    slow.end("b");
+    let second = second.finish().expect(0);
+    assert!(second.stderr.contains(&format!("ended with {end}")), "{second:#?}");
+    assert_eq!(slow.sandbox.model("b").as_deref(), Some("sonnet"));
 }
 
 #[test]
