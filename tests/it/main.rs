@@ -36,6 +36,7 @@ mod hostile;
 mod imports;
 mod interrupted;
 mod invalid;
+mod journal;
 mod journal_text;
 mod kits;
 mod launch;
