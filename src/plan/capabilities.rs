@@ -48,6 +48,11 @@ pub trait Capabilities: Sync {
         false
     }
 
+    /// Whether a model is changed and its session restarted by one request, so that an edit waits where the restart does.
+    fn edits_by_restart(&self) -> bool {
+        false
+    }
+
     /// Whether sessions are known to it by their slugs, so that two must not share one.
     fn uses_slugs(&self) -> bool {
         false

@@ -232,7 +232,18 @@ impl Comparison<'_> {
         if !row.edit && owed.is_some() && capabilities.takes_effect() == TakesEffect::OnNextStart {
             return Some(Outcome::because(Verdict::Deferred, "the policy has no restart command"));
         }
-        None
+        self.waits(row, owed)
+    }
+
+    /// That the row's restart failed before and waits for its next try, if so. An edit does not wait for that, unless one
+    /// request makes both.
+    fn waits(&self, row: &Row, owed: Option<&Debt>) -> Option<Outcome> {
+        let debt = owed.filter(|debt| debt.waits(self.input.now.timestamp()))?;
+        if (row.edit && !self.input.capabilities.edits_by_restart()) || self.selection.retries(&row.chat.id) {
+            return None;
+        }
+        let why = Outcome::because(Verdict::Deferred, "the restart failed before and waits for its next try");
+        Some(Outcome { next_try: debt.next_try, ..why })
     }
 }
 

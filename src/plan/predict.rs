@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::drift::{Drift, Reading};
 use crate::plan::input::PlanInput;
@@ -17,7 +15,6 @@ use crate::plan::{Plan, guard, id};
 pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Observed) -> Plan {
     let Observed { edits, mut findings, unproven, remark } = observed;
     let mut prediction = Prediction {
-        now: input.now.timestamp(),
         ledger: &reading.ledger,
         selection: &drift.selection,
         is_per_row: matches!(edits, Edits::PerRow { .. }),
@@ -49,7 +46,6 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
 }
 
 struct Prediction<'a> {
-    now: Timestamp,
     ledger: &'a Ledger,
     selection: &'a Selection,
     /// Whether a row's edit and its restart are one request.
@@ -73,14 +69,11 @@ impl Prediction<'_> {
             (row.restart, row.stale) = (false, false);
         }
         row.standing = standing.clone();
-        if !row.is_planned() {
+        if matches!(row.outcome.verdict, Verdict::Unmanaged | Verdict::Refused | Verdict::Held) {
             return Some(row);
         }
         if self.is_per_row && self.restarts {
             row.restart = row.edit || row.owed.is_some();
-        }
-        if let Some(waits) = self.waits(&row) {
-            row.outcome = waits;
         }
         match standing {
             Standing::InSync => return None,
@@ -95,17 +88,6 @@ impl Prediction<'_> {
         Some(row)
     }
 
-    /// That the row's restart failed before and waits for its next try, if so. An edit does not wait for that, unless one
-    /// request makes both.
-    fn waits(&self, row: &Row) -> Option<Outcome> {
-        let debt = row.owed.as_ref().filter(|debt| debt.waits(self.now))?;
-        if (row.edit && !self.is_per_row) || self.selection.retries(&row.chat.id) {
-            return None;
-        }
-        let why = Outcome::because(Verdict::Deferred, "the restart failed before and waits for its next try");
-        Some(Outcome { next_try: debt.next_try, ..why })
-    }
-
     fn defer(&mut self, row: &mut Row, why: String) {
         row.outcome = Outcome::because(Verdict::Deferred, why);
         let chat = row.chat.id.as_ref();
@@ -118,11 +100,15 @@ impl Prediction<'_> {
         }
     }
 
-    /// Drops what the row owes.
+    /// Drops what the row owes. It waits no longer then.
     fn forgive(&mut self, row: &mut Row, why: Void) {
-        if row.owed.take().is_some() {
-            self.void.insert(row.chat.id.clone().into_owned(), why);
-            row.effects.owes = false;
+        if row.owed.take().is_none() {
+            return;
+        }
+        self.void.insert(row.chat.id.clone().into_owned(), why);
+        row.effects.owes = false;
+        if row.outcome.verdict == Verdict::Deferred {
+            row.outcome = Outcome::plain(Verdict::Planned);
         }
     }
 

@@ -98,6 +98,33 @@ fn a_failed_restart_stays_owed_and_waits_until_it_is_tried_again() {
 }
 
 #[test]
+fn what_waits_for_its_next_try_is_told_so_everywhere_and_nothing_is_asked_about_it() {
+    let commands = format!("{RECORD}\nrunning = [\"./running\", \"{{chat_id}}\"]\n");
+    let sandbox = drifted(&commands);
+    sandbox.script("restart", "exit 1");
+    sandbox.script("running", "echo $1 >> asked");
+    sandbox.run(&[]).expect(4);
+
+    let waits = "the restart failed before and waits for its next try";
+    let explained = sandbox.json(&["explain", CHAT]);
+    assert_eq!(explained["registry"]["outcome"], "deferred", "{explained:#}");
+    assert_eq!(explained["registry"]["detail"], waits);
+
+    sandbox.write("asked", "");
+    sandbox.run(&["--dry-run", "--probe"]).expect(0);
+    assert_eq!(sandbox.read("asked"), "", "it is not to be restarted");
+
+    // Another session with the same slug is a mistake only once the restart is due.
+    let mut sessions: Value = serde_json::from_str(&sandbox.read("sessions.json")).unwrap();
+    let slug = json!({ "session_name": "imessage-_16175550142", "tier": "family", "model": "sonnet" });
+    sessions.as_object_mut().unwrap().insert("+2".to_owned(), slug);
+    sandbox.write("sessions.json", sessions.to_string());
+    let report = sandbox.json(&["--dry-run"]);
+    assert_eq!((&row(&report, CHAT)["outcome"], &row(&report, CHAT)["detail"]), (&json!("deferred"), &json!(waits)));
+    sandbox.run(&[]).expect(0);
+}
+
+#[test]
 fn a_change_of_mind_does_not_cancel_a_restart_that_was_begun() {
     let sandbox = drifted(RECORD);
     sandbox.script("restart", "echo $RECONCILE_MODEL >> calls\ntest -e works");

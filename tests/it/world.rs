@@ -346,6 +346,10 @@ impl Capabilities for World {
     fn takes_effect(&self) -> TakesEffect {
         if self.manner == Manner::AtOnce { TakesEffect::AtOnce } else { TakesEffect::OnRestart }
     }
+
+    fn edits_by_restart(&self) -> bool {
+        self.manner == Manner::PerRow
+    }
 }
 
 impl Backend for World {

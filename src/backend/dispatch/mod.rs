@@ -81,6 +81,10 @@ impl Capabilities for Abilities {
         true
     }
 
+    fn edits_by_restart(&self) -> bool {
+        true
+    }
+
     fn unset_is_in_sync(&self, model: &Model) -> Option<String> {
         Some(format!("the daemon runs {model} then: in sync while it is up"))
     }
