@@ -163,21 +163,18 @@ struct Reader {
 impl Reader {
     /// Reads what was added since.
     fn read_on(&mut self, dir: &StateDir) -> Result<()> {
+        // Put back only when all of it was read: what was read halfway is read anew, and never appended to.
         let (reopened, left) = reopen(dir, self.access, self.journal.take())?;
-        let records = match reopened {
+        let (journal, records) = match reopened {
             Reopened::Missing => {
                 self.kept = left;
                 return Ok(());
             }
-            Reopened::Same(journal, records) => {
-                self.journal = Some(journal);
-                records
-            }
+            Reopened::Same(journal, records) => (journal, records),
             Reopened::Another(journal, records) => {
-                self.journal = Some(journal);
                 self.kept = Kept::default();
                 check_version(dir, records.first())?;
-                records
+                (journal, records)
             }
         };
         for record in records {
@@ -185,6 +182,7 @@ impl Reader {
                 serde_json::from_slice(&record).map_err(|error| damaged(dir, NAME, &error.to_string()))?;
             self.kept.patch(patch);
         }
+        self.journal = Some(journal);
         Ok(())
     }
 }

@@ -348,6 +348,27 @@ fn notes_are_taken_on_what_the_file_holds_now() {
     assert_eq!(open(&registry).kept().unwrap().ledger.owed.keys().collect::<Vec<_>>(), ["b", "c"]);
 }
 
+#[test]
+fn a_ledger_that_cannot_be_read_stays_so_for_the_run_that_met_it() {
+    let later = framed(&json!({ "version": 3 }));
+    let unknown = framed(&json!({ "version": 2 })) + &framed(&json!({ "lent": {} }));
+    for journal in [later, unknown] {
+        let directory = directory();
+        let registry = directory.path().join("sessions.json");
+        let state = registry.with_file_name("sessions.json.reconcile");
+        let files = locked(&registry);
+        files.note(&[Note::Owes { chat: "a", ran: None }], NOW).unwrap();
+        // A later version has taken its place, or it is damaged.
+        write_state(&state, "later", &journal);
+        fs::rename(state.join("later"), state.join("ledger.journal")).unwrap();
+        for _ in 0..2 {
+            let result = files.note(&[Note::Owes { chat: "b", ran: None }], NOW);
+            assert!(result.is_err(), "{journal} was read as {result:?}");
+        }
+        assert_eq!(fs::read_to_string(state.join("ledger.journal")).unwrap(), journal);
+    }
+}
+
 /// What a run did that gave every entry another model, and whose commands had a lot to say.
 fn done(registry: &Path) -> Plan {
     let text = "models = { allowed = ['haiku'], fallback = 'haiku' }\nregistry = { path = 'x' }\n";
