@@ -5,8 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::thread;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -19,6 +19,8 @@ use crate::error::reason;
 const TAIL: u64 = 4096;
 /// Between asking a command that took too long to end, and ending it.
 const GRACE: Duration = Duration::from_secs(2);
+/// Between two looks at a command, where no thread can wait for it.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How a command ended.
 #[derive(Debug)]
@@ -98,14 +100,18 @@ fn answer(
     let mut child = spawn(command.stdout(Stdio::piped()), stderr)?;
     let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let (answered, answer) = mpsc::channel();
-    // Not scoped: what the command left in the background may hold the pipe open.
-    thread::spawn(move || {
+    let read = move || {
         let mut bytes = Vec::new();
         if stdout.take(most + 1).read_to_end(&mut bytes).is_ok() {
             // Where the run has stopped waiting, the answer is not needed.
             let _ = answered.send(bytes);
         }
-    });
+    };
+    // Not scoped: what the command left in the background may hold the pipe open.
+    if let Err(error) = Builder::new().spawn(read) {
+        wait(&mut child, Duration::ZERO)?;
+        return Err(error);
+    }
     if let Ok(bytes) = answer.recv_timeout(timeout) {
         return Ok((wait(&mut child, until.saturating_duration_since(Instant::now()))?, bytes));
     }
@@ -126,19 +132,52 @@ fn spawn(command: &mut Command, stderr: &mut Option<File>) -> io::Result<Child> 
     command.stderr(complaints).process_group(0).spawn()
 }
 
+/// Tells when a command has ended. It stays a zombie, so that no other process can get its id or its group's.
+enum End {
+    /// A thread waits for it, and says so.
+    Said(Receiver<()>),
+    /// No thread could be started: the system is asked again and again.
+    Asked(Pid),
+}
+
+impl End {
+    fn of(pid: Pid) -> Self {
+        let (ended, end) = mpsc::channel();
+        let wait = move || {
+            while matches!(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT), Err(Errno::INTR)) {}
+            // Where the run has stopped waiting, it does not matter any more.
+            let _ = ended.send(());
+        };
+        // Not scoped: a command that cannot be ended must not keep the run.
+        match Builder::new().spawn(wait) {
+            Ok(_) => Self::Said(end),
+            Err(_) => Self::Asked(pid),
+        }
+    }
+
+    /// Whether the command ends in this time, which is waited for.
+    fn comes_within(&self, time: Duration) -> bool {
+        let pid = match self {
+            Self::Said(end) => return end.recv_timeout(time).is_ok(),
+            Self::Asked(pid) => *pid,
+        };
+        let until = Instant::now() + time;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        while matches!(waitid(WaitId::Pid(pid), options), Ok(None) | Err(Errno::INTR)) {
+            if Instant::now() >= until {
+                return false;
+            }
+            sleep(PAUSE);
+        }
+        true
+    }
+}
+
 /// Waits for the end of a command, and ends it when the time is over.
 fn wait(child: &mut Child, timeout: Duration) -> io::Result<Ended> {
     let pid = Pid::from_child(child);
-    let (ended, end) = mpsc::channel();
-    // Not scoped: a command that nobody can end must not keep the run.
-    thread::spawn(move || {
-        // It stays a zombie until `child.wait` below, so that its id and its group's cannot be anybody else's meanwhile.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
-        // Where the run has stopped waiting, nobody needs to know.
-        let _ = ended.send(());
-    });
-    if end.recv_timeout(timeout).is_ok() {
+    let end = End::of(pid);
+    if end.comes_within(timeout) {
         return child.wait().map(Ended::Exited);
     }
     // Both, because it may have left its group. Whether it helped is seen by whether it ends.
@@ -147,10 +186,10 @@ fn wait(child: &mut Child, timeout: Duration) -> io::Result<Ended> {
         let _ = kill_process(pid, signal);
     };
     signal(Signal::TERM);
-    let ended = end.recv_timeout(GRACE).is_ok();
-    // Whoever of the group did not listen.
+    let ended = end.comes_within(GRACE);
+    // What is left of the group.
     signal(Signal::KILL);
-    if !ended && end.recv_timeout(GRACE).is_err() {
+    if !ended && !end.comes_within(GRACE) {
         return Ok(Ended::Survived);
     }
     child.wait()?;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::bad_input::{drifted, refused, refused_by, unless_it_hangs};
-use crate::support::{Run, Sandbox, finish, framed, is_installed, write_state};
+use crate::support::{Run, Sandbox, finish, framed, is_installed, registry, write_state};
 
 const STATE: &str = "sessions.json.reconcile";
 const LEDGER: &str = "sessions.json.reconcile/ledger.journal";
@@ -414,6 +414,44 @@ fn without_room_for_the_ledger_nothing_is_changed_and_the_ledger_is_as_it_was() 
     assert_eq!(sandbox.ledger()["owed"], json!({}));
 }
 
+/// The binary as a user of its own, who may have so many processes and threads. `None` where that cannot be had.
+fn with_processes(sandbox: &Sandbox, most: u32, arguments: &[&str]) -> Option<Run> {
+    /// Of no other test: the system counts the processes of a user.
+    const ALONE: u32 = 64_917;
+    if !is_root() || !is_installed("setpriv") || !is_installed("prlimit") {
+        return None;
+    }
+    for file in walkdir::WalkDir::new(sandbox.path("")) {
+        chown(file.unwrap().path(), Some(ALONE), Some(ALONE)).unwrap();
+    }
+    let run = |most: u32, arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args([&format!("--reuid={ALONE}"), &format!("--regid={ALONE}"), "--clear-groups"]);
+        command.args(["prlimit", &format!("--nproc={most}"), env!("CARGO_BIN_EXE_reconcile")]).args(arguments);
+        finish(command.current_dir(sandbox.path("")).stdin(Stdio::null()))
+    };
+    (run(1000, &["--version"]).code == 0).then(|| run(most, arguments))
+}
+
+#[test]
+fn where_threads_and_processes_are_scarce_a_run_ends_in_order_and_the_next_one_finishes_it() {
+    for most in 1..14 {
+        let sandbox = drifted();
+        let chats = ["1", "2", "3", "4", "5", "6"].map(|chat| (chat, "admin", "haiku"));
+        sandbox.write("sessions.json", registry(&chats));
+        let policy = sandbox.read("policy.toml");
+        sandbox
+            .write("policy.toml", policy.replace("[sessions]", "[limits]\nmax_changes = 9\n[sessions]\nparallel = 3"));
+        let Some(run) = with_processes(&sandbox, most, &[]) else { return };
+        assert!([0, 4].contains(&run.code), "{most}: {run:#?}");
+        assert!(!run.stderr.contains("panicked"), "{most}: {run:#?}");
+        let retry: Vec<_> = chats.iter().flat_map(|(chat, ..)| ["--retry", chat]).collect();
+        with_processes(&sandbox, 1000, &retry).unwrap().expect(0);
+        assert_eq!(sandbox.ledger()["owed"], json!({}), "{most}");
+        assert_eq!(sandbox.calls().len(), chats.len(), "{most}: each is restarted once");
+    }
+}
+
 #[test]
 fn a_report_that_cannot_be_written_is_an_error_but_undoes_nothing() {
     let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -430,7 +468,7 @@ fn a_report_that_cannot_be_written_is_an_error_but_undoes_nothing() {
 
 #[test]
 fn a_directory_that_hands_down_its_group_is_no_obstacle() {
-    let sandbox = Sandbox::new(crate::support::POLICY, &crate::support::registry(&[("+1", "family", "opus")]));
+    let sandbox = Sandbox::new(crate::support::POLICY, &registry(&[("+1", "family", "opus")]));
     fs::set_permissions(sandbox.path(""), Permissions::from_mode(0o2755)).unwrap();
     sandbox.run(&[]).expect(0);
     sandbox.run(&["--dry-run"]).expect(0);

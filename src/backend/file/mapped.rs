@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread::{self, scope};
+use std::thread::{self, Builder, scope};
 
 use memmap2::Mmap;
 
@@ -103,14 +103,20 @@ fn is_text(map: &Mmap, threads: usize) -> bool {
     let starts = [0].into_iter().chain((1..threads).map(start));
     let ends = (1..threads).map(start).chain([map.len()]);
     let parts: Vec<Range<usize>> = starts.zip(ends).map(|(start, end)| start..end).collect();
-    let check = |part: Range<usize>| {
+    let check = |part: &Range<usize>| {
         // Where that cannot be done, there is a fault for every few pages instead.
         #[cfg(target_os = "linux")]
         let _ = map.advise_range(memmap2::Advice::PopulateRead, part.start, part.len());
-        map.get(part).is_some_and(|part| simdutf8::basic::from_utf8(part).is_ok())
+        map.get(part.clone()).is_some_and(|part| simdutf8::basic::from_utf8(part).is_ok())
     };
     scope(|scope| {
-        let checks: Vec<_> = parts.into_iter().map(|part| scope.spawn(|| check(part))).collect();
-        checks.into_iter().all(|check| check.join().is_ok_and(|is_text| is_text))
+        let check = &check;
+        let begun: Vec<_> =
+            parts.iter().map(|part| (part, Builder::new().spawn_scoped(scope, move || check(part)))).collect();
+        begun.into_iter().all(|(part, begun)| match begun {
+            Ok(thread) => thread.join().is_ok_and(|is_text| is_text),
+            // No more threads can be started.
+            Err(_) => check(part),
+        })
     })
 }

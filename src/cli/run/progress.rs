@@ -47,7 +47,8 @@ impl Progress {
             return work();
         }
         thread::scope(|scope| {
-            scope.spawn(|| self.show());
+            // Without a thread for it there is no progress to see, and the run goes on.
+            let _ = thread::Builder::new().spawn_scoped(scope, || self.show());
             let result = work();
             self.lock().over = true;
             self.changed.notify_all();

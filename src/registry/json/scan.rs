@@ -9,7 +9,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
-use std::thread::scope;
+use std::thread::{Builder, scope};
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::registry::json::fast;
@@ -67,7 +67,7 @@ pub fn scan_parts<'a>(json: &'a JsonText, threads: usize, make: Make<'_, 'a>) ->
 /// A part that was read: the hashes of its ids, sorted, and its collector.
 type Read<'x, 'a> = (Vec<u64>, Box<dyn Collector<'a> + 'x>);
 
-/// Reads each part in a thread. `None`: the fast reader gave up, or an id seems to stand twice.
+/// Reads each part in a thread. `None`: the fast reader gave up, an id seems to stand twice, or a thread cannot be started.
 fn scan_at_once<'x, 'a>(
     text: &'a str,
     parts: Vec<fast::Part>,
@@ -84,8 +84,9 @@ fn scan_at_once<'x, 'a>(
     };
     let found: Option<Vec<Read<'x, 'a>>> = scope(|scope| {
         let read = &read;
-        let readers: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || read(part))).collect();
-        readers.into_iter().map(|reader| reader.join().ok().flatten()).collect()
+        let readers: Vec<_> =
+            parts.into_iter().map(|part| Builder::new().spawn_scoped(scope, move || read(part))).collect();
+        readers.into_iter().map(|reader| reader.ok()?.join().ok().flatten()).collect()
     });
     let (ids, collectors): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
     let mut ids = ids.concat();
