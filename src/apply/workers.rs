@@ -71,7 +71,9 @@ impl Workers<'_> {
                 self.judge(row, &mut todo, &mut judged, &mut ended);
             }
         }
-        self.attempt(&todo, &mut ended);
+        if ended.may_begin(self.watch) {
+            self.attempt(&todo, &mut ended);
+        }
         ended
     }
 

@@ -1,15 +1,16 @@
 //! Whole runs on every backend.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reconcile::apply::{Applied, Ask, Attempt, Backend, Batch, Committed, Locked, Means, Stands, Turn, apply};
 use reconcile::error::Result;
-use reconcile::plan::capabilities::Capabilities;
+use reconcile::plan::capabilities::{Capabilities, TakesEffect};
 use reconcile::plan::json::{JsonRun, Origin};
 use reconcile::plan::ledger::{Debt, Ledger, Note};
-use reconcile::plan::observed::Observed;
+use reconcile::plan::observed::{Observed, Trial};
 use reconcile::plan::select::Selector;
 use reconcile::plan::{Drift, Reading, Row, Verdict};
 use reconcile::registry::Snapshot;
@@ -42,34 +43,50 @@ fn a_run_converges_and_a_plan_after_it_is_empty() {
     });
 }
 
-/// A backend whose second attempt is a mistake in the program.
-struct Panics<'b>(&'b dyn Backend);
+/// A backend whose attempt on one chat is a mistake in the program.
+struct Panics<'b> {
+    backend: &'b dyn Backend,
+    chat: &'static str,
+    /// Whether no session is known to work on any model.
+    is_unproven: bool,
+    /// The chats on which an attempt was made.
+    asked: Mutex<BTreeSet<String>>,
+}
+
+impl<'b> Panics<'b> {
+    fn on(chat: &'static str, backend: &'b dyn Backend) -> Self {
+        Self { backend, chat, is_unproven: false, asked: Mutex::default() }
+    }
+}
 
 struct PanicsLocked<'b> {
     locked: Box<dyn Locked + 'b>,
+    panics: &'b Panics<'b>,
 }
 
 impl Backend for Panics<'_> {
     fn capabilities(&self) -> &dyn Capabilities {
-        self.0.capabilities()
+        self.backend.capabilities()
     }
     fn read(&self, ask: Ask<'_>) -> Result<Reading> {
-        self.0.read(ask)
+        self.backend.read(ask)
     }
     fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
-        self.0.snapshot()
+        self.backend.snapshot()
     }
     fn ledger(&self) -> Result<Ledger> {
-        self.0.ledger()
+        self.backend.ledger()
     }
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
-        self.0.observe(reading, drift)
+        let observed = self.backend.observe(reading, drift)?;
+        let wanted = drift.rows.iter().filter_map(|row| row.after.clone()).filter(|_| self.is_unproven);
+        Ok(Observed { unproven: wanted.map(|model| (model, Trial::default())).collect(), ..observed })
     }
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
-        Ok(Box::new(PanicsLocked { locked: self.0.lock(patience, give_up)? }))
+        Ok(Box::new(PanicsLocked { locked: self.backend.lock(patience, give_up)?, panics: self }))
     }
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {
-        self.0.history()
+        self.backend.history()
     }
 }
 
@@ -81,7 +98,9 @@ impl Locked for PanicsLocked<'_> {
         self.locked.note(notes, now)
     }
     fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
-        assert!(rows.iter().all(|row| row.chat.id != "ben"), "a mistake that the test made");
+        let chats = rows.iter().map(|row| row.chat.id.clone().into_owned());
+        self.panics.asked.lock().unwrap().extend(chats);
+        assert!(rows.iter().all(|row| row.chat.id != self.panics.chat), "a mistake that the test made");
         self.locked.converge(rows, turn)
     }
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
@@ -95,7 +114,7 @@ impl Locked for PanicsLocked<'_> {
 #[test]
 fn a_worker_that_panics_ends_the_run_and_the_next_one_finishes_it() {
     each(|subject| {
-        let result = run(subject, &Panics(subject.backend()));
+        let result = run(subject, &Panics::on("ben", subject.backend()));
         match result {
             // Where nothing had happened before.
             Err(error) => assert!(error.to_string().contains("a mistake in the program"), "{error}"),
@@ -113,5 +132,20 @@ fn a_worker_that_panics_ends_the_run_and_the_next_one_finishes_it() {
         run(subject, subject.backend()).unwrap();
         assert!(run(subject, subject.backend()).unwrap().planned.plan.rows.is_empty());
         assert!(subject.models().iter().all(|(_, model)| model.as_deref() == Some("haiku")));
+    });
+}
+
+#[test]
+fn once_a_canary_has_ended_the_run_no_other_session_is_asked() {
+    each(|subject| {
+        if subject.backend().capabilities().takes_effect() != TakesEffect::OnRestart {
+            return;
+        }
+        let panics = Panics { is_unproven: true, ..Panics::on(DRIFTED[0], subject.backend()) };
+        let _ = run(subject, &panics);
+        let asked = panics.asked.into_inner().unwrap();
+        assert!(asked.iter().all(|chat| chat == DRIFTED[0]), "{asked:?}");
+        run(subject, subject.backend()).unwrap();
+        assert!(run(subject, subject.backend()).unwrap().planned.plan.rows.is_empty());
     });
 }
