@@ -1,5 +1,5 @@
 //! A new file takes the place of another: by exchange, in one step, and what comes out is looked at. If that is not what
-//! was seen before, it goes back. So the name is never missing, and nobody's replacement is lost.
+//! was seen before, it goes back. So the name is never missing, and a replacement by another program is not lost.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub struct ExchangeNote {
 pub enum Method {
     /// By exchanging two files. Where the file system cannot, by `Rename`.
     Exchange,
-    /// By renaming over it. A replacement by somebody else in the instant before that is lost.
+    /// By renaming over it. A replacement by another program in the instant before that is lost.
     Rename,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) target: &'a Path,
     /// The directory of the waiting file, held open, and its name there.
     pub(crate) waiting: (BorrowedFd<'a>, &'a str),
-    /// The same for messages and looks.
+    /// The path of the waiting file, for messages and to look at it.
     pub(crate) waiting_path: PathBuf,
     pub(crate) method: Method,
 }
@@ -45,8 +45,8 @@ pub(crate) struct Exchange<'a> {
 impl Exchange<'_> {
     /// What the file is, if it is still what was seen.
     pub(crate) fn unchanged(&self, seen: Stamp) -> Result<Option<FileMeta>> {
-        // Whoever plans again finds out where it is missing, and says so.
-        Ok(look(self.target)?.filter(|facts| facts.stamp == seen))
+        // Where it is missing, the run plans again, and reports that.
+        Ok(look(self.target)?.filter(|meta| meta.stamp == seen))
     }
 
     /// Lets the waiting file take the place; `None` where the file is no longer what was seen.
@@ -70,13 +70,13 @@ impl Exchange<'_> {
         Ok(Some(new.stamp))
     }
 
-    /// Puts right what was left by somebody who died between the exchange and the look at what it displaced. Whether the
-    /// new file has taken the place.
+    /// Puts right what a run left that died between the exchange and the look at what it displaced. Whether the new file
+    /// has taken the place.
     pub(crate) fn recover(&self, exchange: &ExchangeNote) -> Result<bool> {
         if let Some(left) = self.displaced()? {
             let foreign = left != exchange.new && left != exchange.seen;
             if look(self.target)?.is_none() {
-                // Somebody removed the file. What they had put there before must not go with it.
+                // Another program removed the file. What it had put there before must not go with it.
                 return if foreign { self.rename_back().map(|_| false) } else { Ok(false) };
             }
             let now = Pinned::open(self.target)?;
@@ -108,8 +108,8 @@ impl Exchange<'_> {
         Ok(None)
     }
 
-    /// Exchanges back, until what comes out is what went in: somebody may replace the file once more meanwhile, and
-    /// then theirs is the latest.
+    /// Exchanges back, until what comes out is what went in: another program may replace the file once more meanwhile,
+    /// and then its file is the latest.
     fn put_back(&self, mut went_in: Pinned) -> Result<()> {
         loop {
             if self.displaced()?.is_none() {
@@ -118,7 +118,7 @@ impl Exchange<'_> {
             let next = Pinned::open(&self.waiting_path)?;
             match self.exchange() {
                 Ok(()) => {}
-                // Somebody removed the file; what they had there before must not be lost.
+                // Another program removed the file; what it had there before must not be lost.
                 Err(Errno::NOENT) if self.rename_back()? => return self.sync_names(),
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(Error::io("put back", self.target)(error)),
@@ -131,7 +131,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Renames the waiting file to where there is none; `false` where somebody was quicker.
+    /// Renames the waiting file to where there is none; `false` where another program was quicker.
     fn rename_back(&self) -> Result<bool> {
         let (directory, name) = self.waiting;
         match rustix::fs::renameat_with(directory, name, CWD, self.target, RenameFlags::NOREPLACE) {
@@ -142,7 +142,7 @@ impl Exchange<'_> {
     }
 
     fn displaced(&self) -> Result<Option<Stamp>> {
-        Ok(look(&self.waiting_path)?.map(|facts| facts.stamp))
+        Ok(look(&self.waiting_path)?.map(|meta| meta.stamp))
     }
 
     /// Removes the waiting file, or what it displaced.

@@ -54,7 +54,7 @@ impl Expected {
         let edits = report.changes.into_iter().filter(|change| change.edit);
         let edits: BTreeMap<String, Models> =
             edits.map(|change| (change.chat_id, (change.before, change.after))).collect();
-        // The id decides. Rows that somebody took out, or changed, would be applied all the same.
+        // The id decides. A row that was taken out of the report, or changed, would be applied all the same.
         let says = id_of(edits.iter().map(|(chat, (before, after))| (chat.as_str(), before.clone(), after.clone())));
         if says != report.plan_id {
             return Err(Error::other(format!("{name} was changed: its rows are not those of its plan id"))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::chat::Model;
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::drift::{Drift, Reading};
 use crate::plan::input::PlanInput;
@@ -60,7 +61,7 @@ impl Prediction<'_> {
     fn row(&mut self, mut row: Row, finding: Finding) -> Option<Row> {
         let Finding { standing, void } = finding;
         if let Some(why) = void {
-            self.forgive(&mut row, why);
+            self.void(&mut row, why);
         }
         if row.is_idle() && !matches!(standing, Standing::Deferred(_)) {
             return None;
@@ -100,8 +101,8 @@ impl Prediction<'_> {
         }
     }
 
-    /// Drops what the row owes. It waits no longer then.
-    fn forgive(&mut self, row: &mut Row, why: Void) {
+    /// Drops what the row owes, and with it the wait for its next try.
+    fn void(&mut self, row: &mut Row, why: Void) {
         if row.owed.take().is_none() {
             return;
         }
@@ -114,7 +115,7 @@ impl Prediction<'_> {
 
     /// Marks a row whose model no session is known to work on: it is tried on one such row first. Where it was tried, and
     /// that session is unhealthy, the others are put off.
-    fn try_first(&self, row: &mut Row, unproven: &BTreeMap<crate::chat::Model, Trial>) {
+    fn try_first(&self, row: &mut Row, unproven: &BTreeMap<Model, Trial>) {
         let Some((model, trial)) = row.after.as_ref().and_then(|model| unproven.get_key_value(model)) else { return };
         match &trial.unhealthy {
             Some(chat) if *chat != row.chat.id && !self.selection.retries(&row.chat.id) => {

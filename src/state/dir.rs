@@ -37,29 +37,29 @@ impl StateDir {
             Err(Errno::LOOP | Errno::NOTDIR) => return Err(not_ours(&path, "it is not a directory")),
             Err(error) => return Err(Error::io("open", &path)(error)),
         };
-        let facts = FileMeta::of(&file.metadata().map_err(Error::io("look at", &path))?);
-        check(&path, facts, owner, DIR_MODE)?;
+        let meta = FileMeta::of(&file.metadata().map_err(Error::io("look at", &path))?);
+        check(&path, meta, owner, DIR_MODE)?;
         Ok(Some(Self { path, fd: file.into(), owner, group: None }))
     }
 
     /// Opens it, and creates it first where there is none.
-    pub(crate) fn create(registry: &Path, facts: FileMeta) -> Result<Self> {
+    pub(crate) fn create(registry: &Path, meta: FileMeta) -> Result<Self> {
         let path = path_beside(registry);
         let created = look(&path)?.is_none() && make(&path)?;
         let user = rustix::process::geteuid();
         // Root works for the registry's owner, who must be able to use the directory later. It may have died before.
-        if user.as_raw() != facts.owner
+        if user.as_raw() != meta.owner
             && (created || user.is_root())
-            && let Err(error) = give_new(&path, facts)
+            && let Err(error) = give_new(&path, meta)
         {
             if created {
-                // Whoever may use the registry must not find a directory of ours. The error that matters is the first.
+                // A user of the registry must not find a directory of another user. The error that matters is the first.
                 let _ = fs::remove_dir(&path);
             }
             return Err(error);
         }
-        match Self::open(registry, facts.owner)? {
-            Some(dir) => Ok(Self { group: Some(facts.group), ..dir }),
+        match Self::open(registry, meta.owner)? {
+            Some(dir) => Ok(Self { group: Some(meta.group), ..dir }),
             None => Err(not_ours(&path, "it was removed at once")),
         }
     }
@@ -98,12 +98,12 @@ impl StateDir {
         if !metadata.is_file() {
             return Err(not_ours(&path, "it is not a regular file"));
         }
-        let mut facts = FileMeta::of(&metadata);
-        if flags.contains(OFlags::CREATE) && facts.owner != self.owner && facts.stamp.size == 0 {
+        let mut meta = FileMeta::of(&metadata);
+        if flags.contains(OFlags::CREATE) && meta.owner != self.owner && meta.stamp.size == 0 {
             self.give(&file, name)?;
-            facts.owner = self.owner;
+            meta.owner = self.owner;
         }
-        check(&path, facts, self.owner, FILE_MODE)?;
+        check(&path, meta, self.owner, FILE_MODE)?;
         Ok(Some(file))
     }
 
@@ -166,7 +166,7 @@ impl StateDir {
     }
 
     /// What one of its files is; `None` where there is none. A link is looked at itself.
-    pub(crate) fn facts(&self, name: &str) -> Result<Option<FileMeta>> {
+    pub(crate) fn meta(&self, name: &str) -> Result<Option<FileMeta>> {
         look(&self.path(name))
     }
 }
@@ -186,7 +186,7 @@ fn open_directory(path: &Path) -> std::result::Result<File, Errno> {
     rustix::fs::open(path, flags, Mode::empty()).map(File::from)
 }
 
-/// Makes the directory; `false` where somebody else did meanwhile.
+/// Makes the directory; `false` where another program did so meanwhile.
 fn make(path: &Path) -> Result<bool> {
     let created = match DirBuilder::new().mode(DIR_MODE).create(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -201,14 +201,14 @@ fn make(path: &Path) -> Result<bool> {
 
 /// Gives the registry's owner a directory that this user has just made, and nothing else: the owner may have put any file
 /// in its place since, so what is looked at and given is what was opened. Whether it can be used, `StateDir::open` says.
-fn give_new(path: &Path, facts: FileMeta) -> Result<()> {
+fn give_new(path: &Path, meta: FileMeta) -> Result<()> {
     let Ok(directory) = open_directory(path) else { return Ok(()) };
     let found = FileMeta::of(&directory.metadata().map_err(Error::io("look at", path))?);
     let is_ours = check(path, found, rustix::process::geteuid().as_raw(), DIR_MODE).is_ok();
     if !is_ours || !is_empty(&directory).map_err(Error::io("read", path))? {
         return Ok(());
     }
-    let (owner, group) = (Uid::from_raw(facts.owner), Gid::from_raw(facts.group));
+    let (owner, group) = (Uid::from_raw(meta.owner), Gid::from_raw(meta.group));
     rustix::fs::fchown(&directory, Some(owner), Some(group))
         .map_err(Error::io("give the registry's owner the directory", path))
 }
@@ -222,13 +222,13 @@ fn is_empty(directory: &File) -> std::result::Result<bool, Errno> {
     Ok(true)
 }
 
-fn check(path: &Path, facts: FileMeta, owner: u32, mode: u32) -> Result<()> {
-    if facts.owner != owner {
-        return Err(not_ours(path, &format!("user {} owns it, and user {owner} the registry", facts.owner)));
+fn check(path: &Path, meta: FileMeta, owner: u32, mode: u32) -> Result<()> {
+    if meta.owner != owner {
+        return Err(not_ours(path, &format!("user {} owns it, and user {owner} the registry", meta.owner)));
     }
     // A directory inherits the set-group-id bit of the one that it stands in.
-    if facts.mode & !0o2000 != mode {
-        return Err(not_ours(path, &format!("its mode is {:04o}, not {mode:04o}", facts.mode)));
+    if meta.mode & !0o2000 != mode {
+        return Err(not_ours(path, &format!("its mode is {:04o}, not {mode:04o}", meta.mode)));
     }
     Ok(())
 }

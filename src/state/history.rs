@@ -42,11 +42,11 @@ pub(crate) fn append(dir: &StateDir, run: &JsonRun) -> Result<()> {
 }
 
 fn rotate(dir: &StateDir) -> Result<()> {
-    if dir.facts(CURRENT)?.is_none_or(|facts| facts.stamp.size <= PART) {
+    if dir.meta(CURRENT)?.is_none_or(|meta| meta.stamp.size <= PART) {
         return Ok(());
     }
     for number in (1..PARTS).rev() {
-        if dir.facts(&part(number))?.is_some() {
+        if dir.meta(&part(number))?.is_some() {
             dir.rename(&part(number), &part(number + 1))?;
         }
     }

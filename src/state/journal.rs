@@ -31,9 +31,9 @@ const GROWN: u64 = 4;
 pub(crate) struct Journal {
     /// Kept open, so that no other file gets its inode: then equal inodes mean the same journal.
     file: File,
-    /// The bytes of its whole records.
+    /// How far it was read: the bytes of its whole records.
     length: u64,
-    /// The bytes of the first one.
+    /// The bytes of its first record, which holds all that was kept then.
     first: u64,
 }
 

@@ -9,7 +9,9 @@ use crate::os::open_regular;
 use crate::redact::{KEY_LENGTH, Redaction};
 use crate::state::dir::StateDir;
 
+/// The name of its file.
 pub(crate) const KEY: &str = "redact.key";
+
 /// Reads a key file that the user names.
 ///
 /// # Errors

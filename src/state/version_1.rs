@@ -82,7 +82,7 @@ pub(crate) fn missing(dir: &StateDir) -> Error {
 
 /// What only a backend remembers; `None` where version 0.1 left nothing of that, or it was moved with the ledger.
 pub(crate) fn backend_notes(dir: &StateDir) -> Result<Option<BackendNotes>> {
-    if dir.facts(MOVED_TO)?.is_some() {
+    if dir.meta(MOVED_TO)?.is_some() {
         return Ok(None);
     }
     let Left::Kept(File { exchange, unconfirmed, unsaved, .. }) = read(dir)? else { return Ok(None) };

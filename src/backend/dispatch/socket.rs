@@ -77,7 +77,7 @@ pub enum Meaning {
 /// has in memory, so only what is certain may be called down.
 pub fn meaning(error: Errno, system: System) -> Meaning {
     match (error, system) {
-        // Without the file, nobody can reach the daemon. Linux refuses where no socket is bound to the file, as after a
+        // Without the file, no process can reach the daemon. Linux refuses where no socket is bound to the file, as after a
         // crash, or where the one that is does not listen.
         (Errno::NOENT, _) | (Errno::CONNREFUSED, System::Linux) => Meaning::Down,
         (Errno::CONNREFUSED, System::Bsd) => Meaning::FullOrDown,
@@ -96,7 +96,7 @@ impl Socket {
         Instant::now() + self.timeout
     }
 
-    /// Whether nobody listens.
+    /// Whether no process listens.
     pub(super) fn is_down(&self) -> Result<bool> {
         self.connect(self.deadline()).map(|stream| stream.is_none())
     }
@@ -125,20 +125,20 @@ impl Socket {
 
     /// Whether there is a socket file, which must be the owner's.
     fn is_there(&self) -> Result<bool> {
-        let facts = match fs::metadata(&self.path) {
-            Ok(facts) => facts,
+        let metadata = match fs::metadata(&self.path) {
+            Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(Error::io("look at the socket", &self.path)(error)),
         };
-        if !facts.file_type().is_socket() {
+        if !metadata.file_type().is_socket() {
             return Err(Error::other(format!("{} is not a socket", self.path.display()))
                 .with_hint("see sessions.socket in the policy"));
         }
-        self.check_owner(facts.uid(), "owns the socket")?;
+        self.check_owner(metadata.uid(), "owns the socket")?;
         Ok(true)
     }
 
-    /// A connection; `None` where nobody listens.
+    /// A connection; `None` where no process listens.
     fn connect(&self, until: Instant) -> Result<Option<UnixStream>> {
         if !self.is_there()? {
             return Ok(None);

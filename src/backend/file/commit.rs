@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::apply::{Batch, Committed, PlannedOn, Stands};
+use crate::apply::{Batch, Change, Committed, PlannedOn, Stands};
 use crate::backend::file::registry::{FileSnapshot, RegistryFile};
 use crate::chat::Model;
 use crate::crash::crash_point;
@@ -323,7 +323,7 @@ fn is_stale(batch: &Batch, now: &Ledger) -> bool {
 
 /// The edits of a batch, in the order of the file.
 fn splices(snapshot: &FileSnapshot, batch: &Batch) -> Result<Vec<Splice>> {
-    let splice = |change: &crate::apply::Change| {
+    let splice = |change: &Change| {
         let lost = || Error::other(format!("the entry of {} is not where it was read", change.chat));
         set_model(snapshot.text(), change.at, change.after).ok_or_else(lost)
     };

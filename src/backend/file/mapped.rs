@@ -1,9 +1,9 @@
 //! The text of a registry: in memory, or mapped where it is large, so that memory does not follow its size.
 //!
-//! What a map holds depends on everybody else. Who replaces the file leaves the map as it was. Who writes *into* it
-//! changes the text under its reader, and who cuts it short ends the process with SIGBUS. The first is noticed by the
-//! stamp: after the text was scanned, and again before the registry is replaced. The second is one more way to die,
-//! after which the next run finishes. A registry of a usual size is read into memory, and meets neither.
+//! What a map holds depends on other programs. One that replaces the file leaves the map as it was. One that writes
+//! *into* the file changes the text under its reader, and one that cuts the file short ends the process with SIGBUS. A
+//! write is noticed by the stamp: after the text was scanned, and again before the registry is replaced. SIGBUS is one
+//! more way to die, after which the next run finishes. A registry of a usual size is read into memory, and meets neither.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -71,8 +71,8 @@ impl MappedText {
     /// `None`: it is not text.
     fn of(file: File, stamp: Stamp) -> io::Result<Option<Self>> {
         #[allow(unsafe_code, reason = "files change under their maps; the top of this file says what becomes of that")]
-        // SAFETY: nobody should write into the file, and nothing keeps them from it: the top of this file says what becomes
-        // of that.
+        // SAFETY: no program should write into the file, and nothing prevents it: the top of this file says what becomes of
+        // that.
         let map = unsafe { Mmap::map(&file) }?;
         Ok(is_text(&map, threads(stamp.size)).then_some(Self { map, file, stamp }))
     }
@@ -81,7 +81,7 @@ impl MappedText {
 impl Text for MappedText {
     fn text(&self) -> &str {
         #[allow(unsafe_code, reason = "it is asked for often, and checking it takes as long as reading it")]
-        // SAFETY: all of it was checked when it was mapped. Nobody should have written into the file since; see there.
+        // SAFETY: all of it was checked when it was mapped. No program should have written into the file since; see there.
         unsafe {
             str::from_utf8_unchecked(&self.map)
         }
