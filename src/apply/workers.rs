@@ -39,6 +39,8 @@ pub(super) struct Ended {
     /// What the rows that have ended still owe: nothing where the attempt went well, or a launch has started the session
     /// meanwhile.
     pub(super) left: BTreeMap<usize, Option<Debt>>,
+    /// The rows whose attempt has ended, and what it came to could not be noted.
+    unnoted: Vec<usize>,
     /// Whether the run was asked to end.
     pub(super) interrupted: bool,
     /// Why nothing more is begun: the ledger could not be saved, or there is nothing that makes attempts.
@@ -74,7 +76,29 @@ impl Workers<'_> {
         if ended.may_begin(self.watch) {
             self.attempt(&todo, &mut ended);
         }
+        self.note_again(&mut ended);
         ended
+    }
+
+    /// Tries once more to note what attempts came to: a success that is not noted costs a second restart. A debt on which
+    /// no attempt began is another one, of a launch since then, and stands.
+    fn note_again(&self, ended: &mut Ended) {
+        let mut unnoted = std::mem::take(&mut ended.unnoted);
+        if unnoted.is_empty() {
+            return;
+        }
+        let chat = |row: usize| self.rows[row].chat.id.as_ref();
+        // The error that matters is the first, which ended the run.
+        let note = |notes: &[Note]| self.locked.note(notes, self.watch.now(self.start));
+        let looks: Vec<Note> = unnoted.iter().map(|row| Note::Unchanged { chat: chat(*row) }).collect();
+        let Ok(debts) = note(&looks) else { return };
+        ended.left.extend(unnoted.iter().map(|row| (*row, debts.get(chat(*row)).cloned())));
+        unnoted.retain(|row| debts.get(chat(*row)).is_some_and(|debt| debt.began));
+        let notes: Vec<Note> =
+            unnoted.iter().filter_map(|row| Some(note_of(&self.rows[*row], ended.attempts.get(row)?))).collect();
+        if let Ok(debts) = note(&notes) {
+            ended.left.extend(unnoted.into_iter().map(|row| (row, debts.get(chat(row)).cloned())));
+        }
     }
 
     /// One row of each model that is to be tried first and was not judged yet.
@@ -191,8 +215,9 @@ impl Workers<'_> {
                     let _ = answer.send(go && debts.is_some() && !settled);
                 }
                 Said::Ended { row, attempt } => {
-                    if let Some(debts) = debts {
-                        ended.left.insert(row, debts.get(chat(row)).cloned());
+                    match debts {
+                        Some(debts) => _ = ended.left.insert(row, debts.get(chat(row)).cloned()),
+                        None => ended.unnoted.push(row),
                     }
                     if attempt != Attempt::NotBegun {
                         ended.attempts.insert(row, attempt);

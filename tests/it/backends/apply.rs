@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reconcile::apply::{Applied, Ask, Attempt, Backend, Batch, Committed, Locked, Means, Stands, Turn, apply};
-use reconcile::error::Result;
+use reconcile::error::{Error, Result};
 use reconcile::plan::capabilities::{Capabilities, TakesEffect};
 use reconcile::plan::json::{JsonRun, Origin};
 use reconcile::plan::ledger::{Debt, Ledger, Note};
@@ -43,28 +44,32 @@ fn a_run_converges_and_a_plan_after_it_is_empty() {
     });
 }
 
-/// A backend whose attempt on one chat is a mistake in the program.
-struct Panics<'b> {
+/// A backend with a mistake in the program, or one that fails once.
+struct Faulty<'b> {
     backend: &'b dyn Backend,
-    chat: &'static str,
+    /// The chat on which an attempt panics.
+    panics_on: &'static str,
+    /// Whether the next note that a restart has succeeded cannot be saved.
+    fails_to_settle: AtomicBool,
     /// Whether no session is known to work on any model.
     is_unproven: bool,
     /// The chats on which an attempt was made.
     asked: Mutex<BTreeSet<String>>,
 }
 
-impl<'b> Panics<'b> {
-    fn on(chat: &'static str, backend: &'b dyn Backend) -> Self {
-        Self { backend, chat, is_unproven: false, asked: Mutex::default() }
+impl<'b> Faulty<'b> {
+    fn of(backend: &'b dyn Backend) -> Self {
+        let (fails_to_settle, asked) = (AtomicBool::default(), Mutex::default());
+        Self { backend, panics_on: "", fails_to_settle, is_unproven: false, asked }
     }
 }
 
-struct PanicsLocked<'b> {
+struct FaultyLocked<'b> {
     locked: Box<dyn Locked + 'b>,
-    panics: &'b Panics<'b>,
+    faulty: &'b Faulty<'b>,
 }
 
-impl Backend for Panics<'_> {
+impl Backend for Faulty<'_> {
     fn capabilities(&self) -> &dyn Capabilities {
         self.backend.capabilities()
     }
@@ -83,24 +88,28 @@ impl Backend for Panics<'_> {
         Ok(Observed { unproven: wanted.map(|model| (model, Trial::default())).collect(), ..observed })
     }
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
-        Ok(Box::new(PanicsLocked { locked: self.backend.lock(patience, give_up)?, panics: self }))
+        Ok(Box::new(FaultyLocked { locked: self.backend.lock(patience, give_up)?, faulty: self }))
     }
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {
         self.backend.history()
     }
 }
 
-impl Locked for PanicsLocked<'_> {
+impl Locked for FaultyLocked<'_> {
     fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
         self.locked.commit(reading, batch)
     }
     fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
+        let settles = notes.iter().any(|note| matches!(note, Note::Settled { .. }));
+        if settles && self.faulty.fails_to_settle.swap(false, Ordering::Relaxed) {
+            return Err(Error::other("the ledger cannot be saved"));
+        }
         self.locked.note(notes, now)
     }
     fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
         let chats = rows.iter().map(|row| row.chat.id.clone().into_owned());
-        self.panics.asked.lock().unwrap().extend(chats);
-        assert!(rows.iter().all(|row| row.chat.id != self.panics.chat), "a mistake that the test made");
+        self.faulty.asked.lock().unwrap().extend(chats);
+        assert!(rows.iter().all(|row| row.chat.id != self.faulty.panics_on), "a mistake that the test made");
         self.locked.converge(rows, turn)
     }
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
@@ -114,7 +123,7 @@ impl Locked for PanicsLocked<'_> {
 #[test]
 fn a_worker_that_panics_ends_the_run_and_the_next_one_finishes_it() {
     each(|subject| {
-        let result = run(subject, &Panics::on("ben", subject.backend()));
+        let result = run(subject, &Faulty { panics_on: "ben", ..Faulty::of(subject.backend()) });
         match result {
             // Where nothing had happened before.
             Err(error) => assert!(error.to_string().contains("a mistake in the program"), "{error}"),
@@ -141,10 +150,25 @@ fn once_a_canary_has_ended_the_run_no_other_session_is_asked() {
         if subject.backend().capabilities().takes_effect() != TakesEffect::OnRestart {
             return;
         }
-        let panics = Panics { is_unproven: true, ..Panics::on(DRIFTED[0], subject.backend()) };
-        let _ = run(subject, &panics);
-        let asked = panics.asked.into_inner().unwrap();
+        let faulty = Faulty { is_unproven: true, panics_on: DRIFTED[0], ..Faulty::of(subject.backend()) };
+        let _ = run(subject, &faulty);
+        let asked = faulty.asked.into_inner().unwrap();
         assert!(asked.iter().all(|chat| chat == DRIFTED[0]), "{asked:?}");
+        run(subject, subject.backend()).unwrap();
+        assert!(run(subject, subject.backend()).unwrap().planned.plan.rows.is_empty());
+    });
+}
+
+#[test]
+fn a_restart_whose_success_could_not_be_saved_at_once_is_saved_before_the_run_ends() {
+    each(|subject| {
+        let faulty = Faulty { fails_to_settle: true.into(), ..Faulty::of(subject.backend()) };
+        let Ok(applied) = run(subject, &faulty) else { return };
+        let owed = subject.backend().ledger().unwrap().owed;
+        for row in applied.planned.plan.rows.iter().filter(|row| row.effects.restarted) {
+            assert!(!owed.contains_key(row.chat.id.as_ref()), "{row:#?}");
+            assert!(!row.effects.owes, "{row:#?}");
+        }
         run(subject, subject.backend()).unwrap();
         assert!(run(subject, subject.backend()).unwrap().planned.plan.rows.is_empty());
     });
