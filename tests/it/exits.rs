@@ -337,7 +337,7 @@ fn a_named_plan_is_applied_or_nothing_is() {
     let report = sandbox.json(&["--dry-run", "--output", "json=plan.json"]);
     let id = report["plan_id"].as_str().unwrap();
     let edits = json!([["+16175550000", "opus", "sonnet"], ["+16175550001", "haiku", "sonnet"]]).to_string();
-    let hash: String = Sha256::digest(edits).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = Sha256::digest(edits).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(id, hash);
 
     sandbox.run(&["--dry-run", "--chat", "+16175550000", "--output", "json=one.json"]).expect(0);
@@ -392,11 +392,90 @@ fn a_plan_whose_rows_were_changed_is_no_plan() {
 }
 
 #[test]
+fn a_plan_id_is_given_whole() {
+    let sandbox = drifted("");
+    let shown = sandbox.run(&["--dry-run"]).expect(0);
+    let id = sandbox.json(&["--dry-run"])["plan_id"].as_str().unwrap().to_owned();
+    assert_eq!(id.len(), 32);
+    assert!(shown.stdout.lines().next().unwrap().ends_with(&format!("plan {}", &id[..12])), "{shown:#?}");
+    assert!(shown.stderr.ends_with(&format!("hint: to apply this plan or nothing, pass --plan {id}\n")), "{shown:#?}");
+    for typed in [&id[..31], &id[..16], &id[..12], "7", &format!("{id}0"), &id.to_uppercase()] {
+        let run = sandbox.run(&["--plan", typed]).expect(64);
+        assert!(run.stderr.contains("a plan id has 32 lowercase hex digits"), "{run:#?}");
+        assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("opus"), 0));
+    }
+    // A file whose name could be an id is named by a path.
+    sandbox.run(&["--dry-run", "--output", "json=added"]).expect(0);
+    sandbox.run(&["--plan", "added"]).expect(64);
+    sandbox.run(&["--plan", "./added"]).expect(0);
+}
+
+#[test]
+fn the_plan_id_is_told_only_where_it_can_be_used() {
+    let sandbox = drifted("");
+    let id = sandbox.json(&["--dry-run"])["plan_id"].as_str().unwrap().to_owned();
+    let tells = |arguments: &[&str]| sandbox.run(arguments).stderr.contains("--plan");
+    assert!(tells(&["--dry-run"]));
+    for arguments in [
+        &["--dry-run", "--quiet"][..],
+        &["--dry-run", "--format", "json"],
+        &["--dry-run", "--plan", &id],
+        &["--dry-run", "--allow-changes", "0"],
+        &["set-model", CHAT, "haiku", "--dry-run"],
+        &[],
+        // It leaves nothing to apply.
+        &["--dry-run"],
+    ] {
+        assert!(!tells(arguments), "{arguments:?}");
+    }
+}
+
+/// The report of a dry run of version 0.1, which has an id of 16 digits.
+fn of_version_1(report: &Value) -> Value {
+    let mut old = report.clone();
+    old["plan_id"] = report["plan_id"].as_str().unwrap()[..16].into();
+    old
+}
+
+#[test]
+fn a_plan_file_of_version_1_is_compared_row_by_row() {
+    let sandbox = drifted("");
+    let report = sandbox.json(&["--dry-run"]);
+    sandbox.write("plan.json", of_version_1(&report).to_string());
+    sandbox.write("sessions.json", sandbox.read("sessions.json").replace("opus", "haiku"));
+    let run = sandbox.run(&["--plan", "plan.json"]).expect(3);
+    assert!(run.stderr.contains(": haiku → sonnet, was opus → sonnet\n"), "{run:#?}");
+    sandbox.write("sessions.json", sandbox.read("sessions.json").replace("haiku", "opus"));
+    sandbox.run(&["--plan", "plan.json"]).expect(0);
+    assert_eq!(sandbox.model(CHAT).as_deref(), Some("sonnet"));
+}
+
+#[test]
+fn two_plans_with_one_id_of_version_1_are_not_taken_for_each_other() {
+    // Found by search: the first 16 digits of the SHA-256 of both plans are the same.
+    let (harmless, other) = ("421deae6a3b2b682", "baff7375054b4999");
+    let sandbox = Sandbox::new(POLICY, &registry(&[(harmless, "family", "opus"), (other, "bots", "opus")]));
+    let plan = |chat| of_version_1(&sandbox.json(&["--dry-run", "--chat", chat]));
+    assert_eq!(plan(harmless)["plan_id"], plan(other)["plan_id"]);
+    sandbox.write("plan.json", plan(harmless).to_string());
+    let run = sandbox.run(&["--plan", "plan.json", "--chat", other]).expect(3);
+    for difference in [
+        format!("- {harmless}: opus → sonnet, no longer planned\n"),
+        format!("+ {other}: opus → haiku, not in that plan\n"),
+    ] {
+        assert!(run.stderr.contains(&format!("note: {difference}")), "{run:#?}");
+    }
+    assert_eq!((sandbox.model(harmless).as_deref(), sandbox.model(other).as_deref()), (Some("opus"), Some("opus")));
+    sandbox.run(&["--plan", "plan.json", "--chat", harmless]).expect(0);
+    assert_eq!(sandbox.model(harmless).as_deref(), Some("sonnet"));
+}
+
+#[test]
 fn a_plan_that_is_none_is_an_error() {
     let sandbox = drifted("");
     sandbox.write("junk.json", "{\"plan_id\": 7}");
     sandbox.write("binary", [0xff, 0xfe]);
-    for plan in ["junk.json", "binary", "missing.json", ".", "", "7F3C9E2104AB55D0", "sessions.json"] {
+    for plan in ["junk.json", "binary", "missing.json", ".", "", "plan-7f3c", "sessions.json"] {
         let run = sandbox.run(&["--plan", plan]).expect(1);
         assert!(run.stderr.contains("error: ") && run.stderr.contains("hint: "), "{plan}: {run:#?}");
         assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("opus"), 0));

@@ -444,7 +444,7 @@ fn the_merged_policy_is_applied_and_told_of_without_numbers() {
             [("PLAN", plan), ("REGISTRY", &registry), ("RUNNER_TEMP", &temp), ("GITHUB_STEP_SUMMARY", &summary)];
         step(&sandbox, WORKFLOWS[2], "Apply", &environment)
     };
-    apply("0123456789abcdef").expect(3);
+    apply("0123456789abcdef0123456789abcdef").expect(3);
     assert_eq!(sandbox.model("+16175550101").as_deref(), Some("opus"));
     let plan = sandbox.json(&["--dry-run", "--redact"]);
     let run = apply(plan["plan_id"].as_str().unwrap()).expect(0);

@@ -39,8 +39,11 @@ fn report(words: &[String; 8], refused: bool) -> String {
     plan.rows[0].outcome = Outcome::because(Verdict::Failed, detail.as_str());
     plan.void.insert(chat.clone(), Void::Gone);
     let differences = vec![difference.clone()];
-    plan.refused =
-        refused.then(|| Refusal::OtherPlan { expected: "7f3c9e2104ab55d0".to_owned(), differences, is_of_some: false });
+    plan.refused = refused.then(|| Refusal::OtherPlan {
+        expected: "7f3c9e2104ab55d07f3c9e2104ab55d0".to_owned(),
+        differences,
+        is_of_some: false,
+    });
     let mut out = Vec::new();
     let report = Report { policy, snapshot: &snapshot, plan: &plan, mode: Mode::DryRun, now: &now };
     report.write(Format::Markdown, &mut out).unwrap();
@@ -235,7 +238,7 @@ fn a_comment_has_a_marker_the_summary_and_every_row() {
     assert!(owed.contains("<code>deferred&#44; restart owed since "), "{owed}");
     sandbox.write("sessions.json", registry(&[("+2", "bots", "haiku")]));
     shows("void", page(&["--dry-run"], 0));
-    shows("other-plan", page(&["--dry-run", "--plan", "0123456789abcdef"], 3));
+    shows("other-plan", page(&["--dry-run", "--plan", "0123456789abcdef0123456789abcdef"], 3));
     sandbox.run(&["--output", "markdown=comment.md"]).expect(0);
     assert!(sandbox.read("comment.md").starts_with("<!-- reconcile -->\n**No changes. 1 in sync.**\n"));
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
+use reconcile::redact::{KEY_LENGTH, Redaction};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -222,6 +223,14 @@ fn the_plan_that_was_made_on_a_snapshot_is_applied_to_the_registry() {
     let run = sandbox.run(&["--plan", "plan.json", "--redact"]).expect(0);
     assert_eq!(run.summary(), "Applied: 2 changed, 2 restarted, 0 deferred, 0 failed.");
     assert_eq!(BTreeSet::from_iter(sandbox.calls()), [CHATS[0].0, CHATS[2].0].map(str::to_owned).into());
+}
+
+#[test]
+fn the_pseudonym_of_a_plan_id_is_as_long_as_the_id() {
+    let redaction = Redaction::new([7; KEY_LENGTH]);
+    let old = "e0a3150c293e7ca2";
+    assert_eq!(redaction.plan(old), "31b32313a3ae807e", "that of version 0.1 stays what it was");
+    assert_eq!(redaction.plan(&old.repeat(2)), "0dfa42846e2dcde0ed55dc2aa0bdbc08");
 }
 
 #[test]
