@@ -62,9 +62,10 @@ impl Redaction {
         format!("session-{}", self.hash("session", slug))
     }
 
-    /// What stands for the id of a plan, from which the numbers of a small one could be found by trying all.
+    /// What stands for the id of a plan, from which the numbers of a small one could be found by trying all. It is as long
+    /// as that id: those of version 0.1 have 16 digits.
     pub fn plan(&self, id: &str) -> String {
-        self.hash("plan", id)
+        hex(&self.mac("plan", id)[..if id.len() <= 16 { 8 } else { 16 }])
     }
 
     /// What tells a key from others, and nothing about it.
@@ -74,12 +75,16 @@ impl Redaction {
 
     /// 64 bits: that two of a million chats get one pseudonym is about as likely as one in 37 million.
     fn hash(&self, kind: &str, text: &str) -> String {
+        hex(&self.mac(kind, text)[..8])
+    }
+
+    fn mac(&self, kind: &str, text: &str) -> [u8; 32] {
         // A key of any length will do, so this cannot fail.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return String::new() };
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return [0; 32] };
         mac.update(kind.as_bytes());
         mac.update(b"\0");
         mac.update(text.as_bytes());
-        hex(&mac.finalize().into_bytes()[..8])
+        mac.finalize().into_bytes().into()
     }
 }
 

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 
 use crate::chat::Chat;
 use crate::error::Result;
+use crate::plan::ID_LENGTH;
 use crate::policy::Until;
 use crate::redact::Redaction;
 use crate::report::Format;
@@ -94,9 +95,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
     pub(crate) retry: Vec<String>,
 
-    /// Apply this plan or nothing: a plan id, or the JSON report of a dry run
-    #[arg(long, value_name = "ID|FILE", help_heading = "Consent")]
-    pub(crate) plan: Option<String>,
+    /// Apply this plan or nothing: all 32 digits of a plan id, or the JSON report of a dry run
+    #[arg(long, value_name = "ID|FILE", value_parser = named_plan, help_heading = "Consent")]
+    pub(crate) plan: Option<NamedPlan>,
 
     /// Consent to so many changes, instead of the policy's limit
     #[arg(long, value_name = "N", help_heading = "Consent")]
@@ -184,6 +185,29 @@ impl FieldArgs {
             source: own(&self.source),
         }
     }
+}
+
+/// The plan that `--plan` names.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum NamedPlan {
+    Id(String),
+    File(PathBuf),
+}
+
+/// What consists of hexadecimal digits alone is an id, whatever files there are: a shortened id must never be taken for
+/// something else.
+fn named_plan(text: &str) -> Result<NamedPlan, String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(NamedPlan::File(text.into()));
+    }
+    let is_id = text.len() == ID_LENGTH && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    is_id.then(|| NamedPlan::Id(text.to_owned())).ok_or_else(|| {
+        let digits = text.len();
+        format!(
+            "a plan id has {ID_LENGTH} lowercase hex digits, and this has {digits} digits; \
+             a dry run prints the id on stderr, and a file with such a name is given as ./NAME"
+        )
+    })
 }
 
 /// A time as the user wrote it.

@@ -62,8 +62,13 @@ impl Terminal {
     pub(crate) fn error(&self, text: &str, hint: Option<&str>) {
         self.line(&format!("error: {}", escape(text)));
         if let Some(hint) = hint {
-            self.line(&format!("hint: {}", escape(hint)));
+            self.hint(hint);
         }
+    }
+
+    /// What to do next.
+    pub(crate) fn hint(&self, text: &str) {
+        self.line(&format!("hint: {}", escape(text)));
     }
 
     pub(crate) fn diagnostics(&self, found: &[Diagnostic]) {

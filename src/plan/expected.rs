@@ -8,10 +8,14 @@ use crate::error::{Error, Result};
 use crate::plan::id_of;
 use crate::redact::Redaction;
 
+/// Of a plan id of version 0.1, in hexadecimal digits.
+const OLD_ID_LENGTH: usize = 16;
+
 /// The plan that a run is to apply: an id, or the report of a dry run.
 #[derive(Clone, Debug)]
 pub struct Expected {
     pub(super) id: String,
+    /// The rows of a report. They are what is compared then: ids are for people, who cannot compare rows.
     pub(super) edits: Option<BTreeMap<String, Models>>,
     /// Whether it is of the whole registry, as far as it says.
     pub(super) complete: bool,
@@ -22,10 +26,11 @@ pub struct Expected {
 pub(super) type Models = (Option<String>, Option<String>);
 
 impl Expected {
-    /// From an id, as a report shows it; `None` where the text is none.
-    pub fn from_id(text: &str) -> Option<Self> {
-        let is_id = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        is_id.then(|| Self { id: text.to_owned(), edits: None, complete: true, redaction: None })
+    /// From an id of [`ID_LENGTH`] digits. A shorter one is equal to none.
+    ///
+    /// [`ID_LENGTH`]: crate::plan::ID_LENGTH
+    pub fn from_id(id: &str) -> Self {
+        Self { id: id.to_owned(), edits: None, complete: true, redaction: None }
     }
 
     /// From the JSON report of a dry run.
@@ -54,16 +59,16 @@ impl Expected {
         let edits = report.changes.into_iter().filter(|change| change.edit);
         let edits: BTreeMap<String, Models> =
             edits.map(|change| (change.chat_id, (change.before, change.after))).collect();
-        // The id decides. A row that was taken out of the report, or changed, would be applied all the same.
-        let says = id_of(edits.iter().map(|(chat, (before, after))| (chat.as_str(), before.clone(), after.clone())));
-        if says != report.plan_id {
+        // A file whose rows were taken out or changed is not the plan that was reviewed under that id.
+        let id = id_of(edits.iter().map(|(chat, (before, after))| (chat.as_str(), before.clone(), after.clone())));
+        if report.plan_id != id && report.plan_id != id[..OLD_ID_LENGTH] {
             return Err(Error::other(format!("{name} was changed: its rows are not those of its plan id"))
                 .with_hint(
                     "a plan is applied as it is or not at all; write one with: reconcile --dry-run --output json=FILE",
                 )
                 .or_nameless("the report of the dry run was changed: its rows are not those of its plan id"));
         }
-        Ok(Self { id: report.plan_id, edits: Some(edits), complete: report.complete != Some(false), redaction: None })
+        Ok(Self { id, edits: Some(edits), complete: report.complete != Some(false), redaction: None })
     }
 
     /// Expects it of a plan whose chats have pseudonyms.

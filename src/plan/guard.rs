@@ -18,9 +18,14 @@ pub fn guard(plan: &Plan, policy: &Policy, limits: Limits) -> Option<Refusal> {
     if let Some(expected) = limits.expected {
         let redacted = expected.redaction.as_ref().map(|redaction| plan.redacted(redaction));
         let shown = redacted.as_ref().unwrap_or(plan);
-        // Both are ids of the same edits.
-        if expected.id != shown.id && expected.id != plan.id {
-            let differences = expected.edits.as_ref().map_or_else(Vec::new, |edits| differences(edits, shown));
+        let differences = expected.edits.as_ref().map(|edits| differences(edits, shown));
+        let is_other = match &differences {
+            Some(differences) => !differences.is_empty(),
+            // Both are ids of the same edits.
+            None => expected.id != shown.id && expected.id != plan.id,
+        };
+        if is_other {
+            let differences = differences.unwrap_or_default();
             let is_of_some = plan.complete && !expected.complete;
             return Some(Refusal::OtherPlan { expected: expected.id.clone(), differences, is_of_some });
         }

@@ -132,6 +132,9 @@ impl Plan {
     }
 }
 
+/// Of a plan id, in hexadecimal digits: two plans with one id can be made at will from about 16 digits, and not from 32.
+pub const ID_LENGTH: usize = 32;
+
 /// The id of the edits among `rows`: the chats and their models, before and after, and nothing else. Neither the rule that
 /// decided nor what sessions are doing has a part in it.
 fn id(rows: &[Row]) -> String {
@@ -143,5 +146,5 @@ fn id(rows: &[Row]) -> String {
 /// The id of edits that are known by their names only, sorted by chat id.
 fn id_of<'a>(edits: impl Iterator<Item = (&'a str, Option<String>, Option<String>)>) -> String {
     let json = serde_json::json!(edits.collect::<Vec<_>>()).to_string();
-    Sha256::digest(json.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(json.as_bytes()).iter().take(ID_LENGTH / 2).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::plan::Refusal;
 use crate::report::escape::escape;
-use crate::report::text::{Line, counted, line, refusal, summary, voided};
+use crate::report::text::{Line, counted, line, refusal, short_id, summary, voided};
 use crate::report::{Mode, Report};
 
 /// By this line a workflow finds the comment to update.
@@ -26,7 +26,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         page.add(&format!(" · <strong>partial: {} selected</strong>", plan.selected));
     }
     if report.mode != Mode::PolicyDiff {
-        page.add(&format!(" · plan {}", code(&plan.id, CELL)));
+        page.add(&format!(" · plan {}", code(short_id(plan), CELL)));
     }
     page.add("</p>\n");
 

@@ -35,7 +35,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         write!(out, " · partial: {} selected", plan.selected)?;
     }
     if report.mode != Mode::PolicyDiff {
-        write!(out, " · plan {}", plan.id)?;
+        write!(out, " · plan {}", short_id(plan))?;
     }
     writeln!(out, "\n")?;
 
@@ -65,6 +65,11 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out)?;
     }
     writeln!(out, "{}", summary(report))
+}
+
+/// The beginning of a plan's id, by which people tell plans apart.
+pub(super) fn short_id(plan: &Plan) -> &str {
+    plan.id.get(..12).unwrap_or(&plan.id)
 }
 
 pub(super) fn line(row: &Row, report: &Report) -> Line {

@@ -200,8 +200,8 @@ fn a_missing_running_command_spares_nobody_a_restart() {
     let sandbox = drifted(&format!("{RECORD}\nrunning = [\"./nowhere\"]"));
     sandbox.script("restart", "echo $1 >> calls");
     let told = "warning: there is no ./nowhere to ask which sessions run: all count as running\n";
-    assert_eq!(sandbox.run(&["--dry-run"]).expect(0).stderr, "", "nobody is to be asked");
-    assert_eq!(sandbox.run(&["--dry-run", "--probe"]).expect(0).stderr, told);
+    assert_eq!(sandbox.run(&["--dry-run", "--quiet"]).expect(0).stderr, "", "nobody is to be asked");
+    assert_eq!(sandbox.run(&["--dry-run", "--probe", "--quiet"]).expect(0).stderr, told);
     assert_eq!(sandbox.run(&[]).expect(0).stderr, told);
     assert_eq!(sandbox.calls(), ["imessage-_16175550142"]);
     for there in ["./restart", "true"] {

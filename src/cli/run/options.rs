@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cli::args::{Moment, PlaceArgs, ReportArgs, RunArgs};
+use crate::cli::args::{Moment, NamedPlan, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::run::policy_edit::PolicyEdits;
 use crate::error::{Error, Result, reason};
-use crate::plan::Expected;
 use crate::plan::select::Selector;
+use crate::plan::{Expected, ID_LENGTH};
+use crate::report::Format;
 
 /// What the command line asks of a run: for which chats, with which limits, and where its results go.
 #[derive(Default)]
@@ -18,8 +19,7 @@ pub(crate) struct RunOptions<'a> {
     pub(crate) probe: bool,
     pub(crate) detailed_exitcode: bool,
     pub(crate) at: Option<Moment>,
-    /// A plan id, or the file of a JSON report.
-    pub(crate) plan: Option<&'a str>,
+    pub(crate) plan: Option<&'a NamedPlan>,
     pub(crate) allow_changes: Option<usize>,
     pub(crate) report: ReportArgs,
     pub(crate) quiet: bool,
@@ -45,7 +45,7 @@ impl<'a> RunOptions<'a> {
             probe: args.probe,
             detailed_exitcode: args.detailed_exitcode,
             at: args.at,
-            plan: args.plan.as_deref(),
+            plan: args.plan.as_ref(),
             allow_changes: args.allow_changes,
             report: args.report.clone(),
             quiet: args.quiet,
@@ -55,6 +55,12 @@ impl<'a> RunOptions<'a> {
         }
     }
 
+    /// Whether the report leaves out the whole id of a plan, and a user who reads it could pass that to the same command.
+    pub(crate) fn can_name_the_plan(&self) -> bool {
+        // A command that edits the policy, too, has no such option.
+        self.follows_policy && self.plan.is_none() && !self.quiet && self.report.format == Format::Text
+    }
+
     /// The plan that `--plan` names, if any.
     pub(crate) fn expected(&self) -> Result<Option<Expected>> {
         self.plan.map(expected).transpose()
@@ -62,20 +68,23 @@ impl<'a> RunOptions<'a> {
 
     /// The files that this run needs: the `others`, and those that its options name.
     pub(crate) fn needed(&self, others: Vec<PathBuf>, place: &PlaceArgs) -> Vec<PathBuf> {
-        others.into_iter().chain(place.redact_key.clone()).chain(self.plan.map(PathBuf::from)).collect()
+        let plan = self.plan.and_then(|plan| match plan {
+            NamedPlan::Id(_) => None,
+            NamedPlan::File(path) => Some(path.clone()),
+        });
+        others.into_iter().chain(place.redact_key.clone()).chain(plan).collect()
     }
 }
 
-fn expected(text: &str) -> Result<Expected> {
-    if let Some(expected) = Expected::from_id(text) {
-        return Ok(expected);
-    }
-    let json = fs::read_to_string(text).map_err(|error| {
-        Error::other(format!(
-            "--plan {text}: neither a plan id (16 hex digits) nor a file that can be read: {}",
-            reason(&error)
-        ))
-        .with_hint("a plan id stands in the first line of a report")
+fn expected(plan: &NamedPlan) -> Result<Expected> {
+    let path = match plan {
+        NamedPlan::Id(id) => return Ok(Expected::from_id(id)),
+        NamedPlan::File(path) => path,
+    };
+    let name = path.display().to_string();
+    let json = fs::read_to_string(path).map_err(|error| {
+        Error::other(format!("--plan {name}: neither a plan id nor a file that can be read: {}", reason(&error)))
+            .with_hint(format!("a plan id has {ID_LENGTH} hex digits, and a dry run prints it on stderr"))
     })?;
-    Expected::from_report(&Path::new(text).display().to_string(), &json)
+    Expected::from_report(&name, &json)
 }

@@ -46,6 +46,9 @@ impl End {
         let shown = if silent { Ok(()) } else { print(terminal, options, &report) };
         let shown = shown.and_then(|()| outputs.write(&report));
         tell(terminal, plan, capabilities(&opened.policy).takes_effect(), mode);
+        if mode == Mode::DryRun && options.can_name_the_plan() && is_applicable(plan) {
+            terminal.hint(&format!("to apply this plan or nothing, pass --plan {}", plan.id));
+        }
         let edited = options.edits.any_made();
         if edited && exit == Exit::Refused {
             options.edits.tell_alone(terminal);
@@ -80,6 +83,11 @@ fn print(terminal: &Terminal, options: &RunOptions, report: &Report) -> Result<(
         }
         report.write(options.report.format, out)
     })
+}
+
+/// Whether a plan has an id that is worth naming: it is made of edits, and a refused plan stays refused.
+fn is_applicable(plan: &Plan) -> bool {
+    plan.refused.is_none() && plan.rows.iter().any(|row| row.edit && row.is_planned())
 }
 
 /// What a user should know beyond the rows.
