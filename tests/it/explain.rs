@@ -327,6 +327,7 @@ fn json_of(policy: &Policy, chat: &Chat, existing: Option<&str>, now: &Zoned) ->
         debt: None,
         last_change: None,
         now,
+        shown_now: now,
     };
     let mut json = Vec::new();
     explanation.json(&mut json).unwrap();

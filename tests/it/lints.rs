@@ -56,12 +56,15 @@ fn every_warning_is_shown_as_it_was_reviewed() {
 #[test]
 fn every_lint_has_a_case() {
     let source = include_str!("../../src/lint.rs");
-    let calls = source.split("Diagnostic::warning(").skip(1);
+    let calls = ["Diagnostic::warning(", "Diagnostic::note("].into_iter().flat_map(|call| source.split(call).skip(1));
     let codes: BTreeSet<&str> = calls.map(|call| call.trim_start().split('"').nth(1).unwrap()).collect();
     assert!(codes.len() > 5, "found only {codes:?}");
     let shown: String = cases().iter().map(|case| fs::read_to_string(case.join("check.txt")).unwrap()).collect();
     for code in codes {
-        assert!(shown.contains(&format!("warning[{code}]")), "no case below tests/lints has {code}");
+        assert!(
+            ["warning", "note"].iter().any(|level| shown.contains(&format!("{level}[{code}]"))),
+            "no case below tests/lints has {code}"
+        );
     }
 }
 
@@ -154,7 +157,7 @@ fn an_override_ends_soon_if_it_ends_within_the_time() {
         let models = "[models]\nallowed = [\"opus\", \"haiku\"]\nfallback = \"opus\"\n";
         format!("{models}[chats]\na = {{ model = \"haiku\", until = {until} }}\n")
     };
-    let warned = |until: &str, within: &[&str]| codes(&json_of(&policy(until), within)) == ["expiring-override"];
+    let warned = |until: &str, within: &[&str]| codes(&json_of(&policy(until), within)).contains(&"expiring-override");
     for until in ["9000-01-01", "9000-01-01T12:00:00", "9000-01-01T12:00:00Z"] {
         assert!(!warned(until, &[]));
         assert!(!warned(until, &["--within", "5000y"]));
@@ -193,6 +196,7 @@ fn json_has_the_form_that_is_documented() {
         }],
         "errors": 1,
         "warnings": 0,
+        "notes": 0,
     });
     assert_eq!(report, expected);
 

@@ -17,6 +17,7 @@ mod bad_state;
 mod between;
 mod cases;
 mod ci_flow;
+mod civil_time;
 mod commands;
 mod commands_as_root;
 mod cron;

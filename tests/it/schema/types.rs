@@ -69,6 +69,9 @@ struct Models {
     allowed: Vec<Model>,
     /// For chats without a tier, or with one that is not listed.
     fallback: Model,
+    /// The time zone of dates and times without an offset, such as "Europe/Berlin". Default: the host's.
+    #[schemars(length(min = 1))]
+    time_zone: Option<String>,
     /// Other spellings that a registry may hold, and what they mean: neither drift nor restart.
     aliases: Option<BTreeMap<String, Model>>,
 }
