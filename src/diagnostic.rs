@@ -13,6 +13,8 @@ pub enum Level {
     Error,
     /// It can be used, and is probably not what was meant.
     Warning,
+    /// It is right, and could say more.
+    Note,
 }
 
 /// One mistake.
@@ -46,6 +48,11 @@ impl Diagnostic {
     /// A warning at one place.
     pub fn warning(code: &'static str, message: impl Into<String>, place: Place, label: impl Into<String>) -> Self {
         Self { level: Level::Warning, ..Self::error(code, message, place, label) }
+    }
+
+    /// A note at one place.
+    pub fn note(code: &'static str, message: impl Into<String>, place: Place, label: impl Into<String>) -> Self {
+        Self { level: Level::Note, ..Self::error(code, message, place, label) }
     }
 
     /// The same, with another place that explains it.

@@ -25,7 +25,7 @@ pub struct Lint<'a> {
     pub sources: &'a [Source],
     /// The registry that it is for, where that may be asked.
     pub registry: Option<&'a dyn Snapshot>,
-    /// The time, in the host's time zone.
+    /// The time, in the policy's time zone.
     pub now: &'a Zoned,
     /// An override that ends before this ends soon.
     pub horizon: &'a Zoned,
@@ -47,6 +47,7 @@ impl<'a> Lint<'a> {
     pub fn warnings(&self) -> Result<Vec<Diagnostic>> {
         let seen = self.registry.map(|snapshot| self.look(snapshot)).transpose()?;
         let mut found = self.of_overrides(seen.as_ref());
+        found.extend(self.policy.first_in_host_zone(self.now).map(Finding::HostZone));
         found.extend(self.of_rules());
         if let Some(seen) = &seen {
             let unused = self.policy.tiers.iter().filter(|(tier, _)| !seen.tiers.contains(tier.as_str()));
@@ -152,6 +153,11 @@ impl<'a> Lint<'a> {
                 Diagnostic::warning("expiring-override", message, at, ended("ends with", entry))
                     .help("nothing needs to be done if that is meant; else give it a later `until`")
             }
+            Finding::HostZone(entry) => {
+                let message = "`until` without an offset counts in the time zone of each host that reads the policy";
+                Diagnostic::note("no-time-zone", message, at, ended("ends with", entry))
+                    .help("to make it the same everywhere, set a zone below [models]: time_zone = \"Europe/Berlin\"")
+            }
             Finding::Redundant(entry, because) => {
                 let message = format!("the override `{}` changes nothing", entry.because.rule);
                 let label = format!("the chat has the same model by `{}`", because.rule);
@@ -195,6 +201,8 @@ impl<'a> Lint<'a> {
 enum Finding<'p> {
     Expired(&'p Override),
     Expiring(&'p Override),
+    /// Its end depends on the host.
+    HostZone(&'p Override),
     Redundant(&'p Override, &'p Because),
     RedundantAnyway(&'p Override),
     /// The second rule is the earlier one.
@@ -208,6 +216,7 @@ impl Finding<'_> {
         match self {
             Self::Expired(entry)
             | Self::Expiring(entry)
+            | Self::HostZone(entry)
             | Self::Redundant(entry, _)
             | Self::RedundantAnyway(entry)
             | Self::UnusedOverride(entry) => &entry.because.at,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp, Zoned};
 
 use crate::chat::Chat;
@@ -71,7 +71,7 @@ pub(crate) struct RunArgs {
     #[arg(long, requires = "dry_run")]
     pub(crate) probe: bool,
 
-    /// In a dry run, plan as of another time: 2026-12-31, 2026-12-31T18:00, or with an offset
+    /// In a dry run, plan as of another time: 2026-12-31, 2026-12-31T18:00 (in the policy's time zone), or with an offset
     #[arg(long, requires = "dry_run", value_name = "TIME", value_parser = moment)]
     pub(crate) at: Option<Moment>,
 
@@ -231,8 +231,8 @@ fn moment(text: &str) -> Result<Moment, String> {
     let instant = || text.parse().map(Moment::Instant).ok();
     let civil = || day(text).map(Date::into).or_else(|| text.parse().ok());
     // A time zone in brackets is skipped in a local time; only beside an offset does that not matter. And near the ends of
-    // the calendar a local time may be no instant.
-    let exists = |time: &DateTime| time.to_zoned(TimeZone::system()).is_ok();
+    // the calendar a local time may be no instant in the policy's time zone, which is not known here.
+    let exists = |time: &DateTime| [Offset::MIN, Offset::MAX].iter().all(|offset| offset.to_timestamp(*time).is_ok());
     let local = || civil().filter(|time| !text.contains('[') && exists(time)).map(Moment::Local);
     instant().or_else(local).ok_or_else(|| "a date or a date-time, as in 2026-12-31 or 2026-12-31T18:00".to_owned())
 }

@@ -9,6 +9,7 @@ mod outputs;
 mod run;
 mod terminal;
 mod workspace;
+mod zone;
 
 use std::io;
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use crate::backend::file::RegistryFile;
 use crate::backend::{self, Place, Probe};
 use crate::cli::args::PlaceArgs;
 use crate::cli::terminal::Terminal;
+use crate::cli::zone::{self, now_for};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -33,6 +34,7 @@ pub(crate) struct Opened {
     /// The policy's name, as the user would write it.
     pub(crate) policy_name: String,
     pub(crate) registry: RegistryFile,
+    /// The time, in the policy's time zone.
     pub(crate) now: Zoned,
     pub(crate) names: Names,
     /// What there is to warn of.
@@ -204,11 +206,13 @@ pub(crate) fn under_pseudonyms(key: &Redaction, policy: Policy) -> anyhow::Resul
 pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let path = place.policy();
     let files = sources::load(&path)?;
-    let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
+    let (policy, mut warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
+    let now = now_for(&policy);
+    warnings.extend(zone::warning(&policy, &files.sources, &now));
     let policy_name = leading(&path.display().to_string()).into_owned();
     let registry = place.registry().map_or_else(|| registry_of(policy.registry.as_deref(), &path), Ok)?;
     let registry = RegistryFile::open(&registry)?;
-    Ok(Opened { policy, files, path, policy_name, registry, now: Zoned::now(), names: Names::Own, warnings })
+    Ok(Opened { policy, files, path, policy_name, registry, now, names: Names::Own, warnings })
 }
 
 /// The registry that the policy at `path` names.

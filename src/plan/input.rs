@@ -14,7 +14,7 @@ pub struct PlanInput<'a> {
     pub policy: &'a Policy,
     /// What the backend can do.
     pub capabilities: &'a dyn Capabilities,
-    /// The time of the run, in the host's time zone.
+    /// The time of the run, in the policy's time zone.
     pub now: &'a Zoned,
     /// Which chats the run is about.
     pub selector: &'a Selector,

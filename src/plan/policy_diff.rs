@@ -26,12 +26,14 @@ pub struct Side<'a> {
     pub policy: &'a Policy,
     /// Its backend.
     pub capabilities: &'a dyn Capabilities,
+    /// The time, in its time zone.
+    pub now: &'a Zoned,
 }
 
 impl<'a> Side<'a> {
     /// Its decision on an entry, and the model where the chat is managed.
-    fn decide(&self, entry: &Entry, now: &Zoned) -> (Decision<'a>, Option<&'a Model>) {
-        let decision = resolve(self.policy, &entry.chat, entry.model.as_deref(), now);
+    fn decide(&self, entry: &Entry) -> (Decision<'a>, Option<&'a Model>) {
+        let decision = resolve(self.policy, &entry.chat, entry.model.as_deref(), self.now);
         (decision, decision.model.filter(|_| self.capabilities.unmanaged(&entry.chat).is_none()))
     }
 }
@@ -43,16 +45,16 @@ impl<'a> Side<'a> {
 ///
 /// # Errors
 /// What is wrong with the registry.
-pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot, now: &Zoned) -> Result<Plan> {
+pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot) -> Result<Plan> {
     let selector = Selector::default();
-    let Side { policy, capabilities } = new;
+    let Side { policy, capabilities, now } = new;
     let input = PlanInput { policy, capabilities, now, selector: &selector, limits: Limits::default() };
     let (ledger, doubtful, selection) = (Ledger::default(), BTreeSet::new(), Selection::default());
     let comparison = Comparison { input: &input, ledger: &ledger, doubtful: &doubtful, selection: &selection };
     let mut drift = Drift::default();
     let counts = snapshot.each(&mut |entry| {
-        let (_, was) = old.decide(&entry, now);
-        let (decision, is) = new.decide(&entry, now);
+        let (_, was) = old.decide(&entry);
+        let (decision, is) = new.decide(&entry);
         let row = match (was, is) {
             (None, None) => None,
             (Some(was), _) => {

@@ -17,22 +17,28 @@ pub mod template;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::{Timestamp, Zoned, civil};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{SignedDuration, Timestamp, Zoned, civil};
 use wildmatch::WildMatch;
 
 use crate::chat::{Chat, Model};
 use crate::diagnostic::Place;
 
 pub use outline::{Outline, outline};
-pub use read::read;
+pub use read::{read, zone_advice};
 pub use sessions::{BackendSettings, DispatchSettings, FileSettings, SUGGESTED, Sessions};
 pub use source::{Commit, Source};
+
+/// By no more than this do the clocks of two time zones differ.
+const ZONES_DIFFER_BY: SignedDuration = SignedDuration::from_hours(26);
 
 /// A valid policy.
 #[derive(Debug)]
 pub struct Policy {
     /// What it may name.
     pub allowed: BTreeSet<Model>,
+    /// `models.time_zone`: the name of the time zone for dates and times without an offset, instead of the host's.
+    pub time_zone: Option<String>,
     /// Other spellings that a registry may hold, and what they mean.
     pub aliases: BTreeMap<String, Model>,
     /// For chats that nothing else decides.
@@ -194,23 +200,46 @@ pub enum Setting {
 /// When an override ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// With the end of this day, on the host's clock.
+    /// With the end of this day, in the policy's time zone.
     Date(civil::Date),
-    /// At this time, on the host's clock.
+    /// At this time, in the policy's time zone.
     Local(civil::DateTime),
     /// At this instant.
     Instant(Timestamp),
 }
 
 impl Until {
-    /// Whether it is over at `now`, whose time zone is the host's.
+    /// Whether it is over at `now`, whose time zone is the policy's.
     pub fn is_past(&self, now: &Zoned) -> bool {
+        self.end(now.time_zone()).is_some_and(|end| now.timestamp() >= end)
+    }
+
+    /// The instant at which it ends in a time zone; `None` where that is after the last one of the calendar.
+    ///
+    /// It is one instant, so that what has ended stays so, also where a clock is set back and shows a time again.
+    pub fn end(&self, zone: &TimeZone) -> Option<Timestamp> {
         match self {
-            Self::Date(date) => now.date() > *date,
-            Self::Local(time) => now.datetime() >= *time,
-            Self::Instant(instant) => now.timestamp() >= *instant,
+            Self::Date(date) => first_instant(date.tomorrow().ok()?.into(), zone),
+            Self::Local(time) => first_instant(*time, zone),
+            Self::Instant(instant) => Some(*instant),
         }
     }
+
+    /// Whether the time zone has a part in when it ends.
+    pub fn needs_zone(&self) -> bool {
+        !matches!(self, Self::Instant(_))
+    }
+}
+
+/// The first instant at which a clock shows this time or a later one. Of a time that is shown twice, that is the earlier
+/// instant; of one that is skipped, the instant at which the clock is set forward.
+fn first_instant(time: civil::DateTime, zone: &TimeZone) -> Option<Timestamp> {
+    let AmbiguousOffset::Gap { after, .. } = zone.to_ambiguous_timestamp(time).offset() else {
+        return zone.to_ambiguous_timestamp(time).earlier().ok();
+    };
+    // By the offset that counts after the gap, a skipped time lies before it.
+    let before_gap = after.to_timestamp(time).ok()?;
+    zone.following(before_gap).next().map(|transition| transition.timestamp())
 }
 
 impl std::fmt::Display for Until {
@@ -227,6 +256,18 @@ impl Policy {
     /// The allowed model that a registry's value stands for, or the value itself.
     pub fn canonical<'a>(&'a self, model: &'a str) -> &'a str {
         self.aliases.get(model).map_or(model, Model::as_str)
+    }
+
+    /// The override that stands first among those whose end depends on the host's time zone. One that is over in every
+    /// zone does not count.
+    pub fn first_in_host_zone(&self, now: &Zoned) -> Option<&Override> {
+        if self.time_zone.is_some() {
+            return None;
+        }
+        let earliest = now.saturating_sub(ZONES_DIFFER_BY);
+        let depends = |until: &Until| until.needs_zone() && !until.is_past(&earliest);
+        let entries = self.chats.values().filter(|entry| entry.until.as_ref().is_some_and(depends));
+        entries.min_by_key(|entry| entry.because.at.order())
     }
 
     /// Overrides that are over at `now`, with the chats they were for.

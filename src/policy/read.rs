@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use jiff::tz::TimeZoneDatabase;
 use toml::de::DeValue;
 use wildmatch::WildMatch;
 
@@ -46,7 +47,7 @@ pub fn read(sources: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnos
         let help = last.help.take().map_or_else(String::new, |help| format!("{help}; "));
         last.help = Some(format!("{help}not shown: {more} more"));
     }
-    let valid = diagnostics.iter().all(|found| found.level == Level::Warning);
+    let valid = diagnostics.iter().all(|found| found.level != Level::Error);
     match policy {
         Some(policy) if valid => Ok((policy, diagnostics)),
         _ => Err(diagnostics),
@@ -67,7 +68,7 @@ pub(super) struct Reader<'r> {
 
 impl<'r> Reader<'r> {
     fn policy(mut self, mut whole: Section<'r>) -> Option<Policy> {
-        let (fallback, aliases) = self.models(&mut whole);
+        let (fallback, aliases, time_zone) = self.models(&mut whole);
         let tiers = self.tiers(&mut whole);
         let rules = self.rules(&mut whole);
         let chats = self.chats(&mut whole);
@@ -77,6 +78,7 @@ impl<'r> Reader<'r> {
         whole.finish(self.mistakes);
         Some(Policy {
             allowed: self.allowed?,
+            time_zone,
             aliases,
             fallback: fallback?,
             tiers,
@@ -89,7 +91,7 @@ impl<'r> Reader<'r> {
         })
     }
 
-    fn models(&mut self, whole: &mut Section<'r>) -> (Option<Choice>, BTreeMap<String, Model>) {
+    fn models(&mut self, whole: &mut Section<'r>) -> (Option<Choice>, BTreeMap<String, Model>, Option<String>) {
         const ALLOWED: &str = r#"allowed = ["opus", "sonnet", "haiku"]"#;
         const ALIASES: &str = r#"aliases = { "claude-opus-4-6" = "opus" }"#;
         let mut section = whole.section(self.mistakes, "models", "a table: [models]");
@@ -125,8 +127,22 @@ impl<'r> Reader<'r> {
             }
             aliases.insert(alias.to_owned(), model);
         }
+        let time_zone = section.get(self.mistakes, "time_zone").and_then(|item| self.time_zone(&item));
         section.finish(self.mistakes);
-        (fallback, aliases)
+        (fallback, aliases, time_zone)
+    }
+
+    /// The name of a time zone that the program knows by itself, so that a policy is valid on every host or on none.
+    fn time_zone(&self, item: &Item<'r>) -> Option<String> {
+        let name = self.text(item, r#"time_zone = "Europe/Berlin""#)?;
+        if let Ok(zone) = TimeZoneDatabase::bundled().get(&name) {
+            return zone.iana_name().map(str::to_owned);
+        }
+        self.mistakes.add(|| {
+            let message = format!("there is no time zone `{name}`");
+            item.mistake("unknown-time-zone", message, zone_advice(&name))
+        });
+        None
     }
 
     fn tiers(&self, whole: &mut Section<'r>) -> BTreeMap<String, Choice> {
@@ -387,6 +403,16 @@ impl<'r> Reader<'r> {
         }
         model
     }
+}
+
+/// Advice on a time zone that there is not. A list of those that there are would not fit.
+pub fn zone_advice(name: &str) -> String {
+    let zones = TimeZoneDatabase::bundled();
+    let names: Vec<String> = zones.available().map(|zone| zone.as_str().to_owned()).collect();
+    suggest::nearest(name, names.iter().map(String::as_str)).map_or_else(
+        || "write the name of one, such as Europe/Berlin or UTC".to_owned(),
+        |near| format!("did you mean `{near}`?"),
+    )
 }
 
 /// The place of a range of a string's bytes. Its span has the quotes, and more where it holds escapes.

@@ -38,6 +38,7 @@ struct Wire<'a> {
     diagnostics: Vec<WireDiagnostic<'a>>,
     errors: usize,
     warnings: usize,
+    notes: usize,
 }
 
 #[derive(Serialize)]
@@ -99,7 +100,11 @@ impl Check<'_> {
             0 => String::new(),
             warnings => format!(", {}", counted(warnings, "warning")),
         };
-        writeln!(out, "{}: {mistakes}{warnings}", leading(self.policy))
+        let notes = match self.count(Level::Note) {
+            0 => String::new(),
+            notes => format!(", {}", counted(notes, "note")),
+        };
+        writeln!(out, "{}: {mistakes}{warnings}{notes}", leading(self.policy))
     }
 
     fn json(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -109,6 +114,7 @@ impl Check<'_> {
             diagnostics: self.diagnostics.iter().map(WireDiagnostic::from).collect(),
             errors: self.count(Level::Error),
             warnings: self.count(Level::Warning),
+            notes: self.count(Level::Note),
         };
         write_json(&wire, out)
     }
@@ -147,6 +153,7 @@ fn name(level: Level) -> &'static str {
     match level {
         Level::Error => "error",
         Level::Warning => "warning",
+        Level::Note => "note",
     }
 }
 
@@ -164,7 +171,11 @@ fn annotation(found: &Diagnostic) -> String {
     lines.extend(found.labels.iter().skip(1).map(|(place, label)| format!("{}:{}: {label}", place.file, place.line)));
     lines.extend(found.help.as_ref().map(|help| format!("help: {help}")));
     let message: Vec<String> = lines.iter().map(|line| data(line)).collect();
-    format!("::{} {}::{}", name(found.level), properties.join(","), message.join("%0A"))
+    let command = match found.level {
+        Level::Note => "notice",
+        level => name(level),
+    };
+    format!("::{command} {}::{}", properties.join(","), message.join("%0A"))
 }
 
 /// What the runner decodes in a message. Line ends in it are written out, so only ours become `%0A`.

@@ -16,6 +16,7 @@ fn group(found: &Diagnostic) -> Group<'static> {
     let severity = match found.level {
         Level::Error => Severity::ERROR,
         Level::Warning => Severity::WARNING,
+        Level::Note => Severity::NOTE,
     };
     let title = severity.primary_title(escape(&found.message).into_owned()).id(found.code);
     let mut group = Group::with_title(title);

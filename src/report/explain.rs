@@ -44,8 +44,10 @@ pub struct Explanation<'a> {
     pub debt: Option<&'a Debt>,
     /// The run that last changed it.
     pub last_change: Option<&'a JsonRun<'a>>,
-    /// The time, in the host's time zone.
+    /// The time, in the policy's time zone.
     pub now: &'a Zoned,
+    /// The time as it is shown, in the host's time zone.
+    pub shown_now: &'a Zoned,
 }
 
 #[derive(Serialize)]
@@ -240,7 +242,7 @@ impl<'a> Explanation<'a> {
             let models = [&row.before, &row.after].map(|model| model.as_deref().unwrap_or("(none)"));
             let outcome = if row.outcome == "done" { String::new() } else { format!(" ({})", row.outcome) };
             let [before, after] = models;
-            format!("{before} → {after}{outcome}, {} by run {}", time(run.at, self.now), run.run)
+            format!("{before} → {after}{outcome}, {} by run {}", time(run.at, self.shown_now), run.run)
         });
         writeln!(out, "last change: {}", escape(&change))
     }
@@ -288,7 +290,7 @@ impl<'a> Explanation<'a> {
             }
             Verdict::Planned => format!("{model}, differs: the next run changes it"),
             Verdict::Held => {
-                let times: Vec<String> = row.changed_back.iter().map(|then| time(*then, self.now)).collect();
+                let times: Vec<String> = row.changed_back.iter().map(|then| time(*then, self.shown_now)).collect();
                 let times = times.join(", ");
                 format!("{model}, differs, and is held: {detail}, found undone at {times}; --retry tries again")
             }
@@ -298,13 +300,13 @@ impl<'a> Explanation<'a> {
 
     fn restart_line(&self) -> String {
         let Some(debt) = self.debt else { return "none owed".to_owned() };
-        let since = time(debt.since, self.now);
+        let since = time(debt.since, self.shown_now);
         let attempts = counted(debt.attempts as usize, "attempt");
         if !self.is_owed() {
             return format!("owed since {since}, {attempts}, and no longer needed: the next run drops it");
         }
         let waits = debt.next_try.filter(|_| debt.waits(self.now.timestamp()));
-        let next = waits.map(|next| format!(", next try at {}", time(next, self.now))).unwrap_or_default();
+        let next = waits.map(|next| format!(", next try at {}", time(next, self.shown_now))).unwrap_or_default();
         format!("owed since {since}, {attempts}{next}")
     }
 

@@ -1,13 +1,14 @@
 //! `reconcile check`: what is wrong with the policy, and what in it is legal and probably not meant.
 
 use clap::Args;
-use jiff::{Span, Zoned};
+use jiff::Span;
 
 use crate::backend::{self, file::RegistryFile};
 use crate::cli::args::{PlaceArgs, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::for_snapshot;
+use crate::cli::zone::{self, now_for};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::error::Error;
 use crate::lint::Lint;
@@ -58,6 +59,8 @@ fn warnings_of(
     policy: Policy,
     mut warnings: Vec<Diagnostic>,
 ) -> anyhow::Result<Vec<Diagnostic>> {
+    let now = now_for(&policy);
+    warnings.extend(zone::warning(&policy, sources, &now));
     let registry = place.registry().map(|path| RegistryFile::open(&path)).transpose()?;
     let snapshot = registry.clone().map(|registry| backend::of_registry(registry).snapshot()).transpose()?;
     let policy = match &registry {
@@ -67,7 +70,6 @@ fn warnings_of(
             Some(fingerprint) => for_snapshot(place.redaction_key()?, registry, &fingerprint, policy)?.0,
         },
     };
-    let now = Zoned::now();
     let horizon = now.checked_add(args.within).map_err(|_| Error::other("--within reaches beyond all calendars"))?;
     let lint = Lint { policy: &policy, sources, registry: snapshot.as_deref(), now: &now, horizon: &horizon };
     warnings.extend(lint.warnings()?);

@@ -11,6 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::outputs::Outputs;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Names, open, under_pseudonyms};
+use crate::cli::zone::zone_of;
 use crate::error::Error;
 use crate::plan::{Side, policy_diff};
 use crate::policy;
@@ -64,9 +65,10 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> an
     };
     let snapshot = opened.snapshot()?;
     let (old_backend, new_backend) = (capabilities(&old), capabilities(&opened.policy));
-    let old = Side { policy: &old, capabilities: old_backend.as_ref() };
-    let new = Side { policy: &opened.policy, capabilities: new_backend.as_ref() };
-    let plan = policy_diff(old, new, snapshot.as_ref(), &opened.now)?;
+    let old_now = opened.now.with_time_zone(zone_of(&old));
+    let old = Side { policy: &old, capabilities: old_backend.as_ref(), now: &old_now };
+    let new = Side { policy: &opened.policy, capabilities: new_backend.as_ref(), now: &opened.now };
+    let plan = policy_diff(old, new, snapshot.as_ref())?;
     let plan = opened.names.shown(plan);
 
     let policies = format!("{} → {}", leading(&name), opened.policy_name);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use clap::Args;
+use jiff::tz::TimeZone;
 
 use crate::apply::Ask;
 use crate::backend::Probe;
@@ -88,6 +89,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
         debt,
         last_change: last_change.as_ref(),
         now: &now,
+        shown_now: &now.with_time_zone(TimeZone::system()),
     };
     terminal.to_stdout(|out| if args.format == "json" { explanation.json(out) } else { explanation.text(out) })?;
     Ok(Exit::Done)

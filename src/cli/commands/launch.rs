@@ -11,6 +11,7 @@ use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::beside_policy;
+use crate::cli::zone::{self, now_for};
 use crate::error::{Error, Result, reason};
 use crate::launch::{Decider, Start, Wanted, start};
 use crate::os::process::turn_into;
@@ -82,7 +83,8 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         let capabilities = policy.map(backend::capabilities);
         let both = policy.zip(capabilities.as_deref());
         let by = both.map(|(policy, capabilities)| Decider { policy, capabilities });
-        let start = start(by, snapshot, &wanted, &Zoned::now())?;
+        let now = policy.map_or_else(Zoned::now, now_for);
+        let start = start(by, snapshot, &wanted, &now)?;
         let registration = start.registration.clone();
         decided = Some(start);
         Ok(registration)
@@ -137,6 +139,7 @@ fn usable_policy(terminal: &Terminal, place: &PlaceArgs) -> (Option<Policy>, Out
     match policy::read(&files.sources) {
         Ok((policy, warnings)) => {
             terminal.diagnostics(&warnings);
+            terminal.diagnostics(zone::warning(&policy, &files.sources, &now_for(&policy)).as_slice());
             let backend = Some(policy.sessions.backend.name().to_owned());
             let outline = Outline { registry: policy.registry.clone(), backend };
             (Some(policy), outline, files.sources)

@@ -31,7 +31,8 @@ pub(crate) struct SetModelArgs {
     #[arg(value_name = "MODEL")]
     model: String,
 
-    /// When the override ends: with the end of a day, 2026-12-31, or at a time, 2026-12-31T18:00
+    /// When the override ends: with the end of a day, 2026-12-31, or at a time, 2026-12-31T18:00, both in the policy's
+    /// time zone, or at a time with an offset
     #[arg(long, value_name = "DATE", value_parser = until)]
     until: Option<Until>,
 

@@ -22,6 +22,7 @@ use crate::cli::run::progress::Progress;
 use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly};
+use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
 use crate::plan::{Limits, PlanInput};
 use crate::policy::Policy;
@@ -89,7 +90,7 @@ pub(crate) fn execute(
 
     let locked = backend.lock(place.lock_timeout, &|| interrupt.is_asked())?;
     // Not earlier: a run that has waited must not go by an override that has ended meanwhile.
-    let now = Zoned::now();
+    let now = now_for(&opened.policy);
     let sources = sources::load(&place.policy())?.sources;
     if options.follows_policy && sources != opened.files.sources {
         // What was set while it waited must not be set back.

@@ -1,6 +1,7 @@
 //! What is shown of a run that has ended: the report, what a user should know beyond it, and the metrics.
 
 use jiff::Zoned;
+use jiff::tz::TimeZone;
 
 use crate::apply::Planned;
 use crate::backend::capabilities;
@@ -37,7 +38,9 @@ impl End {
         let Self { mode, planned: Planned { plan, reading }, exit, error } = self;
         let (plan, snapshot) = (opened.names.shown(plan), reading.snapshot.as_ref());
         let plan = &plan;
-        let report = Report { policy: &opened.policy_name, snapshot, plan, mode, now };
+        // The policy may be of another zone than the people who read the report.
+        let shown_now = &now.with_time_zone(TimeZone::system());
+        let report = Report { policy: &opened.policy_name, snapshot, plan, mode, now: shown_now };
         let has_news = plan.is_eventful() || plan.rows.iter().any(Row::is_planned);
         let silent = options.quiet && exit == Exit::Done && !has_news;
         if !silent {

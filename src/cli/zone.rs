@@ -1,0 +1,32 @@
+//! The time zone in which the dates of a policy count.
+
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::{Timestamp, Zoned};
+
+use crate::diagnostic::Diagnostic;
+use crate::policy::{Policy, Source, zone_advice};
+
+/// The time, in the policy's time zone.
+pub(crate) fn now_for(policy: &Policy) -> Zoned {
+    Timestamp::now().to_zoned(zone_of(policy))
+}
+
+/// The zone that the policy names, else the host's.
+pub(crate) fn zone_of(policy: &Policy) -> TimeZone {
+    let Some(name) = &policy.time_zone else { return TimeZone::system() };
+    // The host's rules may be newer than those that the program was built with, and may be missing.
+    let named = TimeZone::get(name).or_else(|_| TimeZoneDatabase::bundled().get(name));
+    named.unwrap_or(TimeZone::UTC)
+}
+
+/// What to warn of where the end of an override depends on the host's time zone and `TZ` names none, so that UTC counts.
+pub(crate) fn warning(policy: &Policy, sources: &[Source], now: &Zoned) -> Option<Diagnostic> {
+    let entry = policy.first_in_host_zone(now)?;
+    let name = std::env::var_os("TZ").filter(|_| TimeZone::try_system().is_err())?;
+    let name = name.to_string_lossy();
+    let until = entry.until.as_ref()?;
+    let message = format!("TZ is `{name}`, which is not a known time zone: UTC counts instead");
+    let label = format!("it ends with {until} in UTC");
+    let advice = format!("{}; or set models.time_zone in the policy", zone_advice(&name));
+    Some(Diagnostic::warning("unknown-time-zone", message, entry.because.at.place(sources), label).help(advice))
+}
