@@ -44,6 +44,30 @@ fn before_the_first_change_there_is_nothing_to_tell() {
 }
 
 #[test]
+fn two_runs_never_have_one_name_whatever_the_clock_does() {
+    const LATER: &str = "29991231T235959999999Z";
+    let sandbox = sandbox();
+    sandbox.run(&["set-model", ADA, "haiku"]).expect(0);
+    // As if the clock had been right then, and had been set back since; and as if the file had been put aside.
+    let (history, part) = ("sessions.json.reconcile/history.jsonl", "sessions.json.reconcile/history.1.jsonl");
+    let line = sandbox.read(history).replace(&newest(&sandbox), LATER);
+    for aside in [false, true] {
+        sandbox.write(history, &line);
+        if aside {
+            std::fs::rename(sandbox.path(history), sandbox.path(part)).unwrap();
+        }
+        for model in ["opus", "haiku", "sonnet"] {
+            sandbox.run(&["set-model", BEN, model]).expect(0);
+        }
+        let names: Vec<Value> = runs(&sandbox, &[]).iter().map(|run| run["run"].clone()).collect();
+        assert!(names.len() >= 4 && names.is_sorted_by(|newer, older| newer.as_str() > older.as_str()), "{names:?}");
+        assert_eq!(names[2], "30000101T000000000000Z", "right after the last one");
+        sandbox.run(&["undo", names[0].as_str().unwrap()]).expect(0);
+        assert_eq!(sandbox.model(BEN).as_deref(), Some("haiku"));
+    }
+}
+
+#[test]
 fn the_newest_run_comes_first_and_a_chat_has_a_history_of_its_own() {
     let sandbox = sandbox();
     sandbox.run(&[]).expect(0);
