@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
@@ -71,13 +73,20 @@ fn first_version() -> u32 {
     1
 }
 
+/// The form of a run's name.
+const NAME: &str = "%Y%m%dT%H%M%S%6fZ";
+
+fn name(at: Timestamp) -> String {
+    at.strftime(NAME).to_string()
+}
+
 /// What one run did, as a line of the history.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JsonRun<'a> {
     /// The version of this line's form: one that is larger than [`LINE_VERSION`] must not be read as this struct.
     #[serde(default = "first_version")]
     pub version: u32,
-    /// Its name, which is unique: the time in UTC, to the microsecond.
+    /// Its name, which is unique, and later in order than those of the runs before it: the time in UTC, to the microsecond.
     pub run: Cow<'a, str>,
     /// When it was.
     pub at: Timestamp,
@@ -95,12 +104,25 @@ pub struct JsonRun<'a> {
 }
 
 impl<'a> JsonRun<'a> {
+    /// The same with a name after that of the `newest` run before it. A clock may stand still or be set back, so then the
+    /// name is the next microsecond, and no longer the time.
+    #[must_use]
+    pub fn named_after(mut self, newest: &str) -> Self {
+        if *self.run <= *newest {
+            let last = DateTime::strptime(NAME, newest).and_then(|last| last.to_zoned(TimeZone::UTC));
+            let next = last.and_then(|last| last.timestamp().checked_add(SignedDuration::from_micros(1)));
+            // What is not such a name was not given by this program, which owes it no order.
+            self.run = next.map_or(self.run, |next| name(next).into());
+        }
+        self
+    }
+
     /// What a run did that executed this plan.
     pub fn of(plan: &'a Plan, at: Timestamp, by: Origin) -> Self {
         let told = plan.rows.iter().filter(|row| row.has_effects());
         Self {
             version: LINE_VERSION,
-            run: at.strftime("%Y%m%dT%H%M%S%6fZ").to_string().into(),
+            run: name(at).into(),
             at,
             by,
             plan_id: (&plan.id).into(),

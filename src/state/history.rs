@@ -22,8 +22,13 @@ pub(crate) fn check(dir: &StateDir) -> Result<()> {
     dir.open_file(CURRENT, OFlags::RDONLY).map(drop)
 }
 
-pub(crate) fn append(dir: &StateDir, run: &JsonRun) -> Result<()> {
-    let mut json = serde_json::to_vec(run).map_err(|error| Error::other(error.to_string()))?;
+/// Appends what a run did, under a name of its own.
+pub(crate) fn append(dir: &StateDir, run: JsonRun) -> Result<()> {
+    let run = match newest_name(dir)? {
+        Some(newest) => run.named_after(&newest),
+        None => run,
+    };
+    let mut json = serde_json::to_vec(&run).map_err(|error| Error::other(error.to_string()))?;
     json.push(b'\n');
     rotate(dir)?;
 
@@ -55,6 +60,22 @@ fn rotate(dir: &StateDir) -> Result<()> {
 
 fn part(number: u32) -> String {
     format!("history.{number}.jsonl")
+}
+
+/// The name of the run that was recorded last. A line that cannot be read has none.
+fn newest_name(dir: &StateDir) -> Result<Option<String>> {
+    #[derive(Deserialize)]
+    struct Line {
+        run: String,
+    }
+    for file in [CURRENT.to_owned(), part(1)] {
+        let bytes = dir.read(&file)?.unwrap_or_default();
+        let mut lines = bytes.rsplit(|byte| *byte == b'\n');
+        if let Some(line) = lines.find_map(|line| serde_json::from_slice::<Line>(line).ok()) {
+            return Ok(Some(line.run));
+        }
+    }
+    Ok(None)
 }
 
 /// What past runs did, newest first. One part is held in memory at a time.

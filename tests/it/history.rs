@@ -56,14 +56,14 @@ fn two_runs_never_have_one_name_whatever_the_clock_does() {
         if aside {
             std::fs::rename(sandbox.path(history), sandbox.path(part)).unwrap();
         }
-        for model in ["opus", "haiku", "sonnet"] {
+        for model in ["haiku", "sonnet", "opus"] {
             sandbox.run(&["set-model", BEN, model]).expect(0);
         }
         let names: Vec<Value> = runs(&sandbox, &[]).iter().map(|run| run["run"].clone()).collect();
         assert!(names.len() >= 4 && names.is_sorted_by(|newer, older| newer.as_str() > older.as_str()), "{names:?}");
         assert_eq!(names[2], "30000101T000000000000Z", "right after the last one");
         sandbox.run(&["undo", names[0].as_str().unwrap()]).expect(0);
-        assert_eq!(sandbox.model(BEN).as_deref(), Some("haiku"));
+        assert_eq!(sandbox.model(BEN).as_deref(), Some("sonnet"));
     }
 }
 

@@ -308,7 +308,7 @@ impl LockedFiles {
     /// # Errors
     /// Where that cannot be done.
     pub fn record(&self, run: &JsonRun) -> Result<()> {
-        history::append(self.files.dir(), run)
+        history::append(self.files.dir(), run.clone())
     }
 }
 
