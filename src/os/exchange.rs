@@ -20,7 +20,24 @@ pub struct ExchangeNote {
     pub seen: Stamp,
     /// The file that takes its place. An inode alone would not tell: they are used again.
     pub new: Stamp,
+    /// What is being put back, where an update was displaced. Version 0.1 did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<PutBack>,
 }
+
+/// An exchange back, noted before it. Of two files that other programs wrote, it tells which was in place first; the times
+/// of files do not, because a copy may keep the time of its original.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PutBack {
+    /// The file that goes in again.
+    pub goes_in: Stamp,
+    /// The file that comes out, unless another program has replaced it.
+    pub comes_out: Stamp,
+}
+
+/// Saves a note in the place of the one that was saved before.
+pub(crate) type SaveNote<'s> = dyn FnMut(&ExchangeNote) -> Result<()> + 's;
 
 /// How a file is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +67,14 @@ impl Exchange<'_> {
     }
 
     /// Lets the waiting file take the place; `None` where the file is no longer what was seen.
-    pub(crate) fn run(&self, seen: Stamp, new: Pinned) -> Result<Option<Stamp>> {
+    pub(crate) fn run(&self, seen: Stamp, new: Pinned, save: &mut SaveNote) -> Result<Option<Stamp>> {
         if self.unchanged(seen)?.is_none() {
             return Ok(None);
         }
         crash_point!("exchange: looked at");
         if self.method == Method::Exchange {
             match self.exchange() {
-                Ok(()) => return self.inspect(seen, new),
+                Ok(()) => return self.inspect(seen, new, save),
                 Err(Errno::NOENT) => return Ok(None),
                 Err(Errno::INVAL | Errno::NOSYS) => {}
                 // One number on Linux, two on macOS, where the second is what a file system answers that cannot exchange.
@@ -72,7 +89,7 @@ impl Exchange<'_> {
 
     /// Puts right what a run left that died between the exchange and the look at what it displaced. Whether the new file
     /// has taken the place.
-    pub(crate) fn recover(&self, exchange: &ExchangeNote) -> Result<bool> {
+    pub(crate) fn recover(&self, exchange: &ExchangeNote, save: &mut SaveNote) -> Result<bool> {
         if let Some(left) = self.displaced()? {
             let foreign = left != exchange.new && left != exchange.seen;
             if look(self.target)?.is_none() {
@@ -80,9 +97,11 @@ impl Exchange<'_> {
                 return if foreign { self.rename_back().map(|_| false) } else { Ok(false) };
             }
             let now = Pinned::open(self.target)?;
-            // Where neither file is ours, it died while putting back: then the younger is the latest.
-            if foreign && (now.stamp == exchange.new || left.modified > now.stamp.modified) {
-                self.put_back(now)?;
+            // Where neither file is ours, what is in place is the later update, unless the run itself has put it there: then
+            // what came out had replaced ours meanwhile.
+            let put_in = |back: &PutBack| now.stamp == back.goes_in && left != back.comes_out;
+            if foreign && (now.stamp == exchange.new || exchange.back.as_ref().is_some_and(put_in)) {
+                self.put_back(exchange, now, save)?;
             }
             self.sync_names()?;
         }
@@ -98,24 +117,27 @@ impl Exchange<'_> {
     }
 
     /// Looks at what an exchange displaced.
-    fn inspect(&self, seen: Stamp, new: Pinned) -> Result<Option<Stamp>> {
+    fn inspect(&self, seen: Stamp, new: Pinned, save: &mut SaveNote) -> Result<Option<Stamp>> {
         crash_point!("exchange: made");
         if self.displaced()?.is_some_and(|displaced| displaced == seen) {
             self.sync_names()?;
             return Ok(Some(new.stamp));
         }
-        self.put_back(new)?;
+        self.put_back(&ExchangeNote { seen, new: new.stamp, back: None }, new, save)?;
         Ok(None)
     }
 
     /// Exchanges back, until what comes out is what went in: another program may replace the file once more meanwhile,
     /// and then its file is the latest.
-    fn put_back(&self, mut went_in: Pinned) -> Result<()> {
+    fn put_back(&self, exchange: &ExchangeNote, mut went_in: Pinned, save: &mut SaveNote) -> Result<()> {
         loop {
             if self.displaced()?.is_none() {
                 return Ok(());
             }
             let next = Pinned::open(&self.waiting_path)?;
+            let back = PutBack { goes_in: next.stamp, comes_out: went_in.stamp };
+            // Without the note this must still be put back; a death in the next instant could then keep the wrong update.
+            let _ = save(&ExchangeNote { back: Some(back), ..exchange.clone() });
             match self.exchange() {
                 Ok(()) => {}
                 // Another program removed the file; what it had there before must not be lost.

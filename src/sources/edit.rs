@@ -113,10 +113,10 @@ impl PolicyFile {
         fill(new, std::iter::once(text.as_bytes()), facts, &swap.waiting_path)?;
         let new = Pinned::open(&swap.waiting_path)?;
         crash_point!("policy: new file written");
-        self.leave_note(&ExchangeNote { seen: self.seen, new: new.stamp }, facts)?;
+        self.leave_note(&ExchangeNote { seen: self.seen, new: new.stamp, back: None }, facts)?;
         swap.sync_names()?;
         crash_point!("policy: note left");
-        swap.run(self.seen, new)
+        swap.run(self.seen, new, &mut |note| self.replace_note(note, facts))
     }
 
     /// Puts right what an edit left that died. Whether the file is another one now.
@@ -134,7 +134,7 @@ impl PolicyFile {
             let text = fs::read(&note).map_err(Error::io("read", &note))?;
             // A note that is not whole was still being written: nothing had happened.
             if let Ok(exchange) = serde_json::from_slice::<ExchangeNote>(&text) {
-                swap.recover(&exchange)?;
+                swap.recover(&exchange, &mut |note| self.replace_note(note, facts))?;
             }
         }
         self.clear(&swap)?;
@@ -145,6 +145,7 @@ impl PolicyFile {
     fn clear(&self, swap: &Exchange) -> Result<()> {
         swap.clear()?;
         crash_point!("policy: displaced file removed");
+        remove(&self.next_note())?;
         remove(&self.note())
     }
 
@@ -166,11 +167,26 @@ impl PolicyFile {
         self.directory.join(format!("{}-note", self.waiting_name()))
     }
 
-    fn leave_note(&self, exchange: &ExchangeNote, facts: FileMeta) -> Result<()> {
-        let note = self.note();
-        let json = serde_json::to_vec(exchange).map_err(|error| Error::other(error.to_string()))?;
-        fill(&create_new(&note)?, std::iter::once(json.as_slice()), FileMeta { mode: PRIVATE, ..facts }, &note)
+    fn next_note(&self) -> PathBuf {
+        self.directory.join(format!("{}-note.new", self.waiting_name()))
     }
+
+    /// Replaces the note in one step: one that is not whole says that nothing had happened.
+    fn replace_note(&self, exchange: &ExchangeNote, facts: FileMeta) -> Result<()> {
+        let next = self.next_note();
+        remove(&next)?;
+        write_note(&next, exchange, facts)?;
+        fs::rename(&next, self.note()).map_err(Error::io("replace", &self.note()))
+    }
+
+    fn leave_note(&self, exchange: &ExchangeNote, facts: FileMeta) -> Result<()> {
+        write_note(&self.note(), exchange, facts)
+    }
+}
+
+fn write_note(path: &Path, exchange: &ExchangeNote, facts: FileMeta) -> Result<()> {
+    let json = serde_json::to_vec(exchange).map_err(|error| Error::other(error.to_string()))?;
+    fill(&create_new(path)?, std::iter::once(json.as_slice()), FileMeta { mode: PRIVATE, ..facts }, path)
 }
 
 impl Drop for PolicyFile {

@@ -18,7 +18,7 @@ use reconcile::chat::{Chat, Model};
 use reconcile::error::{Error, Result};
 use reconcile::launch::Registration;
 use reconcile::os::Stamp;
-use reconcile::os::exchange::ExchangeNote;
+use reconcile::os::exchange::{ExchangeNote, PutBack};
 use reconcile::plan::json::{JsonRun, Origin};
 use reconcile::plan::ledger::Note;
 use reconcile::plan::select::Selector;
@@ -202,7 +202,7 @@ fn a_death_before_the_exchange_leaves_the_old_registry() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");
     let new = displace(&registry, NEW);
-    after_a_death(&registry, NEW, &ExchangeNote { seen: stamp(&registry), new });
+    after_a_death(&registry, NEW, &note(stamp(&registry), new));
     let _files = locked(&registry);
     assert_eq!(fs::read_to_string(&registry).unwrap(), OLD);
     assert_eq!(exchange(&registry), None);
@@ -215,7 +215,7 @@ fn a_death_after_the_exchange_leaves_the_new_registry() {
     let registry = directory.path().join("sessions.json");
     let old = displace(&registry, OLD);
     fs::write(&registry, NEW).unwrap();
-    after_a_death(&registry, OLD, &ExchangeNote { seen: old, new: stamp(&registry) });
+    after_a_death(&registry, OLD, &note(old, stamp(&registry)));
     let _files = locked(&registry);
     assert_eq!(fs::read_to_string(&registry).unwrap(), NEW);
     assert_eq!(exchange(&registry), None);
@@ -229,7 +229,7 @@ fn an_update_that_a_dying_run_displaced_is_put_back() {
     let seen = stamp(&registry);
     replace_by_rename(&registry, NEW);
     displace(&registry, FOREIGN);
-    after_a_death(&registry, FOREIGN, &ExchangeNote { seen, new: stamp(&registry) });
+    after_a_death(&registry, FOREIGN, &note(seen, stamp(&registry)));
     let _files = locked(&registry);
     assert_eq!(fs::read_to_string(&registry).unwrap(), FOREIGN);
     assert_eq!(state(&registry), STATE);
@@ -241,7 +241,7 @@ fn a_registry_that_was_removed_after_a_death_is_missing_and_no_more() {
     let registry = directory.path().join("sessions.json");
     let old = displace(&registry, OLD);
     fs::write(&registry, NEW).unwrap();
-    after_a_death(&registry, OLD, &ExchangeNote { seen: old, new: stamp(&registry) });
+    after_a_death(&registry, OLD, &note(old, stamp(&registry)));
     fs::remove_file(&registry).unwrap();
     assert!(launch(&registry).is_err(), "nothing was to be written");
     assert!(!registry.exists());
@@ -249,35 +249,46 @@ fn a_registry_that_was_removed_after_a_death_is_missing_and_no_more() {
 
     // What somebody else had put there before is not lost with it.
     let seen = displace(&registry, FOREIGN);
-    after_a_death(&registry, FOREIGN, &ExchangeNote { seen: Stamp { inode: 0, ..seen }, new: Stamp::default() });
+    after_a_death(&registry, FOREIGN, &note(Stamp { inode: 0, ..seen }, Stamp::default()));
     launch(&registry).unwrap();
     assert_eq!(fs::read_to_string(&registry).unwrap(), FOREIGN);
 }
 
+fn note(seen: Stamp, new: Stamp) -> ExchangeNote {
+    ExchangeNote { seen, new, back: None }
+}
+
 #[test]
 fn of_two_updates_around_a_dying_run_the_later_stays() {
-    // The earlier update was displaced; then somebody replaced what the dying run had put there.
-    let directory = directory();
-    let registry = directory.path().join("sessions.json");
-    let seen = stamp(&registry);
-    displace(&registry, FOREIGN);
-    after_a_death(&registry, FOREIGN, &ExchangeNote { seen, new: Stamp::default() });
-    age(&registry.with_file_name("sessions.json.reconcile").join("registry.new"));
-    replace_by_rename(&registry, LATER);
-    drop(locked(&registry));
-    assert_eq!(fs::read_to_string(&registry).unwrap(), LATER);
-
-    // The run died while it was putting the earlier one back, over the later.
-    let directory = self::directory();
-    let registry = directory.path().join("sessions.json");
-    let seen = stamp(&registry);
-    replace_by_rename(&registry, FOREIGN);
-    age(&registry);
-    displace(&registry, LATER);
-    after_a_death(&registry, LATER, &ExchangeNote { seen, new: Stamp::default() });
-    drop(locked(&registry));
-    assert_eq!(fs::read_to_string(&registry).unwrap(), LATER);
-    assert_eq!(state(&registry), STATE);
+    // A copy may keep the time of its original: either update may be the one with the older time.
+    for aged in ["sessions.json", "sessions.json.reconcile/registry.new"] {
+        // What stands there, what waits beside it, and what the run noted of putting back; the later update stays.
+        let around = |there: &str, waits: &str, back: &dyn Fn(Stamp, Stamp) -> Option<PutBack>| {
+            let directory = directory();
+            let registry = directory.path().join("sessions.json");
+            let seen = stamp(&registry);
+            replace_by_rename(&registry, there);
+            displace(&registry, waits);
+            age(&directory.path().join(aged));
+            let stamps = [registry.clone(), directory.path().join("sessions.json.reconcile/registry.new")];
+            let [in_place, waiting] = stamps.map(|path| stamp(&path));
+            let back = back(in_place, waiting);
+            after_a_death(&registry, waits, &ExchangeNote { back, ..note(seen, Stamp::default()) });
+            drop(locked(&registry));
+            assert_eq!(state(&registry), STATE);
+            fs::read_to_string(&registry).unwrap()
+        };
+        let put_back = |goes_in, comes_out| Some(PutBack { goes_in, comes_out });
+        let ours = Stamp::default();
+        // The earlier was displaced; then another program replaced what the dying run had put there.
+        assert_eq!(around(LATER, FOREIGN, &|_, _| None), LATER, "{aged}");
+        // The same, after it was noted that the earlier would be put back.
+        assert_eq!(around(LATER, FOREIGN, &|_, waits| put_back(waits, ours)), LATER, "{aged}");
+        // The earlier was put back over the later.
+        assert_eq!(around(FOREIGN, LATER, &|there, _| put_back(there, ours)), LATER, "{aged}");
+        // Then the later was put back over the earlier, too.
+        assert_eq!(around(LATER, FOREIGN, &|there, waits| put_back(there, waits)), LATER, "{aged}");
+    }
 }
 
 /// Makes a file a minute older than it is.

@@ -90,7 +90,7 @@ impl Files {
     pub(crate) fn open(&self) -> Result<OpenLedger<'_>> {
         let mut ledger = self.ledger.open()?;
         if let Some(note) = ledger.kept().exchange.clone() {
-            self.exchange().recover(&note)?;
+            self.exchange().recover(&note, &mut |note| ledger.append(under_way(note)))?;
             self.dir().remove(NEW)?;
             // A note of files that are gone would speak of the next ones.
             ledger.append(Patch { exchange: Some(Under::Over), ..Patch::default() })?;
@@ -145,7 +145,7 @@ impl Files {
             }
         };
         let stamp = new.stamp;
-        let result = exchange.run(seen.stamp(), new);
+        let result = exchange.run(seen.stamp(), new, &mut |note| ledger.append(under_way(note)));
         crash_point!("registry: replaced");
         match result {
             Ok(Some(_)) => Ok(Replaced::Made(stamp, self.close(ledger, around).err())),
@@ -171,7 +171,7 @@ impl Files {
     fn prepare(&self, ledger: &mut OpenLedger, seen: &FileSnapshot, around: &Around) -> Result<Option<Prepared>> {
         let new = Pinned::open(&self.dir().path(NEW))?;
         crash_point!("registry: new file written");
-        let note = ExchangeNote { seen: seen.stamp(), new: new.stamp };
+        let note = ExchangeNote { seen: seen.stamp(), new: new.stamp, back: None };
         if (around.ready)(&note)? == Proceed::Stale {
             return Ok(None);
         }
@@ -191,6 +191,10 @@ impl Files {
         let patch = ledger.kept().noting(around.after, around.now);
         ledger.append(Patch { exchange: Some(Under::Over), ..patch })
     }
+}
+
+fn under_way(note: &ExchangeNote) -> Patch {
+    Patch { exchange: Some(Under::Way(note.clone())), ..Patch::default() }
 }
 
 /// The new file, and the debts as they were before it.
