@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -479,6 +479,19 @@ fn a_plan_that_is_none_is_an_error() {
         let run = sandbox.run(&["--plan", plan]).expect(1);
         assert!(run.stderr.contains("error: ") && run.stderr.contains("hint: "), "{plan}: {run:#?}");
         assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("opus"), 0));
+    }
+}
+
+#[test]
+fn a_plan_is_read_from_a_regular_file_and_nothing_is_waited_for() {
+    let sandbox = drifted("");
+    assert!(Command::new("mkfifo").arg(sandbox.path("pipe")).status().unwrap().success());
+    for file in ["pipe", "/dev/zero"] {
+        let run = sandbox.run(&["--plan", file]).expect(1);
+        assert!(run.stderr.contains(&format!("cannot read {file}: it is not a regular file")), "{run:#?}");
+        assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("opus"), 0));
+        let run = sandbox.run(&["--dry-run", "--redact", "--redact-key", file]).expect(1);
+        assert!(run.stderr.contains(&format!("cannot read {file}: it is not a regular file")), "{run:#?}");
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use crate::slow::until;
-use crate::support::{POLICY, Sandbox, registry};
+use crate::support::{POLICY, Run, Sandbox, finish, registry};
 
 const RESTARTS: &str = "\n[sessions]\nrestart = [\"./restart\", \"{chat_id}\"]\n";
 const SUCCESS: &str = "reconcile_last_success_timestamp_seconds";
@@ -112,12 +113,19 @@ fn a_quiet_run_says_everything_where_something_changed_or_failed() {
     let in_sync = |sandbox: &Sandbox| {
         sandbox.write("sessions.json", registry(&[("a", "family", "sonnet")]));
     };
-    for option in [["--output", "json=/dev/full"], ["--metrics", "/dev/full"]] {
+    for option in [["--output", "json=out"], ["--metrics", "out"]] {
         let sandbox = sandbox(&chats);
         in_sync(&sandbox);
-        let run = sandbox.run(&[&["--quiet"], &option[..]].concat()).expect(1);
-        assert!(run.stderr.contains("error: cannot write ") && run.stdout.is_empty(), "{run:#?}");
+        let run = on_a_full_disk(&sandbox, &[&["--quiet"], &option[..]].concat()).expect(1);
+        assert!(run.stderr.contains("error: cannot write out") && run.stdout.is_empty(), "{run:#?}");
     }
+}
+
+/// A run that can write no file, as where the disk is full.
+fn on_a_full_disk(sandbox: &Sandbox, arguments: &[&str]) -> Run {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 0 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_reconcile")]).args(arguments);
+    finish(shell.current_dir(sandbox.path("")).env("TZ", "UTC"))
 }
 
 #[test]
@@ -213,11 +221,13 @@ fn metrics_and_reports_take_the_place_of_nothing_that_is_needed() {
         }
     }
     sandbox.write("notes", "mine");
-    for (name, told) in
-        [("notes", "that file holds something else"), ("no/out.prom", "no such file"), (".", "no such file")]
-    {
+    for (name, told) in [
+        ("notes", "--metrics notes: that file holds something else"),
+        ("no/out.prom", "--metrics no/out.prom: there can be no such file"),
+        (".", "cannot write .: it is a directory"),
+    ] {
         let run = sandbox.run(&["--metrics", name]).expect(1);
-        assert!(run.stderr.contains(&format!("--metrics {name}: ")) && run.stderr.contains(told), "{run:?}");
+        assert!(run.stderr.contains(told), "{run:?}");
         assert_eq!((sandbox.read("notes").as_str(), sandbox.calls().len()), ("mine", 0));
     }
     sandbox.write("policy.toml", POLICY);
@@ -254,12 +264,14 @@ fn metrics_and_reports_take_the_place_of_nothing_that_is_needed() {
 #[test]
 fn metrics_that_cannot_be_written_do_not_hide_what_was_done() {
     let sandbox = sandbox(&[("a", "family", "opus")]);
-    let run = sandbox.run(&["--metrics", "/dev/full"]).expect(4);
+    fs::create_dir(sandbox.path("out")).unwrap();
+    sandbox.script("restart", "rm -r out");
+    let run = sandbox.run(&["--metrics", "out/last.prom"]).expect(4);
     assert_eq!(run.summary(), "Applied: 1 changed, 1 restarted, 0 deferred, 0 failed.");
-    assert!(run.stderr.contains("cannot write /dev/full"), "{run:#?}");
+    assert!(run.stderr.contains("cannot write out/last.prom"), "{run:#?}");
     sandbox.write("policy.toml", "nonsense = 1");
-    let run = sandbox.run(&["--metrics", "/dev/full"]).expect(1);
-    assert!(run.stderr.contains("nonsense") && run.stderr.contains("cannot write /dev/full"), "{run:#?}");
+    let run = on_a_full_disk(&sandbox, &["--metrics", "last.prom"]).expect(1);
+    assert!(run.stderr.contains("nonsense") && run.stderr.contains("cannot write last.prom"), "{run:#?}");
 }
 
 #[test]

@@ -204,9 +204,87 @@ fn a_report_goes_to_as_many_files_as_wanted() {
     assert!(sandbox.path("link").is_symlink());
     assert_eq!(sandbox.read("old.json"), sandbox.run(&["--dry-run", "--format", "json"]).stdout);
     assert_eq!(sandbox.read("plan.diff"), sandbox.run(&["--dry-run", "--format", "diff"]).stdout);
+}
 
-    let piped = sandbox.run(&["--dry-run", "--output", "json=/dev/stdout"]).expect(0);
-    assert!(piped.stdout.ends_with("}\n") && piped.stdout.starts_with("policy.toml · "), "{piped:#?}");
+/// A named pipe that nothing has open.
+fn pipe(sandbox: &Sandbox, name: &str) {
+    assert!(Command::new("mkfifo").arg(sandbox.path(name)).status().unwrap().success());
+}
+
+#[test]
+fn reports_and_metrics_go_to_regular_files_alone_and_nothing_is_waited_for() {
+    let sandbox = sandbox("");
+    let before = sandbox.read("sessions.json");
+    pipe(&sandbox, "pipe");
+    for (link, to) in [("to-pipe", "pipe"), ("to-null", "/dev/null"), ("to-full", "/dev/full")] {
+        symlink(to, sandbox.path(link)).unwrap();
+    }
+    for file in ["pipe", "to-pipe", "to-null", "to-full", "/dev/null", "/dev/stdout", "/dev/stderr", "."] {
+        for option in [["--output", &format!("json={file}")], ["--metrics", file]] {
+            for dry in [&["--dry-run"][..], &[]] {
+                let run = sandbox.run(&[dry, &option].concat()).expect(1);
+                assert!(run.stderr.contains(&format!("error: cannot write {file}: it is a ")), "{run:#?}");
+                assert!(run.stderr.contains("hint: name a regular file"), "{run:#?}");
+                assert_eq!((sandbox.read("sessions.json"), sandbox.calls().len()), (before.clone(), 0));
+            }
+        }
+    }
+    let run = sandbox.run(&["diff", "--from", "policy.toml", "--output", "json=pipe"]).expect(1);
+    assert!(run.stderr.contains("error: cannot write pipe: it is a pipe"), "{run:#?}");
+}
+
+#[test]
+fn a_report_keeps_the_permissions_of_what_was_there() {
+    let mode = |sandbox: &Sandbox, name: &str| fs::metadata(sandbox.path(name)).unwrap().permissions().mode() & 0o777;
+    let outputs = ["--output", "json=plan.json", "--metrics", "out.prom"];
+    let under = |sandbox: &Sandbox, umask: &str| {
+        let script = format!("umask {umask} && exec \"$0\" \"$@\"");
+        let program = env!("CARGO_BIN_EXE_reconcile");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, program, "--dry-run"]).args(outputs);
+        finish(shell.current_dir(sandbox.path("")).env("TZ", "UTC")).expect(0);
+    };
+    for (old, umask) in [(0o644, "077"), (0o640, "000"), (0o600, "022"), (0o664, "022")] {
+        let sandbox = sandbox("");
+        for name in ["plan.json", "out.prom"] {
+            sandbox.write(name, "");
+            fs::set_permissions(sandbox.path(name), fs::Permissions::from_mode(old)).unwrap();
+        }
+        under(&sandbox, umask);
+        assert_eq!([mode(&sandbox, "plan.json"), mode(&sandbox, "out.prom")], [old; 2], "umask {umask}");
+    }
+    // New metrics are for the node exporter, which is another user; a new report is as private as the umask says.
+    for (umask, report) in [("077", 0o600), ("022", 0o644), ("002", 0o664)] {
+        let sandbox = sandbox("");
+        under(&sandbox, umask);
+        assert_eq!([mode(&sandbox, "plan.json"), mode(&sandbox, "out.prom")], [report, 0o644], "umask {umask}");
+    }
+}
+
+#[test]
+fn a_report_is_on_disk_before_it_has_its_name() {
+    if !is_installed("strace") {
+        return;
+    }
+    let sandbox = sandbox("");
+    sandbox.write("plan.json", "an older report");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-y", "-o", "trace", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2"]);
+    strace.args([env!("CARGO_BIN_EXE_reconcile"), "--dry-run", "--output", "json=plan.json", "--metrics", "out.prom"]);
+    finish(strace.current_dir(sandbox.path("")).env("TZ", "UTC")).expect(0);
+    let root = fs::canonicalize(sandbox.path("")).unwrap().display().to_string();
+    let trace = sandbox.read("trace");
+    for name in ["plan.json", "out.prom"] {
+        let lines: Vec<&str> = trace.lines().collect();
+        let renamed = lines.iter().position(|line| line.contains("rename") && line.contains(&format!("{name}\"")));
+        let renamed = renamed.unwrap_or_else(|| panic!("{name} was not renamed: {trace}"));
+        let temporary = lines[renamed].split('"').nth(1).unwrap().rsplit('/').next().unwrap();
+        let synced = |lines: &[&str], path: &str| {
+            lines.iter().any(|line| line.contains("sync(") && line.contains(&format!("{path}>")))
+        };
+        assert!(synced(&lines[..renamed], temporary), "{name}: {trace}");
+        assert!(synced(&lines[renamed..], &root), "{name}: {trace}");
+    }
 }
 
 #[test]

@@ -341,6 +341,23 @@ fn the_diff_of_a_dry_run_is_a_patch_that_does_the_same() {
 }
 
 #[test]
+fn a_note_that_is_a_pipe_or_a_device_is_an_error_and_is_not_waited_for() {
+    for (make, argument) in [("mkfifo", None), ("ln", Some("/dev/zero"))] {
+        let sandbox = Sandbox::new(&format!("{POLICY}\n[chats]\n"), &registry(&[("+1", "family", "opus")]));
+        let before = sandbox.read("policy.toml");
+        let note = sandbox.path(".policy.toml.reconcile-note");
+        let mut made = Command::new(make);
+        if let Some(target) = argument {
+            made.args(["-s", target]);
+        }
+        assert!(made.arg(&note).status().unwrap().success());
+        let run = sandbox.run(&["set-model", "+1", "haiku"]).expect(1);
+        assert!(run.stderr.contains(".policy.toml.reconcile-note: it is not a regular file"), "{run:#?}");
+        assert_eq!((sandbox.read("policy.toml"), sandbox.model("+1").as_deref()), (before, Some("opus")));
+    }
+}
+
+#[test]
 fn json_is_all_that_is_on_stdout() {
     let sandbox = sandbox();
     for more in [&["--dry-run"][..], &[], &["--no-policy"]] {
