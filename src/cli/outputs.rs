@@ -1,8 +1,8 @@
 //! The files that reports and metrics are written to.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -20,7 +20,7 @@ impl Outputs {
         let mut opened: Vec<(Format, PathBuf, Target)> = Vec::new();
         for (format, path) in wanted {
             refuse_needed("--output", path, needed)?;
-            let target = Target::open(path).map_err(Error::io("write", path))?;
+            let target = Target::open(path, NewMode::ByUmask)?;
             if opened.iter().any(|(.., other)| other.replaces_the_same_as(&target)) {
                 return Err(Error::other(format!("--output {}: two reports go into that file", path.display()))
                     .with_hint("name another file"));
@@ -57,45 +57,88 @@ fn real(path: &Path) -> PathBuf {
     found.and_then(|(real, above)| Some(rest(above)?.fold(real, |real, name| real.join(name)))).unwrap_or(whole.clone())
 }
 
-/// A file that is written once.
-pub(crate) enum Target {
-    /// Takes the place of the file at that path in one step.
-    Replace(NamedTempFile, PathBuf),
-    /// For what is no regular file: a pipe, a terminal.
-    Append(File),
+/// The mode of a report's file where there is none yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NewMode {
+    /// As for any new file: the umask says who may read it.
+    ByUmask,
+    /// Others may read it, whatever the umask says.
+    Shared,
+}
+
+/// A regular file that is written once, and takes the place of the one at its path in one step.
+pub(crate) struct Target {
+    temporary: NamedTempFile,
+    path: PathBuf,
 }
 
 impl Target {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        if path.exists() && !path.is_file() {
-            return OpenOptions::new().append(true).open(path).map(Self::Append);
-        }
-        if path.is_symlink() && !path.exists() {
-            return Err(io::Error::new(ErrorKind::NotFound, "it is a link to a file that is not there"));
-        }
+    /// Opens what will take the place of the file at `path`, with its permissions. What stands there is not opened: it may
+    /// be a pipe that nothing reads, or a disk.
+    pub(crate) fn open(path: &Path, new: NewMode) -> Result<Self> {
+        let failed = Error::io("write", path);
+        let old = match fs::metadata(path) {
+            Ok(old) => Some(old),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+            Err(_) if path.is_symlink() => {
+                return Err(failed(io::Error::new(ErrorKind::NotFound, "it is a link to a file that is not there")));
+            }
+            Err(_) => None,
+        };
+        refuse_irregular(path)?;
         // A link stays one: what it points to is replaced.
         let real = real(path);
-        let readable = fs::Permissions::from_mode(0o666);
-        let mode = fs::metadata(&real).map_or(readable, |old| old.permissions());
-        let temporary = tempfile::Builder::new().permissions(mode).tempfile_in(real.parent().unwrap_or(&real))?;
-        Ok(Self::Replace(temporary, real))
+        let open = || {
+            let readable = fs::Permissions::from_mode(0o666);
+            let temporary = tempfile::Builder::new().permissions(readable).tempfile_in(directory_of(&real))?;
+            let mode = match (&old, new) {
+                (Some(old), _) => Some(old.mode() & 0o777),
+                (None, NewMode::Shared) => Some(0o644),
+                (None, NewMode::ByUmask) => None,
+            };
+            // The umask was taken from the mode with which the file was created.
+            mode.map(|mode| temporary.as_file().set_permissions(fs::Permissions::from_mode(mode))).transpose()?;
+            Ok(temporary)
+        };
+        Ok(Self { temporary: open().map_err(failed)?, path: real })
     }
 
     fn replaces_the_same_as(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::Replace(_, path), Self::Replace(_, other)) if path == other)
+        self.path == other.path
     }
 
+    /// Writes it. On disk when it returns: without that, a power cut could leave an empty file in the place of the last
+    /// report.
     pub(crate) fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-        let file = match &self {
-            Self::Append(file) => file,
-            Self::Replace(temporary, _) => temporary.as_file(),
-        };
+        let file = self.temporary.as_file();
         let mut out = anstream::StripStream::new(buffered(file.try_clone()?));
         write(&mut out)?;
         out.flush()?;
-        match self {
-            Self::Append(_) => Ok(()),
-            Self::Replace(temporary, path) => temporary.persist(path).map(drop).map_err(|error| error.error),
-        }
+        file.sync_all()?;
+        self.temporary.persist(&self.path).map_err(|error| error.error)?;
+        File::open(directory_of(&self.path))?.sync_all()
+    }
+}
+
+fn directory_of(real: &Path) -> &Path {
+    real.parent().unwrap_or(real)
+}
+
+/// Refuses what is there and no regular file: to open a pipe may wait, and to write to a device may destroy it.
+pub(crate) fn refuse_irregular(path: &Path) -> Result<()> {
+    let Some(what) = fs::metadata(path).ok().as_ref().and_then(not_regular) else { return Ok(()) };
+    Err(Error::other(format!("cannot write {}: it is {what}", path.display()))
+        .with_hint("name a regular file, or a new one; for stdout or a pipe there is --format"))
+}
+
+/// What it is that is no regular file.
+fn not_regular(found: &fs::Metadata) -> Option<&'static str> {
+    let kind = found.file_type();
+    match () {
+        () if kind.is_file() => None,
+        () if kind.is_dir() => Some("a directory"),
+        () if kind.is_fifo() => Some("a pipe"),
+        () if kind.is_block_device() || kind.is_char_device() => Some("a device"),
+        () => Some("not a regular file"),
     }
 }

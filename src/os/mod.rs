@@ -6,7 +6,7 @@ pub mod exchange;
 pub mod lock;
 pub mod process;
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, FileType, Permissions};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -78,14 +78,22 @@ pub fn look(path: &Path) -> Result<Option<FileMeta>> {
 /// # Errors
 /// Where there is no such file, or it is something else.
 pub fn open_regular(path: &Path) -> Result<File> {
+    let refuse = |kind: FileType| {
+        let what = if kind.is_dir() { "a directory" } else { "not a regular file" };
+        Error::other(format!("cannot read {}: it is {what}", path.display())).with_hint("name a regular file")
+    };
+    // To open a device may do something already. What takes the place of the file in this instant is looked at below.
+    let found = fs::metadata(path).map_err(Error::io("open", path))?.file_type();
+    if !found.is_file() {
+        return Err(refuse(found));
+    }
     let no_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = File::options().read(true).custom_flags(no_waiting).open(path).map_err(Error::io("open", path))?;
     let kind = file.metadata().map_err(Error::io("look at", path))?.file_type();
     if kind.is_file() {
         return Ok(file);
     }
-    let what = if kind.is_dir() { "a directory" } else { "not a regular file" };
-    Err(Error::other(format!("cannot read {}: it is {what}", path.display())).with_hint("name a regular file"))
+    Err(refuse(kind))
 }
 
 /// Writes a file that is to take another's place, with its mode and owner. On disk when it returns.

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -88,7 +89,7 @@ impl PolicyFile {
             Error::other(format!("{} was changed by somebody else meanwhile", self.path.display()))
                 .with_hint("nothing of theirs was lost, and nothing was done: run again")
         };
-        let same_text = || fs::read(&self.file).is_ok_and(|now| now == before.as_bytes());
+        let same_text = || read_regular(&self.file).is_ok_and(|now| now == before.as_bytes());
         let facts = swap.unchanged(self.seen)?.filter(|_| same_text()).ok_or_else(changed)?;
         let new = create_new(&swap.waiting_path)?;
         let replaced = self.exchange(&swap, &new, text, facts);
@@ -131,7 +132,7 @@ impl PolicyFile {
                 return Err(Error::other(format!("cannot use {}: user {} owns it", note.display(), facts.owner))
                     .with_hint("an edit that died leaves such a file; find out who made this one, and remove it"));
             }
-            let text = fs::read(&note).map_err(Error::io("read", &note))?;
+            let text = read_regular(&note)?;
             // A note that is not whole was still being written: nothing had happened.
             if let Ok(exchange) = serde_json::from_slice::<ExchangeNote>(&text) {
                 swap.recover(&exchange, &mut |note| self.replace_note(note, facts))?;
@@ -198,6 +199,13 @@ impl Drop for PolicyFile {
 
 fn create_new(path: &Path) -> Result<File> {
     File::options().write(true).create_new(true).mode(PRIVATE).open(path).map_err(Error::io("create", path))
+}
+
+/// Without waiting, whatever was put there.
+fn read_regular(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok(bytes)
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::cli::exit::Exit;
-use crate::cli::outputs::Target;
+use crate::cli::outputs::{NewMode, Target, refuse_irregular};
 use crate::error::{Error, Result};
 use crate::os::open_regular;
 use crate::plan::Plan;
@@ -21,6 +21,7 @@ const LARGEST: u64 = 64 << 10;
 /// Whether the file can be replaced: a registry or a policy must not be, by a slip of the pen, and a wrong name shall be
 /// found before the run.
 pub(crate) fn check(path: &Path) -> Result<()> {
+    refuse_irregular(path)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if path.is_dir() || !parent.is_dir() {
         return Err(Error::other(format!("--metrics {}: there can be no such file", path.display()))
@@ -55,6 +56,6 @@ pub(crate) fn write(
     // A run that could not read its policy need not know which registry it was for.
     let label = earlier.map(|(label, _)| label).filter(|_| registry.is_empty()).unwrap_or(&named);
     let metrics = Metrics { label, at, exit: exit as u8, plan, last_success };
-    let target = Target::open(path).map_err(Error::io("write", path))?;
+    let target = Target::open(path, NewMode::Shared)?;
     target.write(|out| metrics.write(out)).map_err(Error::io("write", path))
 }

@@ -1,11 +1,12 @@
 //! What the command line asks of a run.
 
-use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::cli::args::{Moment, NamedPlan, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::run::policy_edit::PolicyEdits;
 use crate::error::{Error, Result, reason};
+use crate::os::open_regular;
 use crate::plan::select::Selector;
 use crate::plan::{Expected, ID_LENGTH};
 use crate::report::Format;
@@ -82,9 +83,12 @@ fn expected(plan: &NamedPlan) -> Result<Expected> {
         NamedPlan::File(path) => path,
     };
     let name = path.display().to_string();
-    let json = fs::read_to_string(path).map_err(|error| {
-        Error::other(format!("--plan {name}: neither a plan id nor a file that can be read: {}", reason(&error)))
+    let mut json = String::new();
+    let unreadable = |why: String| {
+        Error::other(format!("--plan {name}: neither a plan id nor a file that can be read: {why}"))
             .with_hint(format!("a plan id has {ID_LENGTH} hex digits, and a dry run prints it on stderr"))
-    })?;
+    };
+    let mut file = open_regular(path).map_err(|error| unreadable(error.to_string()))?;
+    file.read_to_string(&mut json).map_err(|error| unreadable(reason(&error)))?;
     Expected::from_report(&name, &json)
 }
