@@ -1,6 +1,6 @@
 //! One pass over the registry, an entry at a time, so that memory does not follow its size.
 //!
-//! There are two readers. [`fast`] reads what is as it should be, and gives up on anything else. The one in this file
+//! There are two readers. `fast` reads what is as it should be, and gives up on anything else. The one in this file
 //! then decides, and says what is wrong: `serde_json` parses; what it is asked for are raw values, whose addresses give
 //! their ranges. So unknown fields are checked for well-formedness and otherwise never interpreted: 400-digit numbers
 //! and the lone surrogates that Python writes pass through. Both find the same entries, or the fast one finds none.
