@@ -26,7 +26,7 @@ pub struct Diagnostic {
     pub code: &'static str,
     /// What is wrong.
     pub message: String,
-    /// Where; the first place is the one to mend, further ones explain it.
+    /// Where; the first place is the one to fix, further ones explain it.
     pub labels: Vec<(Place, String)>,
     /// What to do about it.
     pub help: Option<String>,

@@ -107,7 +107,7 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     let resume = found.as_ref().and_then(|entry| entry.resume.clone()).map(Cow::into_owned);
     let arguments = wanted.command.fill_launch(&chat, &model, resume.as_deref()).map_err(|why| {
         Error::other(format!("the session of {} cannot be started: {why}", chat.id))
-            .with_hint("nothing was changed; mend its entry in the registry, or the command")
+            .with_hint("nothing was changed; fix its entry in the registry, or the command")
     })?;
     let is_named = found.as_ref().is_some_and(|entry| entry.chat.session_name.is_some());
     let same_slug = same_slug.filter(|_| !is_named && chat.session_name.is_some());
@@ -186,8 +186,8 @@ fn decide(decider: Option<Decider>, chat: &Chat, existing: Option<&str>, now: &Z
     let Some(Decider { policy, capabilities }) = decider else {
         let model = existing.and_then(Model::new).map(|model| (model, Register::Nothing));
         return model.ok_or_else(|| {
-            Error::other(format!("without a policy nobody knows a model for {}: the registry has none", chat.id))
-                .with_hint("mend the policy, then start the session again")
+            Error::other(format!("without a policy there is no model for {}: the registry has none", chat.id))
+                .with_hint("fix the policy, then start the session again")
         });
     };
     let existing = existing.map(|model| policy.canonical(model));

@@ -60,7 +60,7 @@ pub fn plan(input: &PlanInput, backend: &dyn Backend) -> Result<Planned> {
 
 /// What a run works with.
 #[derive(Clone, Copy)]
-pub struct Means<'a> {
+pub struct RunContext<'a> {
     /// The backend.
     pub backend: &'a dyn Backend,
     /// The backend, locked for this run.
@@ -75,15 +75,15 @@ pub struct Means<'a> {
 ///
 /// # Errors
 /// Where something failed before the first effect: the registry and the sessions are as they were.
-pub fn apply(input: &PlanInput, means: Means) -> Result<Applied> {
+pub fn apply(input: &PlanInput, context: RunContext) -> Result<Applied> {
     for _ in 0..PLANS {
-        let planned = plan(input, means.backend)?;
+        let planned = plan(input, context.backend)?;
         crash_point!("planned");
         if planned.plan.refused.is_some() {
             return Ok(refuse(planned));
         }
-        let mut run = Run { input, means, planned, interrupted: false, error: None };
-        if means.watch.interrupted() {
+        let mut run = Run { input, context, planned, interrupted: false, error: None };
+        if context.watch.interrupted() {
             run.interrupt();
             return Ok(run.finish());
         }
@@ -129,7 +129,7 @@ enum Progress {
 
 struct Run<'a> {
     input: &'a PlanInput<'a>,
-    means: Means<'a>,
+    context: RunContext<'a>,
     planned: Planned,
     interrupted: bool,
     error: Option<Error>,
@@ -152,7 +152,7 @@ impl Run<'_> {
             void: plan.void.keys().map(String::as_str).collect(),
             now: self.input.now.timestamp(),
         };
-        let Committed::Done { error } = self.means.locked.commit(reading, &batch)? else {
+        let Committed::Done { error } = self.context.locked.commit(reading, &batch)? else {
             return Ok(Progress::PlanAgain);
         };
         self.error = error;
@@ -217,8 +217,8 @@ impl Run<'_> {
     fn workers(&self) -> Workers<'_> {
         Workers {
             rows: &self.planned.plan.rows,
-            locked: self.means.locked,
-            watch: self.means.watch,
+            locked: self.context.locked,
+            watch: self.context.watch,
             start: self.input.now.timestamp(),
             parallel: self.input.policy.sessions.parallel,
             batch: match self.planned.plan.edits {
@@ -236,7 +236,7 @@ impl Run<'_> {
             return edited;
         }
         let asked: Vec<&Row> = edited.iter().map(|index| &rows[*index]).collect();
-        let found = match self.means.locked.read_back(&asked) {
+        let found = match self.context.locked.read_back(&asked) {
             Ok(found) => found,
             Err(error) => {
                 self.error.get_or_insert(error);
@@ -283,9 +283,9 @@ impl Run<'_> {
             .map(|index| &plan.rows[*index])
             .filter_map(|row| Some(Note::Confirmed { chat: row.chat.id.as_ref(), model: row.after.as_ref()? }))
             .collect();
-        let saved = if notes.is_empty() { Ok(()) } else { self.means.locked.note(&notes, now).map(drop) };
+        let saved = if notes.is_empty() { Ok(()) } else { self.context.locked.note(&notes, now).map(drop) };
         let recorded = if plan.is_eventful() {
-            self.means.locked.record(&JsonRun::of(plan, now, (self.means.author)()))
+            self.context.locked.record(&JsonRun::of(plan, now, (self.context.author)()))
         } else {
             Ok(())
         };

@@ -135,12 +135,12 @@ impl Workers<'_> {
     fn attempt(&self, todo: &[usize], ended: &mut Ended) {
         let shared = Shared { queue: Mutex::new(todo.chunks(self.batch.max(1))), stop: AtomicBool::new(false) };
         let count = self.parallel.min(todo.len().div_ceil(self.batch.max(1)));
-        let (says, said) = mpsc::channel::<Said>();
+        let (sender, receiver) = mpsc::channel::<Message>();
         thread::scope(|scope| {
             let mut workers = Vec::new();
             for _ in 0..count {
-                let (shared, says) = (&shared, says.clone());
-                match Builder::new().spawn_scoped(scope, move || self.work(shared, &says)) {
+                let (shared, sender) = (&shared, sender.clone());
+                match Builder::new().spawn_scoped(scope, move || self.work(shared, &sender)) {
                     Ok(worker) => workers.push(worker),
                     // Those that could be started make all attempts.
                     Err(error) if workers.is_empty() => ended.error = Some(no_worker(&error)),
@@ -148,9 +148,9 @@ impl Workers<'_> {
                 }
             }
             // What the workers say ends when the last of them does, also by a panic.
-            drop(says);
-            while let Ok(first) = said.recv() {
-                let batch = [first].into_iter().chain(said.try_iter()).collect();
+            drop(sender);
+            while let Ok(first) = receiver.recv() {
+                let batch = [first].into_iter().chain(receiver.try_iter()).collect();
                 if !self.hear(batch, ended) {
                     shared.stop.store(true, Ordering::Relaxed);
                 }
@@ -166,45 +166,45 @@ impl Workers<'_> {
     }
 
     /// What one worker does.
-    fn work(&self, shared: &Shared, says: &Sender<Said>) {
+    fn work(&self, shared: &Shared, sender: &Sender<Message>) {
         let _stop = StopOnPanic(&shared.stop);
         while let Some(chunk) = shared.next(self.watch) {
             let rows: Vec<&Row> = chunk.iter().map(|row| &self.rows[*row]).collect();
             for row in &rows {
                 self.watch.begun(row);
             }
-            let attempts = self.locked.converge(&rows, &Asking { workers: self, chunk, says });
+            let attempts = self.locked.converge(&rows, &Asking { workers: self, chunk, sender });
             for row in &rows {
                 self.watch.ended(row);
             }
             for (row, attempt) in chunk.iter().copied().zip(attempts) {
                 // It fails only where the thread that listens is gone, and this one will soon be.
-                let _ = says.send(Said::Ended { row, attempt });
+                let _ = sender.send(Message::Ended { row, attempt });
             }
         }
     }
 
     /// Notes what workers say, and answers them. Whether more may begin.
-    fn hear(&self, batch: Vec<Said>, ended: &mut Ended) -> bool {
+    fn hear(&self, batch: Vec<Message>, ended: &mut Ended) -> bool {
         let go = ended.may_begin(self.watch);
         let chat = |row: usize| self.rows[row].chat.id.as_ref();
         let mut notes = Vec::new();
-        for said in &batch {
-            match said {
-                Said::Begins { row, begin, .. } if go => {
+        for message in &batch {
+            match message {
+                Message::Begins { row, begin, .. } if go => {
                     notes.push(Note::Begun { chat: chat(*row), begin: begin.borrowed() });
                 }
-                Said::Begins { .. } => {}
-                Said::Ended { row, attempt } => notes.push(note_of(&self.rows[*row], attempt)),
+                Message::Begins { .. } => {}
+                Message::Ended { row, attempt } => notes.push(note_of(&self.rows[*row], attempt)),
             }
         }
         let result =
             if notes.is_empty() { Ok(BTreeMap::new()) } else { self.locked.note(&notes, self.watch.now(self.start)) };
         crash_point!("attempt noted");
         let debts = result.as_ref().ok();
-        for said in batch {
-            match said {
-                Said::Begins { row, begin, go: answer } => {
+        for message in batch {
+            match message {
+                Message::Begins { row, begin, go: answer } => {
                     let settled =
                         go && begin == Asked::Owed && debts.is_some_and(|debts| !debts.contains_key(chat(row)));
                     if settled {
@@ -214,7 +214,7 @@ impl Workers<'_> {
                     // A worker that is gone does not wait for the answer.
                     let _ = answer.send(go && debts.is_some() && !settled);
                 }
-                Said::Ended { row, attempt } => {
+                Message::Ended { row, attempt } => {
                     match debts {
                         Some(debts) => _ = ended.left.insert(row, debts.get(chat(row)).cloned()),
                         None => ended.unnoted.push(row),
@@ -261,8 +261,8 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-/// What a worker says.
-enum Said {
+/// What a worker tells the thread that notes.
+enum Message {
     /// It is about to change something: the attempt must be noted first. It waits for the answer.
     Begins { row: usize, begin: Asked, go: Sender<bool> },
     /// It is done with a row.
@@ -301,7 +301,7 @@ impl From<Begin<'_>> for Asked {
 struct Asking<'a> {
     workers: &'a Workers<'a>,
     chunk: &'a [usize],
-    says: &'a Sender<Said>,
+    sender: &'a Sender<Message>,
 }
 
 impl Turn for Asking<'_> {
@@ -309,7 +309,7 @@ impl Turn for Asking<'_> {
         let of_row = |index: &usize| self.workers.rows[*index].chat.id == row.chat.id;
         let Some(row) = self.chunk.iter().copied().find(of_row) else { return false };
         let (go, answer) = mpsc::channel();
-        self.says.send(Said::Begins { row, begin: begin.into(), go }).is_ok() && answer.recv().unwrap_or(false)
+        self.sender.send(Message::Begins { row, begin: begin.into(), go }).is_ok() && answer.recv().unwrap_or(false)
     }
 
     fn is_over(&self) -> bool {

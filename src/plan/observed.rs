@@ -13,7 +13,7 @@ pub struct Observed {
     /// By chat id. A row without a finding is ready.
     pub findings: BTreeMap<String, Finding>,
     /// Models on which no session is known to work: they are tried on one session first.
-    pub unproven: BTreeMap<Model, Trial>,
+    pub unproven: BTreeMap<Model, Canary>,
     /// What the user should know of the edits, where there are any.
     pub remark: Option<String>,
 }
@@ -62,7 +62,7 @@ pub enum Standing {
 
 /// What is known of a model that no session is known to work on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trial {
+pub struct Canary {
     /// The chat whose session runs on it and is unhealthy, if any.
     pub unhealthy: Option<String>,
 }

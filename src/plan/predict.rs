@@ -7,7 +7,7 @@ use crate::plan::capabilities::TakesEffect;
 use crate::plan::drift::{Drift, Reading};
 use crate::plan::input::PlanInput;
 use crate::plan::ledger::Ledger;
-use crate::plan::observed::{Edits, Finding, Observed, Standing, Trial, Void};
+use crate::plan::observed::{Canary, Edits, Finding, Observed, Standing, Void};
 use crate::plan::row::{Outcome, Row, Verdict};
 use crate::plan::select::Selection;
 use crate::plan::{Plan, guard, id};
@@ -115,9 +115,9 @@ impl Prediction<'_> {
 
     /// Marks a row whose model no session is known to work on: it is tried on one such row first. Where it was tried, and
     /// that session is unhealthy, the others are put off.
-    fn try_first(&self, row: &mut Row, unproven: &BTreeMap<Model, Trial>) {
-        let Some((model, trial)) = row.after.as_ref().and_then(|model| unproven.get_key_value(model)) else { return };
-        match &trial.unhealthy {
+    fn try_first(&self, row: &mut Row, unproven: &BTreeMap<Model, Canary>) {
+        let Some((model, canary)) = row.after.as_ref().and_then(|model| unproven.get_key_value(model)) else { return };
+        match &canary.unhealthy {
             Some(chat) if *chat != row.chat.id && !self.selection.retries(&row.chat.id) => {
                 let why = format!("the session of {chat} is not healthy on {model}, and no other runs on it");
                 row.outcome = Outcome::because(Verdict::Deferred, why);

@@ -227,7 +227,7 @@ impl<'s> Section<'s> {
         tables
     }
 
-    /// Every key and value, for tables whose keys are the user's own. A key that stands twice is a mistake.
+    /// Every key and value, for tables whose keys are the user's own. A key that is defined twice is a mistake.
     pub(super) fn entries(&self, mistakes: &Mistakes) -> Vec<(&'s str, Range<usize>, Item<'s>)> {
         let mut first: BTreeMap<&str, (&Source, Range<usize>)> = BTreeMap::new();
         let mut entries = Vec::new();
@@ -268,7 +268,7 @@ impl<'s> Section<'s> {
 }
 
 fn twice(name: &str, first: Place, again: Place) -> Diagnostic {
-    Diagnostic::error("duplicate", format!("`{name}` stands twice"), again, "again here")
+    Diagnostic::error("duplicate", format!("`{name}` is defined twice"), again, "again here")
         .and(first, "first here")
         .help("remove one of them")
 }

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::Diagnostic;
 use crate::policy::source::Source;
 
-/// In larger files, in bytes, the first place of what stands twice is not looked for: it takes a pass over the file.
+/// In larger files, in bytes, the first place of what is defined twice is not looked for: it takes a pass over the file.
 const LARGEST_SEARCHED: usize = 1 << 20;
 
 /// A file as far as it could be made sense of.
@@ -68,7 +68,7 @@ fn syntax(source: &Source, message: &str, span: Range<usize>) -> Diagnostic {
 fn duplicate(source: &Source, tree: &Spanned<DeTable>, span: Range<usize>) -> Diagnostic {
     let key = source.text.get(span.clone()).unwrap_or_default();
     let diagnostic =
-        Diagnostic::error("duplicate", format!("`{key}` stands twice"), source.place(span.clone()), "again here")
+        Diagnostic::error("duplicate", format!("`{key}` is defined twice"), source.place(span.clone()), "again here")
             .help("remove one of them");
     match first_place(source, tree, key, &span) {
         Some(first) => diagnostic.and(source.place(first), "first here"),

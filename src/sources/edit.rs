@@ -86,7 +86,7 @@ impl PolicyFile {
         let waiting = self.waiting_name();
         let swap = self.swap(&held, &waiting);
         let changed = || {
-            Error::other(format!("{} was changed by somebody else meanwhile", self.path.display()))
+            Error::other(format!("{} was changed by another program meanwhile", self.path.display()))
                 .with_hint("nothing of theirs was lost, and nothing was done: run again")
         };
         let same_text = || read_regular(&self.file).is_ok_and(|now| now == before.as_bytes());

@@ -235,5 +235,5 @@ fn check(path: &Path, meta: FileMeta, owner: u32, mode: u32) -> Result<()> {
 
 fn not_ours(path: &Path, why: &str) -> Error {
     Error::other(format!("cannot use {}: {why}", path.display()))
-        .with_hint("only the registry's owner may write there; find out who made it, then mend or remove it")
+        .with_hint("only the registry's owner may write there; find out who made it, then fix or remove it")
 }

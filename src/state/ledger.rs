@@ -49,17 +49,17 @@ pub(crate) struct Patch {
     pub corrected: BTreeMap<String, Option<Correction>>,
     /// The replacement under way, where that has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub exchange: Option<Under>,
+    pub exchange: Option<ExchangeState>,
 }
 
 /// Whether a replacement of the registry is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Under {
-    /// This one is.
-    Way(ExchangeNote),
-    /// None is.
-    Over,
+pub(crate) enum ExchangeState {
+    /// This one is under way.
+    UnderWay(ExchangeNote),
+    /// It has ended: none is.
+    Ended,
 }
 
 impl Patch {
@@ -74,7 +74,7 @@ impl Patch {
             version: Some(VERSION),
             owed: owed.iter().map(|(chat, debt)| (chat.clone(), Some(debt.clone()))).collect(),
             corrected: corrected.iter().map(|(chat, made)| (chat.clone(), Some(made.clone()))).collect(),
-            exchange: exchange.clone().map(Under::Way),
+            exchange: exchange.clone().map(ExchangeState::UnderWay),
         }
     }
 
@@ -90,8 +90,8 @@ impl Kept {
         put(&mut self.ledger.owed, owed);
         put(&mut self.ledger.corrected, corrected);
         match exchange {
-            Some(Under::Way(exchange)) => self.exchange = Some(exchange),
-            Some(Under::Over) => self.exchange = None,
+            Some(ExchangeState::UnderWay(exchange)) => self.exchange = Some(exchange),
+            Some(ExchangeState::Ended) => self.exchange = None,
             None => {}
         }
     }

@@ -270,7 +270,7 @@ fn what_cannot_be_adopted_is_an_error_that_says_what_to_do() {
         ("[]", "the registry is not a JSON object"),
         (r#"{"+1": {"model": "opus"}"#, "the registry is malformed"),
         (r#"{"+1": {"model": 7}}"#, "`model` of chat \"+1\" is not a string"),
-        (r#"{"+1": {}, "\u002b1": {}}"#, "chat \"+1\" stands twice"),
+        (r#"{"+1": {}, "\u002b1": {}}"#, "chat \"+1\" is defined twice"),
     ] {
         sandbox.write("sessions.json", registry);
         assert_refused(sandbox.run(&["adopt", "--registry", "sessions.json"]), message, "--> sessions.json:1:");

@@ -116,7 +116,7 @@ fn whatever_stands_twice_in_a_registry_is_refused_with_both_places() {
     ] {
         let sandbox = drifted();
         sandbox.write("sessions.json", text);
-        refused(&sandbox, &["stands twice", "sessions.json:2:1", "sessions.json:1:", "first here"]);
+        refused(&sandbox, &["is defined twice", "sessions.json:2:1", "sessions.json:1:", "first here"]);
     }
 }
 
@@ -124,7 +124,7 @@ fn whatever_stands_twice_in_a_registry_is_refused_with_both_places() {
 fn ids_that_only_differ_in_lone_surrogates_are_not_told_apart_but_refused() {
     let sandbox = drifted();
     sandbox.write("sessions.json", r#"{"\ud83d": {"model": "haiku"}, "\ud83c": {"model": "haiku"}}"#);
-    refused(&sandbox, &["sessions.json", "stands twice"]);
+    refused(&sandbox, &["sessions.json", "is defined twice"]);
 }
 
 #[test]

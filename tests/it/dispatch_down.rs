@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use reconcile::apply::{Means, Watch, apply};
+use reconcile::apply::{RunContext, Watch, apply};
 use reconcile::backend::file::RegistryFile;
 use reconcile::backend::{Place, Probe, open};
 use reconcile::plan::Verdict;
@@ -21,7 +21,7 @@ use crate::world::{at, input};
 #[test]
 fn a_daemon_that_is_down_is_said_to_be() {
     let run = sandbox().run(&["--dry-run"]).expect(0);
-    assert!(run.stderr.contains("note: nobody listens at daemon.sock"), "{run:#?}");
+    assert!(run.stderr.contains("note: no daemon listens at daemon.sock"), "{run:#?}");
 }
 
 #[test]
@@ -127,8 +127,9 @@ fn a_daemon_that_comes_up_in_the_middle_keeps_its_registry() {
     let (now, selector) = (at(0), Selector::default());
     let locked = backend.lock(Duration::ZERO, &|| false).unwrap();
     let input = input(backend.as_ref(), &policy, &now, &selector, usize::MAX);
-    let means = Means { backend: backend.as_ref(), locked: locked.as_ref(), watch: &watch, author: &Origin::default };
-    let plan = apply(&input, means).unwrap().planned.plan;
+    let context =
+        RunContext { backend: backend.as_ref(), locked: locked.as_ref(), watch: &watch, author: &Origin::default };
+    let plan = apply(&input, context).unwrap().planned.plan;
 
     assert_eq!(plan.edits, Edits::PerRow { batch: 1 }, "it planned again");
     let verdicts = plan.rows.iter().map(|row| row.outcome.verdict);

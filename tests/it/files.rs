@@ -187,7 +187,7 @@ fn what_somebody_else_wrote_in_place_is_not_replaced() {
 fn after_a_death(registry: &Path, displaced: &str, note: &ExchangeNote) {
     let state = registry.with_file_name("sessions.json.reconcile");
     assert_eq!(fs::read_to_string(state.join("registry.new")).unwrap(), displaced);
-    write_ledger(&state, json!({ "exchange": { "way": note } }));
+    write_ledger(&state, json!({ "exchange": { "under_way": note } }));
 }
 
 /// Writes the file that an exchange displaced, and returns what it is.

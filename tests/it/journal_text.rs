@@ -29,7 +29,7 @@ pub fn folded(journal: &str) -> Value {
         }
         match &record["exchange"] {
             Value::Null => {}
-            exchange => ledger["exchange"] = exchange["way"].clone(),
+            exchange => ledger["exchange"] = exchange["under_way"].clone(),
         }
     }
     ledger

@@ -278,7 +278,7 @@ fn a_policy_that_cannot_be_used_keeps_no_session_from_starting_on_the_registrys_
 
         for chat in ["+2", "+3"] {
             let none = launch(&sandbox, &[&[chat], place].concat()).expect(1);
-            assert!(none.stderr.contains(&format!("nobody knows a model for {chat}")), "{none:#?}");
+            assert!(none.stderr.contains(&format!("there is no model for {chat}")), "{none:#?}");
             assert_untouched(&sandbox, registry);
         }
     }
@@ -291,7 +291,7 @@ fn a_policy_that_cannot_be_used_still_says_where_the_registry_is_if_that_can_be_
     assert_eq!(started(&launch(&syntax, &["+1"]).expect(0)), ["--model", "opus"]);
     let silent = sandbox("[models]\nallowed = 5\n", registry);
     let run = launch(&silent, &["+1"]).expect(1);
-    assert!(run.stderr.contains("nobody says which registry the session belongs in"), "{run:#?}");
+    assert!(run.stderr.contains("no registry is named for the session"), "{run:#?}");
     assert_untouched(&silent, registry);
 }
 
@@ -370,7 +370,7 @@ fn only_a_missing_registry_is_created() {
         ("{", "malformed"),
         ("[]", "not a JSON object"),
         (r#"{"a": {"model": "opus"}, "b": 5}"#, "not an object"),
-        (r#"{"a": {"model": "opus"}, "a": {}}"#, "stands twice"),
+        (r#"{"a": {"model": "opus"}, "a": {}}"#, "is defined twice"),
     ] {
         let damaged = sandbox(POLICY, text);
         let run = launch(&damaged, &["+1"]).expect(1);

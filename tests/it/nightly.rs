@@ -30,7 +30,7 @@ fn metrics(text: &str) -> BTreeMap<String, i64> {
         assert_eq!(lines.next(), Some(format!("# TYPE {name} gauge").as_str()));
         let (label, value) = lines.next().unwrap().strip_prefix(name).unwrap().rsplit_once(' ').unwrap();
         assert!(label.starts_with("{registry=\"") && label.ends_with("\"}"), "{label}");
-        assert_eq!(found.insert(name.to_owned(), value.parse().unwrap()), None, "{name} stands twice");
+        assert_eq!(found.insert(name.to_owned(), value.parse().unwrap()), None, "{name} is defined twice");
     }
     found
 }

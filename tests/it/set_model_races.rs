@@ -93,7 +93,7 @@ fn what_an_editor_saves_meanwhile_is_not_lost() {
         save(&sandbox);
         drop(lock);
         let run = waiting.finish().expect(1);
-        assert!(run.stderr.contains("policy.toml was changed by somebody else meanwhile"), "{run:?}");
+        assert!(run.stderr.contains("policy.toml was changed by another program meanwhile"), "{run:?}");
         assert_eq!((sandbox.read("policy.toml"), sandbox.model(ADA).as_deref()), (theirs.clone(), Some("sonnet")));
         assert_no_debris(&sandbox);
         sandbox.run(&["set-model", ADA, "haiku"]).expect(0);
@@ -114,7 +114,7 @@ fn an_edit_does_not_go_by_a_part_of_the_policy_that_is_another_by_then() {
     sandbox.write("policy/more.toml", "[limits]\nmax_changes = 0\n");
     drop(lock);
     let run = waiting.finish().expect(1);
-    assert!(run.stderr.contains("policy was changed by somebody else meanwhile"), "{run:?}");
+    assert!(run.stderr.contains("policy was changed by another program meanwhile"), "{run:?}");
     assert_eq!((sandbox.read("policy/main.toml"), sandbox.model(ADA).as_deref()), (main, Some("sonnet")));
 }
 

@@ -194,7 +194,7 @@ fn a_policy_of_many_files_takes_time_in_proportion() {
     sandbox.write(&file(1_777), conflicting);
     let run = dry_run_of(&sandbox, "policy.d").expect(1);
     assert_eq!(run.stderr.matches("error").count(), 1, "{run:#?}");
-    for told in ["`chats.chat-3-4` stands twice", "people/1777.toml:8:1", "people/0003.toml:6:1"] {
+    for told in ["`chats.chat-3-4` is defined twice", "people/1777.toml:8:1", "people/0003.toml:6:1"] {
         assert!(run.stderr.contains(told), "{told}: {run:#?}");
     }
 

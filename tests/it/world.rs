@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Zoned};
 use reconcile::apply::{
-    Applied, Ask, Attempt, Backend, Batch, Committed, Locked, Means, PlannedOn, Stands, Turn, Watch, apply, plan,
+    Applied, Ask, Attempt, Backend, Batch, Committed, Locked, PlannedOn, RunContext, Stands, Turn, Watch, apply, plan,
 };
 use reconcile::chat::{Chat, Model};
 use reconcile::error::{Error, Result};
@@ -459,8 +459,8 @@ where
     for<'b> &'b B: Locked,
 {
     let locked: &dyn Locked = &backend;
-    let means = Means { backend, locked, watch, author: &Origin::default };
-    apply(&input(backend, policy, now, selector, limit), means)
+    let context = RunContext { backend, locked, watch, author: &Origin::default };
+    apply(&input(backend, policy, now, selector, limit), context)
 }
 
 pub fn input<'a>(

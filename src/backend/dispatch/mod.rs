@@ -26,7 +26,7 @@ use crate::os::exchange::ExchangeNote;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::{Debt, Ledger, Note};
-use crate::plan::observed::{Edits, Finding, Observed, Standing, Trial, Void};
+use crate::plan::observed::{Canary, Edits, Finding, Observed, Standing, Void};
 use crate::plan::{Drift, Reading, Row};
 use crate::policy::{DispatchSettings, Policy, Sessions};
 use crate::registry::{Snapshot, find_entry};
@@ -116,7 +116,7 @@ impl DispatchBackend {
         let finding = Finding { standing: Standing::AllDown, void };
         let findings = drift.rows.iter().map(|row| (row.chat.id.clone().into_owned(), finding.clone()));
         let remark = format!(
-            "nobody listens at {}: the registry itself is edited, and sessions read it when the daemon starts",
+            "no daemon listens at {}: the registry itself is edited, and sessions read it when the daemon starts",
             self.socket
         );
         Observed { findings: findings.collect(), remark: Some(remark), ..Observed::default() }
@@ -129,7 +129,7 @@ impl DispatchBackend {
         drift: &Drift,
         findings: &BTreeMap<String, Finding>,
         sessions: &BTreeMap<String, Live>,
-    ) -> Result<BTreeMap<Model, Trial>> {
+    ) -> Result<BTreeMap<Model, Canary>> {
         let mut healthy: BTreeSet<String> = BTreeSet::new();
         let mut unhealthy: BTreeMap<String, String> = BTreeMap::new();
         let is_void = |chat: &str| {
@@ -153,7 +153,9 @@ impl DispatchBackend {
         })?;
         let wanted: BTreeSet<&Model> = drift.rows.iter().filter_map(|row| row.after.as_ref()).collect();
         let unproven = wanted.into_iter().filter(|model| !healthy.contains(model.as_str()));
-        Ok(unproven.map(|model| (model.clone(), Trial { unhealthy: unhealthy.get(model.as_str()).cloned() })).collect())
+        Ok(unproven
+            .map(|model| (model.clone(), Canary { unhealthy: unhealthy.get(model.as_str()).cloned() }))
+            .collect())
     }
 }
 

@@ -25,7 +25,7 @@ use crate::registry::{Key, Snapshot};
 use crate::splice::{Splice, spliced};
 use crate::state::dir::StateDir;
 use crate::state::history;
-use crate::state::ledger::{LedgerFile, OpenLedger, Patch, Under};
+use crate::state::ledger::{ExchangeState, LedgerFile, OpenLedger, Patch};
 
 /// The file that takes the registry's place, and after an exchange the one that it displaced.
 pub(super) const NEW: &str = "registry.new";
@@ -58,7 +58,7 @@ pub(super) enum Replaced {
 }
 
 /// What stands in the ledger around a replacement.
-pub(super) struct Around<'a> {
+pub(super) struct NotesAround<'a> {
     /// What is noted before it.
     pub(super) before: &'a [Note<'a>],
     /// What is noted once it is made.
@@ -93,7 +93,7 @@ impl Files {
             self.exchange().recover(&note, &mut |note| ledger.append(under_way(note)))?;
             self.dir().remove(NEW)?;
             // A note of files that are gone would speak of the next ones.
-            ledger.append(Patch { exchange: Some(Under::Over), ..Patch::default() })?;
+            ledger.append(Patch { exchange: Some(ExchangeState::Ended), ..Patch::default() })?;
         }
         self.dir().remove(NEW)?;
         Ok(ledger)
@@ -127,7 +127,7 @@ impl Files {
         ledger: &mut OpenLedger,
         seen: &FileSnapshot,
         splices: &[Splice],
-        around: &Around,
+        around: &NotesAround,
     ) -> Result<Replaced> {
         let exchange = self.exchange();
         let Some(meta) = exchange.unchanged(seen.stamp())? else { return Ok(Replaced::Stale) };
@@ -151,7 +151,7 @@ impl Files {
             Ok(Some(_)) => Ok(Replaced::Made(stamp, self.close(ledger, around).err())),
             Ok(None) => {
                 exchange.clear()?;
-                ledger.append(Patch { owed: earlier, exchange: Some(Under::Over), ..Patch::default() })?;
+                ledger.append(Patch { owed: earlier, exchange: Some(ExchangeState::Ended), ..Patch::default() })?;
                 Ok(Replaced::Stale)
             }
             // Its note stays: the next holder of the lock puts right what it left. Where even the look at it fails, it may
@@ -168,7 +168,7 @@ impl Files {
 
     /// Notes what must be known if the run dies during the exchange. Returns the new file, and the debts as they were;
     /// `None` where it must not go on.
-    fn prepare(&self, ledger: &mut OpenLedger, seen: &FileSnapshot, around: &Around) -> Result<Option<Prepared>> {
+    fn prepare(&self, ledger: &mut OpenLedger, seen: &FileSnapshot, around: &NotesAround) -> Result<Option<Prepared>> {
         let new = Pinned::open(&self.dir().path(NEW))?;
         crash_point!("registry: new file written");
         let note = ExchangeNote { seen: seen.stamp(), new: new.stamp, back: None };
@@ -178,23 +178,23 @@ impl Files {
         let mut patch = ledger.kept().noting(around.before, around.now);
         let owed = &ledger.ledger().owed;
         let earlier = patch.owed.keys().map(|chat| (chat.clone(), owed.get(chat).cloned())).collect();
-        patch.exchange = Some(Under::Way(note));
+        patch.exchange = Some(ExchangeState::UnderWay(note));
         ledger.append(patch)?;
         crash_point!("debts saved");
         Ok(Some((new, earlier)))
     }
 
     /// Removes what was displaced, and notes that the exchange is over.
-    fn close(&self, ledger: &mut OpenLedger, around: &Around) -> Result<()> {
+    fn close(&self, ledger: &mut OpenLedger, around: &NotesAround) -> Result<()> {
         self.exchange().clear()?;
         crash_point!("registry: displaced file removed");
         let patch = ledger.kept().noting(around.after, around.now);
-        ledger.append(Patch { exchange: Some(Under::Over), ..patch })
+        ledger.append(Patch { exchange: Some(ExchangeState::Ended), ..patch })
     }
 }
 
 fn under_way(note: &ExchangeNote) -> Patch {
-    Patch { exchange: Some(Under::Way(note.clone())), ..Patch::default() }
+    Patch { exchange: Some(ExchangeState::UnderWay(note.clone())), ..Patch::default() }
 }
 
 /// The new file, and the debts as they were before it.
@@ -263,7 +263,7 @@ impl LockedFiles {
         for change in &batch.changes {
             before.extend(change.owes.map(|owes| Note::Owes { chat: change.chat, ran: owes.ran }));
         }
-        let around = Around { before: &before, after: &after, now: batch.now, ready };
+        let around = NotesAround { before: &before, after: &after, now: batch.now, ready };
         let splices = splices(snapshot, batch)?;
         match self.files.replace(&mut ledger, snapshot, &splices, &around)? {
             Replaced::Stale => Ok(Committed::Stale),

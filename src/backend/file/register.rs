@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 
 use crate::apply::{Decide, Registered};
-use crate::backend::file::commit::{Around, Files, NEW, Proceed, Replaced};
+use crate::backend::file::commit::{Files, NEW, NotesAround, Proceed, Replaced};
 use crate::backend::file::registry::{FileSnapshot, RegistryFile};
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
@@ -80,7 +80,7 @@ impl Files {
         let splices = registration_edits(seen.text(), &registration)?;
         // The debt is settled last: a launch that died before would have paid for nothing.
         if registration.is_edit() && !is_missing {
-            let around = Around { before: &[], after: &paid, now, ready: &|_| Ok(Proceed::Yes) };
+            let around = NotesAround { before: &[], after: &paid, now, ready: &|_| Ok(Proceed::Yes) };
             return match self.replace(ledger, &seen, &splices, &around)? {
                 Replaced::Stale => Ok(None),
                 Replaced::Made(_, None) => Ok(Some(done)),

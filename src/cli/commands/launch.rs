@@ -65,8 +65,8 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         (Some(registry), _) => registry,
         (None, Some(registry)) => beside_policy(&place.policy(), registry)?,
         (None, None) => {
-            return Err(Error::other("nobody says which registry the session belongs in")
-                .with_hint("give --registry PATH, or mend the policy and its registry.path")
+            return Err(Error::other("no registry is named for the session")
+                .with_hint("give --registry PATH, or fix the policy and its registry.path")
                 .into());
         }
     };
@@ -108,7 +108,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
             Err(error) => {
                 terminal.failure(&error.into());
                 let advice = "restart it by hand if a session from before still runs";
-                terminal.warning(&format!("nobody remembers that a restart of {} is owed: {advice}", start.chat.id));
+                terminal.warning(&format!("that a restart of {} is owed could not be noted: {advice}", start.chat.id));
                 return Ok(Exit::Partly);
             }
         }

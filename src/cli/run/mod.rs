@@ -11,7 +11,7 @@ use std::path::Path;
 
 use jiff::{Timestamp, Zoned};
 
-use crate::apply::{self, Backend, Means};
+use crate::apply::{self, Backend, RunContext};
 use crate::backend::Probe;
 use crate::cli::args::{PlaceArgs, RunArgs};
 use crate::cli::exit::Exit;
@@ -102,7 +102,7 @@ pub(crate) fn execute(
         return execute(terminal, place, &again, options, interrupt);
     }
     if options.edits.are_outdated(&opened.files.sources, &sources) {
-        return Err(Error::other(format!("{} was changed by somebody else meanwhile", opened.policy_name))
+        return Err(Error::other(format!("{} was changed by another program meanwhile", opened.policy_name))
             .with_hint("nothing of theirs was lost, and nothing was done: run again")
             .into());
     }
@@ -110,10 +110,10 @@ pub(crate) fn execute(
     let input = input(opened, backend.as_ref(), &now, options, limits);
     let progress = Progress::new(interrupt, opened.names.redaction().is_none());
     let author = || author(place);
-    let means = Means { backend: backend.as_ref(), locked: locked.as_ref(), watch: &progress, author: &author };
+    let context = RunContext { backend: backend.as_ref(), locked: locked.as_ref(), watch: &progress, author: &author };
     let apply = || match options.edits.make(&input, backend.as_ref())? {
         Some(refused) => Ok(apply::refuse(refused)),
-        None => progress.during(|| apply::apply(&input, means)),
+        None => progress.during(|| apply::apply(&input, context)),
     };
     let applied = match apply() {
         Err(error) if options.edits.any_made() => {

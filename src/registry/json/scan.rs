@@ -21,7 +21,7 @@ use crate::registry::{Collector, Entry, Make, Position};
 /// More mistakes than these are not looked for.
 const MISTAKES_SHOWN: usize = 20;
 
-const NOTHING_WRITTEN: &str = "mend or restore the file; nothing was written";
+const NOTHING_WRITTEN: &str = "fix or restore the file; nothing was written";
 
 /// Calls `each` for every entry, in the order of the file, and returns how many there were.
 ///
@@ -164,7 +164,7 @@ fn duplicates(json: &JsonText, suspects: &HashSet<u64>) -> Vec<Diagnostic> {
             found.push(
                 Diagnostic::error(
                     "duplicate-chat",
-                    format!("chat {id:?} stands twice"),
+                    format!("chat {id:?} is defined twice"),
                     json.place(range),
                     "again here",
                 )
@@ -228,7 +228,8 @@ fn entry<'a>(json: &'a JsonText, key: &'a str, value: &'a str) -> Result<Entry<'
         if let Some(slot) = field.strict() {
             let (name, id) = (decoded(key), &fields.chat.id);
             if let Some(first) = seen[slot] {
-                let twice = mistake("duplicate-field", format!("`{name}` stands twice in the entry of {id:?}"), key);
+                let twice =
+                    mistake("duplicate-field", format!("`{name}` is defined twice in the entry of {id:?}"), key);
                 mistakes.push(twice.and(json.place(range_in(text, first)), "first here"));
             }
             seen[slot] = Some(key);

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reconcile::apply::{Applied, Ask, Attempt, Backend, Batch, Committed, Locked, Means, Stands, Turn, apply};
+use reconcile::apply::{Applied, Ask, Attempt, Backend, Batch, Committed, Locked, RunContext, Stands, Turn, apply};
 use reconcile::error::{Error, Result};
 use reconcile::plan::capabilities::{Capabilities, TakesEffect};
 use reconcile::plan::json::{JsonRun, Origin};
 use reconcile::plan::ledger::{Debt, Ledger, Note};
-use reconcile::plan::observed::{Observed, Trial};
+use reconcile::plan::observed::{Canary, Observed};
 use reconcile::plan::select::Selector;
 use reconcile::plan::{Drift, Reading, Row, Verdict};
 use reconcile::registry::Snapshot;
@@ -24,7 +24,7 @@ fn run(subject: &dyn Subject, backend: &dyn Backend) -> Result<Applied> {
     let (now, selector) = (at(0), Selector::default());
     let locked = backend.lock(Duration::ZERO, &|| false)?;
     let input = input(backend, subject.policy(), &now, &selector, usize::MAX);
-    apply(&input, Means { backend, locked: locked.as_ref(), watch: &Unwatched, author: &Origin::default })
+    apply(&input, RunContext { backend, locked: locked.as_ref(), watch: &Unwatched, author: &Origin::default })
 }
 
 #[test]
@@ -85,7 +85,7 @@ impl Backend for Faulty<'_> {
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
         let observed = self.backend.observe(reading, drift)?;
         let wanted = drift.rows.iter().filter_map(|row| row.after.clone()).filter(|_| self.is_unproven);
-        Ok(Observed { unproven: wanted.map(|model| (model, Trial::default())).collect(), ..observed })
+        Ok(Observed { unproven: wanted.map(|model| (model, Canary::default())).collect(), ..observed })
     }
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
         Ok(Box::new(FaultyLocked { locked: self.backend.lock(patience, give_up)?, faulty: self }))
