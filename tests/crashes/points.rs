@@ -91,7 +91,7 @@ impl Scene {
         let text = format!(
             "[models]\nallowed = [\"opus\", \"sonnet\", \"haiku\"]\nfallback = \"haiku\"\n\
              [tiers]\nbots = {bots:?}\nfamily = {family:?}\n[registry]\npath = \"sessions.json\"\n\
-             [sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\nparallel = 1\n"
+             [sessions]\nrestart = [\"./restart\"]\nparallel = 1\n"
         );
         fs::write(self.path().join("policy.toml"), text).unwrap();
     }

@@ -22,7 +22,7 @@ fallback = "opus"
 path = "sessions.json"
 
 [sessions]
-restart = ["./restart", "{chat_id}"]
+restart = ["./restart"]
 "#;
 
 fn scene() -> (TempDir, Supervisor) {

@@ -35,10 +35,10 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts every session of `sessions.json`, and listens for restarts. The restart command is `./restart CHAT`.
+    /// Starts every session of `sessions.json`, and listens for restarts. The restart command is `./restart`.
     pub fn start(directory: &Path) -> Self {
         // The answer tells the command that its session is up.
-        let restart = "#!/bin/sh\nmkfifo \"answer.$$\"\necho \"$1 answer.$$\" > requests\nread -r answer < \"answer.$$\"\nrm \"answer.$$\"\n";
+        let restart = "#!/bin/sh\nmkfifo \"answer.$$\"\necho \"$RECONCILE_CHAT_ID answer.$$\" > requests\nread -r answer < \"answer.$$\"\nrm \"answer.$$\"\n";
         fs::write(directory.join("restart"), restart).unwrap();
         fs::set_permissions(directory.join("restart"), fs::Permissions::from_mode(0o755)).unwrap();
         assert!(Command::new("mkfifo").arg(directory.join("requests")).status().unwrap().success());

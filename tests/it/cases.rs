@@ -6,8 +6,9 @@
 //! - what is expected: `dry-run.txt` and `apply.txt` (the output of the two runs), `after.json` (the registry
 //!   afterwards), `owed-after` (the chats that owe a restart then) and `calls` (the commands that were run).
 //!
-//! Policies may name `./restart` and `./running`, which append their arguments to `calls`. After the apply, one more
-//! dry run must find nothing that it would edit. `SNAPSHOTS=overwrite cargo test` writes what is expected anew.
+//! Policies may name `./restart`, which appends its arguments to `calls`, and `./running`, which appends the chat's id.
+//! After the apply, one more dry run must find nothing that it would edit. `SNAPSHOTS=overwrite cargo test` writes what
+//! is expected anew.
 
 use std::fs;
 use std::path::Path;
@@ -70,7 +71,7 @@ fn scene(case: &Path, registry: &str, soon: Timestamp) -> Sandbox {
         }
     }
     sandbox.script("restart", r#"cd "$(dirname "$0")"; echo "restart $*" >> calls"#);
-    sandbox.script("running", r#"cd "$(dirname "$0")"; echo "running $*" >> calls; if grep -qxF -e "$1" stopped 2>/dev/null; then exit 3; fi"#);
+    sandbox.script("running", r#"cd "$(dirname "$0")"; echo "running $RECONCILE_CHAT_ID" >> calls; if grep -qxF -e "$RECONCILE_CHAT_ID" stopped 2>/dev/null; then exit 3; fi"#);
     if let Ok(ledger) = fs::read_to_string(case.join("owed.json")) {
         let state = sandbox.path("sessions.json.reconcile");
         write_state(&state, "owed.json", ledger.replace("SOON", &soon.to_string()));

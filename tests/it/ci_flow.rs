@@ -8,8 +8,8 @@ use crate::support::{POLICY, Sandbox, row};
 
 const SESSIONS: &str = "
 [sessions]
-restart = [\"./restart\", \"{chat_id}\"]
-running = [\"./running\", \"{chat_id}\"]
+restart = [\"./restart\"]
+running = [\"./running\"]
 ";
 
 /// What the owner of the registry holds in memory: chat, tier and model.
@@ -36,8 +36,8 @@ fn save(sandbox: &Sandbox, sessions: &[(&str, &str, &str)], messages: u32) {
 fn reviewed() -> Sandbox {
     let sandbox = Sandbox::new(&format!("{POLICY}{SESSIONS}"), "{}");
     save(&sandbox, &sessions(), 1);
-    sandbox.script("restart", "echo $1 >> calls");
-    sandbox.script("running", "echo asked $1 >> calls");
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
+    sandbox.script("running", "echo asked $RECONCILE_CHAT_ID >> calls");
     let outputs = ["--output", "json=plan.json", "--output", "markdown=comment.md"];
     let run = sandbox.run(&[&["--dry-run"], &outputs[..]].concat()).expect(0);
     assert_eq!(run.summary(), "Plan: 3 to change, 3 to restart, 0 deferred, 1 in sync.");
@@ -54,7 +54,7 @@ fn life_goes_on(sandbox: &Sandbox) {
     let mut sessions = sessions();
     sessions.push(("+9", "admin", "opus"));
     save(sandbox, &sessions, 2);
-    sandbox.script("running", "echo asked $1 >> calls; test $1 != +4 || exit 3");
+    sandbox.script("running", "echo asked $RECONCILE_CHAT_ID >> calls; test $RECONCILE_CHAT_ID != +4 || exit 3");
     sandbox.write("policy.toml", format!("# Agreed on by everybody.\n\n{POLICY}{SESSIONS}"));
 }
 

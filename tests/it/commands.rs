@@ -347,18 +347,18 @@ fn a_probe_asks_only_for_sessions_that_would_be_restarted() {
     let all = r#""all": {"session_name": "all", "tier": "family", "model": "opus"}"#;
     let unset = r#""unset": {"session_name": "unset", "tier": "family"}"#;
     let drifted = r#""drifted": {"session_name": "drifted", "tier": "family", "model": "opus"}"#;
-    let sessions = format!("{RECORD}\nrunning = [\"./running\", \"{{chat_id}}\"]\nunset_runs = \"sonnet\"");
+    let sessions = format!("{RECORD}\nrunning = [\"./running\"]\nunset_runs = \"sonnet\"");
     let sandbox = with(&sessions, &format!("{{{all}, {unset}, {drifted}}}"));
-    sandbox.script("running", "echo $1 >> calls");
+    sandbox.script("running", "echo $RECONCILE_CHAT_ID >> calls");
     sandbox.run(&["--dry-run", "--probe"]).expect(4);
     assert_eq!(sandbox.calls(), ["drifted"]);
 }
 
 #[test]
 fn where_nothing_can_be_written_a_session_is_restarted_all_the_same() {
-    let sandbox = drifted("restart = [\"./restart\", \"{chat_id}\"]");
+    let sandbox = drifted("restart = [\"./restart\"]");
     for (exit, told) in [(1, "exited with code 1"), (0, "restarted")] {
-        sandbox.script("restart", &format!("echo $1 >> calls\necho why >&2\nexit {exit}"));
+        sandbox.script("restart", &format!("echo $RECONCILE_CHAT_ID >> calls\necho why >&2\nexit {exit}"));
         let run = finish(sandbox.command(&["--retry", CHAT]).env("TMPDIR", "/nowhere"));
         assert!(run.stdout.contains(told) && !run.stdout.contains("why"), "{run:#?}");
     }

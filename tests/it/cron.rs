@@ -311,9 +311,9 @@ fn refusals_failures_and_unknowns_never_count_towards_being_held() {
 
 #[test]
 fn a_held_row_is_4_every_time_and_a_retry_is_not() {
-    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n");
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\"]\n");
     let sandbox = Sandbox::new(&policy, "");
-    sandbox.script("restart", "echo $1 >> calls");
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
     let run = |arguments: &[&str]| {
         sandbox.write("sessions.json", registry(&[("a", "family", "opus"), ("b", "family", "sonnet")]));
         sandbox.run(arguments)

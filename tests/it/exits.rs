@@ -12,21 +12,21 @@ use sha2::{Digest, Sha256};
 use crate::support::{POLICY, Run, Sandbox, finish, registry, row};
 
 const CHAT: &str = "+16175550142";
-const RESTART: &str = "[sessions]\nrestart = [\"./restart\", \"{chat_id}\"]\nparallel = 1\n";
+const RESTART: &str = "[sessions]\nrestart = [\"./restart\"]\nparallel = 1\n";
 
 /// So many family chats on a model (sonnet is in sync), and a restart command that notes its calls.
 fn sessions(models: &[&str], more: &str) -> Sandbox {
     let ids: Vec<String> = (0..models.len()).map(|index| format!("+1617555{index:04}")).collect();
     let chats: Vec<_> = ids.iter().zip(models).map(|(id, model)| (id.as_str(), "family", *model)).collect();
     let sandbox = Sandbox::new(&format!("{POLICY}\n{RESTART}\n{more}"), &registry(&chats));
-    sandbox.script("restart", "echo $1 >> calls\ntest ! -e broken");
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls\ntest ! -e broken");
     sandbox
 }
 
 /// One chat that runs opus and should run sonnet.
 fn drifted(more: &str) -> Sandbox {
     let sandbox = Sandbox::new(&format!("{POLICY}\n{RESTART}\n{more}"), &registry(&[(CHAT, "family", "opus")]));
-    sandbox.script("restart", "echo $1 >> calls\ntest ! -e broken");
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls\ntest ! -e broken");
     sandbox
 }
 
@@ -84,8 +84,8 @@ fn a_dry_run_writes_nothing_and_runs_nothing() {
 
 #[test]
 fn a_probe_asks_and_does_no_more() {
-    let sandbox = sessions(&["opus", "opus", "sonnet"], "running = [\"./running\", \"{chat_id}\"]");
-    sandbox.script("running", "echo running $1 >> calls\ncase $1 in *0) exit 3;; esac");
+    let sandbox = sessions(&["opus", "opus", "sonnet"], "running = [\"./running\"]");
+    sandbox.script("running", "echo running $RECONCILE_CHAT_ID >> calls\ncase $RECONCILE_CHAT_ID in *0) exit 3;; esac");
     let registry = sandbox.read("sessions.json");
     let asked = sandbox.json(&["--dry-run", "--probe"]);
     let mut calls = sandbox.calls();
@@ -235,7 +235,7 @@ fn a_row_that_failed_was_refused_or_does_not_converge_is_4() {
 #[test]
 fn an_interrupted_run_ends_after_the_restart_under_way_and_is_4() {
     let sandbox = sessions(&["opus", "opus", "opus"], "");
-    sandbox.script("restart", "echo $1 >> calls\ntest -e calm || kill -TERM $PPID");
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls\ntest -e calm || kill -TERM $PPID");
     let run = sandbox.run(&["--format", "json"]).expect(4);
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     let outcomes = report["changes"].as_array().unwrap().iter().map(|row| (&row["outcome"], &row["detail"]));
@@ -252,7 +252,7 @@ fn an_interrupted_run_ends_after_the_restart_under_way_and_is_4() {
 #[test]
 fn an_error_after_the_first_effect_is_4_and_what_is_left_is_not_forgotten() {
     let sandbox = sessions(&["opus", "opus"], "");
-    sandbox.script("restart", "echo $1 >> calls\necho junk >> sessions.json.reconcile/ledger.journal");
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls\necho junk >> sessions.json.reconcile/ledger.journal");
     let run = sandbox.run(&[]).expect(4);
     assert!(run.stderr.contains("ledger.journal is damaged"), "{run:#?}");
     assert_eq!(sandbox.calls(), ["+16175550000"], "no restart begins without a ledger");

@@ -145,8 +145,8 @@ fn a_run_says_who_did_it_where_and_by_which_commit() {
 #[test]
 fn a_git_that_hangs_does_not_keep_a_run_from_its_end() {
     let sandbox = sandbox();
-    sandbox.write("policy.toml", format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n"));
-    sandbox.script("restart", "echo \"$1\" >> calls");
+    sandbox.write("policy.toml", format!("{POLICY}\n[sessions]\nrestart = [\"./restart\"]\n"));
+    sandbox.script("restart", "echo \"$RECONCILE_CHAT_ID\" >> calls");
     sandbox.script("git", "sleep 1000 & echo $! > sleeps; wait");
     let path = format!("{}:{}", sandbox.path("").display(), std::env::var("PATH").unwrap());
     let mut run = Running::start(sandbox.command(&["--chat", BEN]).env("PATH", path).env("USER", "night"));

@@ -12,7 +12,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 use crate::slow::until;
 use crate::support::{POLICY, Run, Sandbox, finish, is_installed, registry};
 
-const RESTARTS: &str = "\n[sessions]\nrestart = [\"./restart\", \"{chat_id}\"]\n";
+const RESTARTS: &str = "\n[sessions]\nrestart = [\"./restart\"]\n";
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
@@ -111,7 +111,7 @@ fn the_post_receive_hook_puts_a_pushed_policy_in_force() {
     }
     // What it restarts with may use git, and must not be led to the bare repository.
     let restart = format!(
-        "#!/bin/sh\necho $1 >> {}\ntest -z \"$GIT_DIR\" || echo GIT_DIR >> {0}\n",
+        "#!/bin/sh\necho $RECONCILE_CHAT_ID >> {}\ntest -z \"$GIT_DIR\" || echo GIT_DIR >> {0}\n",
         sandbox.path("calls").display()
     );
     sandbox.write("work/restart", restart);
@@ -203,7 +203,7 @@ fn cron_mails_what_a_run_says_and_nothing_where_it_says_nothing() {
         return;
     }
     let sandbox = Sandbox::new(&format!("{POLICY}{RESTARTS}"), &registry(&[("a", "family", "opus")]));
-    sandbox.script("restart", "echo $1 >> calls");
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
     // The line as it is, but at once, in this directory, and with the program that is tested.
     let crontab = text("cron/crontab");
     let root = sandbox.path("").display().to_string();

@@ -59,10 +59,10 @@ fn a_session_that_did_not_start_still_owes_the_restart_of_the_one_before() {
 
 #[test]
 fn a_launch_pays_also_where_the_command_fails_that_made_it() {
-    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n");
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\"]\n");
     let sandbox = sandbox(&policy, &registry(&[("+1", "family", "opus")]));
     let program = env!("CARGO_BIN_EXE_reconcile");
-    let launch = format!("{program} launch \"$1\" -- true\nexit 1");
+    let launch = format!("{program} launch \"$RECONCILE_CHAT_ID\" -- true\nexit 1");
     sandbox.script("restart", &launch);
     let run = sandbox.json(&[]);
     assert_eq!((&row(&run, "+1")["outcome"], &run["summary"]["owed"]), (&json!("failed"), &json!(0)));
@@ -281,10 +281,10 @@ fn fifty_launches_at_once_beside_runs_and_overrides_lose_nothing() {
     let known = |number: usize| (format!("known{number}"), json!({ "tier": "bots", "model": "opus", "n": number }));
     let mut chats: serde_json::Map<String, Value> = (0..HALF).map(known).collect();
     chats.insert("other".to_owned(), json!({ "tier": "bots", "model": "haiku", "session_name": "other" }));
-    let commands = "\n[sessions]\nrestart = [\"./restart\", \"{chat_id}\"]\n[limits]\nmax_changes = 1000\n";
+    let commands = "\n[sessions]\nrestart = [\"./restart\"]\n[limits]\nmax_changes = 1000\n";
     let sandbox = sandbox(&format!("{POLICY}{commands}"), &serde_json::to_string_pretty(&chats).unwrap());
     // So that nothing but its launch pays what a chat owes.
-    sandbox.script("restart", "test \"$1\" = other");
+    sandbox.script("restart", "test \"$RECONCILE_CHAT_ID\" = other");
 
     let launch = |chat: &str, more: &[&str]| {
         let session = ["--", "./show", "{chat_id}", "{model}"];

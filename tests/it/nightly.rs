@@ -10,12 +10,12 @@ use std::thread;
 use crate::slow::until;
 use crate::support::{POLICY, Run, Sandbox, finish, registry};
 
-const RESTARTS: &str = "\n[sessions]\nrestart = [\"./restart\", \"{chat_id}\"]\n";
+const RESTARTS: &str = "\n[sessions]\nrestart = [\"./restart\"]\n";
 const SUCCESS: &str = "reconcile_last_success_timestamp_seconds";
 
 fn sandbox(chats: &[(&str, &str, &str)]) -> Sandbox {
     let sandbox = Sandbox::new(&format!("{POLICY}{RESTARTS}"), &registry(chats));
-    sandbox.script("restart", "echo $1 >> calls");
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
     sandbox
 }
 
@@ -165,8 +165,11 @@ fn metrics_tell_what_became_of_each_session() {
     let chats =
         [("a", "family", "opus"), ("b", "bots", "opus"), ("c", "admin", "opus"), ("-d", "bots", ""), ("e", "bots", "")];
     let sandbox = sandbox(&chats);
-    sandbox.write("policy.toml", format!("{POLICY}{RESTARTS}[chats]\ne = {{ managed = false }}\n"));
-    sandbox.script("restart", "test $1 != b");
+    let restarts = RESTARTS.replace("\"]", "\", \"{session_slug}\"]");
+    sandbox.write("policy.toml", format!("{POLICY}{restarts}[chats]\ne = {{ managed = false }}\n"));
+    // The slug of this one would be taken for an option: its row is refused.
+    sandbox.write("sessions.json", sandbox.read("sessions.json").replace("imessage/-d", "-d"));
+    sandbox.script("restart", "test $RECONCILE_CHAT_ID != b");
     sandbox.run(&["--dry-run", "--metrics", "out.prom"]).expect(4);
     let names =
         ["sessions", "drift", "changes", "restarts", "owed", "deferred", "refused", "held", "failed", "exit_code"];

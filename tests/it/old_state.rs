@@ -62,7 +62,7 @@ fn said(name: &str, file: &str) -> String {
 fn left(name: &str) -> Sandbox {
     let sandbox = Sandbox::new("", "");
     install(name, &sandbox);
-    sandbox.script("restart", "echo \"$1\" >> calls");
+    sandbox.script("restart", "echo \"$RECONCILE_CHAT_ID\" >> calls");
     sandbox
 }
 

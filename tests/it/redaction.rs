@@ -208,10 +208,10 @@ fn what_cannot_be_redacted_says_so() {
 
 #[test]
 fn the_plan_that_was_made_on_a_snapshot_is_applied_to_the_registry() {
-    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n");
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\"]\n");
     let sandbox = sandbox();
     sandbox.write("policy.toml", policy);
-    sandbox.script("restart", "echo $1 >> calls");
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
     snapshot(&sandbox);
     sandbox.run(&[&ON_SNAPSHOT[..], &["--output", "json=plan.json"]].concat()).expect(0);
     let drifted = sandbox.read("sessions.json");
@@ -341,10 +341,10 @@ fn with<'a>(arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 }
 
 fn nobody_is_named(case: &Case) {
-    let policy = case.policy("[\"./restart\", \"{chat_id}\", \"{session_name}\", \"{contact_name}\"]");
+    let policy = case.policy("[\"./restart\"]");
     let sandbox = Sandbox::new(&policy, &case.registry().to_string());
     // It says all it knows, and works for every other chat.
-    let fails = format!("echo \"$@\" >&2; env >&2; case $1 in {}) ;; *) exit 1 ;; esac", case.id(0));
+    let fails = format!("env >&2; case $RECONCILE_CHAT_ID in {}) ;; *) exit 1 ;; esac", case.id(0));
     sandbox.script("restart", &fails);
     case.run(&sandbox, &["snapshot"]).expect(0);
     sandbox.write("old.toml", POLICY);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{POLICY, Run, Sandbox, finish, is_installed, registry, row};
 
 const CHAT: &str = "+16175550142";
-const RESTART: &str = "[sessions]\nrestart = [\"./restart\", \"{chat_id}\"]\n";
+const RESTART: &str = "[sessions]\nrestart = [\"./restart\"]\n";
 
 /// A dozen chats of which four drift, far enough apart for more than one hunk.
 fn sandbox(more: &str) -> Sandbox {
@@ -22,7 +22,7 @@ fn sandbox(more: &str) -> Sandbox {
     };
     let chats: Vec<_> = ids.iter().enumerate().map(|(index, id)| (id.as_str(), "family", model(index))).collect();
     let sandbox = Sandbox::new(&format!("{POLICY}\n{RESTART}\n{more}"), &registry(&chats));
-    sandbox.script("restart", "echo $1 >> calls");
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
     sandbox
 }
 
@@ -176,7 +176,7 @@ fn equal_inputs_give_equal_bytes_whenever_and_wherever() {
 #[test]
 fn the_counters_of_a_report_add_up_to_the_sessions() {
     let sandbox = sandbox("[chats]\n\"+16175550003\" = { managed = false }\n");
-    sandbox.script("restart", "test $1 != +16175550000");
+    sandbox.script("restart", "test $RECONCILE_CHAT_ID != +16175550000");
     for (arguments, sessions) in [(&["--dry-run"][..], 12), (&[], 12), (&[], 12), (&["--chat", "+16175550000"], 1)] {
         let report = sandbox.json(arguments);
         let summary = &report["summary"];

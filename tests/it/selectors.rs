@@ -18,9 +18,9 @@ fn sandbox() -> Sandbox {
         CAL: entry("discord/cal", "Ben Ortiz", "family"),
         DEE: entry("imessage/dee", "imessage/ada", "trial"),
     });
-    let commands = "[sessions]\nrestart = [\"./restart\", \"{chat_id}\"]\nparallel = 1\n";
+    let commands = "[sessions]\nrestart = [\"./restart\"]\nparallel = 1\n";
     let sandbox = Sandbox::new(&format!("{POLICY}\n{commands}"), &serde_json::to_string_pretty(&sessions).unwrap());
-    sandbox.script("restart", "echo $1 >> calls\ntest ! -e broken");
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls\ntest ! -e broken");
     sandbox
 }
 

@@ -13,7 +13,7 @@ const ADA: &str = "+16175550142";
 const BEN: &str = "+16175550143";
 
 const MORE: &str = "\n# who is an exception\n[chats]\n\"+16175550143\" = \"opus\" # until he is back\n\n\
-                    [sessions]\nrestart = [\"./restart\", \"{chat_id}\", \"{model}\"]\nparallel = 1\n";
+                    [sessions]\nrestart = [\"./restart\", \"{model}\"]\nparallel = 1\n";
 
 fn policy() -> String {
     format!("{POLICY}{MORE}")
@@ -26,7 +26,7 @@ fn sandbox() -> Sandbox {
 
 fn with_policy(policy: &str) -> Sandbox {
     let sandbox = Sandbox::new(policy, &registry(&[(ADA, "family", "sonnet"), (BEN, "family", "opus")]));
-    sandbox.script("restart", "echo \"$1 $2\" >> calls\ntest ! -e broken");
+    sandbox.script("restart", "echo \"$RECONCILE_CHAT_ID $1\" >> calls\ntest ! -e broken");
     sandbox
 }
 
@@ -170,7 +170,7 @@ fn over_the_limit_the_policy_stays_as_it_is_too() {
 
 #[test]
 fn the_command_that_consents_is_one_that_works() {
-    let text = format!("{}\n[limits]\nmax_changes = 0\n", policy().replace("{chat_id}", "{session_slug}"));
+    let text = format!("{}\n[limits]\nmax_changes = 0\n", policy());
     let sandbox = with_policy(&text);
     sandbox.write("sessions.json", registry(&[("-100200", "family", "sonnet")]));
     let run = sandbox.run(&["set-model", "--reason", "", "--", "-100200", "haiku"]).expect(3);
@@ -385,7 +385,7 @@ fn what_could_not_be_shown_is_4_after_an_edit_and_1_before() {
 fn in_a_git_work_tree_the_last_line_says_that_the_change_is_to_be_committed() {
     let note = "note: policy.toml is in a git work tree: commit the change";
     let last = |run: &Run| run.stderr.lines().last().unwrap_or_default().to_owned();
-    let sandbox = with_policy(&policy().replace("restart = [\"./restart\", \"{chat_id}\", \"{model}\"]\n", ""));
+    let sandbox = with_policy(&policy().replace("restart = [\"./restart\", \"{model}\"]\n", ""));
     assert_eq!(
         last(&sandbox.run(&["set-model", ADA, "haiku"]).expect(0)),
         "note: policy.toml was edited",
@@ -525,5 +525,5 @@ fn names_that_are_hostile_are_shown_harmless() {
         let all = format!("{}{}", run.stdout, run.stderr);
         assert!(!all.contains(['\u{1b}', '\u{202e}']) && !all.contains("\n::error"), "{run:?}");
     }
-    assert_eq!(sandbox.model(id).as_deref(), Some("sonnet"), "the restart would hold a control character: refused");
+    assert_eq!(sandbox.model(id).as_deref(), Some("haiku"), "no argument holds its id");
 }

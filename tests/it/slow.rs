@@ -66,9 +66,12 @@ impl Slow {
     /// Further lines of `[sessions]` may follow the restart command.
     pub fn new(chats: &[&str], sessions: &str) -> Self {
         let entries: Vec<_> = chats.iter().map(|chat| (*chat, "family", "opus")).collect();
-        let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n{sessions}");
+        let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\"]\n{sessions}");
         let sandbox = Sandbox::new(&policy, &registry(&entries));
-        sandbox.script("restart", "echo $1 >> calls\necho $1 > begun\nread -r word < end.$1\necho $1 >> ended");
+        sandbox.script(
+            "restart",
+            "chat=$RECONCILE_CHAT_ID\necho $chat >> calls\necho $chat > begun\nread -r word < end.$chat\necho $chat >> ended",
+        );
         let begun = Lines::listen(sandbox.path("begun"));
         let end = |chat: &&str| ((*chat).to_owned(), fifo(&sandbox.path(&format!("end.{chat}"))));
         let fifos = chats.iter().map(end).collect();

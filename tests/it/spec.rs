@@ -31,7 +31,7 @@ path     = "sessions.json"
 existing = "keep"
 
 [sessions]
-restart = ["./restart", "{chat_id}"]
+restart = ["./restart"]
 "#;
 
 /// Every tier, one that the policy does not know, and its model.
@@ -56,7 +56,7 @@ struct Daemon {
 impl Daemon {
     fn new(registry: &Value) -> Self {
         let sandbox = Sandbox::new(POLICY, &registry.to_string());
-        sandbox.script("restart", "echo \"$1\" > asked\nread -r answer < answered");
+        sandbox.script("restart", "echo \"$RECONCILE_CHAT_ID\" > asked\nread -r answer < answered");
         sandbox.script("session", "echo \"$@\"\nexec sleep 2147483647");
         let (asked, answer) = (Lines::listen(sandbox.path("asked")), fifo(&sandbox.path("answered")));
         Self { asked, answer, sessions: BTreeMap::new(), sandbox }

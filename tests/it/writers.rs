@@ -342,9 +342,9 @@ fn the_lock_of_a_run_that_was_killed_keeps_nobody_out() {
 #[test]
 fn of_ten_runs_at_once_one_restarts_each_session_that_drifted() {
     let chats = [("a", "family", "opus"), ("b", "family", "sonnet"), ("c", "family", "haiku"), ("d", "family", "")];
-    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\", \"{{chat_id}}\"]\n");
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\"]\n");
     let sandbox = Sandbox::new(&policy, &registry(&chats));
-    sandbox.script("restart", "echo $1 >> calls");
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
     let patience = |number: usize| if number.is_multiple_of(2) { "0s" } else { "1h" };
     let start =
         |number| Running::start(&mut sandbox.command(&["--lock-timeout", patience(number), "--format", "json"]));
