@@ -14,7 +14,7 @@ use crate::registry::Snapshot;
 pub struct Adopted {
     /// Every model that stands in the registry and that a policy can name.
     pub allowed: BTreeSet<Model>,
-    /// For chats without a tier, and for tiers in which nobody has a model. `None` where the registry names no model.
+    /// For chats without a tier, and for tiers in which no chat has a model. `None` where the registry names no model.
     pub fallback: Option<Model>,
     /// The model of each tier's majority.
     pub tiers: BTreeMap<String, Model>,
@@ -38,7 +38,7 @@ pub enum Kind {
     Differs(Model),
     /// Its model has a name that no policy can hold.
     Undeclarable,
-    /// It has no model, and would be given this one; `None` where nobody has one.
+    /// It has no model, and would be given this one; `None` where no chat has one.
     Unset(Option<Model>),
 }
 

@@ -47,7 +47,7 @@ pub enum Error {
         message: String,
         /// What to do next.
         hint: Option<String>,
-        /// What is said instead where nobody may be named.
+        /// What is said instead where no chat may be named.
         nameless: Option<String>,
     },
 }
@@ -72,7 +72,7 @@ impl Error {
         }
     }
 
-    /// The same, of which only `nameless` is said where nobody may be named. Only errors in words take it.
+    /// The error, of which only `nameless` is said where no chat may be named. Only errors in words take it.
     #[must_use]
     pub fn or_nameless(self, nameless: impl Into<String>) -> Self {
         match self {

@@ -1,5 +1,5 @@
 //! Pseudonyms for what says who a chat is with: chat ids are phone numbers. The same key gives the same pseudonym, and
-//! without the key nobody can tell whose it is, not even by trying all numbers.
+//! without the key it cannot be told whose it is, not even by trying all numbers.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

@@ -325,7 +325,7 @@ fn change(row: &Row) -> Change<'_> {
     Change { chat, at: row.at, after: row.after.as_ref(), owes: row.restart.then_some(owes) }
 }
 
-/// What is remembered about corrections, whatever becomes of the edits.
+/// What is remembered about corrections, also where the edits fail.
 fn notes_on_corrections(plan: &Plan) -> Vec<Note<'_>> {
     let mut notes = Vec::new();
     for row in plan.rows.iter().filter(|row| !row.changed_back.is_empty()) {

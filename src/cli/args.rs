@@ -194,7 +194,7 @@ pub(crate) enum NamedPlan {
     File(PathBuf),
 }
 
-/// What consists of hexadecimal digits alone is an id, whatever files there are: a shortened id must never be taken for
+/// What consists of hexadecimal digits alone is an id, also where a file has that name: a shortened id must never be taken for
 /// something else.
 fn named_plan(text: &str) -> Result<NamedPlan, String> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {

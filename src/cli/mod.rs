@@ -57,7 +57,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The same, with what the user typed made safe to show. Where it is to be redacted, it may name somebody.
+/// The error with what the user typed made safe to show: with `--redact` that may be the name of a chat.
 fn harmless(mut error: clap::Error) -> clap::Error {
     let redact = std::env::args_os().any(|argument| argument == "--redact");
     let told: Vec<(ContextKind, ContextValue)> = error.context().map(|(kind, value)| (kind, value.clone())).collect();

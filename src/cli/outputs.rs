@@ -62,7 +62,7 @@ fn real(path: &Path) -> PathBuf {
 pub(crate) enum NewMode {
     /// As for any new file: the umask says who may read it.
     ByUmask,
-    /// Others may read it, whatever the umask says.
+    /// Other users may read it, under any umask.
     Shared,
 }
 

@@ -159,8 +159,8 @@ pub(crate) struct Past {
     pub(crate) names: Names,
 }
 
-/// Opens it. The policy is only asked where the registry is, if nobody says so, and may have mistakes: what is owed and
-/// what was done can be looked at all the same.
+/// Opens it. The policy only says where the registry is, if the command line does not, and may have mistakes: what is
+/// owed and what was done can be looked at all the same.
 pub(crate) fn open_past(place: &PlaceArgs) -> anyhow::Result<Past> {
     let of_policy = || {
         let path = place.policy();

@@ -13,7 +13,7 @@ pub struct Observed {
     /// By chat id. A row without a finding is ready.
     pub findings: BTreeMap<String, Finding>,
     /// Models on which no session is known to work: they are tried on one session first.
-    pub unproven: BTreeMap<Model, Canary>,
+    pub canaries: BTreeMap<Model, Canary>,
     /// What the user should know of the edits, where there are any.
     pub remark: Option<String>,
 }

@@ -14,7 +14,7 @@ use crate::plan::{Plan, guard, id};
 
 /// The plan: what differs, with what the sessions are doing taken into account, and whether it may be done.
 pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Observed) -> Plan {
-    let Observed { edits, mut findings, unproven, remark } = observed;
+    let Observed { edits, mut findings, canaries, remark } = observed;
     let mut prediction = Prediction {
         ledger: &reading.ledger,
         selection: &drift.selection,
@@ -28,7 +28,7 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
         rows.extend(prediction.row(row, finding));
     }
     for row in rows.iter_mut().filter(|row| row.is_planned() && row.restart) {
-        prediction.try_first(row, &unproven);
+        prediction.try_first(row, &canaries);
     }
     let mut plan = Plan {
         id: id(&rows),
@@ -115,8 +115,8 @@ impl Prediction<'_> {
 
     /// Marks a row whose model no session is known to work on: it is tried on one such row first. Where it was tried, and
     /// that session is unhealthy, the others are put off.
-    fn try_first(&self, row: &mut Row, unproven: &BTreeMap<Model, Canary>) {
-        let Some((model, canary)) = row.after.as_ref().and_then(|model| unproven.get_key_value(model)) else { return };
+    fn try_first(&self, row: &mut Row, canaries: &BTreeMap<Model, Canary>) {
+        let Some((model, canary)) = row.after.as_ref().and_then(|model| canaries.get_key_value(model)) else { return };
         match &canary.unhealthy {
             Some(chat) if *chat != row.chat.id && !self.selection.retries(&row.chat.id) => {
                 let why = format!("the session of {chat} is not healthy on {model}, and no other runs on it");

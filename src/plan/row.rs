@@ -24,7 +24,7 @@ pub struct Row {
     pub edit: bool,
     /// Whether the session must be restarted.
     pub restart: bool,
-    /// Whether the change makes a restart necessary, whatever the session is doing. The limit counts by it, so that it
+    /// Whether the change makes a restart necessary, also where the session is not running. The limit counts by it, so that it
     /// does not depend on which sessions happen to run.
     pub stale: bool,
     /// What the session runs for certain, if anything.

@@ -17,7 +17,7 @@ pub struct Selector {
     pub tiers: Vec<String>,
     /// Never these.
     pub exclude: Vec<String>,
-    /// Tried now, whatever waits or is held.
+    /// Tried now, also where it waits or is held.
     pub retry: Vec<String>,
     /// Only these chats, and now. They are ids already, and need not have a session.
     pub ids: Vec<String>,
@@ -36,7 +36,7 @@ impl Selector {
     /// Finds the chats in the registry.
     ///
     /// # Errors
-    /// For a chat that nobody or more than one has, and a tier that neither policy nor registry knows.
+    /// For a name that no chat or more than one has, and a tier that neither policy nor registry knows.
     pub fn resolve(&self, policy: &Policy, snapshot: &dyn Snapshot) -> Result<Selection> {
         let words: BTreeSet<&str> =
             self.chats.iter().chain(&self.exclude).chain(&self.retry).map(String::as_str).collect();

@@ -1,5 +1,5 @@
 //! Typed access to the keys of a table. The keys that are asked for are the known keys, so there is no second list of
-//! them to keep in step; whatever nobody asked for is a mistake.
+//! them to keep in step; a key that no reader asked for is a mistake.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::policy::At;
 use crate::policy::source::Source;
 use crate::suggest;
 
-/// More mistakes than these are counted, not shown: somebody passed the wrong file.
+/// More mistakes than these are counted, not shown: the wrong file was passed.
 pub(super) const MISTAKES_SHOWN: usize = 100;
 
 /// Everything that is wrong so far.
@@ -211,7 +211,7 @@ impl<'s> Section<'s> {
         Some(first)
     }
 
-    /// The table of this name, its parts in all files taken together. One that nobody wrote is an empty table.
+    /// The table of this name, its parts in all files taken together. One that is not written is an empty table.
     pub(super) fn section(&mut self, mistakes: &Mistakes, key: &'static str, example: &str) -> Self {
         let parts = self.all(key).into_iter().filter_map(|item| item.table(mistakes, example));
         Self { name: self.full_name(key), parts: parts.flat_map(|section| section.parts).collect(), asked: Vec::new() }
@@ -253,7 +253,7 @@ impl<'s> Section<'s> {
         !self.parts.is_empty()
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports the keys that no reader asked for.
     pub(super) fn finish(self, mistakes: &Mistakes) {
         for part in &self.parts {
             for key in part.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref())) {

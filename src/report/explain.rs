@@ -139,7 +139,7 @@ impl<'a> Explanation<'a> {
         by_policy.or_else(|| self.capabilities.unmanaged(self.chat))
     }
 
-    /// Whether the registry says what is decided; `None` where nobody asks.
+    /// Whether the registry says what is decided; `None` where that is not asked.
     fn in_sync(&self) -> Option<bool> {
         let asked = self.registered && self.unmanaged().is_none();
         let existing = self.existing.map(|model| self.policy.canonical(model));

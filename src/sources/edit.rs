@@ -19,7 +19,7 @@ use crate::os::{FileMeta, Stamp, look, open_regular};
 const POLL: Duration = Duration::from_millis(10);
 const PRIVATE: u32 = 0o600;
 
-/// A policy file that nobody else edits by `reconcile` as long as this is there.
+/// A policy file that no other `reconcile` edits as long as this is there.
 #[derive(Debug)]
 pub struct PolicyFile {
     /// As the user would write it.
@@ -63,12 +63,12 @@ impl PolicyFile {
                 }
             }
             // Whoever held the lock has replaced the file, and with it what the lock is on.
-            let facts = FileMeta::of(&locked.metadata().map_err(Error::io("look at", path))?);
-            if look(&file)?.is_none_or(|now| now.stamp != facts.stamp) {
+            let meta = FileMeta::of(&locked.metadata().map_err(Error::io("look at", path))?);
+            if look(&file)?.is_none_or(|now| now.stamp != meta.stamp) {
                 continue;
             }
             let (path, file, directory, name) = (path.to_owned(), file.clone(), directory.clone(), name.clone());
-            let locked = Self { path, file, name, directory, locked, seen: facts.stamp, owner: facts.owner };
+            let locked = Self { path, file, name, directory, locked, seen: meta.stamp, owner: meta.owner };
             // Where something was put back, what stands there now is another file.
             if !locked.recover()? {
                 return Ok(locked);
@@ -84,73 +84,73 @@ impl PolicyFile {
     pub fn replace(&self, before: &str, text: &str) -> Result<Option<Error>> {
         let held = File::open(&self.directory).map_err(Error::io("open", &self.directory))?;
         let waiting = self.waiting_name();
-        let swap = self.swap(&held, &waiting);
+        let exchange = self.exchange(&held, &waiting);
         let changed = || {
             Error::other(format!("{} was changed by another program meanwhile", self.path.display()))
                 .with_hint("nothing of theirs was lost, and nothing was done: run again")
         };
         let same_text = || read_regular(&self.file).is_ok_and(|now| now == before.as_bytes());
-        let facts = swap.unchanged(self.seen)?.filter(|_| same_text()).ok_or_else(changed)?;
-        let new = create_new(&swap.waiting_path)?;
-        let replaced = self.exchange(&swap, &new, text, facts);
+        let meta = exchange.unchanged(self.seen)?.filter(|_| same_text()).ok_or_else(changed)?;
+        let new = create_new(&exchange.waiting_path)?;
+        let replaced = self.write_and_exchange(&exchange, &new, text, meta);
         crash_point!("policy: replaced");
-        let is_old = swap.unchanged(self.seen).is_ok_and(|same| same.is_some());
+        let is_old = exchange.unchanged(self.seen).is_ok_and(|same| same.is_some());
         // Where an exchange failed in the middle, the note stays for the next edit.
-        let cleared = if replaced.is_ok() || is_old { self.clear(&swap) } else { Ok(()) };
+        let cleared = if replaced.is_ok() || is_old { self.clear(&exchange) } else { Ok(()) };
         let stamp = new.metadata().map(|metadata| FileMeta::of(&metadata).stamp);
         match replaced {
             Ok(Some(_)) => Ok(cleared.err()),
             Ok(None) => Err(changed()),
-            Err(error) if stamp.is_ok_and(|new| swap.unchanged(new).is_ok_and(|same| same.is_some())) => {
+            Err(error) if stamp.is_ok_and(|new| exchange.unchanged(new).is_ok_and(|same| same.is_some())) => {
                 Ok(Some(error))
             }
             Err(error) => Err(error),
         }
     }
 
-    fn exchange(&self, swap: &Exchange, new: &File, text: &str, facts: FileMeta) -> Result<Option<Stamp>> {
+    fn write_and_exchange(&self, exchange: &Exchange, new: &File, text: &str, meta: FileMeta) -> Result<Option<Stamp>> {
         // Who opens it under the policy's name waits until this edit is over: its note and its waiting file are the next's.
-        new.lock().map_err(Error::io("lock", &swap.waiting_path))?;
-        fill(new, std::iter::once(text.as_bytes()), facts, &swap.waiting_path)?;
-        let new = Pinned::open(&swap.waiting_path)?;
+        new.lock().map_err(Error::io("lock", &exchange.waiting_path))?;
+        fill(new, std::iter::once(text.as_bytes()), meta, &exchange.waiting_path)?;
+        let new = Pinned::open(&exchange.waiting_path)?;
         crash_point!("policy: new file written");
-        self.leave_note(&ExchangeNote { seen: self.seen, new: new.stamp, back: None }, facts)?;
-        swap.sync_names()?;
+        self.leave_note(&ExchangeNote { seen: self.seen, new: new.stamp, back: None }, meta)?;
+        exchange.sync_names()?;
         crash_point!("policy: note left");
-        swap.run(self.seen, new, &mut |note| self.replace_note(note, facts))
+        exchange.run(self.seen, new, &mut |note| self.replace_note(note, meta))
     }
 
     /// Puts right what an edit left that died. Whether the file is another one now.
     fn recover(&self) -> Result<bool> {
         let held = File::open(&self.directory).map_err(Error::io("open", &self.directory))?;
         let waiting = self.waiting_name();
-        let swap = self.swap(&held, &waiting);
+        let exchange = self.exchange(&held, &waiting);
         let note = self.note();
-        if let Some(facts) = look(&note)? {
+        if let Some(meta) = look(&note)? {
             // In a directory like /tmp anybody can leave a note, and have a policy of theirs put in place.
-            if ![0, rustix::process::geteuid().as_raw(), self.owner].contains(&facts.owner) {
-                return Err(Error::other(format!("cannot use {}: user {} owns it", note.display(), facts.owner))
+            if ![0, rustix::process::geteuid().as_raw(), self.owner].contains(&meta.owner) {
+                return Err(Error::other(format!("cannot use {}: user {} owns it", note.display(), meta.owner))
                     .with_hint("an edit that died leaves such a file; find out who made this one, and remove it"));
             }
             let text = read_regular(&note)?;
             // A note that is not whole was still being written: nothing had happened.
-            if let Ok(exchange) = serde_json::from_slice::<ExchangeNote>(&text) {
-                swap.recover(&exchange, &mut |note| self.replace_note(note, facts))?;
+            if let Ok(left) = serde_json::from_slice::<ExchangeNote>(&text) {
+                exchange.recover(&left, &mut |note| self.replace_note(note, meta))?;
             }
         }
-        self.clear(&swap)?;
-        Ok(swap.unchanged(self.seen)?.is_none())
+        self.clear(&exchange)?;
+        Ok(exchange.unchanged(self.seen)?.is_none())
     }
 
     /// Removes what an edit needs while it goes on.
-    fn clear(&self, swap: &Exchange) -> Result<()> {
-        swap.clear()?;
+    fn clear(&self, exchange: &Exchange) -> Result<()> {
+        exchange.clear()?;
         crash_point!("policy: displaced file removed");
         remove(&self.next_note())?;
         remove(&self.note())
     }
 
-    fn swap<'a>(&'a self, directory: &'a File, waiting: &'a str) -> Exchange<'a> {
+    fn exchange<'a>(&'a self, directory: &'a File, waiting: &'a str) -> Exchange<'a> {
         Exchange {
             target: &self.file,
             waiting: (directory.as_fd(), waiting),
@@ -173,21 +173,21 @@ impl PolicyFile {
     }
 
     /// Replaces the note in one step: one that is not whole says that nothing had happened.
-    fn replace_note(&self, exchange: &ExchangeNote, facts: FileMeta) -> Result<()> {
+    fn replace_note(&self, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {
         let next = self.next_note();
         remove(&next)?;
-        write_note(&next, exchange, facts)?;
+        write_note(&next, exchange, meta)?;
         fs::rename(&next, self.note()).map_err(Error::io("replace", &self.note()))
     }
 
-    fn leave_note(&self, exchange: &ExchangeNote, facts: FileMeta) -> Result<()> {
-        write_note(&self.note(), exchange, facts)
+    fn leave_note(&self, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {
+        write_note(&self.note(), exchange, meta)
     }
 }
 
-fn write_note(path: &Path, exchange: &ExchangeNote, facts: FileMeta) -> Result<()> {
+fn write_note(path: &Path, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {
     let json = serde_json::to_vec(exchange).map_err(|error| Error::other(error.to_string()))?;
-    fill(&create_new(path)?, std::iter::once(json.as_slice()), FileMeta { mode: PRIVATE, ..facts }, path)
+    fill(&create_new(path)?, std::iter::once(json.as_slice()), FileMeta { mode: PRIVATE, ..meta }, path)
 }
 
 impl Drop for PolicyFile {

@@ -23,7 +23,7 @@ pub struct PolicyFiles {
     pub sources: Vec<Source>,
     /// Paths in the policy are relative to it, and its commands run there.
     pub directory: PathBuf,
-    /// The first file, directory or link on the way that somebody other than root and this user can change.
+    /// The first file, directory or link on the way that a user other than root and this one can change.
     pub exposed: Option<PathBuf>,
 }
 

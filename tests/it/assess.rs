@@ -64,7 +64,7 @@ fn deferred(why: &str) -> Standing {
 }
 
 const NOT_LIVE: &str = "not live: it wakes on its old model, and is corrected when a run meets it live";
-const YOUNG: &str = "young: a restart before its first turn has ended would lose the conversation";
+const YOUNG: &str = "starting: a restart before its first turn has ended would lose the conversation";
 const UNCONFIRMED: &str = "not yet confirmed by the daemon";
 
 #[test]

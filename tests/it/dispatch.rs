@@ -140,7 +140,7 @@ fn a_young_session_keeps_its_conversation() {
     let daemon = Double::start(&sandbox.path(""), &["--young", CAL]);
     let report = sandbox.json(&[]);
     assert_eq!(became(&report, CAL).0, "deferred");
-    assert!(became(&report, CAL).1.starts_with("young"));
+    assert!(became(&report, CAL).1.starts_with("starting"));
     assert_eq!(daemon.truth(CAL)["starts"], 1);
     daemon.tell(&format!("turn-ends {CAL}"));
     assert_eq!(became(&sandbox.json(&[]), CAL), ("done", ""));
@@ -341,7 +341,7 @@ fn a_young_session_is_young_whoever_is_ill() {
     assert_eq!(became(&sandbox.json(&[]), CAL).0, "failed");
     daemon.tell(&format!("turn-ends {CAL}"));
     let report = sandbox.json(&[]);
-    assert!(became(&report, BOT).1.starts_with("young: "), "{report:#}");
+    assert!(became(&report, BOT).1.starts_with("starting: "), "{report:#}");
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn an_end_is_a_day_a_local_time_or_an_instant() {
     let sandbox = sandbox();
     for past in ["2020-01-01", "2020-01-01T00:00", "2020-01-01T00:00:00Z"] {
         let run = sandbox.run(&["set-model", ADA, "haiku", "--until", past]).expect(1);
-        assert!(run.stderr.contains("has already ended"), "{run:?}");
+        assert!(run.stderr.contains("has already expired"), "{run:?}");
     }
     for bad in ["tomorrow", "2099-13-01", "", "18:00", "2099-12-31T18:00[Europe/Berlin]", "2099-12-31[Europe/Berlin]"] {
         sandbox.run(&["set-model", ADA, "haiku", "--until", bad]).expect(64);

@@ -68,7 +68,7 @@ fn standing(row: &Row, owes: Owes, known: Known) -> Standing {
         (None, None) => deferred("not live: it wakes on its old model, and is corrected when a run meets it live"),
         (Some(session), None) if session.is_busy() => Standing::Busy,
         (Some(session), None) if session.is_starting() => {
-            deferred("young: a restart before its first turn has ended would lose the conversation")
+            deferred("starting: a restart before its first turn has ended would lose the conversation")
         }
         (Some(_), None) => Standing::Live,
     }

@@ -151,7 +151,7 @@ impl Daemon {
                 continue;
             }
             if live.is_starting() {
-                return Err(Attempt::Deferred("young: its first turn has not ended".to_owned()));
+                return Err(Attempt::Deferred("starting: its first turn has not ended".to_owned()));
             }
             if let Some(why) = self.hold().map_err(unclear)? {
                 return Err(Attempt::Deferred(why));

@@ -123,7 +123,7 @@ impl DispatchBackend {
     }
 
     /// The models of rows on which no healthy session is known to run.
-    fn unproven(
+    fn canaries(
         &self,
         reading: &Reading,
         drift: &Drift,
@@ -152,8 +152,8 @@ impl DispatchBackend {
             }
         })?;
         let wanted: BTreeSet<&Model> = drift.rows.iter().filter_map(|row| row.after.as_ref()).collect();
-        let unproven = wanted.into_iter().filter(|model| !healthy.contains(model.as_str()));
-        Ok(unproven
+        let canaries = wanted.into_iter().filter(|model| !healthy.contains(model.as_str()));
+        Ok(canaries
             .map(|model| (model.clone(), Canary { unhealthy: unhealthy.get(model.as_str()).cloned() }))
             .collect())
     }
@@ -195,8 +195,8 @@ impl Backend for DispatchBackend {
             };
             findings.insert(chat.to_owned(), assess(row, known));
         }
-        let unproven = self.unproven(reading, drift, &findings, &sessions)?;
-        Ok(Observed { edits: Edits::PerRow { batch: 1 }, findings, unproven, remark: None })
+        let canaries = self.canaries(reading, drift, &findings, &sessions)?;
+        Ok(Observed { edits: Edits::PerRow { batch: 1 }, findings, canaries, remark: None })
     }
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {

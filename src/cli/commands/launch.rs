@@ -65,9 +65,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         (Some(registry), _) => registry,
         (None, Some(registry)) => beside_policy(&place.policy(), registry)?,
         (None, None) => {
-            return Err(Error::other("no registry is named for the session")
-                .with_hint("give --registry PATH, or fix the policy and its registry.path")
-                .into());
+            return Err(Error::other("no registry given: set registry.path in the policy, or pass --registry").into());
         }
     };
     let backend = backend::of_registry(RegistryFile::open_or_new(&registry)?);

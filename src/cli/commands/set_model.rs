@@ -65,8 +65,8 @@ pub(crate) fn set(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -
     edit_and_run(terminal, place, &args.edit, |opened| {
         let (chat, model, _) = target(opened, args)?;
         if let Some(until) = args.until.as_ref().filter(|until| until.is_past(&opened.now)) {
-            return Err(Error::other(format!("--until {until} has already ended"))
-                .with_hint("an override that is over does not count; nothing was changed"));
+            return Err(Error::other(format!("--until {until} has already expired"))
+                .with_hint("an override that has expired does not count; nothing was changed"));
         }
         let change = Change::Set { model, until: args.until.clone(), reason: args.reason.clone() };
         Ok(Decided { changes: BTreeMap::from([(chat, change)]), ..Decided::default() })

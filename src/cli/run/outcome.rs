@@ -124,7 +124,7 @@ fn tell(terminal: &Terminal, plan: &Plan, takes_effect: TakesEffect, mode: Mode)
             }
         }
         Some(Refusal::Limit { changes, .. }) => {
-            // What was typed may name somebody.
+            // What was typed may name a person.
             let hidden = || format!("--allow-changes {changes}");
             let consent = if terminal.hides_names() { hidden() } else { same_command(*changes) };
             terminal.error(&message, Some(&format!("if this is what you want, consent with: {consent}")));

@@ -85,7 +85,7 @@ impl Backend for Faulty<'_> {
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
         let observed = self.backend.observe(reading, drift)?;
         let wanted = drift.rows.iter().filter_map(|row| row.after.clone()).filter(|_| self.is_unproven);
-        Ok(Observed { unproven: wanted.map(|model| (model, Canary::default())).collect(), ..observed })
+        Ok(Observed { canaries: wanted.map(|model| (model, Canary::default())).collect(), ..observed })
     }
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
         Ok(Box::new(FaultyLocked { locked: self.backend.lock(patience, give_up)?, faulty: self }))
