@@ -1,4 +1,5 @@
-//! What a policy may say, and probably does not mean: overrides without effect, rules that never match, names of nobody.
+//! What a policy may say, and probably does not mean: overrides without effect, rules that never match, names that no chat
+//! has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,7 +106,7 @@ impl<'a> Lint<'a> {
         !kept && matches!(&entry.setting, Setting::Model(model) if default.model == Some(model))
     }
 
-    /// Tells whether an override says what would be decided without it, whatever else is true of its chat.
+    /// Tells whether an override says what would be decided without it, for a chat of any tier, type and source.
     fn anyway(&self) -> impl Fn(&str, &Override) -> bool {
         let Policy { tiers, fallback, rules, chats, keep_existing, .. } = self.policy;
         let last = tiers.values().all(|tier| tier.model == fallback.model).then_some(&fallback.model);

@@ -17,7 +17,7 @@ pub struct Decision<'p> {
     pub because: &'p Because,
     /// When it ends.
     pub until: Option<&'p Until>,
-    /// Why, in the words of whoever wrote the policy.
+    /// Why, in the words of the policy.
     pub reason: Option<&'p str>,
 }
 

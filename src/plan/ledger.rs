@@ -117,7 +117,7 @@ impl<'a> Note<'a> {
 }
 
 /// "This session may run something else than the registry says." A fact, not a wanted model: it is paid by a restart
-/// on whatever the registry then holds.
+/// on the model that the registry then holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Debt {

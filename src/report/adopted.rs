@@ -100,7 +100,7 @@ fn widest(keys: impl IntoIterator<Item = impl AsRef<str>>) -> usize {
     keys.into_iter().map(|key| key.as_ref().width()).filter(|width| *width <= WIDEST_KEY).max().unwrap_or_default()
 }
 
-/// A TOML string. JSON's escapes are TOML's, too, and whatever JSON leaves raw that TOML does not is written out here.
+/// A TOML string. JSON's escapes are TOML's, too, and what JSON leaves raw and TOML does not is written out here.
 fn quoted(text: &str) -> String {
     escape_json(&serde_json::Value::from(text).to_string()).into_owned()
 }

@@ -72,7 +72,7 @@ fn hunk(old: &[&str], new: &[&str], (old_line, new_line): (usize, usize), out: &
     Ok(())
 }
 
-/// The lines with their ends. A carriage return alone ends none: whoever applies the diff counts line feeds.
+/// The lines with their ends. A carriage return alone ends none: a program that applies the diff counts line feeds.
 fn lines(text: &str) -> Vec<&str> {
     text.split_inclusive('\n').collect()
 }

@@ -23,7 +23,7 @@ pub(super) fn blank_out(text: &str) -> Cow<'_, str> {
     written_out(text, |_| char::REPLACEMENT_CHARACTER.to_string())
 }
 
-/// A name that may stand at the start of a line without being taken for an instruction to whatever reads the output,
+/// A name that may stand at the start of a line without being taken for an instruction to the program that reads the output,
 /// such as `::error` for a workflow runner.
 pub fn leading(name: &str) -> Cow<'_, str> {
     let harmless = name.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '/' | '~' | '_' | '+'));

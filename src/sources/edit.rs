@@ -201,7 +201,7 @@ fn create_new(path: &Path) -> Result<File> {
     File::options().write(true).create_new(true).mode(PRIVATE).open(path).map_err(Error::io("create", path))
 }
 
-/// Without waiting, whatever was put there.
+/// Without waiting, also where a pipe was put there.
 fn read_regular(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(path)?.read_to_end(&mut bytes).map_err(Error::io("read", path))?;

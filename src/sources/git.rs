@@ -191,7 +191,7 @@ impl Tree {
         for name in LOCAL {
             command.env_remove(name);
         }
-        // A partial clone would fetch what it lacks by whatever command its configuration names.
+        // A partial clone would fetch what it lacks by the command that its configuration names.
         command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C").stdin(stdin);
         let (report, answer) = ask(&mut command, most, self.until.saturating_duration_since(Instant::now()));
         match &report.ended {

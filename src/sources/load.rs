@@ -67,7 +67,7 @@ struct Way {
 
 impl Way {
     /// Follows a path name by name, as the system would, to the real file. All that it comes by was looked at then: if
-    /// nothing of it is exposed, nobody else can put another file there before it is read.
+    /// nothing of it is exposed, no other user can put another file there before it is read.
     fn follow(&mut self, path: &Path) -> Result<PathBuf> {
         let mut real = PathBuf::new();
         if path.is_relative() {

@@ -32,7 +32,7 @@ pub(crate) struct RunOptions<'a> {
 }
 
 impl<'a> RunOptions<'a> {
-    /// A run for whatever the policy says.
+    /// A run for what the policy says.
     pub(crate) fn of(args: &'a RunArgs) -> Self {
         Self {
             selector: Selector {

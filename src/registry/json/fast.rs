@@ -6,7 +6,7 @@
 //! for finding the key, reading it, and telling which field it is. Strings are passed over sixteen bytes at a time.
 //!
 //! Parts can be read at the same time. They begin where an entry seems to: at a line break, and inside a string there
-//! is none. That this is so is proven by whoever reads the part before, if it ends exactly there, after a comma between
+//! is none. That this is so is proven by the thread that reads the part before, if it ends exactly there, after a comma between
 //! entries. If it does not, nothing of what was read counts.
 
 use std::borrow::Cow;
