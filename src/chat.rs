@@ -21,6 +21,12 @@ impl Model {
         Self::new(name).filter(|_| !name.chars().any(|c| c.is_control() || c.is_whitespace()))
     }
 
+    /// Whether an argument of a command can hold it: no program takes it for an option, or for code.
+    pub fn is_plain(&self) -> bool {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/@+-".contains(&byte);
+        self.0.bytes().all(plain) && !self.0.starts_with('-')
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::plan::capabilities::Capabilities;
 use crate::plan::select::ambiguous;
 use crate::policy::Policy;
-use crate::policy::template::CommandLine;
+use crate::policy::placeholder::Session;
+use crate::policy::template::{CommandLine, Invocation};
 use crate::registry::{Entry, Field, Position, Snapshot};
 use crate::resolve::{resolve, resolve_default};
 
@@ -30,10 +31,12 @@ pub struct Start {
     pub same_slug: Option<String>,
     /// Fields that the user gave and the entry has without a value: they are left so, and what was given does not count.
     pub left_empty: Vec<Field>,
+    /// Whether the command is given only the beginning of a field.
+    pub is_shortened: bool,
     /// What the registry lacks.
     pub registration: Registration,
     /// The command, filled in.
-    pub arguments: Vec<String>,
+    pub command: Invocation,
 }
 
 /// What is to be registered of a session that is about to be started.
@@ -105,10 +108,12 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     let existing = found.as_ref().and_then(|entry| entry.model.as_deref());
     let (model, register) = decide(decider, &chat, existing, now)?;
     let resume = found.as_ref().and_then(|entry| entry.resume.clone()).map(Cow::into_owned);
-    let arguments = wanted.command.fill_launch(&chat, &model, resume.as_deref()).map_err(|why| {
+    let session = Session { chat: &chat, model: &model, resume: resume.as_deref() };
+    let command = wanted.command.fill(&session).map_err(|why| {
         Error::other(format!("the session of {} cannot be started: {why}", chat.id))
             .with_hint("nothing was changed; fix its entry in the registry, or the command")
     })?;
+    let is_shortened = session.is_shortened();
     let is_named = found.as_ref().is_some_and(|entry| entry.chat.session_name.is_some());
     let same_slug = same_slug.filter(|_| !is_named && chat.session_name.is_some());
     let model_to_write = (register == Register::Model).then(|| model.clone());
@@ -121,8 +126,9 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
         contact_of,
         same_slug,
         left_empty,
+        is_shortened,
         registration,
-        arguments,
+        command,
     })
 }
 

@@ -13,7 +13,8 @@ use crate::plan::Row;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::ledger::Begin;
 use crate::plan::observed::{Finding, Standing};
-use crate::policy::template::{CommandLine, environment};
+use crate::policy::placeholder::{Session, shortened};
+use crate::policy::template::{CommandLine, Invocation};
 use crate::policy::{FileSettings, Sessions};
 
 /// Whether a plan may ask which sessions are running. A restart asks anyway.
@@ -58,8 +59,8 @@ impl Commands {
     }
 
     fn run(&self, command: &CommandLine, chat: &Chat, model: &Model) -> Result<Report, String> {
-        let arguments = command.fill(chat, model)?;
-        Ok(run(&arguments, environment(chat, model), &self.directory, self.timeout))
+        let Invocation { arguments, environment } = command.fill(&Session { chat, model, resume: None })?;
+        Ok(run(&arguments, environment, &self.directory, self.timeout))
     }
 
     /// Exit codes as init scripts and supervisors use them: 1 and 3 say that it is not running. Any other end leaves it
@@ -134,8 +135,9 @@ impl Capabilities for Commands {
     }
 
     fn refuses_restart(&self, chat: &Chat, model: &Model) -> Option<String> {
+        let session = Session { chat, model, resume: None };
         let commands = [&self.settings.restart, &self.settings.running];
-        commands.into_iter().flatten().find_map(|command| command.fill(chat, model).err())
+        commands.into_iter().flatten().find_map(|command| command.fill(&session).err())
     }
 
     fn unset_runs(&self, _: &Chat) -> Option<&str> {
@@ -144,5 +146,19 @@ impl Capabilities for Commands {
 
     fn uses_slugs(&self) -> bool {
         true
+    }
+}
+
+/// That commands are given only the beginning of a field of the sessions to be restarted, if so.
+pub(super) fn remark(rows: &[Row]) -> Option<String> {
+    let is_shortened = |row: &&Row| {
+        let session = row.after.as_ref().map(|model| Session { chat: &row.chat, model, resume: None });
+        session.is_some_and(|session| session.is_shortened())
+    };
+    let restarted = rows.iter().filter(|row| row.restart && row.is_planned());
+    match restarted.filter(is_shortened).count() {
+        0 => None,
+        1 => Some(shortened("1 session")),
+        sessions => Some(shortened(&format!("{sessions} sessions"))),
     }
 }

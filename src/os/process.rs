@@ -44,7 +44,7 @@ pub(crate) struct Report {
 }
 
 /// Becomes the command: its signals, its terminal and its exit code are this process's. Returns only where it cannot.
-pub fn turn_into(arguments: &[String], environment: impl Iterator<Item = (&'static str, String)>) -> io::Error {
+pub fn turn_into(arguments: &[String], environment: Vec<(&'static str, String)>) -> io::Error {
     match arguments.split_first() {
         Some((program, arguments)) => Command::new(program).args(arguments).envs(environment).exec(),
         None => io::ErrorKind::InvalidInput.into(),
@@ -55,7 +55,7 @@ pub fn turn_into(arguments: &[String], environment: impl Iterator<Item = (&'stat
 /// background may hold that open for ever.
 pub(crate) fn run(
     arguments: &[String],
-    environment: impl Iterator<Item = (&'static str, String)>,
+    environment: Vec<(&'static str, String)>,
     directory: &Path,
     timeout: Duration,
 ) -> Report {
@@ -66,7 +66,7 @@ pub(crate) fn run(
 
 fn start(
     arguments: &[String],
-    environment: impl Iterator<Item = (&'static str, String)>,
+    environment: Vec<(&'static str, String)>,
     directory: &Path,
     timeout: Duration,
     stderr: &mut Option<File>,

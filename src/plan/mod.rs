@@ -48,7 +48,7 @@ pub struct Plan {
     pub void: BTreeMap<String, Void>,
     /// Chats whose corrections no longer count: the decision has changed, or the user asked for another try.
     pub reset: Vec<String>,
-    /// What the backend says of the edits, where there are any.
+    /// What the backend says of the edits and restarts, where there are any.
     pub remark: Option<String>,
     /// Why nothing of it may be done.
     pub refused: Option<Refusal>,

@@ -14,7 +14,7 @@ pub struct Observed {
     pub findings: BTreeMap<String, Finding>,
     /// Models on which no session is known to work: they are tried on one session first.
     pub canaries: BTreeMap<Model, Canary>,
-    /// What the user should know of the edits, where there are any.
+    /// What the user should know of the edits and restarts, where there are any.
     pub remark: Option<String>,
 }
 

@@ -2,13 +2,15 @@
 //!
 //! A [`Policy`] exists only where every part of it is valid; [`read()`] is the one way to make one.
 
+mod command;
 mod cover;
 pub mod edit;
 mod fields;
 mod outline;
+pub mod placeholder;
 mod read;
 mod redacted;
-mod scripts;
+pub mod scope;
 mod sessions;
 mod source;
 mod syntax;

@@ -1,7 +1,6 @@
 //! Policy text to [`Policy`], with every mistake reported in one go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 use jiff::tz::TimeZoneDatabase;
 use toml::de::DeValue;
@@ -11,7 +10,6 @@ use crate::chat::Model;
 use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
-use crate::policy::template::{CommandLine, Misplaced, Mistake, placeholder_names};
 use crate::policy::{Because, Choice, Override, Policy, Rule, Setting, Until, syntax};
 use crate::suggest;
 
@@ -32,7 +30,7 @@ pub fn read(sources: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnos
     }
     let mistakes = Mistakes::default();
     let whole = Section::whole(sources.iter().zip(&trees));
-    let policy = Reader { mistakes: &mistakes, allowed: None, sources }.policy(whole);
+    let policy = Reader { mistakes: &mistakes, allowed: None, special_models: Vec::new(), sources }.policy(whole);
 
     let more = if astray { unread } else { mistakes.more.get() };
     let broken = !diagnostics.is_empty();
@@ -63,6 +61,8 @@ pub(super) struct Reader<'r> {
     pub(super) mistakes: &'r Mistakes,
     /// `None` until it is known, and where it cannot be.
     allowed: Option<BTreeSet<Model>>,
+    /// The allowed models that no argument of a command can hold.
+    pub(super) special_models: Vec<Item<'r>>,
     sources: &'r [Source],
 }
 
@@ -101,6 +101,9 @@ impl<'r> Reader<'r> {
             let mut models = BTreeSet::new();
             for item in items {
                 let Some(model) = self.model_name(&item) else { continue };
+                if !model.is_plain() {
+                    self.special_models.push(item.clone());
+                }
                 if let Some(model) = models.replace(model) {
                     let message = format!("`{model}` is allowed twice");
                     self.mistakes.add(|| item.mistake("duplicate", message, "remove one of them"));
@@ -277,41 +280,6 @@ impl<'r> Reader<'r> {
         (path, keep.map(|item| (because(&item), item)))
     }
 
-    pub(super) fn command(&self, item: &Item<'r>, example: &str) -> Option<CommandLine> {
-        let items = item.list(self.mistakes, example)?;
-        let words: Option<Vec<&str>> = items.iter().map(|item| item.string(self.mistakes, example)).collect();
-        let words = words?;
-        if let (Some(program), true) = (items.first(), words.first().is_some_and(|word| word.is_empty())) {
-            self.mistakes.add(|| program.mistake("empty", "the program's name is empty", format!("write {example}")));
-            return None;
-        }
-        let mistakes = match CommandLine::parse(&words) {
-            Ok(command) => return Some(command),
-            Err(mistakes) => mistakes,
-        };
-        for (index, mistake) in mistakes {
-            let Some(item) = items.get(index) else { continue };
-            self.mistakes.add(|| match mistake {
-                Mistake::Unknown(name, range) => {
-                    let message = format!("there is no placeholder `{{{name}}}`");
-                    Diagnostic::error("unknown-placeholder", message, inside(item, range), "")
-                        .help(suggest::advice(&name, placeholder_names()))
-                }
-                Mistake::Misplaced(why, range) => {
-                    let ([message, advice], place) = (why.words(), inside(item, range));
-                    let found = match why {
-                        Misplaced::Program => Diagnostic::error("placeholder-in-program", message, place, ""),
-                        Misplaced::Script | Misplaced::Multiplexer => {
-                            Diagnostic::error("placeholder-in-script", message, place, "")
-                        }
-                    };
-                    found.help(advice)
-                }
-            });
-        }
-        None
-    }
-
     fn limits(&self, whole: &mut Section<'r>) -> Option<usize> {
         let mut section = whole.section(self.mistakes, "limits", "a table: [limits]");
         let limit = section.get(self.mistakes, "max_changes");
@@ -413,15 +381,4 @@ pub fn zone_advice(name: &str) -> String {
         || "write the name of one, such as Europe/Berlin or UTC".to_owned(),
         |near| format!("did you mean `{near}`?"),
     )
-}
-
-/// The place of a range of a string's bytes. Its span has the quotes, and more where it holds escapes.
-fn inside(item: &Item, range: Range<usize>) -> Place {
-    let literal = item.source.text.get(item.span.clone()).unwrap_or_default();
-    let plain = item.value.as_str().is_some_and(|text| literal.len() == text.len() + 2);
-    if plain {
-        item.source.place(item.span.start + 1 + range.start..item.span.start + 1 + range.end)
-    } else {
-        item.place()
-    }
 }

@@ -98,7 +98,7 @@ impl<'r> Reader<'r> {
     /// Reads the section. `keep` is where the policy says that existing models are kept.
     pub(super) fn sessions(&self, whole: &mut Section<'r>, keep: Option<&Item<'r>>) -> Sessions {
         const BACKENDS: [&str; 2] = ["file", "dispatch"];
-        const FILE_ONLY: [&str; 3] = ["restart", "running", "unset_runs"];
+        const FILE_ONLY: [&str; 4] = ["names_in_arguments", "restart", "running", "unset_runs"];
         const DISPATCH_ONLY: [&str; 2] = ["socket", "drain"];
         let mut section = whole.section(self.mistakes, "sessions", "a table: [sessions]");
         let backend = section.get(self.mistakes, "backend");
@@ -129,8 +129,9 @@ impl<'r> Reader<'r> {
     }
 
     fn file(&self, section: &mut Section<'r>) -> FileSettings {
-        let restart = section.get(self.mistakes, "restart").and_then(|item| self.command(&item, RESTART));
-        let running = section.get(self.mistakes, "running").and_then(|item| self.command(&item, RUNNING));
+        let scope = self.scope(section.get(self.mistakes, "names_in_arguments").as_ref());
+        let restart = section.get(self.mistakes, "restart").and_then(|item| self.command(&item, scope, RESTART));
+        let running = section.get(self.mistakes, "running").and_then(|item| self.command(&item, scope, RUNNING));
         let unset_runs = section.get(self.mistakes, "unset_runs").and_then(|item| self.model(&item));
         FileSettings { restart, running, unset_runs }
     }

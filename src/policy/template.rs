@@ -1,58 +1,39 @@
 //! Command lines with placeholders, such as `["supervisorctl", "restart", "{session_slug}"]`.
 //!
-//! The command of a launch has one more, `{resume_id}`. Where there is nothing to resume, an argument with it is left out,
-//! and so is the option right before an argument that is nothing else: of `claude --model {model} --resume {resume_id}`
-//! remains `claude --model opus`.
-//!
-//! What fills a placeholder comes from a registry that anybody who can write to a chat may have a say in. So it never
-//! meets a shell that the command line shows, never becomes an option, and carries no control characters into an argument.
+//! The command of a launch has `{resume_id}` as well. Where there is nothing to resume, that argument is left out, and so
+//! is the option right before it: of `claude --model {model} --resume {resume_id}` remains `claude --model opus`.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::chat::{Chat, Model};
-use crate::policy::scripts::Scripts;
+use crate::policy::placeholder::{LONGEST, Placeholder, Session};
+use crate::policy::scope::{Beside, Misplaced, Scope};
 
-/// What can stand in braces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Placeholder {
-    ChatId,
-    SessionName,
-    SessionSlug,
-    ContactName,
-    Tier,
-    Type,
-    Source,
-    Model,
+/// A mistake in a command.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The index of its argument.
+    pub argument: usize,
+    /// Where it stands in that argument, in bytes.
+    pub range: Range<usize>,
+    /// What is wrong there.
+    pub fault: Fault,
 }
 
-/// Every placeholder, as a policy spells it and as the environment does.
-const PLACEHOLDERS: [(&str, &str, Placeholder); 8] = [
-    ("chat_id", "RECONCILE_CHAT_ID", Placeholder::ChatId),
-    ("session_name", "RECONCILE_SESSION_NAME", Placeholder::SessionName),
-    (SLUG, "RECONCILE_SESSION_SLUG", Placeholder::SessionSlug),
-    ("contact_name", "RECONCILE_CONTACT_NAME", Placeholder::ContactName),
-    ("tier", "RECONCILE_TIER", Placeholder::Tier),
-    ("type", "RECONCILE_TYPE", Placeholder::Type),
-    ("source", "RECONCILE_SOURCE", Placeholder::Source),
-    ("model", "RECONCILE_MODEL", Placeholder::Model),
-];
+/// What is wrong with something in braces.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// There is no placeholder of that name.
+    Unknown(String),
+    /// The placeholder stands where it must not.
+    Misplaced(Placeholder, Misplaced),
+}
 
-/// What only the command of a launch can have in braces, and its variable in the environment.
-const RESUME: (&str, &str) = ("resume_id", "RECONCILE_RESUME_ID");
-
-impl Placeholder {
-    fn value(self, chat: &Chat, model: &Model) -> Option<String> {
-        let text = |field: &Option<_>| field.as_deref().map(str::to_owned);
+impl Fault {
+    /// What is wrong, and what to do about it.
+    pub fn words(&self, scope: Scope) -> [String; 2] {
         match self {
-            Self::ChatId => Some(chat.id.clone().into_owned()),
-            Self::SessionName => text(&chat.session_name),
-            Self::SessionSlug => chat.slug(),
-            Self::ContactName => text(&chat.contact_name),
-            Self::Tier => text(&chat.tier),
-            Self::Type => text(&chat.kind),
-            Self::Source => text(&chat.source),
-            Self::Model => Some(model.as_str().to_owned()),
+            Self::Unknown(name) => [format!("there is no placeholder `{{{name}}}`"), scope.advice(name)],
+            Self::Misplaced(placeholder, why) => why.words(*placeholder),
         }
     }
 }
@@ -62,201 +43,137 @@ impl Placeholder {
 enum Piece {
     Text(String),
     Fill(Placeholder),
-    Resume,
 }
 
 /// A program and its arguments, with placeholders still open.
 #[derive(Clone, Debug)]
 pub struct CommandLine {
     arguments: Vec<Vec<Piece>>,
+    scope: Scope,
 }
 
-/// Why an argument is no template. The range is of bytes in the argument.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Mistake {
-    /// A placeholder of that name does not exist.
-    Unknown(String, Range<usize>),
-    /// A placeholder stands where a chat's fields could run commands.
-    Misplaced(Misplaced, Range<usize>),
-}
-
-/// Where no placeholder may stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misplaced {
-    /// In what a shell reads.
-    Script,
-    /// Where a terminal multiplexer would type it, or run what stands in it as `#(…)`.
-    Multiplexer,
-    /// In the program's name.
-    Program,
-}
-
-impl Misplaced {
-    /// What is wrong, and what to do about it.
-    pub fn words(self) -> [&'static str; 2] {
-        match self {
-            Self::Script => [
-                "a placeholder in a shell's script would let a chat's fields run commands",
-                "give it to a program on this host as an argument of its own, or let the script read it from the environment, as in \"$RECONCILE_MODEL\"",
-            ],
-            Self::Multiplexer => [
-                "tmux and screen run or type what they are given, so a placeholder there would let a chat's fields run commands",
-                "name the window by {session_slug}, which holds nothing that they could run, or let a script of yours call them",
-            ],
-            Self::Program => [
-                "a placeholder in the program's name would let a chat's fields choose what runs",
-                "name the program, and give it the placeholder as an argument",
-            ],
-        }
-    }
-}
-
-/// What can only be `[A-Za-z0-9_-]`.
-const SLUG: &str = "session_slug";
-
-/// The names that may stand in braces.
-pub fn placeholder_names() -> impl Iterator<Item = &'static str> + Clone {
-    PLACEHOLDERS.iter().map(|(name, ..)| *name)
-}
-
-/// What a command finds in its environment: `RECONCILE_CHAT_ID` and so on. Absent fields are empty.
-pub fn environment(chat: &Chat, model: &Model) -> impl Iterator<Item = (&'static str, String)> {
-    PLACEHOLDERS
-        .iter()
-        .map(|(_, variable, placeholder)| (*variable, placeholder.value(chat, model).unwrap_or_default()))
-}
-
-/// What the command of a launch finds in its environment besides.
-pub fn resume_environment(resume: Option<&str>) -> (&'static str, String) {
-    (RESUME.1, resume.unwrap_or_default().to_owned())
+/// A command that is about one session, ready to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// The program and its arguments.
+    pub arguments: Vec<String>,
+    /// What its environment has besides that of this process.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl CommandLine {
-    /// Parses the arguments of a policy's command; the first is the program.
+    /// Parses the arguments of a command; the first is the program.
     ///
     /// # Errors
-    /// Every mistake, with the index of its argument.
-    pub fn parse(arguments: &[&str]) -> Result<Self, Vec<(usize, Mistake)>> {
-        Self::parse_with(arguments, false)
-    }
-
-    /// The same for the command of a launch.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn parse_launch(arguments: &[&str]) -> Result<Self, Vec<(usize, Mistake)>> {
-        Self::parse_with(arguments, true)
-    }
-
-    fn parse_with(arguments: &[&str], resumes: bool) -> Result<Self, Vec<(usize, Mistake)>> {
+    /// Every mistake, in the order in which they stand.
+    pub fn parse(arguments: &[&str], scope: Scope) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let mut parsed = Vec::with_capacity(arguments.len());
-        let mut scripts = Scripts::default();
         for (index, argument) in arguments.iter().enumerate() {
-            let filled = || braces(argument);
-            let in_script = scripts.pass(argument, filled().next().map(|(start, _)| start));
-            let (pieces, unknown) = pieces(argument, resumes);
-            mistakes.extend(unknown.into_iter().map(|mistake| (index, mistake)));
-            let misplaced = if index == 0 {
-                filled().next().map(|range| (Misplaced::Program, range))
-            } else if in_script {
-                filled().next().map(|range| (Misplaced::Script, range))
-            } else if scripts.in_multiplexer() {
-                let other = filled().find(|(start, end)| argument[start + 1..end - 1] != *SLUG);
-                other.map(|range| (Misplaced::Multiplexer, range))
-            } else {
-                None
-            };
-            mistakes.extend(misplaced.map(|(why, (start, end))| (index, Mistake::Misplaced(why, start..end))));
+            let (pieces, found) = pieces(argument, index, scope);
             parsed.push(pieces);
+            mistakes.extend(found);
         }
-        if mistakes.is_empty() { Ok(Self { arguments: parsed }) } else { Err(mistakes) }
+        if mistakes.is_empty() { Ok(Self { arguments: parsed, scope }) } else { Err(mistakes) }
     }
 
-    /// The program, as the policy writes it.
+    /// The program, as it was written.
     pub fn program(&self) -> String {
         let text = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
-            Piece::Fill(_) | Piece::Resume => "…".to_owned(),
+            Piece::Fill(_) => "…".to_owned(),
         };
         self.arguments.first().into_iter().flatten().map(text).collect()
     }
 
-    /// The arguments for this chat. Fields that the entry does not have fill in as nothing, the session's name excepted.
-    ///
-    /// # Errors
-    /// Why this chat's fields must not stand in the command.
-    pub fn fill(&self, chat: &Chat, model: &Model) -> Result<Vec<String>, String> {
-        self.fill_launch(chat, model, None)
+    /// Whether an argument holds the model.
+    pub fn holds_model(&self) -> bool {
+        self.arguments.iter().flatten().any(|piece| matches!(piece, Piece::Fill(Placeholder::Model)))
     }
 
-    /// The same for a launch; `resume` is what there is to resume.
+    /// The command for this session. What the session does not have fills in as nothing, its name excepted.
     ///
     /// # Errors
-    /// The same.
-    pub fn fill_launch(&self, chat: &Chat, model: &Model, resume: Option<&str>) -> Result<Vec<String>, String> {
-        let mut fields = environment(chat, model).chain([resume_environment(resume)]);
-        if fields.any(|(_, value)| value.contains('\0')) {
-            return Err("a field holds a NUL byte, which no command can be given".to_owned());
-        }
-        let resumes =
-            |index: usize| self.arguments.get(index).is_some_and(|pieces| matches!(pieces[..], [Piece::Resume]));
-        let is_left_out = |index: usize, pieces: &[Piece]| {
-            let option = matches!(pieces, [Piece::Text(text)] if text.starts_with('-'));
-            pieces.iter().any(|piece| matches!(piece, Piece::Resume)) || (option && resumes(index + 1))
-        };
-        let arguments = self.arguments.iter().enumerate();
-        let arguments = arguments.filter(|(index, pieces)| resume.is_some() || !is_left_out(*index, pieces));
-        arguments.map(|(_, pieces)| fill_argument(pieces, chat, model, resume.unwrap_or_default())).collect()
+    /// Why the command must not be run for it.
+    pub fn fill(&self, session: &Session) -> Result<Invocation, String> {
+        let environment = self.scope.placeholders().map(|placeholder| placeholder.in_environment(session));
+        let environment = environment.collect::<Result<_, _>>()?;
+        let mut filler = Filler { session, room: LONGEST };
+        let is_kept = |index: usize| session.resume.is_some() || !self.resumes(index);
+        let kept = self.arguments.iter().enumerate().filter(|(index, _)| is_kept(*index));
+        let arguments = kept.map(|(_, pieces)| filler.argument(pieces)).collect::<Result<_, _>>()?;
+        Ok(Invocation { arguments, environment })
+    }
+
+    /// Whether this argument is there only to resume a conversation: `{resume_id}`, or the option right before it.
+    fn resumes(&self, index: usize) -> bool {
+        let pieces = |index: usize| self.arguments.get(index).map(Vec::as_slice).unwrap_or_default();
+        let is_id = |index: usize| matches!(pieces(index), [Piece::Fill(Placeholder::ResumeId)]);
+        let is_option = matches!(pieces(index), [Piece::Text(text)] if text.starts_with('-'));
+        is_id(index) || (is_option && is_id(index + 1))
     }
 }
 
-fn fill_argument(pieces: &[Piece], chat: &Chat, model: &Model, resume: &str) -> Result<String, String> {
-    let mut argument = String::new();
-    for piece in pieces {
-        let value = match piece {
-            Piece::Text(text) => {
-                argument.push_str(text);
-                continue;
+/// Fills the arguments of one command.
+struct Filler<'a> {
+    session: &'a Session<'a>,
+    /// As many bytes may still be filled in. A name that stands in several places must not make a command too long to
+    /// start.
+    room: usize,
+}
+
+impl Filler<'_> {
+    fn argument(&mut self, pieces: &[Piece]) -> Result<String, String> {
+        let mut argument = String::new();
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => argument.push_str(text),
+                Piece::Fill(placeholder) => argument.push_str(&self.value(*placeholder)?),
             }
-            Piece::Fill(placeholder @ (Placeholder::SessionName | Placeholder::SessionSlug)) => {
-                let name = placeholder.value(chat, model).filter(|name| !name.is_empty());
-                Cow::Owned(name.ok_or("the command needs a session name, and the entry has none")?)
-            }
-            Piece::Fill(placeholder) => Cow::Owned(placeholder.value(chat, model).unwrap_or_default()),
-            Piece::Resume => Cow::Borrowed(resume),
-        };
+        }
+        if matches!(pieces.first(), Some(Piece::Fill(_))) && argument.starts_with('-') {
+            return Err(format!("the argument {argument:?} of its command would be taken for an option"));
+        }
+        Ok(argument)
+    }
+
+    fn value(&mut self, placeholder: Placeholder) -> Result<String, String> {
+        let value = placeholder.value(self.session).unwrap_or_default();
+        let names_session = matches!(placeholder, Placeholder::SessionName | Placeholder::SessionSlug);
+        if names_session && value.is_empty() {
+            return Err("the command needs a session name, and the entry has none".to_owned());
+        }
+        if placeholder == Placeholder::Model && !self.session.model.is_plain() {
+            return Err(format!("its model {value:?} cannot be an argument of its command"));
+        }
         if value.chars().any(char::is_control) {
             return Err("an argument of its command would hold a control character".to_owned());
         }
-        argument.push_str(&value);
+        let room = self.room.checked_sub(value.len());
+        self.room = room.ok_or_else(|| format!("its command would hold more than {LONGEST} bytes of its fields"))?;
+        Ok(value)
     }
-    if matches!(pieces.first(), Some(Piece::Fill(_) | Piece::Resume)) && argument.starts_with('-') {
-        return Err(format!("the argument {argument:?} of its command would be taken for an option"));
-    }
-    Ok(argument)
 }
 
-fn pieces(argument: &str, resumes: bool) -> (Vec<Piece>, Vec<Mistake>) {
+fn pieces(argument: &str, index: usize, scope: Scope) -> (Vec<Piece>, Vec<Mistake>) {
     let mut pieces = Vec::new();
     let mut mistakes = Vec::new();
     let mut text_from = 0;
-    for (start, end) in braces(argument) {
-        let name = &argument[start + 1..end - 1];
-        let known = PLACEHOLDERS.iter().find(|(known, ..)| *known == name);
-        let piece = match known {
-            Some((_, _, placeholder)) => Piece::Fill(*placeholder),
-            None if resumes && name == RESUME.0 => Piece::Resume,
-            None => {
-                mistakes.push(Mistake::Unknown(name.to_owned(), start..end));
-                continue;
-            }
+    let beside = beside(argument);
+    for range in braces(argument) {
+        let name = &argument[range.start + 1..range.end - 1];
+        let mistake = |fault| Mistake { argument: index, range: range.clone(), fault };
+        let Some(placeholder) = scope.placeholder(name) else {
+            mistakes.push(mistake(Fault::Unknown(name.to_owned())));
+            continue;
         };
-        if start > text_from {
-            pieces.push(Piece::Text(argument[text_from..start].to_owned()));
+        let misplaced = if index == 0 { Some(Misplaced::Program) } else { scope.refuses(placeholder, beside) };
+        mistakes.extend(misplaced.map(|why| mistake(Fault::Misplaced(placeholder, why))));
+        if range.start > text_from {
+            pieces.push(Piece::Text(argument[text_from..range.start].to_owned()));
         }
-        pieces.push(piece);
-        text_from = end;
+        pieces.push(Piece::Fill(placeholder));
+        text_from = range.end;
     }
     if text_from < argument.len() {
         pieces.push(Piece::Text(argument[text_from..].to_owned()));
@@ -264,12 +181,22 @@ fn pieces(argument: &str, resumes: bool) -> (Vec<Piece>, Vec<Mistake>) {
     (pieces, mistakes)
 }
 
+/// What an argument holds besides its placeholders.
+fn beside(argument: &str) -> Beside {
+    if braces(argument).next() == Some(0..argument.len()) {
+        return Beside::Nothing;
+    }
+    let starts = [0].into_iter().chain(braces(argument).map(|range| range.end));
+    let ends = braces(argument).map(|range| range.start).chain([argument.len()]);
+    Beside::of(starts.zip(ends).map(|(start, end)| &argument[start..end]))
+}
+
 /// Where `{word}` stands. Other braces, as in JSON, are text.
-fn braces(argument: &str) -> impl Iterator<Item = (usize, usize)> {
+fn braces(argument: &str) -> impl Iterator<Item = Range<usize>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     argument.match_indices('{').filter_map(move |(start, _)| {
         let inside = &argument[start + 1..];
         let length = inside.find(|c| !is_word(c))?;
-        (length > 0 && inside[length..].starts_with('}')).then_some((start, start + length + 2))
+        (length > 0 && inside[length..].starts_with('}')).then_some(start..start + length + 2)
     })
 }

@@ -99,7 +99,7 @@ fn a_failed_restart_stays_owed_and_waits_until_it_is_tried_again() {
 
 #[test]
 fn what_waits_for_its_next_try_is_told_so_everywhere_and_nothing_is_asked_about_it() {
-    let commands = format!("{RECORD}\nrunning = [\"./running\", \"{{chat_id}}\"]\n");
+    let commands = format!("{RECORD}\nrunning = [\"./running\", \"{{session_slug}}\"]\n");
     let sandbox = drifted(&commands);
     sandbox.script("restart", "exit 1");
     sandbox.script("running", "echo $1 >> asked");

@@ -139,12 +139,11 @@ fn a_session_is_resumed_by_its_session_id_else_its_resume_id_else_not_at_all() {
 fn where_there_is_nothing_to_resume_the_argument_goes_and_the_option_right_before_it() {
     for (command, resumed, new) in [
         (vec!["--resume", "{resume_id}", "x"], vec!["--resume", "r", "x"], vec!["x"]),
-        (vec!["--resume={resume_id}", "x"], vec!["--resume=r", "x"], vec!["x"]),
         (vec!["-r", "{resume_id}", "-v"], vec!["-r", "r", "-v"], vec!["-v"]),
-        (vec!["-v", "--resume={resume_id}"], vec!["-v", "--resume=r"], vec!["-v"]),
+        (vec!["-v", "--resume", "{resume_id}"], vec!["-v", "--resume", "r"], vec!["-v"]),
         (vec!["resume", "{resume_id}"], vec!["resume", "r"], vec!["resume"]),
         (vec!["--model={model}", "{resume_id}"], vec!["--model=sonnet", "r"], vec!["--model=sonnet"]),
-        (vec!["{\"id\": 1}", "{resume_id}-{tier}"], vec!["{\"id\": 1}", "r-family"], vec!["{\"id\": 1}"]),
+        (vec!["{\"id\": 1}", "{resume_id}"], vec!["{\"id\": 1}", "r"], vec!["{\"id\": 1}"]),
     ] {
         let registry = r#"{"old": {"tier": "family", "model": "sonnet", "resume_id": "r"},
             "new": {"tier": "family", "model": "sonnet"}}"#;
@@ -161,9 +160,11 @@ fn the_fields_of_the_registry_win_and_options_fill_what_it_lacks() {
     let registry = r#"{"+1": {"chat_id": "+1", "tier": "bots", "contact_name": "Ann", "x": [1,  2]}}"#;
     let sandbox = sandbox(POLICY, registry);
     let given = ["--tier", "admin", "--contact-name", "Zoe", "--session-name", "s/1", "--source", "signal"];
-    let command = ["--", "./show", "{model}", "{tier}", "{contact_name}", "{session_slug}", "{source}", "{type}."];
+    let variables = ["TIER", "CONTACT_NAME", "SOURCE", "TYPE"].map(|name| format!("\"$RECONCILE_{name}.\"")).join(" ");
+    sandbox.script("show", &format!("printf '%s\\n' \"$@\" {variables}"));
+    let command = ["--", "./show", "{model}", "{session_slug}", "{session_name}"];
     let run = sandbox.run(&[&["launch", "+1"], &given[..], &command].concat()).expect(0);
-    assert_eq!(started(&run), ["haiku", "bots", "Ann", "s-1", "signal", "."]);
+    assert_eq!(started(&run), ["haiku", "s-1", "s/1", "bots.", "Ann.", "signal.", "."]);
     let added = r#""session_name": "s/1", "source": "signal", "model": "haiku""#;
     let expected = registry.replace("2]}", &format!("2], {added}}}"));
     assert_eq!(sandbox.read("sessions.json"), expected);
@@ -222,12 +223,12 @@ fn what_the_policy_says_decides_as_it_does_in_a_run() {
 #[test]
 fn what_must_not_stand_in_a_command_is_refused_before_anything_is_written() {
     for (entry, argument, complaint) in [
-        (json!({ "contact_name": "--yolo" }), "{contact_name}", "would be taken for an option"),
+        (json!({ "session_name": "--yolo" }), "{session_name}", "would be taken for an option"),
         (json!({ "resume_id": "--yolo" }), "{resume_id}", "would be taken for an option"),
-        (json!({ "contact_name": "a\nb" }), "x{contact_name}", "control character"),
-        (json!({ "session_id": "a\u{1b}[2J" }), "--resume={resume_id}", "control character"),
-        (json!({ "contact_name": "a\u{0}b" }), "x", "a NUL byte"),
-        (json!({ "session_id": "a\u{0}b" }), "x", "a NUL byte"),
+        (json!({ "session_name": "a\nb" }), "{session_name}", "control character"),
+        (json!({ "session_id": "a\u{1b}[2J" }), "{resume_id}", "control character"),
+        (json!({ "session_name": "a\u{0}b" }), "x", "its session name holds a NUL byte"),
+        (json!({ "session_id": "a\u{0}b" }), "x", "its resume id holds a NUL byte"),
         (json!({}), "{session_name}", "needs a session name"),
         (json!({}), "{session_slug}", "needs a session name"),
     ] {
@@ -244,8 +245,24 @@ fn what_must_not_stand_in_a_command_is_refused_before_anything_is_written() {
     }
     // Nor does an option put there what a registry must not: the same is asked of a new chat.
     let sandbox = sandbox(POLICY, "{}");
-    sandbox.run(&["launch", "+1", "--contact-name=-x", "--", "./show", "{contact_name}"]).expect(1);
+    sandbox.run(&["launch", "+1", "--session-name=-x", "--", "./show", "{session_name}"]).expect(1);
     assert_untouched(&sandbox, "{}");
+}
+
+#[test]
+fn a_model_of_the_registry_is_an_argument_only_if_it_is_plain() {
+    let policy = format!("{POLICY}\n[chats]\n\"+1\" = {{ managed = false }}\n");
+    for model in ["gpt 5", "-5", "$(id)", "é"] {
+        let registry = json!({ "+1": { "model": model } }).to_string();
+        let sandbox = sandbox(&policy, &registry);
+        for argument in ["{model}", "--model={model}"] {
+            let run = sandbox.run(&["launch", "+1", "--", "./show", argument]).expect(1);
+            assert!(run.stderr.contains(&format!("its model {model:?} cannot be an argument")), "{run:#?}");
+        }
+        assert_untouched(&sandbox, &registry);
+        sandbox.script("show", "printf %s \"$RECONCILE_MODEL\"");
+        assert_eq!(sandbox.run(&["launch", "+1", "--", "./show"]).expect(0).stdout, model);
+    }
 }
 
 #[test]
@@ -408,10 +425,10 @@ fn a_command_line_that_cannot_be_meant_is_wrong_usage() {
         (vec!["launch", "+1", "--mode", "x", "--", "./show"], "unexpected argument"),
         (vec!["launch", "", "--", "./show"], "the chat's id is empty"),
         (vec!["launch", "+1", "--", "./show", "{modle}"], "did you mean `model`?"),
-        (vec!["launch", "+1", "--", "./show", "{resume}"], "there is no placeholder {resume}"),
-        (vec!["launch", "+1", "--", "sh", "-c", "claude {contact_name}"], "would let a chat's fields run commands"),
-        (vec!["launch", "+1", "--", "su", "me", "-cclaude {resume_id}"], "would let a chat's fields run commands"),
-        (vec!["launch", "+1", "--", "env", "bash", "-lc", "claude {resume_id}"], "would let a chat's fields"),
+        (vec!["launch", "+1", "--", "./show", "{resume}"], "there is no placeholder `{resume}`"),
+        (vec!["launch", "+1", "--", "sh", "-c", "claude {contact_name}"], "is not allowed in an argument"),
+        (vec!["launch", "+1", "--", "su", "me", "-cclaude {resume_id}"], "only as an argument of its own"),
+        (vec!["launch", "+1", "--", "env", "bash", "-lc", "claude {resume_id}"], "only as an argument of its own"),
         (vec!["--dry-run", "launch", "+1", "--", "./show"], "an option before a subcommand is one of a run"),
     ] {
         let run = sandbox.run(&arguments).expect(64);

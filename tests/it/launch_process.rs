@@ -180,8 +180,8 @@ fn a_start_pays_what_the_session_owes_and_nothing_else() {
 
 #[test]
 fn a_start_that_fails_before_it_pays_nothing() {
-    let sandbox = owing(&json!({ "contact_name": "-x" }));
-    sandbox.run(&["launch", "a", "--", "./show", "{contact_name}"]).expect(1);
+    let sandbox = owing(&json!({ "session_id": "-x" }));
+    sandbox.run(&["launch", "a", "--", "./show", "{resume_id}"]).expect(1);
     sandbox.run(&["launch", "a", "--", "./show", "{modle}"]).expect(64);
     sandbox.run(&["launch", "nobody", "--", "./show", "{session_name}"]).expect(1);
     assert_eq!(owed(&sandbox), ["a", "b"]);

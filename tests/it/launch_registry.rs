@@ -9,6 +9,7 @@ use reconcile::backend::file::registration_edits;
 use reconcile::chat::Chat;
 use reconcile::error::Result;
 use reconcile::launch::{Decider, Start, Wanted, start};
+use reconcile::policy::scope::Scope;
 use reconcile::policy::template::CommandLine;
 use reconcile::policy::{Source, read};
 use reconcile::registry::json::JsonText;
@@ -26,7 +27,7 @@ fn decided(registry: &str, chat: &str, fields: &Chat<'static>) -> Start {
 
 fn decided_on(registry: &dyn Snapshot, chat: &str, fields: &Chat<'static>) -> Start {
     let (policy, _) = read(&[Source::new("policy.toml", POLICY.to_owned())]).unwrap();
-    let command = CommandLine::parse_launch(&["assistant"]).unwrap();
+    let command = CommandLine::parse(&["assistant"], Scope::Launch).unwrap();
     let now = "2026-01-01T00:00:00[UTC]".parse().unwrap();
     let capabilities = capabilities(&policy);
     let decider = Decider { policy: &policy, capabilities: capabilities.as_ref() };

@@ -10,6 +10,7 @@
 )]
 
 mod adopt;
+mod arguments;
 mod assess;
 mod backends;
 mod bad_input;
@@ -39,6 +40,7 @@ mod interrupted;
 mod invalid;
 mod journal;
 mod journal_text;
+mod kit_arguments;
 mod kits;
 mod launch;
 mod launch_process;

@@ -1,4 +1,4 @@
-//! What commands are told of a chat: each field is one argument or none, and no shell reads it as a script.
+//! What commands are told of a chat: in the environment, and with `names_in_arguments` as one argument or none.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,10 @@ fn entry(chat: &str, fields: &Value) -> String {
     json!({ chat: entry }).to_string()
 }
 
-const HOSTILE: [&str; 16] = [
+/// Lets every placeholder stand in an argument.
+const NAMES: &str = "names_in_arguments = true\n";
+
+pub const HOSTILE: [&str; 16] = [
     "$(touch pwned)",
     "`touch pwned`",
     "; touch pwned",
@@ -47,7 +50,7 @@ fn holds(placeholder: &str, value: &str) {
     let filled = if placeholder == "session_slug" { slug() } else { value.to_owned() };
     let refused = filled.starts_with('-') || filled.contains(char::is_control) || value.contains('\0');
 
-    let command = format!("restart = [\"./record\", \"{{{placeholder}}}\", \"a{{{placeholder}}}b\"]");
+    let command = format!("{NAMES}restart = [\"./record\", \"{{{placeholder}}}\", \"a{{{placeholder}}}b\"]");
     let sandbox = with(&command, &hostile(placeholder, value));
     sandbox.script("record", "printf '%s\\0' $# \"$@\" >> arguments");
     let Run { code, stdout, stderr } = sandbox.run(&[]);
@@ -75,129 +78,99 @@ fn a_hostile_field_is_one_argument_or_refused() {
 }
 
 #[test]
-fn a_hostile_model_is_one_argument_or_refused() {
-    for (model, code) in [("$(touch${IFS}pwned)", 0), ("'\"\\;id>pwned", 0), ("-rf", 4), ("a b", 1), ("a\u{1b}", 1)] {
+fn a_hostile_model_is_in_the_environment_alone() {
+    for (model, allowed) in [
+        ("$(touch${IFS}pwned)", true),
+        ("'\"\\;id>pwned", true),
+        ("-rf", true),
+        ("a,b", true),
+        ("é", true),
+        ("a b", false),
+        ("a\u{1b}", false),
+    ] {
         let quoted = json!(model);
-        let policy = format!(
-            "[models]\nallowed = [{quoted}]\nfallback = {quoted}\n[registry]\npath = \"sessions.json\"\n\
-             [sessions]\nrestart = [\"./record\", \"{{model}}\"]\n"
-        );
-        let sandbox = Sandbox::new(&policy, &registry(&[(CHAT, "family", "opus")]));
-        sandbox.script("record", "printf '%s\\0' $# \"$@\" >> arguments");
-        sandbox.run(&[]).expect(code);
-        assert_eq!(sandbox.read("arguments"), if code == 0 { format!("1\0{model}\0") } else { String::new() });
-        assert!(!sandbox.path("pwned").exists());
+        for (argument, code) in [("\"{model}\"", 1), ("\"m={model}\"", 1), ("\"x\"", i32::from(!allowed))] {
+            let policy = format!(
+                "[models]\nallowed = [{quoted}]\nfallback = {quoted}\n[registry]\npath = \"sessions.json\"\n\
+                 [sessions]\nrestart = [\"./record\", {argument}]\n"
+            );
+            let sandbox = Sandbox::new(&policy, &registry(&[(CHAT, "family", "opus")]));
+            sandbox.script("record", "printf '%s\\0' $# \"$@\" \"$RECONCILE_MODEL\" >> arguments");
+            let run = sandbox.run(&[]).expect(code);
+            assert_eq!(sandbox.read("arguments"), if code == 0 { format!("1\0x\0{model}\0") } else { String::new() });
+            let is_told = run.stderr.contains("error[model-in-argument]") && run.stderr.contains("RECONCILE_MODEL");
+            assert_eq!(is_told, allowed && code == 1, "{model}: {run:#?}");
+            assert!(!sandbox.path("pwned").exists());
+        }
     }
 }
 
 #[test]
-fn a_dash_behind_text_is_harmless_and_a_nul_is_not_even_in_the_environment() {
+fn every_model_of_plain_characters_is_one_argument() {
+    let model = "us.anthropic/Claude-3:5@v1_0+x";
+    let policy = format!(
+        "[models]\nallowed = [\"{model}\"]\nfallback = \"{model}\"\n[registry]\npath = \"sessions.json\"\n\
+         [sessions]\nrestart = [\"./record\", \"{{model}}\", \"--model={{model}}\"]\n"
+    );
+    let sandbox = Sandbox::new(&policy, &registry(&[(CHAT, "family", "opus")]));
+    sandbox.script("record", "printf '%s\\n' \"$@\" >> arguments");
+    sandbox.run(&[]).expect(0);
+    assert_eq!(sandbox.read("arguments"), format!("{model}\n--model={model}\n"));
+}
+
+#[test]
+fn a_dash_behind_text_is_harmless_and_a_nul_is_replaced_in_the_environment() {
     let sandbox = with(
-        r#"restart = ["./record", "--who={contact_name}"]"#,
+        &format!("{NAMES}restart = [\"./record\", \"--who={{contact_name}}\"]"),
         &entry(CHAT, &json!({ "session_name": "a/b", "contact_name": "-rf" })),
     );
     sandbox.script("record", "printf '%s\\0' $# \"$@\" >> arguments");
     sandbox.run(&[]).expect(0);
     assert_eq!(sandbox.read("arguments"), "1\0--who=-rf\0");
 
-    let sandbox =
-        with(r#"restart = ["./record"]"#, &entry(CHAT, &json!({ "session_name": "a/b", "contact_name": "Ada\0" })));
+    let restart = r#"restart = ["./record"]"#;
+    let sandbox = with(restart, &entry(CHAT, &json!({ "session_name": "a/b", "contact_name": "Ada\0" })));
+    sandbox.script("record", "printf '%s' \"$RECONCILE_CONTACT_NAME\" > name");
+    sandbox.run(&[]).expect(0);
+    assert_eq!(sandbox.read("name"), "Ada\u{fffd}");
+
+    // The name of another session, perhaps.
+    let sandbox = with(restart, &entry(CHAT, &json!({ "session_name": "a\0" })));
     sandbox.run(&[]).expect(4);
     assert_eq!(sandbox.model(CHAT).as_deref(), Some("opus"));
 }
 
 #[test]
-fn no_spelling_of_a_shells_flag_lets_a_placeholder_into_its_script() {
-    let before = [
-        r#""sh", "-c""#,
-        r#""/bin/bash", "-lc""#,
-        r#""sudo", "-u", "me", "sh", "-c""#,
-        r#""sh", "-ce""#,
-        r#""bash", "-c", "-e""#,
-        r#""sh", "-c", "--""#,
-        r#""su", "me", "--command""#,
-        r#""su", "me", "--comm""#,
-        r#""runuser", "-u", "me", "--session-command""#,
-        r#""fish", "--command""#,
-        r#""fish", "-C""#,
-        r#""env", "-S""#,
-        r#""env", "-S", "sh -c""#,
-        r#""env", "-Ssh -c""#,
-        r#""env", "-iSsh", "-c""#,
-        r#""env", "--split-string=sh -c""#,
-        r#""env", "--split-string=sh", "-c""#,
-        r#""flock", "lock", "-c""#,
-        r#""script", "-qc""#,
-        r#""sg", "group", "-c""#,
-        r#""sg", "group""#,
-        r#""ssh", "host""#,
-        r#""ssh", "-p", "22", "-vi", "key", "host", "restart""#,
-        r#""ssh", "-p22", "{session_slug}""#,
-        r#""ssh", "-o""#,
-    ];
-    for shell in before {
-        is_refused(&format!("{shell}, \"restart {{contact_name}}\""));
+fn a_command_is_filled_with_4096_bytes_at_most() {
+    for (length, code) in [(2048, 0), (2049, 4)] {
+        let sandbox = with(
+            &format!("{NAMES}restart = [\"./record\", \"{{contact_name}}\", \"x {{contact_name}}\"]"),
+            &entry(CHAT, &json!({ "contact_name": "a".repeat(length) })),
+        );
+        sandbox.script("record", "echo $# >> calls");
+        let run = sandbox.run(&[]).expect(code);
+        assert_eq!(
+            run.stdout.contains("its command would hold more than 4096 bytes of its fields"),
+            code == 4,
+            "{run:#?}"
+        );
     }
-    let attached = [
-        r#""su", "root", "-ctrue {contact_name}""#,
-        r#""su", "root", "--command=true {contact_name}""#,
-        r#""su", "root", "--com=true {contact_name}""#,
-        r#""sh", "-c{contact_name}""#,
-        r#""bash", "-lc{contact_name}""#,
-        r#""fish", "--init-command={contact_name}""#,
-        r#""env", "-Ssh -c 'true {contact_name}'""#,
-        r#""env", "--split-string=sh -c 'true {contact_name}'""#,
-        r#""flock", "lock", "-ctrue {contact_name}""#,
-        r#""script", "-qctrue {contact_name}", "log""#,
-        r#""ssh", "-oProxyCommand=true {contact_name}", "host""#,
-        r#""ssh", "-{contact_name}", "host""#,
-    ];
-    attached.into_iter().for_each(is_refused);
-}
-
-#[test]
-fn interpreters_and_whatever_joins_its_words_for_a_shell_count_as_shells() {
-    let scripts = [
-        r#""python3", "-c", "{contact_name}""#,
-        r#""/usr/bin/python3.12", "-Ic", "{contact_name}""#,
-        r#""perl", "-e", "{contact_name}""#,
-        r#""node", "--eval", "{contact_name}""#,
-        r#""pwsh", "-Command", "{contact_name}""#,
-        r#""watch", "-n", "1", "{contact_name}""#,
-        r#""parallel", "echo", "{contact_name}""#,
-        r#""autossh", "-M", "0", "host", "{contact_name}""#,
-        r#""mosh", "host", "--", "{contact_name}""#,
-    ];
-    scripts.into_iter().for_each(is_refused);
-}
-
-/// What stands in `#(…)` is run, wherever it stands.
-#[test]
-fn behind_a_terminal_multiplexer_only_the_slug_may_stand() {
-    for command in [
-        r#""tmux", "respawn-window", "-k", "-t", "=c:={session_slug}", "echo {contact_name}""#,
-        r#""tmux", "respawn-window", "-k", "-t", "=c:={session_slug}", "claude", "--model", "{model}""#,
-        r#""env", "A=b", "tmux", "send-keys", "{session_slug} {chat_id}", "Enter""#,
-        r#""screen", "-X", "stuff", "{session_name}""#,
-    ] {
-        let run = drifted(&format!("restart = [{command}]")).run(&["check"]).expect(1);
-        assert!(run.stdout.contains("tmux and screen run or type"), "{command}: {run:#?}");
-    }
-    drifted(r#"restart = ["tmux", "respawn-window", "-k", "-t", "=c:={session_slug}"]"#).run(&["check"]).expect(0);
 }
 
 #[test]
 fn a_chat_never_chooses_the_program() {
     for command in [r#""{contact_name}""#, r#""./restart-{tier}", "x""#] {
-        let run = drifted(&format!("restart = [{command}]")).run(&["check"]).expect(1);
-        assert!(run.stdout.contains("placeholder in the program's name"), "{command}: {run:#?}");
+        for names in ["", NAMES] {
+            let run = drifted(&format!("{names}restart = [{command}]")).run(&["check"]).expect(1);
+            assert!(run.stdout.contains("placeholder in the program's name"), "{command}: {run:#?}");
+        }
     }
 }
 
 #[test]
 fn control_characters_count_where_a_chat_brings_them() {
     let sandbox = with(
-        r#"restart = ["./record", "restart\t{session_slug}"]"#,
+        &format!("{NAMES}restart = [\"./record\", \"restart\\t{{session_slug}}\"]"),
         &entry(CHAT, &json!({ "session_name": "a", "contact_name": "A\nB" })),
     );
     sandbox.script("record", "printf '%s\\0' \"$@\" \"$RECONCILE_CONTACT_NAME\" >> arguments");
@@ -205,27 +178,22 @@ fn control_characters_count_where_a_chat_brings_them() {
     assert_eq!(sandbox.read("arguments"), "restart\ta\0A\nB\0");
 }
 
-#[track_caller]
-fn is_refused(command: &str) {
-    let run = drifted(&format!("restart = [{command}]")).run(&[]);
-    assert_eq!(run.code, 1, "{command}: {run:#?}");
-    assert!(run.stderr.contains("placeholder in a shell's script"), "{command}: {run:#?}");
-}
-
 #[test]
-fn a_placeholder_that_no_shell_reads_is_accepted_behind_one() {
+fn the_slug_and_the_model_are_accepted_where_nothing_can_run_them() {
     for command in [
-        r#""sh", "-c", "echo \"$1\"", "sh", "{session_name}""#,
-        r#""sh", "./restart", "--chat={chat_id}", "--session", "{session_name}""#,
-        r#""su", "me", "--command=exec \"$0\"", "{session_name}""#,
-        r#""su", "-s", "/bin/sh", "-c", "exec \"$0\" \"$@\"", "me", "--", "./restart", "{session_name}""#,
-        r#""env", "NAME=x", "./restart", "{session_name}""#,
-        r#""env", "NAME={session_slug}", "./restart", "--name={session_name}""#,
-        r#""env", "-S", "sh -c true", "{session_name}""#,
-        r#""flock", "-n", "lock", "./restart", "{session_name}""#,
-        r#""flock", "--conflict-exit-code", "3", "lock", "./restart", "{session_name}""#,
-        r#""ssh", "-p", "22", "-l", "{tier}", "{session_slug}.example""#,
+        r#""sh", "-c", "echo \"$1\"", "sh", "{session_slug}""#,
+        r#""sh", "./restart", "--chat={session_slug}", "--model", "{model}""#,
+        r#""su", "me", "--command=exec \"$0\"", "{session_slug}""#,
+        r#""su", "-s", "/bin/sh", "-c", "exec \"$0\" \"$@\"", "me", "--", "./restart", "{session_slug}""#,
+        r#""env", "NAME=x", "./restart", "{session_slug}""#,
+        r#""env", "NAME={session_slug}", "./restart", "--model={model}""#,
+        r#""env", "-S", "sh -c true", "{session_slug}""#,
+        r#""flock", "-n", "lock", "./restart", "{session_slug}""#,
+        r#""flock", "--conflict-exit-code", "3", "lock", "./restart", "{session_slug}""#,
+        r#""ssh", "-p", "22", "{session_slug}.example""#,
         r#""systemctl", "restart", "ssh@{session_slug}""#,
+        r#""tmux", "respawn-window", "-k", "-t", "=c:={session_slug}""#,
+        r#""tmux", "respawn-window", "-k", "-t", "=c:={session_slug}", "claude", "--model", "{model}""#,
     ] {
         let run = drifted(&format!("restart = [{command}]")).run(&["check"]);
         assert_eq!(run.code, 0, "{command}: {run:#?}");
@@ -277,7 +245,8 @@ fn two_sessions_with_one_slug_are_refused_and_the_others_are_not() {
 
 #[test]
 fn a_command_that_names_no_session_needs_no_session_name() {
-    let sandbox = with(r#"restart = ["./restart", "{contact_name}"]"#, &entry(CHAT, &json!({ "tier": "family" })));
+    let restart = format!("{NAMES}restart = [\"./restart\", \"{{contact_name}}\"]");
+    let sandbox = with(&restart, &entry(CHAT, &json!({ "tier": "family" })));
     sandbox.script("restart", "echo \"$# [$1]\" >> calls");
     sandbox.run(&[]).expect(0);
     assert_eq!(sandbox.calls(), ["1 []"]);

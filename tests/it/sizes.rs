@@ -158,6 +158,9 @@ fn a_policy_of_many_rules_takes_time_in_proportion() {
 fn a_policy_of_many_models_takes_time_in_proportion() {
     let allowed = format!("[models]\nfallback = \"m0\"\nallowed = [{}]\n", numbered("\"m#\", ", MANY));
     policy("models", &[0], &allowed);
+    let special = format!("[models]\nfallback = \"m0\"\nallowed = [\"m0\", {}]\n", numbered("\"(m#)\", ", MANY));
+    let commands = "restart = [\"a\", \"{model}\"]\nrunning = [\"a\", \"{model}\"]\n";
+    policy("models in arguments", &[1], &format!("{special}[sessions]\n{commands}"));
     let chats = numbered("c# = \"other\"\n", MANY);
     policy("models and chats", &[1], &format!("{allowed}[chats]\n{chats}"));
     let [known, other] = ["m", "n"].map(|letter| letter.repeat(MANY / 2));
@@ -168,10 +171,10 @@ fn a_policy_of_many_models_takes_time_in_proportion() {
 
 #[test]
 fn a_policy_of_a_long_command_takes_time_in_proportion() {
-    for (code, word) in [(0, "\"a\", "), (1, "\"{x}\", "), (0, "\"sh\", "), (1, "\"sh\", \"-c\", \"{chat_id}\", ")] {
-        policy(word, &[code], &format!("{MODELS}[sessions]\nrestart = [{}]\n", of(word, MANY)));
+    for (code, word) in [(0, "\"a\", "), (1, "\"{x}\", "), (0, "\"{session_slug}\", "), (1, "\"{chat_id}\", ")] {
+        policy(word, &[code], &format!("{MODELS}[sessions]\nrestart = [\"a\", {}]\n", of(word, MANY)));
     }
-    for (code, piece) in [(0, "{"), (1, "{x}"), (0, "{chat_id}")] {
+    for (code, piece) in [(0, "{"), (1, "{x}"), (0, "{session_slug}"), (1, "{chat_id}"), (1, "{model} ")] {
         policy(piece, &[code], &format!("{MODELS}[sessions]\nrestart = [\"a\", \"{}\"]\n", of(piece, MANY)));
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::apply::{Ask, Attempt, Backend, Batch, Committed, Decide, Locked, Registered, Stands, Turn};
-use crate::backend::commands::Commands;
+use crate::backend::commands::{Commands, remark};
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::JsonRun;
@@ -61,7 +61,8 @@ impl Backend for FileBackend {
     }
 
     fn observe(&self, _: &Reading, drift: &Drift) -> Result<Observed> {
-        Ok(Observed { findings: self.commands.observe(&drift.rows), ..Observed::default() })
+        let (findings, remark) = (self.commands.observe(&drift.rows), remark(&drift.rows));
+        Ok(Observed { findings, remark, ..Observed::default() })
     }
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {

@@ -15,15 +15,17 @@ use crate::cli::zone::{self, now_for};
 use crate::error::{Error, Result, reason};
 use crate::launch::{Decider, Start, Wanted, start};
 use crate::os::process::turn_into;
-use crate::policy::template::{CommandLine, Mistake, environment, placeholder_names, resume_environment};
+use crate::policy::placeholder::shortened;
+use crate::policy::scope::Scope;
+use crate::policy::template::{CommandLine, Invocation};
 use crate::policy::{self, Outline, Policy, Source};
 use crate::registry::Snapshot;
 use crate::sources;
-use crate::suggest;
 
 const FORM: &str = "\
-The command can hold {model}, {resume_id} and the placeholders of a policy's commands. Where there is nothing to resume,
-an argument with {resume_id} is left out, and so is the option right before it:
+Arguments of the command can be {model}, {session_slug}, {chat_id}, {session_name} and {resume_id}. Where there is
+nothing to resume, the argument {resume_id} is left out, and so is the option right before it. The contact's name, tier,
+type and source are in the environment alone: RECONCILE_CONTACT_NAME and so on.
 
   reconcile launch +16175550142 --tier family -- claude --model {model} --resume {resume_id}
 
@@ -46,11 +48,13 @@ pub(crate) struct LaunchArgs {
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> {
     let words: Vec<&str> = args.command.iter().map(String::as_str).collect();
-    let command = match CommandLine::parse_launch(&words) {
+    let command = match CommandLine::parse(&words, Scope::Launch) {
         Ok(command) => command,
         Err(mistakes) => {
-            for (index, mistake) in &mistakes {
-                tell_mistake(terminal, words.get(*index).copied().unwrap_or_default(), mistake);
+            for mistake in &mistakes {
+                let argument = words.get(mistake.argument).copied().unwrap_or_default();
+                let [message, advice] = mistake.fault.words(Scope::Launch);
+                terminal.error(&format!("{argument}: {message}"), Some(&advice));
             }
             return Ok(Exit::Usage);
         }
@@ -91,9 +95,9 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     let Some(start) = decided else { return Err(Error::other("no start was decided on").into()) };
     tell(terminal, &start, &registry.display().to_string());
 
-    let resume = resume_environment(start.resume.as_deref());
-    let failed = turn_into(&start.arguments, environment(&start.chat, &start.model).chain([resume]));
-    let program = start.arguments.first().map(String::as_str).unwrap_or_default();
+    let Invocation { arguments, environment } = start.command;
+    let failed = turn_into(&arguments, environment);
+    let program = arguments.first().map(String::as_str).unwrap_or_default();
     let hint = match failed.kind() {
         ErrorKind::PermissionDenied => "is it a program, and may this user execute it?",
         _ => "is it installed, and in the PATH?",
@@ -163,24 +167,13 @@ fn tell(terminal: &Terminal, start: &Start, registry: &str) {
             "the session of {other} has the same slug: a restart command with {{session_slug}} is refused for both"
         ));
     }
+    if start.is_shortened {
+        terminal.warning(&shortened(chat));
+    }
     for field in &start.left_empty {
         terminal.warning(&format!(
             "the entry of {chat} has `{}` without a value: that is left as it is, and the option does not count",
             field.name()
         ));
-    }
-}
-
-fn tell_mistake(terminal: &Terminal, argument: &str, mistake: &Mistake) {
-    match mistake {
-        Mistake::Unknown(name, _) => {
-            let known = placeholder_names().chain(["resume_id"]);
-            terminal
-                .error(&format!("{argument}: there is no placeholder {{{name}}}"), Some(&suggest::advice(name, known)));
-        }
-        Mistake::Misplaced(why, _) => {
-            let [message, advice] = why.words();
-            terminal.error(&format!("{argument}: {message}"), Some(advice));
-        }
     }
 }

@@ -104,8 +104,9 @@ fn tell(terminal: &Terminal, plan: &Plan, takes_effect: TakesEffect, mode: Mode)
             "nothing was restarted: the policy has no restart command, so the new models count from the next start",
         );
     }
-    let edits = plan.rows.iter().any(|row| row.edit && (row.is_planned() || row.effects.edited));
-    if let Some(remark) = plan.remark.as_ref().filter(|_| edits) {
+    let acts =
+        |row: &Row| row.effects.edited || row.effects.restarted || (row.is_planned() && (row.edit || row.restart));
+    if let Some(remark) = plan.remark.as_ref().filter(|_| plan.rows.iter().any(acts)) {
         terminal.note(remark);
     }
     if plan.rows.iter().any(|row| row.outcome.verdict == Verdict::Held) {

@@ -96,7 +96,7 @@ fn what_is_left_out_is_what_it_names_as_the_default() {
         let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[sessions]\n{text}");
         format!("{:?}", read(&[Source::new("policy.toml", policy)]).unwrap().0.sessions)
     };
-    for (definition, least, count) in [("FileSessions", "", 3), ("DispatchSessions", "backend = \"dispatch\"\n", 4)] {
+    for (definition, least, count) in [("FileSessions", "", 4), ("DispatchSessions", "backend = \"dispatch\"\n", 4)] {
         let properties = schema["definitions"][definition]["properties"].as_object().unwrap();
         let named: Vec<(&String, &Json)> =
             properties.iter().filter_map(|(key, property)| Some((key, property.get("default")?))).collect();
@@ -232,6 +232,7 @@ path     = "sessions.json"
 existing = "keep"
 [sessions]
 backend    = "file"
+names_in_arguments = false
 restart    = ["supervisorctl", "restart", "{session_slug}"]
 running    = ["true"]
 timeout    = "1m 30s"

@@ -177,6 +177,10 @@ struct FileSessions {
     /// Who writes the registry and restarts sessions.
     #[schemars(extend("const" = "file", "default" = "file"))]
     backend: Option<String>,
+    /// Lets any placeholder stand anywhere in the arguments of commands. A name that people in a chat have chosen can then
+    /// become code that a command runs; `reconcile check` warns of it.
+    #[schemars(extend("default" = false))]
+    names_in_arguments: Option<bool>,
     /// Restarts one session. Without it nothing is restarted.
     restart: Option<CommandLine>,
     /// Asked before each restart. Its exit code: 0 = running, 1 or 3 = not, anything else counts as running.
@@ -212,8 +216,9 @@ struct DispatchSessions {
     parallel: Option<u32>,
 }
 
-/// A program and its arguments, without a shell. Placeholders: `{chat_id}`, `{session_name}`, `{session_slug}`,
-/// `{contact_name}`, `{tier}`, `{type}`, `{source}`, `{model}`.
+/// A program and its arguments, without a shell. `{session_slug}` and `{model}` may be arguments, or stand beside
+/// letters, digits and `@ . _ / : = -`. All fields are in the environment: `RECONCILE_CHAT_ID`, `_SESSION_NAME`,
+/// `_SESSION_SLUG`, `_CONTACT_NAME`, `_TIER`, `_TYPE`, `_SOURCE`, `_MODEL`.
 #[derive(JsonSchema)]
 #[schemars(extend("minItems" = 1, "items" = [{ "type": "string", "minLength": 1 }], "additionalItems" = { "type": "string" }))]
 struct CommandLine(Vec<String>);

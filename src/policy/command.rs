@@ -1,0 +1,90 @@
+//! The commands of a policy, and what else in the policy they ask for. Every key that is a command is read here, so one
+//! rule holds for all of them.
+
+use std::ops::Range;
+
+use crate::diagnostic::{Diagnostic, Place};
+use crate::policy::fields::Item;
+use crate::policy::read::Reader;
+use crate::policy::scope::{Misplaced, Scope};
+use crate::policy::template::{CommandLine, Fault, Mistake};
+
+impl<'r> Reader<'r> {
+    /// The program and arguments of a key.
+    pub(super) fn command(&self, item: &Item<'r>, scope: Scope, example: &str) -> Option<CommandLine> {
+        let items = item.list(self.mistakes, example)?;
+        let words: Option<Vec<&str>> = items.iter().map(|item| item.string(self.mistakes, example)).collect();
+        let words = words?;
+        if let (Some(program), true) = (items.first(), words.first().is_some_and(|word| word.is_empty())) {
+            self.mistakes.add(|| program.mistake("empty", "the program's name is empty", format!("write {example}")));
+            return None;
+        }
+        match CommandLine::parse(&words, scope) {
+            Ok(command) => {
+                if command.holds_model() {
+                    self.refuse_special_models(item);
+                }
+                Some(command)
+            }
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    let Some(item) = items.get(mistake.argument) else { continue };
+                    self.mistakes.add(|| diagnostic(item, mistake, scope));
+                }
+                None
+            }
+        }
+    }
+
+    /// Every allowed model can come to stand in an argument of this command.
+    fn refuse_special_models(&self, command: &Item<'r>) {
+        for model in &self.special_models {
+            self.mistakes.add(|| {
+                let name = model.value.as_str().unwrap_or_default();
+                let message = format!("the model `{name}` cannot stand in an argument of a command");
+                let help = "use only A-Z a-z 0-9 . _ : / @ + - and do not begin with -, or let the command read \
+                            RECONCILE_MODEL from its environment";
+                model
+                    .mistake("model-in-argument", message, help)
+                    .and(command.place(), "this command has {model} in an argument")
+            });
+        }
+    }
+
+    /// Which placeholders the commands of a policy may hold. The key lifts the rule for all of them.
+    pub(super) fn scope(&self, names_in_arguments: Option<&Item<'r>>) -> Scope {
+        let is_true = |item: &&Item<'r>| item.boolean(self.mistakes, "names_in_arguments = false") == Some(true);
+        let Some(item) = names_in_arguments.filter(is_true) else { return Scope::Plain };
+        self.mistakes.add(|| {
+            let message = "names in arguments can make a command run what people in a chat have written";
+            let label = "anyone who can choose a contact's or group's name can choose part of an argument";
+            let help = "if no program runs or interprets its arguments, ignore this; otherwise remove the key, and let \
+                        commands read names from their environment, such as RECONCILE_CONTACT_NAME";
+            Diagnostic::warning("names-in-arguments", message, item.place(), label).help(help)
+        });
+        Scope::Names
+    }
+}
+
+fn diagnostic(item: &Item, mistake: Mistake, scope: Scope) -> Diagnostic {
+    let Mistake { range, fault, .. } = mistake;
+    let [message, advice] = fault.words(scope);
+    let mistake = |code| Diagnostic::error(code, message, inside(item, range), "").help(advice);
+    match fault {
+        Fault::Unknown(_) => mistake("unknown-placeholder"),
+        Fault::Misplaced(_, Misplaced::Program) => mistake("placeholder-in-program"),
+        Fault::Misplaced(_, Misplaced::Argument | Misplaced::BesideText) => mistake("name-in-argument"),
+        Fault::Misplaced(_, Misplaced::BesideSpecial) => mistake("placeholder-beside-text"),
+    }
+}
+
+/// The place of a range of a string's bytes. Its span has the quotes, and more where it holds escapes.
+fn inside(item: &Item, range: Range<usize>) -> Place {
+    let literal = item.source.text.get(item.span.clone()).unwrap_or_default();
+    let plain = item.value.as_str().is_some_and(|text| literal.len() == text.len() + 2);
+    if plain {
+        item.source.place(item.span.start + 1 + range.start..item.span.start + 1 + range.end)
+    } else {
+        item.place()
+    }
+}
