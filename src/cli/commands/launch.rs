@@ -23,9 +23,10 @@ use crate::registry::Snapshot;
 use crate::sources;
 
 const FORM: &str = "\
-Arguments of the command can be {model}, {session_slug}, {chat_id}, {session_name} and {resume_id}. Where there is
-nothing to resume, the argument {resume_id} is left out, and so is the option right before it. The contact's name, tier,
-type and source are in the environment alone: RECONCILE_CONTACT_NAME and so on.
+Arguments of the command can be {model}, {session_slug}, {chat_id}, {session_name} and {resume_id}; the first two may \
+stand beside letters, digits and @ . _ / : = - as well. Where there is nothing to resume, the argument {resume_id} is \
+left out, and so is the option right before it. Everything is in the environment, too: RECONCILE_CHAT_ID, \
+RECONCILE_CONTACT_NAME and so on.
 
   reconcile launch +16175550142 --tier family -- claude --model {model} --resume {resume_id}
 
