@@ -48,6 +48,9 @@ impl StateDir {
         let created = look(&path)?.is_none() && make(&path)?;
         let user = rustix::process::geteuid();
         // Root works for the registry's owner, who must be able to use the directory later. It may have died before.
+        if user.as_raw() != meta.owner {
+            crash_point!("state: directory created");
+        }
         if user.as_raw() != meta.owner
             && (created || user.is_root())
             && let Err(error) = give_new(&path, meta)
@@ -100,6 +103,7 @@ impl StateDir {
         }
         let mut meta = FileMeta::of(&metadata);
         if flags.contains(OFlags::CREATE) && meta.owner != self.owner && meta.stamp.size == 0 {
+            crash_point!("state: file created");
             self.give(&file, name)?;
             meta.owner = self.owner;
         }

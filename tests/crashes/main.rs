@@ -17,6 +17,7 @@ mod handle;
 #[path = "../it/journal_text.rs"]
 mod journal_text;
 mod launch;
+mod other_owner;
 mod points;
 mod set_model;
 mod supervisor;

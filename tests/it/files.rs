@@ -62,6 +62,15 @@ pub fn reading(registry: &Path) -> Reading {
 /// Makes every entry say haiku. `owing` are the chats that owed a restart when that was planned. Whether it was done: it
 /// is not where what it was planned on is another by now.
 pub fn commit(files: &LockedFiles, reading: &Reading, owing: &[&str]) -> bool {
+    match commit_when(files, reading, owing, &|| {}).unwrap() {
+        Committed::Stale => false,
+        Committed::Done { error: None } => true,
+        Committed::Done { error: Some(error) } => panic!("{error}"),
+    }
+}
+
+/// Makes every entry say haiku. `meanwhile` happens when all is ready for that.
+pub fn commit_when(files: &LockedFiles, reading: &Reading, owing: &[&str], meanwhile: &dyn Fn()) -> Result<Committed> {
     let haiku = Model::new("haiku").unwrap();
     let mut entries = Vec::new();
     reading.snapshot.each(&mut |entry| entries.push((entry.chat.id, entry.at))).unwrap();
@@ -72,11 +81,11 @@ pub fn commit(files: &LockedFiles, reading: &Reading, owing: &[&str]) -> bool {
         changes.push(Change { chat, at: *at, after: Some(&haiku), owes });
     }
     let batch = Batch { changes, notes: Vec::new(), void: Vec::new(), now: NOW };
-    match files.commit(reading, &batch, &|_| Ok(Proceed::Yes)).unwrap() {
-        Committed::Stale => false,
-        Committed::Done { error: None } => true,
-        Committed::Done { error: Some(error) } => panic!("{error}"),
-    }
+    let ready = |_: &ExchangeNote| {
+        meanwhile();
+        Ok(Proceed::Yes)
+    };
+    files.commit(reading, &batch, &ready)
 }
 
 /// A launch of chat a that registers nothing: it only settles what is owed.

@@ -52,6 +52,7 @@ mod lossless;
 mod lossless_laws;
 mod manual;
 mod markdown;
+mod names;
 mod nightly;
 mod old_state;
 mod placeholders;

@@ -198,3 +198,15 @@ pub fn is_installed(program: &str) -> bool {
     }
     found
 }
+
+/// Whether this is root, who may do what others may not. A test that needs that says so and is skipped; where
+/// `RECONCILE_REQUIRE_ALL` is set, as the checks do, it fails.
+pub fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        assert!(std::env::var_os("RECONCILE_REQUIRE_ALL").is_none(), "only root can show this");
+        // Not by a macro, whose output the test harness would keep to itself.
+        let _ = writeln!(std::io::stderr(), "skipped: only root can show this");
+    }
+    is_root
+}
