@@ -2,15 +2,14 @@
 //! was seen before, it goes back. So the name is never missing, and a replacement by another program is not lost.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 
-use rustix::fd::BorrowedFd;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::os::{FileMeta, Stamp, look};
+use crate::os::directory::Place;
+use crate::os::{FileMeta, Stamp};
 
 /// The files of a replacement. Noted before it, so that a run that dies in the middle is put right by the next.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -48,14 +47,12 @@ pub enum Method {
     Rename,
 }
 
-/// A file, and the place on the same file system where its successor waits, and after an exchange what it displaced.
+/// A file, and the place on the same file system where its successor waits, and after an exchange what it displaced. Both
+/// are names in directories that are held open, so that what is looked at is what is replaced and removed.
 #[derive(Debug)]
 pub(crate) struct Exchange<'a> {
-    pub(crate) target: &'a Path,
-    /// The directory of the waiting file, held open, and its name there.
-    pub(crate) waiting: (BorrowedFd<'a>, &'a str),
-    /// The path of the waiting file, for messages and to look at it.
-    pub(crate) waiting_path: PathBuf,
+    pub(crate) target: Place<'a>,
+    pub(crate) waiting: Place<'a>,
     pub(crate) method: Method,
 }
 
@@ -63,7 +60,7 @@ impl Exchange<'_> {
     /// What the file is, if it is still what was seen.
     pub(crate) fn unchanged(&self, seen: Stamp) -> Result<Option<FileMeta>> {
         // Where it is missing, the run plans again, and reports that.
-        Ok(look(self.target)?.filter(|meta| meta.stamp == seen))
+        Ok(self.target.look()?.filter(|meta| meta.stamp == seen))
     }
 
     /// Lets the waiting file take the place; `None` where the file is no longer what was seen.
@@ -79,10 +76,10 @@ impl Exchange<'_> {
                 Err(Errno::INVAL | Errno::NOSYS) => {}
                 // One number on Linux, two on macOS, where the second is what a file system answers that cannot exchange.
                 Err(error) if [Errno::OPNOTSUPP, Errno::NOTSUP].contains(&error) => {}
-                Err(error) => return Err(Error::io("replace", self.target)(error)),
+                Err(error) => return Err(Error::io("replace", &self.target.path())(error)),
             }
         }
-        self.rename().map_err(Error::io("replace", self.target))?;
+        self.waiting.rename(self.target)?;
         self.sync_names()?;
         Ok(Some(new.stamp))
     }
@@ -92,7 +89,7 @@ impl Exchange<'_> {
     pub(crate) fn recover(&self, exchange: &ExchangeNote, save: &mut SaveNote) -> Result<bool> {
         if let Some(left) = self.displaced()? {
             let foreign = left != exchange.new && left != exchange.seen;
-            if look(self.target)?.is_none() {
+            if self.target.look()?.is_none() {
                 // Another program removed the file. What it had put there before must not go with it.
                 return if foreign { self.rename_back().map(|_| false) } else { Ok(false) };
             }
@@ -109,11 +106,12 @@ impl Exchange<'_> {
     }
 
     fn exchange(&self) -> Result<(), Errno> {
-        rustix::fs::renameat_with(self.waiting.0, self.waiting.1, CWD, self.target, RenameFlags::EXCHANGE)
+        self.rename_with(RenameFlags::EXCHANGE)
     }
 
-    fn rename(&self) -> Result<(), Errno> {
-        rustix::fs::renameat(self.waiting.0, self.waiting.1, CWD, self.target)
+    fn rename_with(&self, flags: RenameFlags) -> Result<(), Errno> {
+        let Self { waiting, target, .. } = self;
+        rustix::fs::renameat_with(waiting.directory, waiting.name, target.directory, target.name, flags)
     }
 
     /// Looks at what an exchange displaced.
@@ -127,14 +125,14 @@ impl Exchange<'_> {
         Ok(None)
     }
 
-    /// Exchanges back, until what comes out is what went in: another program may replace the file once more meanwhile,
-    /// and then its file is the latest.
+    /// Exchanges back, until what comes out is what went in, which is removed: another program may replace the file once
+    /// more meanwhile, and then its file is the latest.
     fn put_back(&self, exchange: &ExchangeNote, mut went_in: Pinned, save: &mut SaveNote) -> Result<()> {
         loop {
             if self.displaced()?.is_none() {
                 return Ok(());
             }
-            let next = Pinned::open(&self.waiting_path)?;
+            let next = Pinned::open(self.waiting)?;
             let back = PutBack { goes_in: next.stamp, comes_out: went_in.stamp };
             // Without the note this must still be put back; a death in the next instant could then keep the wrong update.
             let _ = save(&ExchangeNote { back: Some(back), ..exchange.clone() });
@@ -143,11 +141,12 @@ impl Exchange<'_> {
                 // Another program removed the file; what it had there before must not be lost.
                 Err(Errno::NOENT) if self.rename_back()? => return self.sync_names(),
                 Err(Errno::NOENT) => continue,
-                Err(error) => return Err(Error::io("put back", self.target)(error)),
+                Err(error) => return Err(Error::io("put back", &self.target.path())(error)),
             }
             crash_point!("exchange: put back");
             if self.displaced()?.is_none_or(|came_out| came_out == went_in.stamp) {
-                return self.sync_names();
+                self.sync_names()?;
+                return self.waiting.remove();
             }
             went_in = next;
         }
@@ -155,32 +154,31 @@ impl Exchange<'_> {
 
     /// Renames the waiting file to where there is none; `false` where another program was quicker.
     fn rename_back(&self) -> Result<bool> {
-        let (directory, name) = self.waiting;
-        match rustix::fs::renameat_with(directory, name, CWD, self.target, RenameFlags::NOREPLACE) {
+        match self.rename_with(RenameFlags::NOREPLACE) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
-            Err(error) => Err(Error::io("put back", self.target)(error)),
+            Err(error) => Err(Error::io("put back", &self.target.path())(error)),
         }
     }
 
     fn displaced(&self) -> Result<Option<Stamp>> {
-        Ok(look(&self.waiting_path)?.map(|meta| meta.stamp))
+        Ok(self.waiting.look()?.map(|meta| meta.stamp))
     }
 
-    /// Removes the waiting file, or what it displaced.
-    pub(crate) fn clear(&self) -> Result<()> {
-        match rustix::fs::unlinkat(self.waiting.0, self.waiting.1, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(Error::io("remove", &self.waiting_path)(error)),
+    /// Removes the waiting file, which must be one of `ours`: the new file, or what it displaced.
+    pub(crate) fn clear(&self, ours: [Stamp; 2]) -> Result<()> {
+        let Some(left) = self.displaced()? else { return Ok(()) };
+        if ours.iter().any(|stamp| stamp.is_same_file(left)) {
+            return self.waiting.remove();
         }
+        Err(Error::other(format!("{} is another file by now, so it was not removed", self.waiting.path().display()))
+            .with_hint("the next run looks at it; find out what put it there"))
     }
 
     /// Makes both names durable.
     pub(crate) fn sync_names(&self) -> Result<()> {
-        let parent = self.target.parent().unwrap_or(Path::new("/"));
-        let parent_dir = File::open(parent).map_err(Error::io("open", parent))?;
-        parent_dir.sync_all().map_err(Error::io("save", parent))?;
-        rustix::fs::fsync(self.waiting.0).map_err(Error::io("save", &self.waiting_path))
+        self.target.directory.sync()?;
+        self.waiting.directory.sync()
     }
 }
 
@@ -191,15 +189,19 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    /// Keeps what is at a place.
+    fn open(place: Place) -> Result<Self> {
         // Where a file can be held without being read, it need not be readable.
         #[cfg(target_os = "linux")]
         let access = OFlags::PATH;
         #[cfg(not(target_os = "linux"))]
-        let access = OFlags::RDONLY | OFlags::NONBLOCK;
-        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(Error::io("open", path))?);
-        let stamp = FileMeta::of(&file.metadata().map_err(Error::io("look at", path))?).stamp;
-        Ok(Self { stamp, _file: file })
+        let access = OFlags::RDONLY;
+        let file = place.open(access).map_err(Error::io("open", &place.path()))?;
+        Self::of(file, place)
+    }
+
+    /// Keeps an open file, which is at a place.
+    pub(crate) fn of(file: File, place: Place) -> Result<Self> {
+        Ok(Self { stamp: FileMeta::of_open(&file, &place.path())?.stamp, _file: file })
     }
 }

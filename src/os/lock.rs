@@ -1,12 +1,14 @@
 //! Locks that the kernel releases when their holder dies.
 
+use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::os::directory::{Directory, Place};
 
 const POLL: Duration = Duration::from_millis(10);
 
@@ -14,6 +16,7 @@ const POLL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
+    name: OsString,
 }
 
 impl Drop for Lock {
@@ -24,28 +27,59 @@ impl Drop for Lock {
 }
 
 impl Lock {
-    /// Takes the lock on a file, waiting for it at most `patience` and until `give_up` says so.
+    /// Takes the lock on the file at a place, which `open` opens, waiting for it at most `patience` and until `give_up`
+    /// says so. Messages call the file `shown`.
     ///
     /// # Errors
-    /// `Locked` where another process holds it for longer, `Interrupted` where `give_up` ended the wait.
-    pub(crate) fn take(mut file: File, path: PathBuf, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
+    /// Those of `open`; `Locked` where another process holds it for longer, `Interrupted` where `give_up` ended the wait.
+    pub(crate) fn take(
+        place: Place,
+        shown: &Path,
+        open: &dyn Fn() -> Result<File>,
+        patience: Duration,
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<Self> {
         let since = Instant::now();
         loop {
+            let mut file = open()?;
             match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+                Ok(()) if place.holds(&file)? => return Ok(Self { file, name: place.name.to_owned() }),
+                // Another file has taken its place meanwhile, and only the lock on that one keeps others away.
+                Ok(()) => {}
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", shown)(error)),
                 Err(TryLockError::WouldBlock) if give_up() => {
-                    return Err(Error::Interrupted { path, holder: holder(&mut file) });
+                    return Err(Error::Interrupted { path: shown.to_owned(), holder: holder(&mut file) });
                 }
                 Err(TryLockError::WouldBlock) if since.elapsed() >= patience => {
-                    return Err(Error::Locked { path, holder: holder(&mut file) });
+                    return Err(Error::Locked { path: shown.to_owned(), holder: holder(&mut file) });
                 }
                 Err(TryLockError::WouldBlock) => sleep(POLL.min(patience)),
             }
         }
-        // A run that has to wait can then name this one. Without the name, the lock is still right.
+    }
+
+    /// The file that the lock is on.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Names this process in the file, so that a run that has to wait can name it. Without that, the lock is still right.
+    pub(crate) fn sign(&self) {
+        let mut file = &self.file;
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { file })
+    }
+
+    /// That the lock still keeps others away: its file has its name in this directory.
+    ///
+    /// # Errors
+    /// Where another file has that name, or none.
+    pub(crate) fn check(&self, directory: &Directory) -> Result<()> {
+        let place = directory.place(&self.name);
+        if place.holds(&self.file)? {
+            return Ok(());
+        }
+        Err(Error::other(format!("{} was removed or replaced while this run held it", place.path().display()))
+            .with_hint("another run may be at work, so nothing more was done; wait for it, and run again"))
     }
 }
 

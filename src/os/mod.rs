@@ -2,16 +2,17 @@
 
 #![allow(clippy::disallowed_methods, reason = "this room is where files are opened and commands are run")]
 
+pub mod directory;
 pub mod exchange;
 pub mod lock;
 pub mod process;
 
 use std::fs::{self, File, FileType, Permissions};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{Gid, Uid};
+use rustix::fs::{Gid, Stat, Uid};
 
 use crate::error::{Error, Result, reason};
 
@@ -44,12 +45,27 @@ pub struct FileMeta {
     pub group: u32,
 }
 
+impl Stamp {
+    /// Whether both are of one file, at whatever time. Only as long as it is held open: an inode is used again.
+    pub(crate) fn is_same_file(self, other: Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
 impl FileMeta {
     /// Takes it from what the system says of a file.
     pub fn of(metadata: &fs::Metadata) -> Self {
         let modified = (metadata.mtime(), u64::try_from(metadata.mtime_nsec()).unwrap_or_default());
         let stamp = Stamp { device: metadata.dev(), inode: metadata.ino(), size: metadata.size(), modified };
         Self { stamp, mode: metadata.mode() & 0o7777, owner: metadata.uid(), group: metadata.gid() }
+    }
+
+    /// Takes it from what the system says of a name in a directory.
+    fn of_stat(stat: &Stat) -> Self {
+        let modified = (number(stat.st_mtime), number(stat.st_mtime_nsec));
+        let stamp =
+            Stamp { device: number(stat.st_dev), inode: number(stat.st_ino), size: number(stat.st_size), modified };
+        Self { stamp, mode: number::<u32>(stat.st_mode) & 0o7777, owner: stat.st_uid, group: stat.st_gid }
     }
 
     /// Asks an open file.
@@ -61,16 +77,9 @@ impl FileMeta {
     }
 }
 
-/// What a file is; `None` where there is none. A link is looked at itself.
-///
-/// # Errors
-/// Where the system does not tell.
-pub fn look(path: &Path) -> Result<Option<FileMeta>> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(Some(FileMeta::of(&metadata))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("look at", path)(error)),
-    }
+/// Each system has integers of its own for what it says of a file.
+fn number<N: Default>(value: impl TryInto<N>) -> N {
+    value.try_into().unwrap_or_default()
 }
 
 /// Opens a regular file for reading, without waiting: a fifo or a terminal is an error.
@@ -78,10 +87,7 @@ pub fn look(path: &Path) -> Result<Option<FileMeta>> {
 /// # Errors
 /// Where there is no such file, or it is something else.
 pub fn open_regular(path: &Path) -> Result<File> {
-    let refuse = |kind: FileType| {
-        let what = if kind.is_dir() { "a directory" } else { "not a regular file" };
-        Error::other(format!("cannot read {}: it is {what}", path.display())).with_hint("name a regular file")
-    };
+    let refuse = |kind: FileType| irregular(path, kind.is_dir());
     // To open a device may do something already. What takes the place of the file in this instant is looked at below.
     let found = fs::metadata(path).map_err(Error::io("open", path))?.file_type();
     if !found.is_file() {
@@ -94,6 +100,12 @@ pub fn open_regular(path: &Path) -> Result<File> {
         return Ok(file);
     }
     Err(refuse(kind))
+}
+
+/// The error of a file that is to be read and is something else.
+fn irregular(path: &Path, is_directory: bool) -> Error {
+    let what = if is_directory { "a directory" } else { "not a regular file" };
+    Error::other(format!("cannot read {}: it is {what}", path.display())).with_hint("name a regular file")
 }
 
 /// Writes a file that is to take another's place, with its mode and owner. On disk when it returns.

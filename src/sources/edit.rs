@@ -2,21 +2,19 @@
 //! middle leaves a note beside it, and the next edit puts it right.
 
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
+use crate::os::directory::{Directory, Place};
 use crate::os::exchange::{Exchange, ExchangeNote, Method, Pinned};
 use crate::os::fill;
-use crate::os::{FileMeta, Stamp, look, open_regular};
+use crate::os::lock::Lock;
+use crate::os::{FileMeta, Stamp};
 
-const POLL: Duration = Duration::from_millis(10);
 const PRIVATE: u32 = 0o600;
 
 /// A policy file that no other `reconcile` edits as long as this is there.
@@ -24,11 +22,11 @@ const PRIVATE: u32 = 0o600;
 pub struct PolicyFile {
     /// As the user would write it.
     path: PathBuf,
-    /// The real file, links resolved.
-    file: PathBuf,
+    /// The directory of the real file, links resolved. What is read, replaced and removed are names in this very directory.
+    directory: Directory,
     name: OsString,
-    directory: PathBuf,
-    locked: File,
+    /// The lock on the file itself.
+    _lock: Lock,
     seen: Stamp,
     owner: u32,
 }
@@ -40,40 +38,25 @@ impl PolicyFile {
     /// # Errors
     /// Where another process edits it for longer, `give_up` ended the wait, or it cannot be opened.
     pub fn lock(path: &Path, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
-        let file = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
-        let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
-            return Err(Error::other(format!("{} is no file", path.display())));
-        };
-        let (directory, name) = (directory.to_owned(), name.to_owned());
-        let since = Instant::now();
         loop {
-            let locked = open_regular(&file)?;
-            match locked.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
-                Err(TryLockError::WouldBlock) if give_up() => {
-                    return Err(Error::Interrupted { path: path.to_owned(), holder: None });
-                }
-                Err(TryLockError::WouldBlock) if since.elapsed() >= patience => {
-                    return Err(Error::Locked { path: path.to_owned(), holder: None });
-                }
-                Err(TryLockError::WouldBlock) => {
-                    sleep(POLL.min(patience));
-                    continue;
-                }
-            }
-            // Whoever held the lock has replaced the file, and with it what the lock is on.
-            let meta = FileMeta::of(&locked.metadata().map_err(Error::io("look at", path))?);
-            if look(&file)?.is_none_or(|now| now.stamp != meta.stamp) {
-                continue;
-            }
-            let (path, file, directory, name) = (path.to_owned(), file.clone(), directory.clone(), name.clone());
-            let locked = Self { path, file, name, directory, locked, seen: meta.stamp, owner: meta.owner };
+            let locked = Self::take(path, patience, give_up)?;
             // Where something was put back, what stands there now is another file.
             if !locked.recover()? {
                 return Ok(locked);
             }
         }
+    }
+
+    fn take(path: &Path, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
+        let file = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
+        let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
+            return Err(Error::other(format!("{} is no file", path.display())));
+        };
+        let (directory, name) = (Directory::open(directory)?, name.to_owned());
+        let place = directory.place(&name);
+        let lock = Lock::take(place, path, &|| place.open_regular(), patience, give_up)?;
+        let FileMeta { stamp: seen, owner, .. } = FileMeta::of_open(lock.file(), path)?;
+        Ok(Self { path: path.to_owned(), directory, name, _lock: lock, seen, owner })
     }
 
     /// Replaces what the file holds, which must be `before`. On disk when it returns; what went wrong after that is
@@ -82,22 +65,27 @@ impl PolicyFile {
     /// # Errors
     /// Where the file is no longer what was locked, or cannot be replaced; it is as it was then.
     pub fn replace(&self, before: &str, text: &str) -> Result<Option<Error>> {
-        let held = File::open(&self.directory).map_err(Error::io("open", &self.directory))?;
         let waiting = self.waiting_name();
-        let exchange = self.exchange(&held, &waiting);
+        let exchange = self.exchange(&waiting);
         let changed = || {
             Error::other(format!("{} was changed by another program meanwhile", self.path.display()))
                 .with_hint("nothing of theirs was lost, and nothing was done: run again")
         };
-        let same_text = || read_regular(&self.file).is_ok_and(|now| now == before.as_bytes());
+        let same_text = || read_regular(exchange.target).is_ok_and(|now| now == before.as_bytes());
         let meta = exchange.unchanged(self.seen)?.filter(|_| same_text()).ok_or_else(changed)?;
-        let new = create_new(&exchange.waiting_path)?;
+        self.directory.check_in_place()?;
+        let new = exchange.waiting.create_new()?;
         let replaced = self.write_and_exchange(&exchange, &new, text, meta);
         crash_point!("policy: replaced");
         let is_old = exchange.unchanged(self.seen).is_ok_and(|same| same.is_some());
+        let stamp = FileMeta::of_open(&new, &exchange.waiting.path()).map(|meta| meta.stamp);
         // Where an exchange failed in the middle, the note stays for the next edit.
-        let cleared = if replaced.is_ok() || is_old { self.clear(&exchange) } else { Ok(()) };
-        let stamp = new.metadata().map(|metadata| FileMeta::of(&metadata).stamp);
+        let cleared = match &stamp {
+            Ok(new) if replaced.is_ok() || is_old => {
+                exchange.clear([self.seen, *new]).and_then(|()| self.clear_notes())
+            }
+            _ => Ok(()),
+        };
         match replaced {
             Ok(Some(_)) => Ok(cleared.err()),
             Ok(None) => Err(changed()),
@@ -109,10 +97,11 @@ impl PolicyFile {
     }
 
     fn write_and_exchange(&self, exchange: &Exchange, new: &File, text: &str, meta: FileMeta) -> Result<Option<Stamp>> {
+        let path = exchange.waiting.path();
         // Who opens it under the policy's name waits until this edit is over: its note and its waiting file are the next's.
-        new.lock().map_err(Error::io("lock", &exchange.waiting_path))?;
-        fill(new, std::iter::once(text.as_bytes()), meta, &exchange.waiting_path)?;
-        let new = Pinned::open(&exchange.waiting_path)?;
+        new.lock().map_err(Error::io("lock", &path))?;
+        fill(new, std::iter::once(text.as_bytes()), meta, &path)?;
+        let new = Pinned::of(new.try_clone().map_err(Error::io("look at", &path))?, exchange.waiting)?;
         crash_point!("policy: new file written");
         self.leave_note(&ExchangeNote { seen: self.seen, new: new.stamp, back: None }, meta)?;
         exchange.sync_names()?;
@@ -122,41 +111,37 @@ impl PolicyFile {
 
     /// Puts right what an edit left that died. Whether the file is another one now.
     fn recover(&self) -> Result<bool> {
-        let held = File::open(&self.directory).map_err(Error::io("open", &self.directory))?;
         let waiting = self.waiting_name();
-        let exchange = self.exchange(&held, &waiting);
-        let note = self.note();
-        if let Some(meta) = look(&note)? {
+        let exchange = self.exchange(&waiting);
+        let note = self.note_name();
+        let note = self.directory.place(&note);
+        if let Some(meta) = note.look()? {
             // In a directory like /tmp anybody can leave a note, and have a policy of theirs put in place.
             if ![0, rustix::process::geteuid().as_raw(), self.owner].contains(&meta.owner) {
-                return Err(Error::other(format!("cannot use {}: user {} owns it", note.display(), meta.owner))
+                return Err(Error::other(format!("cannot use {}: user {} owns it", note.path().display(), meta.owner))
                     .with_hint("an edit that died leaves such a file; find out who made this one, and remove it"));
             }
-            let text = read_regular(&note)?;
+            let text = read_regular(note)?;
             // A note that is not whole was still being written: nothing had happened.
             if let Ok(left) = serde_json::from_slice::<ExchangeNote>(&text) {
                 exchange.recover(&left, &mut |note| self.replace_note(note, meta))?;
             }
         }
-        self.clear(&exchange)?;
+        exchange.waiting.remove()?;
+        self.clear_notes()?;
         Ok(exchange.unchanged(self.seen)?.is_none())
     }
 
-    /// Removes what an edit needs while it goes on.
-    fn clear(&self, exchange: &Exchange) -> Result<()> {
-        exchange.clear()?;
+    /// Removes the notes that an edit needs while it goes on.
+    fn clear_notes(&self) -> Result<()> {
         crash_point!("policy: displaced file removed");
-        remove(&self.next_note())?;
-        remove(&self.note())
+        self.directory.place(&self.next_note_name()).remove()?;
+        self.directory.place(&self.note_name()).remove()
     }
 
-    fn exchange<'a>(&'a self, directory: &'a File, waiting: &'a str) -> Exchange<'a> {
-        Exchange {
-            target: &self.file,
-            waiting: (directory.as_fd(), waiting),
-            waiting_path: self.directory.join(waiting),
-            method: Method::Exchange,
-        }
+    fn exchange<'a>(&'a self, waiting: &'a str) -> Exchange<'a> {
+        let (target, waiting) = (self.directory.place(&self.name), self.directory.place(waiting));
+        Exchange { target, waiting, method: Method::Exchange }
     }
 
     /// Names that begin with a dot are no policies.
@@ -164,53 +149,36 @@ impl PolicyFile {
         format!(".{}.reconcile", self.name.to_string_lossy())
     }
 
-    fn note(&self) -> PathBuf {
-        self.directory.join(format!("{}-note", self.waiting_name()))
+    fn note_name(&self) -> String {
+        format!("{}-note", self.waiting_name())
     }
 
-    fn next_note(&self) -> PathBuf {
-        self.directory.join(format!("{}-note.new", self.waiting_name()))
+    fn next_note_name(&self) -> String {
+        format!("{}-note.new", self.waiting_name())
     }
 
     /// Replaces the note in one step: one that is not whole says that nothing had happened.
     fn replace_note(&self, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {
-        let next = self.next_note();
-        remove(&next)?;
-        write_note(&next, exchange, meta)?;
-        fs::rename(&next, self.note()).map_err(Error::io("replace", &self.note()))
+        let next = self.next_note_name();
+        let next = self.directory.place(&next);
+        next.remove()?;
+        write_note(next, exchange, meta)?;
+        next.rename(self.directory.place(&self.note_name()))
     }
 
     fn leave_note(&self, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {
-        write_note(&self.note(), exchange, meta)
+        write_note(self.directory.place(&self.note_name()), exchange, meta)
     }
 }
 
-fn write_note(path: &Path, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {
+fn write_note(place: Place, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {
     let json = serde_json::to_vec(exchange).map_err(|error| Error::other(error.to_string()))?;
-    fill(&create_new(path)?, std::iter::once(json.as_slice()), FileMeta { mode: PRIVATE, ..meta }, path)
-}
-
-impl Drop for PolicyFile {
-    fn drop(&mut self) {
-        // Closing it is not enough: a command that is being started has a copy of every descriptor, until it is.
-        let _ = self.locked.unlock();
-    }
-}
-
-fn create_new(path: &Path) -> Result<File> {
-    File::options().write(true).create_new(true).mode(PRIVATE).open(path).map_err(Error::io("create", path))
+    fill(&place.create_new()?, std::iter::once(json.as_slice()), FileMeta { mode: PRIVATE, ..meta }, &place.path())
 }
 
 /// Without waiting, also where a pipe was put there.
-fn read_regular(path: &Path) -> Result<Vec<u8>> {
+fn read_regular(place: Place) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open_regular(path)?.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    place.open_regular()?.read_to_end(&mut bytes).map_err(Error::io("read", &place.path()))?;
     Ok(bytes)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
-        _ => Ok(()),
-    }
 }

@@ -1,10 +1,10 @@
 //! The state directory `<registry>.reconcile/`: private to the registry's owner, and never entered through a link.
 
-use std::fs::{self, DirBuilder, File};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, Gid, Mode, OFlags, Uid};
@@ -12,68 +12,77 @@ use rustix::io::Errno;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
+use crate::os::FileMeta;
+use crate::os::directory::{Directory, NEW_FILE, Place, moved};
 use crate::os::lock::Lock;
-use crate::os::{FileMeta, look};
 
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// How often a file is created anew that another program removes at once.
+const TRIES: usize = 100;
 
 /// An open state directory that was found to be ours.
 #[derive(Debug)]
 pub(crate) struct StateDir {
-    path: PathBuf,
-    fd: OwnedFd,
+    /// The registry's directory.
+    parent: Arc<Directory>,
+    name: OsString,
+    directory: Directory,
     owner: u32,
     group: Option<u32>,
 }
 
 impl StateDir {
-    /// Opens the state directory of a registry; `None` where there is none yet.
-    pub(crate) fn open(registry: &Path, owner: u32) -> Result<Option<Self>> {
-        let path = path_beside(registry);
-        let file = match open_directory(&path) {
-            Ok(file) => file,
+    /// Opens the state directory of a registry, which is a name in `parent`; `None` where there is none yet.
+    pub(crate) fn open(parent: &Arc<Directory>, registry: &OsStr, owner: u32) -> Result<Option<Self>> {
+        let name = name_beside(registry);
+        let place = parent.place(&name);
+        let directory = match parent.directory(&name) {
+            Ok(directory) => directory,
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::LOOP | Errno::NOTDIR) => return Err(not_ours(&path, "it is not a directory")),
-            Err(error) => return Err(Error::io("open", &path)(error)),
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(not_ours(place, "it is not a directory")),
+            Err(error) => return Err(Error::io("open", &place.path())(error)),
         };
-        let meta = FileMeta::of(&file.metadata().map_err(Error::io("look at", &path))?);
-        check(&path, meta, owner, DIR_MODE)?;
-        Ok(Some(Self { path, fd: file.into(), owner, group: None }))
+        check(place, directory.meta()?, owner, DIR_MODE)?;
+        Ok(Some(Self { parent: Arc::clone(parent), name, directory, owner, group: None }))
     }
 
     /// Opens it, and creates it first where there is none.
-    pub(crate) fn create(registry: &Path, meta: FileMeta) -> Result<Self> {
-        let path = path_beside(registry);
-        let created = look(&path)?.is_none() && make(&path)?;
+    pub(crate) fn create(parent: &Arc<Directory>, registry: &OsStr, meta: FileMeta) -> Result<Self> {
+        let name = name_beside(registry);
+        let place = parent.place(&name);
+        let found = place.look()?;
         let user = rustix::process::geteuid();
-        // Root works for the registry's owner, who must be able to use the directory later. It may have died before.
-        if user.as_raw() != meta.owner {
-            crash_point!("state: directory created");
+        if found.is_some_and(|found| found.owner != meta.owner) && !user.is_root() {
+            // Root may have died before it gave it away. What is not empty stays.
+            let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
         }
+        let created = place.look()?.is_none() && make(place)?;
+        // Root works for the registry's owner, who must be able to use the directory later. It may have died before.
         if user.as_raw() != meta.owner
             && (created || user.is_root())
-            && let Err(error) = give_new(&path, meta)
+            && let Err(error) = give_new(place, meta)
         {
             if created {
                 // A user of the registry must not find a directory of another user. The error that matters is the first.
-                let _ = fs::remove_dir(&path);
+                let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
             }
             return Err(error);
         }
-        match Self::open(registry, meta.owner)? {
+        match Self::open(parent, registry, meta.owner)? {
             Some(dir) => Ok(Self { group: Some(meta.group), ..dir }),
-            None => Err(not_ours(&path, "it was removed at once")),
+            None => Err(not_ours(place, "it was removed at once")),
         }
     }
 
     /// The path of one of its files, for messages.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.place(name).path()
     }
 
-    pub(crate) fn fd(&self) -> &OwnedFd {
-        &self.fd
+    /// The place of one of its files.
+    pub(crate) fn place<'a>(&'a self, name: &'a str) -> Place<'a> {
+        self.directory.place(name)
     }
 
     /// What one of its files holds; `None` where there is no such file.
@@ -84,49 +93,124 @@ impl StateDir {
         Ok(Some(bytes))
     }
 
-    /// Opens one of its files, which must be ours; `None` where there is none, unless `flags` create it.
+    /// Opens one of its files, which must be ours; `None` where there is none.
     pub(crate) fn open_file(&self, name: &str, flags: OFlags) -> Result<Option<File>> {
-        let path = self.path(name);
-        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        // This is FILE_MODE, whose raw type is not the same on every system.
-        let file = match rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR) {
-            Ok(fd) => File::from(fd),
-            Err(Errno::NOENT) if !flags.contains(OFlags::CREATE) => return Ok(None),
-            Err(Errno::LOOP) => return Err(not_ours(&path, "it is a link")),
+        let place = self.place(name);
+        let file = match place.open(flags) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => return Err(not_ours(place, "it is a link")),
             // Where it is opened for writing.
-            Err(Errno::ISDIR) => return Err(not_ours(&path, "it is not a regular file")),
-            Err(error) => return Err(Error::io("open", &path)(error)),
+            Err(Errno::ISDIR) => return Err(not_ours(place, "it is not a regular file")),
+            Err(error) => return Err(Error::io("open", &place.path())(error)),
         };
-        let metadata = file.metadata().map_err(Error::io("look at", &path))?;
+        let metadata = file.metadata().map_err(Error::io("look at", &place.path()))?;
         if !metadata.is_file() {
-            return Err(not_ours(&path, "it is not a regular file"));
+            return Err(not_ours(place, "it is not a regular file"));
         }
-        let mut meta = FileMeta::of(&metadata);
-        if flags.contains(OFlags::CREATE) && meta.owner != self.owner && meta.stamp.size == 0 {
-            crash_point!("state: file created");
-            self.give(&file, name)?;
-            meta.owner = self.owner;
-        }
-        check(&path, meta, self.owner, FILE_MODE)?;
+        check(place, FileMeta::of(&metadata), self.owner, FILE_MODE)?;
         Ok(Some(file))
+    }
+
+    /// Opens one of its files, which is created where there is none.
+    pub(crate) fn open_or_create(&self, name: &str, flags: OFlags) -> Result<File> {
+        for _ in 0..TRIES {
+            if let Some(file) = self.open_file(name, flags)? {
+                return Ok(file);
+            }
+            self.create_empty(name)?;
+        }
+        Err(not_ours(self.place(name), "it was removed at once"))
+    }
+
+    /// Creates an empty file, unless another program does so meanwhile.
+    fn create_empty(&self, name: &str) -> Result<()> {
+        if rustix::process::geteuid().as_raw() != self.owner {
+            return self.create_given(name);
+        }
+        match self.place(name).open(NEW_FILE) {
+            Ok(_) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(Error::io("create", &self.path(name))(error)),
+        }
+    }
+
+    /// Creates an empty file for the registry's owner, as root. It gets its name only when it has been given away: root may
+    /// die in between, and what only root can use would be in the way of the owner.
+    fn create_given(&self, name: &str) -> Result<()> {
+        let temporary = unfinished(name);
+        let place = self.place(&temporary);
+        place.remove()?;
+        let file = match place.open(NEW_FILE) {
+            Ok(file) => file,
+            Err(Errno::EXIST) => return Ok(()),
+            Err(error) => return Err(Error::io("create", &place.path())(error)),
+        };
+        crash_point!("state: file created");
+        self.give(&file, place)?;
+        if !place.holds(&file)? {
+            return Ok(());
+        }
+        // Unlike a rename, a link never takes the place of a file.
+        let linked = rustix::fs::linkat(&self.directory, &temporary, &self.directory, name, AtFlags::empty());
+        crash_point!("state: file named");
+        place.remove()?;
+        match linked {
+            // Another run has created it, or removed what was to become it: it is looked for again.
+            Ok(()) | Err(Errno::EXIST | Errno::NOENT) => Ok(()),
+            Err(error) => Err(Error::io("create", &self.path(name))(error)),
+        }
     }
 
     /// Creates a file that must not exist yet.
     pub(crate) fn create_new(&self, name: &str) -> Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        self.open_file(name, flags)?.ok_or_else(|| not_ours(&self.path(name), "it was removed at once"))
+        let place = self.place(name);
+        let file = place.create_new()?;
+        self.give(&file, place)?;
+        Ok(file)
+    }
+
+    /// Gives the registry's owner a file that was created here, and no other: what was there before may be a hard link to
+    /// any file.
+    fn give(&self, file: &File, place: Place) -> Result<()> {
+        if FileMeta::of_open(file, &place.path())?.owner == self.owner {
+            return Ok(());
+        }
+        rustix::fs::fchown(file, Some(Uid::from_raw(self.owner)), self.group.map(Gid::from_raw))
+            .map_err(Error::io("give the registry's owner", &place.path()))
     }
 
     /// Takes the lock on one of its files, waiting for it at most `patience` and until `give_up` says so.
     pub(crate) fn lock(&self, name: &str, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Lock> {
-        let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE)?;
-        let file = file.ok_or_else(|| Error::other(format!("{} was removed at once", self.path(name).display())))?;
-        Lock::take(file, self.path(name), patience, give_up)
+        self.discard_ungiven(name)?;
+        let place = self.place(name);
+        let open = || self.open_or_create(name, OFlags::RDWR);
+        let lock = Lock::take(place, &place.path(), &open, patience, give_up)?;
+        self.check_held(&lock)?;
+        self.discard_unfinished(name)?;
+        lock.sign();
+        Ok(lock)
     }
 
-    fn give(&self, file: &File, name: &str) -> Result<()> {
-        rustix::fs::fchown(file, Some(Uid::from_raw(self.owner)), self.group.map(Gid::from_raw))
-            .map_err(Error::io("give the registry's owner", &self.path(name)))
+    /// That a lock in this directory still keeps others away, who go by the paths of the registry and of the directory.
+    ///
+    /// # Errors
+    /// Where one of them leads elsewhere by now.
+    pub(crate) fn check_held(&self, lock: &Lock) -> Result<()> {
+        self.parent.check_in_place()?;
+        let place = self.parent.place(&self.name);
+        let own = self.directory.meta()?.stamp;
+        if !place.look()?.is_some_and(|there| there.stamp.is_same_file(own)) {
+            return Err(moved(&place.path()));
+        }
+        lock.check(&self.directory)
+    }
+
+    /// Removes a lock that root created and did not give away, before it died. It cannot be given now: its name may be a
+    /// hard link to any file of root's.
+    fn discard_ungiven(&self, name: &str) -> Result<()> {
+        let Some(meta) = self.place(name).look()? else { return Ok(()) };
+        let is_ungiven = meta.owner == 0 && self.owner != 0 && meta.stamp.size == 0;
+        if is_ungiven { self.remove(name) } else { Ok(()) }
     }
 
     /// Replaces one of its files as a whole. On disk when it returns.
@@ -153,25 +237,22 @@ impl StateDir {
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
-        rustix::fs::renameat(&self.fd, from, &self.fd, to).map_err(Error::io("replace", &self.path(to)))
+        self.place(from).rename(self.place(to))
     }
 
     /// Removes one of its files, if it is there.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
-        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(Error::io("remove", &self.path(name))(error)),
-        }
+        self.place(name).remove()
     }
 
     /// Makes the names in it durable.
     pub(crate) fn sync(&self) -> Result<()> {
-        rustix::fs::fsync(&self.fd).map_err(Error::io("save", &self.path))
+        self.directory.sync()
     }
 
     /// What one of its files is; `None` where there is none. A link is looked at itself.
     pub(crate) fn meta(&self, name: &str) -> Result<Option<FileMeta>> {
-        look(&self.path(name))
+        self.place(name).look()
     }
 }
 
@@ -179,45 +260,40 @@ fn unfinished(name: &str) -> String {
     format!("{name}.new")
 }
 
-pub(crate) fn path_beside(registry: &Path) -> PathBuf {
-    let mut name = registry.as_os_str().to_owned();
+/// The name of a registry's state directory, which is beside it.
+pub(crate) fn name_beside(registry: &OsStr) -> OsString {
+    let mut name = registry.to_owned();
     name.push(".reconcile");
-    PathBuf::from(name)
-}
-
-fn open_directory(path: &Path) -> std::result::Result<File, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).map(File::from)
+    name
 }
 
 /// Makes the directory; `false` where another program did so meanwhile.
-fn make(path: &Path) -> Result<bool> {
-    let created = match DirBuilder::new().mode(DIR_MODE).create(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(Error::io("create the state directory", path)(error));
-        }
-        created => created.is_ok(),
+fn make(place: Place) -> Result<bool> {
+    // This is DIR_MODE, whose raw type is not the same on every system.
+    let created = match rustix::fs::mkdirat(place.directory, place.name, Mode::RWXU) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(error) => return Err(Error::io("create the state directory", &place.path())(error)),
     };
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(Error::io("save", parent))?;
+    place.directory.sync()?;
     Ok(created)
 }
 
 /// Gives the registry's owner a directory that this user has just made, and nothing else: the owner may have put any file
 /// in its place since, so what is looked at and given is what was opened. Whether it can be used, `StateDir::open` says.
-fn give_new(path: &Path, meta: FileMeta) -> Result<()> {
-    let Ok(directory) = open_directory(path) else { return Ok(()) };
-    let found = FileMeta::of(&directory.metadata().map_err(Error::io("look at", path))?);
-    let is_ours = check(path, found, rustix::process::geteuid().as_raw(), DIR_MODE).is_ok();
-    if !is_ours || !is_empty(&directory).map_err(Error::io("read", path))? {
+fn give_new(place: Place, meta: FileMeta) -> Result<()> {
+    crash_point!("state: directory created");
+    let Ok(directory) = place.directory.directory(place.name) else { return Ok(()) };
+    let is_ours = check(place, directory.meta()?, rustix::process::geteuid().as_raw(), DIR_MODE).is_ok();
+    if !is_ours || !is_empty(&directory).map_err(Error::io("read", &place.path()))? {
         return Ok(());
     }
     let (owner, group) = (Uid::from_raw(meta.owner), Gid::from_raw(meta.group));
     rustix::fs::fchown(&directory, Some(owner), Some(group))
-        .map_err(Error::io("give the registry's owner the directory", path))
+        .map_err(Error::io("give the registry's owner the directory", &place.path()))
 }
 
-fn is_empty(directory: &File) -> std::result::Result<bool, Errno> {
+fn is_empty(directory: &Directory) -> std::result::Result<bool, Errno> {
     for entry in Dir::read_from(directory)? {
         if ![&b"."[..], b".."].contains(&entry?.file_name().to_bytes()) {
             return Ok(false);
@@ -226,18 +302,18 @@ fn is_empty(directory: &File) -> std::result::Result<bool, Errno> {
     Ok(true)
 }
 
-fn check(path: &Path, meta: FileMeta, owner: u32, mode: u32) -> Result<()> {
+fn check(place: Place, meta: FileMeta, owner: u32, mode: u32) -> Result<()> {
     if meta.owner != owner {
-        return Err(not_ours(path, &format!("user {} owns it, and user {owner} the registry", meta.owner)));
+        return Err(not_ours(place, &format!("user {} owns it, and user {owner} the registry", meta.owner)));
     }
     // A directory inherits the set-group-id bit of the one that it stands in.
     if meta.mode & !0o2000 != mode {
-        return Err(not_ours(path, &format!("its mode is {:04o}, not {mode:04o}", meta.mode)));
+        return Err(not_ours(place, &format!("its mode is {:04o}, not {mode:04o}", meta.mode)));
     }
     Ok(())
 }
 
-fn not_ours(path: &Path, why: &str) -> Error {
-    Error::other(format!("cannot use {}: {why}", path.display()))
+fn not_ours(place: Place, why: &str) -> Error {
+    Error::other(format!("cannot use {}: {why}", place.path().display()))
         .with_hint("only the registry's owner may write there; find out who made it, then fix or remove it")
 }

@@ -22,6 +22,11 @@ pub(crate) fn check(dir: &StateDir) -> Result<()> {
     dir.open_file(CURRENT, OFlags::RDONLY).map(drop)
 }
 
+/// Removes what a run left that died while it created the file.
+pub(crate) fn discard_unfinished(dir: &StateDir) -> Result<()> {
+    dir.discard_unfinished(CURRENT)
+}
+
 /// Appends what a run did, under a name of its own.
 pub(crate) fn append(dir: &StateDir, run: JsonRun) -> Result<()> {
     let run = match newest_name(dir)? {
@@ -33,8 +38,7 @@ pub(crate) fn append(dir: &StateDir, run: JsonRun) -> Result<()> {
     rotate(dir)?;
 
     let path = dir.path(CURRENT);
-    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
-    let Some(mut file) = dir.open_file(CURRENT, flags)? else { return Ok(()) };
+    let mut file = dir.open_or_create(CURRENT, OFlags::RDWR | OFlags::APPEND)?;
     // A run that died while it wrote left half a line: end it, so that the others stay readable.
     let mut last = [b'\n'];
     let torn = file.seek(SeekFrom::End(-1)).and_then(|_| file.read(&mut last)).is_ok() && last != *b"\n";

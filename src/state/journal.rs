@@ -69,7 +69,7 @@ impl Journal {
         let now = FileMeta::of_open(&file, &path)?.stamp;
         let same = |known: &Self| {
             let then = FileMeta::of_open(&known.file, &path).map(|meta| meta.stamp);
-            then.is_ok_and(|then| (then.device, then.inode) == (now.device, now.inode)) && known.length <= now.size
+            then.is_ok_and(|then| then.is_same_file(now)) && known.length <= now.size
         };
         let known = known.filter(same);
         let (from, first) = known.as_ref().map_or((0, 0), |known| (known.length, known.first));

@@ -255,7 +255,7 @@ impl LedgerFile {
         let is_first = read.journal.is_none();
         read.read_on(&self.dir)?;
         self.dir.discard_unfinished(NAME)?;
-        let mut open = OpenLedger { dir: &self.dir, read, _lock: lock };
+        let mut open = OpenLedger { dir: &self.dir, read, lock };
         if is_first {
             open.leave_version_1()?;
         }
@@ -268,7 +268,7 @@ impl LedgerFile {
 pub(crate) struct OpenLedger<'l> {
     dir: &'l StateDir,
     read: MutexGuard<'l, Reader>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl OpenLedger<'_> {
@@ -282,14 +282,23 @@ impl OpenLedger<'_> {
         &self.read.kept.ledger
     }
 
+    /// That `data.lock` still keeps others away.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub(crate) fn check_held(&self) -> Result<()> {
+        self.dir.check_held(&self.lock)
+    }
+
     /// Takes what a patch says. On disk when it returns.
     ///
     /// # Errors
-    /// Where it cannot be saved; then it was not taken.
+    /// Where it cannot be saved, or `data.lock` no longer keeps others away; then it was not taken.
     pub(crate) fn append(&mut self, patch: Patch) -> Result<()> {
         if patch.is_empty() {
             return Ok(());
         }
+        self.check_held()?;
         let Reader { journal, kept, .. } = &mut *self.read;
         match journal {
             Some(journal) if !journal.is_long() => {

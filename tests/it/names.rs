@@ -188,12 +188,12 @@ fn a_lock_that_is_lost_right_before_the_exchange_is_noticed() {
             let state = directory.path().join("sessions.json.reconcile");
             let files = locked(&registry);
             let reading = reading(&registry);
-            let result = commit_when(&files, &reading, &["a"], &|| disturb(&state, lock));
+            let result = commit_when(&files, &reading, &[], &|| disturb(&state, lock));
             result.unwrap_err();
             assert_eq!(fs::read_to_string(&registry).unwrap(), OLD, "{lock}");
             drop(files);
             let next = locked(&registry);
-            assert!(RegistryFile::open(&registry).unwrap().kept().unwrap().ledger.owed.is_empty(), "{lock}");
+            assert_eq!(RegistryFile::open(&registry).unwrap().kept().unwrap().exchange, None, "{lock}");
             drop(next);
         }
     }
@@ -220,6 +220,8 @@ fn a_lock_that_is_replaced_while_a_run_waits_is_taken_anew() {
         let waiting = RegistryFile::open(&registry).unwrap();
         match LockedFiles::lock(&waiting, Duration::from_secs(60), &give_up) {
             Err(Error::Interrupted { .. }) => assert_eq!(asked.get(), 2),
+            // The state directory itself is another one.
+            Err(error) if error.to_string().contains("was moved or replaced") => {}
             other => panic!("two runs work at once: {other:?}"),
         }
         assert!(second.take().is_some());

@@ -3,7 +3,6 @@
 //! holder of the lock.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -75,7 +74,7 @@ impl Files {
     /// # Errors
     /// Where the state directory cannot be made or used.
     pub fn new(registry: RegistryFile, meta: FileMeta, patience: Duration) -> Result<Self> {
-        let dir = StateDir::create(registry.file(), meta)?;
+        let dir = registry.new_state_dir(meta)?;
         Ok(Self { registry, ledger: LedgerFile::new(dir, patience), method: Method::Exchange })
     }
 
@@ -100,20 +99,19 @@ impl Files {
     }
 
     pub(super) fn exchange(&self) -> Exchange<'_> {
-        let waiting = (self.dir().fd().as_fd(), NEW);
-        Exchange { target: self.registry.file(), waiting, waiting_path: self.dir().path(NEW), method: self.method }
+        Exchange { target: self.registry.place(), waiting: self.dir().place(NEW), method: self.method }
     }
 
     /// Writes the new registry beside the old, with its mode and owner.
-    pub(super) fn write_new(&self, seen: &FileSnapshot, splices: &[Splice], replaced: FileMeta) -> Result<()> {
-        let path = self.dir().path(NEW);
+    pub(super) fn write_new(&self, seen: &FileSnapshot, splices: &[Splice], replaced: FileMeta) -> Result<Pinned> {
+        let place = self.dir().place(NEW);
         let file = self.dir().create_new(NEW)?;
         crash_point!("registry: new file begun");
         let pieces = spliced(seen.text(), splices).map(str::as_bytes);
-        let written = fill(&file, pieces, replaced, &path);
+        let written = fill(&file, pieces, replaced, &place.path()).and_then(|()| Pinned::of(file, place));
         if written.is_err() {
             // The error that matters is the first.
-            let _ = self.dir().remove(NEW);
+            let _ = place.remove();
         }
         written
     }
@@ -131,26 +129,27 @@ impl Files {
     ) -> Result<Replaced> {
         let exchange = self.exchange();
         let Some(meta) = exchange.unchanged(seen.stamp())? else { return Ok(Replaced::Stale) };
-        self.write_new(seen, splices, meta)?;
-        let prepared = self.prepare(ledger, seen, around);
-        let (new, earlier) = match prepared {
-            Ok(Some(prepared)) => prepared,
+        let new = self.write_new(seen, splices, meta)?;
+        let stamp = new.stamp;
+        let ours = [seen.stamp(), stamp];
+        let note = ExchangeNote { seen: seen.stamp(), new: stamp, back: None };
+        let earlier = match prepare(ledger, note, around) {
+            Ok(Some(earlier)) => earlier,
             Ok(None) => {
-                exchange.clear()?;
+                exchange.clear(ours)?;
                 return Ok(Replaced::Stale);
             }
             Err(error) => {
-                exchange.clear()?;
+                exchange.clear(ours)?;
                 return Err(error);
             }
         };
-        let stamp = new.stamp;
         let result = exchange.run(seen.stamp(), new, &mut |note| ledger.append(under_way(note)));
         crash_point!("registry: replaced");
         match result {
-            Ok(Some(_)) => Ok(Replaced::Made(stamp, self.close(ledger, around).err())),
+            Ok(Some(_)) => Ok(Replaced::Made(stamp, self.close(ledger, ours, around).err())),
             Ok(None) => {
-                exchange.clear()?;
+                exchange.clear(ours)?;
                 ledger.append(Patch { owed: earlier, exchange: Some(ExchangeState::Ended), ..Patch::default() })?;
                 Ok(Replaced::Stale)
             }
@@ -166,39 +165,38 @@ impl Files {
         }
     }
 
-    /// Notes what must be known if the run dies during the exchange. Returns the new file, and the debts as they were;
-    /// `None` where it must not go on.
-    fn prepare(&self, ledger: &mut OpenLedger, seen: &FileSnapshot, around: &NotesAround) -> Result<Option<Prepared>> {
-        let new = Pinned::open(&self.dir().path(NEW))?;
-        crash_point!("registry: new file written");
-        let note = ExchangeNote { seen: seen.stamp(), new: new.stamp, back: None };
-        if (around.ready)(&note)? == Proceed::Stale {
-            return Ok(None);
-        }
-        let mut patch = ledger.kept().noting(around.before, around.now);
-        let owed = &ledger.ledger().owed;
-        let earlier = patch.owed.keys().map(|chat| (chat.clone(), owed.get(chat).cloned())).collect();
-        patch.exchange = Some(ExchangeState::UnderWay(note));
-        ledger.append(patch)?;
-        crash_point!("debts saved");
-        Ok(Some((new, earlier)))
-    }
-
     /// Removes what was displaced, and notes that the exchange is over.
-    fn close(&self, ledger: &mut OpenLedger, around: &NotesAround) -> Result<()> {
-        self.exchange().clear()?;
+    fn close(&self, ledger: &mut OpenLedger, ours: [Stamp; 2], around: &NotesAround) -> Result<()> {
+        self.exchange().clear(ours)?;
         crash_point!("registry: displaced file removed");
         let patch = ledger.kept().noting(around.after, around.now);
         ledger.append(Patch { exchange: Some(ExchangeState::Ended), ..patch })
     }
 }
 
+/// Notes what must be known if the run dies during the exchange. Returns the debts as they were; `None` where it must
+/// not go on.
+fn prepare(
+    ledger: &mut OpenLedger,
+    note: ExchangeNote,
+    around: &NotesAround,
+) -> Result<Option<BTreeMap<String, Option<Debt>>>> {
+    crash_point!("registry: new file written");
+    if (around.ready)(&note)? == Proceed::Stale {
+        return Ok(None);
+    }
+    let mut patch = ledger.kept().noting(around.before, around.now);
+    let owed = &ledger.ledger().owed;
+    let earlier = patch.owed.keys().map(|chat| (chat.clone(), owed.get(chat).cloned())).collect();
+    patch.exchange = Some(ExchangeState::UnderWay(note));
+    ledger.append(patch)?;
+    crash_point!("debts saved");
+    Ok(Some(earlier))
+}
+
 fn under_way(note: &ExchangeNote) -> Patch {
     Patch { exchange: Some(ExchangeState::UnderWay(note.clone())), ..Patch::default() }
 }
-
-/// The new file, and the debts as they were before it.
-type Prepared = (Pinned, BTreeMap<String, Option<Debt>>);
 
 /// The files, for the one run that holds `run.lock`.
 #[derive(Debug)]
@@ -206,7 +204,7 @@ pub struct LockedFiles {
     files: Files,
     /// The registry that this run made.
     made: Mutex<Option<Stamp>>,
-    _run: Lock,
+    run: Lock,
 }
 
 impl LockedFiles {
@@ -220,7 +218,8 @@ impl LockedFiles {
         let run = files.dir().lock(RUN_LOCK, patience, give_up)?;
         crash_point!("locked");
         files.open().map(drop)?;
-        Ok(Self { files, made: Mutex::default(), _run: run })
+        history::discard_unfinished(files.dir())?;
+        Ok(Self { files, made: Mutex::default(), run })
     }
 
     /// Lets it replace the registry in another way: for file systems that cannot exchange two files.
@@ -232,6 +231,13 @@ impl LockedFiles {
 
     pub(crate) fn dir(&self) -> &StateDir {
         self.files.dir()
+    }
+
+    /// Takes `data.lock`, for an effect of a run that still is the only one.
+    fn open(&self) -> Result<OpenLedger<'_>> {
+        let ledger = self.files.open()?;
+        self.dir().check_held(&self.run)?;
+        Ok(ledger)
     }
 
     /// Commits a batch. `ready` is asked right before the registry is replaced.
@@ -248,7 +254,7 @@ impl LockedFiles {
             return Ok(Committed::Done { error: None });
         }
         let snapshot = FileSnapshot::of(reading)?;
-        let mut ledger = self.files.open()?;
+        let mut ledger = self.open()?;
         if is_stale(batch, ledger.ledger()) {
             return Ok(Committed::Stale);
         }
@@ -263,7 +269,12 @@ impl LockedFiles {
         for change in &batch.changes {
             before.extend(change.owes.map(|owes| Note::Owes { chat: change.chat, ran: owes.ran }));
         }
-        let around = NotesAround { before: &before, after: &after, now: batch.now, ready };
+        let ready = |note: &ExchangeNote| {
+            let proceed = ready(note)?;
+            self.dir().check_held(&self.run)?;
+            Ok(proceed)
+        };
+        let around = NotesAround { before: &before, after: &after, now: batch.now, ready: &ready };
         let splices = splices(snapshot, batch)?;
         match self.files.replace(&mut ledger, snapshot, &splices, &around)? {
             Replaced::Stale => Ok(Committed::Stale),
@@ -279,7 +290,7 @@ impl LockedFiles {
     /// # Errors
     /// Where they cannot be saved.
     pub fn note(&self, notes: &[Note], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
-        let mut ledger = self.files.open()?;
+        let mut ledger = self.open()?;
         let patch = ledger.kept().noting(notes, now);
         ledger.append(patch)?;
         let owed = &ledger.ledger().owed;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, CWD};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use crate::apply::{Decide, Registered};
@@ -88,6 +88,7 @@ impl Files {
             };
         }
         let is_as_seen = if registration.is_edit() {
+            ledger.check_held()?;
             self.create(&seen, &splices)?
         } else {
             self.registry.meta()?.stamp == seen.stamp()
@@ -105,7 +106,9 @@ impl Files {
         self.write_new(seen, splices, new_file())?;
         crash_point!("registry: first file written");
         // Unlike a rename, a link never takes the place of a file.
-        let created = match rustix::fs::linkat(self.dir().fd(), NEW, CWD, self.registry.file(), AtFlags::empty()) {
+        let (new, target) = (self.dir().place(NEW), self.registry.place());
+        let linked = rustix::fs::linkat(new.directory, new.name, target.directory, target.name, AtFlags::empty());
+        let created = match linked {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(error) => return Err(Error::io("create", self.registry.file())(error)),

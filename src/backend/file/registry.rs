@@ -1,14 +1,19 @@
 //! The registry's file, and what lies beside it, as they are for runs that change nothing.
 
 use std::any::Any;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::io::Errno;
 
 use crate::backend::file::mapped::{Contents, threads};
 use crate::chat::Model;
 use crate::error::{Error, Result};
-use crate::os::{FileMeta, Stamp, open_regular};
+use crate::os::directory::{Directory, Place};
+use crate::os::{FileMeta, Stamp};
 use crate::plan::Reading;
 use crate::plan::json::JsonRun;
 use crate::redact::Redaction;
@@ -32,6 +37,10 @@ pub struct RegistryFile {
     name: String,
     /// The real file, links resolved.
     file: PathBuf,
+    /// The directory that it is in. What is read, replaced and removed are names in this very directory.
+    directory: Arc<Directory>,
+    /// Its name there.
+    name_there: OsString,
 }
 
 impl RegistryFile {
@@ -48,7 +57,7 @@ impl RegistryFile {
                 Error::io("find the registry", path)(source)
             }
         })?;
-        Ok(Self { name: path.display().to_string(), file })
+        Self::at(path, file)
     }
 
     /// The registry at `path`, which need not be there yet.
@@ -63,7 +72,16 @@ impl RegistryFile {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let parent = fs::canonicalize(parent).map_err(Error::io("find the directory", parent))?;
         let file = path.file_name().ok_or_else(|| Error::other(format!("{} names no file", path.display())))?;
-        Ok(Self { name: path.display().to_string(), file: parent.join(file) })
+        Self::at(path, parent.join(file))
+    }
+
+    /// The registry in `file`, where no link leads by any more. The user knows it as `path`.
+    fn at(path: &Path, file: PathBuf) -> Result<Self> {
+        let (Some(directory), Some(name_there)) = (file.parent(), file.file_name()) else {
+            return Err(Error::other(format!("{} names no file", path.display())));
+        };
+        let (directory, name_there) = (Arc::new(Directory::open(directory)?), name_there.to_owned());
+        Ok(Self { name: path.display().to_string(), file, directory, name_there })
     }
 
     /// The real file, links resolved.
@@ -73,7 +91,7 @@ impl RegistryFile {
 
     /// The state directory, whether it is there or not.
     pub fn state(&self) -> PathBuf {
-        dir::path_beside(&self.file)
+        self.file.with_file_name(dir::name_beside(&self.name_there))
     }
 
     /// The user id of the registry's owner.
@@ -84,19 +102,29 @@ impl RegistryFile {
         Ok(self.meta()?.owner)
     }
 
+    /// The place of the registry's file.
+    pub(crate) fn place(&self) -> Place<'_> {
+        self.directory.place(&self.name_there)
+    }
+
     /// What the registry's file is.
     pub(crate) fn meta(&self) -> Result<FileMeta> {
-        let metadata = fs::symlink_metadata(&self.file).map_err(Error::io("look at", &self.file))?;
-        Ok(FileMeta::of(&metadata))
+        let missing = || Error::io("look at", &self.file)(Errno::NOENT);
+        self.place().look()?.ok_or_else(missing)
     }
 
     pub(crate) fn is_missing(&self) -> bool {
-        self.file.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        self.place().look().is_ok_and(|found| found.is_none())
     }
 
     /// Its state directory; `None` where there is none yet.
     pub(crate) fn state_dir(&self) -> Result<Option<StateDir>> {
-        StateDir::open(&self.file, self.owner()?)
+        StateDir::open(&self.directory, &self.name_there, self.owner()?)
+    }
+
+    /// Its state directory, which is made where there is none, for a registry of that owner.
+    pub(crate) fn new_state_dir(&self, meta: FileMeta) -> Result<StateDir> {
+        StateDir::create(&self.directory, &self.name_there, meta)
     }
 
     /// The registry as it is now.
@@ -106,7 +134,7 @@ impl RegistryFile {
     pub fn snapshot(&self) -> Result<FileSnapshot> {
         // Something may write into the file while it is read.
         for _ in 0..READS {
-            let mut file = open_regular(&self.file)?;
+            let mut file = self.place().open_regular()?;
             let before = FileMeta::of_open(&file, &self.file)?.stamp;
             let contents = Contents::of(&mut file, before).map_err(Error::io("read", &self.file))?;
             let stamp = FileMeta::of_open(&file, &self.file)?.stamp;
@@ -125,7 +153,7 @@ impl RegistryFile {
 
     /// A registry of no sessions: what a launch begins with where there is none.
     pub(crate) fn no_sessions(&self) -> FileSnapshot {
-        let json = JsonText::of_text(self.name.clone(), std::sync::Arc::new("{}\n".to_owned()));
+        let json = JsonText::of_text(self.name.clone(), Arc::new("{}\n".to_owned()));
         FileSnapshot { json, stamp: Stamp::default(), _pinned: None }
     }
 
@@ -172,7 +200,11 @@ impl RegistryFile {
     /// Where it cannot be read.
     pub fn redacted_with(&self) -> Result<Option<String>> {
         let mut start = Vec::new();
-        open_regular(&self.file)?.take(FIRST_ENTRY).read_to_end(&mut start).map_err(Error::io("read", &self.file))?;
+        self.place()
+            .open_regular()?
+            .take(FIRST_ENTRY)
+            .read_to_end(&mut start)
+            .map_err(Error::io("read", &self.file))?;
         Ok(marker(&String::from_utf8_lossy(&start)))
     }
 }
