@@ -12,6 +12,8 @@
 mod adopt;
 mod arguments;
 mod assess;
+#[cfg(target_os = "linux")]
+mod attributes;
 mod backends;
 mod bad_input;
 mod bad_state;
