@@ -2,13 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
 use crate::cli::terminal::buffered;
 use crate::error::{Error, Result};
+use crate::os::FileMeta;
+use crate::os::rights::keep_at_most;
 use crate::report::{Format, Report};
 
 /// The files of `--output`. They are opened before a run, so that a wrong name costs nothing.
@@ -73,7 +75,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Opens what will take the place of the file at `path`, with its permissions. What stands there is not opened: it may
+    /// Opens what will take the place of the file at `path`, for the same users. What stands there is not opened: it may
     /// be a pipe that nothing reads, or a disk.
     pub(crate) fn open(path: &Path, new: NewMode) -> Result<Self> {
         let failed = Error::io("write", path);
@@ -88,19 +90,20 @@ impl Target {
         refuse_irregular(path)?;
         // A link stays one: what it points to is replaced.
         let real = real(path);
-        let open = || {
-            let readable = fs::Permissions::from_mode(0o666);
-            let temporary = tempfile::Builder::new().permissions(readable).tempfile_in(directory_of(&real))?;
-            let mode = match (&old, new) {
-                (Some(old), _) => Some(old.mode() & 0o777),
-                (None, NewMode::Shared) => Some(0o644),
-                (None, NewMode::ByUmask) => None,
-            };
+        // What is opened before the file has the rights of another can still be read when it has them.
+        let created = fs::Permissions::from_mode(if old.is_some() { 0o600 } else { 0o666 });
+        let temporary = tempfile::Builder::new().permissions(created).tempfile_in(directory_of(&real));
+        let temporary = temporary.map_err(Error::io("write", path))?;
+        match (&old, new) {
+            (Some(old), _) => keep_at_most(temporary.as_file(), FileMeta::of(old), &real)?,
             // The umask was taken from the mode with which the file was created.
-            mode.map(|mode| temporary.as_file().set_permissions(fs::Permissions::from_mode(mode))).transpose()?;
-            Ok(temporary)
-        };
-        Ok(Self { temporary: open().map_err(failed)?, path: real })
+            (None, NewMode::Shared) => {
+                let shared = fs::Permissions::from_mode(0o644);
+                temporary.as_file().set_permissions(shared).map_err(Error::io("write", path))?;
+            }
+            (None, NewMode::ByUmask) => {}
+        }
+        Ok(Self { temporary, path: real })
     }
 
     fn replaces_the_same_as(&self, other: &Self) -> bool {

@@ -6,15 +6,16 @@ pub mod directory;
 pub mod exchange;
 pub mod lock;
 pub mod process;
+pub mod rights;
 
-use std::fs::{self, File, FileType, Permissions};
+use std::fs::{self, File, FileType};
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{Gid, Stat, Uid};
+use rustix::fs::Stat;
 
-use crate::error::{Error, Result, reason};
+use crate::error::{Error, Result};
 
 /// In bytes. There may be an edit every few lines, and a write for each piece between them takes longer than the copy.
 const WRITTEN_AT_ONCE: usize = 1 << 20;
@@ -108,22 +109,11 @@ fn irregular(path: &Path, is_directory: bool) -> Error {
     Error::other(format!("cannot read {}: it is {what}", path.display())).with_hint("name a regular file")
 }
 
-/// Writes a file that is to take another's place, with its mode and owner. On disk when it returns.
+/// Writes a file. On disk when it returns.
 ///
 /// # Errors
-/// Where it cannot be written, or the owner or the mode cannot be kept.
-pub fn fill<'a>(
-    file: &File,
-    mut pieces: impl Iterator<Item = &'a [u8]>,
-    replaced: FileMeta,
-    path: &Path,
-) -> Result<()> {
-    let (owner, group) = (Uid::from_raw(replaced.owner), Gid::from_raw(replaced.group));
-    rustix::fs::fchown(file, Some(owner), Some(group)).map_err(|error| {
-        Error::other(format!("cannot keep the owner of {}: {}", path.display(), reason(&error.into())))
-            .with_hint(format!("what it replaces belongs to user {}: run as that user, or as root", replaced.owner))
-    })?;
-    file.set_permissions(Permissions::from_mode(replaced.mode)).map_err(Error::io("keep the mode of", path))?;
+/// Where it cannot be written.
+pub fn fill<'a>(file: &File, mut pieces: impl Iterator<Item = &'a [u8]>, path: &Path) -> Result<()> {
     let mut writer = BufWriter::with_capacity(WRITTEN_AT_ONCE, file);
     let written = pieces.try_for_each(|piece| writer.write_all(piece)).and_then(|()| writer.flush());
     written.map_err(Error::io("write", path))?;

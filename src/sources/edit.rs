@@ -13,6 +13,7 @@ use crate::os::directory::{Directory, Place};
 use crate::os::exchange::{Exchange, ExchangeNote, Method, Pinned};
 use crate::os::fill;
 use crate::os::lock::Lock;
+use crate::os::rights::{Attributes, keep};
 use crate::os::{FileMeta, Stamp};
 
 const PRIVATE: u32 = 0o600;
@@ -26,7 +27,7 @@ pub struct PolicyFile {
     directory: Directory,
     name: OsString,
     /// The lock on the file itself.
-    _lock: Lock,
+    lock: Lock,
     seen: Stamp,
     owner: u32,
 }
@@ -56,7 +57,7 @@ impl PolicyFile {
         let place = directory.place(&name);
         let lock = Lock::take(place, path, &|| place.open_regular(), patience, give_up)?;
         let FileMeta { stamp: seen, owner, .. } = FileMeta::of_open(lock.file(), path)?;
-        Ok(Self { path: path.to_owned(), directory, name, _lock: lock, seen, owner })
+        Ok(Self { path: path.to_owned(), directory, name, lock, seen, owner })
     }
 
     /// Replaces what the file holds, which must be `before`. On disk when it returns; what went wrong after that is
@@ -100,7 +101,8 @@ impl PolicyFile {
         let path = exchange.waiting.path();
         // Who opens it under the policy's name waits until this edit is over: its note and its waiting file are the next's.
         new.lock().map_err(Error::io("lock", &path))?;
-        fill(new, std::iter::once(text.as_bytes()), meta, &path)?;
+        keep(new, meta, &Attributes::of(self.lock.file(), &self.path)?, &self.path)?;
+        fill(new, std::iter::once(text.as_bytes()), &path)?;
         let new = Pinned::of(new.try_clone().map_err(Error::io("look at", &path))?, exchange.waiting)?;
         crash_point!("policy: new file written");
         self.leave_note(&ExchangeNote { seen: self.seen, new: new.stamp, back: None }, meta)?;
@@ -173,7 +175,9 @@ impl PolicyFile {
 
 fn write_note(place: Place, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {
     let json = serde_json::to_vec(exchange).map_err(|error| Error::other(error.to_string()))?;
-    fill(&place.create_new()?, std::iter::once(json.as_slice()), FileMeta { mode: PRIVATE, ..meta }, &place.path())
+    let (file, path) = (place.create_new()?, place.path());
+    keep(&file, FileMeta { mode: PRIVATE, ..meta }, &Attributes::default(), &path)?;
+    fill(&file, std::iter::once(json.as_slice()), &path)
 }
 
 /// Without waiting, also where a pipe was put there.

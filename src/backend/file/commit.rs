@@ -15,6 +15,7 @@ use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::os::exchange::{Exchange, ExchangeNote, Method, Pinned};
 use crate::os::lock::Lock;
+use crate::os::rights::keep;
 use crate::os::{FileMeta, Stamp, fill};
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::{Debt, Ledger, Note};
@@ -102,13 +103,17 @@ impl Files {
         Exchange { target: self.registry.place(), waiting: self.dir().place(NEW), method: self.method }
     }
 
-    /// Writes the new registry beside the old, with its mode and owner.
+    /// Writes the new registry beside the old, for the same users.
     pub(super) fn write_new(&self, seen: &FileSnapshot, splices: &[Splice], replaced: FileMeta) -> Result<Pinned> {
         let place = self.dir().place(NEW);
         let file = self.dir().create_new(NEW)?;
         crash_point!("registry: new file begun");
         let pieces = spliced(seen.text(), splices).map(str::as_bytes);
-        let written = fill(&file, pieces, replaced, &place.path()).and_then(|()| Pinned::of(file, place));
+        let written = seen
+            .attributes()
+            .and_then(|attributes| keep(&file, replaced, &attributes, self.registry.file()))
+            .and_then(|()| fill(&file, pieces, &place.path()))
+            .and_then(|()| Pinned::of(file, place));
         if written.is_err() {
             // The error that matters is the first.
             let _ = place.remove();

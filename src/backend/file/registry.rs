@@ -13,6 +13,7 @@ use crate::backend::file::mapped::{Contents, threads};
 use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::os::directory::{Directory, Place};
+use crate::os::rights::Attributes;
 use crate::os::{FileMeta, Stamp};
 use crate::plan::Reading;
 use crate::plan::json::JsonRun;
@@ -145,7 +146,7 @@ impl RegistryFile {
                         JsonText::new(self.name.clone(), bytes).map_err(|mistake| Error::Invalid(vec![mistake]))?
                     }
                 };
-                return Ok(FileSnapshot { json: json.read_by(threads(stamp.size)), stamp, _pinned: Some(file) });
+                return Ok(FileSnapshot { json: json.read_by(threads(stamp.size)), stamp, pinned: Some(file) });
             }
         }
         Err(changes_while_read(&self.name))
@@ -154,7 +155,7 @@ impl RegistryFile {
     /// A registry of no sessions: what a launch begins with where there is none.
     pub(crate) fn no_sessions(&self) -> FileSnapshot {
         let json = JsonText::of_text(self.name.clone(), Arc::new("{}\n".to_owned()));
-        FileSnapshot { json, stamp: Stamp::default(), _pinned: None }
+        FileSnapshot { json, stamp: Stamp::default(), pinned: None }
     }
 
     /// What runs remember; nothing before the first of them.
@@ -215,7 +216,7 @@ pub struct FileSnapshot {
     json: JsonText,
     stamp: Stamp,
     /// Kept open, so that no other file gets its inode as long as the stamp may be compared.
-    _pinned: Option<File>,
+    pinned: Option<File>,
 }
 
 impl FileSnapshot {
@@ -229,6 +230,12 @@ impl FileSnapshot {
     /// Its text.
     pub fn text(&self) -> &str {
         self.json.text()
+    }
+
+    /// The extended attributes of its file.
+    pub(crate) fn attributes(&self) -> Result<Attributes> {
+        let file = self.pinned.as_ref().map(|file| Attributes::of(file, Path::new(self.json.name())));
+        Ok(file.transpose()?.unwrap_or_default())
     }
 
     /// Which state of the file it is.

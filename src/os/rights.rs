@@ -1,0 +1,178 @@
+//! Who may use a file that takes another's place: as its owner, its group and its mode say, and its access list and other
+//! extended attributes. All of that is kept, or the file does not take that place.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString};
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::fs::{Gid, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result, reason};
+use crate::os::FileMeta;
+
+/// Lets users do with a file what its mode does not say. A new file inherits the default list of its directory.
+const ACCESS_LIST: &CStr = c"system.posix_acl_access";
+/// What the system itself says of a file, or of its content.
+const NOT_OURS: [&CStr; 3] = [c"security.ima", c"security.evm", c"com.apple.provenance"];
+/// What the system answers where a file does not have an attribute.
+#[cfg(target_vendor = "apple")]
+const ABSENT: Errno = Errno::NOATTR;
+#[cfg(not(target_vendor = "apple"))]
+const ABSENT: Errno = Errno::NODATA;
+/// No list of names and no value is longer on Linux, in bytes.
+const LONGEST: usize = 64 << 10;
+
+/// The extended attributes of a file: values by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes(BTreeMap<CString, Vec<u8>>);
+
+impl Attributes {
+    /// Those of an open file, at `path`.
+    ///
+    /// # Errors
+    /// Where one of them cannot be read.
+    pub(crate) fn of(file: &File, path: &Path) -> Result<Self> {
+        let names = match read(|list| rustix::fs::flistxattr(file, list)) {
+            Ok(names) => names,
+            Err(error) if is_unsupported(error) => return Ok(Self::default()),
+            Err(error) => return Err(Error::io("read the extended attributes of", path)(error)),
+        };
+        let mut found = BTreeMap::new();
+        for name in names.split_inclusive(|byte| *byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok()) {
+            if NOT_OURS.contains(&name) {
+                continue;
+            }
+            match value(file, name) {
+                Ok(value) => found.extend(value.map(|value| (name.to_owned(), value))),
+                Err(error) => return Err(not_kept(&of_name(name), path, error)),
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// Gives them to a file, which gets no access list that is not among them.
+    fn give(&self, file: &File, path: &Path) -> Result<()> {
+        let is_list = |name: &CStr| name == ACCESS_LIST;
+        for (name, value) in self.0.iter().filter(|(name, _)| !is_list(name)) {
+            set(file, name, value, path)?;
+        }
+        // Last, because it may take away from the owner what it takes to set the others.
+        set_access_list(file, self.0.get(ACCESS_LIST).map(Vec::as_slice), path)
+    }
+}
+
+/// Gives a file that is about to take the place of another its owner, group, mode and attributes. `path` is the name that it
+/// will have.
+///
+/// # Errors
+/// Where one of them cannot be kept: which, and what to do about it.
+pub(crate) fn keep(file: &File, replaced: FileMeta, attributes: &Attributes, path: &Path) -> Result<()> {
+    let new = FileMeta::of_open(file, path)?;
+    if new.owner != replaced.owner {
+        let hint = format!("what it replaces belongs to user {}: run as that user, or as root", replaced.owner);
+        give_to_owner(file, replaced.owner).map_err(|error| not_kept("owner", path, error).with_hint(hint))?;
+    }
+    if new.group != replaced.group {
+        keep_group(file, replaced.group, path)?;
+    }
+    // Nothing that the mode allows may be allowed before the access list is what it should be.
+    attributes.give(file, path)?;
+    set_mode(file, replaced.mode, path)
+}
+
+/// Gives a file that is about to take the place of a report what that one has, as far as this user can. It lets no user do
+/// more than that one does.
+///
+/// # Errors
+/// Where less can only be had by keeping an access list, and that cannot be kept.
+pub(crate) fn keep_at_most(file: &File, replaced: FileMeta, path: &Path) -> Result<()> {
+    // A report may belong to the user who writes it.
+    let _ = give_to_owner(file, replaced.owner);
+    let list = match read(|value| rustix::fs::getxattr(path, ACCESS_LIST, value)) {
+        Ok(list) => Some(list),
+        Err(error) if error == ABSENT || is_unsupported(error) => None,
+        Err(error) => return Err(not_kept("access list", path, error)),
+    };
+    let mut mode = replaced.mode & 0o777;
+    let group = keep_group(file, replaced.group, path);
+    if list.is_some() {
+        group?;
+    } else if group.is_err() {
+        // Of another group, no more than what others may.
+        mode &= 0o707 | (mode & 0o007) << 3;
+    }
+    set_access_list(file, list.as_deref(), path)?;
+    set_mode(file, mode, path)
+}
+
+fn give_to_owner(file: &File, owner: u32) -> rustix::io::Result<()> {
+    rustix::fs::fchown(file, Some(Uid::from_raw(owner)), None)
+}
+
+fn keep_group(file: &File, group: u32, path: &Path) -> Result<()> {
+    let hint = format!("what it replaces belongs to group {group}: run as a member of that group, or as root");
+    rustix::fs::fchown(file, None, Some(Gid::from_raw(group)))
+        .map_err(|error| not_kept("group", path, error).with_hint(hint))
+}
+
+fn set_mode(file: &File, mode: u32, path: &Path) -> Result<()> {
+    file.set_permissions(Permissions::from_mode(mode)).map_err(Error::io("keep the mode of", path))
+}
+
+/// Gives a file this access list, or takes away the one that it has inherited.
+fn set_access_list(file: &File, list: Option<&[u8]>, path: &Path) -> Result<()> {
+    if let Some(list) = list {
+        return set(file, ACCESS_LIST, list, path);
+    }
+    match value(file, ACCESS_LIST) {
+        Ok(Some(_)) => rustix::fs::fremovexattr(file, ACCESS_LIST)
+            .map_err(Error::io("remove the access list that was inherited by", path)),
+        _ => Ok(()),
+    }
+}
+
+/// Gives a file an attribute, unless it has it already: not every attribute can be set that need not be.
+fn set(file: &File, name: &CStr, wanted: &[u8], path: &Path) -> Result<()> {
+    if value(file, name).is_ok_and(|value| value.as_deref() == Some(wanted)) {
+        return Ok(());
+    }
+    rustix::fs::fsetxattr(file, name, wanted, XattrFlags::empty())
+        .map_err(|error| not_kept(&of_name(name), path, error))
+}
+
+/// The value of an attribute; `None` where the file does not have it.
+fn value(file: &File, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
+    match read(|value| rustix::fs::fgetxattr(file, name, value)) {
+        Ok(value) => Ok(Some(value)),
+        Err(ABSENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether this is what a file system answers that keeps no such attributes. Two of these are one number on Linux.
+fn is_unsupported(error: Errno) -> bool {
+    [Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP].contains(&error)
+}
+
+fn read(ask: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; LONGEST];
+    let length = ask(&mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// What an attribute is called in a message.
+fn of_name(name: &CStr) -> String {
+    if name == ACCESS_LIST {
+        return "access list".to_owned();
+    }
+    format!("extended attribute {}", name.to_string_lossy())
+}
+
+fn not_kept(what: &str, path: &Path, error: Errno) -> Error {
+    Error::other(format!("cannot keep the {what} of {}: {}", path.display(), reason(&error.into())))
+        .with_hint("run as a user who can set it, such as root, or remove it from the file")
+}
