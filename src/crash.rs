@@ -1,8 +1,8 @@
-//! Named points, in the order of effects, at which a test build can be made to die by SIGKILL. In any other build they
+//! Named points, in the order of effects, at which a test build can be made to die by SIGKILL, or to wait. In any other build they
 //! are nothing.
 //!
-//! `RECONCILE_CRASH_AT=7` dies at the seventh point that is reached; `RECONCILE_CRASH_TRACE=FILE` appends the name of
-//! each.
+//! `RECONCILE_CRASH_AT=7` dies at the seventh point that is reached, `RECONCILE_STOP_AT=7` waits there for SIGCONT;
+//! `RECONCILE_CRASH_TRACE=FILE` appends the name of each.
 
 #![cfg_attr(feature = "crash-points", allow(clippy::disallowed_methods, reason = "only in a test build"))]
 
@@ -16,11 +16,13 @@ macro_rules! crash_point {
 
 pub(crate) use crash_point;
 
-/// Dies here, if the environment says so.
+/// Dies or waits here, if the environment says so.
 #[cfg(feature = "crash-points")]
 pub(crate) fn reached(name: &str) {
     use std::io::Write;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use rustix::process::Signal;
 
     static REACHED: AtomicUsize = AtomicUsize::new(0);
 
@@ -29,7 +31,9 @@ pub(crate) fn reached(name: &str) {
         let file = std::fs::File::options().append(true).create(true).open(trace);
         let _ = file.and_then(|mut file| file.write_all(format!("{name}\n").as_bytes()));
     }
-    if std::env::var("RECONCILE_CRASH_AT").is_ok_and(|at| at.parse() == Ok(number)) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    for (variable, signal) in [("RECONCILE_CRASH_AT", Signal::KILL), ("RECONCILE_STOP_AT", Signal::STOP)] {
+        if std::env::var(variable).is_ok_and(|at| at.parse() == Ok(number)) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+        }
     }
 }

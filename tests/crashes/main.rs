@@ -21,3 +21,4 @@ mod other_owner;
 mod points;
 mod set_model;
 mod supervisor;
+mod swapped;
