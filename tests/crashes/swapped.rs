@@ -94,3 +94,25 @@ fn a_directory_that_is_swapped_at_any_point_costs_no_other_one() {
         }
     }
 }
+
+/// A file that another program puts where the displaced one was, right before that is removed, is not removed in its place.
+#[test]
+fn only_the_file_that_was_displaced_is_removed() {
+    let first = scene();
+    Waiting::start(first.path(), &[], 0).status();
+    let trace = fs::read_to_string(first.path().join("trace")).unwrap();
+    let replaced = trace.lines().position(|point| point == "registry: replaced").unwrap() + 1;
+
+    let scene = scene();
+    let path = |name: &str| scene.path().join(name);
+    let run = Waiting::start(scene.path(), &[], replaced);
+    assert!(run.status().stopped());
+    let later = r#"{ "ours": { "model": "opus" }, "later": { "model": "opus" } }"#;
+    fs::write(path("later"), later).unwrap();
+    fs::rename(path("later"), path("ours/sessions.json.reconcile/registry.new")).unwrap();
+    assert_eq!(run.finish().exit_status(), Some(4));
+    // The next holder of the lock takes it for an update that was displaced, and goes by that.
+    assert_eq!(Waiting::start(scene.path(), &[], 0).status().exit_status(), Some(0));
+    assert_eq!(fs::read_to_string(path("ours/sessions.json")).unwrap(), later.replace("opus", "haiku"));
+    assert!(!path("ours/sessions.json.reconcile/registry.new").exists());
+}
