@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -236,6 +237,53 @@ fn a_registry_that_is_too_large_for_memory_is_edited_like_any_other() {
     file.write_all(b"{\n").unwrap();
     let error = count(&mapped).unwrap_err().to_string();
     assert!(error.contains("changes while it is read"), "a write into the file does not: {error}");
+}
+
+/// A registry of more than 16 MiB, whose fast reader gives up at the end: the deepest value is too deep for it.
+fn large_and_deep() -> String {
+    let entry = |id: usize| format!("  \"{id}\": {{\n    \"field\": \"{}\"\n  }}", "é".repeat(500));
+    let entries: Vec<String> = (0..17_500).map(entry).collect();
+    let deep = format!("{}1{}", "[".repeat(40), "]".repeat(40));
+    format!("{{\n{},\n  \"deep\": {{\"field\": {deep}}}\n}}\n", entries.join(",\n"))
+}
+
+/// What a reader says of a large registry into which a program writes at the moment that the first entry is handed over.
+fn read_while(write: impl Fn(&fs::File)) -> Result<usize> {
+    let sandbox = Sandbox::new("models = { allowed = ['opus'], fallback = 'opus' }\n", &large_and_deep());
+    let path = sandbox.path("sessions.json");
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    let mut written = false;
+    let read = RegistryFile::open(&path).unwrap().snapshot().unwrap();
+    let counts = read.each(&mut |entry| {
+        if !written {
+            write(&file);
+            written = true;
+        }
+        assert!(std::str::from_utf8(entry.chat.id.as_bytes()).is_ok());
+    })?;
+    Ok(counts.sessions)
+}
+
+#[test]
+fn a_large_registry_that_is_overwritten_in_place_while_it_is_read_is_an_error() {
+    let size = large_and_deep().len();
+    let broken = [0xFF, 0xC3, 0x80, b'x'];
+    for start in ["", "{\n  \"0\": {}", "{\n  \"0\": {},\n  \"a\u{fffd}"] {
+        for filling in broken {
+            let mut bytes = start.as_bytes().to_vec();
+            bytes.resize(size, filling);
+            let error = read_while(|file| file.write_all_at(&bytes, 0).unwrap()).unwrap_err().to_string();
+            assert!(error.contains("changes while it is read"), "{start:?}, {filling:#x}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_large_registry_that_is_cut_short_in_place_while_it_is_read_is_an_error() {
+    for length in [0, 1, 5_000] {
+        let error = read_while(|file| file.set_len(length).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("changes while it is read"), "{length}: {error}");
+    }
 }
 
 #[test]
