@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::chat::Model;
+use crate::chat::{Chat, Model};
 use crate::error::Result;
 use crate::registry::Snapshot;
 
@@ -43,10 +43,10 @@ pub enum Kind {
 }
 
 /// What is kept of an entry until all of them are known.
-struct Seen<'a> {
-    tier: Option<Cow<'a, str>>,
+struct Seen {
+    tier: Option<String>,
     model: Held,
-    name: Option<Cow<'a, str>>,
+    name: Option<String>,
 }
 
 enum Held {
@@ -63,30 +63,32 @@ type Votes = BTreeMap<Model, usize>;
 /// # Errors
 /// What is wrong with the registry.
 pub fn adopt(snapshot: &dyn Snapshot) -> Result<Adopted> {
-    let mut seen: BTreeMap<Cow<str>, Seen> = BTreeMap::new();
+    let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
     let mut all = Votes::new();
-    let mut votes: BTreeMap<Option<Cow<str>>, Votes> = BTreeMap::new();
+    let mut votes: BTreeMap<Option<String>, Votes> = BTreeMap::new();
     snapshot.each(&mut |entry| {
-        let chat = entry.chat;
+        let own = |text: Option<Cow<str>>| text.map(Cow::into_owned);
+        let Chat { id, tier, contact_name, .. } = entry.chat;
+        let tier = own(tier);
         let model = match entry.model.as_deref() {
             None => Held::Nothing,
             Some(name) => Model::declarable(name).map_or(Held::Undeclarable, Held::Named),
         };
         if let Held::Named(model) = &model {
             *all.entry(model.clone()).or_default() += 1;
-            *votes.entry(chat.tier.clone()).or_default().entry(model.clone()).or_default() += 1;
+            *votes.entry(tier.clone()).or_default().entry(model.clone()).or_default() += 1;
         }
-        seen.insert(chat.id, Seen { tier: chat.tier, model, name: chat.contact_name });
+        seen.insert(id.into_owned(), Seen { tier, model, name: own(contact_name) });
     })?;
 
     let tierless = votes.remove(&None);
     let fallback = tierless.as_ref().and_then(|votes| majority(votes, &all)).or_else(|| majority(&all, &all));
     let elected: BTreeMap<String, Model> =
-        votes.into_iter().filter_map(|(tier, votes)| Some((tier?.into_owned(), majority(&votes, &all)?))).collect();
+        votes.into_iter().filter_map(|(tier, votes)| Some((tier?, majority(&votes, &all)?))).collect();
     let mut adopted = Adopted { allowed: all.into_keys().collect(), fallback, tiers: elected, chats: BTreeMap::new() };
     for (id, Seen { tier, model, name }) in seen {
         if let Some(kind) = adopted.exception(tier.as_deref(), model) {
-            adopted.chats.insert(id.into_owned(), Exception { name: name.map(Cow::into_owned), kind });
+            adopted.chats.insert(id, Exception { name, kind });
         }
     }
     Ok(adopted)

@@ -134,14 +134,14 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
 
 /// What one pass over the registry finds for a start.
 #[derive(Default)]
-struct Seen<'w, 'a> {
+struct Seen<'w> {
     word: &'w str,
     /// The slug of the session's name that the user gave.
     slug: Option<String>,
     /// The entry whose chat id the word is.
-    by_id: Option<Entry<'a>>,
+    by_id: Option<Entry<'static>>,
     /// The entries whose session name the word is.
-    by_name: Vec<Entry<'a>>,
+    by_name: Vec<Entry<'static>>,
     /// The first chat whose contact's name the word is.
     contact_of: Option<String>,
     /// The first chat whose session has that slug.
@@ -150,10 +150,10 @@ struct Seen<'w, 'a> {
 
 /// The entry that is meant, the chat of a contact that has the new chat's id for a name, and another chat of a session
 /// with the same slug.
-type Found<'a> = (Option<Entry<'a>>, Option<String>, Option<String>);
+type Found = (Option<Entry<'static>>, Option<String>, Option<String>);
 
-impl<'a> Seen<'_, 'a> {
-    fn take(&mut self, entry: Entry<'a>) {
+impl Seen<'_> {
+    fn take(&mut self, entry: Entry<'_>) {
         let id = || entry.chat.id.clone().into_owned();
         if self.same_slug.is_none() && self.slug.is_some() && entry.chat.slug() == self.slug {
             self.same_slug = Some(id());
@@ -162,14 +162,14 @@ impl<'a> Seen<'_, 'a> {
             self.contact_of = Some(id());
         }
         if entry.chat.id == self.word {
-            self.by_id = Some(entry);
+            self.by_id = Some(entry.into_owned());
         } else if entry.chat.session_name.as_deref() == Some(self.word) {
-            self.by_name.push(entry);
+            self.by_name.push(entry.into_owned());
         }
     }
 
     /// Contacts choose their names, and one may be another chat's number: it must not get that chat's session.
-    fn sort_out(mut self) -> Result<Found<'a>> {
+    fn sort_out(mut self) -> Result<Found> {
         if self.by_id.is_none() && self.by_name.len() > 1 {
             let chats: Vec<String> = self.by_name.iter().map(|entry| entry.chat.id.clone().into_owned()).collect();
             return Err(ambiguous(self.word, &chats));

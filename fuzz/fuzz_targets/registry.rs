@@ -27,7 +27,7 @@ fn readers_agree(json: &JsonText) {
         assert_eq!(fast, slow);
     }
     assert_eq!(scan(json, |entry| either.push(entry)), wanted);
-    match collect(json, Vec::new, Vec::push) {
+    match collect(json, Vec::new, |entries, entry| entries.push(entry.into_owned())) {
         Ok((counts, parts)) => {
             assert_eq!(Ok(counts.sessions), wanted);
             assert_eq!(either, slow);

@@ -9,7 +9,7 @@ pub mod process;
 pub mod rights;
 
 use std::fs::{self, File, FileType};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -113,10 +113,9 @@ fn irregular(path: &Path, is_directory: bool) -> Error {
 ///
 /// # Errors
 /// Where it cannot be written.
-pub fn fill<'a>(file: &File, mut pieces: impl Iterator<Item = &'a [u8]>, path: &Path) -> Result<()> {
+pub fn fill(file: &File, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let mut writer = BufWriter::with_capacity(WRITTEN_AT_ONCE, file);
-    let written = pieces.try_for_each(|piece| writer.write_all(piece)).and_then(|()| writer.flush());
-    written.map_err(Error::io("write", path))?;
+    write(&mut writer).and_then(|()| writer.flush()).map_err(Error::io("write", path))?;
     drop(writer);
     file.sync_all().map_err(Error::io("save", path))
 }

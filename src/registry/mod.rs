@@ -25,6 +25,20 @@ pub struct Entry<'a> {
     pub at: Position,
 }
 
+impl Entry<'_> {
+    /// The same entry, independent of the text it was read from.
+    pub fn into_owned(self) -> Entry<'static> {
+        let own = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Entry {
+            chat: self.chat.into_owned(),
+            model: own(self.model),
+            resume: own(self.resume),
+            blank: self.blank,
+            at: self.at,
+        }
+    }
+}
+
 /// Where a snapshot finds an entry again: a byte offset, a row's number, nothing. Only the backend that read the
 /// snapshot can tell what it means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

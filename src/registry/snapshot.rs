@@ -47,34 +47,34 @@ impl Key {
 }
 
 /// Takes the entries of one part of a registry.
-pub trait Collector<'a>: Send {
-    /// Takes one entry.
-    fn take(&mut self, entry: Entry<'a>);
+pub trait Collector: Send {
+    /// Takes one entry. Its text is gone when this returns.
+    fn take(&mut self, entry: Entry<'_>);
     /// All entries of its part were taken.
     fn finish(self: Box<Self>);
 }
 
 /// Makes a collector for one more part.
-pub type Make<'x, 'a> = &'x (dyn Fn() -> Box<dyn Collector<'a> + 'x> + Sync);
+pub type Make<'x> = &'x (dyn Fn() -> Box<dyn Collector + 'x> + Sync);
 
 /// What a registry said at one instant.
 pub trait Snapshot: Any + Debug + Send + Sync {
     /// Its name, as the user would write it.
     fn name(&self) -> &str;
 
-    /// Hands over the entries, in the order of the registry.
+    /// Hands over the entries, in the order of the registry. What is to be kept of one must be copied.
     ///
     /// # Errors
     /// What is wrong with the registry, also that it changed while it was read. Entries may have been handed over before
     /// that.
-    fn each<'a>(&'a self, take: &mut dyn FnMut(Entry<'a>)) -> Result<Counts>;
+    fn each(&self, take: &mut dyn FnMut(Entry<'_>)) -> Result<Counts>;
 
     /// Hands the entries to collectors, one for each part that is read at the same time, and finishes these in the order
     /// of the registry. The collectors of a read that came to nothing are dropped unfinished.
     ///
     /// # Errors
     /// As [`Snapshot::each`].
-    fn in_parts<'a>(&'a self, make: Make<'_, 'a>) -> Result<Counts> {
+    fn in_parts(&self, make: Make<'_>) -> Result<Counts> {
         let mut collector = make();
         let counts = self.each(&mut |entry| collector.take(entry))?;
         collector.finish();
@@ -85,8 +85,8 @@ pub trait Snapshot: Any + Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Snapshot::each`].
-    fn find<'a>(&'a self, keys: &[Key], values: &BTreeSet<&str>, take: &mut dyn FnMut(Entry<'a>)) -> Result<()> {
-        let take = &mut |entry: Entry<'a>| {
+    fn find(&self, keys: &[Key], values: &BTreeSet<&str>, take: &mut dyn FnMut(Entry<'_>)) -> Result<()> {
+        let take = &mut |entry: Entry<'_>| {
             if keys.iter().any(|key| key.is_among(values, &entry)) {
                 take(entry);
             }
@@ -95,8 +95,11 @@ pub trait Snapshot: Any + Debug + Send + Sync {
     }
 
     /// What these models would change in its text; `None` where it has no text.
-    fn preview(&self, _edits: &[(Position, &Model)]) -> Option<Hunks<'_>> {
-        None
+    ///
+    /// # Errors
+    /// Where its text cannot be read.
+    fn preview(&self, _edits: &[(Position, &Model)]) -> Result<Option<Hunks<'_>>> {
+        Ok(None)
     }
 }
 
@@ -104,18 +107,18 @@ pub trait Snapshot: Any + Debug + Send + Sync {
 ///
 /// # Errors
 /// As [`Snapshot::each`].
-pub fn collect<'a, T: Send>(
-    snapshot: &'a dyn Snapshot,
+pub fn collect<T: Send>(
+    snapshot: &dyn Snapshot,
     make: impl Fn() -> T + Sync,
-    each: impl Fn(&mut T, Entry<'a>) + Sync,
+    each: impl Fn(&mut T, Entry<'_>) + Sync,
 ) -> Result<(Counts, Vec<T>)> {
     struct Part<'x, T, F> {
         gathered: T,
         each: &'x F,
         parts: &'x Mutex<Vec<T>>,
     }
-    impl<'a, T: Send, F: Fn(&mut T, Entry<'a>) + Sync> Collector<'a> for Part<'_, T, F> {
-        fn take(&mut self, entry: Entry<'a>) {
+    impl<T: Send, F: Fn(&mut T, Entry<'_>) + Sync> Collector for Part<'_, T, F> {
+        fn take(&mut self, entry: Entry<'_>) {
             (self.each)(&mut self.gathered, entry);
         }
         fn finish(self: Box<Self>) {
@@ -131,8 +134,8 @@ pub fn collect<'a, T: Send>(
 ///
 /// # Errors
 /// As [`Snapshot::each`].
-pub fn find_entry<'a>(snapshot: &'a dyn Snapshot, chat: &str) -> Result<Option<Entry<'a>>> {
+pub fn find_entry(snapshot: &dyn Snapshot, chat: &str) -> Result<Option<Entry<'static>>> {
     let mut found = None;
-    snapshot.find(&[Key::Id], &BTreeSet::from([chat]), &mut |entry| found = Some(entry))?;
+    snapshot.find(&[Key::Id], &BTreeSet::from([chat]), &mut |entry| found = Some(entry.into_owned()))?;
     Ok(found)
 }

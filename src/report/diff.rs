@@ -16,7 +16,8 @@ const CONTEXT: usize = 3;
 pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let edited = report.plan.rows.iter().filter(|row| row.edit && (row.is_planned() || row.effects.edited));
     let edits: Vec<(Position, &Model)> = edited.filter_map(|row| Some((row.at, row.after.as_ref()?))).collect();
-    let Some(hunks) = report.snapshot.preview(&edits) else { return Ok(()) };
+    let preview = report.snapshot.preview(&edits).map_err(|error| io::Error::other(error.to_string()))?;
+    let Some(hunks) = preview else { return Ok(()) };
     let mut is_first = true;
     for found in hunks {
         if is_first {

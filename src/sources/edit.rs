@@ -102,7 +102,7 @@ impl PolicyFile {
         // Who opens it under the policy's name waits until this edit is over: its note and its waiting file are the next's.
         new.lock().map_err(Error::io("lock", &path))?;
         keep(new, meta, &Attributes::of(self.lock.file(), &self.path)?, &self.path)?;
-        fill(new, std::iter::once(text.as_bytes()), &path)?;
+        fill(new, &path, |out| out.write_all(text.as_bytes()))?;
         let new = Pinned::of(new.try_clone().map_err(Error::io("look at", &path))?, exchange.waiting)?;
         crash_point!("policy: new file written");
         self.leave_note(&ExchangeNote { seen: self.seen, new: new.stamp, back: None }, meta)?;
@@ -177,7 +177,7 @@ fn write_note(place: Place, exchange: &ExchangeNote, meta: FileMeta) -> Result<(
     let json = serde_json::to_vec(exchange).map_err(|error| Error::other(error.to_string()))?;
     let (file, path) = (place.create_new()?, place.path());
     keep(&file, FileMeta { mode: PRIVATE, ..meta }, &Attributes::default(), &path)?;
-    fill(&file, std::iter::once(json.as_slice()), &path)
+    fill(&file, &path, |out| out.write_all(&json))
 }
 
 /// Without waiting, also where a pipe was put there.

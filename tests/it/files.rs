@@ -73,7 +73,7 @@ pub fn commit(files: &LockedFiles, reading: &Reading, owing: &[&str]) -> bool {
 pub fn commit_when(files: &LockedFiles, reading: &Reading, owing: &[&str], meanwhile: &dyn Fn()) -> Result<Committed> {
     let haiku = Model::new("haiku").unwrap();
     let mut entries = Vec::new();
-    reading.snapshot.each(&mut |entry| entries.push((entry.chat.id, entry.at))).unwrap();
+    reading.snapshot.each(&mut |entry| entries.push((entry.chat.id.into_owned(), entry.at))).unwrap();
     let owes = Owes { ran: None, planned_on: PlannedOn::Debt };
     let mut changes = Vec::new();
     for (chat, at) in &entries {

@@ -45,7 +45,7 @@ impl Snapshot for Counted {
     fn name(&self) -> &str {
         self.registry.name()
     }
-    fn each<'a>(&'a self, take: &mut dyn FnMut(Entry<'a>)) -> Result<Counts> {
+    fn each(&self, take: &mut dyn FnMut(Entry<'_>)) -> Result<Counts> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.registry.each(take)
     }

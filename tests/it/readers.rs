@@ -7,11 +7,14 @@ use std::os::unix::fs::FileExt;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use reconcile::backend::file::{FileSnapshot, RegistryFile};
+use reconcile::chat::Model;
 use reconcile::diagnostic::Diagnostic;
 use reconcile::error::{Error, Result};
-use reconcile::registry::json::JsonText;
+use reconcile::registry::json::edit::set_model;
 use reconcile::registry::json::scan::{scan, scan_fast, scan_slowly};
-use reconcile::registry::{Entry, Snapshot, collect};
+use reconcile::registry::json::{Bytes, JsonText, JsonWindows};
+use reconcile::registry::{Entry, Position, Snapshot, collect};
+use reconcile::splice::{Splice, spliced};
 
 use crate::lossless::snapshot;
 use crate::lossless_laws::{regular, sessions, wild, write};
@@ -36,15 +39,47 @@ fn either(snapshot: &JsonText) -> Found<'_> {
     scan(snapshot, |entry| entries.push(entry)).map(|_| entries)
 }
 
-fn in_parts(snapshot: &JsonText) -> Found<'_> {
-    let (counts, parts) = match collect(snapshot, Vec::new, Vec::push) {
-        Ok(found) => found,
-        Err(Error::Invalid(mistakes)) => return Err(mistakes),
-        Err(other) => panic!("{other}"),
-    };
+fn mistakes(error: Error) -> Vec<Diagnostic> {
+    match error {
+        Error::Invalid(mistakes) => mistakes,
+        other => panic!("{other}"),
+    }
+}
+
+fn in_order(snapshot: &dyn Snapshot) -> Found<'static> {
+    let mut entries = Vec::new();
+    let counts = snapshot.each(&mut |entry| entries.push(entry.into_owned())).map_err(mistakes)?;
+    assert_eq!(counts.sessions, entries.len());
+    Ok(entries)
+}
+
+fn in_parts(snapshot: &dyn Snapshot) -> Found<'static> {
+    let kept = |entries: &mut Vec<Entry<'static>>, entry: Entry<'_>| entries.push(entry.into_owned());
+    let (counts, parts) = collect(snapshot, Vec::new, kept).map_err(mistakes)?;
     let entries: Vec<Entry> = parts.into_iter().flatten().collect();
     assert_eq!(counts.sessions, entries.len());
     Ok(entries)
+}
+
+/// Bytes that nothing changes.
+#[derive(Debug)]
+struct Still(Vec<u8>);
+
+impl Bytes for Still {
+    fn read_at(&self, room: &mut [u8], offset: usize) -> std::io::Result<usize> {
+        let rest = self.0.get(offset..).unwrap_or_default();
+        let length = rest.len().min(room.len());
+        room[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
+    }
+    fn are_intact(&self) -> bool {
+        true
+    }
+}
+
+fn windows(text: &str, window: usize) -> JsonWindows {
+    let bytes = Box::new(Still(text.as_bytes().to_vec()));
+    JsonWindows::new("sessions.json".to_owned(), bytes, text.len(), 3).by_windows_of(window)
 }
 
 /// Every way to read it finds the same. Whether the fast reader accepted it.
@@ -59,6 +94,10 @@ fn agrees(text: &str) -> bool {
     assert_eq!(wanted, either(&one), "{text}");
     for threads in 1..6 {
         assert_eq!(wanted, in_parts(&snapshot(text).read_by(threads)), "by {threads}: {text}");
+    }
+    for window in [1, 5, 64, 300] {
+        assert_eq!(wanted, in_order(&windows(text, window)), "in windows of {window}: {text}");
+        assert_eq!(wanted, in_parts(&windows(text, window)), "at once in windows of {window}: {text}");
     }
     fast.is_some()
 }
@@ -225,17 +264,17 @@ fn a_registry_that_is_too_large_for_memory_is_edited_like_any_other() {
     let registry = RegistryFile::open(&sandbox.path("sessions.json")).unwrap();
     let count = |read: &FileSnapshot| -> Result<usize> { Ok(read.each(&mut |_| {})?.sessions) };
     let read = registry.snapshot().unwrap();
-    assert!(read.text() == text);
+    assert!(read.text().unwrap() == text);
     assert_eq!(count(&read).unwrap(), 17_500);
     let run = sandbox.run(&[]).expect(0);
     assert_eq!(run.summary(), "Applied: 4 changed, 0 restarted, 0 deferred, 0 failed.");
     assert!(sandbox.read("sessions.json") == text.replace("haiku", "opus"));
     assert_eq!(count(&read).unwrap(), 17_500, "a replacement leaves what was read as it was");
 
-    let mapped = registry.snapshot().unwrap();
+    let large = registry.snapshot().unwrap();
     let mut file = fs::File::options().write(true).open(sandbox.path("sessions.json")).unwrap();
     file.write_all(b"{\n").unwrap();
-    let error = count(&mapped).unwrap_err().to_string();
+    let error = count(&large).unwrap_err().to_string();
     assert!(error.contains("changes while it is read"), "a write into the file does not: {error}");
 }
 
@@ -324,6 +363,25 @@ proptest! {
     #[test]
     fn both_readers_find_the_same(sessions in sessions(), layout in prop_oneof![regular(), wild()]) {
         prop_assert!(agrees(&write(&sessions, &layout).text));
+    }
+
+    #[test]
+    fn an_edit_is_the_same_in_windows_of_any_size(
+        sessions in sessions(),
+        layout in prop_oneof![regular(), wild()],
+        window in 1..2_000_usize,
+    ) {
+        let text = write(&sessions, &layout).text;
+        let opus = Model::new("opus").unwrap();
+        let places: Vec<Position> = slow(&snapshot(&text)).unwrap().iter().map(|entry| entry.at).collect();
+        let wanted: Vec<Splice> = places.iter().map(|at| set_model(&text, *at, Some(&opus)).unwrap()).collect();
+        let windows = windows(&text, window);
+        let edit = |at: &Position| windows.edit(*at, &|text, at| set_model(text, at, Some(&opus))).unwrap().unwrap();
+        let found: Vec<Splice> = places.iter().map(edit).collect();
+        prop_assert_eq!(&found, &wanted);
+        let mut written = Vec::new();
+        windows.write_edited(&found, &mut written).unwrap();
+        prop_assert_eq!(String::from_utf8(written).unwrap(), spliced(&text, &wanted).collect::<String>());
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Snapshot for MemorySnapshot {
         "registry"
     }
 
-    fn each<'a>(&'a self, take: &mut dyn FnMut(Entry<'a>)) -> Result<Counts> {
+    fn each(&self, take: &mut dyn FnMut(Entry<'_>)) -> Result<Counts> {
         for (index, (chat, model)) in self.entries.iter().enumerate() {
             let chat = Chat { id: chat.into(), ..Chat::default() };
             let model = model.as_deref().map(Into::into);

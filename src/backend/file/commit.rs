@@ -9,7 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::apply::{Batch, Change, Committed, PlannedOn, Stands};
-use crate::backend::file::registry::{FileSnapshot, RegistryFile};
+use crate::backend::file::registry::RegistryFile;
+use crate::backend::file::snapshot::FileSnapshot;
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
@@ -22,7 +23,7 @@ use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::{Reading, Row};
 use crate::registry::json::edit::set_model;
 use crate::registry::{Key, Snapshot};
-use crate::splice::{Splice, spliced};
+use crate::splice::Splice;
 use crate::state::dir::StateDir;
 use crate::state::history;
 use crate::state::ledger::{ExchangeState, LedgerFile, OpenLedger, Patch};
@@ -108,11 +109,10 @@ impl Files {
         let place = self.dir().place(NEW);
         let file = self.dir().create_new(NEW)?;
         crash_point!("registry: new file begun");
-        let pieces = spliced(seen.text(), splices).map(str::as_bytes);
         let written = seen
             .attributes()
             .and_then(|attributes| keep(&file, replaced, &attributes, self.registry.file()))
-            .and_then(|()| fill(&file, pieces, &place.path()))
+            .and_then(|()| fill(&file, &place.path(), |out| seen.write_edited(splices, out)))
             .and_then(|()| Pinned::of(file, place));
         if written.is_err() {
             // The error that matters is the first.
@@ -343,11 +343,11 @@ fn is_stale(batch: &Batch, now: &Ledger) -> bool {
 
 /// The edits of a batch, in the order of the file.
 fn splices(snapshot: &FileSnapshot, batch: &Batch) -> Result<Vec<Splice>> {
-    let splice = |change: &Change| {
+    let splice = |change: &&Change| {
         let lost = || Error::other(format!("the entry of {} is not where it was read", change.chat));
-        set_model(snapshot.text(), change.at, change.after).ok_or_else(lost)
+        snapshot.edit(change.at, &|text, at| set_model(text, at, change.after))?.ok_or_else(lost)
     };
-    let mut splices: Vec<Splice> = batch.changes.iter().map(splice).collect::<Result<_>>()?;
-    splices.sort_by_key(|splice| splice.range.start);
-    Ok(splices)
+    let mut changes: Vec<&Change> = batch.changes.iter().collect();
+    changes.sort_by_key(|change| change.at.0);
+    changes.iter().map(splice).collect()
 }

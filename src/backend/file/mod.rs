@@ -4,9 +4,9 @@
 
 mod commit;
 mod key;
-mod mapped;
 mod register;
 mod registry;
+mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,7 +26,8 @@ use crate::registry::Snapshot;
 pub use crate::os::exchange::Method;
 pub use commit::{Files, LockedFiles, Proceed};
 pub use register::registration_edits;
-pub use registry::{FileSnapshot, RegistryFile};
+pub use registry::RegistryFile;
+pub use snapshot::FileSnapshot;
 
 /// A registry that only this program writes.
 #[derive(Debug)]

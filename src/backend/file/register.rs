@@ -9,7 +9,8 @@ use rustix::io::Errno;
 
 use crate::apply::{Decide, Registered};
 use crate::backend::file::commit::{Files, NEW, NotesAround, Proceed, Replaced};
-use crate::backend::file::registry::{FileSnapshot, RegistryFile};
+use crate::backend::file::registry::RegistryFile;
+use crate::backend::file::snapshot::FileSnapshot;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::launch::Registration;
@@ -68,7 +69,7 @@ impl Files {
     fn register(&self, ledger: &mut OpenLedger, now: Timestamp, decide: &mut Decide<'_>) -> Result<Option<Registered>> {
         let is_missing = self.registry.is_missing();
         let seen = if is_missing { self.registry.no_sessions() } else { self.registry.snapshot()? };
-        if marker(seen.text()).is_some() {
+        if marker(seen.text()?).is_some() {
             return Err(Error::other(format!("{} is a redacted snapshot, not a registry", seen.name()))
                 .with_hint("start the session where the registry is"));
         }
@@ -77,7 +78,7 @@ impl Files {
         let owed = ledger.ledger().owed.contains_key(chat);
         let paid = [Note::Settled { chat }];
         let done = Registered { changed: registration.is_edit(), paid: owed };
-        let splices = registration_edits(seen.text(), &registration)?;
+        let splices = registration_edits(seen.text()?, &registration)?;
         // The debt is settled last: a launch that died before would have paid for nothing.
         if registration.is_edit() && !is_missing {
             let around = NotesAround { before: &[], after: &paid, now, ready: &|_| Ok(Proceed::Yes) };

@@ -1,27 +1,21 @@
 //! The registry's file, and what lies beside it, as they are for runs that change nothing.
 
-use std::any::Any;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::backend::file::mapped::{Contents, threads};
-use crate::chat::Model;
+use crate::backend::file::snapshot::FileSnapshot;
 use crate::error::{Error, Result};
+use crate::os::FileMeta;
 use crate::os::directory::{Directory, Place};
-use crate::os::rights::Attributes;
-use crate::os::{FileMeta, Stamp};
-use crate::plan::Reading;
 use crate::plan::json::JsonRun;
 use crate::redact::Redaction;
-use crate::registry::json::{JsonText, changes_while_read};
+use crate::registry::json::changes_while_read;
 use crate::registry::redacted::marker;
-use crate::registry::{Counts, Entry, Make, Position, Snapshot};
-use crate::splice::Hunks;
 use crate::state::dir::{self, StateDir};
 use crate::state::ledger::{self, Kept};
 use crate::state::{history, key};
@@ -135,18 +129,10 @@ impl RegistryFile {
     pub fn snapshot(&self) -> Result<FileSnapshot> {
         // Something may write into the file while it is read.
         for _ in 0..READS {
-            let mut file = self.place().open_regular()?;
-            let before = FileMeta::of_open(&file, &self.file)?.stamp;
-            let contents = Contents::of(&mut file, before).map_err(Error::io("read", &self.file))?;
+            let file = self.place().open_regular()?;
             let stamp = FileMeta::of_open(&file, &self.file)?.stamp;
-            if before == stamp && contents.len() as u64 == stamp.size {
-                let json = match contents {
-                    Contents::Text(text) => JsonText::of_text(self.name.clone(), text),
-                    Contents::Bytes(bytes) => {
-                        JsonText::new(self.name.clone(), bytes).map_err(|mistake| Error::Invalid(vec![mistake]))?
-                    }
-                };
-                return Ok(FileSnapshot { json: json.read_by(threads(stamp.size)), stamp, pinned: Some(file) });
+            if let Some(snapshot) = FileSnapshot::read(&self.name, file, stamp)? {
+                return Ok(snapshot);
             }
         }
         Err(changes_while_read(&self.name))
@@ -154,8 +140,7 @@ impl RegistryFile {
 
     /// A registry of no sessions: what a launch begins with where there is none.
     pub(crate) fn no_sessions(&self) -> FileSnapshot {
-        let json = JsonText::of_text(self.name.clone(), Arc::new("{}\n".to_owned()));
-        FileSnapshot { json, stamp: Stamp::default(), pinned: None }
+        FileSnapshot::empty(&self.name)
     }
 
     /// What runs remember; nothing before the first of them.
@@ -207,57 +192,5 @@ impl RegistryFile {
             .read_to_end(&mut start)
             .map_err(Error::io("read", &self.file))?;
         Ok(marker(&String::from_utf8_lossy(&start)))
-    }
-}
-
-/// The registry as its file held it at one instant.
-#[derive(Debug)]
-pub struct FileSnapshot {
-    json: JsonText,
-    stamp: Stamp,
-    /// Kept open, so that no other file gets its inode as long as the stamp may be compared.
-    pinned: Option<File>,
-}
-
-impl FileSnapshot {
-    /// The one in a reading of this backend.
-    pub(crate) fn of(reading: &Reading) -> Result<&Self> {
-        let snapshot: &dyn Any = reading.snapshot.as_ref();
-        let wrong = || Error::other("a plan was made on the registry of another backend: a mistake in the program");
-        snapshot.downcast_ref().ok_or_else(wrong)
-    }
-
-    /// Its text.
-    pub fn text(&self) -> &str {
-        self.json.text()
-    }
-
-    /// The extended attributes of its file.
-    pub(crate) fn attributes(&self) -> Result<Attributes> {
-        let file = self.pinned.as_ref().map(|file| Attributes::of(file, Path::new(self.json.name())));
-        Ok(file.transpose()?.unwrap_or_default())
-    }
-
-    /// Which state of the file it is.
-    pub fn stamp(&self) -> Stamp {
-        self.stamp
-    }
-}
-
-impl Snapshot for FileSnapshot {
-    fn name(&self) -> &str {
-        self.json.name()
-    }
-
-    fn each<'a>(&'a self, take: &mut dyn FnMut(Entry<'a>)) -> Result<Counts> {
-        self.json.each(take)
-    }
-
-    fn in_parts<'a>(&'a self, make: Make<'_, 'a>) -> Result<Counts> {
-        self.json.in_parts(make)
-    }
-
-    fn preview(&self, edits: &[(Position, &Model)]) -> Option<Hunks<'_>> {
-        self.json.preview(edits)
     }
 }

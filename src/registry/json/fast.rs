@@ -1,5 +1,5 @@
 //! The fast reader. It knows no mistakes: what it accepts is a well-formed registry, and it gives up on anything else,
-//! on purpose or because it is unusual. Whoever asked then asks the slow reader, which decides.
+//! on purpose or because it is unusual. Then the slow reader is asked, which decides.
 //!
 //! What makes it fast: the entries of a registry look alike. A member begins with the same bytes, from the end of the
 //! one before to its own value, as the member at the same place of the entry before, so one comparison mostly stands
@@ -21,81 +21,132 @@ use crate::registry::{Entry, Position};
 /// Values that are nested deeper are left to the slow reader.
 const DEEPEST: usize = 32;
 
-/// A part of a registry: from the key of an entry to where the next part begins, or to the end.
-#[derive(Clone, Copy, Debug)]
+/// A part of a registry that is to be read, up to where the next part begins, or to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    start: usize,
+    /// In bytes of the registry.
+    pub(super) start: usize,
+    at_start: Stands,
     next: Option<usize>,
 }
 
-/// At most `most` parts that together seem to be the registry; none where it does not look like one.
-pub(super) fn parts(text: &str, most: usize) -> Vec<Part> {
-    let Some((start, lead)) = opening(text) else { return Vec::new() };
-    let mut starts = vec![start];
-    if lead.contains('\n') {
-        let between = format!(",{lead}\"");
-        let finder = memmem::Finder::new(&between);
-        for part in 1..most {
-            let from = text.len() / most * part;
-            let found = text.as_bytes().get(from..).and_then(|rest| finder.find(rest));
-            starts.extend(found.map(|at| from + at + 1).filter(|at| starts.last().is_some_and(|last| last < at)));
+/// What stands at the start of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    /// The brace that opens the registry.
+    Brace,
+    /// The key of an entry.
+    Entry,
+}
+
+impl Part {
+    /// A registry from its beginning to its end.
+    pub(super) const WHOLE: Self = Self { start: 0, at_start: Stands::Brace, next: None };
+
+    /// The parts of a registry that begin at these entries, as long as they lie behind each other.
+    pub(super) fn between(seams: impl Iterator<Item = usize>) -> Vec<Self> {
+        let mut parts = vec![Self::WHOLE];
+        for start in seams {
+            if let Some(last) = parts.last_mut().filter(|last| last.start < start) {
+                last.next = Some(start);
+                parts.push(Self { start, at_start: Stands::Entry, next: None });
+            }
         }
-    }
-    let nexts = starts.iter().skip(1).copied().map(Some).chain([None]);
-    starts.iter().zip(nexts).map(|(start, next)| Part { start: *start, next }).collect()
-}
-
-/// Calls `each` for every entry, in the order of the file. `None`: it gave up, maybe after some entries.
-pub(super) fn read<'a>(text: &'a str, each: impl FnMut(Entry<'a>)) -> Option<()> {
-    let (start, _) = opening(text)?;
-    read_part(text, Part { start, next: None }, each)
-}
-
-/// The same for a part. That counts only if every part was read.
-pub(super) fn read_part<'a>(text: &'a str, part: Part, mut each: impl FnMut(Entry<'a>)) -> Option<()> {
-    let mut reader = Reader { text, at: part.start, leads: Vec::new() };
-    reader.blanks();
-    if reader.peek() == b'}' && text.get(..part.start)?.ends_with('{') {
-        reader.at += 1;
-        return reader.end(part);
-    }
-    loop {
-        each(reader.entry()?);
-        reader.blanks();
-        match reader.next() {
-            b',' if part.next == Some(reader.at) => return Some(()),
-            b',' => reader.blanks(),
-            b'}' => return reader.end(part),
-            _ => return None,
-        }
+        parts
     }
 }
 
-/// Where the members of a registry begin, and the blanks before the first.
-fn opening(text: &str) -> Option<(usize, &str)> {
-    let mut reader = Reader { text, at: 0, leads: Vec::new() };
+/// A stretch of a registry's text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window<'a> {
+    pub(super) text: &'a str,
+    /// Where it begins, in bytes of the registry.
+    pub(super) start: usize,
+    /// Whether the registry ends with it.
+    pub(super) is_last: bool,
+}
+
+impl<'a> Window<'a> {
+    /// All of a registry.
+    pub(super) fn whole(text: &'a str) -> Self {
+        Self { text, start: 0, is_last: true }
+    }
+}
+
+/// What stands between two entries that begin lines of their own, up to the second; `None` where a registry that begins
+/// so does not look like that.
+pub(super) fn between_entries(beginning: &str) -> Option<String> {
+    let mut reader = Reader::at(Window::whole(beginning), 0);
     reader.blanks();
     reader.take(b'{')?;
     let start = reader.at;
     reader.blanks();
-    Some((start, text.get(start..reader.at)?))
+    let lead = beginning.get(start..reader.at).filter(|lead| lead.contains('\n'))?;
+    Some(format!(",{lead}\""))
+}
+
+/// Where the first entry after `from` seems to begin: behind the comma of what stands between two entries.
+pub(super) fn seam(text: &[u8], from: usize, between: &memmem::Finder) -> Option<usize> {
+    between.find(text.get(from..)?).map(|at| from + at + 1)
+}
+
+/// Reads a part as far as it lies in a window, and calls `each` for every entry, in the order of the file. Returns what
+/// is left of the part: it begins with what does not end in the window, or is not as usual.
+pub(super) fn read<'a>(window: Window<'a>, part: Part, mut each: impl FnMut(Entry<'a>)) -> Option<Part> {
+    let Some(at) = part.start.checked_sub(window.start) else { return Some(part) };
+    let mut reader = Reader::at(window, at);
+    let mut left = part;
+    reader.blanks();
+    if part.at_start == Stands::Brace {
+        if reader.take(b'{').is_none() {
+            return Some(part);
+        }
+        reader.blanks();
+        if reader.peek() == b'}' {
+            reader.at += 1;
+            return Some(part).filter(|_| !reader.is_over(part));
+        }
+    }
+    loop {
+        let Some(entry) = reader.entry() else { return Some(left) };
+        reader.blanks();
+        match reader.next() {
+            b',' => {}
+            b'}' if reader.is_over(part) => {
+                each(entry);
+                return None;
+            }
+            _ => return Some(left),
+        }
+        each(entry);
+        left = Part { start: window.start + reader.at, at_start: Stands::Entry, ..part };
+        if part.next == Some(left.start) {
+            return None;
+        }
+        reader.blanks();
+    }
 }
 
 struct Reader<'a> {
-    text: &'a str,
+    window: Window<'a>,
+    /// In bytes of the window.
     at: usize,
     /// What the members of the entry before began with, and which fields they were.
     leads: Vec<(&'a [u8], Member)>,
 }
 
 impl<'a> Reader<'a> {
-    fn rest(&self) -> &'a [u8] {
-        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    fn at(window: Window<'a>, at: usize) -> Self {
+        Self { window, at, leads: Vec::new() }
     }
 
-    /// The byte to be read next; at the end one that fits nowhere.
+    fn rest(&self) -> &'a [u8] {
+        self.window.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    /// The byte to be read next; at the end of the window one that fits nowhere.
     fn peek(&self) -> u8 {
-        self.text.as_bytes().get(self.at).copied().unwrap_or_default()
+        self.window.text.as_bytes().get(self.at).copied().unwrap_or_default()
     }
 
     fn next(&mut self) -> u8 {
@@ -123,19 +174,20 @@ impl<'a> Reader<'a> {
 
     /// What the string says that was read from `start` on.
     fn said(&self, start: usize, plain: bool) -> Option<Cow<'a, str>> {
-        let raw = self.text.get(start..self.at)?;
+        let raw = self.window.text.get(start..self.at)?;
         if plain { Some(Cow::Borrowed(raw.get(1..raw.len() - 1)?)) } else { Some(decoded(raw)) }
     }
 
-    fn end(mut self, part: Part) -> Option<()> {
+    /// Whether the registry ends here, and the part with it.
+    fn is_over(&mut self, part: Part) -> bool {
         self.blanks();
-        (part.next.is_none() && self.at == self.text.len()).then_some(())
+        part.next.is_none() && self.window.is_last && self.at == self.window.text.len()
     }
 
     fn entry(&mut self) -> Option<Entry<'a>> {
         let start = self.at;
         let plain = self.string()?;
-        let mut fields = Fields::new(self.said(start, plain)?, Position(start));
+        let mut fields = Fields::new(self.said(start, plain)?, Position(self.window.start + start));
         self.colon()?;
         self.take(b'{')?;
         let first = self.at;
@@ -188,7 +240,7 @@ impl<'a> Reader<'a> {
         let plain = self.string()?;
         let field = Member::named(&self.said(start, plain)?);
         self.colon()?;
-        let lead = (self.text.as_bytes().get(end..self.at)?, field);
+        let lead = (self.window.text.as_bytes().get(end..self.at)?, field);
         match self.leads.get_mut(index) {
             Some(before) => *before = lead,
             None => self.leads.push(lead),
@@ -232,7 +284,7 @@ impl<'a> Reader<'a> {
 
     fn word(&mut self, word: &[u8]) -> Option<()> {
         self.at += word.len();
-        self.text.as_bytes().get(self.at - word.len()..)?.starts_with(word).then_some(())
+        self.window.text.as_bytes().get(self.at - word.len()..)?.starts_with(word).then_some(())
     }
 
     fn number(&mut self) -> Option<()> {

@@ -6,36 +6,38 @@ mod fields;
 pub(crate) mod raw;
 pub mod scan;
 mod text;
+mod windows;
 
 use crate::chat::Model;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::registry::{Counts, Entry, Make, Position, Snapshot};
 use crate::splice::{Hunks, Splice};
 
-pub(crate) use text::changes_while_read;
-pub use text::{JsonText, Text};
+pub use text::JsonText;
+pub(crate) use windows::changes as changes_while_read;
+pub use windows::{Bytes, JsonWindows};
 
 impl Snapshot for JsonText {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn each<'a>(&'a self, take: &mut dyn FnMut(Entry<'a>)) -> Result<Counts> {
-        let sessions = self.unless_changed(scan::scan(self, take))?;
+    fn each(&self, take: &mut dyn FnMut(Entry<'_>)) -> Result<Counts> {
+        let sessions = scan::scan(self, take).map_err(Error::Invalid)?;
         Ok(Counts { sessions, selected: None })
     }
 
-    fn in_parts<'a>(&'a self, make: Make<'_, 'a>) -> Result<Counts> {
-        let sessions = self.unless_changed(scan::scan_parts(self, self.threads, make))?;
+    fn in_parts(&self, make: Make<'_>) -> Result<Counts> {
+        let sessions = scan::scan_parts(self, self.threads, make).map_err(Error::Invalid)?;
         Ok(Counts { sessions, selected: None })
     }
 
-    fn preview(&self, edits: &[(Position, &Model)]) -> Option<Hunks<'_>> {
+    fn preview(&self, edits: &[(Position, &Model)]) -> Result<Option<Hunks<'_>>> {
         let text = self.text();
         let set = |(at, model): &(Position, &Model)| edit::set_model(text, *at, Some(model));
         let mut splices: Vec<Splice> = edits.iter().filter_map(set).collect();
         // Edits come in the order of chat ids.
         splices.sort_by_key(|splice| splice.range.start);
-        Some(Hunks::new(text, splices))
+        Ok(Some(Hunks::new(text, splices)))
     }
 }

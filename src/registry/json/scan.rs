@@ -11,8 +11,10 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::thread::{Builder, scope};
 
+use memchr::memmem;
+
 use crate::diagnostic::{Diagnostic, Place};
-use crate::registry::json::fast;
+use crate::registry::json::fast::{self, Part, Window};
 use crate::registry::json::fields::{Fields, Member};
 use crate::registry::json::raw::{decoded, members, range_in, string};
 use crate::registry::json::text::JsonText;
@@ -36,6 +38,15 @@ pub fn scan<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Result<u
     if let Some(sessions) = fast {
         return Ok(sessions);
     }
+    scan_slowly_after(seen, json, each)
+}
+
+/// What [`scan_slowly`] does, for the entries after the first `seen` ones.
+pub(super) fn scan_slowly_after<'a>(
+    seen: usize,
+    json: &'a JsonText,
+    mut each: impl FnMut(Entry<'a>),
+) -> Result<usize, Vec<Diagnostic>> {
     let mut at = 0;
     scan_slowly(json, |entry| {
         at += 1;
@@ -50,12 +61,12 @@ pub fn scan<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Result<u
 ///
 /// # Errors
 /// What is wrong with the registry.
-pub fn scan_parts<'a>(json: &'a JsonText, threads: usize, make: Make<'_, 'a>) -> Result<usize, Vec<Diagnostic>> {
-    let parts = fast::parts(json.text(), threads);
+pub fn scan_parts(json: &JsonText, threads: usize, make: Make<'_>) -> Result<usize, Vec<Diagnostic>> {
+    let text = json.text();
+    let parts = parts(text, threads);
     if parts.len() > 1
-        && let Some((sessions, collectors)) = scan_at_once(json.text(), parts, make)
+        && let Some(sessions) = scan_at_once(parts, make, |part, each| read_all(text, part, each))
     {
-        collectors.into_iter().for_each(Collector::finish);
         return Ok(sessions);
     }
     let mut collector = make();
@@ -64,25 +75,36 @@ pub fn scan_parts<'a>(json: &'a JsonText, threads: usize, make: Make<'_, 'a>) ->
     Ok(sessions)
 }
 
-/// A part that was read: the hashes of its ids, sorted, and its collector.
-type Read<'x, 'a> = (Vec<u64>, Box<dyn Collector<'a> + 'x>);
+/// At most `most` parts that together seem to be the registry.
+fn parts(text: &str, most: usize) -> Vec<Part> {
+    let between = fast::between_entries(text);
+    let finder = between.as_deref().map(memmem::Finder::new);
+    let seam = |part| fast::seam(text.as_bytes(), text.len() / most * part, finder.as_ref()?);
+    Part::between((1..most).filter_map(seam))
+}
 
-/// Reads each part in a thread. `None`: the fast reader gave up, an id seems to stand twice, or a thread cannot be started.
-fn scan_at_once<'x, 'a>(
-    text: &'a str,
-    parts: Vec<fast::Part>,
-    make: Make<'x, 'a>,
-) -> Option<(usize, Vec<Box<dyn Collector<'a> + 'x>>)> {
-    let read = |part| -> Option<Read<'x, 'a>> {
+/// `None`: the fast reader gave up.
+fn read_all<'a>(text: &'a str, part: Part, each: impl FnMut(Entry<'a>)) -> Option<()> {
+    fast::read(Window::whole(text), part, each).is_none().then_some(())
+}
+
+/// Reads each part in a thread, by `read`, and returns how many entries there were. `None`: the fast reader gave up, an id
+/// seems to stand twice, or a thread cannot be started; the collectors are not finished then.
+pub(super) fn scan_at_once(
+    parts: Vec<Part>,
+    make: Make<'_>,
+    read: impl Fn(Part, &mut dyn FnMut(Entry<'_>)) -> Option<()> + Sync,
+) -> Option<usize> {
+    let read = |part| {
         let (mut ids, mut collector) = (Vec::new(), make());
-        fast::read_part(text, part, |entry| {
+        read(part, &mut |entry| {
             ids.push(hash(&entry.chat.id));
             collector.take(entry);
         })?;
         ids.sort_unstable();
         Some((ids, collector))
     };
-    let found: Option<Vec<Read<'x, 'a>>> = scope(|scope| {
+    let found: Option<Vec<_>> = scope(|scope| {
         let read = &read;
         let readers: Vec<_> =
             parts.into_iter().map(|part| Builder::new().spawn_scoped(scope, move || read(part))).collect();
@@ -90,7 +112,11 @@ fn scan_at_once<'x, 'a>(
     });
     let (ids, collectors): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
     let mut ids = ids.concat();
-    (!has_twins(&mut ids)).then_some((ids.len(), collectors))
+    if has_twins(&mut ids) {
+        return None;
+    }
+    collectors.into_iter().for_each(Collector::finish);
+    Some(ids.len())
 }
 
 /// Whether two hashes are the same. Sorts them.
@@ -102,12 +128,27 @@ fn has_twins(ids: &mut [u64]) -> bool {
 
 /// What [`scan`] does, by the fast reader alone. `None`: it gave up, maybe after some entries.
 pub fn scan_fast<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Option<usize> {
-    let mut ids = Vec::new();
-    fast::read(json.text(), |entry| {
-        ids.push(hash(&entry.chat.id));
+    let mut ids = Ids::default();
+    read_all(json.text(), Part::WHOLE, |entry| {
+        ids.take(&entry);
         each(entry);
     })?;
-    (!has_twins(&mut ids)).then_some(ids.len())
+    ids.count()
+}
+
+/// The ids of the entries that were read, as hashes.
+#[derive(Default)]
+pub(super) struct Ids(Vec<u64>);
+
+impl Ids {
+    pub(super) fn take(&mut self, entry: &Entry) {
+        self.0.push(hash(&entry.chat.id));
+    }
+
+    /// How many there are; `None` where one seems to stand twice.
+    pub(super) fn count(mut self) -> Option<usize> {
+        (!has_twins(&mut self.0)).then_some(self.0.len())
+    }
 }
 
 /// What [`scan`] does, by `serde_json` alone.
