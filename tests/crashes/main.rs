@@ -12,6 +12,7 @@
 )]
 
 mod daemon;
+mod debris;
 #[path = "../double/handle.rs"]
 mod handle;
 #[path = "../it/journal_text.rs"]
