@@ -5,13 +5,20 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
 use crate::cli::terminal::buffered;
+use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::os::FileMeta;
 use crate::os::rights::keep_at_most;
+use crate::os::unnamed::NewFile;
 use crate::report::{Format, Report};
+
+/// The mode of a report that takes the place of another, until it has the rights of that.
+const PRIVATE: u32 = 0o600;
+/// The mode of a new report, of which the umask takes away.
+const BY_UMASK: u32 = 0o666;
+/// The mode of new metrics, which another user reads.
+const SHARED: u32 = 0o644;
 
 /// The files of `--output`. They are opened before a run, so that a wrong name costs nothing.
 pub(crate) struct Outputs(Vec<(Format, PathBuf, Target)>);
@@ -70,7 +77,7 @@ pub(crate) enum NewMode {
 
 /// A regular file that is written once, and takes the place of the one at its path in one step.
 pub(crate) struct Target {
-    temporary: NamedTempFile,
+    new: NewFile,
     path: PathBuf,
 }
 
@@ -91,19 +98,19 @@ impl Target {
         // A link stays one: what it points to is replaced.
         let real = real(path);
         // What is opened before the file has the rights of another can still be read when it has them.
-        let created = fs::Permissions::from_mode(if old.is_some() { 0o600 } else { 0o666 });
-        let temporary = tempfile::Builder::new().permissions(created).tempfile_in(directory_of(&real));
-        let temporary = temporary.map_err(Error::io("write", path))?;
+        let mode = if old.is_some() { PRIVATE } else { BY_UMASK };
+        let file = NewFile::create_in(directory_of(&real), mode).map_err(Error::io("write", path))?;
         match (&old, new) {
-            (Some(old), _) => keep_at_most(temporary.as_file(), FileMeta::of(old), &real)?,
+            (Some(old), _) => keep_at_most(file.file(), FileMeta::of(old), &real)?,
             // The umask was taken from the mode with which the file was created.
             (None, NewMode::Shared) => {
-                let shared = fs::Permissions::from_mode(0o644);
-                temporary.as_file().set_permissions(shared).map_err(Error::io("write", path))?;
+                let shared = fs::Permissions::from_mode(SHARED);
+                file.file().set_permissions(shared).map_err(Error::io("write", path))?;
             }
             (None, NewMode::ByUmask) => {}
         }
-        Ok(Self { temporary, path: real })
+        crash_point!("output: opened");
+        Ok(Self { new: file, path: real })
     }
 
     fn replaces_the_same_as(&self, other: &Self) -> bool {
@@ -113,12 +120,13 @@ impl Target {
     /// Writes it. On disk when it returns: without that, a power cut could leave an empty file in the place of the last
     /// report.
     pub(crate) fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-        let file = self.temporary.as_file();
+        let file = self.new.file();
         let mut out = anstream::StripStream::new(buffered(file.try_clone()?));
         write(&mut out)?;
         out.flush()?;
         file.sync_all()?;
-        self.temporary.persist(&self.path).map_err(|error| error.error)?;
+        crash_point!("output: written");
+        self.new.take_place(&self.path)?;
         File::open(directory_of(&self.path))?.sync_all()
     }
 }

@@ -7,6 +7,7 @@ pub mod exchange;
 pub mod lock;
 pub mod process;
 pub mod rights;
+pub(crate) mod unnamed;
 
 use std::fs::{self, File, FileType};
 use std::io::{self, BufWriter, Write};

@@ -1,7 +1,7 @@
 //! A policy file that is being edited: locked against other edits, and replaced as the registry is. Whoever dies in the
 //! middle leaves a note beside it, and the next edit puts it right.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -60,13 +60,32 @@ impl PolicyFile {
         Ok(Self { path: path.to_owned(), directory, name, lock, seen, owner })
     }
 
+    /// Puts right what an edit of the policy file at `path` left that died, and removes its files. Where an edit is under
+    /// way, they are that edit's.
+    ///
+    /// # Errors
+    /// Where they cannot be used or removed.
+    pub fn tidy(path: &Path) -> Result<()> {
+        let file = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
+        let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { return Ok(()) };
+        let waiting = waiting_name(name);
+        let left = [waiting.clone(), note_name(&waiting), next_note_name(&waiting)];
+        if !left.iter().any(|name| directory.join(name).symlink_metadata().is_ok()) {
+            return Ok(());
+        }
+        match Self::lock(path, Duration::ZERO, &|| false) {
+            Ok(_) | Err(Error::Locked { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Replaces what the file holds, which must be `before`. On disk when it returns; what went wrong after that is
     /// returned with it.
     ///
     /// # Errors
     /// Where the file is no longer what was locked, or cannot be replaced; it is as it was then.
     pub fn replace(&self, before: &str, text: &str) -> Result<Option<Error>> {
-        let waiting = self.waiting_name();
+        let waiting = waiting_name(&self.name);
         let exchange = self.exchange(&waiting);
         let changed = || {
             Error::other(format!("{} was changed by another program meanwhile", self.path.display()))
@@ -113,7 +132,7 @@ impl PolicyFile {
 
     /// Puts right what an edit left that died. Whether the file is another one now.
     fn recover(&self) -> Result<bool> {
-        let waiting = self.waiting_name();
+        let waiting = waiting_name(&self.name);
         let exchange = self.exchange(&waiting);
         let note = self.note_name();
         let note = self.directory.place(&note);
@@ -146,17 +165,12 @@ impl PolicyFile {
         Exchange { target, waiting, method: Method::Exchange }
     }
 
-    /// Names that begin with a dot are no policies.
-    fn waiting_name(&self) -> String {
-        format!(".{}.reconcile", self.name.to_string_lossy())
-    }
-
     fn note_name(&self) -> String {
-        format!("{}-note", self.waiting_name())
+        note_name(&waiting_name(&self.name))
     }
 
     fn next_note_name(&self) -> String {
-        format!("{}-note.new", self.waiting_name())
+        next_note_name(&waiting_name(&self.name))
     }
 
     /// Replaces the note in one step: one that is not whole says that nothing had happened.
@@ -171,6 +185,19 @@ impl PolicyFile {
     fn leave_note(&self, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {
         write_note(self.directory.place(&self.note_name()), exchange, meta)
     }
+}
+
+/// Of the file that takes a policy's place. Names that begin with a dot are no policies.
+fn waiting_name(policy: &OsStr) -> String {
+    format!(".{}.reconcile", policy.to_string_lossy())
+}
+
+fn note_name(waiting: &str) -> String {
+    format!("{waiting}-note")
+}
+
+fn next_note_name(waiting: &str) -> String {
+    format!("{waiting}-note.new")
 }
 
 fn write_note(place: Place, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {

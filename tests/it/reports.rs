@@ -269,7 +269,7 @@ fn a_report_is_on_disk_before_it_has_its_name() {
     let sandbox = sandbox("");
     sandbox.write("plan.json", "an older report");
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-y", "-o", "trace", "-e", "trace=fsync,fdatasync,rename,renameat,renameat2"]);
+    strace.args(["-f", "-y", "-o", "trace", "-e", "trace=fsync,fdatasync,linkat,rename,renameat,renameat2"]);
     strace.args([env!("CARGO_BIN_EXE_reconcile"), "--dry-run", "--output", "json=plan.json", "--metrics", "out.prom"]);
     finish(strace.current_dir(sandbox.path("")).env("TZ", "UTC")).expect(0);
     let root = fs::canonicalize(sandbox.path("")).unwrap().display().to_string();
@@ -278,12 +278,15 @@ fn a_report_is_on_disk_before_it_has_its_name() {
         let lines: Vec<&str> = trace.lines().collect();
         let renamed = lines.iter().position(|line| line.contains("rename") && line.contains(&format!("{name}\"")));
         let renamed = renamed.unwrap_or_else(|| panic!("{name} was not renamed: {trace}"));
-        let temporary = lines[renamed].split('"').nth(1).unwrap().rsplit('/').next().unwrap();
-        let synced = |lines: &[&str], path: &str| {
-            lines.iter().any(|line| line.contains("sync(") && line.contains(&format!("{path}>")))
-        };
-        assert!(synced(&lines[..renamed], temporary), "{name}: {trace}");
-        assert!(synced(&lines[renamed..], &root), "{name}: {trace}");
+        // Its name is given after that: until then the system calls it by its inode.
+        let before = lines[..renamed].iter().rfind(|line| line.contains("linkat(")).unwrap();
+        let linked = before.split("/proc/self/fd/").nth(1).unwrap().split('"').next().unwrap();
+        let saved = format!("sync({linked}<{root}/#");
+        let linked_at = lines.iter().position(|line| line == before).unwrap();
+        assert!(lines[..linked_at].iter().any(|line| line.contains(&saved)), "{name}: {trace}");
+        let directory = format!("{root}>");
+        let synced = |line: &&str| line.contains("sync(") && line.contains(&directory);
+        assert!(lines[renamed..].iter().any(synced), "{name}: {trace}");
     }
 }
 

@@ -201,6 +201,7 @@ impl Backend for DispatchBackend {
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
         let files = LockedFiles::lock(&self.registry, patience, give_up)?;
+        Pending::discard_unfinished(files.dir())?;
         Ok(Box::new(LockedDispatch { backend: self, files, started: Mutex::default() }))
     }
 

@@ -127,6 +127,11 @@ impl Pending {
         }
     }
 
+    /// Removes what a run left that died while it saved this.
+    pub(super) fn discard_unfinished(dir: &StateDir) -> Result<()> {
+        dir.discard_unfinished(PENDING)
+    }
+
     pub(super) fn save(&self, dir: &StateDir) -> Result<()> {
         dir.save(PENDING, &json(self)?)
     }

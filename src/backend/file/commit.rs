@@ -26,6 +26,7 @@ use crate::registry::{Key, Snapshot};
 use crate::splice::Splice;
 use crate::state::dir::StateDir;
 use crate::state::history;
+use crate::state::key::KEY;
 use crate::state::ledger::{ExchangeState, LedgerFile, OpenLedger, Patch};
 
 /// The file that takes the registry's place, and after an exchange the one that it displaced.
@@ -97,6 +98,7 @@ impl Files {
             ledger.append(Patch { exchange: Some(ExchangeState::Ended), ..Patch::default() })?;
         }
         self.dir().remove(NEW)?;
+        self.dir().discard_unfinished(KEY)?;
         Ok(ledger)
     }
 

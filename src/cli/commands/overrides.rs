@@ -134,6 +134,9 @@ fn edits(opened: &Opened, changes: &BTreeMap<String, Change>) -> Result<Vec<Poli
     for (chat, change) in changes {
         let source = file_of(opened, chat).ok_or_else(|| Error::other("the policy has no file to write to"))?;
         let (_, changes) = files.entry(&source.name).or_insert_with(|| (source, BTreeMap::new()));
+        if is_made(&opened.policy, chat, change) {
+            continue;
+        }
         changes.insert(chat, change);
     }
     let edit = |(source, changes): (&Source, BTreeMap<&str, &Change>)| {

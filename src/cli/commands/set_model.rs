@@ -81,11 +81,11 @@ pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArg
         } else {
             find_registered(&args.chat, opened.snapshot()?.as_ref())?
         };
-        if !overrides.contains_key(&chat) {
-            return Err(Error::other(format!("{} has no override for {}", opened.policy_name, opened.name(&chat)))
-                .with_hint("see what decides its model with: reconcile explain CHAT"));
-        }
-        Ok(Decided { changes: BTreeMap::from([(chat, Change::Remove)]), ..Decided::default() })
+        // Not an error: a command that died after the edit is repeated to finish what it began.
+        let is_gone = !overrides.contains_key(&chat);
+        let note = || format!("{} has no override for {}", opened.policy_name, opened.name(&chat));
+        let notes = is_gone.then(note).into_iter().collect();
+        Ok(Decided { changes: BTreeMap::from([(chat, Change::Remove)]), notes })
     })
 }
 

@@ -14,6 +14,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::error::{Error, Result};
 use crate::plan::json::{JsonRow, JsonRun};
+use crate::policy::Setting;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UndoArgs {
@@ -52,15 +53,25 @@ fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
     for row in run.changes.iter().filter(|row| row.is_edit()) {
         let chat = row.chat_id.as_ref();
         let shown = opened.name(chat);
-        match old_model(opened, row, now.get(chat), touched_since.contains(chat)) {
+        let reason = format!("undo of {}", run.run);
+        let begun = begun(opened, chat, &reason).cloned();
+        match begun.map_or_else(|| old_model(opened, row, now.get(chat), touched_since.contains(chat)), Ok) {
             Ok(model) => {
-                let reason = Some(format!("undo of {}", run.run));
-                decided.changes.insert(chat.to_owned(), Change::Set { model, until: None, reason });
+                decided.changes.insert(chat.to_owned(), Change::Set { model, until: None, reason: Some(reason) });
             }
             Err(why) => decided.notes.push(format!("{shown} is left as it is: {why}")),
         }
     }
     Ok(decided)
+}
+
+/// The model that this undo has set already: then it is repeated, because it died before it was finished.
+fn begun<'o>(opened: &'o Opened, chat: &str, reason: &str) -> Option<&'o Model> {
+    let entry = opened.policy.chats.get(chat).filter(|entry| entry.until.is_none())?;
+    match &entry.setting {
+        Setting::Model(model) if entry.reason.as_deref() == Some(reason) => Some(model),
+        Setting::Model(_) | Setting::Unmanaged => None,
+    }
 }
 
 fn old_model(opened: &Opened, row: &JsonRow, now: Option<&Option<String>>, touched: bool) -> Result<Model, String> {

@@ -28,7 +28,7 @@ use crate::plan::{Limits, PlanInput};
 use crate::policy::Policy;
 use crate::policy::template::CommandLine;
 use crate::report::Mode;
-use crate::sources::{self, PolicyFiles};
+use crate::sources::{self, PolicyFile, PolicyFiles};
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
@@ -89,6 +89,7 @@ pub(crate) fn execute(
     }
 
     let locked = backend.lock(place.lock_timeout, &|| interrupt.is_asked())?;
+    tidy(terminal, &opened.files);
     // Not earlier: a run that has waited must not go by an override that has ended meanwhile.
     let now = now_for(&opened.policy);
     let sources = sources::load(&place.policy())?.sources;
@@ -137,6 +138,16 @@ fn input<'a>(
 ) -> PlanInput<'a> {
     let (policy, capabilities) = (&opened.policy, backend.capabilities());
     PlanInput { policy, capabilities, now, selector: &options.selector, limits }
+}
+
+/// Removes what edits of the policy left that died. What they displaced is put back before the policy is read again.
+fn tidy(terminal: &Terminal, files: &PolicyFiles) {
+    for source in &files.sources {
+        // The run does not need it; the user should know.
+        if let Err(error) = PolicyFile::tidy(Path::new(source.name.as_ref())) {
+            terminal.warning(&error.to_string());
+        }
+    }
 }
 
 fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {

@@ -1,0 +1,120 @@
+//! A file that gets its name only when it is whole, so that a process that dies before leaves nothing behind.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use crate::crash::crash_point;
+
+/// As many bytes of a file's name are in the name that its successor has for an instant.
+const LONGEST: usize = 200;
+/// How often another process may take that name away.
+const TRIES: usize = 100;
+
+/// A file that is about to take the place of another, or of none.
+#[derive(Debug)]
+pub(crate) enum NewFile {
+    /// It has no name yet.
+    Unnamed(File),
+    /// Where the system has no files without a name. A process that is killed leaves it behind.
+    Named(NamedTempFile),
+}
+
+impl NewFile {
+    /// In the directory where it is to have its name, with this mode as far as the umask lets it.
+    pub(crate) fn create_in(directory: &Path, mode: u32) -> io::Result<Self> {
+        if let Some(file) = unnamed_in(directory, mode) {
+            return Ok(Self::Unnamed(file));
+        }
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        tempfile::Builder::new().permissions(mode).tempfile_in(directory).map(Self::Named)
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        match self {
+            Self::Unnamed(file) => file,
+            Self::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Takes the place of the file at `path`, in one step.
+    pub(crate) fn take_place(self, path: &Path) -> io::Result<()> {
+        match self {
+            Self::Named(file) => file.persist(path).map(drop).map_err(|error| error.error),
+            Self::Unnamed(file) => link_over(&file, path),
+        }
+    }
+}
+
+/// Only a rename replaces a file, and it needs a name. What has that name is whole, whichever process gave it: so it may be
+/// removed, or take the place, and the later report wins.
+fn link_over(file: &File, path: &Path) -> io::Result<()> {
+    let temporary = path.with_file_name(temporary_name(path.file_name().unwrap_or_default()));
+    for _ in 0..TRIES {
+        match link(file, &temporary) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                std::fs::remove_file(&temporary).or_else(unless_missing)?;
+                continue;
+            }
+            linked => linked?,
+        }
+        crash_point!("output: named");
+        match std::fs::rename(&temporary, path) {
+            // Another process has removed it, or put it in place.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            renamed => return renamed,
+        }
+    }
+    Err(io::Error::other("other processes write it all the time"))
+}
+
+fn unless_missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+fn temporary_name(name: &OsStr) -> OsString {
+    let name = name.as_bytes();
+    let mut temporary = OsString::from(".");
+    temporary.push(OsStr::from_bytes(&name[..name.len().min(LONGEST)]));
+    temporary.push(".reconcile-new");
+    temporary
+}
+
+#[cfg(target_os = "linux")]
+fn unnamed_in(directory: &Path, mode: u32) -> Option<File> {
+    use rustix::fs::{Mode, OFlags, open};
+
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    // Why it cannot be created, the creation by a name says.
+    let file = File::from(open(directory, flags, Mode::from_raw_mode(mode)).ok()?);
+    handle(&file).try_exists().unwrap_or(false).then_some(file)
+}
+
+/// The name by which the system knows an open file.
+#[cfg(target_os = "linux")]
+fn handle(file: &File) -> std::path::PathBuf {
+    use std::os::fd::AsRawFd;
+
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+#[cfg(target_os = "linux")]
+fn link(file: &File, path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+
+    linkat(CWD, handle(file), CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unnamed_in(_: &Path, _: u32) -> Option<File> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn link(_: &File, _: &Path) -> io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
+}
