@@ -64,6 +64,7 @@ mod readers;
 mod readme;
 mod redaction;
 mod reports;
+mod scarce;
 mod schema;
 mod selectors;
 mod set_model;
