@@ -91,8 +91,10 @@ impl PolicyFile {
             Error::other(format!("{} was changed by another program meanwhile", self.path.display()))
                 .with_hint("nothing of theirs was lost, and nothing was done: run again")
         };
-        let same_text = || read_regular(exchange.target).is_ok_and(|now| now == before.as_bytes());
-        let meta = exchange.unchanged(self.seen)?.filter(|_| same_text()).ok_or_else(changed)?;
+        let meta = exchange.unchanged(self.seen)?.ok_or_else(changed)?;
+        if read_regular(exchange.target)? != before.as_bytes() {
+            return Err(changed());
+        }
         self.directory.check_in_place()?;
         let new = exchange.waiting.create_new()?;
         let replaced = self.write_and_exchange(&exchange, &new, text, meta);

@@ -92,7 +92,7 @@ fn with_any_number_of_descriptors_an_edit_of_the_policy_is_whole_or_not_made() {
             let before = files(&sandbox);
             let run = limited(&sandbox, &format!("--nofile={most}"), &["set-model", "b", "sonnet"]);
             is_honest(&sandbox, &before, &run, &story);
-            let edited = sandbox.read("policy.toml").contains("b = \"sonnet\"");
+            let edited = sandbox.read("policy.toml").contains("b\" = \"sonnet\"");
             assert!(edited || sandbox.model("b").as_deref() == Some("opus"), "{story}: {run:#?}");
         }
         sandbox.run(&["set-model", "b", "sonnet"]).expect(0);
