@@ -75,7 +75,10 @@ fn the_next_run_finishes_after_a_death_at_any_point_of_a_run_with_a_daemon() {
             assert_eq!((&truth["model"], &truth["starts"]), (&json!(model), &json!(2)), "{story}: {chat}");
             assert_eq!(double.entry(chat)["model"], model, "{story}: {chat}");
         }
-        let ledger = ledger_in(&directory.path().join("sessions.json.reconcile"));
-        assert_eq!(ledger["owed"], json!({}), "{story}");
+        let state = directory.path().join("sessions.json.reconcile");
+        assert_eq!(ledger_in(&state)["owed"], json!({}), "{story}");
+        let left = fs::read_dir(state).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let debris: Vec<String> = left.filter(|name| name.contains(".new")).collect();
+        assert!(debris.is_empty(), "{story}: debris stays behind: {debris:?}");
     }
 }
