@@ -1,0 +1,77 @@
+//! A launch on a disk that fails: it starts its session, or changes nothing, or says what it has changed and what is owed.
+
+use crate::injected::each_refusal;
+use crate::launch::sandbox;
+use crate::support::{POLICY, Run, Sandbox, registry};
+
+const LAUNCH: [&str; 6] = ["launch", "+1", "--tier", "family", "--", "./session"];
+
+/// A session that says that it was started.
+fn scene(registry: &str) -> Sandbox {
+    let sandbox = sandbox(&format!("{POLICY}\n[sessions]\nrestart = [\"false\"]\n"), registry);
+    sandbox.script("session", "echo started >> started");
+    sandbox
+}
+
+fn is_owed(sandbox: &Sandbox) -> bool {
+    sandbox.ledger()["owed"]["+1"].is_object()
+}
+
+/// What must hold after a launch that was disturbed.
+fn check(sandbox: &Sandbox, run: &Run, story: &str, before: &str, was_owed: bool) {
+    let now = sandbox.read("sessions.json");
+    let is_started = sandbox.read("started") == "started\n";
+    let left = (now == before, is_owed(sandbox) == was_owed);
+    match run.code {
+        0 => assert!(is_started && !is_owed(sandbox), "{story}: {run:#?}"),
+        1 => assert!(!is_started && left == (true, true), "{story}: nothing was changed? {left:?} {run:#?}"),
+        4 => {
+            assert!(!is_started, "{story}: {run:#?}");
+            // A session from before runs on what the registry said then.
+            let has_one_before = before.contains("+1");
+            assert_eq!(is_owed(sandbox), has_one_before, "{story}: {run:#?}");
+        }
+        code => panic!("{story}: {code}: {run:#?}"),
+    }
+    // The same launch again, undisturbed.
+    sandbox.run(&LAUNCH).expect(0);
+    assert_eq!(sandbox.model("+1").as_deref(), Some("sonnet"), "{story}");
+    assert!(!is_owed(sandbox) && sandbox.ledger()["exchange"].is_null(), "{story}");
+    assert!(!sandbox.path("sessions.json.reconcile/registry.new").exists(), "{story}");
+}
+
+#[test]
+fn a_launch_that_changes_a_model_owes_the_restart_until_its_session_starts() {
+    let before = registry(&[("+1", "family", "opus"), ("+2", "family", "sonnet")]);
+    // The first that ever writes there, and one beside a ledger that is appended to.
+    each_refusal(|| scene(&before), &LAUNCH, |sandbox, run, story| check(sandbox, run, story, &before, false));
+    let with_ledger = || {
+        let sandbox = scene("{\"+9\": {\"tier\": \"family\"}}");
+        sandbox.run(&["launch", "+9", "--", "true"]).expect(0);
+        sandbox.write("sessions.json", &before);
+        sandbox
+    };
+    each_refusal(with_ledger, &LAUNCH, |sandbox, run, story| check(sandbox, run, story, &before, false));
+}
+
+#[test]
+fn a_launch_that_changes_nothing_pays_or_leaves_the_debt() {
+    let before = registry(&[("+1", "family", "sonnet")]);
+    let owing = || {
+        let sandbox = scene(&registry(&[("+1", "family", "opus")]));
+        sandbox.run(&[]).expect(4);
+        assert!(is_owed(&sandbox));
+        sandbox
+    };
+    each_refusal(owing, &LAUNCH, |sandbox, run, story| check(sandbox, run, story, &before, true));
+}
+
+#[test]
+fn a_launch_that_creates_the_registry_says_so_where_it_fails_after_that() {
+    let none = || {
+        let sandbox = scene("{}");
+        std::fs::remove_file(sandbox.path("sessions.json")).unwrap();
+        sandbox
+    };
+    each_refusal(none, &LAUNCH, |sandbox, run, story| check(sandbox, run, story, "", false));
+}
