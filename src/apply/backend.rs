@@ -71,8 +71,8 @@ pub trait Backend: Sync {
     /// `decide` is asked once or more, with the registry as it is, and what it says last is done.
     ///
     /// # Errors
-    /// Those of `decide`, and where the registry or the state cannot be used. Nothing was changed then, except where it
-    /// is the ledger that could not be saved afterwards. By default: that this backend knows no launch.
+    /// Those of `decide`, and where the registry or the state cannot be used. Nothing has happened then; what goes wrong
+    /// after the effect is returned in [`Registered`]. By default: that this backend knows no launch.
     fn register(&self, _patience: Duration, _now: Timestamp, _decide: &mut Decide<'_>) -> Result<Registered> {
         Err(never_launched())
     }
@@ -94,12 +94,14 @@ fn never_launched() -> Error {
 pub type Decide<'d> = dyn FnMut(&dyn Snapshot) -> Result<Registration> + 'd;
 
 /// What was registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Registered {
     /// Whether the registry was changed.
     pub changed: bool,
     /// Whether a restart was owed, which the start pays.
     pub paid: bool,
+    /// What went wrong after the effect. The session must not be started then, and what it was to pay may be settled.
+    pub error: Option<Error>,
 }
 
 /// What only the run that holds the lock may do. What a method does is durable when it returns.

@@ -156,18 +156,35 @@ pub(crate) fn read(dir: &StateDir) -> Result<Kept> {
 #[derive(Debug, Default)]
 struct Reader {
     access: Access,
-    journal: Option<Journal>,
+    file: Read,
     kept: Kept,
+}
+
+/// How far the file was read.
+#[derive(Debug, Default)]
+enum Read {
+    /// Not at all, or not to its end.
+    #[default]
+    Unread,
+    /// There is none.
+    Missing,
+    /// To the end of this journal.
+    Whole(Journal),
 }
 
 impl Reader {
     /// Reads what was added since.
     fn read_on(&mut self, dir: &StateDir) -> Result<()> {
         // Put back only when all of it was read: what was read halfway is read anew, and never appended to.
-        let (reopened, left) = reopen(dir, self.access, self.journal.take())?;
+        let known = match std::mem::take(&mut self.file) {
+            Read::Whole(journal) => Some(journal),
+            Read::Unread | Read::Missing => None,
+        };
+        let (reopened, left) = reopen(dir, self.access, known)?;
         let (journal, records) = match reopened {
             Reopened::Missing => {
                 self.kept = left;
+                self.file = Read::Missing;
                 return Ok(());
             }
             Reopened::Same(journal, records) => (journal, records),
@@ -182,7 +199,7 @@ impl Reader {
                 serde_json::from_slice(&record).map_err(|error| damaged(dir, NAME, &error.to_string()))?;
             self.kept.patch(patch);
         }
-        self.journal = Some(journal);
+        self.file = Read::Whole(journal);
         Ok(())
     }
 }
@@ -252,7 +269,7 @@ impl LedgerFile {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = self.dir.lock(DATA_LOCK, self.patience, &|| false)?;
         // Also where a journal is there already: this program may have died in the middle of the change to it.
-        let is_first = read.journal.is_none();
+        let is_first = !matches!(read.file, Read::Whole(_));
         read.read_on(&self.dir)?;
         self.dir.discard_unfinished(NAME)?;
         let mut open = OpenLedger { dir: &self.dir, read, lock };
@@ -290,50 +307,64 @@ impl OpenLedger<'_> {
         self.dir.check_held(&self.lock)
     }
 
+    /// Whether a chat owes a restart; `None` where something went wrong, and what stands in the file cannot be told.
+    pub(crate) fn owes(&self, chat: &str) -> Option<bool> {
+        (!matches!(self.read.file, Read::Unread)).then(|| self.ledger().owed.contains_key(chat))
+    }
+
     /// Takes what a patch says. On disk when it returns.
     ///
     /// # Errors
-    /// Where it cannot be saved, or `data.lock` no longer keeps others away; then it was not taken.
+    /// Where it cannot be saved, or `data.lock` no longer keeps others away. It may have been taken all the same, as when the file has its name and the name cannot be
+    /// saved: what is kept is then what the next reader finds.
     pub(crate) fn append(&mut self, patch: Patch) -> Result<()> {
         if patch.is_empty() {
             return Ok(());
         }
         self.check_held()?;
-        let Reader { journal, kept, .. } = &mut *self.read;
-        match journal {
-            Some(journal) if !journal.is_long() => {
+        if matches!(self.read.file, Read::Unread) {
+            self.read.read_on(self.dir)?;
+        }
+        let written = self.write(patch);
+        if written.is_err() {
+            // The error that matters is the first. What cannot be read now is read before anything else is written.
+            let _ = self.read.read_on(self.dir);
+        }
+        written
+    }
+
+    fn write(&mut self, patch: Patch) -> Result<()> {
+        let Reader { file, kept, .. } = &mut *self.read;
+        match file {
+            Read::Whole(journal) if !journal.is_long() => {
                 journal.append(self.dir, NAME, &patch.json()?)?;
                 kept.patch(patch);
+                Ok(())
             }
             _ => {
                 let mut after = kept.clone();
                 after.patch(patch);
-                self.rewrite(after)?;
+                self.rewrite(&after)
             }
         }
-        Ok(())
     }
 
     /// Replaces the file by one that holds nothing but this.
-    fn rewrite(&mut self, kept: Kept) -> Result<()> {
-        replace(self.dir, NAME, &Patch::whole(&kept).json()?)?;
-        let is_new = self.read.journal.is_none();
-        self.read.kept = kept;
-        let reopened = Journal::reopen(self.dir, NAME, self.read.access, None)?;
-        if let Reopened::Same(journal, _) | Reopened::Another(journal, _) = reopened {
-            self.read.journal = Some(journal);
-        }
+    fn rewrite(&mut self, kept: &Kept) -> Result<()> {
+        let is_new = !matches!(self.read.file, Read::Whole(_));
+        replace(self.dir, NAME, &Patch::whole(kept).json()?)?;
+        self.read.read_on(self.dir)?;
         if is_new { version_1::close(self.dir) } else { Ok(()) }
     }
 
     /// Moves what version 0.1 kept in one file to where this version keeps it.
     fn leave_version_1(&mut self) -> Result<()> {
-        if self.read.journal.is_some() {
+        if matches!(self.read.file, Read::Whole(_)) {
             return version_1::close(self.dir);
         }
         let Left::Kept(_) = version_1::ledger(self.dir)? else { return Ok(()) };
         version_1::move_backend_notes(self.dir)?;
         let kept = self.read.kept.clone();
-        self.rewrite(kept)
+        self.rewrite(&kept)
     }
 }

@@ -147,7 +147,8 @@ impl Files {
                 return Ok(Replaced::Stale);
             }
             Err(error) => {
-                exchange.clear(ours)?;
+                // The error that matters is the first.
+                let _ = exchange.clear(ours);
                 return Err(error);
             }
         };
@@ -166,7 +167,8 @@ impl Files {
                 Ok(Replaced::Made(stamp, Some(error)))
             }
             Err(error) => {
-                ledger.append(Patch { owed: earlier, ..Patch::default() })?;
+                // A debt that cannot be taken back is void for the next run, because the registry is as it was.
+                let _ = ledger.append(Patch { owed: earlier, ..Patch::default() });
                 Err(error)
             }
         }
@@ -196,7 +198,13 @@ fn prepare(
     let owed = &ledger.ledger().owed;
     let earlier = patch.owed.keys().map(|chat| (chat.clone(), owed.get(chat).cloned())).collect();
     patch.exchange = Some(ExchangeState::UnderWay(note));
-    ledger.append(patch)?;
+    if let Err(error) = ledger.append(patch) {
+        // It may stand in the file all the same.
+        if ledger.kept().exchange.is_some() {
+            let _ = ledger.append(Patch { owed: earlier, exchange: Some(ExchangeState::Ended), ..Patch::default() });
+        }
+        return Err(error);
+    }
     crash_point!("debts saved");
     Ok(Some(earlier))
 }

@@ -31,8 +31,7 @@ impl RegistryFile {
     /// Registers a session that is about to be started, and settles its debt. A missing registry is created.
     ///
     /// # Errors
-    /// Those of `decide`, and where the registry or its state cannot be used. Nothing was changed then, except where it
-    /// is the ledger that could not be saved afterwards.
+    /// Those of `decide`, and where the registry or its state cannot be used. Nothing has happened then.
     pub fn register(&self, patience: Duration, now: Timestamp, decide: &mut Decide<'_>) -> Result<Registered> {
         let meta = if self.is_missing() { new_file() } else { self.meta()? };
         let files = Files::new(self.clone(), meta, patience)?;
@@ -75,51 +74,69 @@ impl Files {
         }
         let registration = decide(&seen)?;
         let chat = registration.chat.id.as_ref();
-        let owed = ledger.ledger().owed.contains_key(chat);
-        let paid = [Note::Settled { chat }];
-        let done = Registered { changed: registration.is_edit(), paid: owed };
+        let paid = ledger.ledger().owed.contains_key(chat);
         let splices = registration_edits(seen.text()?, &registration)?;
+        // A session from before runs on the old model until the new one has started.
+        let owes = [Note::Owes { chat, ran: None }];
+        let has_one_before = registration.entry.is_some() && registration.model.is_some();
+        let before: &[Note] = if has_one_before { &owes } else { &[] };
         // The debt is settled last: a launch that died before would have paid for nothing.
-        if registration.is_edit() && !is_missing {
-            let around = NotesAround { before: &[], after: &paid, now, ready: &|_| Ok(Proceed::Yes) };
-            return match self.replace(ledger, &seen, &splices, &around)? {
-                Replaced::Stale => Ok(None),
-                Replaced::Made(_, None) => Ok(Some(done)),
-                Replaced::Made(_, Some(error)) => Err(error),
-            };
-        }
-        let is_as_seen = if registration.is_edit() {
-            ledger.check_held()?;
-            self.create(&seen, &splices)?
-        } else {
-            self.registry.meta()?.stamp == seen.stamp()
+        let after = [Note::Settled { chat }];
+        let around = NotesAround { before, after: &after, now, ready: &|_| Ok(Proceed::Yes) };
+        let replaced = match () {
+            () if registration.is_edit() && is_missing => self.create(ledger, &seen, &splices, &around),
+            () if registration.is_edit() => self.replace(ledger, &seen, &splices, &around),
+            () if self.registry.meta()?.stamp != seen.stamp() => Ok(Replaced::Stale),
+            () => Ok(Replaced::Made(seen.stamp(), note_after(ledger, &around).err())),
         };
-        if !is_as_seen {
-            return Ok(None);
+        let (changed, error) = match replaced {
+            Ok(Replaced::Stale) => return Ok(None),
+            Ok(Replaced::Made(_, error)) => (registration.is_edit(), error),
+            Err(error) => (false, Some(error)),
+        };
+        match error {
+            Some(error) if !changed && ledger.owes(chat) == Some(paid) => Err(error),
+            error => Ok(Some(Registered { changed, paid, error })),
         }
-        let patch = ledger.kept().noting(&paid, now);
-        ledger.append(patch)?;
-        Ok(Some(done))
     }
 
-    /// Creates the registry; `false` where another program did so meanwhile.
-    fn create(&self, seen: &FileSnapshot, splices: &[Splice]) -> Result<bool> {
-        self.write_new(seen, splices, new_file())?;
+    /// Creates the registry, unless another program did so meanwhile.
+    fn create(
+        &self,
+        ledger: &mut OpenLedger,
+        seen: &FileSnapshot,
+        splices: &[Splice],
+        around: &NotesAround,
+    ) -> Result<Replaced> {
+        let new = self.write_new(seen, splices, new_file())?;
+        let waiting = self.dir().place(NEW);
         crash_point!("registry: first file written");
+        ledger.check_held()?;
         // Unlike a rename, a link never takes the place of a file.
-        let (new, target) = (self.dir().place(NEW), self.registry.place());
-        let linked = rustix::fs::linkat(new.directory, new.name, target.directory, target.name, AtFlags::empty());
-        let created = match linked {
-            Ok(()) => true,
-            Err(Errno::EXIST) => false,
-            Err(error) => return Err(Error::io("create", self.registry.file())(error)),
-        };
+        let target = self.registry.place();
+        let linked = rustix::fs::linkat(waiting.directory, waiting.name, target.directory, target.name, AtFlags::empty());
         crash_point!("registry: created");
-        self.dir().remove(NEW)?;
-        self.exchange().sync_names()?;
-        crash_point!("registry: names saved");
-        Ok(created)
+        match linked {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                self.dir().remove(NEW)?;
+                return Ok(Replaced::Stale);
+            }
+            Err(error) => return Err(Error::io("create", self.registry.file())(error)),
+        }
+        let mut close = || {
+            self.dir().remove(NEW)?;
+            self.exchange().sync_names()?;
+            crash_point!("registry: names saved");
+            note_after(ledger, around)
+        };
+        Ok(Replaced::Made(new.stamp, close().err()))
     }
+}
+
+fn note_after(ledger: &mut OpenLedger, around: &NotesAround) -> Result<()> {
+    let patch = ledger.kept().noting(around.after, around.now);
+    ledger.append(patch)
 }
 
 /// The edits of a registry's text that a registration needs, in the order of the text.

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use clap::Args;
 use jiff::{Timestamp, Zoned};
 
-use crate::apply::Registered;
+use crate::apply::{Backend, Registered};
 use crate::backend::{self, file::RegistryFile};
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::exit::Exit;
@@ -92,11 +92,29 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         decided = Some(start);
         Ok(registration)
     };
-    let Registered { changed, paid } = backend.register(place.lock_timeout, Timestamp::now(), &mut decide)?;
+    let registered = backend.register(place.lock_timeout, Timestamp::now(), &mut decide)?;
     let Some(start) = decided else { return Err(Error::other("no start was decided on").into()) };
     tell(terminal, &start, &registry.display().to_string());
+    let Registered { changed, paid, error } = registered;
+    let is_partly = changed || error.is_some();
+    match error {
+        Some(error) => {
+            terminal.failure(&error.into());
+            terminal.note("the session was not started: run the same command again");
+        }
+        None => cannot_start(terminal, &start),
+    }
+    let code = if is_partly { Exit::Partly } else { Exit::Error };
+    // A session from before may still run, on another model.
+    if !paid && (!is_partly || start.is_new) {
+        return Ok(code);
+    }
+    Ok(owe(terminal, backend.as_ref(), &start.chat.id, place).unwrap_or(code))
+}
 
-    let Invocation { arguments, environment } = start.command;
+/// Becomes the command. Returns only where it cannot, and says so.
+fn cannot_start(terminal: &Terminal, start: &Start) {
+    let Invocation { arguments, environment } = start.command.clone();
     let failed = turn_into(&arguments, environment);
     let program = arguments.first().map(String::as_str).unwrap_or_default();
     let hint = match failed.kind() {
@@ -104,19 +122,23 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         _ => "is it installed, and in the PATH?",
     };
     terminal.error(&format!("cannot start {program}: {}", reason(&failed)), Some(hint));
-    // A session from before may still run, on another model.
-    if paid || (changed && !start.is_new) {
-        match backend.not_started(&start.chat.id, place.lock_timeout, Timestamp::now()) {
-            Ok(()) => terminal.note(&format!("a restart of {} is owed", start.chat.id)),
-            Err(error) => {
-                terminal.failure(&error.into());
-                let advice = "restart it by hand if a session from before still runs";
-                terminal.warning(&format!("that a restart of {} is owed could not be noted: {advice}", start.chat.id));
-                return Ok(Exit::Partly);
-            }
-        }
+}
+
+/// Notes that a restart of the session is owed. Returns an exit code of its own where that is not certain.
+fn owe(terminal: &Terminal, backend: &dyn Backend, chat: &str, place: &PlaceArgs) -> Option<Exit> {
+    let noted = backend.not_started(chat, place.lock_timeout, Timestamp::now());
+    let failed = noted.is_err();
+    if let Err(error) = noted {
+        terminal.failure(&error.into());
     }
-    Ok(if changed { Exit::Partly } else { Exit::Error })
+    // It may have been noted before the registry was changed.
+    if !failed || backend.ledger().is_ok_and(|ledger| ledger.owed.contains_key(chat)) {
+        terminal.note(&format!("a restart of {chat} is owed"));
+        return None;
+    }
+    let advice = "restart it by hand if a session from before still runs";
+    terminal.warning(&format!("that a restart of {chat} is owed could not be noted: {advice}"));
+    Some(Exit::Partly)
 }
 
 /// Refuses a backend whose sessions are started by the owner of its registry.
