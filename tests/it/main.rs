@@ -11,6 +11,7 @@
 
 mod adopt;
 mod arguments;
+mod after_effects;
 mod assess;
 #[cfg(target_os = "linux")]
 mod attributes;
