@@ -296,6 +296,8 @@ impl Run<'_> {
 
     fn interrupt(&mut self) {
         self.interrupted = true;
+        // They stand.
+        self.planned.plan.void.clear();
         leave(&mut self.planned.plan, Verdict::Deferred, "interrupted");
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use anstream::AutoStream;
 
 use crate::cli::args::{PlaceArgs, RunArgs};
+use crate::cli::exit::Exit;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::report::diagnostics::render;
@@ -93,6 +94,13 @@ impl Terminal {
             Some(ours) => self.error(&ours.to_string(), None),
             None => self.error(&format!("{failed:#}"), None),
         }
+    }
+
+    /// An error after the first effect, and what was done before it.
+    pub(crate) fn failure_after(&self, error: Error, done: &str) -> Exit {
+        self.failure(&error.into());
+        self.note(done);
+        Exit::Partly
     }
 
     /// A line on stderr. Foreign text in it must be escaped already.

@@ -111,7 +111,9 @@ impl PolicyFile {
         match replaced {
             Ok(Some(_)) => Ok(cleared.err()),
             Ok(None) => Err(changed()),
-            Err(error) if stamp.is_ok_and(|new| exchange.unchanged(new).is_ok_and(|same| same.is_some())) => {
+            Err(error) if is_old => Err(error),
+            // Where even the look at it fails, it may have been made.
+            Err(error) if stamp.map_or(true, |new| exchange.unchanged(new).map_or(true, |same| same.is_some())) => {
                 Ok(Some(error))
             }
             Err(error) => Err(error),

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use crate::injected::each_refusal;
 use crate::support::{POLICY, Run, Sandbox, finish, registry};
 
+/// What a test begins with.
+type Scene = fn() -> Sandbox;
+
 /// Two chats, of which the first drifts, and a restart command that fails.
 fn drifted() -> Sandbox {
     let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\"]\nparallel = 1\n");
@@ -52,7 +55,6 @@ fn what_was_done_and_cannot_be_printed_is_4_and_is_told() {
         sandbox.write("policy.toml", sandbox.read("policy.toml") + "[chats]\n\"+1\" = { managed = false }\n");
         sandbox
     };
-    type Scene = fn() -> Sandbox;
     let cases: [(Scene, &[&str], &str); 5] = [
         (owing, &["owed", "--forget", "+1"], "the restart owed to +1 is forgotten"),
         (drifted, &["set-model", "+2", "sonnet"], "policy.toml was edited"),
@@ -77,29 +79,39 @@ fn what_was_done_and_cannot_be_printed_is_4_and_is_told() {
     }
 }
 
+/// Whatever is refused to a command: where it ends with 1, everything is as before.
+fn ends_with_1_only_where_nothing_was_changed(scene: Scene, arguments: &[&str]) {
+    let before = kept(&scene());
+    each_refusal(scene, arguments, |sandbox, run, story| {
+        assert!([0, 1, 4].contains(&run.code), "{story}: {run:#?}");
+        let (policy, registry, owed, key) = kept(sandbox);
+        let is_as_before = (&policy, &registry, &key) == (&before.0, &before.1, &before.3);
+        // A debt of a change that was not made, which the disk did not let this run take back, is void for the next.
+        let left = owed.as_object().map(|owed| owed.keys().cloned().collect::<Vec<_>>());
+        let has_debts_left = left == before.2.as_object().map(|owed| owed.keys().cloned().collect());
+        if run.code == 1 {
+            assert!(is_as_before && !sandbox.path("restarted").exists(), "{story}: {run:#?}");
+            assert!(has_debts_left || arguments.is_empty(), "{story}: {run:#?}");
+        }
+    });
+}
+
 #[test]
-fn a_command_that_ends_with_1_has_changed_nothing() {
-    type Scene = fn() -> Sandbox;
-    let cases: [(Scene, &[&str]); 4] = [
-        (drifted, &[]),
-        (owing, &["owed", "--forget", "+1"]),
-        (drifted, &["set-model", "+2", "haiku"]),
-        (drifted, &["snapshot", "--redact"]),
-    ];
-    for (scene, arguments) in cases {
-        let before = kept(&scene());
-        each_refusal(scene, arguments, |sandbox, run, story| {
-            let story = format!("{arguments:?}, {story}");
-            assert!([0, 1, 4].contains(&run.code), "{story}: {run:#?}");
-            let (policy, registry, owed, key) = kept(sandbox);
-            let is_as_before = (&policy, &registry, &key) == (&before.0, &before.1, &before.3);
-            // A debt of a change that was not made, which the disk did not let this run take back, is void for the next.
-            let left = owed.as_object().map(|owed| owed.keys().cloned().collect::<Vec<_>>());
-            let has_debts_left = left == before.2.as_object().map(|owed| owed.keys().cloned().collect());
-            if run.code == 1 {
-                assert!(is_as_before && !sandbox.path("restarted").exists(), "{story}: {run:#?}");
-                assert!(has_debts_left || arguments.is_empty(), "{story}: {run:#?}");
-            }
-        });
-    }
+fn a_run_that_ends_with_1_has_changed_nothing() {
+    ends_with_1_only_where_nothing_was_changed(drifted, &[]);
+}
+
+#[test]
+fn to_forget_a_debt_and_end_with_1_has_changed_nothing() {
+    ends_with_1_only_where_nothing_was_changed(owing, &["owed", "--forget", "+1"]);
+}
+
+#[test]
+fn an_edit_of_the_policy_that_ends_with_1_has_changed_nothing() {
+    ends_with_1_only_where_nothing_was_changed(drifted, &["set-model", "+2", "haiku"]);
+}
+
+#[test]
+fn a_snapshot_that_ends_with_1_has_made_no_key() {
+    ends_with_1_only_where_nothing_was_changed(drifted, &["snapshot", "--redact"]);
 }

@@ -20,8 +20,9 @@ const CALLS: [(&str, &str); 12] = [
     ("execve", "ENOENT"),
 ];
 
-/// How long the system refuses.
-const LASTING: [&str; 2] = ["", "+"];
+/// For one call, and from then on.
+const ONCE: &str = "";
+const LASTING: &str = "+";
 
 /// Runs the binary in a new scene for each call that it makes: once where that call alone is refused, and once where all
 /// later ones of its kind are, too. `check` gets the scene, what the binary did, and what was refused.
@@ -29,32 +30,54 @@ pub fn each_refusal(scene: impl Fn() -> Sandbox, arguments: &[&str], check: impl
     if !is_installed("strace") {
         return;
     }
-    let mut all = 0;
+    let mut refused = 0;
     for (call, error) in CALLS {
-        for lasting in LASTING {
-            let mut refused = 0;
-            loop {
+        // Of looks there are many, and what one of them tells is asked for again.
+        let lasting: &[&str] = if call == "statx" { &[LASTING] } else { &[ONCE, LASTING] };
+        for lasting in lasting {
+            for number in 1.. {
                 let sandbox = scene();
-                // The first of these is the start of the binary.
-                let number = refused + if call == "execve" { 2 } else { 1 };
-                let inject = format!("inject={call}:error={error}:when={number}{lasting}");
-                let mut strace = Command::new("strace");
-                strace.args(["-o", "trace", "-e", &inject, env!("CARGO_BIN_EXE_reconcile")]).args(arguments);
-                let run = finish(strace.current_dir(sandbox.path("")).env("TZ", "UTC").stdin(Stdio::null()));
-                let trace = sandbox.read("trace");
-                let (before_main, of_binary) = trace.split_once("sched_getaffinity").unwrap_or(("", &trace));
-                // What the binary becomes is a program of its own.
-                let of_binary = of_binary.split("execve(").next().unwrap_or_default();
-                let failed_exec = call == "execve" && trace.contains("(INJECTED)");
-                if of_binary.contains("(INJECTED)") || failed_exec {
-                    check(&sandbox, &run, &inject);
-                } else if !before_main.contains("(INJECTED)") {
-                    break;
+                let inject = format!("{call}:error={error}:when={number}{lasting}");
+                let (run, reached) = run(&sandbox, arguments, call, &inject);
+                match reached {
+                    Reached::Binary => check(&sandbox, &run, &inject),
+                    // What the system does to start it.
+                    Reached::Loader => continue,
+                    Reached::Nothing => break,
                 }
                 refused += 1;
             }
-            all += refused;
         }
     }
-    assert!(all > 20, "only {all} calls were refused");
+    assert!(refused > 20, "only {refused} calls were refused");
+}
+
+/// What made the call that was refused.
+enum Reached {
+    Loader,
+    Binary,
+    Nothing,
+}
+
+fn run(sandbox: &Sandbox, arguments: &[&str], call: &str, inject: &str) -> (Run, Reached) {
+    let mut strace = Command::new("strace");
+    // A filter in the kernel, so that other calls cost nothing. The runtime asks for the processors before `main`.
+    let traced = format!("trace={call},execve,sched_getaffinity");
+    strace.args(["-f", "--seccomp-bpf", "-o", "trace", "-e", &traced, "-e", &format!("inject={inject}")]);
+    strace.arg(env!("CARGO_BIN_EXE_reconcile")).args(arguments);
+    let run = finish(strace.current_dir(sandbox.path("")).env("TZ", "UTC").stdin(Stdio::null()));
+    let trace = sandbox.read("trace");
+    let (main, _) = trace.split_once(' ').expect("a line begins with the process");
+    let mut reached = Reached::Loader;
+    for line in trace.lines().filter(|line| line.starts_with(main)) {
+        let is_refused = line.contains("(INJECTED)");
+        match reached {
+            _ if is_refused => return (run, reached),
+            Reached::Loader if line.contains("sched_getaffinity(") => reached = Reached::Binary,
+            // What it becomes is a program of its own.
+            Reached::Binary if line.contains("execve(") && line.ends_with("= 0") => break,
+            _ => {}
+        }
+    }
+    (run, Reached::Nothing)
 }

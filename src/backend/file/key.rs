@@ -1,5 +1,6 @@
 //! The key of a registry's pseudonyms, which is made when it is first needed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::backend::file::commit::Files;
@@ -9,19 +10,23 @@ use crate::redact::Redaction;
 use crate::state::key;
 
 impl RegistryFile {
-    /// The key that the registry's chats are redacted with, and a new one where there is none.
+    /// The key that the registry's chats are redacted with. Where there is none, one is made, and its file returned.
     ///
     /// # Errors
     /// Where it cannot be read or written.
-    pub fn redaction_key_or_new(&self, patience: Duration) -> Result<Redaction> {
+    pub fn redaction_key_or_new(&self, patience: Duration) -> Result<(Redaction, Option<PathBuf>)> {
         let files = Files::new(self.clone(), self.meta()?, patience)?;
         // Two programs must not make two keys.
         let _ledger = files.open()?;
         if let Some(redaction) = key::read(files.dir())? {
-            return Ok(redaction);
+            return Ok((redaction, None));
         }
         let redaction = key::new()?;
-        files.dir().save(key::KEY, redaction.to_text().as_bytes())?;
-        Ok(redaction)
+        if let Err(error) = files.dir().save(key::KEY, redaction.to_text().as_bytes()) {
+            // It may have its name already. The error that matters is the first.
+            let _ = files.dir().remove(key::KEY);
+            return Err(error);
+        }
+        Ok((redaction, Some(files.dir().path(key::KEY))))
     }
 }

@@ -53,7 +53,14 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
             .with_hint("see what is owed with: reconcile owed")
             .into());
     }
-    locked.note(&[Note::Settled { chat: &chat }], now.timestamp())?;
-    terminal.to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&name)))?;
-    Ok(Exit::Done)
+    let is_still_owed = || backend.ledger().is_ok_and(|ledger| ledger.owed.contains_key(&chat));
+    let told = match locked.note(&[Note::Settled { chat: &chat }], now.timestamp()) {
+        Err(error) if is_still_owed() => return Err(error.into()),
+        Err(error) => Err(error),
+        Ok(_) => terminal.to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&name))),
+    };
+    Ok(match told {
+        Ok(()) => Exit::Done,
+        Err(error) => terminal.failure_after(error, &format!("the restart owed to {name} is forgotten")),
+    })
 }

@@ -5,6 +5,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_plain};
 use crate::error::Error;
+use crate::registry::Snapshot;
 use crate::registry::redacted::redacted;
 use crate::report::escape::escape_json;
 
@@ -20,11 +21,20 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
             .with_hint("make one of the registry itself")
             .into());
     }
-    let redaction = match place.redaction_key()? {
-        Some(redaction) => redaction,
-        None => registry.redaction_key_or_new(place.lock_timeout)?,
+    let (redaction, made) = match place.redaction_key()? {
+        Some(redaction) => (redaction, None),
+        None => {
+            // No key is made for a registry that cannot be read.
+            registry.snapshot()?.each(&mut |_| {})?;
+            registry.redaction_key_or_new(place.lock_timeout)?
+        }
     };
-    let json = redacted(&registry.snapshot()?, &redaction)?;
-    terminal.to_stdout(|out| json.lines().try_for_each(|line| writeln!(out, "{}", escape_json(line))))?;
-    Ok(Exit::Done)
+    let shown = registry.snapshot().and_then(|snapshot| redacted(&snapshot, &redaction)).and_then(|json| {
+        terminal.to_stdout(|out| json.lines().try_for_each(|line| writeln!(out, "{}", escape_json(line))))
+    });
+    match (shown, made) {
+        (Ok(()), _) => Ok(Exit::Done),
+        (Err(error), None) => Err(error.into()),
+        (Err(error), Some(key)) => Ok(terminal.failure_after(error, &format!("the key {} was made", key.display()))),
+    }
 }

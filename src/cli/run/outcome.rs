@@ -58,12 +58,13 @@ impl End {
         }
         // Another process changed the registry after the plan was found not to be refused.
         let mut exit = if edited && exit == Exit::Refused { Exit::Partly } else { exit };
+        // A debt that is void was struck.
+        let changed = edited || (mode == Mode::Apply && plan.refused.is_none() && plan.is_eventful());
         let failed = |error: Error, exit| {
             terminal.release();
             terminal.failure(&error.into());
             match exit {
-                // Nothing was changed, unless the plan says so.
-                _ if !plan.has_effects() && !edited => Exit::Error,
+                _ if !changed => Exit::Error,
                 Exit::Done | Exit::Planned => Exit::Partly,
                 exit => exit,
             }
