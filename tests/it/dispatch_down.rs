@@ -1,9 +1,10 @@
 //! A daemon that is down, that comes up, and that goes down: who writes the registry, and what is told of that.
 
+use std::fs;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use reconcile::apply::{RunContext, Watch, apply};
+use reconcile::apply::{Applied, RunContext, Watch, apply};
 use reconcile::backend::file::RegistryFile;
 use reconcile::backend::{Place, Probe, open};
 use reconcile::plan::Verdict;
@@ -114,22 +115,25 @@ impl Watch for StartsDaemon<'_> {
     }
 }
 
-#[test]
-fn a_daemon_that_comes_up_in_the_middle_keeps_its_registry() {
-    let sandbox = sandbox();
+/// A run that this watches.
+fn watched(sandbox: &Sandbox, watch: &dyn Watch) -> Applied {
     let (policy, _) = read(&[Source::new("policy.toml", sandbox.read("policy.toml"))]).unwrap();
     let registry = RegistryFile::open(&sandbox.path("sessions.json")).unwrap();
     let (directory, socket) = (sandbox.path(""), Some(sandbox.path("daemon.sock")));
     let backend = open(&policy, Place { registry, directory, socket, probe: Probe::Nothing }).unwrap();
-    let before = sandbox.read("sessions.json");
-
-    let watch = StartsDaemon { sandbox: &sandbox, daemon: Mutex::default() };
     let (now, selector) = (at(0), Selector::default());
     let locked = backend.lock(Duration::ZERO, &|| false).unwrap();
     let input = input(backend.as_ref(), &policy, &now, &selector, usize::MAX);
-    let context =
-        RunContext { backend: backend.as_ref(), locked: locked.as_ref(), watch: &watch, author: &Origin::default };
-    let plan = apply(&input, context).unwrap().planned.plan;
+    let context = RunContext { backend: backend.as_ref(), locked: locked.as_ref(), watch, author: &Origin::default };
+    apply(&input, context).unwrap()
+}
+
+#[test]
+fn a_daemon_that_comes_up_in_the_middle_keeps_its_registry() {
+    let sandbox = sandbox();
+    let before = sandbox.read("sessions.json");
+    let watch = StartsDaemon { sandbox: &sandbox, daemon: Mutex::default() };
+    let plan = watched(&sandbox, &watch).planned.plan;
 
     assert_eq!(plan.edits, Edits::PerRow { batch: 1 }, "it planned again");
     let verdicts = plan.rows.iter().map(|row| row.outcome.verdict);
@@ -139,4 +143,33 @@ fn a_daemon_that_comes_up_in_the_middle_keeps_its_registry() {
         plan.rows.iter().filter(|row| row.outcome.detail.as_deref() == Some("not yet confirmed by the daemon"));
     assert_eq!(unsure.count(), 0, "nothing was edited");
     assert_eq!(sandbox.ledger()["owed"].as_object().map_or(0, serde_json::Map::len), 0);
+}
+
+/// Does something to the state right after the commit.
+struct AfterCommit<'s>(&'s (dyn Fn() + Sync));
+
+impl Watch for AfterCommit<'_> {
+    fn interrupted(&self) -> bool {
+        false
+    }
+    fn expect(&self, _: usize) {
+        self.0();
+    }
+}
+
+#[test]
+fn what_the_run_remembers_of_the_daemon_and_cannot_find_again_is_an_error_after_the_first_effect() {
+    let sandbox = sandbox();
+    let pending = sandbox.path("sessions.json.reconcile/pending.json");
+    let older = "{\"version\":2,\"edits\":[],\"unsaved\":{}}";
+    let ways: [&(dyn Fn() + Sync); 2] =
+        [&|| fs::remove_file(&pending).unwrap(), &|| fs::write(&pending, older).unwrap()];
+    let registry = sandbox.read("sessions.json");
+    for meanwhile in ways {
+        sandbox.write("sessions.json", &registry);
+        let applied = watched(&sandbox, &AfterCommit(meanwhile));
+        let told = applied.error.expect("an error").to_string();
+        assert!(told.contains("pending.json is not as this run left it"), "{told}");
+        assert!(applied.planned.plan.has_effects());
+    }
 }

@@ -80,5 +80,6 @@ mod supervisors;
 mod support;
 mod terminal;
 mod tidy;
+mod vanished;
 mod world;
 mod writers;
