@@ -85,8 +85,8 @@ impl AsFd for Directory {
 
 /// The error of a directory that is no longer where it was opened.
 pub(crate) fn moved(path: &Path) -> Error {
-    Error::other(format!("{} was moved or replaced while it was in use", path.display()))
-        .with_hint("nothing more was done there; find out what moved it, and run again")
+    Error::other(format!("{} was moved, removed or replaced while it was in use", path.display()))
+        .with_hint("nothing more was done there; find out what did that, put it back, and run again")
 }
 
 /// A name in a directory that is held open.

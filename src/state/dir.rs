@@ -75,6 +75,19 @@ impl StateDir {
         }
     }
 
+    /// That the paths of the registry's directory and its own still lead to it: what is written into one that was moved, the
+    /// next run does not find.
+    ///
+    /// # Errors
+    /// Where they lead elsewhere by now, or nowhere.
+    pub(crate) fn check_in_place(&self) -> Result<()> {
+        self.parent.check_in_place()?;
+        let place = self.parent.place(&self.name);
+        let own = self.directory.meta()?.stamp;
+        let is_there = place.look()?.is_some_and(|there| there.stamp.is_same_file(own));
+        if is_there { Ok(()) } else { Err(moved(&place.path())) }
+    }
+
     /// The path of one of its files, for messages.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.place(name).path()
@@ -196,12 +209,7 @@ impl StateDir {
     /// # Errors
     /// Where one of them leads elsewhere by now.
     pub(crate) fn check_held(&self, lock: &Lock) -> Result<()> {
-        self.parent.check_in_place()?;
-        let place = self.parent.place(&self.name);
-        let own = self.directory.meta()?.stamp;
-        if !place.look()?.is_some_and(|there| there.stamp.is_same_file(own)) {
-            return Err(moved(&place.path()));
-        }
+        self.check_in_place()?;
         lock.check(&self.directory)
     }
 

@@ -41,6 +41,10 @@ pub(crate) struct Patch {
     /// Stands in the first record of a journal, which holds all that is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<u32>,
+    /// How many records stood in the journals that this one has replaced. It stands in the first record, and tells a
+    /// journal that was compacted from an older copy of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) earlier: Option<u64>,
     /// Debts, by chat id.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub owed: BTreeMap<String, Option<Debt>>,
@@ -67,11 +71,12 @@ impl Patch {
         *self == Self::default()
     }
 
-    /// All that is kept.
-    fn whole(kept: &Kept) -> Self {
+    /// All that is kept, after so many records.
+    fn whole(kept: &Kept, earlier: u64) -> Self {
         let Kept { ledger: Ledger { owed, corrected }, exchange } = kept;
         Self {
             version: Some(VERSION),
+            earlier: Some(earlier).filter(|earlier| *earlier > 0),
             owed: owed.iter().map(|(chat, debt)| (chat.clone(), Some(debt.clone()))).collect(),
             corrected: corrected.iter().map(|(chat, made)| (chat.clone(), Some(made.clone()))).collect(),
             exchange: exchange.clone().map(ExchangeState::UnderWay),
@@ -86,7 +91,7 @@ impl Patch {
 impl Kept {
     /// Takes what a patch says.
     pub(crate) fn patch(&mut self, patch: Patch) {
-        let Patch { version: _, owed, corrected, exchange } = patch;
+        let Patch { version: _, earlier: _, owed, corrected, exchange } = patch;
         put(&mut self.ledger.owed, owed);
         put(&mut self.ledger.corrected, corrected);
         match exchange {
@@ -157,6 +162,8 @@ pub(crate) fn read(dir: &StateDir) -> Result<Kept> {
 struct Reader {
     access: Access,
     file: Read,
+    /// How many records led to what is kept, those of earlier journals included.
+    records: u64,
     kept: Kept,
 }
 
@@ -180,17 +187,31 @@ impl Reader {
             Read::Whole(journal) => Some(journal),
             Read::Unread | Read::Missing => None,
         };
-        let (reopened, left) = reopen(dir, self.access, known)?;
+        let mut reopened = Journal::reopen(dir, NAME, self.access, known)?;
+        if matches!(reopened, Reopened::Missing) {
+            if self.records > 0 {
+                return Err(self.restore(dir));
+            }
+            let left;
+            (reopened, left) = left_by_version_1(dir, self.access)?;
+            self.kept = left;
+        }
         let (journal, records) = match reopened {
             Reopened::Missing => {
-                self.kept = left;
                 self.file = Read::Missing;
                 return Ok(());
             }
-            Reopened::Same(journal, records) => (journal, records),
+            Reopened::Same(journal, records) => {
+                self.records += records.len() as u64;
+                (journal, records)
+            }
             Reopened::Another(journal, records) => {
+                let led_to_it = first_of(dir, records.first())?.earlier + records.len() as u64;
+                if led_to_it < self.records {
+                    return Err(older(dir));
+                }
+                self.records = led_to_it;
                 self.kept = Kept::default();
-                check_version(dir, records.first())?;
                 (journal, records)
             }
         };
@@ -202,17 +223,31 @@ impl Reader {
         self.file = Read::Whole(journal);
         Ok(())
     }
+
+    /// The error of a file that was read before and is not there any more. What is known of it is written down again: the
+    /// next run must not take its absence for "nothing is owed".
+    fn restore(&self, dir: &StateDir) -> Error {
+        let whole = || replace(dir, NAME, &Patch::whole(&self.kept, self.records).json()?);
+        let restored = self.access == Access::Append && whole().is_ok();
+        let hint = if restored { "what was known of it was written again: run again" } else { LOST };
+        Error::other(format!("the ledger {} was removed while it was in use", dir.path(NAME).display())).with_hint(hint)
+    }
 }
 
-/// Opens the journal anew. Where there is none, with what version 0.1 left.
-fn reopen(dir: &StateDir, access: Access, known: Option<Journal>) -> Result<(Reopened, Kept)> {
-    let reopened = Journal::reopen(dir, NAME, access, known)?;
-    if !matches!(reopened, Reopened::Missing) {
-        return Ok((reopened, Kept::default()));
-    }
+/// What to do where the debts of a run are lost.
+const LOST: &str = "restore it, or restart by hand the sessions that are reported as owed";
+
+fn older(dir: &StateDir) -> Error {
+    let path = dir.path(NAME);
+    Error::other(format!("the ledger {} was replaced by an older copy while it was in use", path.display()))
+        .with_hint(LOST)
+}
+
+/// What version 0.1 left where there is no journal.
+fn left_by_version_1(dir: &StateDir, access: Access) -> Result<(Reopened, Kept)> {
     match version_1::ledger(dir)? {
-        Left::Nothing => Ok((reopened, Kept::default())),
-        Left::Kept((ledger, exchange)) => Ok((reopened, Kept { ledger, exchange })),
+        Left::Nothing => Ok((Reopened::Missing, Kept::default())),
+        Left::Kept((ledger, exchange)) => Ok((Reopened::Missing, Kept { ledger, exchange })),
         // Another run may have moved it between the two looks.
         Left::Moved => match Journal::reopen(dir, NAME, access, None)? {
             Reopened::Missing => Err(version_1::missing(dir)),
@@ -221,18 +256,22 @@ fn reopen(dir: &StateDir, access: Access, known: Option<Journal>) -> Result<(Reo
     }
 }
 
-/// Whether the records are of a form that is known here. The first one tells, and must be there.
-fn check_version(dir: &StateDir, first: Option<&Vec<u8>>) -> Result<()> {
-    #[derive(Deserialize)]
-    struct First {
-        version: u32,
-    }
+/// What only the first record of a journal says.
+#[derive(Deserialize)]
+struct First {
+    version: u32,
+    #[serde(default)]
+    earlier: u64,
+}
+
+/// The first record, which must be there, and of a form that is known here.
+fn first_of(dir: &StateDir, first: Option<&Vec<u8>>) -> Result<First> {
     let first = first.ok_or_else(|| damaged(dir, NAME, "it has no first record"))?;
-    let First { version } = serde_json::from_slice(first).map_err(|error| damaged(dir, NAME, &error.to_string()))?;
-    if version == VERSION {
-        return Ok(());
+    let first: First = serde_json::from_slice(first).map_err(|error| damaged(dir, NAME, &error.to_string()))?;
+    if first.version == VERSION {
+        return Ok(first);
     }
-    let path = dir.path(NAME);
+    let (path, version) = (dir.path(NAME), first.version);
     Err(Error::other(format!(
         "{} has the form {version}, and this version of reconcile knows {VERSION}",
         path.display()
@@ -267,6 +306,7 @@ impl LedgerFile {
     pub(crate) fn open(&self) -> Result<OpenLedger<'_>> {
         // Within the program, too, one holder at a time.
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        self.dir.check_in_place()?;
         let lock = self.dir.lock(DATA_LOCK, self.patience, &|| false)?;
         // Also where a journal is there already: this program may have died in the middle of the change to it.
         let is_first = !matches!(read.file, Read::Whole(_));
@@ -315,8 +355,8 @@ impl OpenLedger<'_> {
     /// Takes what a patch says. On disk when it returns.
     ///
     /// # Errors
-    /// Where it cannot be saved, or `data.lock` no longer keeps others away. It may have been taken all the same, as when the file has its name and the name cannot be
-    /// saved: what is kept is then what the next reader finds.
+    /// Where it cannot be saved, or `data.lock` no longer keeps others away. It may have been taken all the same, as when
+    /// the file has its name and the name cannot be saved: what is kept is then what the next reader finds.
     pub(crate) fn append(&mut self, patch: Patch) -> Result<()> {
         if patch.is_empty() {
             return Ok(());
@@ -334,11 +374,12 @@ impl OpenLedger<'_> {
     }
 
     fn write(&mut self, patch: Patch) -> Result<()> {
-        let Reader { file, kept, .. } = &mut *self.read;
+        let Reader { file, kept, records, .. } = &mut *self.read;
         match file {
             Read::Whole(journal) if !journal.is_long() => {
                 journal.append(self.dir, NAME, &patch.json()?)?;
                 kept.patch(patch);
+                *records += 1;
                 Ok(())
             }
             _ => {
@@ -352,7 +393,7 @@ impl OpenLedger<'_> {
     /// Replaces the file by one that holds nothing but this.
     fn rewrite(&mut self, kept: &Kept) -> Result<()> {
         let is_new = !matches!(self.read.file, Read::Whole(_));
-        replace(self.dir, NAME, &Patch::whole(kept).json()?)?;
+        replace(self.dir, NAME, &Patch::whole(kept, self.read.records).json()?)?;
         self.read.read_on(self.dir)?;
         if is_new { version_1::close(self.dir) } else { Ok(()) }
     }

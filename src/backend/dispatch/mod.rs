@@ -202,7 +202,7 @@ impl Backend for DispatchBackend {
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
         let files = LockedFiles::lock(&self.registry, patience, give_up)?;
         Pending::discard_unfinished(files.dir())?;
-        Ok(Box::new(LockedDispatch { backend: self, files, started: Mutex::default() }))
+        Ok(Box::new(LockedDispatch { backend: self, files, started: Mutex::default(), saved: Mutex::default() }))
     }
 
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {
@@ -216,21 +216,39 @@ struct LockedDispatch<'b> {
     files: LockedFiles,
     /// The runs of sessions that this run has started, by chat id.
     started: Mutex<BTreeMap<String, String>>,
+    /// What this run has saved last.
+    saved: Mutex<Option<Pending>>,
 }
 
 impl LockedDispatch<'_> {
+    /// What is remembered. Nothing but a run writes it, and this is the only one.
+    fn pending(&self) -> Result<Pending> {
+        let found = Pending::read(self.files.dir())?;
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if saved.as_ref().is_some_and(|saved| *saved != found) {
+            return Err(pending::changed(self.files.dir()));
+        }
+        Ok(found)
+    }
+
+    fn save(&self, pending: &Pending) -> Result<()> {
+        pending.save(self.files.dir())?;
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending.clone());
+        Ok(())
+    }
+
     /// Remembers the edits of a batch, and sees whether the daemon is still down.
     fn ready(&self, note: &ExchangeNote, batch: &Batch) -> Result<Proceed> {
-        let mut pending = Pending::read(self.files.dir())?;
+        let mut pending = self.pending()?;
         pending.edit(note, batch.changes.iter().map(|change| change.chat.to_owned()).collect());
-        pending.save(self.files.dir())?;
+        self.save(&pending)?;
         // Last, because it may come up at any time.
         Ok(if self.backend.daemon.is_down()? { Proceed::Yes } else { Proceed::Stale })
     }
 
     /// Drops what is remembered of changes that the daemon has saved since, or whose session runs no longer.
     fn drop_saved(&self, reading: &Reading) -> Result<()> {
-        let mut pending = Pending::read(self.files.dir())?;
+        let mut pending = self.pending()?;
         if pending.unsaved.is_empty() {
             return Ok(());
         }
@@ -248,7 +266,7 @@ impl LockedDispatch<'_> {
             return Ok(());
         }
         pending.unsaved = unsaved;
-        pending.save(self.files.dir())
+        self.save(&pending)
     }
 
     /// Waits until the registry says what was asked for, or it has been waited for long enough.
@@ -297,7 +315,7 @@ impl Locked for LockedDispatch<'_> {
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         let mut found = self.wait_until_saved(rows)?;
         let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = Pending::read(self.files.dir())?;
+        let before = self.pending()?;
         let mut pending = before.clone();
         for row in rows {
             let chat = row.chat.id.as_ref();
@@ -313,7 +331,7 @@ impl Locked for LockedDispatch<'_> {
             }
         }
         if pending != before {
-            pending.save(self.files.dir())?;
+            self.save(&pending)?;
         }
         Ok(found)
     }

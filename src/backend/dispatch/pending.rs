@@ -151,6 +151,12 @@ impl Pending {
     }
 }
 
+/// The error of what a run has saved and cannot find again.
+pub(super) fn changed(dir: &StateDir) -> Error {
+    Error::other(format!("{} is not as this run left it", dir.path(PENDING).display()))
+        .with_hint("another program removed or replaced it: find out which, and run again once the daemon has saved")
+}
+
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Error::other(error.to_string()))
 }

@@ -33,11 +33,12 @@ impl RegistryFile {
     /// # Errors
     /// Those of `decide`, and where the registry or its state cannot be used. Nothing has happened then.
     pub fn register(&self, patience: Duration, now: Timestamp, decide: &mut Decide<'_>) -> Result<Registered> {
-        let meta = if self.is_missing() { new_file() } else { self.meta()? };
+        let found = if self.is_missing() { Found::Missing } else { Found::There };
+        let meta = if found == Found::Missing { new_file() } else { self.meta()? };
         let files = Files::new(self.clone(), meta, patience)?;
         for _ in 0..TRIES {
             let mut ledger = files.open()?;
-            if let Some(done) = files.register(&mut ledger, now, decide)? {
+            if let Some(done) = files.register(&mut ledger, found, now, decide)? {
                 return Ok(done);
             }
         }
@@ -57,6 +58,13 @@ impl RegistryFile {
     }
 }
 
+/// What a launch found when it began. A registry that was there and has vanished since is never created anew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    There,
+    Missing,
+}
+
 /// Of a registry that this user creates.
 fn new_file() -> FileMeta {
     let (owner, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -65,8 +73,14 @@ fn new_file() -> FileMeta {
 
 impl Files {
     /// `None` where the registry is another by now.
-    fn register(&self, ledger: &mut OpenLedger, now: Timestamp, decide: &mut Decide<'_>) -> Result<Option<Registered>> {
-        let is_missing = self.registry.is_missing();
+    fn register(
+        &self,
+        ledger: &mut OpenLedger,
+        found: Found,
+        now: Timestamp,
+        decide: &mut Decide<'_>,
+    ) -> Result<Option<Registered>> {
+        let is_missing = found == Found::Missing && self.registry.is_missing();
         let seen = if is_missing { self.registry.no_sessions() } else { self.registry.snapshot()? };
         if marker(seen.text()?).is_some() {
             return Err(Error::other(format!("{} is a redacted snapshot, not a registry", seen.name()))

@@ -21,13 +21,12 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
             .with_hint("make one of the registry itself")
             .into());
     }
-    let (redaction, made) = match place.redaction_key()? {
-        Some(redaction) => (redaction, None),
-        None => {
-            // No key is made for a registry that cannot be read.
-            registry.snapshot()?.each(&mut |_| {})?;
-            registry.redaction_key_or_new(place.lock_timeout)?
-        }
+    let (redaction, made) = if let Some(redaction) = place.redaction_key()? {
+        (redaction, None)
+    } else {
+        // No key is made for a registry that cannot be read.
+        registry.snapshot()?.each(&mut |_| {})?;
+        registry.redaction_key_or_new(place.lock_timeout)?
     };
     let shown = registry.snapshot().and_then(|snapshot| redacted(&snapshot, &redaction)).and_then(|json| {
         terminal.to_stdout(|out| json.lines().try_for_each(|line| writeln!(out, "{}", escape_json(line))))
