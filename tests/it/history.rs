@@ -1,12 +1,13 @@
 //! What past runs did can be read, by people and by programs, and one of them can be taken back.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::slow::{Running, until};
-use crate::support::{POLICY, Run, Sandbox, finish, registry};
+use crate::support::{POLICY, Run, Sandbox, finish, is_installed, registry};
 
 const ADA: &str = "+16175550142";
 const BEN: &str = "+16175550143";
@@ -341,5 +342,31 @@ fn a_line_of_a_newer_version_is_refused_and_not_guessed_at() {
         sandbox.run(&["set-model", ADA, "haiku"]).expect(0);
         sandbox.run(&["unset-model", ADA]).expect(0);
         assert_eq!(sandbox.read(file).lines().count(), 4);
+    }
+}
+
+#[test]
+fn a_new_history_has_its_name_on_disk() {
+    if !is_installed("strace") {
+        return;
+    }
+    let sandbox = sandbox();
+    // One that is new, and one that is new because the last one is put aside.
+    for part in [false, true] {
+        if part {
+            let line = sandbox.read("sessions.json.reconcile/history.jsonl");
+            sandbox.write("sessions.json.reconcile/history.jsonl", line.repeat((1 << 20) / line.len() + 2));
+            sandbox.run(&["--dry-run"]).expect(0);
+            sandbox.write("sessions.json", registry(&[(ADA, "family", "opus")]));
+        }
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-y", "-o", "trace", "-e", "trace=openat,fsync", env!("CARGO_BIN_EXE_reconcile")]);
+        finish(strace.current_dir(sandbox.path("")).env("TZ", "UTC")).expect(0);
+        let trace = sandbox.read("trace");
+        let lines: Vec<&str> = trace.lines().collect();
+        let made = lines.iter().rposition(|line| line.contains("history.jsonl\"") && line.contains("O_CREAT")).unwrap();
+        let state = fs::canonicalize(sandbox.path("sessions.json.reconcile")).unwrap().display().to_string();
+        let is_synced = |line: &&str| line.contains("fsync(") && line.contains(&format!("{state}>"));
+        assert!(lines[made..].iter().any(is_synced), "{trace}");
     }
 }

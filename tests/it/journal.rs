@@ -99,6 +99,26 @@ fn long_journal() -> String {
 }
 
 #[test]
+fn a_last_line_of_which_a_page_never_reached_the_disk_was_never_acknowledged() {
+    let scene = Scene::new();
+    scene.owe("a");
+    let (before, earlier) = (scene.journal(), scene.kept());
+    scene.owe("b");
+    let after = scene.journal();
+    for hole in [before.len()..after.len() - 1, before.len()..before.len() + 9, after.len() - 9..after.len() - 1] {
+        let mut torn = after.clone();
+        torn[hole.clone()].fill(0);
+        let scene = Scene::new();
+        scene.write(JOURNAL, &torn);
+        scene.reads_as(&earlier, &format!("zeros at {hole:?}"));
+        // What another line follows was acknowledged.
+        let scene = Scene::new();
+        scene.write(JOURNAL, [&torn[..], framed(&owes(["c"])).as_bytes()].concat());
+        assert!(scene.registry().kept().unwrap_err().to_string().contains("is damaged"), "zeros at {hole:?}");
+    }
+}
+
+#[test]
 fn an_append_that_ended_anywhere_reads_as_before_it_or_as_after_it() {
     let scene = Scene::new();
     scene.owe("a");

@@ -60,6 +60,7 @@ mod markdown;
 mod names;
 mod nightly;
 mod old_state;
+mod patience;
 mod placeholders;
 mod policy_edit;
 mod policy_edit_laws;

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::dispatch::{BOT, CAL, REGISTRY, became, changes, daemon, has_row, set_model};
 use crate::handle::Double;
-use crate::support::{Sandbox, below, row};
+use crate::support::{POLICY, Sandbox, below, registry, row, write_state};
 
 const STATE: &str = "sessions.json.reconcile";
 
@@ -662,4 +662,20 @@ fn an_edit_that_a_killed_run_did_not_come_to_is_made_and_the_one_before_it_stays
     sandbox.run(&[]).expect(0);
     assert_eq!([CAL, BOT].map(|chat| sandbox.model(chat).unwrap()), ["sonnet", "haiku"]);
     assert_settled(&sandbox);
+}
+
+#[test]
+fn what_a_run_of_version_0_1_noted_while_its_state_was_being_moved_is_not_lost() {
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"false\"]\n");
+    let sandbox = Sandbox::new(&policy, &registry(&[("a", "family", "opus"), ("b", "family", "sonnet")]));
+    sandbox.run(&[]).expect(4);
+    // The run died before it had closed the file of version 0.1, of which a run then noted a debt there.
+    let debt = json!({ "since": "2026-03-01T00:00:00Z", "ran": "haiku", "began": true, "attempts": 1 });
+    let ledger = json!({ "version": 1, "owed": { "b": debt }, "corrected": {}, "exchange": null });
+    write_state(&sandbox.path("sessions.json.reconcile"), "owed.json", ledger.to_string());
+    sandbox.run(&["--retry", "a"]).expect(4);
+    let owed: Vec<String> = sandbox.ledger()["owed"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(owed, ["a", "b"]);
+    let closed = sandbox.read("sessions.json.reconcile/owed.json");
+    assert!(closed.contains("moved_to"), "{closed}");
 }

@@ -49,6 +49,8 @@ struct Faulty<'b> {
     backend: &'b dyn Backend,
     /// The chat on which an attempt panics.
     panics_on: &'static str,
+    /// The chat whose attempt panics once it was made.
+    panics_after: &'static str,
     /// Whether the next note that a restart has succeeded cannot be saved.
     fails_to_settle: AtomicBool,
     /// Whether no session is known to work on any model.
@@ -60,7 +62,7 @@ struct Faulty<'b> {
 impl<'b> Faulty<'b> {
     fn of(backend: &'b dyn Backend) -> Self {
         let (fails_to_settle, asked) = (AtomicBool::default(), Mutex::default());
-        Self { backend, panics_on: "", fails_to_settle, is_unproven: false, asked }
+        Self { backend, panics_on: "", panics_after: "", fails_to_settle, is_unproven: false, asked }
     }
 }
 
@@ -110,7 +112,9 @@ impl Locked for FaultyLocked<'_> {
         let chats = rows.iter().map(|row| row.chat.id.clone().into_owned());
         self.faulty.asked.lock().unwrap().extend(chats);
         assert!(rows.iter().all(|row| row.chat.id != self.faulty.panics_on), "a mistake that the test made");
-        self.locked.converge(rows, turn)
+        let attempts = self.locked.converge(rows, turn);
+        assert!(rows.iter().all(|row| row.chat.id != self.faulty.panics_after), "a mistake that the test made");
+        attempts
     }
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         self.locked.read_back(rows)
@@ -141,6 +145,22 @@ fn a_worker_that_panics_ends_the_run_and_the_next_one_finishes_it() {
         run(subject, subject.backend()).unwrap();
         assert!(run(subject, subject.backend()).unwrap().planned.plan.rows.is_empty());
         assert!(subject.models().iter().all(|(_, model)| model.as_deref() == Some("haiku")));
+    });
+}
+
+#[test]
+fn a_row_owes_what_the_ledger_says_where_its_worker_panics_after_the_attempt_began() {
+    each(|subject| {
+        let Ok(applied) = run(subject, &Faulty { panics_after: "ben", ..Faulty::of(subject.backend()) }) else {
+            return;
+        };
+        let owed = subject.backend().ledger().unwrap().owed;
+        for row in &applied.planned.plan.rows {
+            let chat = row.chat.id.as_ref();
+            assert_eq!(row.effects.owes, owed.contains_key(chat), "{row:#?}");
+            let is_unknown = owed.get(chat).is_some_and(|debt| debt.began);
+            assert_eq!(row.outcome.verdict == Verdict::Unknown, is_unknown, "{row:#?}");
+        }
     });
 }
 
