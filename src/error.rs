@@ -1,5 +1,6 @@
 //! What can go wrong below the command line. The command line maps it to an exit code.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -25,20 +26,20 @@ pub enum Error {
     #[error("{}", summary(.0))]
     Invalid(Vec<Diagnostic>),
     /// Another process held a lock for longer than was to be waited.
-    #[error("another run holds {}{}", path.display(), in_brackets(*holder))]
+    #[error("{holder} holds {}{}", path.display(), holder.in_brackets())]
     Locked {
         /// The locked file.
         path: PathBuf,
-        /// The process that holds the lock, where the file names it.
-        holder: Option<u32>,
+        /// What holds the lock.
+        holder: Holder,
     },
     /// The user ended the wait for a lock that another process holds.
-    #[error("interrupted while waiting for another run, which holds {}{}", path.display(), in_brackets(*holder))]
+    #[error("interrupted while waiting for {holder}, which holds {}{}", path.display(), holder.in_brackets())]
     Interrupted {
         /// The locked file.
         path: PathBuf,
-        /// The process that holds the lock, where the file names it.
-        holder: Option<u32>,
+        /// What holds the lock.
+        holder: Holder,
     },
     /// Anything else, with what to do about it.
     #[error("{message}")]
@@ -90,8 +91,31 @@ pub(crate) fn reason(error: &io::Error) -> String {
     words.next().map_or_else(String::new, |first| first.to_lowercase().chain(words).collect())
 }
 
-fn in_brackets(holder: Option<u32>) -> String {
-    holder.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+/// What holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// A run: the process of this id.
+    Run(u32),
+    /// Something else, with its process id where the system tells it.
+    Another(Option<u32>),
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Run(_) => "another run",
+            Self::Another(_) => "another process",
+        })
+    }
+}
+
+impl Holder {
+    fn in_brackets(self) -> String {
+        match self {
+            Self::Run(pid) | Self::Another(Some(pid)) => format!(" (pid {pid})"),
+            Self::Another(None) => String::new(),
+        }
+    }
 }
 
 fn summary(diagnostics: &[Diagnostic]) -> String {

@@ -81,7 +81,7 @@ pub trait Backend: Sync {
     ///
     /// # Errors
     /// Where the state cannot be used. By default: that this backend knows no launch.
-    fn not_started(&self, _chat: &str, _patience: Duration, _now: Timestamp) -> Result<()> {
+    fn not_started(&self, _chat: &str, _now: Timestamp) -> Result<()> {
         Err(never_launched())
     }
 }

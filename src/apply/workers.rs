@@ -41,6 +41,8 @@ pub(super) struct Ended {
     pub(super) left: BTreeMap<usize, Option<Debt>>,
     /// The rows whose attempt has ended, and what it came to could not be noted.
     unnoted: Vec<usize>,
+    /// The rows whose attempt was noted to begin, and has not ended.
+    begun: BTreeSet<usize>,
     /// Whether the run was asked to end.
     pub(super) interrupted: bool,
     /// Why nothing more is begun: the ledger could not be saved, or there is nothing that makes attempts.
@@ -157,6 +159,8 @@ impl Workers<'_> {
             }
             let panicked = workers.into_iter().map(|worker| worker.join().is_err()).filter(|panicked| *panicked);
             if panicked.count() > 0 {
+                let why = || Attempt::Unknown("what became of it is not known: the program made a mistake".to_owned());
+                ended.attempts.extend(std::mem::take(&mut ended.begun).into_iter().map(|row| (row, why())));
                 ended.error.get_or_insert_with(|| {
                     Error::other("a worker of this run failed by a mistake in the program")
                         .with_hint("what it was doing is unknown, and still owed; run again, and report the mistake")
@@ -211,10 +215,15 @@ impl Workers<'_> {
                         let why = "it was started anew meanwhile".to_owned();
                         ended.attempts.insert(row, Attempt::NotNeeded(why));
                     }
+                    let begins = go && debts.is_some() && !settled;
+                    if begins {
+                        ended.begun.insert(row);
+                    }
                     // A worker that is gone does not wait for the answer.
-                    let _ = answer.send(go && debts.is_some() && !settled);
+                    let _ = answer.send(begins);
                 }
                 Message::Ended { row, attempt } => {
+                    ended.begun.remove(&row);
                     match debts {
                         Some(debts) => _ = ended.left.insert(row, debts.get(chat(row)).cloned()),
                         None => ended.unnoted.push(row),

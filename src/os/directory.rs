@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::os::{FileMeta, irregular};
 
 /// How a file is opened that must not be there yet.
-pub(crate) const NEW_FILE: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL);
+const NEW_FILE: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL);
 
 /// A directory that is held open.
 #[derive(Debug)]
@@ -145,7 +145,14 @@ impl Place<'_> {
 
     /// Creates a file that only this user can use, and that must not be there yet.
     pub(crate) fn create_new(&self) -> Result<File> {
-        self.open(NEW_FILE).map_err(Error::io("create", &self.path()))
+        self.create().map_err(Error::io("create", &self.path()))
+    }
+
+    /// Creates a file that only this user can use, whatever the umask says, and that must not be there yet.
+    pub(crate) fn create(&self) -> std::result::Result<File, Errno> {
+        let file = self.open(NEW_FILE)?;
+        rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
+        Ok(file)
     }
 
     /// Removes what is there, if anything is.

@@ -1,16 +1,22 @@
 //! Locks that the kernel releases when their holder dies.
 
 use std::ffi::OsString;
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+use crate::error::{Error, Holder, Result};
+use crate::os::FileMeta;
 use crate::os::directory::{Directory, Place};
 
 const POLL: Duration = Duration::from_millis(10);
+/// How often the system's list of locks is read until it names a holder.
+const READS: usize = 10;
 
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
@@ -83,9 +89,43 @@ impl Lock {
     }
 }
 
-/// The process that holds the lock, where the file names it. Without the name, an error is still right.
-fn holder(file: &mut File) -> Option<u32> {
+/// The process that holds the lock. A run writes its id into the file, which may outlive it.
+fn holder(file: &mut File) -> Holder {
     let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    let named = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+    match (named, holders(file)) {
+        (Some(named), Some(holders)) if holders.contains(&named) => Holder::Run(named),
+        (_, Some(holders)) => Holder::Another(holders.into_iter().find(|holder| is_alive(*holder))),
+        (Some(named), None) if is_alive(named) => Holder::Run(named),
+        (_, None) => Holder::Another(None),
+    }
+}
+
+/// The processes that hold a `flock` on the file, as far as the system tells; `None` where it does not.
+fn holders(file: &File) -> Option<Vec<u32>> {
+    let meta = FileMeta::of_open(file, Path::new("")).ok()?;
+    let inode = meta.stamp.inode.to_string();
+    // The system tells them in pieces, and a line is left out where another lock is released between two of them.
+    for _ in 0..READS {
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        let held: Vec<u32> = locks.lines().filter_map(|line| holder_in(line, &inode)).collect();
+        if !held.is_empty() {
+            return Some(held);
+        }
+    }
+    Some(Vec::new())
+}
+
+/// The process in a line such as `1: FLOCK  ADVISORY  WRITE 4242 fd:01:1311768 0 EOF`, if it is about this inode. One that
+/// waits for the lock has `->` for its second word.
+fn holder_in(line: &str, inode: &str) -> Option<u32> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let is_it = words.get(1) == Some(&"FLOCK") && words.get(5)?.rsplit(':').next() == Some(inode);
+    is_it.then(|| words.get(4)?.parse().ok())?
+}
+
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // One of another user cannot be asked, and is there.
+    pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(Errno::SRCH)))
 }

@@ -21,6 +21,9 @@ const TAIL: u64 = 4096;
 const GRACE: Duration = Duration::from_secs(2);
 /// Between two looks at a command, where no thread can wait for it.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Time is counted in pieces of at most this length. Where this process or the host was stopped, one piece takes longer,
+/// and counts as one.
+const PIECE: Duration = Duration::from_millis(100);
 
 /// How a command ended.
 #[derive(Debug)]
@@ -135,7 +138,7 @@ fn spawn(command: &mut Command, stderr: &mut Option<File>) -> io::Result<Child> 
 /// Tells when a command has ended. It stays a zombie, so that no other process can get its id or its group's.
 enum End {
     /// A thread waits for it, and says so.
-    Said(Receiver<()>),
+    Said(Receiver<()>, Pid),
     /// No thread could be started: the system is asked again and again.
     Asked(Pid),
 }
@@ -150,26 +153,43 @@ impl End {
         };
         // Not scoped: a command that cannot be ended must not keep the run.
         match Builder::new().spawn(wait) {
-            Ok(_) => Self::Said(end),
+            Ok(_) => Self::Said(end, pid),
             Err(_) => Self::Asked(pid),
         }
     }
 
-    /// Whether the command ends in this time, which is waited for.
+    /// Whether the command ends in this time, which is waited for. Time in which this process did not run does not count:
+    /// what was not looked at then may have ended well.
     fn comes_within(&self, time: Duration) -> bool {
-        let pid = match self {
-            Self::Said(end) => return end.recv_timeout(time).is_ok(),
-            Self::Asked(pid) => *pid,
-        };
-        let until = Instant::now() + time;
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        while matches!(waitid(WaitId::Pid(pid), options), Ok(None) | Err(Errno::INTR)) {
-            if Instant::now() >= until {
-                return false;
+        let mut left = time;
+        while !left.is_zero() {
+            let piece = left.min(self.piece());
+            if self.comes_in_one(piece) {
+                return true;
             }
-            sleep(PAUSE);
+            left -= piece;
         }
-        true
+        self.comes_in_one(Duration::ZERO)
+    }
+
+    fn piece(&self) -> Duration {
+        match self {
+            Self::Said(..) => PIECE,
+            Self::Asked(_) => PAUSE,
+        }
+    }
+
+    fn comes_in_one(&self, piece: Duration) -> bool {
+        let pid = match self {
+            Self::Said(end, _) if end.recv_timeout(piece).is_ok() => return true,
+            Self::Said(_, pid) => *pid,
+            Self::Asked(pid) => {
+                sleep(piece);
+                *pid
+            }
+        };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        !matches!(waitid(WaitId::Pid(pid), options), Ok(None) | Err(Errno::INTR))
     }
 }
 

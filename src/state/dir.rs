@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::os::FileMeta;
-use crate::os::directory::{Directory, NEW_FILE, Place, moved};
+use crate::os::directory::{Directory, Place, moved};
 use crate::os::lock::Lock;
 
 const DIR_MODE: u32 = 0o700;
@@ -58,6 +58,7 @@ impl StateDir {
             let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
         }
         let created = place.look()?.is_none() && make(place)?;
+        make_private(place)?;
         // Root works for the registry's owner, who must be able to use the directory later. It may have died before.
         if user.as_raw() != meta.owner
             && (created || user.is_root())
@@ -141,7 +142,7 @@ impl StateDir {
         if rustix::process::geteuid().as_raw() != self.owner {
             return self.create_given(name);
         }
-        match self.place(name).open(NEW_FILE) {
+        match self.place(name).create() {
             Ok(_) | Err(Errno::EXIST) => Ok(()),
             Err(error) => Err(Error::io("create", &self.path(name))(error)),
         }
@@ -153,7 +154,7 @@ impl StateDir {
         let temporary = unfinished(name);
         let place = self.place(&temporary);
         place.remove()?;
-        let file = match place.open(NEW_FILE) {
+        let file = match place.create() {
             Ok(file) => file,
             Err(Errno::EXIST) => return Ok(()),
             Err(error) => return Err(Error::io("create", &place.path())(error)),
@@ -285,6 +286,26 @@ fn make(place: Place) -> Result<bool> {
     };
     place.directory.sync()?;
     Ok(created)
+}
+
+/// Gives a directory that this user has made its mode, of which the umask may have taken a part.
+fn make_private(place: Place) -> Result<()> {
+    let failed = |error| Error::io("set the mode of", &place.path())(error);
+    let opened = match place.directory.directory(place.name) {
+        // Where it cannot be read, it is opened once it can.
+        Err(Errno::ACCESS) => {
+            rustix::fs::chmodat(place.directory, place.name, Mode::RWXU, AtFlags::empty()).map_err(failed)?;
+            place.directory.directory(place.name)
+        }
+        opened => opened,
+    };
+    // What is wrong with anything else, the look at it says.
+    let Ok(directory) = opened else { return Ok(()) };
+    let found = directory.meta()?;
+    if found.mode & DIR_MODE == DIR_MODE || found.owner != rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    rustix::fs::fchmod(&directory, Mode::RWXU).map_err(failed)
 }
 
 /// Gives the registry's owner a directory that this user has just made, and nothing else: the owner may have put any file

@@ -38,6 +38,7 @@ pub(crate) fn append(dir: &StateDir, run: JsonRun) -> Result<()> {
     rotate(dir)?;
 
     let path = dir.path(CURRENT);
+    let is_new = dir.meta(CURRENT)?.is_none();
     let mut file = dir.open_or_create(CURRENT, OFlags::RDWR | OFlags::APPEND)?;
     // A run that died while it wrote left half a line: end it, so that the others stay readable.
     let mut last = [b'\n'];
@@ -47,7 +48,7 @@ pub(crate) fn append(dir: &StateDir, run: JsonRun) -> Result<()> {
     }
     file.write_all(&json).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))?;
     crash_point!("history: appended");
-    Ok(())
+    if is_new { dir.sync() } else { Ok(()) }
 }
 
 fn rotate(dir: &StateDir) -> Result<()> {

@@ -21,6 +21,8 @@ use crate::state::dir::StateDir;
 
 /// Of a checksum, in bytes of SHA-256.
 const CHECKSUM: usize = 8;
+/// So many zero bytes in a row are a hole.
+const HOLE: usize = 8;
 /// In bytes. A smaller journal is not worth compacting.
 const SMALL: u64 = 256 << 10;
 /// A journal that is so many times longer than its first record is compacted.
@@ -85,9 +87,13 @@ impl Journal {
         let read = self.file.seek(SeekFrom::Start(self.length)).and_then(|_| self.file.read_to_end(&mut text));
         read.map_err(Error::io("read", &path))?;
         let mut records = Vec::new();
-        for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let mut lines = text.split_inclusive(|byte| *byte == b'\n').peekable();
+        while let Some(line) = lines.next() {
             let Some(line) = line.strip_suffix(b"\n") else { break };
             let Some(record) = unframed(line) else {
+                if lines.peek().is_none() && has_hole(line) {
+                    break;
+                }
                 return Err(damaged(dir, name, &format!("no whole record begins at byte {}", self.length)));
             };
             self.length += line.len() as u64 + 1;
@@ -149,6 +155,12 @@ fn framed(record: &[u8]) -> Vec<u8> {
     line.extend_from_slice(record);
     line.push(b'\n');
     line
+}
+
+/// Whether a part of the line never reached the disk before the power failed: it reads as zeros, which no record has. One
+/// zero alone may be a flipped bit.
+fn has_hole(line: &[u8]) -> bool {
+    line.windows(HOLE).any(|bytes| bytes.iter().all(|byte| *byte == 0))
 }
 
 /// What a line says, if it is whole.

@@ -22,7 +22,7 @@ const NAME: &str = version_1::MOVED_TO;
 const DATA_LOCK: &str = "data.lock";
 /// The form of the journal's records.
 const VERSION: u32 = 2;
-/// `data.lock` is never held for long, so it is waited for even by a run that would not wait for another run.
+/// `data.lock` is never held for long, so a run that has begun waits for it whatever its own patience is.
 const BRIEFLY: Duration = Duration::from_secs(10);
 
 /// What the file keeps: the ledger, and the replacement of the registry that is under way.
@@ -81,6 +81,11 @@ impl Patch {
             corrected: corrected.iter().map(|(chat, made)| (chat.clone(), Some(made.clone()))).collect(),
             exchange: exchange.clone().map(ExchangeState::UnderWay),
         }
+    }
+
+    /// As a record that is not the first.
+    fn without_version(self) -> Self {
+        Self { version: None, ..self }
     }
 
     fn json(&self) -> Result<Vec<u8>> {
@@ -283,15 +288,14 @@ fn first_of(dir: &StateDir, first: Option<&Vec<u8>>) -> Result<First> {
 #[derive(Debug)]
 pub(crate) struct LedgerFile {
     dir: StateDir,
-    patience: Duration,
     read: Mutex<Reader>,
 }
 
 impl LedgerFile {
-    /// Of this directory. Its lock is waited for at least `patience`.
-    pub(crate) fn new(dir: StateDir, patience: Duration) -> Self {
+    /// Of this directory.
+    pub(crate) fn new(dir: StateDir) -> Self {
         let read = Mutex::new(Reader { access: Access::Append, ..Reader::default() });
-        Self { dir, patience: patience.max(BRIEFLY), read }
+        Self { dir, read }
     }
 
     /// The directory.
@@ -299,15 +303,24 @@ impl LedgerFile {
         &self.dir
     }
 
-    /// Takes `data.lock`, and reads what others have added since.
+    /// Takes `data.lock` in the middle of a run, and reads what others have added since.
     ///
     /// # Errors
     /// Where the lock is held for too long, or the ledger cannot be used.
     pub(crate) fn open(&self) -> Result<OpenLedger<'_>> {
+        self.open_within(BRIEFLY, &|| false)
+    }
+
+    /// Takes `data.lock`, waiting for it at most `patience` and until `give_up` says so, and reads what others have added
+    /// since.
+    ///
+    /// # Errors
+    /// Where the lock is held for longer, or the ledger cannot be used.
+    pub(crate) fn open_within(&self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<OpenLedger<'_>> {
         // Within the program, too, one holder at a time.
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         self.dir.check_in_place()?;
-        let lock = self.dir.lock(DATA_LOCK, self.patience, &|| false)?;
+        let lock = self.dir.lock(DATA_LOCK, patience, give_up)?;
         // Also where a journal is there already: this program may have died in the middle of the change to it.
         let is_first = !matches!(read.file, Read::Whole(_));
         read.read_on(&self.dir)?;
@@ -401,6 +414,11 @@ impl OpenLedger<'_> {
     /// Moves what version 0.1 kept in one file to where this version keeps it.
     fn leave_version_1(&mut self) -> Result<()> {
         if matches!(self.read.file, Read::Whole(_)) {
+            // The program died in the middle of the move, and a run of version 0.1 may have gone on with its own file since.
+            // What is damaged there was never in use beside a journal.
+            if let Ok(Left::Kept((ledger, exchange))) = version_1::ledger(self.dir) {
+                self.append(Patch::whole(&Kept { ledger, exchange }, 0).without_version())?;
+            }
             return version_1::close(self.dir);
         }
         let Left::Kept(_) = version_1::ledger(self.dir)? else { return Ok(()) };

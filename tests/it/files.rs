@@ -15,7 +15,7 @@ use reconcile::apply::{Batch, Change, Committed, Owes, PlannedOn, Registered, pl
 use reconcile::backend::Commands;
 use reconcile::backend::file::{FileBackend, LockedFiles, Method, Proceed, RegistryFile};
 use reconcile::chat::{Chat, Model};
-use reconcile::error::{Error, Result};
+use reconcile::error::{Error, Holder, Result};
 use reconcile::launch::Registration;
 use reconcile::os::Stamp;
 use reconcile::os::exchange::{ExchangeNote, PutBack};
@@ -346,7 +346,7 @@ fn a_lock_names_its_holder_and_goes_with_it() {
     let registry = directory.path().join("sessions.json");
     let holder = locked(&registry);
     match LockedFiles::lock(&open(&registry), Duration::ZERO, &|| false) {
-        Err(Error::Locked { holder, .. }) => assert_eq!(holder, Some(std::process::id())),
+        Err(Error::Locked { holder, .. }) => assert_eq!(holder, Holder::Run(std::process::id())),
         other => panic!("{other:?}"),
     }
     drop(holder);

@@ -55,7 +55,7 @@ fn two_runs_never_have_one_name_whatever_the_clock_does() {
     for aside in [false, true] {
         sandbox.write(history, &line);
         if aside {
-            std::fs::rename(sandbox.path(history), sandbox.path(part)).unwrap();
+            fs::rename(sandbox.path(history), sandbox.path(part)).unwrap();
         }
         for model in ["haiku", "sonnet", "opus"] {
             sandbox.run(&["set-model", BEN, model]).expect(0);
@@ -156,7 +156,7 @@ fn a_git_that_hangs_does_not_keep_a_run_from_its_end() {
     assert_eq!(sandbox.calls(), [BEN]);
     let told = &runs(&sandbox, &[])[0];
     assert_eq!((&told["changes"][0]["outcome"], &told["policy_commit"]), (&Value::from("done"), &Value::Null));
-    let state = || std::fs::read_to_string(format!("/proc/{}/stat", sandbox.read("sleeps").trim()));
+    let state = || fs::read_to_string(format!("/proc/{}/stat", sandbox.read("sleeps").trim()));
     until("what git started is ended", || state().is_ok_and(|stat| stat.contains(") Z ")) || state().is_err());
 }
 
@@ -188,7 +188,7 @@ fn the_files_are_bounded_and_read_as_json_lines_over_all_parts() {
     for part in ["", ".1", ".2", ".3", ".4"] {
         sandbox.write(&format!("{state}{part}.jsonl"), line.repeat((1 << 20) / line.len() + 1));
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(sandbox.path(&format!("{state}{part}.jsonl")), mode).unwrap();
+        fs::set_permissions(sandbox.path(&format!("{state}{part}.jsonl")), mode).unwrap();
     }
     let before = runs(&sandbox, &[]).len();
     sandbox.run(&["set-model", ADA, "haiku"]).expect(0);

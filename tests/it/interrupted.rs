@@ -188,7 +188,7 @@ fn an_edit_that_waits_for_another_stops_waiting() {
         until("the edit waits for the file", || edit.has_open("policy.toml"));
         edit.signal(signal);
         let told = edit.finish().expect(75);
-        assert_eq!(told.stderr, "error: interrupted while waiting for another run, which holds policy.toml\n");
+        assert_eq!(told.stderr, "error: interrupted while waiting for another process, which holds policy.toml\n");
     }
     assert_eq!((slow.sandbox.read("policy.toml"), slow.sandbox.model("a").as_deref()), (before, Some("opus")));
 }
@@ -205,13 +205,9 @@ fn interrupted_before_the_first_effect_nothing_is_done() {
         lock.lock().unwrap();
         let mut run = slow.start(&["--lock-timeout", "1h", "--format", "json"]);
         until("the run waits for the data", || run.has_open("data.lock"));
-        run.interrupt(signal);
-        lock.unlock().unwrap();
-        let told = run.finish().expect(4);
-        assert_eq!(outcomes(&told), ["a", "b", "c"].map(interrupted));
-        let report: Value = serde_json::from_str(&told.stdout).unwrap();
-        let numbers = ["changed", "restarted", "deferred", "owed"].map(|name| &report["summary"][name]);
-        assert_eq!(numbers, [0, 0, 3, 0]);
+        run.signal(signal);
+        let told = run.finish().expect(75);
+        assert!(told.stdout.is_empty() && told.stderr.contains("interrupted while waiting"), "{told:#?}");
         assert_eq!((slow.sandbox.read("sessions.json"), slow.sandbox.calls().len()), (before, 0));
         assert_eq!(slow.sandbox.ledger(), Value::Null, "nothing is owed for what was not changed");
     }
@@ -248,6 +244,10 @@ impl Interrupter {
             ended: Mutex::default(),
             interrupted: AtomicBool::new(false),
         }
+    }
+
+    fn interrupted() -> Self {
+        Self { interrupted: AtomicBool::new(true), ..Self::new(0, 0) }
     }
 
     fn look(&self) {
@@ -292,4 +292,14 @@ fn a_worker_interrupted_before_its_effect_has_begun_nothing() {
     assert_eq!(state.changed, ["a"]);
     assert_eq!(state.ledger.owed.keys().collect::<Vec<_>>(), ["b", "c"]);
     assert!(state.ledger.owed.values().all(|debt| !debt.began), "{:?}", state.ledger);
+}
+
+#[test]
+fn interrupted_before_the_commit_every_row_is_deferred() {
+    let world = World::new(DRIFT);
+    let applied = world.watched(&policy(&[]), 0, None, &Interrupter::interrupted()).unwrap();
+    assert!(applied.interrupted && !applied.planned.plan.has_effects());
+    let details = applied.planned.plan.rows.iter().map(|row| row.outcome.detail.as_deref());
+    assert_eq!(details.collect::<Vec<_>>(), [Some("interrupted"); 3]);
+    assert!(world.state().changed.is_empty() && world.state().ledger.owed.is_empty());
 }

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use reconcile::apply::{Batch, Change, Committed, Owes, PlannedOn};
@@ -63,7 +62,7 @@ impl Scene {
     }
 
     fn owe(&self, chat: &str) {
-        self.registry().owe(chat, Duration::ZERO, NOW).unwrap();
+        self.registry().owe(chat, NOW).unwrap();
     }
 
     /// The chats that a restart is owed to.

@@ -71,26 +71,36 @@ pub(super) struct NotesAround<'a> {
 }
 
 impl Files {
-    /// The files of a registry, whose state directory is made where there is none. `data.lock` is waited for at least
-    /// `patience`.
+    /// The files of a registry, whose state directory is made where there is none.
     ///
     /// # Errors
     /// Where the state directory cannot be made or used.
-    pub fn new(registry: RegistryFile, meta: FileMeta, patience: Duration) -> Result<Self> {
+    pub fn new(registry: RegistryFile, meta: FileMeta) -> Result<Self> {
         let dir = registry.new_state_dir(meta)?;
-        Ok(Self { registry, ledger: LedgerFile::new(dir, patience), method: Method::Exchange })
+        Ok(Self { registry, ledger: LedgerFile::new(dir), method: Method::Exchange })
     }
 
     pub(crate) fn dir(&self) -> &StateDir {
         self.ledger.dir()
     }
 
-    /// Takes `data.lock`, and puts right what its last holder may have died in the middle of.
+    /// Takes `data.lock` in the middle of a run, and puts right what its last holder may have died in the middle of.
     ///
     /// # Errors
     /// Where the lock is held for too long, or the files cannot be used.
     pub(crate) fn open(&self) -> Result<OpenLedger<'_>> {
-        let mut ledger = self.ledger.open()?;
+        self.recovered(self.ledger.open()?)
+    }
+
+    /// As [`Files::open`], at the beginning of a command: it waits at most `patience` and until `give_up` says so.
+    ///
+    /// # Errors
+    /// Where the lock is held for longer, or the files cannot be used.
+    pub(crate) fn open_within(&self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<OpenLedger<'_>> {
+        self.recovered(self.ledger.open_within(patience, give_up)?)
+    }
+
+    fn recovered<'l>(&'l self, mut ledger: OpenLedger<'l>) -> Result<OpenLedger<'l>> {
         if let Some(note) = ledger.kept().exchange.clone() {
             self.exchange().recover(&note, &mut |note| ledger.append(under_way(note)))?;
             self.dir().remove(NEW)?;
@@ -229,10 +239,10 @@ impl LockedFiles {
     /// # Errors
     /// Where another run holds the lock for longer, or the state cannot be used.
     pub fn lock(registry: &RegistryFile, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
-        let files = Files::new(registry.clone(), registry.meta()?, patience)?;
+        let files = Files::new(registry.clone(), registry.meta()?)?;
         let run = files.dir().lock(RUN_LOCK, patience, give_up)?;
         crash_point!("locked");
-        files.open().map(drop)?;
+        files.open_within(patience, give_up).map(drop)?;
         history::discard_unfinished(files.dir())?;
         Ok(Self { files, made: Mutex::default(), run })
     }

@@ -79,8 +79,8 @@ impl Backend for FileBackend {
         self.registry.register(patience, now, decide)
     }
 
-    fn not_started(&self, chat: &str, patience: Duration, now: Timestamp) -> Result<()> {
-        self.registry.owe(chat, patience, now)
+    fn not_started(&self, chat: &str, now: Timestamp) -> Result<()> {
+        self.registry.owe(chat, now)
     }
 }
 

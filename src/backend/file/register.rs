@@ -35,9 +35,9 @@ impl RegistryFile {
     pub fn register(&self, patience: Duration, now: Timestamp, decide: &mut Decide<'_>) -> Result<Registered> {
         let found = if self.is_missing() { Found::Missing } else { Found::There };
         let meta = if found == Found::Missing { new_file() } else { self.meta()? };
-        let files = Files::new(self.clone(), meta, patience)?;
+        let files = Files::new(self.clone(), meta)?;
         for _ in 0..TRIES {
-            let mut ledger = files.open()?;
+            let mut ledger = files.open_within(patience, &|| false)?;
             if let Some(done) = files.register(&mut ledger, found, now, decide)? {
                 return Ok(done);
             }
@@ -50,8 +50,8 @@ impl RegistryFile {
     ///
     /// # Errors
     /// Where the state cannot be used.
-    pub fn owe(&self, chat: &str, patience: Duration, now: Timestamp) -> Result<()> {
-        let files = Files::new(self.clone(), self.meta()?, patience)?;
+    pub fn owe(&self, chat: &str, now: Timestamp) -> Result<()> {
+        let files = Files::new(self.clone(), self.meta()?)?;
         let mut ledger = files.open()?;
         let patch = ledger.kept().noting(&[Note::Owes { chat, ran: None }], now);
         ledger.append(patch)

@@ -109,7 +109,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     if !paid && (!is_partly || start.is_new) {
         return Ok(code);
     }
-    Ok(owe(terminal, backend.as_ref(), &start.chat.id, place).unwrap_or(code))
+    Ok(owe(terminal, backend.as_ref(), &start.chat.id).unwrap_or(code))
 }
 
 /// Becomes the command. Returns only where it cannot, and says so.
@@ -125,8 +125,8 @@ fn cannot_start(terminal: &Terminal, start: &Start) {
 }
 
 /// Notes that a restart of the session is owed. Returns an exit code of its own where that is not certain.
-fn owe(terminal: &Terminal, backend: &dyn Backend, chat: &str, place: &PlaceArgs) -> Option<Exit> {
-    let noted = backend.not_started(chat, place.lock_timeout, Timestamp::now());
+fn owe(terminal: &Terminal, backend: &dyn Backend, chat: &str) -> Option<Exit> {
+    let noted = backend.not_started(chat, Timestamp::now());
     let failed = noted.is_err();
     if let Err(error) = noted {
         terminal.failure(&error.into());

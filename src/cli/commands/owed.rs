@@ -1,7 +1,9 @@
 //! `reconcile owed`: the restarts that are still to be done.
 
 use clap::Args;
+use jiff::Timestamp;
 
+use crate::apply::Backend;
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
@@ -17,11 +19,18 @@ pub(crate) struct OwedArgs {
     /// Forget the restart that this chat is owed, because it was restarted by hand
     #[arg(long, value_name = "CHAT")]
     forget: Option<String>,
+
+    /// Forget every restart that is owed, because the sessions were restarted by hand
+    #[arg(long, conflicts_with = "forget")]
+    forget_all: bool,
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
     let Past { backend, now, names } = open_past(place)?;
     let now = &now;
+    if args.forget_all {
+        return forget_all(terminal, place, backend.as_ref(), now.timestamp());
+    }
     let ledger = backend.ledger()?;
     let Some(word) = args.forget.as_deref() else {
         terminal.to_stdout(|out| {
@@ -62,5 +71,26 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
     Ok(match told {
         Ok(()) => Exit::Done,
         Err(error) => terminal.failure_after(error, &format!("the restart owed to {name} is forgotten")),
+    })
+}
+
+fn forget_all(terminal: &Terminal, place: &PlaceArgs, backend: &dyn Backend, now: Timestamp) -> anyhow::Result<Exit> {
+    let locked = backend.lock(place.lock_timeout, &|| false)?;
+    let owed = backend.ledger()?.owed;
+    let notes: Vec<Note> = owed.keys().map(|chat| Note::Settled { chat }).collect();
+    let count = format!("{} owed", notes.len());
+    let told = match locked.note(&notes, now) {
+        Err(error) if backend.ledger().is_ok_and(|ledger| ledger.owed == owed) => return Err(error.into()),
+        Err(error) => Err(error),
+        Ok(_) => terminal.to_stdout(|out| match notes.len() {
+            0 => writeln!(out, "No restarts are owed."),
+            1 => writeln!(out, "Forgot {count} restart."),
+            _ => writeln!(out, "Forgot {count} restarts."),
+        }),
+    };
+    Ok(match told {
+        Ok(()) => Exit::Done,
+        Err(error) if owed.is_empty() => return Err(error.into()),
+        Err(error) => terminal.failure_after(error, "the restarts that were owed are forgotten"),
     })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reconcile::apply::{Ask, Attempt, Batch, Change, Committed, Owes, PlannedOn, Stands, Turn};
 use reconcile::chat::Model;
-use reconcile::error::Error;
+use reconcile::error::{Error, Holder};
 use reconcile::plan::Reading;
 use reconcile::plan::ledger::{Begin, Ledger, Note};
 use reconcile::plan::select::Selector;
@@ -210,7 +210,7 @@ fn a_second_run_is_told_who_holds_the_lock() {
         }
         let held = subject.lock();
         match subject.backend().lock(Duration::ZERO, &|| false) {
-            Err(Error::Locked { holder, .. }) => assert_eq!(holder, Some(std::process::id())),
+            Err(Error::Locked { holder, .. }) => assert_eq!(holder, Holder::Run(std::process::id())),
             Err(other) => panic!("{other:?}"),
             Ok(_) => panic!("two runs hold the lock"),
         }
