@@ -44,7 +44,7 @@ fn where_another_run_goes_on_the_policy_stays_as_it_is() {
     let sandbox = sandbox();
     let lock = run_lock(&sandbox);
     let run = sandbox.run(&["--lock-timeout", "20ms", "set-model", ADA, "haiku"]).expect(75);
-    assert!(run.stderr.contains("another run holds"), "{run:?}");
+    assert!(run.stderr.contains("another process holds"), "{run:?}");
     assert_eq!(sandbox.read("policy.toml"), policy());
     drop(lock);
     sandbox.run(&["set-model", ADA, "haiku"]).expect(0);
@@ -58,7 +58,7 @@ fn where_another_edit_goes_on_the_policy_stays_as_it_is() {
     lock.lock().unwrap();
     for timeout in ["0s", "20ms"] {
         let run = sandbox.run(&["--lock-timeout", timeout, "set-model", ADA, "haiku"]).expect(75);
-        assert!(run.stderr.contains("another run holds policy.toml"), "{run:?}");
+        assert!(run.stderr.contains("another process holds policy.toml"), "{run:?}");
     }
     assert_eq!((sandbox.read("policy.toml"), sandbox.model(ADA).as_deref()), (policy(), Some("sonnet")));
     // Neither a dry run nor an ordinary one minds.
