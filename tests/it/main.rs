@@ -10,8 +10,8 @@
 )]
 
 mod adopt;
-mod arguments;
 mod after_effects;
+mod arguments;
 mod assess;
 #[cfg(target_os = "linux")]
 mod attributes;

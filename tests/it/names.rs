@@ -172,7 +172,10 @@ fn a_run_whose_lock_is_no_longer_what_it_took_has_no_effect() {
         // A second run may now work.
         let second = locked(&registry);
         let error = commit_when(&files, &reading, &[], &|| {}).unwrap_err().to_string();
-        assert!(error.contains("was removed or replaced") || error.contains("was moved, removed or replaced"), "{error}");
+        assert!(
+            error.contains("was removed or replaced") || error.contains("was moved, removed or replaced"),
+            "{error}"
+        );
         files.note(&[Note::Owes { chat: "a", ran: None }], Timestamp::UNIX_EPOCH).unwrap_err();
         assert_eq!(fs::read_to_string(&registry).unwrap(), OLD);
         assert!(commit_when(&second, &crate::files::reading(&registry), &[], &|| {}).is_ok());

@@ -128,7 +128,8 @@ impl Files {
         ledger.check_held()?;
         // Unlike a rename, a link never takes the place of a file.
         let target = self.registry.place();
-        let linked = rustix::fs::linkat(waiting.directory, waiting.name, target.directory, target.name, AtFlags::empty());
+        let linked =
+            rustix::fs::linkat(waiting.directory, waiting.name, target.directory, target.name, AtFlags::empty());
         crash_point!("registry: created");
         match linked {
             Ok(()) => {}
