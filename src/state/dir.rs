@@ -58,7 +58,9 @@ impl StateDir {
             let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
         }
         let created = place.look()?.is_none() && make(place)?;
-        make_private(place)?;
+        if created {
+            make_private(place)?;
+        }
         // Root works for the registry's owner, who must be able to use the directory later. It may have died before.
         if user.as_raw() != meta.owner
             && (created || user.is_root())
