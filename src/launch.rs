@@ -1,13 +1,16 @@
 //! What a session that is about to be started runs on, and what the registry lacks for that.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use jiff::Zoned;
 
 use crate::chat::{Chat, Model};
 use crate::error::{Error, Result};
-use crate::plan::capabilities::Capabilities;
+use crate::plan::capabilities::{Capabilities, TakesEffect};
+use crate::plan::ledger::Ledger;
 use crate::plan::select::ambiguous;
+use crate::plan::trial::Trial;
 use crate::policy::Policy;
 use crate::policy::placeholder::Session;
 use crate::policy::template::{CommandLine, Invocation};
@@ -21,6 +24,8 @@ pub struct Start {
     pub chat: Chat<'static>,
     /// What it runs on.
     pub model: Model,
+    /// Why it does not run on what the policy decides, if so.
+    pub kept: Option<Kept>,
     /// What its conversation is resumed by; `None` for a new one.
     pub resume: Option<String>,
     /// Whether the chat was not registered yet.
@@ -37,6 +42,15 @@ pub struct Start {
     pub registration: Registration,
     /// The command, filled in.
     pub command: Invocation,
+}
+
+/// A decision that a start does not follow, because its model is not known to work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The model that the policy decides on.
+    pub wanted: Model,
+    /// What is known of it.
+    pub why: String,
 }
 
 /// What is to be registered of a session that is about to be started.
@@ -70,13 +84,15 @@ pub struct Wanted<'a> {
     pub command: &'a CommandLine,
 }
 
-/// What decides on a start: a policy, and what the backend that it names can do.
+/// What decides on a start: a policy, what the backend that it names can do, and what runs remember of models.
 #[derive(Clone, Copy)]
 pub struct Decider<'a> {
     /// The policy.
     pub policy: &'a Policy,
     /// Its backend.
     pub capabilities: &'a dyn Capabilities,
+    /// What runs remember.
+    pub ledger: &'a Ledger,
 }
 
 /// Decides on a start. Without a policy the registry's own model counts.
@@ -87,7 +103,8 @@ pub struct Decider<'a> {
 pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted, now: &Zoned) -> Result<Start> {
     let given = wanted.fields;
     let mut seen = Seen { word: wanted.chat, slug: given.slug(), ..Seen::default() };
-    snapshot.each(&mut |entry| seen.take(entry))?;
+    snapshot.each(&mut |entry| seen.take(entry, decider))?;
+    let in_use = std::mem::take(&mut seen.in_use);
     let (found, contact_of, same_slug) = seen.sort_out()?;
     let new = || Chat { id: Cow::Borrowed(wanted.chat), ..Chat::default() };
     let registered = found.as_ref().map_or_else(new, |entry| entry.chat.clone());
@@ -106,7 +123,7 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     .into_owned();
 
     let existing = found.as_ref().and_then(|entry| entry.model.as_deref());
-    let (model, register) = decide(decider, &chat, existing, now)?;
+    let Choice { model, register, kept } = decide(decider, &chat, existing, &in_use, now)?;
     let resume = found.as_ref().and_then(|entry| entry.resume.clone()).map(Cow::into_owned);
     let session = Session { chat: &chat, model: &model, resume: resume.as_deref() };
     let command = wanted.command.fill(&session).map_err(|why| {
@@ -121,6 +138,7 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     Ok(Start {
         chat,
         model,
+        kept,
         resume,
         is_new: found.is_none(),
         contact_of,
@@ -146,6 +164,8 @@ struct Seen<'w> {
     contact_of: Option<String>,
     /// The first chat whose session has that slug.
     same_slug: Option<String>,
+    /// The models of the other entries that owe no restart.
+    in_use: BTreeSet<String>,
 }
 
 /// The entry that is meant, the chat of a contact that has the new chat's id for a name, and another chat of a session
@@ -153,8 +173,15 @@ struct Seen<'w> {
 type Found = (Option<Entry<'static>>, Option<String>, Option<String>);
 
 impl Seen<'_> {
-    fn take(&mut self, entry: Entry<'_>) {
+    fn take(&mut self, entry: Entry<'_>, decider: Option<Decider>) {
         let id = || entry.chat.id.clone().into_owned();
+        if let (Some(Decider { policy, ledger, .. }), Some(model)) = (decider, entry.model.as_deref()) {
+            let model = policy.canonical(model);
+            let is_settled = |chat| !ledger.owed.contains_key(chat) && !ledger.failed.contains_key(chat);
+            if entry.chat.id != self.word && !self.in_use.contains(model) && is_settled(entry.chat.id.as_ref()) {
+                self.in_use.insert(model.to_owned());
+            }
+        }
         if self.same_slug.is_none() && self.slug.is_some() && entry.chat.slug() == self.slug {
             self.same_slug = Some(id());
         }
@@ -187,19 +214,48 @@ enum Register {
     Nothing,
 }
 
-/// The model to start on, and whether the registry must be told.
-fn decide(decider: Option<Decider>, chat: &Chat, existing: Option<&str>, now: &Zoned) -> Result<(Model, Register)> {
-    let Some(Decider { policy, capabilities }) = decider else {
-        let model = existing.and_then(Model::new).map(|model| (model, Register::Nothing));
-        return model.ok_or_else(|| {
+/// The model to start on.
+struct Choice {
+    model: Model,
+    register: Register,
+    kept: Option<Kept>,
+}
+
+impl Choice {
+    /// A model that the registry needs not be told of.
+    fn untold(model: Model) -> Self {
+        Self { model, register: Register::Nothing, kept: None }
+    }
+}
+
+/// The model to start on. `in_use` are the models of other entries.
+fn decide(
+    decider: Option<Decider>,
+    chat: &Chat,
+    existing: Option<&str>,
+    in_use: &BTreeSet<String>,
+    now: &Zoned,
+) -> Result<Choice> {
+    let Some(decider) = decider else {
+        return existing.and_then(Model::new).map(Choice::untold).ok_or_else(|| {
             Error::other(format!("without a policy there is no model for {}: the registry has none", chat.id))
                 .with_hint("fix the policy, then start the session again")
         });
     };
+    let Decider { policy, capabilities, .. } = decider;
     let existing = existing.map(|model| policy.canonical(model));
     if let Some(model) = resolve(policy, chat, existing, now).model {
-        let is_there = existing == Some(model.as_str());
-        return Ok((model.clone(), if is_there { Register::Nothing } else { Register::Model }));
+        if existing == Some(model.as_str()) {
+            return Ok(Choice::untold(model.clone()));
+        }
+        let kept = decider.keeps(chat, model, existing, in_use).map(|why| Kept { wanted: model.clone(), why });
+        return Ok(
+            match kept.map(|kept| (existing.and_then(Model::new).or_else(|| decider.last_that_worked()), kept)) {
+                Some((Some(runs), kept)) => Choice { kept: Some(kept), ..Choice::untold(runs) },
+                // Nothing is known to work better.
+                Some((None, _)) | None => Choice { model: model.clone(), register: Register::Model, kept: None },
+            },
+        );
     }
     // Not managed: its model is set by something else, and the session must run on something until that happens. Where the
     // backend knows what a session without a model runs on, its runs take it for that.
@@ -207,7 +263,45 @@ fn decide(decider: Option<Decider>, chat: &Chat, existing: Option<&str>, now: &Z
     let default = || resolve_default(policy, chat, None).model.cloned();
     let model =
         existing.and_then(Model::new).or_else(unset).or_else(default).unwrap_or_else(|| policy.fallback.model.clone());
-    Ok((model, Register::Nothing))
+    Ok(Choice::untold(model))
+}
+
+impl Decider<'_> {
+    /// Why a session is not started on the model that is decided, if so. A run tries it first, on one session, and what a
+    /// run has put back stays so until it is tried again.
+    fn keeps(&self, chat: &Chat, model: &Model, existing: Option<&str>, in_use: &BTreeSet<String>) -> Option<String> {
+        let Ledger { failed, trials, .. } = self.ledger;
+        if failed.get(chat.id.as_ref()).is_some_and(|failed| failed.model == *model) {
+            return Some("the session did not come up on it".to_owned());
+        }
+        match trials.get(model) {
+            Some(Trial::Failed) => Some(match self.ledger.failed_on(model, &|_| false) {
+                Some((other, _)) => format!("it did not come up on {other}"),
+                None => "it did not come up where it was tried".to_owned(),
+            }),
+            Some(Trial::Trying(other)) if chat.id != *other => Some(format!("it is being tried on {other}")),
+            Some(Trial::Trying(_) | Trial::Worked(_)) => None,
+            // Where no run restarts sessions, none ever tries it. A new chat takes down no session.
+            None => {
+                let is_tried_by_runs = self.capabilities.takes_effect() == TakesEffect::OnRestart && existing.is_some();
+                let is_unknown = is_tried_by_runs && !in_use.contains(model.as_str());
+                is_unknown.then(|| "no session is known to work on it, and the next run tries it".to_owned())
+            }
+        }
+    }
+
+    /// The model on which a session was last seen to come up.
+    fn last_that_worked(&self) -> Option<Model> {
+        let mut last = None;
+        for (model, trial) in &self.ledger.trials {
+            if let Trial::Worked(at) = trial
+                && self.policy.allowed.contains(model)
+            {
+                last = last.max(Some((*at, model)));
+            }
+        }
+        last.map(|(_, model)| model.clone())
+    }
 }
 
 /// The fields that are given and stand in the entry without a value. That is not ours to change; and where what is given

@@ -54,6 +54,14 @@ pub trait Backend: Sync {
     /// Where that cannot be told, and a plan without it would be wrong.
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed>;
 
+    /// Whether sessions can be restarted at all: looked at before anything is changed.
+    ///
+    /// # Errors
+    /// Why they cannot.
+    fn preflight(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes the lock of a run, waiting for it at most `patience` and until `give_up` says so, and finishes what a run
     /// that died left in the middle.
     ///
@@ -68,7 +76,7 @@ pub trait Backend: Sync {
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>>;
 
     /// Registers a session that is about to be started, and settles its debt, which the start pays, in one step.
-    /// `decide` is asked once or more, with the registry as it is, and what it says last is done.
+    /// `decide` is asked once or more, with the registry and the ledger as they are, and what it says last is done.
     ///
     /// # Errors
     /// Those of `decide`, and where the registry or the state cannot be used. Nothing has happened then; what goes wrong
@@ -90,8 +98,8 @@ fn never_launched() -> Error {
     Error::other("sessions of this backend are started by the owner of its registry, never by a launch")
 }
 
-/// Decides on the registration of a session, given the registry as it is.
-pub type Decide<'d> = dyn FnMut(&dyn Snapshot) -> Result<Registration> + 'd;
+/// Decides on the registration of a session, given the registry and the ledger as they are.
+pub type Decide<'d> = dyn FnMut(&dyn Snapshot, &Ledger) -> Result<Registration> + 'd;
 
 /// What was registered.
 #[derive(Debug)]
@@ -140,7 +148,7 @@ pub trait Locked: Sync {
 pub struct Batch<'a> {
     /// The edits, in the order of chat ids.
     pub changes: Vec<Change<'a>>,
-    /// What is remembered about corrections, also where there are no edits.
+    /// What is remembered beside the edits, also where there are none.
     pub notes: Vec<Note<'a>>,
     /// The chats whose debts are void once the edits are made. Each owes a restart in the ledger that was read.
     pub void: Vec<&'a str>,
@@ -173,6 +181,8 @@ pub struct Change<'a> {
 pub struct Owes<'a> {
     /// What the session runs, where that is known.
     pub ran: Option<&'a Model>,
+    /// Which start of the session that is. A backend that can tell starts apart fills it in right before the commit.
+    pub identity: Option<&'a str>,
     /// Whether the chat owed a restart already when the plan was made.
     pub planned_on: PlannedOn,
 }
@@ -218,7 +228,7 @@ pub enum Attempt {
     NotNeeded(String),
     /// It did not work.
     Failed(String),
-    /// The session was restarted, and does not work.
+    /// The session worked, was restarted, and does not work any more.
     Unhealthy(String),
     /// Whether it worked cannot be told.
     Unknown(String),
@@ -243,12 +253,14 @@ pub trait Turn {
 pub trait Watch: Sync {
     /// Whether the run shall end as soon as what is under way has finished.
     fn interrupted(&self) -> bool;
-    /// So many sessions will be restarted.
+    /// So many more sessions will be restarted.
     fn expect(&self, _restarts: usize) {}
     /// An attempt on this row begins.
     fn begun(&self, _row: &Row) {}
     /// The attempt on this row has ended.
     fn ended(&self, _row: &Row) {}
+    /// Waits so long between two parts of a rollout, or until the run shall end.
+    fn pause(&self, _time: Duration) {}
     /// What time it is, in a run that began at `start`.
     fn now(&self, start: Timestamp) -> Timestamp {
         start

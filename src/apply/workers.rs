@@ -16,6 +16,7 @@ use crate::crash::crash_point;
 use crate::error::{Error, reason};
 use crate::plan::Row;
 use crate::plan::ledger::{Begin, Debt, Note};
+use crate::plan::trial::Blame;
 
 /// What makes the attempts of a run.
 #[derive(Clone, Copy)]
@@ -29,6 +30,20 @@ pub(super) struct Workers<'a> {
     pub(super) parallel: usize,
     /// How many rows one attempt can be about.
     pub(super) batch: usize,
+    /// After so many failures nothing more is begun.
+    pub(super) failures_left: usize,
+    /// The models on which a session of this run came up already.
+    pub(super) worked: &'a BTreeSet<Model>,
+    pub(super) purpose: Purpose,
+}
+
+/// What attempts are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To bring sessions onto their models: a failure may be the model's.
+    Rollout,
+    /// To bring a session back on what it ran: it is started whatever is owed for it, and says nothing of the model.
+    Revert,
 }
 
 /// What became of the attempts of one run.
@@ -39,6 +54,10 @@ pub(super) struct Ended {
     /// What the rows that have ended still owe: nothing where the attempt went well, or a launch has started the session
     /// meanwhile.
     pub(super) left: BTreeMap<usize, Option<Debt>>,
+    /// How many attempts have failed, or may have.
+    pub(super) failures: usize,
+    /// The models on which a session came up.
+    pub(super) worked: BTreeSet<Model>,
     /// The rows whose attempt has ended, and what it came to could not be noted.
     unnoted: Vec<usize>,
     /// The rows whose attempt was noted to begin, and has not ended.
@@ -50,36 +69,32 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// Whether one more may begin.
-    fn may_begin(&mut self, watch: &dyn Watch) -> bool {
-        self.interrupted |= watch.interrupted();
-        !self.interrupted && self.error.is_none()
+    /// Takes down what an attempt on a row came to.
+    fn count(&mut self, row: &Row, attempt: &Attempt) {
+        match attempt {
+            Attempt::Changed => self.worked.extend(row.after.clone()),
+            Attempt::Failed(_) | Attempt::Unhealthy(_) | Attempt::Unknown(_) => self.failures += 1,
+            Attempt::NotNeeded(_) | Attempt::Deferred(_) | Attempt::NotSent(_) | Attempt::NotBegun => {}
+        }
     }
 }
 
 impl Workers<'_> {
-    /// Makes an attempt on each of the rows `todo`: first, of each model that no session is known to work on, on one of
-    /// its rows, until such a canary has come up or failed; then on the others.
-    pub(super) fn converge(&self, mut todo: Vec<usize>) -> Ended {
+    /// Makes an attempt on each of the rows `todo`.
+    pub(super) fn converge(&self, todo: &[usize]) -> Ended {
         self.watch.expect(todo.len());
         let mut ended = Ended::default();
-        let mut judged = BTreeSet::new();
-        loop {
-            let canaries = self.canaries(&todo, &judged);
-            if canaries.is_empty() || !ended.may_begin(self.watch) {
-                break;
-            }
-            todo.retain(|row| !canaries.contains(row));
-            self.attempt(&canaries, &mut ended);
-            for row in canaries {
-                self.judge(row, &mut todo, &mut judged, &mut ended);
-            }
-        }
-        if ended.may_begin(self.watch) {
-            self.attempt(&todo, &mut ended);
+        if self.may_begin(&mut ended) {
+            self.attempt(todo, &mut ended);
         }
         self.note_again(&mut ended);
         ended
+    }
+
+    /// Whether one more attempt may begin.
+    fn may_begin(&self, ended: &mut Ended) -> bool {
+        ended.interrupted |= self.watch.interrupted();
+        !ended.interrupted && ended.error.is_none() && ended.failures < self.failures_left
     }
 
     /// Tries once more to note what attempts came to: a success that is not noted costs a second restart. A debt on which
@@ -96,41 +111,12 @@ impl Workers<'_> {
         let Ok(debts) = note(&looks) else { return };
         ended.left.extend(unnoted.iter().map(|row| (*row, debts.get(chat(*row)).cloned())));
         unnoted.retain(|row| debts.get(chat(*row)).is_some_and(|debt| debt.began));
-        let notes: Vec<Note> =
-            unnoted.iter().filter_map(|row| Some(note_of(&self.rows[*row], ended.attempts.get(row)?))).collect();
+        let mut notes = Vec::new();
+        for row in &unnoted {
+            notes.extend(ended.attempts.get(row).into_iter().flat_map(|attempt| self.notes_of(*row, attempt, ended)));
+        }
         if let Ok(debts) = note(&notes) {
             ended.left.extend(unnoted.into_iter().map(|row| (row, debts.get(chat(row)).cloned())));
-        }
-    }
-
-    /// One row of each model that is to be tried first and was not judged yet.
-    fn canaries(&self, todo: &[usize], judged: &BTreeSet<&Model>) -> Vec<usize> {
-        let mut models = BTreeSet::new();
-        let mut canaries = Vec::new();
-        for row in todo.iter().copied().filter(|row| self.rows[*row].canary) {
-            let Some(model) = self.rows[row].after.as_ref() else { continue };
-            if !judged.contains(model) && models.insert(model) {
-                canaries.push(row);
-            }
-        }
-        canaries
-    }
-
-    /// Judges a model by its canary. Where that failed, no other session gets the model in this run.
-    fn judge<'s>(&'s self, row: usize, todo: &mut Vec<usize>, judged: &mut BTreeSet<&'s Model>, ended: &mut Ended) {
-        let Some(model) = self.rows[row].after.as_ref() else { return };
-        match ended.attempts.get(&row) {
-            Some(Attempt::Changed | Attempt::NotNeeded(_)) => _ = judged.insert(model),
-            Some(Attempt::Failed(_) | Attempt::Unhealthy(_) | Attempt::Unknown(_)) => {
-                judged.insert(model);
-                let why = Attempt::Deferred(format!("the first session on {model} did not come up"));
-                let others: BTreeSet<usize> =
-                    todo.iter().copied().filter(|row| self.rows[*row].after.as_ref() == Some(model)).collect();
-                todo.retain(|row| !others.contains(row));
-                ended.attempts.extend(others.into_iter().map(|row| (row, why.clone())));
-            }
-            // It says nothing about the model: the next row of it is the canary.
-            Some(Attempt::Deferred(_) | Attempt::NotSent(_) | Attempt::NotBegun) | None => {}
         }
     }
 
@@ -190,7 +176,12 @@ impl Workers<'_> {
 
     /// Notes what workers say, and answers them. Whether more may begin.
     fn hear(&self, batch: Vec<Message>, ended: &mut Ended) -> bool {
-        let go = ended.may_begin(self.watch);
+        for message in &batch {
+            if let Message::Ended { row, attempt } = message {
+                ended.count(&self.rows[*row], attempt);
+            }
+        }
+        let go = self.may_begin(ended);
         let chat = |row: usize| self.rows[row].chat.id.as_ref();
         let mut notes = Vec::new();
         for message in &batch {
@@ -199,7 +190,7 @@ impl Workers<'_> {
                     notes.push(Note::Begun { chat: chat(*row), begin: begin.borrowed() });
                 }
                 Message::Begins { .. } => {}
-                Message::Ended { row, attempt } => notes.push(note_of(&self.rows[*row], attempt)),
+                Message::Ended { row, attempt } => notes.extend(self.notes_of(*row, attempt, ended)),
             }
         }
         let result =
@@ -209,8 +200,10 @@ impl Workers<'_> {
         for message in batch {
             match message {
                 Message::Begins { row, begin, go: answer } => {
-                    let settled =
-                        go && begin == Asked::Owed && debts.is_some_and(|debts| !debts.contains_key(chat(row)));
+                    let settled = go
+                        && begin == Asked::Owed
+                        && self.purpose == Purpose::Rollout
+                        && debts.is_some_and(|debts| !debts.contains_key(chat(row)));
                     if settled {
                         let why = "it was started anew meanwhile".to_owned();
                         ended.attempts.insert(row, Attempt::NotNeeded(why));
@@ -235,7 +228,40 @@ impl Workers<'_> {
             }
         }
         ended.error = ended.error.take().or(result.err());
-        ended.may_begin(self.watch)
+        self.may_begin(ended)
+    }
+
+    /// What is noted of an attempt on a row.
+    fn notes_of(&self, row: usize, attempt: &Attempt, ended: &Ended) -> Vec<Note<'_>> {
+        let row = &self.rows[row];
+        let chat = row.chat.id.as_ref();
+        let mut notes = Vec::new();
+        match attempt {
+            Attempt::Changed | Attempt::NotNeeded(_) => notes.push(Note::Settled { chat }),
+            Attempt::Failed(_) => notes.push(Note::Failed { chat }),
+            // A launch within the restart has settled the debt, and the session did not come up all the same.
+            Attempt::Unhealthy(_) => notes.extend([
+                Note::Owes { chat, ran: None, identity: None },
+                Note::Begun { chat, begin: Begin::Owed },
+                Note::Failed { chat },
+            ]),
+            // The debt that was noted when it began is about nothing. What was owed before still is.
+            Attempt::NotSent(_) if row.owed.is_none() => notes.push(Note::Settled { chat }),
+            Attempt::NotSent(_) | Attempt::Unknown(_) | Attempt::Deferred(_) | Attempt::NotBegun => {
+                notes.push(Note::Unchanged { chat });
+            }
+        }
+        let Some(model) = row.after.as_ref().filter(|_| self.purpose == Purpose::Rollout) else { return notes };
+        let has_worked = self.worked.contains(model) || ended.worked.contains(model);
+        match attempt {
+            Attempt::Changed => notes.push(Note::Worked { chat, model }),
+            Attempt::Failed(_) | Attempt::Unhealthy(_) | Attempt::Unknown(_) => {
+                let blame = if has_worked { Blame::Session } else { Blame::Model };
+                notes.push(Note::DidNotComeUp { chat, model, blame });
+            }
+            _ => {}
+        }
+        notes
     }
 }
 
@@ -323,18 +349,5 @@ impl Turn for Asking<'_> {
 
     fn is_over(&self) -> bool {
         self.workers.watch.interrupted()
-    }
-}
-
-fn note_of<'r>(row: &'r Row, attempt: &Attempt) -> Note<'r> {
-    let chat = row.chat.id.as_ref();
-    match attempt {
-        Attempt::Changed | Attempt::NotNeeded(_) => Note::Settled { chat },
-        Attempt::Failed(_) | Attempt::Unhealthy(_) => Note::Failed { chat },
-        // The debt that was noted when it began is about nothing. What was owed before still is.
-        Attempt::NotSent(_) if row.owed.is_none() => Note::Settled { chat },
-        Attempt::NotSent(_) | Attempt::Unknown(_) | Attempt::Deferred(_) | Attempt::NotBegun => {
-            Note::Unchanged { chat }
-        }
     }
 }

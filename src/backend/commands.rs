@@ -7,23 +7,30 @@ use std::thread::{self, Builder};
 use std::time::Duration;
 
 use crate::apply::{Attempt, Turn};
+use crate::backend::verify::{Seen, Verification};
 use crate::chat::{Chat, Model};
-use crate::os::process::{Report, run};
+use crate::error::Error;
+use crate::os::process::{Ended, Report, ask, question, run};
+use crate::os::program::refusal;
 use crate::plan::Row;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::ledger::Begin;
-use crate::plan::observed::{Finding, Standing};
 use crate::policy::placeholder::{Session, shortened};
 use crate::policy::template::{CommandLine, Invocation};
-use crate::policy::{FileSettings, Sessions};
+use crate::policy::{FileSettings, Policy, Sessions};
 
-/// Whether a plan may ask which sessions are running. A restart asks anyway.
+/// As much of what `identity` prints is taken, in bytes.
+const LONGEST: u64 = 4096;
+
+/// What a plan may ask of sessions. A restart asks anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// It may.
-    Running,
-    /// It runs nothing that a policy names.
+    /// Nothing: it runs no command of the policy.
     Nothing,
+    /// What the order of its restarts depends on.
+    Needed,
+    /// That, and of every session that would be restarted whether it is running.
+    Rows,
 }
 
 /// The commands that restart the sessions of this host.
@@ -31,6 +38,7 @@ pub enum Probe {
 pub struct Commands {
     settings: FileSettings,
     timeout: Duration,
+    min_healthy: Duration,
     parallel: usize,
     /// Where they run: the policy's directory.
     directory: PathBuf,
@@ -39,7 +47,7 @@ pub struct Commands {
 
 /// What the `running` command says of a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Presence {
+pub(super) enum Presence {
     Running,
     Stopped,
     Unknown,
@@ -47,15 +55,22 @@ enum Presence {
 
 impl Commands {
     /// Those of a policy, run in its directory.
-    pub fn new(sessions: &Sessions, settings: &FileSettings, directory: PathBuf, probe: Probe) -> Self {
-        let Sessions { timeout, parallel, .. } = *sessions;
-        Self { settings: settings.clone(), timeout, parallel, directory, probe }
+    pub fn new(policy: &Policy, settings: &FileSettings, directory: PathBuf, probe: Probe) -> Self {
+        let Sessions { timeout, parallel, .. } = policy.sessions;
+        let min_healthy = policy.rollout.min_healthy;
+        Self { settings: settings.clone(), timeout, min_healthy, parallel, directory, probe }
     }
 
     /// No commands: nothing is restarted.
     pub fn none() -> Self {
-        let (timeout, directory) = (Duration::ZERO, PathBuf::new());
-        Self { settings: FileSettings::default(), timeout, parallel: 1, directory, probe: Probe::Nothing }
+        Self {
+            settings: FileSettings::default(),
+            timeout: Duration::ZERO,
+            min_healthy: Duration::ZERO,
+            parallel: 1,
+            directory: PathBuf::new(),
+            probe: Probe::Nothing,
+        }
     }
 
     fn run(&self, command: &CommandLine, chat: &Chat, model: &Model) -> Result<Report, String> {
@@ -63,40 +78,128 @@ impl Commands {
         Ok(run(&arguments, environment, &self.directory, self.timeout))
     }
 
-    /// Exit codes as init scripts and supervisors use them: 1 and 3 say that it is not running. Any other end leaves it
-    /// unknown, and a session that may be running counts as running.
-    fn presence(&self, chat: &Chat, model: &Model) -> Presence {
-        let Some(running) = &self.settings.running else { return Presence::Unknown };
-        match self.run(running, chat, model).ok().and_then(|report| report.code()) {
-            Some(0) => Presence::Running,
-            Some(1 | 3) => Presence::Stopped,
-            _ => Presence::Unknown,
+    /// Whether a session is running. One that may be counts as running.
+    pub(super) fn presence(&self, chat: &Chat, model: &Model) -> Presence {
+        match self.is_running(chat, model) {
+            Ok(true) => Presence::Running,
+            Ok(false) => Presence::Stopped,
+            Err(_) => Presence::Unknown,
         }
     }
 
-    /// What is found of the rows to be restarted, where a plan may ask.
-    pub(super) fn observe(&self, rows: &[Row]) -> BTreeMap<String, Finding> {
-        if self.probe == Probe::Nothing || self.settings.running.is_none() {
-            return BTreeMap::new();
+    /// Exit codes as init scripts and supervisors use them: 1 and 3 say that it is not running.
+    ///
+    /// # Errors
+    /// Why that cannot be told: any other end of the command.
+    fn is_running(&self, chat: &Chat, model: &Model) -> Result<bool, String> {
+        let running = self.settings.running.as_ref().ok_or("there is no `running` command")?;
+        let report = self.run(running, chat, model)?;
+        match report.code() {
+            Some(0) => Ok(true),
+            Some(1 | 3) => Ok(false),
+            _ => Err(self.words(&report, "running", running)),
         }
-        let rows: Vec<&Row> = rows.iter().filter(|row| row.restart && row.is_planned()).collect();
-        let findings = Mutex::new(BTreeMap::new());
-        let next = Mutex::new(rows.iter());
+    }
+
+    fn words(&self, report: &Report, key: &str, command: &CommandLine) -> String {
+        report.words(&format!("the {key} command ({})", command.program()), self.timeout)
+    }
+
+    /// Whether the commands that a restart needs can be executed.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub(super) fn preflight(&self) -> Result<(), Error> {
+        let FileSettings { restart, running, identity, .. } = &self.settings;
+        for (key, command) in [("restart", restart), ("running", running), ("identity", identity)] {
+            let Some(program) = command.as_ref().map(CommandLine::program) else { continue };
+            if let Some(why) = refusal(&program, &self.directory) {
+                return Err(Error::other(format!("the {key} command ({program}) cannot be executed: {why}"))
+                    .with_hint("name the program by its full path, or set PATH for this run: cron's is short"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a plan may ask.
+    pub(super) fn probe(&self) -> Probe {
+        self.probe
+    }
+
+    /// Whether it can be asked which sessions are running.
+    pub(super) fn knows_running(&self) -> bool {
+        self.settings.running.is_some()
+    }
+
+    /// What `identity` prints of a session: something that changes with each start of it.
+    pub(super) fn identity(&self, chat: &Chat, model: &Model) -> Option<String> {
+        self.settings.identity.as_ref().and_then(|identity| self.ask_identity(identity, chat, model).ok())
+    }
+
+    /// # Errors
+    /// Why it cannot be told.
+    fn ask_identity(&self, identity: &CommandLine, chat: &Chat, model: &Model) -> Result<String, String> {
+        let Invocation { arguments, environment } = identity.fill(&Session { chat, model, resume: None })?;
+        let (report, answer) = ask(&mut question(&arguments, environment, &self.directory), LONGEST, self.timeout);
+        let says = |what: &str| format!("the identity command ({}) {what}", identity.program());
+        if answer.len() as u64 > LONGEST {
+            return Err(says("printed more than 4 KiB"));
+        }
+        if report.code() != Some(0) {
+            return Err(self.words(&report, "identity", identity));
+        }
+        match String::from_utf8_lossy(&answer).trim() {
+            "" => Err(says("printed nothing")),
+            answer => Ok(answer.to_owned()),
+        }
+    }
+
+    /// Looks at a session.
+    fn look(&self, chat: &Chat, model: &Model) -> Seen {
+        match self.is_running(chat, model) {
+            Err(why) => return Seen::Unclear(why),
+            Ok(false) => return Seen::Down,
+            Ok(true) => {}
+        }
+        let Some(identity) = &self.settings.identity else { return Seen::Up(None) };
+        match self.ask_identity(identity, chat, model) {
+            Ok(identity) => Seen::Up(Some(identity)),
+            // It may have stopped between the two questions.
+            Err(_) if self.presence(chat, model) == Presence::Stopped => Seen::Down,
+            Err(why) => Seen::Nameless(why),
+        }
+    }
+
+    /// Whether it can be asked which start of a session is going on.
+    pub(super) fn knows_identity(&self) -> bool {
+        self.settings.identity.is_some()
+    }
+
+    /// Which start of each of these sessions is going on, by chat id, where that can be told.
+    pub(super) fn identities(&self, sessions: &[(Chat, Model)]) -> BTreeMap<String, String> {
+        let ask = |(chat, model): &(Chat, Model)| Some((chat.id.clone().into_owned(), self.identity(chat, model)?));
+        self.ask_each(sessions, ask)
+    }
+
+    /// Asks something about each session, several at a time. Returns the answers by chat id.
+    pub(super) fn ask_each<S: Sync, T: Send>(
+        &self,
+        sessions: &[S],
+        question: impl Fn(&S) -> Option<(String, T)> + Sync,
+    ) -> BTreeMap<String, T> {
+        let answers = Mutex::new(BTreeMap::new());
+        let next = Mutex::new(sessions.iter());
         let ask = || {
-            let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next().copied();
-            while let Some(row) = take() {
-                let stopped =
-                    row.after.as_ref().is_some_and(|after| self.presence(&row.chat, after) == Presence::Stopped);
-                if stopped {
-                    let finding = Finding { standing: Standing::NotRunning, void: None };
-                    let chat = row.chat.id.clone().into_owned();
-                    findings.lock().unwrap_or_else(PoisonError::into_inner).insert(chat, finding);
+            let take = || next.lock().unwrap_or_else(PoisonError::into_inner).next();
+            while let Some(session) = take() {
+                if let Some((chat, answer)) = question(session) {
+                    answers.lock().unwrap_or_else(PoisonError::into_inner).insert(chat, answer);
                 }
             }
         };
         thread::scope(|scope| {
-            // Where no more threads can be started, those that are there ask about all rows.
-            let others = self.parallel.min(rows.len()).saturating_sub(1);
+            // Where no more threads can be started, those that are there ask about all sessions.
+            let others = self.parallel.min(sessions.len()).saturating_sub(1);
             for _ in 0..others {
                 if Builder::new().spawn_scoped(scope, ask).is_err() {
                     break;
@@ -104,7 +207,7 @@ impl Commands {
             }
             ask();
         });
-        findings.into_inner().unwrap_or_else(PoisonError::into_inner)
+        answers.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Restarts the session of a row.
@@ -112,19 +215,29 @@ impl Commands {
         let (Some(restart), Some(model)) = (&self.settings.restart, &row.after) else {
             return Attempt::Failed("there is no restart command".to_owned());
         };
-        if self.presence(&row.chat, model) == Presence::Stopped {
+        let was_tried = row.owed.as_ref().is_some_and(|debt| debt.began);
+        let look = || self.look(&row.chat, model);
+        let before = look();
+        if before == Seen::Down && !was_tried {
             return Attempt::NotNeeded("not running: it starts on its model".to_owned());
         }
         if !turn.begin(row, Begin::Owed) {
             return Attempt::NotBegun;
         }
-        match self.run(restart, &row.chat, model) {
-            Ok(report) if report.code() == Some(0) => Attempt::Changed,
-            Ok(report) => {
-                let why = report.words(&format!("the restart command ({})", restart.program()), self.timeout);
-                if report.survived() { Attempt::Unknown(why) } else { Attempt::Failed(why) }
-            }
-            Err(why) => Attempt::Failed(why),
+        let report = match self.run(restart, &row.chat, model) {
+            Ok(report) => report,
+            Err(why) => return Attempt::Failed(why),
+        };
+        let why = self.words(&report, "restart", restart);
+        let (timeout, min_healthy) = (self.timeout, self.min_healthy);
+        let verification = Verification { look: &look, before, timeout, min_healthy };
+        match report.ended {
+            Ended::Survived => Attempt::Unknown(why),
+            Ended::NotStarted(_) => Attempt::Failed(why),
+            Ended::Exited(status) if status.success() && !self.verifies_restarts() => Attempt::Changed,
+            Ended::Exited(_) | Ended::TimedOut if !self.verifies_restarts() => Attempt::Failed(why),
+            Ended::Exited(status) if status.success() => verification.after_success(&restart.program()),
+            Ended::Exited(_) | Ended::TimedOut => verification.after_failure(&why),
         }
     }
 }
@@ -136,8 +249,12 @@ impl Capabilities for Commands {
 
     fn refuses_restart(&self, chat: &Chat, model: &Model) -> Option<String> {
         let session = Session { chat, model, resume: None };
-        let commands = [&self.settings.restart, &self.settings.running];
+        let commands = [&self.settings.restart, &self.settings.running, &self.settings.identity];
         commands.into_iter().flatten().find_map(|command| command.fill(&session).err())
+    }
+
+    fn verifies_restarts(&self) -> bool {
+        self.settings.running.is_some()
     }
 
     fn unset_runs(&self, _: &Chat) -> Option<&str> {

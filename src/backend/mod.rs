@@ -3,7 +3,9 @@
 mod commands;
 pub mod dispatch;
 pub mod file;
+mod verify;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::apply::Backend;
@@ -37,7 +39,8 @@ pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
     let Place { registry, directory, socket, probe } = place;
     Ok(match &policy.sessions.backend {
         BackendSettings::File(settings) => {
-            Box::new(FileBackend::new(registry, Commands::new(&policy.sessions, settings, directory, probe)))
+            let commands = Commands::new(policy, settings, directory, probe);
+            Box::new(FileBackend::new(registry, policy.aliases.clone(), commands))
         }
         BackendSettings::Dispatch(settings) => {
             let socket = socket.unwrap_or_else(|| PathBuf::from(&settings.socket));
@@ -48,15 +51,13 @@ pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
 
 /// The backend of a registry whose policy is not asked: for what only looks at it, or at what runs remember.
 pub fn of_registry(registry: RegistryFile) -> Box<dyn Backend> {
-    Box::new(FileBackend::new(registry, Commands::none()))
+    Box::new(FileBackend::new(registry, BTreeMap::new(), Commands::none()))
 }
 
 /// What the backend that a policy names can do.
 pub fn capabilities(policy: &Policy) -> Box<dyn Capabilities> {
     match &policy.sessions.backend {
-        BackendSettings::File(settings) => {
-            Box::new(Commands::new(&policy.sessions, settings, PathBuf::new(), Probe::Nothing))
-        }
+        BackendSettings::File(settings) => Box::new(Commands::new(policy, settings, PathBuf::new(), Probe::Nothing)),
         BackendSettings::Dispatch(_) => Box::new(dispatch::Abilities),
     }
 }

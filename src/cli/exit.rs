@@ -44,7 +44,7 @@ impl Exit {
     pub(crate) fn of_dry_run(plan: &Plan, detailed: bool) -> Self {
         if plan.refused.is_some() {
             Self::Refused
-        } else if has(plan, &[Verdict::Refused, Verdict::Held]) {
+        } else if has(plan, &[Verdict::Refused, Verdict::Held]) || !plan.failed_models.is_empty() {
             Self::Partly
         } else if detailed && has(plan, &[Verdict::Planned]) {
             Self::Planned
@@ -57,7 +57,10 @@ impl Exit {
     pub(crate) fn of_apply(plan: &Plan, cut_short: bool) -> Self {
         if plan.refused.is_some() {
             Self::Refused
-        } else if cut_short || has(plan, &[Verdict::Refused, Verdict::Failed, Verdict::Unknown, Verdict::Held]) {
+        } else if cut_short
+            || !plan.failed_models.is_empty()
+            || has(plan, &[Verdict::Refused, Verdict::Failed, Verdict::Unknown, Verdict::Held])
+        {
             Self::Partly
         } else {
             Self::Done

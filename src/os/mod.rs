@@ -6,6 +6,7 @@ pub mod directory;
 pub mod exchange;
 pub mod lock;
 pub mod process;
+pub(crate) mod program;
 pub mod rights;
 pub(crate) mod unnamed;
 

@@ -84,6 +84,27 @@ fn start(
     Ok(ended)
 }
 
+/// Looks again and again, with a pause between two looks, until one says that it was the last. Looks at once, and a last
+/// time when `limit` is over.
+pub(crate) fn poll(limit: Duration, pause: Duration, mut look: impl FnMut() -> bool) {
+    let since = Instant::now();
+    loop {
+        let left = limit.saturating_sub(since.elapsed());
+        if look() || left.is_zero() {
+            return;
+        }
+        sleep(pause.min(left));
+    }
+}
+
+/// A command that is to be asked something: in this directory, with this besides the environment of this process.
+pub(crate) fn question(arguments: &[String], environment: Vec<(&'static str, String)>, directory: &Path) -> Command {
+    let mut words = arguments.iter();
+    let mut command = Command::new(words.next().map_or("", String::as_str));
+    command.args(words).envs(environment).current_dir(directory).stdin(Stdio::null());
+    command
+}
+
 /// Runs a command and returns what it writes to stdout as well. Of that, no more is read than one byte over `most`: then
 /// its stdout is closed, and the answer is cut off.
 pub(crate) fn ask(command: &mut Command, most: u64, timeout: Duration) -> (Report, Vec<u8>) {
@@ -236,11 +257,6 @@ impl Report {
             Ended::Exited(status) => status.code(),
             Ended::TimedOut | Ended::Survived | Ended::NotStarted(_) => None,
         }
-    }
-
-    /// Whether it may still be at work.
-    pub(crate) fn survived(&self) -> bool {
-        matches!(self.ended, Ended::Survived)
     }
 
     /// What happened, in words.

@@ -18,6 +18,11 @@ pub trait Capabilities: Sync {
     /// How a change takes effect.
     fn takes_effect(&self) -> TakesEffect;
 
+    /// Whether a restart counts only when its session was seen to come up.
+    fn verifies_restarts(&self) -> bool {
+        true
+    }
+
     /// Why the chat cannot be managed at all, if so.
     fn unmanaged(&self, _chat: &Chat) -> Option<&'static str> {
         None
@@ -51,6 +56,11 @@ pub trait Capabilities: Sync {
     /// Whether a model is changed and its session restarted by one request, so that an edit waits where the restart does.
     fn edits_by_restart(&self) -> bool {
         false
+    }
+
+    /// Whether a session that did not come up on a new model is put back on what it ran.
+    fn reverts(&self) -> bool {
+        true
     }
 
     /// Whether sessions are known to it by their slugs, so that two must not share one.

@@ -36,8 +36,8 @@ pub struct Drift {
     pub(super) complete: bool,
     pub(super) reset: Vec<String>,
     pub(super) selection: Selection,
-    /// Chats in the registry that owe a restart.
-    owing: BTreeSet<String>,
+    /// Chats in the registry of which the ledger remembers a debt, or a start that failed.
+    remembered: BTreeSet<String>,
 }
 
 /// Compares every selected entry with its decision, and the ledger with the entries.
@@ -54,8 +54,11 @@ pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
     drift.selected = counts.selected.unwrap_or(drift.selected);
     drift.complete = selection.is_complete();
     if drift.complete {
-        let gone = reading.ledger.owed.keys().filter(|chat| !drift.owing.contains(*chat)).cloned();
-        drift.void.extend(gone.map(|chat| (chat, Void::Gone)));
+        let is_gone = |chat: &&String| !drift.remembered.contains(*chat);
+        let unowed: Vec<String> = reading.ledger.owed.keys().filter(is_gone).cloned().collect();
+        let unfailed: Vec<String> = reading.ledger.failed.keys().filter(is_gone).cloned().collect();
+        drift.void.extend(unowed.into_iter().map(|chat| (chat, Void::Gone)));
+        drift.reset.extend(unfailed);
     }
     drift.selection = selection;
     drift.close(input, snapshot)?;
@@ -75,7 +78,7 @@ impl Drift {
         self.selected += other.selected;
         self.void.extend(other.void);
         self.reset.extend(other.reset);
-        self.owing.extend(other.owing);
+        self.remembered.extend(other.remembered);
         self
     }
 
@@ -142,8 +145,9 @@ impl Models<'_> {
 
 impl Comparison<'_> {
     fn take(&self, drift: &mut Drift, entry: Entry) {
-        if let Some((chat, _)) = self.ledger.owed.get_key_value(entry.chat.id.as_ref()) {
-            drift.owing.insert(chat.clone());
+        let chat = entry.chat.id.as_ref();
+        if self.ledger.owed.contains_key(chat) || self.ledger.failed.contains_key(chat) {
+            drift.remembered.insert(chat.to_owned());
         }
         if self.selection.contains(&entry.chat) {
             drift.selected += 1;
@@ -159,7 +163,11 @@ impl Comparison<'_> {
         let chat = entry.chat.id.as_ref();
         let debt = self.ledger.owed.get(chat);
         let correction = self.ledger.corrected.get(chat);
-        if correction.is_some_and(|made| decision.model != Some(&made.model) || self.selection.retries(chat)) {
+        let failed = self.ledger.failed.get(chat);
+        let remembered = correction.map(|made| &made.model).into_iter().chain(failed.map(|failed| &failed.model));
+        let is_another = |model| decision.model != Some(model);
+        let is_remembered = correction.is_some() || failed.is_some();
+        if remembered.into_iter().any(is_another) || (is_remembered && self.selection.retries(chat)) {
             drift.reset.push(chat.to_owned());
         }
         let unmanaged = capabilities.unmanaged(&entry.chat);
@@ -171,18 +179,16 @@ impl Comparison<'_> {
             return Some(Row { outcome: Outcome::because(Verdict::Unmanaged, why), ..plain(entry, decision) });
         };
         let before = entry.model.as_deref().map(|model| policy.canonical(model));
+        let did_not_come_up = failed.is_some_and(|failed| failed.model == *after && before == Some(after.as_str()));
         let runs = match debt {
             Some(debt) => debt.runs().map(Model::as_str),
+            None if did_not_come_up => None,
             None => before.or(capabilities.unset_runs(&entry.chat)),
         };
         let models = Models { before, after, runs };
-        let (edit, stale) = (models.edit(), models.stale());
-        // A debt that is not needed is void as soon as the registry says what the session runs.
-        if debt.is_some() && !stale && !edit {
-            drift.void.insert(chat.to_owned(), Void::Back);
-        }
-        let owed = debt.filter(|_| stale);
-        if !edit && owed.is_none() && !self.doubtful.contains(chat) {
+        // What a session ran that owes a restart is what it runs only where nothing has started it since.
+        let (edit, stale) = (models.edit(), models.stale() || debt.is_some());
+        if !edit && !stale && !self.doubtful.contains(chat) {
             return None;
         }
         let restarts = capabilities.takes_effect() == TakesEffect::OnRestart;
@@ -193,22 +199,15 @@ impl Comparison<'_> {
             restart: stale && restarts,
             stale: stale && restarts,
             runs: runs.and_then(Model::new),
-            effects: Effects { owes: owed.is_some(), ..Effects::default() },
+            effects: Effects { owes: debt.is_some(), ..Effects::default() },
             changed_back: correction.map_or_else(Vec::new, |made| made.changed_back_by(now)),
-            owed: owed.cloned(),
+            owed: debt.cloned(),
             after: Some(after.clone()),
             ..plain(entry, decision)
         };
         let is_held = correction.is_some_and(|made| made.holds(now)) && !self.selection.retries(&row.chat.id);
-        if let Some(outcome) = self.stops(&row, after, owed, is_held) {
+        if let Some(outcome) = self.stops(&row, after, debt, is_held) {
             row.outcome = outcome;
-        }
-        match debt.filter(|_| !stale) {
-            Some(_) if row.is_planned() => {
-                drift.void.insert(row.chat.id.clone().into_owned(), Void::Back);
-            }
-            Some(debt) => row.keep_debt(debt),
-            None => {}
         }
         Some(row)
     }
@@ -227,7 +226,7 @@ impl Comparison<'_> {
             return Some(Outcome::because(Verdict::Refused, why));
         }
         if is_held {
-            return Some(Outcome::because(Verdict::Held, "something undoes this change again and again"));
+            return Some(Outcome::because(Verdict::Held, "something changes it back again and again"));
         }
         if !row.edit && owed.is_some() && capabilities.takes_effect() == TakesEffect::OnNextStart {
             return Some(Outcome::because(Verdict::Deferred, "the policy has no restart command"));

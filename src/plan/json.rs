@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
 use crate::plan::row::{Row, Verdict};
-use crate::plan::{Plan, Summary};
+use crate::plan::{FailedModel, Plan, Summary};
 use crate::policy::Because;
 
 /// The JSON form of a row. Minor versions only add fields.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of the report")]
 pub struct JsonRow<'a> {
     /// The chat.
     pub chat_id: Cow<'a, str>,
@@ -33,6 +34,9 @@ pub struct JsonRow<'a> {
     pub restart: bool,
     /// Whether a restart was owed.
     pub owed: bool,
+    /// Whether its model is tried on this session first.
+    #[serde(default)]
+    pub canary: bool,
     /// What became of it: the name of a [`Verdict`].
     pub outcome: Cow<'a, str>,
     /// Why.
@@ -48,6 +52,23 @@ pub struct JsonBecause<'a> {
     pub file: Cow<'a, str>,
     /// The line in it.
     pub line: usize,
+}
+
+/// The JSON form of a model that did not come up. It holds no times, as the whole report.
+#[derive(Clone, Debug, Serialize)]
+pub struct JsonFailedModel<'a> {
+    /// The model.
+    pub model: &'a str,
+    /// The chat on whose session it was tried.
+    pub chat_id: &'a str,
+    /// How often.
+    pub attempts: u32,
+}
+
+impl<'a> From<&'a FailedModel> for JsonFailedModel<'a> {
+    fn from(failed: &'a FailedModel) -> Self {
+        Self { model: failed.model.as_str(), chat_id: &failed.chat, attempts: failed.attempts }
+    }
 }
 
 /// Who did a run, and by which policy. Older lines do not say.
@@ -146,6 +167,7 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
             edit: row.edit,
             restart: row.restart,
             owed: row.owed.is_some() || row.effects.owes,
+            canary: row.canary,
             outcome: row.outcome.verdict.name().into(),
             detail: row.outcome.detail.as_deref().map(Cow::Borrowed),
         }

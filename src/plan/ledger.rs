@@ -1,22 +1,19 @@
 //! What must be remembered from one run to the next, and the rules of it: restarts that are owed, and corrections that
 //! may be changed back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
+use crate::plan::backoff::{is_waiting, next_try};
+use crate::plan::trial::{Blame, FailedStart, Trial};
 
 /// Corrections found changed back within this time count.
 const MEMORY: SignedDuration = SignedDuration::from_hours(24);
 /// This many of them, and the row is held.
 const TOO_OFTEN: usize = 3;
-/// The first failed restart is tried again after this time, which doubles with each failure…
-const FIRST_WAIT: SignedDuration = SignedDuration::from_mins(1);
-/// …up to this.
-const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(6);
-
 /// The memory across runs: what is the same for every backend. What only one backend must remember, that backend keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
@@ -24,6 +21,10 @@ pub struct Ledger {
     pub owed: BTreeMap<String, Debt>,
     /// Corrections that were confirmed, by chat id.
     pub corrected: BTreeMap<String, Correction>,
+    /// Sessions that did not come up on a model, by chat id.
+    pub failed: BTreeMap<String, FailedStart>,
+    /// What is known of models.
+    pub trials: BTreeMap<Model, Trial>,
 }
 
 /// One fact to be remembered.
@@ -36,6 +37,8 @@ pub enum Note<'a> {
         chat: &'a str,
         /// What its session runs.
         ran: Option<&'a Model>,
+        /// Which start of the session that is, where its backend can tell starts apart.
+        identity: Option<&'a str>,
     },
     /// A restart of this chat's session is about to be tried.
     Begun {
@@ -73,7 +76,37 @@ pub enum Note<'a> {
         /// What becomes of the row.
         then: Then,
     },
-    /// Corrections of this chat no longer count: the decision has changed, or the user asked for another try.
+    /// A model that no session is known to work on is about to be tried on this chat's.
+    Trying {
+        /// The chat.
+        chat: &'a str,
+        /// The model.
+        model: &'a Model,
+    },
+    /// The session of this chat came up on a model, or was found to run on it.
+    Worked {
+        /// The chat.
+        chat: &'a str,
+        /// The model.
+        model: &'a Model,
+    },
+    /// The session of this chat did not come up on a model.
+    DidNotComeUp {
+        /// The chat.
+        chat: &'a str,
+        /// The model.
+        model: &'a Model,
+        /// What that says of the model.
+        blame: Blame,
+    },
+    /// The chat's entry is put back on what its session ran, because it did not come up on its new model. What was
+    /// corrected earlier is not changed back by something else then.
+    Reverted {
+        /// The chat.
+        chat: &'a str,
+    },
+    /// Corrections of this chat and starts that failed no longer count: the decision has changed, or the user asked for
+    /// another try.
     Reset {
         /// The chat.
         chat: &'a str,
@@ -111,6 +144,10 @@ impl<'a> Note<'a> {
             | Self::Settled { chat }
             | Self::Confirmed { chat, .. }
             | Self::ChangedBack { chat, .. }
+            | Self::Trying { chat, .. }
+            | Self::Worked { chat, .. }
+            | Self::DidNotComeUp { chat, .. }
+            | Self::Reverted { chat }
             | Self::Reset { chat } => chat,
         }
     }
@@ -137,31 +174,42 @@ pub struct Debt {
     /// is met.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "session")]
     pub run: Option<String>,
+    /// Which start of the session ran `ran`, where that could be told. Another one since, and what it runs is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
 }
 
 impl Debt {
     /// A new one, of a session that may run anything.
     fn since(now: Timestamp) -> Self {
-        Self { since: now, ran: None, began: false, attempts: 0, next_try: None, run: None }
+        Self { since: now, ran: None, began: false, attempts: 0, next_try: None, run: None, identity: None }
     }
 
-    /// What the session runs for certain.
+    /// One of a restart that was begun.
+    pub fn begun(now: Timestamp) -> Self {
+        Self { began: true, ..Self::since(now) }
+    }
+
+    /// What the session runs for certain, unless something has started it since.
     pub fn runs(&self) -> Option<&Model> {
         self.ran.as_ref().filter(|_| !self.began)
     }
 
-    /// Whether it waits at `now`. A time that is much further away than any wait is of a clock that was wrong then; a
-    /// little further it is for a run that began before the restart failed, and waited for the lock since.
-    pub fn waits(&self, now: Timestamp) -> bool {
-        self.next_try.is_some_and(|next| now < next && next.duration_since(now) <= LONGEST_WAIT + LONGEST_WAIT)
+    /// Whether the session is known to run what it ran when the debt was made: what the start of that time is called, and
+    /// still is. Anything else may have started it anew since, on what the registry said then.
+    pub fn is_same_start(&self, identity: Option<&str>) -> bool {
+        !self.began && identity.is_some() && self.identity.as_deref() == identity
     }
 
-    /// Counts a restart that failed: the next try waits, longer each time.
+    /// Whether it waits for its next try at `now`.
+    pub fn waits(&self, now: Timestamp) -> bool {
+        is_waiting(self.next_try, now)
+    }
+
+    /// Counts a restart that failed.
     pub fn fail(&mut self, now: Timestamp) {
-        let doubled = 2_i32.checked_pow(self.attempts).and_then(|factor| FIRST_WAIT.checked_mul(factor));
-        let wait = doubled.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        self.next_try = next_try(self.attempts, now);
         self.attempts = self.attempts.saturating_add(1);
-        self.next_try = now.checked_add(wait).ok();
     }
 }
 
@@ -206,21 +254,62 @@ impl Ledger {
     /// Folds a note in. Returns `false` where it says that an owed restart begins, and none is owed.
     pub fn note(&mut self, note: &Note, now: Timestamp) -> bool {
         match *note {
-            Note::Owes { chat, ran } => self.owe(chat, ran.cloned(), now),
+            Note::Owes { chat, ran, identity } => self.owe(chat, ran, identity, now),
             Note::Begun { chat, begin } => return self.begin(chat, begin, now),
             Note::Failed { chat } => self.fail(chat, now),
             Note::Unchanged { .. } => {}
             Note::Settled { chat } => _ = self.owed.remove(chat),
             Note::Confirmed { chat, model } => self.confirm(chat, model, now),
             Note::ChangedBack { chat, then } => self.changed_back(chat, then, now),
-            Note::Reset { chat } => _ = self.corrected.remove(chat),
+            Note::Trying { chat, model } => _ = self.trials.insert(model.clone(), Trial::Trying(chat.to_owned())),
+            Note::Worked { chat, model } => self.worked(chat, model, now),
+            Note::DidNotComeUp { chat, model, blame } => self.did_not_come_up(chat, model, blame, now),
+            Note::Reverted { chat } => _ = self.corrected.remove(chat),
+            Note::Reset { chat } => self.reset(chat),
         }
         true
     }
 
-    fn owe(&mut self, chat: &str, ran: Option<Model>, now: Timestamp) {
-        let new = || Debt { ran, ..Debt::since(now) };
+    fn owe(&mut self, chat: &str, ran: Option<&Model>, identity: Option<&str>, now: Timestamp) {
+        let new = || Debt { ran: ran.cloned(), identity: identity.map(str::to_owned), ..Debt::since(now) };
         self.owed.entry(chat.to_owned()).and_modify(|debt| debt.next_try = None).or_insert_with(new);
+    }
+
+    fn worked(&mut self, chat: &str, model: &Model, now: Timestamp) {
+        if self.failed.get(chat).is_some_and(|failed| failed.model == *model) {
+            self.failed.remove(chat);
+        }
+        self.trials.insert(model.clone(), Trial::Worked(now));
+    }
+
+    fn did_not_come_up(&mut self, chat: &str, model: &Model, blame: Blame, now: Timestamp) {
+        let earlier = self.failed.remove(chat);
+        self.failed.insert(chat.to_owned(), FailedStart::again(earlier, model, now));
+        if blame == Blame::Model {
+            self.trials.insert(model.clone(), Trial::Failed);
+        }
+    }
+
+    fn reset(&mut self, chat: &str) {
+        self.corrected.remove(chat);
+        self.failed.remove(chat);
+        let failed: BTreeSet<&Model> = self.failed.values().map(|failed| &failed.model).collect();
+        self.trials.retain(|model, trial| match trial {
+            Trial::Worked(_) => true,
+            Trial::Trying(tried) => tried != chat,
+            Trial::Failed => failed.contains(model),
+        });
+    }
+
+    /// Where a model that failed must come up first: the chat on which it first did not, and that start. Chats that are
+    /// `passed_over` do not count.
+    pub fn failed_on(&self, model: &Model, passed_over: &dyn Fn(&str) -> bool) -> Option<(&str, &FailedStart)> {
+        if self.trials.get(model) != Some(&Trial::Failed) {
+            return None;
+        }
+        let starts = self.failed.iter().map(|(chat, failed)| (chat.as_str(), failed));
+        let counted = starts.filter(|(chat, failed)| failed.model == *model && !passed_over(chat));
+        counted.min_by_key(|(_, failed)| failed.since)
     }
 
     fn begin(&mut self, chat: &str, begin: Begin, now: Timestamp) -> bool {

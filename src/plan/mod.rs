@@ -1,5 +1,6 @@
 //! What a run would do: sorted rows with an id. A plan is a value; `apply` executes it and decides nothing.
 
+mod backoff;
 pub mod capabilities;
 mod drift;
 mod expected;
@@ -11,8 +12,10 @@ pub mod observed;
 mod policy_diff;
 mod predict;
 mod redacted;
+mod rollout;
 mod row;
 pub mod select;
+pub mod trial;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +30,7 @@ pub use guard::guard;
 pub use input::{Limits, PlanInput};
 pub use policy_diff::{Side, policy_diff};
 pub use predict::predict;
+pub use rollout::{FailedModel, failed_models};
 pub use row::{Effects, Outcome, Row, Verdict};
 
 /// What one run would do, or did.
@@ -46,8 +50,13 @@ pub struct Plan {
     pub edits: Edits,
     /// Restarts that were owed and are void, by chat id, and why.
     pub void: BTreeMap<String, Void>,
-    /// Chats whose corrections no longer count: the decision has changed, or the user asked for another try.
+    /// Chats whose corrections and failed starts no longer count: the decision has changed, or the user asked for another
+    /// try.
     pub reset: Vec<String>,
+    /// Models on which a session was found to work, and its chat.
+    pub working: BTreeMap<Model, String>,
+    /// Models that are not used further until they come up on the chat that they were tried on.
+    pub failed_models: Vec<FailedModel>,
     /// What the backend says of the edits and restarts, where there are any.
     pub remark: Option<String>,
     /// Why nothing of it may be done.

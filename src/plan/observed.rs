@@ -14,6 +14,8 @@ pub struct Observed {
     pub findings: BTreeMap<String, Finding>,
     /// Models on which no session is known to work: they are tried on one session first.
     pub canaries: BTreeMap<Model, Canary>,
+    /// Models on which a session was found to work that should run on it, and its chat.
+    pub working: BTreeMap<Model, String>,
     /// What the user should know of the edits and restarts, where there are any.
     pub remark: Option<String>,
 }
@@ -38,6 +40,8 @@ pub struct Finding {
     pub standing: Standing,
     /// Why the restart that it owed is void, if so.
     pub void: Option<Void>,
+    /// Which start of the session is going on, where that was asked and could be told.
+    pub identity: Option<String>,
 }
 
 /// What a session is doing, and what follows for its row.

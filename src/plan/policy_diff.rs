@@ -79,6 +79,8 @@ pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot) -> Result<Plan
         edits: Edits::Batch,
         void: BTreeMap::new(),
         reset: Vec::new(),
+        working: BTreeMap::new(),
+        failed_models: Vec::new(),
         remark: None,
         refused: None,
     })

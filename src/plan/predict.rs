@@ -2,33 +2,35 @@
 
 use std::collections::BTreeMap;
 
-use crate::chat::Model;
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::drift::{Drift, Reading};
 use crate::plan::input::PlanInput;
 use crate::plan::ledger::Ledger;
-use crate::plan::observed::{Canary, Edits, Finding, Observed, Standing, Void};
+use crate::plan::observed::{Edits, Finding, Observed, Standing, Void};
+use crate::plan::rollout::{Rollout, failed_models};
 use crate::plan::row::{Outcome, Row, Verdict};
-use crate::plan::select::Selection;
 use crate::plan::{Plan, guard, id};
 
 /// The plan: what differs, with what the sessions are doing taken into account, and whether it may be done.
 pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Observed) -> Plan {
-    let Observed { edits, mut findings, canaries, remark } = observed;
-    let mut prediction = Prediction {
-        ledger: &reading.ledger,
-        selection: &drift.selection,
-        is_per_row: matches!(edits, Edits::PerRow { .. }),
-        restarts: input.capabilities.takes_effect() == TakesEffect::OnRestart,
-        void: drift.void,
-    };
+    let Observed { edits, mut findings, canaries, working, remark } = observed;
+    let restarts = input.capabilities.takes_effect() == TakesEffect::OnRestart;
+    let is_per_row = matches!(edits, Edits::PerRow { .. });
+    let mut prediction = Prediction { ledger: &reading.ledger, is_per_row, restarts, void: drift.void };
     let mut rows = Vec::new();
     for row in drift.rows {
         let finding = findings.remove(row.chat.id.as_ref()).unwrap_or_default();
         rows.extend(prediction.row(row, finding));
     }
-    for row in rows.iter_mut().filter(|row| row.is_planned() && row.restart) {
-        prediction.try_first(row, &canaries);
+    if restarts {
+        let rollout = Rollout {
+            ledger: &reading.ledger,
+            selection: &drift.selection,
+            reset: &drift.reset,
+            canaries: &canaries,
+            now: input.now.timestamp(),
+        };
+        rollout.choose(&mut rows);
     }
     let mut plan = Plan {
         id: id(&rows),
@@ -38,7 +40,9 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
         complete: drift.complete,
         edits,
         void: prediction.void,
+        failed_models: if restarts { failed_models(&reading.ledger, &drift.reset) } else { Vec::new() },
         reset: drift.reset,
+        working,
         remark,
         refused: None,
     };
@@ -48,7 +52,6 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
 
 struct Prediction<'a> {
     ledger: &'a Ledger,
-    selection: &'a Selection,
     /// Whether a row's edit and its restart are one request.
     is_per_row: bool,
     /// Whether changes are followed by restarts.
@@ -59,14 +62,18 @@ struct Prediction<'a> {
 impl Prediction<'_> {
     /// The row as it is planned; `None` where the chat is in sync.
     fn row(&mut self, mut row: Row, finding: Finding) -> Option<Row> {
-        let Finding { standing, void } = finding;
+        let Finding { standing, void, identity } = finding;
         if let Some(why) = void {
             self.void(&mut row, why);
         }
-        if row.is_idle() && !matches!(standing, Standing::Deferred(_)) {
+        let runs_it = runs_what_it_should(&row, identity.as_deref());
+        if runs_it && !row.edit {
+            self.void(&mut row, Void::Back);
+        }
+        if row.is_idle() && !row.restart && !matches!(standing, Standing::Deferred(_)) {
             return None;
         }
-        if standing == Standing::AllDown {
+        if runs_it || standing == Standing::AllDown {
             (row.restart, row.stale) = (false, false);
         }
         row.standing = standing.clone();
@@ -74,31 +81,28 @@ impl Prediction<'_> {
             return Some(row);
         }
         if self.is_per_row && self.restarts {
-            row.restart = row.edit || row.owed.is_some();
+            row.restart |= row.edit || row.owed.is_some();
         }
         match standing {
             Standing::InSync => return None,
-            Standing::Deferred(why) => self.defer(&mut row, why),
+            Standing::Deferred(why) => row.outcome = Outcome::because(Verdict::Deferred, why),
             Standing::Busy if row.is_planned() => row.outcome.detail = Some("busy: waited for".to_owned()),
-            Standing::NotRunning if row.is_planned() && row.restart => {
+            Standing::NotRunning if row.is_planned() && row.restart && !row.was_tried() => {
                 row.restart = false;
                 row.outcome.detail = Some("not running: it starts on its model".to_owned());
             }
             Standing::Ready | Standing::Live | Standing::Busy | Standing::NotRunning | Standing::AllDown => {}
         }
+        if runs_it && row.is_planned() {
+            self.void(&mut row, Void::Back);
+        }
         Some(row)
     }
 
-    fn defer(&mut self, row: &mut Row, why: String) {
-        row.outcome = Outcome::because(Verdict::Deferred, why);
-        let chat = row.chat.id.as_ref();
-        // A change that is put off does not bring the registry back to what the session runs.
-        if self.void.get(chat) == Some(&Void::Back) {
-            self.void.remove(chat);
-            if let Some(debt) = self.ledger.owed.get(chat) {
-                row.keep_debt(debt);
-            }
-        }
+    /// Whether the session of a row is remembered not to have come up on its model.
+    fn did_not_come_up(&self, row: &Row) -> bool {
+        let failed = self.ledger.failed.get(row.chat.id.as_ref());
+        failed.is_some_and(|failed| row.after.as_ref() == Some(&failed.model))
     }
 
     /// Drops what the row owes, and with it the wait for its next try.
@@ -108,21 +112,15 @@ impl Prediction<'_> {
         }
         self.void.insert(row.chat.id.clone().into_owned(), why);
         row.effects.owes = false;
+        row.restart &= row.edit || self.did_not_come_up(row);
         if row.outcome.verdict == Verdict::Deferred {
             row.outcome = Outcome::plain(Verdict::Planned);
         }
     }
+}
 
-    /// Marks a row whose model no session is known to work on: it is tried on one such row first. Where it was tried, and
-    /// that session is unhealthy, the others are put off.
-    fn try_first(&self, row: &mut Row, canaries: &BTreeMap<Model, Canary>) {
-        let Some((model, canary)) = row.after.as_ref().and_then(|model| canaries.get_key_value(model)) else { return };
-        match &canary.unhealthy {
-            Some(chat) if *chat != row.chat.id && !self.selection.retries(&row.chat.id) => {
-                let why = format!("the session of {chat} is not healthy on {model}, and no other runs on it");
-                row.outcome = Outcome::because(Verdict::Deferred, why);
-            }
-            _ => row.canary = true,
-        }
-    }
+/// Whether the session of a row that owes a restart runs what it should after all: nothing has started it anew since the
+/// debt was made, and what it ran then is what the registry says, or will say after this run.
+fn runs_what_it_should(row: &Row, identity: Option<&str>) -> bool {
+    row.runs == row.after && row.owed.as_ref().is_some_and(|debt| debt.is_same_start(identity))
 }

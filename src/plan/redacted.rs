@@ -2,7 +2,7 @@
 
 use crate::chat::Chat;
 use crate::plan::json::{JsonRun, Origin};
-use crate::plan::{Outcome, Plan, Row, id};
+use crate::plan::{FailedModel, Outcome, Plan, Row, id};
 use crate::redact::Redaction;
 
 impl Plan {
@@ -13,7 +13,11 @@ impl Plan {
         let mut rows: Vec<Row> = plan.rows.into_iter().map(|row| row.redacted(redaction)).collect();
         rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
         let void = plan.void.iter().map(|(chat, why)| (redaction.chat(chat), *why));
-        Self { id: id(&rows), rows, void: void.collect(), ..plan }
+        let failed = plan.failed_models.iter();
+        let mut failed_models: Vec<FailedModel> =
+            failed.map(|failed| FailedModel { chat: redaction.chat(&failed.chat), ..failed.clone() }).collect();
+        failed_models.sort_by(|a, b| (&a.model, &a.chat).cmp(&(&b.model, &b.chat)));
+        Self { id: id(&rows), rows, void: void.collect(), failed_models, ..plan }
     }
 
     /// The same without what others wrote, such as reasons and complaints of commands.
@@ -21,6 +25,8 @@ impl Plan {
     pub fn without_details(mut self) -> Self {
         for row in &mut self.rows {
             row.outcome = Outcome::plain(row.outcome.verdict);
+            // The first by its real name: that would tell how the names are sorted.
+            row.canary = false;
         }
         self
     }

@@ -31,7 +31,8 @@ pub struct Row {
     pub runs: Option<Model>,
     /// The restart that an earlier run left, with what this run made of it. Whether it is still owed is an effect.
     pub owed: Option<Debt>,
-    /// Whether no session is known to work on its model: one such row is tried before the others.
+    /// Whether its model is tried on its session first, because no session is known to work on that. The model's other
+    /// rows wait for it.
     pub canary: bool,
     /// When earlier corrections of this row were found changed back.
     pub changed_back: Vec<Timestamp>,
@@ -71,7 +72,7 @@ pub enum Verdict {
     Failed,
     /// It was tried, and whether it worked cannot be told.
     Unknown,
-    /// It does not converge: the change is undone again and again by something else.
+    /// It does not converge: something else changes it back again and again.
     Held,
     /// The policy or the backend leaves this chat alone.
     Unmanaged,
@@ -123,10 +124,10 @@ impl Row {
         !self.edit && self.owed.is_none() && self.outcome.verdict != Verdict::Unmanaged
     }
 
-    /// Leaves it owing what it owed.
-    pub(super) fn keep_debt(&mut self, debt: &Debt) {
-        self.owed = Some(debt.clone());
-        self.effects.owes = true;
+    /// Whether a restart that it owes was begun and did not succeed. Then it stays owed until one does: that the session is
+    /// not running may be what the attempt came to.
+    pub(super) fn was_tried(&self) -> bool {
+        self.owed.as_ref().is_some_and(|debt| debt.began)
     }
 
     /// Whether it counts against the limit: it replaces an existing model, or its change restarts a session. An owed

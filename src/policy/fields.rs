@@ -16,6 +16,8 @@ use crate::suggest;
 
 /// More mistakes than these are counted, not shown: the wrong file was passed.
 pub(super) const MISTAKES_SHOWN: usize = 100;
+/// No setting is a longer time.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Everything that is wrong so far.
 #[derive(Default)]
@@ -115,12 +117,23 @@ impl<'s> Item<'s> {
 
     /// A length of time above zero, such as "30s" or "2m".
     pub(super) fn duration(&self, mistakes: &Mistakes, example: &str) -> Option<Duration> {
+        self.time_from(Duration::from_nanos(1), mistakes, example)
+    }
+
+    /// A length of time that may be none at all: "0s".
+    pub(super) fn wait(&self, mistakes: &Mistakes, example: &str) -> Option<Duration> {
+        self.time_from(Duration::ZERO, mistakes, example)
+    }
+
+    /// A length of time from `least` to a day.
+    fn time_from(&self, least: Duration, mistakes: &Mistakes, example: &str) -> Option<Duration> {
         let text = self.string(mistakes, example)?;
         let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
-        let parsed = parsed.filter(|duration| !duration.is_zero() && *duration <= Duration::from_secs(24 * 3600));
+        let parsed = parsed.filter(|duration| (least..=LONGEST).contains(duration));
         if parsed.is_none() {
             mistakes.add(|| {
-                let message = format!("`{}` is no length of time between zero and a day", self.name);
+                let range = if least.is_zero() { "from zero to" } else { "between zero and" };
+                let message = format!("`{}` is no length of time {range} a day", self.name);
                 self.mistake("not-a-duration", message, format!("a number and a unit (ms, s, m or h), as in {example}"))
             });
         }

@@ -10,6 +10,7 @@ mod outline;
 pub mod placeholder;
 mod read;
 mod redacted;
+mod rollout;
 pub mod scope;
 mod sessions;
 mod source;
@@ -28,6 +29,7 @@ use crate::diagnostic::Place;
 
 pub use outline::{Outline, outline};
 pub use read::{read, zone_advice};
+pub use rollout::Rollout;
 pub use sessions::{BackendSettings, DispatchSettings, FileSettings, SUGGESTED, Sessions};
 pub use source::{Commit, Source};
 
@@ -57,6 +59,8 @@ pub struct Policy {
     pub keep_existing: Option<Because>,
     /// Where models are kept, and how sessions come to run on them.
     pub sessions: Sessions,
+    /// `[rollout]`.
+    pub rollout: Rollout,
     /// `limits.max_changes`.
     pub max_changes: Option<usize>,
 }

@@ -74,6 +74,7 @@ impl<'r> Reader<'r> {
         let chats = self.chats(&mut whole);
         let (registry, keep_existing) = self.registry(&mut whole);
         let sessions = self.sessions(&mut whole, keep_existing.as_ref().map(|(_, item)| item));
+        let rollout = self.rollout(&mut whole);
         let max_changes = self.limits(&mut whole);
         whole.finish(self.mistakes);
         Some(Policy {
@@ -87,6 +88,7 @@ impl<'r> Reader<'r> {
             registry,
             keep_existing: keep_existing.map(|(because, _)| because),
             sessions,
+            rollout,
             max_changes,
         })
     }

@@ -10,6 +10,7 @@ use crate::policy::template::CommandLine;
 
 const RESTART: &str = r#"["supervisorctl", "restart", "{session_slug}"]"#;
 const RUNNING: &str = r#"["supervisorctl", "status", "{session_slug}"]"#;
+const IDENTITY: &str = r#"["supervisorctl", "pid", "{session_slug}"]"#;
 
 /// The lines of `[sessions]` that a first policy may need, each with what it is for. They are comments there.
 pub const SUGGESTED: [(&str, &str); 2] = [
@@ -54,6 +55,8 @@ pub struct FileSettings {
     pub restart: Option<CommandLine>,
     /// Asks whether one session is running.
     pub running: Option<CommandLine>,
+    /// Prints something of one session that changes with each start of it, such as its process id.
+    pub identity: Option<CommandLine>,
     /// What a session without a model runs on.
     pub unset_runs: Option<Model>,
 }
@@ -78,6 +81,11 @@ impl Sessions {
         self.file().and_then(|file| file.running.as_ref())
     }
 
+    /// The command that prints on this host which start of a session is going on, if any.
+    pub fn identity_command(&self) -> Option<&CommandLine> {
+        self.file().and_then(|file| file.identity.as_ref())
+    }
+
     /// The socket that is asked, as written, if any.
     pub fn socket(&self) -> Option<&str> {
         match &self.backend {
@@ -98,7 +106,7 @@ impl<'r> Reader<'r> {
     /// Reads the section. `keep` is where the policy says that existing models are kept.
     pub(super) fn sessions(&self, whole: &mut Section<'r>, keep: Option<&Item<'r>>) -> Sessions {
         const BACKENDS: [&str; 2] = ["file", "dispatch"];
-        const FILE_ONLY: [&str; 4] = ["names_in_arguments", "restart", "running", "unset_runs"];
+        const FILE_ONLY: [&str; 5] = ["names_in_arguments", "restart", "running", "identity", "unset_runs"];
         const DISPATCH_ONLY: [&str; 2] = ["socket", "drain"];
         let mut section = whole.section(self.mistakes, "sessions", "a table: [sessions]");
         let backend = section.get(self.mistakes, "backend");
@@ -131,9 +139,20 @@ impl<'r> Reader<'r> {
     fn file(&self, section: &mut Section<'r>) -> FileSettings {
         let scope = self.scope(section.get(self.mistakes, "names_in_arguments").as_ref());
         let restart = section.get(self.mistakes, "restart").and_then(|item| self.command(&item, scope, RESTART));
-        let running = section.get(self.mistakes, "running").and_then(|item| self.command(&item, scope, RUNNING));
+        let running = section.get(self.mistakes, "running");
+        let identity = section.get(self.mistakes, "identity");
+        if let (Some(identity), None) = (&identity, &running) {
+            self.mistakes.add(|| {
+                let message = "`identity` verifies nothing without `running`";
+                let label = "nothing asks whether a restarted session comes up";
+                Diagnostic::warning("identity-without-running", message, identity.place(), label)
+                    .help(format!("add running = {RUNNING}"))
+            });
+        }
+        let running = running.and_then(|item| self.command(&item, scope, RUNNING));
+        let identity = identity.and_then(|item| self.command(&item, scope, IDENTITY));
         let unset_runs = section.get(self.mistakes, "unset_runs").and_then(|item| self.model(&item));
-        FileSettings { restart, running, unset_runs }
+        FileSettings { restart, running, identity, unset_runs }
     }
 
     fn dispatch(&self, section: &mut Section<'r>, keep: Option<&Item<'r>>) -> DispatchSettings {

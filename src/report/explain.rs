@@ -11,6 +11,7 @@ use crate::chat::{Chat, Model};
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::{JsonBecause, JsonRow, JsonRun};
 use crate::plan::ledger::Debt;
+use crate::plan::trial::FailedStart;
 use crate::plan::{Row, Verdict};
 use crate::policy::{Because, Condition, Policy, Rule};
 use crate::report::escape::{escape, leading};
@@ -42,6 +43,8 @@ pub struct Explanation<'a> {
     pub row: Option<&'a Row>,
     /// The restart that it is owed.
     pub debt: Option<&'a Debt>,
+    /// The model on which its session did not come up, if any.
+    pub failed: Option<&'a FailedStart>,
     /// The run that last changed it.
     pub last_change: Option<&'a JsonRun<'a>>,
     /// The time, in the policy's time zone.
@@ -60,6 +63,7 @@ struct Wire<'a> {
     candidates: Vec<WireCandidate<'a>>,
     registry: WireRegistry<'a>,
     owed: Option<WireDebt>,
+    failed_start: Option<WireFailedStart<'a>>,
     last_change: Option<WireChange<'a>>,
 }
 
@@ -98,6 +102,14 @@ struct WireRegistry<'a> {
     in_sync: Option<bool>,
     outcome: Option<&'static str>,
     detail: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct WireFailedStart<'a> {
+    model: &'a str,
+    since: Timestamp,
+    attempts: u32,
+    next_try: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -238,6 +250,9 @@ impl<'a> Explanation<'a> {
         if self.registered || self.debt.is_some() {
             writeln!(out, "restart: {}", self.restart_line())?;
         }
+        if let Some(failed) = self.failed {
+            writeln!(out, "start: {}", escape(&self.failed_line(failed)))?;
+        }
         let change = self.change().map_or("none in the history".to_owned(), |(run, row)| {
             let models = [&row.before, &row.after].map(|model| model.as_deref().unwrap_or("(none)"));
             let outcome = if row.outcome == "done" { String::new() } else { format!(" ({})", row.outcome) };
@@ -292,7 +307,7 @@ impl<'a> Explanation<'a> {
             Verdict::Held => {
                 let times: Vec<String> = row.changed_back.iter().map(|then| time(*then, self.shown_now)).collect();
                 let times = times.join(", ");
-                format!("{model}, differs, and is held: {detail}, found undone at {times}; --retry tries again")
+                format!("{model}, differs, and is held: {detail}, changed back at {times}; --retry tries again")
             }
             verdict => format!("{model}, differs, and is {}: {detail}", verdict.name()),
         }
@@ -308,6 +323,14 @@ impl<'a> Explanation<'a> {
         let waits = debt.next_try.filter(|_| debt.waits(self.now.timestamp()));
         let next = waits.map(|next| format!(", next try at {}", time(next, self.shown_now))).unwrap_or_default();
         format!("owed since {since}, {attempts}{next}")
+    }
+
+    fn failed_line(&self, failed: &FailedStart) -> String {
+        let FailedStart { model, since, attempts, next_try } = failed;
+        let (since, attempts) = (time(*since, self.shown_now), counted(*attempts as usize, "attempt"));
+        let waits = next_try.filter(|_| failed.waits(self.now.timestamp()));
+        let next = waits.map(|next| format!(", next try at {}", time(next, self.shown_now))).unwrap_or_default();
+        format!("did not come up on {model}: {attempts} since {since}{next}")
     }
 
     /// Writes it for programs.
@@ -350,6 +373,12 @@ impl<'a> Explanation<'a> {
                 attempts: debt.attempts,
                 next_try: debt.next_try,
                 needed: self.is_owed(),
+            }),
+            failed_start: self.failed.map(|failed| WireFailedStart {
+                model: failed.model.as_str(),
+                since: failed.since,
+                attempts: failed.attempts,
+                next_try: failed.next_try,
             }),
             last_change: self.change().map(|(run, row)| WireChange {
                 run: &run.run,

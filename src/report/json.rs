@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::plan::Summary;
-use crate::plan::json::JsonRow;
+use crate::plan::json::{JsonFailedModel, JsonRow};
 use crate::report::{Mode, Report};
 
 #[derive(Serialize)]
@@ -16,6 +16,7 @@ struct Wire<'a> {
     complete: bool,
     sessions: usize,
     changes: Vec<JsonRow<'a>>,
+    failed_models: Vec<JsonFailedModel<'a>>,
     summary: Summary,
 }
 
@@ -32,6 +33,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         complete: plan.complete,
         sessions: plan.sessions,
         changes: plan.rows.iter().map(JsonRow::from).collect(),
+        failed_models: plan.failed_models.iter().map(JsonFailedModel::from).collect(),
         summary: plan.summary(),
     };
     write_json(&wire, out)

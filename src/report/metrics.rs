@@ -59,6 +59,11 @@ impl Metrics<'_> {
                 ("reconcile_refused", "Sessions whose change was refused.", refused),
                 ("reconcile_held", "Sessions left alone because something undoes their change.", held),
                 ("reconcile_failed", "Sessions whose change failed, or may have.", failed + unknown),
+                (
+                    "reconcile_failed_models",
+                    "Models that did not come up where they were tried.",
+                    plan.failed_models.len(),
+                ),
             ];
             for (name, help, count) in counts {
                 gauge(name, help, i64::try_from(count).unwrap_or(i64::MAX))?;

@@ -20,7 +20,7 @@ use crate::registry::Snapshot;
 
 pub use diff::policy_diff;
 pub use format::Format;
-pub use text::{counted, refusal, time, voided};
+pub use text::{counted, failed_model, refusal, time, voided};
 
 /// Whether a plan was only made, or executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

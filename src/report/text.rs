@@ -7,7 +7,7 @@ use jiff::{Timestamp, Zoned};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::plan::observed::{Standing, Void};
-use crate::plan::{Plan, Refusal, Row, Summary, Verdict};
+use crate::plan::{FailedModel, Plan, Refusal, Row, Summary, Verdict};
 use crate::report::escape::{escape, leading};
 use crate::report::{Mode, Report};
 
@@ -112,7 +112,7 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
     let more = match (times.as_slice(), row.outcome.next_try) {
         ([], None) => String::new(),
         ([], Some(next)) => format!(" at {}", time(next, report.now)),
-        (times, _) => format!(": found undone at {}", times.join(", ")),
+        (times, _) => format!(": changed back at {}", times.join(", ")),
     };
     let shown = row.outcome.detail.as_ref().filter(|_| verdict != Verdict::Unmanaged);
     let place = format!("{}:{} {}", row.because.at.file, row.because.at.line, row.because.rule);
@@ -213,6 +213,14 @@ pub fn refusal(plan: &Plan) -> Option<String> {
         }
         Refusal::OtherPlan { expected, .. } => format!("this is plan {}, not {expected}: nothing was done", plan.id),
     })
+}
+
+/// What stands in the way of a model that did not come up.
+pub fn failed_model(failed: &FailedModel, now: &Zoned) -> String {
+    let FailedModel { model, chat, since, attempts, next_try } = failed;
+    let (attempts, since) = (counted(*attempts as usize, "attempt"), time(*since, now));
+    let next = next_try.map_or_else(String::new, |next| format!(", next try at {}", time(next, now)));
+    format!("{model} did not come up on {chat}: {attempts} since {since}{next}")
 }
 
 /// That a debt is void.

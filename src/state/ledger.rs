@@ -3,6 +3,7 @@
 //! Every hold of `data.lock` reads what others have added since, and appends to the file that has the name then: a launch
 //! must never append to a file that a run has just compacted.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,10 +11,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::os::exchange::ExchangeNote;
 use crate::os::lock::Lock;
 use crate::plan::ledger::{Correction, Debt, Ledger, Note};
+use crate::plan::trial::{FailedStart, Trial};
 use crate::state::dir::StateDir;
 use crate::state::journal::{Access, Journal, Reopened, damaged, replace};
 use crate::state::version_1::{self, Left};
@@ -51,6 +54,12 @@ pub(crate) struct Patch {
     /// Corrections, by chat id.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub corrected: BTreeMap<String, Option<Correction>>,
+    /// Sessions that did not come up on a model, by chat id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, Option<FailedStart>>,
+    /// What is known of models.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub trials: BTreeMap<Model, Option<Trial>>,
     /// The replacement under way, where that has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exchange: Option<ExchangeState>,
@@ -73,12 +82,14 @@ impl Patch {
 
     /// All that is kept, after so many records.
     fn whole(kept: &Kept, earlier: u64) -> Self {
-        let Kept { ledger: Ledger { owed, corrected }, exchange } = kept;
+        let Kept { ledger: Ledger { owed, corrected, failed, trials }, exchange } = kept;
         Self {
             version: Some(VERSION),
             earlier: Some(earlier).filter(|earlier| *earlier > 0),
-            owed: owed.iter().map(|(chat, debt)| (chat.clone(), Some(debt.clone()))).collect(),
-            corrected: corrected.iter().map(|(chat, made)| (chat.clone(), Some(made.clone()))).collect(),
+            owed: all(owed),
+            corrected: all(corrected),
+            failed: all(failed),
+            trials: all(trials),
             exchange: exchange.clone().map(ExchangeState::UnderWay),
         }
     }
@@ -96,9 +107,11 @@ impl Patch {
 impl Kept {
     /// Takes what a patch says.
     pub(crate) fn patch(&mut self, patch: Patch) {
-        let Patch { version: _, earlier: _, owed, corrected, exchange } = patch;
+        let Patch { version: _, earlier: _, owed, corrected, failed, trials, exchange } = patch;
         put(&mut self.ledger.owed, owed);
         put(&mut self.ledger.corrected, corrected);
+        put(&mut self.ledger.failed, failed);
+        put(&mut self.ledger.trials, trials);
         match exchange {
             Some(ExchangeState::UnderWay(exchange)) => self.exchange = Some(exchange),
             Some(ExchangeState::Ended) => self.exchange = None,
@@ -108,16 +121,25 @@ impl Kept {
 
     /// The patch that takes these notes, which changes nothing yet.
     pub(crate) fn noting(&self, notes: &[Note], now: Timestamp) -> Patch {
+        let before = &self.ledger;
         let chats: BTreeSet<&str> = notes.iter().map(Note::chat).collect();
-        // Only the chats that the notes are about can change, so nothing else need be compared.
-        let mut after =
-            Ledger { owed: some(&self.ledger.owed, &chats), corrected: some(&self.ledger.corrected, &chats) };
+        // Only the chats that the notes are about can change, and models: nothing else need be compared. What becomes of a
+        // model depends on all starts that failed, which are few.
+        let mut after = Ledger {
+            owed: some(&before.owed, &chats),
+            corrected: some(&before.corrected, &chats),
+            failed: before.failed.clone(),
+            trials: before.trials.clone(),
+        };
         for note in notes {
             after.note(note, now);
         }
+        let models = before.trials.keys().chain(after.trials.keys());
         let mut patch = Patch {
-            owed: changed(&self.ledger.owed, &after.owed, &chats),
-            corrected: changed(&self.ledger.corrected, &after.corrected, &chats),
+            owed: changed(&before.owed, &after.owed, chats.iter().copied()),
+            corrected: changed(&before.corrected, &after.corrected, chats.iter().copied()),
+            failed: changed(&before.failed, &after.failed, chats.iter().copied()),
+            trials: changed(&before.trials, &after.trials, models),
             ..Patch::default()
         };
         if notes.iter().any(|note| matches!(note, Note::Confirmed { .. })) {
@@ -129,11 +151,15 @@ impl Kept {
     }
 }
 
-fn put<T>(all: &mut BTreeMap<String, T>, changes: BTreeMap<String, Option<T>>) {
-    for (chat, change) in changes {
+fn all<K: Ord + Clone, T: Clone>(kept: &BTreeMap<K, T>) -> BTreeMap<K, Option<T>> {
+    kept.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect()
+}
+
+fn put<K: Ord, T>(all: &mut BTreeMap<K, T>, changes: BTreeMap<K, Option<T>>) {
+    for (key, change) in changes {
         match change {
-            Some(value) => _ = all.insert(chat, value),
-            None => _ = all.remove(&chat),
+            Some(value) => _ = all.insert(key, value),
+            None => _ = all.remove(&key),
         }
     }
 }
@@ -143,13 +169,18 @@ fn some<T: Clone>(all: &BTreeMap<String, T>, chats: &BTreeSet<&str>) -> BTreeMap
     found.map(|(chat, value)| (chat.clone(), value.clone())).collect()
 }
 
-fn changed<T: Clone + PartialEq>(
-    before: &BTreeMap<String, T>,
-    after: &BTreeMap<String, T>,
-    chats: &BTreeSet<&str>,
-) -> BTreeMap<String, Option<T>> {
-    let differs = chats.iter().filter(|chat| before.get(**chat) != after.get(**chat));
-    differs.map(|chat| ((*chat).to_owned(), after.get(*chat).cloned())).collect()
+fn changed<'k, K, Q, T>(
+    before: &BTreeMap<K, T>,
+    after: &BTreeMap<K, T>,
+    keys: impl Iterator<Item = &'k Q>,
+) -> BTreeMap<K, Option<T>>
+where
+    K: Ord + Borrow<Q>,
+    Q: Ord + ToOwned<Owned = K> + ?Sized + 'k,
+    T: Clone + PartialEq,
+{
+    let differs = keys.filter(|key| before.get(*key) != after.get(*key));
+    differs.map(|key| (key.to_owned(), after.get(key).cloned())).collect()
 }
 
 /// Reads what is kept, without the lock: for runs that change nothing.

@@ -67,7 +67,9 @@ pub(crate) enum Left<T> {
 pub(crate) fn ledger(dir: &StateDir) -> Result<Left<(Ledger, Option<ExchangeNote>)>> {
     Ok(match read(dir)? {
         Left::Nothing => Left::Nothing,
-        Left::Kept(File { owed, corrected, exchange, .. }) => Left::Kept((Ledger { owed, corrected }, exchange)),
+        Left::Kept(File { owed, corrected, exchange, .. }) => {
+            Left::Kept((Ledger { owed, corrected, ..Ledger::default() }, exchange))
+        }
         Left::Moved => Left::Moved,
     })
 }

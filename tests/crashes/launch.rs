@@ -2,14 +2,15 @@
 //! launch then starts the session as if nothing had been.
 
 use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::journal_text::ledger_in;
+use crate::journal_text::{framed, ledger_in};
 
 const POLICY: &str = r#"
 [models]
@@ -38,7 +39,7 @@ fn reconcile(directory: &Path, arguments: &[&str], crash_at: Option<usize>) -> O
     command.output().unwrap()
 }
 
-fn json(path: &Path) -> Value {
+fn read_json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
@@ -48,19 +49,20 @@ fn scene(registry: Option<&str>) -> TempDir {
     fs::write(directory.path().join("policy.toml"), POLICY).unwrap();
     if let Some(registry) = registry {
         fs::write(directory.path().join("sessions.json"), registry).unwrap();
-        assert_eq!(reconcile(directory.path(), &[], None).status.code(), Some(4), "the restart fails");
-        fs::remove_file(directory.path().join("trace")).unwrap();
-        let ledger = ledger_in(&directory.path().join("sessions.json.reconcile"));
-        assert_eq!(ledger["owed"].as_object().unwrap().len(), 1);
-        // As it was: somebody set it back.
-        fs::write(directory.path().join("sessions.json"), registry).unwrap();
+        let debt = json!({ "since": "2026-01-01T00:00:00Z", "began": true, "attempts": 1 });
+        let worked = json!({ "worked": "2026-01-01T00:00:00Z" });
+        let ledger = json!({ "version": 2, "owed": { "ada": debt }, "trials": { "haiku": worked } });
+        let state = directory.path().join("sessions.json.reconcile");
+        fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
+        fs::write(state.join("ledger.journal"), framed(&ledger)).unwrap();
+        fs::set_permissions(state.join("ledger.journal"), fs::Permissions::from_mode(0o600)).unwrap();
     }
     directory
 }
 
 fn check(directory: &Path, chat: &str, launched: &Output, story: &str) {
     assert_eq!(String::from_utf8_lossy(&launched.stdout), "on haiku\n", "{story}: {launched:?}");
-    let registry = json(&directory.join("sessions.json"));
+    let registry = read_json(&directory.join("sessions.json"));
     assert_eq!(registry[chat]["model"], "haiku", "{story}");
     assert_eq!(registry[chat]["tier"], "bots", "{story}");
     let state = directory.join("sessions.json.reconcile");
@@ -115,12 +117,12 @@ fn nothing_is_lost_where_a_run_dies_and_then_a_launch() {
             fs::write(directory.path().join("sessions.json"), REGISTRY).unwrap();
             assert_eq!(reconcile(directory.path(), &[], Some(run + 1)).status.signal(), Some(9), "{story}");
             reconcile(directory.path(), &launch, Some(at + 1));
-            let registry = json(&directory.path().join("sessions.json"));
+            let registry = read_json(&directory.path().join("sessions.json"));
             assert_eq!(registry["ada"]["tier"], "bots", "{story}");
             // The restart command fails, so what drifted is owed in the end.
             let last = reconcile(directory.path(), &["--retry", "ada"], None);
             assert_eq!(last.status.code(), Some(4), "{story}: {last:?}");
-            assert_eq!(json(&directory.path().join("sessions.json"))["ada"]["model"], "haiku", "{story}");
+            assert_eq!(read_json(&directory.path().join("sessions.json"))["ada"]["model"], "haiku", "{story}");
             let ledger = ledger_in(&directory.path().join("sessions.json.reconcile"));
             assert!(ledger["owed"]["ada"].is_object() && ledger["exchange"].is_null(), "{story}: {ledger}");
             let launched = reconcile(directory.path(), &launch, None);

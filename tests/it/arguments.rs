@@ -125,13 +125,15 @@ const SCRIPTS: [&str; 109] = [
 #[test]
 fn no_command_has_a_name_in_its_script() {
     let mut accepted = Vec::new();
-    for (key, command) in ["restart", "running"].into_iter().flat_map(|key| SCRIPTS.map(|command| (key, command))) {
+    for (key, command) in
+        ["restart", "running", "identity"].into_iter().flat_map(|key| SCRIPTS.map(|command| (key, command)))
+    {
         let run = drifted(&format!("{key} = [{command}]")).run(&["check"]);
         if run.code != 1 || !run.stdout.contains("RECONCILE_") {
             accepted.push(format!("{key} = [{command}]"));
         }
     }
-    assert!(accepted.is_empty(), "{} of {}:\n{}", accepted.len(), 2 * SCRIPTS.len(), accepted.join("\n"));
+    assert!(accepted.is_empty(), "{} of {}:\n{}", accepted.len(), 3 * SCRIPTS.len(), accepted.join("\n"));
 }
 
 #[test]
@@ -170,7 +172,7 @@ fn the_slug_and_the_model_stand_alone_or_beside_plain_text() {
         ("{{session_slug}}", 1),
         ("é{model}", 1),
     ] {
-        for key in ["restart", "running"] {
+        for key in ["restart", "running", "identity"] {
             let sandbox = drifted(&format!("{key} = [\"./restart\", {}]", json!(argument)));
             let run = sandbox.run(&["check"]).expect(code);
             assert_eq!(run.stdout.contains("error[placeholder-beside-text]"), code == 1, "{argument}: {run:#?}");

@@ -44,6 +44,7 @@ fn owing(run: Option<&str>) -> Row {
         attempts: 0,
         next_try: None,
         run: run.map(str::to_owned),
+        identity: None,
     };
     Row { before: model("haiku"), edit: false, runs: None, owed: Some(debt), ..drifted() }
 }

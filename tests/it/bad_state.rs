@@ -130,7 +130,7 @@ fn a_damaged_ledger_is_never_taken_for_no_debts() {
         is_damaged("ledger.journal", &bytes);
     }
     // The ledger itself was none of these.
-    with_ledger(whole).run(&["--dry-run"]).expect(0);
+    assert!(!with_ledger(whole).run(&["--dry-run"]).stderr.contains("damaged"));
 }
 
 #[test]
@@ -385,13 +385,16 @@ fn without_room_nothing_is_changed_and_the_next_run_does_it() {
 
 #[test]
 fn without_room_for_the_ledger_nothing_is_changed_and_the_ledger_is_as_it_was() {
+    // By one that runs on it, opus is known to work, so that all are edited at once.
     let chats = ["c1", "c2", "c3", "c4"];
     let registry = |model: &str| {
         let entries =
             chats.map(|chat| format!(r#""{chat}":{{"tier":"admin","session_name":"{chat}","model":"{model}"}}"#));
-        format!("{{{}}}", entries.join(","))
+        format!(r#"{{"c0":{{"tier":"admin","session_name":"c0","model":"opus"}},{}}}"#, entries.join(","))
     };
     let sandbox = drifted();
+    let policy = sandbox.read("policy.toml").replacen("restart =", "running = [\"true\"]\nrestart =", 1);
+    sandbox.write("policy.toml", format!("{policy}\n[rollout]\nmin_healthy = \"0s\"\n"));
     sandbox.write("sessions.json", registry("haiku"));
     // There is room for the registry in one block, and none for its debts: not in a new ledger, and not at the end of one.
     for has_ledger in [false, true] {

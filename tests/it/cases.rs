@@ -6,7 +6,8 @@
 //! - what is expected: `dry-run.txt` and `apply.txt` (the output of the two runs), `after.json` (the registry
 //!   afterwards), `owed-after` (the chats that owe a restart then) and `calls` (the commands that were run).
 //!
-//! Policies may name `./restart`, which appends its arguments to `calls`, and `./running`, which appends the chat's id.
+//! Policies may name `./restart`, which appends its arguments to `calls` and starts a session that is not running, and
+//! `./running`, which appends the chat's id.
 //! After the apply, one more dry run must find nothing that it would edit. `SNAPSHOTS=overwrite cargo test` writes what
 //! is expected anew.
 
@@ -70,7 +71,9 @@ fn scene(case: &Path, registry: &str, soon: Timestamp) -> Sandbox {
             fs::copy(file.path(), sandbox.path("").join(name)).unwrap();
         }
     }
-    sandbox.script("restart", r#"cd "$(dirname "$0")"; echo "restart $*" >> calls"#);
+    let restart = r#"cd "$(dirname "$0")"; echo "restart $*" >> calls
+        if test -e stopped; then grep -vxF -e "$RECONCILE_CHAT_ID" stopped > up; mv up stopped; fi"#;
+    sandbox.script("restart", restart);
     sandbox.script("running", r#"cd "$(dirname "$0")"; echo "running $RECONCILE_CHAT_ID" >> calls; if grep -qxF -e "$RECONCILE_CHAT_ID" stopped 2>/dev/null; then exit 3; fi"#);
     if let Ok(ledger) = fs::read_to_string(case.join("owed.json")) {
         let state = sandbox.path("sessions.json.reconcile");

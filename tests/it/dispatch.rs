@@ -107,7 +107,7 @@ fn a_dry_run_predicts_every_row_and_only_reads() {
     let daemon = daemon(&sandbox, &[CAL, BOT, ELI]);
     daemon.tell(&format!("busy {BOT}"));
     let report = sandbox.json(&["--dry-run"]);
-    assert_eq!(became(&report, CAL), ("planned", ""));
+    assert_eq!(became(&report, CAL), ("planned", "tried first: the others on sonnet wait until it has come up"));
     assert_eq!(became(&report, BOT), ("planned", "busy: waited for"));
     assert_eq!(became(&report, GROUP).0, "unmanaged");
     assert!(became(&report, "+16175550108").1.starts_with("not live"), "{report:#}");
@@ -292,7 +292,7 @@ fn a_model_that_nobody_runs_is_tried_on_one_session_first() {
     daemon.tell(&format!("start dies {CAL}"));
     let report = sandbox.json(&[]);
     assert_eq!(became(&report, CAL).0, "failed", "{report:#}");
-    assert_eq!(became(&report, BOT), ("deferred", "the first session on haiku did not come up"));
+    assert_eq!(became(&report, BOT), ("deferred", format!("canary failed: haiku did not come up on {CAL}").as_str()));
     assert_eq!(changes(&daemon), [set_model(CAL, "haiku")]);
     assert_eq!((sandbox.ledger()["owed"].get(BOT), &report["summary"]["owed"]), (None, &json!(1)));
 }
@@ -310,7 +310,7 @@ fn a_model_that_made_a_session_ill_is_not_spread_by_the_next_run() {
     }
     for _ in 0..2 {
         let report = sandbox.json(&[]);
-        let why = format!("the session of {CAL} is not healthy on haiku, and no other runs on it");
+        let why = format!("haiku did not come up on {CAL}, and is tried there first");
         assert_eq!(became(&report, BOT), ("deferred", why.as_str()), "{report:#}");
     }
     assert_eq!(changes(&daemon), [set_model(CAL, "haiku")]);
@@ -328,7 +328,11 @@ fn a_session_that_owes_a_restart_proves_no_model() {
     owe(&sandbox, BOT, daemon.status(BOT)["created_at"].as_str().unwrap());
     daemon.tell(&format!("start dies {CAL}"));
     let report = sandbox.json(&[]);
-    assert_eq!(became(&report, BOT), ("deferred", "the first session on haiku did not come up"), "{report:#}");
+    assert_eq!(
+        became(&report, BOT),
+        ("deferred", format!("canary failed: haiku did not come up on {CAL}").as_str()),
+        "{report:#}"
+    );
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn a_dry_run_writes_nothing_and_runs_nothing() {
     let before = tree(&sandbox);
     sandbox.run(&["--dry-run", "--retry", "+16175550000"]).expect(0);
     assert_eq!(
-        sandbox.run(&["--dry-run", "--detailed-exitcode"]).expect(0).summary(),
+        sandbox.run(&["--dry-run", "--detailed-exitcode"]).expect(4).summary(),
         "No changes. 3 deferred, 1 in sync."
     );
     sandbox.run(&["owed"]).expect(0);
@@ -90,7 +90,8 @@ fn a_probe_asks_and_does_no_more() {
     let asked = sandbox.json(&["--dry-run", "--probe"]);
     let mut calls = sandbox.calls();
     calls.sort();
-    assert_eq!(calls, ["running +16175550000", "running +16175550001"]);
+    // The third is in sync: it is asked whether sonnet works.
+    assert_eq!(calls, ["running +16175550000", "running +16175550001", "running +16175550002"]);
     let stopped = row(&asked, "+16175550000");
     assert_eq!((&stopped["restart"], &stopped["edit"]), (&json!(false), &json!(true)));
     assert_eq!((&asked["summary"]["changed"], &asked["summary"]["restarted"]), (&json!(2), &json!(1)));
@@ -235,6 +236,7 @@ fn a_row_that_failed_was_refused_or_does_not_converge_is_4() {
 #[test]
 fn an_interrupted_run_ends_after_the_restart_under_way_and_is_4() {
     let sandbox = sessions(&["opus", "opus", "opus"], "");
+    sandbox.has_seen(&["sonnet"]);
     sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls\ntest -e calm || kill -TERM $PPID");
     let run = sandbox.run(&["--format", "json"]).expect(4);
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
@@ -317,8 +319,32 @@ fn the_limit_counts_models_replaced_and_sessions_restarted() {
 }
 
 #[test]
+fn a_model_that_failed_is_told_by_every_command_until_it_comes_up() {
+    let sandbox = sessions(&["opus", "opus"], "");
+    sandbox.write("broken", "");
+    let report = sandbox.json(&["--metrics", "out.prom"]);
+    let failed = json!([{ "model": "sonnet", "chat_id": "+16175550000", "attempts": 1 }]);
+    assert_eq!(report["failed_models"], failed);
+    assert_eq!(row(&report, "+16175550001")["detail"], "canary failed: sonnet did not come up on +16175550000");
+    assert_eq!(sandbox.model("+16175550001").as_deref(), Some("opus"), "it is not even edited");
+    assert!(sandbox.read("out.prom").contains("reconcile_failed_models{registry=\"sessions.json\"} 1\n"));
+    let told = "sonnet did not come up on +16175550000: 1 attempt since ";
+    assert!(sandbox.run(&["--dry-run"]).expect(4).stderr.contains(told));
+    assert!(sandbox.run(&["owed"]).expect(0).stdout.contains(told));
+    let explained = sandbox.run(&["explain", "+16175550000"]).expect(0).stdout;
+    assert!(explained.contains("start: did not come up on sonnet: 1 attempt since "), "{explained}");
+    assert_eq!(sandbox.json(&["explain", "+16175550000"])["failed_start"]["attempts"], 1);
+
+    fs::remove_file(sandbox.path("broken")).unwrap();
+    let run = sandbox.run(&["--retry", "+16175550000"]).expect(0);
+    assert_eq!(run.summary(), "Applied: 1 changed, 2 restarted, 0 deferred, 0 failed.", "the others follow");
+    assert!(!run.stderr.contains("did not come up"), "{run:#?}");
+}
+
+#[test]
 fn owed_restarts_never_count() {
-    let sandbox = sessions(&many(3, 5), "[limits]\nmax_changes = 0\n");
+    let sandbox = sessions(&many(3, 5), "[limits]\nmax_changes = 0\n[rollout]\nmax_failures = 9\n");
+    sandbox.has_seen(&["sonnet"]);
     sandbox.write("broken", "");
     sandbox.run(&["--allow-changes", "3"]).expect(4);
     fs::remove_file(sandbox.path("broken")).unwrap();

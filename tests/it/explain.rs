@@ -227,7 +227,7 @@ fn a_row_that_is_held_is_told_so() {
     let sandbox = Sandbox::new(&file("policy.toml"), &file("sessions.json"));
     state(&sandbox, "owed.json", &file("owed.json"));
     let run = sandbox.run(&["explain", "+16175550101"]).expect(0);
-    let held = "registry: haiku, differs, and is held: something undoes this change again and again, found undone at ";
+    let held = "registry: haiku, differs, and is held: something changes it back again and again, changed back at ";
     assert!(run.stdout.contains(held) && run.stdout.contains("; --retry tries again\n"), "{run:?}");
     assert_eq!(explained(&sandbox, &["+16175550101"])["registry"]["outcome"], json!("held"));
 }
@@ -325,6 +325,7 @@ fn json_of(policy: &Policy, chat: &Chat, existing: Option<&str>, now: &Zoned) ->
         existing,
         row: None,
         debt: None,
+        failed: None,
         last_change: None,
         now,
         shown_now: now,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use reconcile::apply::Watch;
+use reconcile::apply::{Applied, Watch};
 use reconcile::chat::Model;
 use reconcile::plan::ledger::Note;
 use reconcile::policy::Policy;
@@ -25,7 +25,11 @@ fn faults(manner: Manner, policy: &Policy) -> Vec<(usize, Fault)> {
 /// Checks what must hold after an undisturbed run, whatever happened before.
 fn check(world: &World, wanted: &Policy, hour: i64, drifted: &[&str], faults: usize, story: &str) {
     let result = world.run(wanted, hour, None);
-    assert!(result.is_ok_and(|applied| applied.error.is_none()), "{story}: the last run failed");
+    assert!(
+        matches!(&result, Ok(Applied { error: None, .. })),
+        "{story}: the last run failed: {:?}",
+        result.map(|applied| applied.error)
+    );
     assert!(world.plan(wanted, hour + 1).rows.is_empty(), "{story}: something is left to do");
     let state = world.state();
     assert!(state.ledger.owed.is_empty(), "{story}: a restart is still owed: {:?}", state.ledger);
@@ -128,10 +132,11 @@ fn the_next_run_knows_what_a_launch_within_a_dying_run_has_started() {
     }
 }
 
-/// The session of a chat owes a restart, and ran this model.
+/// The session of a chat owes a restart, and ran this model in the start that is still going on.
 fn owe(world: &World, chat: &str, ran: &str) {
     let ran = Model::new(ran).unwrap();
-    world.state().ledger.note(&Note::Owes { chat, ran: Some(&ran) }, at(0).timestamp());
+    let owes = Note::Owes { chat, ran: Some(&ran), identity: Some("run 1") };
+    world.state().ledger.note(&owes, at(0).timestamp());
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub fn commit_when(files: &LockedFiles, reading: &Reading, owing: &[&str], meanw
     let haiku = Model::new("haiku").unwrap();
     let mut entries = Vec::new();
     reading.snapshot.each(&mut |entry| entries.push((entry.chat.id.into_owned(), entry.at))).unwrap();
-    let owes = Owes { ran: None, planned_on: PlannedOn::Debt };
+    let owes = Owes { ran: None, identity: None, planned_on: PlannedOn::Debt };
     let mut changes = Vec::new();
     for (chat, at) in &entries {
         let owes = owing.contains(&chat.as_ref()).then_some(owes);
@@ -92,7 +92,7 @@ pub fn commit_when(files: &LockedFiles, reading: &Reading, owing: &[&str], meanw
 fn launch(registry: &Path) -> Result<Registered> {
     let chat = Chat { id: "a".into(), ..Chat::default() };
     let settled = Registration { chat, entry: Some(Position(1)), fields: Vec::new(), model: None };
-    RegistryFile::open_or_new(registry)?.register(Duration::ZERO, NOW, &mut |_| Ok(settled.clone()))
+    RegistryFile::open_or_new(registry)?.register(Duration::ZERO, NOW, &mut |_, _| Ok(settled.clone()))
 }
 
 /// The note of a replacement under way, if there is one.
@@ -170,7 +170,7 @@ fn on_a_debt_that_a_launch_has_settled_nothing_is_replaced() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");
     let files = locked(&registry);
-    files.note(&[Note::Owes { chat: "a", ran: None }], NOW).unwrap();
+    files.note(&[Note::Owes { chat: "a", ran: None, identity: None }], NOW).unwrap();
     let reading = reading(&registry);
     // Its session is started on what the registry says so far.
     let launched = launch(&registry).unwrap();
@@ -358,13 +358,14 @@ fn notes_are_taken_on_what_the_file_holds_now() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");
     let files = locked(&registry);
-    files.note(&[Note::Owes { chat: "a", ran: None }], NOW).unwrap();
+    files.note(&[Note::Owes { chat: "a", ran: None, identity: None }], NOW).unwrap();
     // Another program takes the data lock and settles that debt meanwhile.
     let journal = registry.with_file_name("sessions.json.reconcile").join("ledger.journal");
     let debt = &crate::support::ledger_in(&registry.with_file_name("sessions.json.reconcile"))["owed"]["a"];
     let settled = framed(&json!({ "owed": { "a": null, "b": debt } }));
     fs::File::options().append(true).open(&journal).unwrap().write_all(settled.as_bytes()).unwrap();
-    let owed = files.note(&[Note::Owes { chat: "c", ran: None }, Note::Failed { chat: "a" }], NOW).unwrap();
+    let owed =
+        files.note(&[Note::Owes { chat: "c", ran: None, identity: None }, Note::Failed { chat: "a" }], NOW).unwrap();
     assert_eq!(owed.keys().collect::<Vec<_>>(), ["c"]);
     assert_eq!(open(&registry).kept().unwrap().ledger.owed.keys().collect::<Vec<_>>(), ["b", "c"]);
 }
@@ -378,12 +379,12 @@ fn a_ledger_that_cannot_be_read_stays_so_for_the_run_that_met_it() {
         let registry = directory.path().join("sessions.json");
         let state = registry.with_file_name("sessions.json.reconcile");
         let files = locked(&registry);
-        files.note(&[Note::Owes { chat: "a", ran: None }], NOW).unwrap();
+        files.note(&[Note::Owes { chat: "a", ran: None, identity: None }], NOW).unwrap();
         // A later version has taken its place, or it is damaged.
         write_state(&state, "later", &journal);
         fs::rename(state.join("later"), state.join("ledger.journal")).unwrap();
         for _ in 0..2 {
-            let result = files.note(&[Note::Owes { chat: "b", ran: None }], NOW);
+            let result = files.note(&[Note::Owes { chat: "b", ran: None, identity: None }], NOW);
             assert!(result.is_err(), "{journal} was read as {result:?}");
         }
         assert_eq!(fs::read_to_string(state.join("ledger.journal")).unwrap(), journal);
@@ -397,7 +398,9 @@ fn done(registry: &Path) -> Plan {
     let (now, selector, capabilities) = (at(0), Selector::default(), Commands::none());
     let limits = Limits::default();
     let input = PlanInput { policy: &policy, capabilities: &capabilities, now: &now, selector: &selector, limits };
-    let mut plan = plan(&input, &FileBackend::new(open(registry), Commands::none())).unwrap().plan;
+    let mut plan = plan(&input, &FileBackend::new(open(registry), std::collections::BTreeMap::new(), Commands::none()))
+        .unwrap()
+        .plan;
     for row in &mut plan.rows {
         row.outcome = Outcome::because(Verdict::Done, "what a command said");
         row.effects.edited = true;

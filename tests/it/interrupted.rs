@@ -1,7 +1,7 @@
 //! SIGINT and SIGTERM: what is under way ends, the rest stays owed, and the next run finishes it.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -178,6 +178,25 @@ fn a_run_that_waits_for_another_stops_waiting() {
 }
 
 #[test]
+fn a_signal_in_a_pause_ends_the_run_at_once_and_what_was_to_come_is_not_edited() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let slow = Slow::new(&["a", "b"], "parallel = 1\n[rollout]\npause = \"1h\"");
+        let mut run = slow.start(&JSON);
+        assert_eq!(slow.begun(), "a");
+        slow.end("a");
+        until("the first restart is over", || slow.owed().is_empty());
+        run.signal(signal);
+        let told = run.finish().expect(4);
+        assert_eq!(outcomes(&told), [done("a"), interrupted("b")]);
+        assert_eq!(
+            ["a", "b"].map(|chat| slow.sandbox.model(chat)),
+            [Some("sonnet".to_owned()), Some("opus".to_owned())]
+        );
+        assert_eq!(slow.owed(), [""; 0]);
+    }
+}
+
+#[test]
 fn an_edit_that_waits_for_another_stops_waiting() {
     let slow = Slow::new(&["a"], "");
     let before = slow.sandbox.read("policy.toml");
@@ -200,9 +219,8 @@ fn interrupted_before_the_first_effect_nothing_is_done() {
     for signal in [Signal::INT, Signal::TERM] {
         let slow = Slow::new(&["a", "b", "c"], "parallel = 1");
         let before = slow.sandbox.read("sessions.json");
-        // Somebody else is at the data: the run has come no further than to its lock.
+        // Another program is at the data: the run has come no further than to its lock.
         let state = slow.sandbox.path("sessions.json.reconcile");
-        fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
         let lock = File::options().create_new(true).write(true).mode(0o600).open(state.join("data.lock")).unwrap();
         lock.lock().unwrap();
         let mut run = slow.start(&["--lock-timeout", "1h", "--format", "json"]);
@@ -211,7 +229,7 @@ fn interrupted_before_the_first_effect_nothing_is_done() {
         let told = run.finish().expect(75);
         assert!(told.stdout.is_empty() && told.stderr.contains("interrupted while waiting"), "{told:#?}");
         assert_eq!((slow.sandbox.read("sessions.json"), slow.sandbox.calls().len()), (before, 0));
-        assert_eq!(slow.sandbox.ledger(), Value::Null, "nothing is owed for what was not changed");
+        assert_eq!(slow.owed(), [""; 0], "nothing is owed for what was not changed");
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// The ledger in a state directory, or null where there is none: what its journal says, or what version 0.1 left.
 pub fn ledger_in(state: &Path) -> Value {
@@ -33,4 +34,11 @@ pub fn folded(journal: &str) -> Value {
         }
     }
     ledger
+}
+
+/// A line of a journal, with its length and its checksum.
+pub fn framed(record: &Value) -> String {
+    let record = record.to_string();
+    let sum: String = Sha256::digest(&record).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{} {sum} {record}\n", record.len())
 }

@@ -34,7 +34,7 @@ fn commands() -> Vec<(String, Commands)> {
         for block in blocks {
             let policy: Value = toml::from_str(block).unwrap_or_else(|error| panic!("{file}: {error}"));
             let words = |key| serde_json::from_value(policy["sessions"][key].clone()).ok();
-            let commands = ["restart", "running"].map(|key| words(key).map(|words| (key, words)));
+            let commands = ["restart", "running", "identity"].map(|key| words(key).map(|words| (key, words)));
             let commands: Commands = commands.into_iter().flatten().collect();
             if !commands.is_empty() {
                 found.push((file.clone(), commands));
@@ -70,10 +70,11 @@ fn launches() -> Vec<(String, Vec<String>)> {
 const FIELDS: [&str; 8] =
     ["chat_id", "session_name", "session_slug", "contact_name", "tier", "type", "source", "model"];
 
-/// Writes down the program's name, its arguments and what its environment says of the session.
+/// Writes down the program's name, its arguments and what its environment says of the session. It prints something else
+/// each time, as for a session that is started anew.
 fn recorder() -> String {
     let variables: String = FIELDS.iter().map(|field| format!(" \"$RECONCILE_{}\"", field.to_uppercase())).collect();
-    format!("printf '%s\\0' \"${{0##*/}}\" $# \"$@\"{variables} >> \"$RECORD\"")
+    format!("printf '%s\\0' \"${{0##*/}}\" $# \"$@\"{variables} >> \"$RECORD\"; echo $$")
 }
 
 /// What a recorder wrote down of one command.
@@ -92,7 +93,9 @@ fn records(sandbox: &Sandbox) -> Vec<Record> {
         let words = [program].into_iter().chain(parts.by_ref().take(count)).collect();
         records.push(Record { words, environment: parts.by_ref().take(FIELDS.len()).collect() });
     }
+    // A session is asked several times whether it is running.
     records.sort();
+    records.dedup();
     records
 }
 
@@ -185,17 +188,23 @@ proptest! {
         prop_assert!(kits.len() >= 6, "where are the kits? {kits:?}");
         for (file, kit) in kits {
             let keys: String = kit.iter().map(|(key, words)| format!("{key} = {}\n", json!(words))).collect();
-            let limits = "parallel = 1\n[limits]\nmax_changes = 100";
+            let limits = "parallel = 1\n[rollout]\nmin_healthy = \"0s\"\n[limits]\nmax_changes = 100";
             let sandbox = with(&format!("{keys}{limits}"), &registry.to_string());
             let run = recorded(&sandbox, kit.iter().map(|(_, words)| &words[0]), &[]);
             prop_assert_eq!(run.code, 0, "{}: {:#?}", &file, run);
 
             let mut expected = Vec::new();
-            for (session, (_, words)) in sessions.iter().flat_map(|session| kit.iter().map(move |key| (session, key))) {
+            for (session, (key, words)) in sessions.iter().flat_map(|session| kit.iter().map(move |key| (session, key))) {
                 let fill = |word: &String| word.replace("{session_slug}", &session.slug()).replace("{model}", "sonnet");
                 let mut words: Vec<String> = words.iter().map(fill).collect();
                 words[0] = Path::new(&words[0]).file_name().unwrap().to_str().unwrap().to_owned();
-                expected.push(Record { words, environment: session.environment() });
+                let environment = session.environment();
+                if *key == "identity" {
+                    // It is also asked before the edit, when the entry still has the old model.
+                    let before = environment.iter().map(|value| if value == "sonnet" { "opus".to_owned() } else { value.clone() });
+                    expected.push(Record { words: words.clone(), environment: before.collect() });
+                }
+                expected.push(Record { words, environment });
             }
             expected.sort();
             let records = records(&sandbox);

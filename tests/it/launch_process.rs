@@ -42,6 +42,7 @@ fn a_session_that_did_not_start_still_owes_the_restart_of_the_one_before() {
     for (before, code) in [(Some("opus"), 1), (None, 4)] {
         let policy = format!("{POLICY}\n[sessions]\nrestart = [\"false\"]\n");
         let sandbox = sandbox(&policy, &registry(&[("+1", "family", "opus")]));
+        sandbox.has_seen(&["sonnet"]);
         if before.is_some() {
             sandbox.run(&[]).expect(4);
         }
@@ -70,7 +71,7 @@ fn a_launch_pays_also_where_the_command_fails_that_made_it() {
     // One from before is told as owed before the run, and not as owed now.
     sandbox.write("sessions.json", registry(&[("+1", "family", "opus")]));
     sandbox.script("restart", "exit 1");
-    sandbox.run(&[]).expect(4);
+    sandbox.run(&["--retry", "+1"]).expect(4);
     sandbox.script("restart", &launch);
     let run = sandbox.run(&["--retry", "+1", "--output", "json=run.json"]).expect(4);
     assert!(run.stdout.contains("   failed\n") && !run.stdout.contains("owed"), "{run:?}");
@@ -155,7 +156,9 @@ fn owing(entry: &Value) -> Sandbox {
     let mut chats: Value =
         serde_json::from_str(&registry(&[("a", "family", "opus"), ("b", "family", "opus")])).unwrap();
     chats["a"].as_object_mut().unwrap().extend(entry.as_object().unwrap().clone());
-    let sandbox = sandbox(&format!("{POLICY}\n[sessions]\nrestart = [\"false\"]\n"), &chats.to_string());
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"false\"]\n[rollout]\nmax_failures = 3\n");
+    let sandbox = sandbox(&policy, &chats.to_string());
+    sandbox.has_seen(&["sonnet"]);
     sandbox.run(&[]).expect(4);
     assert_eq!(owed(&sandbox), ["a", "b"]);
     sandbox
@@ -283,8 +286,8 @@ fn fifty_launches_at_once_beside_runs_and_overrides_lose_nothing() {
     chats.insert("other".to_owned(), json!({ "tier": "bots", "model": "haiku", "session_name": "other" }));
     let commands = "\n[sessions]\nrestart = [\"./restart\"]\n[limits]\nmax_changes = 1000\n";
     let sandbox = sandbox(&format!("{POLICY}{commands}"), &serde_json::to_string_pretty(&chats).unwrap());
-    // So that nothing but its launch pays what a chat owes.
-    sandbox.script("restart", "test \"$RECONCILE_CHAT_ID\" = other");
+    sandbox.has_seen(&["opus", "sonnet", "haiku"]);
+    sandbox.script("restart", "true");
 
     let launch = |chat: &str, more: &[&str]| {
         let session = ["--", "./show", "{chat_id}", "{model}"];

@@ -9,6 +9,7 @@ use reconcile::backend::file::registration_edits;
 use reconcile::chat::Chat;
 use reconcile::error::Result;
 use reconcile::launch::{Decider, Start, Wanted, start};
+use reconcile::plan::ledger::Ledger;
 use reconcile::policy::scope::Scope;
 use reconcile::policy::template::CommandLine;
 use reconcile::policy::{Source, read};
@@ -30,7 +31,8 @@ fn decided_on(registry: &dyn Snapshot, chat: &str, fields: &Chat<'static>) -> St
     let command = CommandLine::parse(&["assistant"], Scope::Launch).unwrap();
     let now = "2026-01-01T00:00:00[UTC]".parse().unwrap();
     let capabilities = capabilities(&policy);
-    let decider = Decider { policy: &policy, capabilities: capabilities.as_ref() };
+    let ledger = Ledger::default();
+    let decider = Decider { policy: &policy, capabilities: capabilities.as_ref(), ledger: &ledger };
     start(Some(decider), registry, &Wanted { chat, fields, command: &command }, &now).unwrap()
 }
 

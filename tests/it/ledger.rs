@@ -60,7 +60,7 @@ fn a_confirmation_of_another_model_begins_anew() {
 fn a_failed_restart_waits_for_six_hours_at_most_also_by_the_clock_of_a_run_that_began_before_it() {
     let hours = SignedDuration::from_hours;
     let mut ledger = Ledger::default();
-    ledger.note(&Note::Owes { chat: "ada", ran: None }, NOON);
+    ledger.note(&Note::Owes { chat: "ada", ran: None, identity: None }, NOON);
     for _ in 0..40 {
         ledger.note(&Note::Failed { chat: "ada" }, NOON);
     }

@@ -228,13 +228,14 @@ fn a_comment_has_a_marker_the_summary_and_every_row() {
         ),
         &registry(&[("+1", "family", "opus"), ("+2", "bots", ""), ("+3", "admin", ""), ("+4", "admin", "haiku")]),
     );
+    sandbox.has_seen(&["opus", "sonnet", "haiku"]);
     sandbox.script("restart", "test $1 != imessage-_1 || { echo 'no such unit' >&2; exit 1; }");
     let page =
         |arguments: &[&str], code| sandbox.run(&[arguments, &["--format", "markdown"]].concat()).expect(code).stdout;
     shows("partial", page(&["--dry-run", "--chat", "+1", "--chat", "+3"], 0));
     shows("refused", page(&["--dry-run", "--allow-changes", "1"], 3));
     shows("applied", page(&[], 4));
-    let owed = page(&["--dry-run"], 0);
+    let owed = page(&["--dry-run"], 4);
     assert!(owed.contains("<code>deferred&#44; restart owed since "), "{owed}");
     sandbox.write("sessions.json", registry(&[("+2", "bots", "haiku")]));
     shows("void", page(&["--dry-run"], 0));

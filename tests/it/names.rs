@@ -176,7 +176,7 @@ fn a_run_whose_lock_is_no_longer_what_it_took_has_no_effect() {
             error.contains("was removed or replaced") || error.contains("was moved, removed or replaced"),
             "{error}"
         );
-        files.note(&[Note::Owes { chat: "a", ran: None }], Timestamp::UNIX_EPOCH).unwrap_err();
+        files.note(&[Note::Owes { chat: "a", ran: None, identity: None }], Timestamp::UNIX_EPOCH).unwrap_err();
         assert_eq!(fs::read_to_string(&registry).unwrap(), OLD);
         assert!(commit_when(&second, &crate::files::reading(&registry), &[], &|| {}).is_ok());
         assert_eq!(fs::read_to_string(&registry).unwrap(), NEW);

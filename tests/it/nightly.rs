@@ -71,7 +71,15 @@ fn a_quiet_run_with_nothing_to_do_says_nothing() {
 fn a_quiet_run_that_waits_for_a_next_try_says_nothing() {
     let sandbox = sandbox(&[("a", "family", "opus")]);
     sandbox.script("restart", "exit 1");
+    // A model that is known to work: only the one session waits.
+    sandbox.has_seen(&["sonnet"]);
+    sandbox.script("restart", "test $RECONCILE_CHAT_ID != a");
+    sandbox.write("sessions.json", registry(&[("a", "family", "opus"), ("b", "family", "opus")]));
+    sandbox.run(&["--quiet", "--exclude", "a"]).expect(0);
     sandbox.run(&["--quiet"]).expect(4);
+    sandbox.script("restart", "true");
+    sandbox.write("sessions.json", registry(&[("a", "family", "sonnet"), ("b", "family", "opus")]));
+    sandbox.run(&["--quiet", "--retry", "b"]).expect(0);
     says_nothing(&sandbox, &["--metrics", "out.prom"]);
     assert_eq!(counts(&sandbox, ["deferred", "owed", "drift", "failed"]), [1, 1, 0, 0]);
 }
@@ -198,7 +206,7 @@ fn the_last_success_outlives_what_is_none() {
     sandbox.script("restart", "exit 1");
     assert_eq!(run(&[], 4)[SUCCESS], earlier);
     sandbox.write("sessions.json", registry(&[("a", "family", "opus")]));
-    assert_eq!(run(&["--allow-changes", "0"], 3)[SUCCESS], earlier);
+    assert_eq!(run(&["--allow-changes", "0", "--retry", "a"], 3)[SUCCESS], earlier);
     let label = |text: String| text.lines().find(|line| line.starts_with(SUCCESS)).unwrap().to_owned();
     let before = label(sandbox.read("out.prom"));
     sandbox.write("policy.toml", "nonsense = 1");

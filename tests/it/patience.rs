@@ -123,8 +123,9 @@ fn time_in_which_the_run_was_stopped_counts_for_no_timeout() {
 
 #[test]
 fn all_debts_are_forgotten_at_once_where_the_user_says_so() {
-    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"false\"]\n");
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"false\"]\n[rollout]\nmax_failures = 2\n");
     let sandbox = Sandbox::new(&policy, &registry(&[("a", "family", "opus"), ("b", "family", "opus")]));
+    sandbox.has_seen(&["sonnet"]);
     assert_eq!(sandbox.run(&["owed", "--forget-all"]).expect(0).stdout, "No restarts are owed.\n");
     sandbox.run(&[]).expect(4);
     sandbox.run(&["owed", "--forget-all", "--forget", "a"]).expect(64);

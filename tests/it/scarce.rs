@@ -111,6 +111,7 @@ fn with_any_number_of_descriptors_a_launch_starts_its_session_or_leaves_the_rest
     for most in 4..=40 {
         let sandbox = drifted(4);
         let story = format!("{most} descriptors");
+        sandbox.has_seen(&["haiku"]);
         let before = files(&sandbox);
         let launched = limited(&sandbox, &format!("--nofile={most}"), &["launch", "a", "--", "true"]);
         is_honest(&sandbox, &before, &launched, &story);

@@ -72,6 +72,7 @@ impl Slow {
             "restart",
             "chat=$RECONCILE_CHAT_ID\necho $chat >> calls\necho $chat > begun\nread -r word < end.$chat\necho $chat >> ended",
         );
+        sandbox.has_seen(&["sonnet"]);
         let begun = Lines::listen(sandbox.path("begun"));
         let end = |chat: &&str| ((*chat).to_owned(), fifo(&sandbox.path(&format!("end.{chat}"))));
         let fifos = chats.iter().map(end).collect();

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-pub use crate::journal_text::{folded, ledger_in};
+pub use crate::journal_text::{folded, framed, ledger_in};
 
 /// Three tiers, and the registry beside the policy. Tests add sections of their own.
 pub const POLICY: &str = r#"
@@ -69,6 +68,13 @@ impl Sandbox {
     /// The ledger, or null where there is none.
     pub fn ledger(&self) -> Value {
         ledger_in(&self.path("sessions.json.reconcile"))
+    }
+
+    /// Leaves a ledger that remembers a session to have come up on each of these models, so that none is tried first.
+    pub fn has_seen(&self, models: &[&str]) {
+        let worked = |model: &&str| ((*model).to_owned(), serde_json::json!({ "worked": "2026-01-01T00:00:00Z" }));
+        let trials: serde_json::Map<String, Value> = models.iter().map(worked).collect();
+        write_ledger(&self.path("sessions.json.reconcile"), serde_json::json!({ "trials": trials }));
     }
 
     /// Leaves a state directory as version 0.1 did, with this in its `owed.json`.
@@ -130,13 +136,6 @@ impl Run {
         assert_eq!(self.code, code, "{self:#?}");
         self
     }
-}
-
-/// A line of a journal, with its length and its checksum.
-pub fn framed(record: &Value) -> String {
-    let record = record.to_string();
-    let sum: String = Sha256::digest(&record).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{} {sum} {record}\n", record.len())
 }
 
 /// Writes a file of a state directory, which is made where there is none.

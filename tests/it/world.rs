@@ -15,8 +15,9 @@ use reconcile::error::{Error, Result};
 use reconcile::plan::capabilities::{Capabilities, TakesEffect};
 use reconcile::plan::json::{JsonRun, Origin};
 use reconcile::plan::ledger::{Begin, Debt, Ledger, Note};
-use reconcile::plan::observed::{Edits, Finding, Observed, Standing, Void};
+use reconcile::plan::observed::{Canary, Edits, Finding, Observed, Standing, Void};
 use reconcile::plan::select::Selector;
+use reconcile::plan::trial::Trial;
 use reconcile::plan::{Drift, Limits, Plan, PlanInput, Reading, Row};
 use reconcile::policy::{Policy, Source, read};
 use reconcile::registry::{Blank, Counts, Entry, Position, Snapshot};
@@ -54,6 +55,27 @@ pub enum Manner {
 
 pub const MANNERS: [Manner; 3] = [Manner::Batch, Manner::PerRow, Manner::AtOnce];
 
+/// What a session does that is started on a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Behaviour {
+    /// It comes up.
+    Works,
+    /// It comes up after a while.
+    Late,
+    /// It does not start.
+    Fails,
+    /// It starts and dies.
+    Dies,
+    /// Whether it came up cannot be told; it did not.
+    Hangs,
+}
+
+impl Behaviour {
+    pub fn comes_up(self) -> bool {
+        matches!(self, Self::Works | Self::Late)
+    }
+}
+
 /// So many rows one request carries where edits take effect at once.
 const CARRIED: usize = 2;
 
@@ -71,6 +93,12 @@ pub struct State {
     pub runs: BTreeMap<String, String>,
     /// How often each session was started.
     pub starts: BTreeMap<String, usize>,
+    /// Sessions that are not running.
+    pub down: BTreeSet<String>,
+    /// What sessions do on models on which they do not work.
+    pub behaviours: BTreeMap<(String, String), Behaviour>,
+    /// Sessions that the program has started, and on what, in their order.
+    pub tried: Vec<(String, String)>,
     /// Sessions that the program has changed, in their order.
     pub changed: Vec<String>,
     pub history: usize,
@@ -93,13 +121,39 @@ impl State {
 
     fn start(&mut self, chat: &str) {
         let model = self.entries.get(chat).cloned().flatten().unwrap_or_else(|| UNSET.to_owned());
-        self.runs.insert(chat.to_owned(), model);
         *self.starts.entry(chat.to_owned()).or_default() += 1;
+        match self.behaviour(chat, &model) {
+            Behaviour::Works | Behaviour::Late => _ = self.down.remove(chat),
+            Behaviour::Fails | Behaviour::Dies | Behaviour::Hangs => _ = self.down.insert(chat.to_owned()),
+        }
+        self.runs.insert(chat.to_owned(), model);
+    }
+
+    /// What the session of a chat does on a model.
+    pub fn behaviour(&self, chat: &str, model: &str) -> Behaviour {
+        let behaviour = self.behaviours.get(&(chat.to_owned(), model.to_owned()));
+        behaviour.copied().unwrap_or(Behaviour::Works)
     }
 
     /// Names the run of a session that is going on.
     fn run_of(&self, chat: &str) -> String {
         format!("run {}", self.starts.get(chat).copied().unwrap_or_default())
+    }
+
+    /// Says whether a session is known to work on a model of which the ledger knows nothing.
+    fn prove(&self, model: &Model, reading: &Reading, observed: &mut Observed) {
+        if !matches!(reading.ledger.trials.get(model), None | Some(Trial::Trying(_))) {
+            return;
+        }
+        let is_proof = |chat: &&String| {
+            let says = self.entries[*chat].as_deref();
+            let is_settled = !reading.ledger.owed.contains_key(*chat) && !reading.ledger.failed.contains_key(*chat);
+            says == Some(model.as_str()) && is_settled && !self.down.contains(*chat)
+        };
+        match self.entries.keys().find(is_proof) {
+            Some(chat) => _ = observed.working.insert(model.clone(), chat.clone()),
+            None => _ = observed.canaries.insert(model.clone(), Canary::default()),
+        }
     }
 
     fn note(&mut self, notes: &[Note], now: Timestamp) {
@@ -243,8 +297,14 @@ impl World {
         let chat = row.chat.id.as_ref();
         let run = self.state().run_of(chat);
         let another = |debt: &Debt| debt.run.as_ref().is_some_and(|owed| *owed != run);
-        if self.manner == Manner::PerRow && !row.edit && row.owed.as_ref().is_some_and(another) {
+        let is_up = !self.state().down.contains(chat);
+        if self.manner == Manner::PerRow && !row.edit && is_up && row.owed.as_ref().is_some_and(another) {
             return Attempt::NotNeeded("it was started anew meanwhile".to_owned());
+        }
+        let was_up = !self.state().down.contains(chat);
+        let was_tried = row.owed.as_ref().is_some_and(|debt| debt.began);
+        if self.manner == Manner::Batch && !was_up && !was_tried {
+            return Attempt::NotNeeded("not running: it starts on its model".to_owned());
         }
         let begin = if self.manner == Manner::Batch { Begin::Owed } else { Begin::Owing(&run) };
         if !turn.begin(row, begin) {
@@ -256,8 +316,16 @@ impl World {
             }
             state.start(chat);
             state.changed.push(chat.to_owned());
+            state.tried.push((chat.to_owned(), state.runs[chat].clone()));
+            state.behaviour(chat, &state.runs[chat])
         });
-        changed.map_or_else(|error| Attempt::Failed(error.to_string()), |()| Attempt::Changed)
+        match changed {
+            Ok(Behaviour::Works | Behaviour::Late) => Attempt::Changed,
+            Ok(Behaviour::Fails | Behaviour::Dies) if was_up => Attempt::Unhealthy("it is down".to_owned()),
+            Ok(Behaviour::Fails | Behaviour::Dies) => Attempt::Failed("it is down".to_owned()),
+            Ok(Behaviour::Hangs) => Attempt::Unknown("it hangs".to_owned()),
+            Err(error) => Attempt::Failed(error.to_string()),
+        }
     }
 
     fn converge_at_once(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
@@ -300,7 +368,13 @@ impl World {
             let before = state.ledger.clone();
             let mut notes = batch.notes.clone();
             for change in &batch.changes {
-                notes.extend(change.owes.map(|owes| Note::Owes { chat: change.chat, ran: owes.ran }));
+                let chat = change.chat;
+                let identity = state.run_of(chat);
+                let identity = Some(identity.as_str());
+                state.note(&notes, batch.now);
+                notes.clear();
+                let owes = change.owes.map(|owes| Note::Owes { chat, ran: owes.ran, identity });
+                state.note(owes.as_slice(), batch.now);
             }
             if batch.changes.is_empty() {
                 notes.extend(&settled);
@@ -372,21 +446,31 @@ impl Backend for World {
         self.operation(|state| state.ledger.clone())
     }
 
-    fn observe(&self, _: &Reading, drift: &Drift) -> Result<Observed> {
+    fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
         self.operation(|state| {
-            let mut findings = BTreeMap::new();
-            for row in drift.rows.iter().filter(|_| self.manner == Manner::PerRow) {
+            let mut observed = Observed::default();
+            for row in &drift.rows {
                 let run = state.run_of(&row.chat.id);
                 let is_over = row.owed.as_ref().and_then(|debt| debt.run.as_ref()).is_some_and(|owed| *owed != run);
-                let void = is_over.then_some(Void::Because("its session was started anew since"));
-                findings.insert(row.chat.id.clone().into_owned(), Finding { standing: Standing::Live, void });
+                let is_up = !state.down.contains(row.chat.id.as_ref());
+                let void = (is_over && is_up).then_some(Void::Because("its session was started anew since"));
+                let standing = match self.manner {
+                    Manner::Batch if state.down.contains(row.chat.id.as_ref()) => Standing::NotRunning,
+                    Manner::Batch | Manner::AtOnce => Standing::Ready,
+                    Manner::PerRow => Standing::Live,
+                };
+                let finding = Finding { standing, void, identity: Some(run) };
+                observed.findings.insert(row.chat.id.clone().into_owned(), finding);
+                if let Some(model) = &row.after {
+                    state.prove(model, reading, &mut observed);
+                }
             }
-            let edits = match self.manner {
+            observed.edits = match self.manner {
                 Manner::Batch => Edits::Batch,
                 Manner::PerRow => Edits::PerRow { batch: 1 },
                 Manner::AtOnce => Edits::PerRow { batch: CARRIED },
             };
-            Observed { edits, findings, ..Observed::default() }
+            observed
         })
     }
 

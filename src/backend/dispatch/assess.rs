@@ -22,7 +22,7 @@ pub struct Known<'a> {
 pub fn assess(row: &Row, known: Known) -> Finding {
     let void = void(row, known.session);
     let owes = row.owed.is_some() && void.is_none();
-    Finding { standing: standing(row, Owes::from(owes), known), void }
+    Finding { standing: standing(row, Owes::from(owes), known), void, ..Finding::default() }
 }
 
 /// Whether the row still owes a restart.

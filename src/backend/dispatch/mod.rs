@@ -85,6 +85,10 @@ impl Capabilities for Abilities {
         true
     }
 
+    fn reverts(&self) -> bool {
+        false
+    }
+
     fn unset_is_in_sync(&self, model: &Model) -> Option<String> {
         Some(format!("the daemon runs {model} then: in sync while it is up"))
     }
@@ -113,7 +117,7 @@ impl DispatchBackend {
     /// What is found while the daemon is down: an edit is enough, because sessions read the registry when it starts.
     fn all_down(&self, drift: &Drift) -> Observed {
         let void = Some(Void::Because("the daemon is down, and sessions read the registry when it starts"));
-        let finding = Finding { standing: Standing::AllDown, void };
+        let finding = Finding { standing: Standing::AllDown, void, ..Finding::default() };
         let findings = drift.rows.iter().map(|row| (row.chat.id.clone().into_owned(), finding.clone()));
         let remark = format!(
             "no daemon listens at {}: the registry itself is edited, and sessions read it when the daemon starts",
@@ -196,7 +200,7 @@ impl Backend for DispatchBackend {
             findings.insert(chat.to_owned(), assess(row, known));
         }
         let canaries = self.canaries(reading, drift, &findings, &sessions)?;
-        Ok(Observed { edits: Edits::PerRow { batch: 1 }, findings, canaries, remark: None })
+        Ok(Observed { edits: Edits::PerRow { batch: 1 }, findings, canaries, ..Observed::default() })
     }
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {

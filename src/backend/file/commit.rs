@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::apply::{Batch, Change, Committed, PlannedOn, Stands};
+use crate::apply::{Batch, Change, Committed, Owes, PlannedOn, Stands};
 use crate::backend::file::registry::RegistryFile;
 use crate::backend::file::snapshot::FileSnapshot;
 use crate::chat::Model;
@@ -292,7 +292,8 @@ impl LockedFiles {
         }
         let mut before = batch.notes.clone();
         for change in &batch.changes {
-            before.extend(change.owes.map(|owes| Note::Owes { chat: change.chat, ran: owes.ran }));
+            let chat = change.chat;
+            before.extend(change.owes.map(|Owes { ran, identity, .. }| Note::Owes { chat, ran, identity }));
         }
         let ready = |note: &ExchangeNote| {
             let proceed = ready(note)?;

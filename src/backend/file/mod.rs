@@ -4,6 +4,7 @@
 
 mod commit;
 mod key;
+mod observe;
 mod register;
 mod registry;
 mod snapshot;
@@ -13,15 +14,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::apply::{Ask, Attempt, Backend, Batch, Committed, Decide, Locked, Registered, Stands, Turn};
+use crate::apply::{
+    Ask, Attempt, Backend, Batch, Committed, Decide, Locked, Owes, PlannedOn, Registered, Stands, Turn,
+};
 use crate::backend::commands::{Commands, remark};
+use crate::backend::file::observe::Observer;
+use crate::chat::Model;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::observed::Observed;
 use crate::plan::{Drift, Reading, Row};
-use crate::registry::Snapshot;
+use crate::registry::{Key, Snapshot};
 
 pub use crate::os::exchange::Method;
 pub use commit::{Files, LockedFiles, Proceed};
@@ -34,12 +39,14 @@ pub use snapshot::FileSnapshot;
 pub struct FileBackend {
     registry: RegistryFile,
     commands: Commands,
+    /// Other names of models that the registry may hold.
+    aliases: BTreeMap<String, Model>,
 }
 
 impl FileBackend {
     /// The registry in this file, whose sessions these commands restart.
-    pub fn new(registry: RegistryFile, commands: Commands) -> Self {
-        Self { registry, commands }
+    pub fn new(registry: RegistryFile, aliases: BTreeMap<String, Model>, commands: Commands) -> Self {
+        Self { registry, commands, aliases }
     }
 }
 
@@ -61,9 +68,13 @@ impl Backend for FileBackend {
         Ok(self.registry.kept()?.ledger)
     }
 
-    fn observe(&self, _: &Reading, drift: &Drift) -> Result<Observed> {
-        let (findings, remark) = (self.commands.observe(&drift.rows), remark(&drift.rows));
-        Ok(Observed { findings, remark, ..Observed::default() })
+    fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
+        Observer { commands: &self.commands, aliases: &self.aliases, reading, rows: &drift.rows }
+            .observe(remark(&drift.rows))
+    }
+
+    fn preflight(&self) -> Result<()> {
+        self.commands.preflight()
     }
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
@@ -90,9 +101,33 @@ struct LockedFileBackend<'b> {
     commands: &'b Commands,
 }
 
+impl LockedFileBackend<'_> {
+    /// Which start of its session each change is made on, where what that runs is known: only then does it tell anything
+    /// later. Asked before the registry is changed, because from then on anything may start a session on what it says.
+    fn identities(&self, reading: &Reading, batch: &Batch) -> Result<BTreeMap<String, String>> {
+        let asks = |owes: &Owes| owes.planned_on == PlannedOn::NoDebt && owes.ran.is_some();
+        let asked = batch.changes.iter().filter(|change| change.owes.as_ref().is_some_and(asks));
+        let sought: BTreeSet<&str> = asked.map(|change| change.chat).collect();
+        if sought.is_empty() || !self.commands.knows_identity() {
+            return Ok(BTreeMap::new());
+        }
+        let mut sessions = Vec::new();
+        reading.snapshot.find(&[Key::Id], &sought, &mut |entry| {
+            sessions.extend(entry.model.as_deref().and_then(Model::new).map(|model| (entry.chat.into_owned(), model)));
+        })?;
+        Ok(self.commands.identities(&sessions))
+    }
+}
+
 impl Locked for LockedFileBackend<'_> {
     fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
-        self.files.commit(reading, batch, &|_| Ok(Proceed::Yes))
+        let identities = self.identities(reading, batch)?;
+        let mut batch = batch.clone();
+        for change in &mut batch.changes {
+            let identity = identities.get(change.chat).map(String::as_str);
+            change.owes = change.owes.map(|owes| Owes { identity, ..owes });
+        }
+        self.files.commit(reading, &batch, &|_| Ok(Proceed::Yes))
     }
 
     fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {

@@ -53,7 +53,7 @@ impl RegistryFile {
     pub fn owe(&self, chat: &str, now: Timestamp) -> Result<()> {
         let files = Files::new(self.clone(), self.meta()?)?;
         let mut ledger = files.open()?;
-        let patch = ledger.kept().noting(&[Note::Owes { chat, ran: None }], now);
+        let patch = ledger.kept().noting(&[Note::Owes { chat, ran: None, identity: None }], now);
         ledger.append(patch)
     }
 }
@@ -86,12 +86,12 @@ impl Files {
             return Err(Error::other(format!("{} is a redacted snapshot, not a registry", seen.name()))
                 .with_hint("start the session where the registry is"));
         }
-        let registration = decide(&seen)?;
+        let registration = decide(&seen, ledger.ledger())?;
         let chat = registration.chat.id.as_ref();
         let paid = ledger.ledger().owed.contains_key(chat);
         let splices = registration_edits(seen.text()?, &registration)?;
         // A session from before runs on the old model until the new one has started.
-        let owes = [Note::Owes { chat, ran: None }];
+        let owes = [Note::Owes { chat, ran: None, identity: None }];
         let has_one_before = registration.entry.is_some() && registration.model.is_some();
         let before: &[Note] = if has_one_before { &owes } else { &[] };
         // The debt is settled last: a launch that died before would have paid for nothing.

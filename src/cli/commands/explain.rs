@@ -65,7 +65,8 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
     let mut history = backend.history()?;
     let last_change =
         history.find(|run| run.as_ref().map_or(true, |run| run.changes.iter().any(is_change))).transpose()?;
-    let debt = reading.ledger.owed.get(chat.id.as_ref());
+    let id = chat.id.clone().into_owned();
+    let debt = reading.ledger.owed.get(&id);
     let row = drift.and_then(|drift| drift.rows.into_iter().next());
     // Under pseudonyms all is as it was, so the explanation is of that.
     let (policy, chat, row, last_change) = match names.redaction() {
@@ -87,6 +88,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
         existing: existing.as_deref(),
         row: row.as_ref(),
         debt,
+        failed: reading.ledger.failed.get(&id),
         last_change: last_change.as_ref(),
         now: &now,
         shown_now: &now.with_time_zone(TimeZone::system()),

@@ -13,8 +13,9 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::beside_policy;
 use crate::cli::zone::{self, now_for};
 use crate::error::{Error, Result, reason};
-use crate::launch::{Decider, Start, Wanted, start};
+use crate::launch::{Decider, Kept, Start, Wanted, start};
 use crate::os::process::turn_into;
+use crate::plan::ledger::Ledger;
 use crate::policy::placeholder::shortened;
 use crate::policy::scope::Scope;
 use crate::policy::template::{CommandLine, Invocation};
@@ -77,7 +78,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     let fields = args.fields.chat();
     let wanted = Wanted { chat: &args.chat, fields: &fields, command: &command };
     let mut decided = None;
-    let mut decide = |snapshot: &dyn Snapshot| {
+    let mut decide = |snapshot: &dyn Snapshot, ledger: &Ledger| {
         // An override that was set while this launch waited counts. A policy that cannot be used meanwhile does not.
         let changed = sources::load(&place.policy()).ok().filter(|files| files.sources != sources);
         let changed = changed.and_then(|files| policy::read(&files.sources).ok()).map(|(policy, _)| policy);
@@ -85,7 +86,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         let policy = changed.as_ref().or(policy.as_ref());
         let capabilities = policy.map(backend::capabilities);
         let both = policy.zip(capabilities.as_deref());
-        let by = both.map(|(policy, capabilities)| Decider { policy, capabilities });
+        let by = both.map(|(policy, capabilities)| Decider { policy, capabilities, ledger });
         let now = policy.map_or_else(Zoned::now, now_for);
         let start = start(by, snapshot, &wanted, &now)?;
         let registration = start.registration.clone();
@@ -181,6 +182,9 @@ fn tell(terminal: &Terminal, start: &Start, registry: &str) {
     let chat = &start.chat.id;
     if start.is_new {
         terminal.note(&format!("{chat} is new in {registry}"));
+    }
+    if let Some(Kept { wanted, why }) = &start.kept {
+        terminal.note(&format!("{chat} starts on {}, not on {wanted}: {why}", start.model));
     }
     if let Some(other) = &start.contact_of {
         terminal.warning(&format!("the contact of {other} has that name, too: a launch goes by ids and session names"));

@@ -11,8 +11,9 @@ use crate::cli::workspace::{Past, open_past};
 use crate::error::Error;
 use crate::plan::ledger::Note;
 use crate::plan::select::find_registered;
+use crate::plan::{FailedModel, failed_models};
 use crate::report::escape::escape;
-use crate::report::{counted, time};
+use crate::report::{counted, failed_model, time};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OwedArgs {
@@ -43,6 +44,10 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
                     None => writeln!(out)?,
                 }
             }
+            for failed in failed_models(&ledger, &[]) {
+                let failed = FailedModel { chat: names.of(&failed.chat), ..failed };
+                writeln!(out, "  {}", escape(&failed_model(&failed, now)))?;
+            }
             match ledger.owed.len() {
                 0 => writeln!(out, "No restarts are owed."),
                 1 => writeln!(out, "1 restart is owed."),
@@ -63,7 +68,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
             .into());
     }
     let is_still_owed = || backend.ledger().is_ok_and(|ledger| ledger.owed.contains_key(&chat));
-    let told = match locked.note(&[Note::Settled { chat: &chat }], now.timestamp()) {
+    let told = match locked.note(&forgotten(&chat), now.timestamp()) {
         Err(error) if is_still_owed() => return Err(error.into()),
         Err(error) => Err(error),
         Ok(_) => terminal.to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&name))),
@@ -74,15 +79,20 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
     })
 }
 
+/// What is noted of a session that the user has restarted: it owes nothing, and that it did not come up counts no more.
+fn forgotten(chat: &str) -> [Note<'_>; 2] {
+    [Note::Settled { chat }, Note::Reset { chat }]
+}
+
 fn forget_all(terminal: &Terminal, place: &PlaceArgs, backend: &dyn Backend, now: Timestamp) -> anyhow::Result<Exit> {
     let locked = backend.lock(place.lock_timeout, &|| false)?;
     let owed = backend.ledger()?.owed;
-    let notes: Vec<Note> = owed.keys().map(|chat| Note::Settled { chat }).collect();
-    let count = format!("{} owed", notes.len());
+    let notes: Vec<Note> = owed.keys().flat_map(|chat| forgotten(chat)).collect();
+    let count = format!("{} owed", owed.len());
     let told = match locked.note(&notes, now) {
         Err(error) if backend.ledger().is_ok_and(|ledger| ledger.owed == owed) => return Err(error.into()),
         Err(error) => Err(error),
-        Ok(_) => terminal.to_stdout(|out| match notes.len() {
+        Ok(_) => terminal.to_stdout(|out| match owed.len() {
             0 => writeln!(out, "No restarts are owed."),
             1 => writeln!(out, "Forgot {count} restart."),
             _ => writeln!(out, "Forgot {count} restarts."),

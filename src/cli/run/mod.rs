@@ -24,9 +24,8 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly};
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
-use crate::plan::{Limits, PlanInput};
+use crate::plan::{Limits, Plan, PlanInput};
 use crate::policy::Policy;
-use crate::policy::template::CommandLine;
 use crate::report::Mode;
 use crate::sources::{self, PolicyFile, PolicyFiles};
 
@@ -69,8 +68,12 @@ pub(crate) fn execute(
     }
     let expected = options.expected()?.map(|expected| expected.redacted(opened.names.redaction().cloned()));
     let limits = Limits { allow_changes: options.allow_changes, expected: expected.as_ref() };
-    check_commands(terminal, &opened.policy, &opened.files, options)?;
-    let probe = if options.dry_run && options.probe { Probe::Running } else { Probe::Nothing };
+    check_commands(&opened.policy, &opened.files, options)?;
+    let probe = match (options.dry_run, options.probe) {
+        (false, _) => Probe::Needed,
+        (true, true) => Probe::Rows,
+        (true, false) => Probe::Nothing,
+    };
     let backend = opened.backend(probe)?;
 
     // Sessions outlive this run: a lock that our caller left open must not live on in them.
@@ -83,6 +86,7 @@ pub(crate) fn execute(
         warn_of_expired(terminal, opened, &now);
         let input = input(opened, backend.as_ref(), &now, options, limits);
         let planned = apply::plan(&input, backend.as_ref())?;
+        warn_of_missing_programs(terminal, opened, backend.as_ref(), &planned.plan);
         let exit = Exit::of_dry_run(&planned.plan, options.detailed_exitcode);
         let end = End { mode: Mode::DryRun, planned, exit, error: None };
         return Ok(end.show(terminal, options, outputs, opened, &now));
@@ -157,30 +161,25 @@ fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
     }
 }
 
-/// Looks whether the commands of a policy may be run, and can be.
-fn check_commands(terminal: &Terminal, policy: &Policy, files: &PolicyFiles, options: &RunOptions) -> Result<()> {
-    if options.dry_run && !options.probe {
-        return Ok(());
-    }
-    let (restart, running) = (policy.sessions.restart_command(), policy.sessions.running_command());
-    if restart.is_some() || running.is_some() {
-        refuse_exposed(files)?;
-    }
-    if let Some(program) = running.map(CommandLine::program)
-        && !is_there(&program, &files.directory)
+/// Says that a run of this plan would not begin, because a program is missing that it needs. Only on a host where runs
+/// have been: others, such as those of CI, restart nothing.
+fn warn_of_missing_programs(terminal: &Terminal, opened: &Opened, backend: &dyn Backend, plan: &Plan) {
+    let has_restarts = plan.rows.iter().any(|row| row.is_planned() && row.restart);
+    let is_host = || matches!(opened.registry.state_dir(), Ok(Some(_)));
+    if has_restarts
+        && is_host()
+        && let Err(error) = backend.preflight()
     {
-        terminal.warning(&format!("there is no {program} to ask which sessions run: all count as running"));
+        terminal.warning(&error.to_string());
     }
-    Ok(())
 }
 
-/// Whether a command's program can be found.
-fn is_there(program: &str, directory: &Path) -> bool {
-    if program.contains('/') {
-        return directory.join(program).is_file();
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+/// Looks whether the commands of a policy may be run.
+fn check_commands(policy: &Policy, files: &PolicyFiles, options: &RunOptions) -> Result<()> {
+    let sessions = &policy.sessions;
+    let commands = [sessions.restart_command(), sessions.running_command(), sessions.identity_command()];
+    let runs_none = options.dry_run && !options.probe;
+    if runs_none || commands.iter().all(Option::is_none) { Ok(()) } else { refuse_exposed(files) }
 }
 
 /// A user who can write the policy can run commands as the user who runs it. As root, only root may do that.

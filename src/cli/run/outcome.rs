@@ -12,9 +12,9 @@ use crate::cli::run::options::RunOptions;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::error::{Error, Result};
-use crate::plan::capabilities::TakesEffect;
+use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::{Plan, Refusal, Row, Verdict};
-use crate::report::{self, Mode, Report, refusal, voided};
+use crate::report::{self, Mode, Report, failed_model, refusal, voided};
 
 /// How a run has ended.
 pub(crate) struct End {
@@ -48,7 +48,7 @@ impl End {
         }
         let shown = if silent { Ok(()) } else { print(terminal, options, &report) };
         let shown = shown.and_then(|()| outputs.write(&report));
-        tell(terminal, plan, capabilities(&opened.policy).takes_effect(), mode);
+        tell(terminal, plan, capabilities(&opened.policy).as_ref(), mode, shown_now);
         if mode == Mode::DryRun && options.can_name_the_plan() && is_applicable(plan) {
             terminal.hint(&format!("to apply this plan or nothing, pass --plan {}", plan.id));
         }
@@ -95,20 +95,32 @@ fn is_applicable(plan: &Plan) -> bool {
 }
 
 /// What a user should know beyond the rows.
-fn tell(terminal: &Terminal, plan: &Plan, takes_effect: TakesEffect, mode: Mode) {
+fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode: Mode, now: &Zoned) {
     for (chat, why) in plan.void.iter().filter(|_| plan.refused.is_none()) {
         terminal.note(&voided(chat, *why));
     }
     let edited = plan.rows.iter().any(|row| row.effects.edited);
-    if mode == Mode::Apply && edited && takes_effect == TakesEffect::OnNextStart {
+    if mode == Mode::Apply && edited && capabilities.takes_effect() == TakesEffect::OnNextStart {
         terminal.note(
             "nothing was restarted: the policy has no restart command, so the new models count from the next start",
+        );
+    }
+    let restarted = plan.rows.iter().any(|row| row.effects.restarted);
+    if mode == Mode::Apply && restarted && !capabilities.verifies_restarts() {
+        terminal.note(
+            "restarts were not verified: the policy has no `running` command to ask whether the sessions came up",
         );
     }
     let acts =
         |row: &Row| row.effects.edited || row.effects.restarted || (row.is_planned() && (row.edit || row.restart));
     if let Some(remark) = plan.remark.as_ref().filter(|_| plan.rows.iter().any(acts)) {
         terminal.note(remark);
+    }
+    for failed in &plan.failed_models {
+        terminal.note(&failed_model(failed, now));
+    }
+    if !plan.failed_models.is_empty() {
+        terminal.hint("other chats wait until it comes up there; to try it at once, pass --retry CHAT");
     }
     if plan.rows.iter().any(|row| row.outcome.verdict == Verdict::Held) {
         terminal.note("what is held is left alone until the policy decides otherwise, or --retry CHAT says so");

@@ -2,8 +2,8 @@
 
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -12,6 +12,8 @@ use crate::cli::run::signals::Interrupt;
 use crate::plan::Row;
 use crate::report::escape::escape;
 
+/// While a rollout pauses, a signal is looked for so often.
+const LOOK: Duration = Duration::from_millis(50);
 /// Before this time there is nothing to show.
 const QUIET: Duration = Duration::from_secs(1);
 /// The line is cleared and written again.
@@ -97,7 +99,14 @@ impl Watch for Progress {
     }
 
     fn expect(&self, restarts: usize) {
-        self.change(|state| state.expected = restarts);
+        self.change(|state| state.expected += restarts);
+    }
+
+    fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while !self.interrupted() && Instant::now() < until {
+            sleep(LOOK.min(until.saturating_duration_since(Instant::now())));
+        }
     }
 
     fn begun(&self, row: &Row) {

@@ -29,7 +29,7 @@ fn reading(subject: &dyn Subject) -> Reading {
 /// A change of a chat to this model, which will owe a restart.
 fn change<'a>(reading: &Reading, chat: &'a str, after: Option<&'a Model>) -> Change<'a> {
     let at = find_entry(reading.snapshot.as_ref(), chat).unwrap().unwrap().at;
-    Change { chat, at, after, owes: Some(Owes { ran: None, planned_on: PlannedOn::NoDebt }) }
+    Change { chat, at, after, owes: Some(Owes { ran: None, identity: None, planned_on: PlannedOn::NoDebt }) }
 }
 
 fn batch<'a>(changes: Vec<Change<'a>>, void: Vec<&'a str>) -> Batch<'a> {
@@ -37,7 +37,7 @@ fn batch<'a>(changes: Vec<Change<'a>>, void: Vec<&'a str>) -> Batch<'a> {
 }
 
 fn owe(subject: &dyn Subject, chat: &str) {
-    subject.lock().note(&[Note::Owes { chat, ran: None }], NOW).unwrap();
+    subject.lock().note(&[Note::Owes { chat, ran: None, identity: None }], NOW).unwrap();
 }
 
 fn model_of(subject: &dyn Subject, chat: &str) -> Option<String> {
@@ -105,7 +105,7 @@ fn a_commit_on_a_debt_that_a_launch_has_paid_leaves_no_trace() {
         owe(subject, "ada");
         let (reading, haiku, before) = (reading(subject), haiku(), subject.models());
         subject.pay("ada");
-        let planned_on = Some(Owes { ran: None, planned_on: PlannedOn::Debt });
+        let planned_on = Some(Owes { ran: None, identity: None, planned_on: PlannedOn::Debt });
         let changes = vec![Change { owes: planned_on, ..change(&reading, "ada", Some(&haiku)) }];
         for batch in [batch(changes, Vec::new()), batch(Vec::new(), vec!["ada"])] {
             let committed = subject.lock().commit(&reading, &batch).unwrap();

@@ -107,6 +107,15 @@ fn what_is_left_out_is_what_it_names_as_the_default() {
         // A default that is not the reader's would be seen.
         assert_ne!(sessions(&whole.replace("30s", "31s")), sessions(least), "{definition}");
     }
+    let rollout = |text: &str| {
+        let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[rollout]\n{text}");
+        read(&[Source::new("policy.toml", policy)]).unwrap().0.rollout
+    };
+    let properties = schema["definitions"]["Rollout"]["properties"].as_object().unwrap();
+    let written: String =
+        properties.iter().map(|(key, property)| format!("{key} = {}\n", property["default"])).collect();
+    assert_eq!((properties.len(), rollout(&written)), (4, rollout("")));
+    assert_ne!(rollout(&written.replace("2s", "3s")), rollout(""), "a default that is not the reader's would be seen");
     let of_registry = &schema["definitions"]["Registry"]["properties"]["existing"]["default"];
     let existing = |text: &str| {
         let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[registry]\npath = \"x\"\n{text}");
@@ -235,9 +244,15 @@ backend    = "file"
 names_in_arguments = false
 restart    = ["supervisorctl", "restart", "{session_slug}"]
 running    = ["true"]
+identity   = ["supervisorctl", "pid", "{session_slug}"]
 timeout    = "1m 30s"
 parallel   = 4
 unset_runs = "opus"
+[rollout]
+min_healthy  = "0s"
+auto_revert  = false
+max_failures = 3
+pause        = "1m"
 [limits]
 max_changes = 10
 "#,
@@ -285,6 +300,9 @@ fn lengths_of_time_that_it_takes_are_ones_that_the_reader_takes() {
     for time in times {
         let valid = validator.is_valid(&json(&Value::Table(text(time).parse().unwrap())));
         assert_eq!(valid, errors(&text(time)).is_empty(), "{time:?}");
+        let pause = format!("{models}[rollout]\npause = {time:?}\n");
+        let valid = validator.is_valid(&json(&Value::Table(pause.parse().unwrap())));
+        assert_eq!(valid, errors(&pause).is_empty(), "a pause of {time:?}");
     }
 }
 

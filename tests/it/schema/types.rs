@@ -52,6 +52,7 @@ struct Policy {
     chats: Option<BTreeMap<String, Exception>>,
     registry: Option<Registry>,
     sessions: Option<Sessions>,
+    rollout: Option<Rollout>,
     limits: Option<Limits>,
 }
 
@@ -183,9 +184,13 @@ struct FileSessions {
     names_in_arguments: Option<bool>,
     /// Restarts one session. Without it nothing is restarted.
     restart: Option<CommandLine>,
-    /// Asked before each restart. Its exit code: 0 = running, 1 or 3 = not, anything else counts as running.
+    /// Asked before each restart, and after it until the session has stayed up for `rollout.min_healthy`. Its exit code:
+    /// 0 = running, 1 or 3 = not running, anything else = unknown. Without it no restart is verified.
     running: Option<CommandLine>,
-    /// How long one command may take.
+    /// Prints something that changes with each start of the session, such as its process id. With it, a session that the
+    /// restart command left running is noticed.
+    identity: Option<CommandLine>,
+    /// How long one command may take, and then a session until it is up.
     #[schemars(extend("default" = "30s"))]
     timeout: Option<Duration>,
     /// How many restarts may be under way at once.
@@ -227,6 +232,30 @@ struct CommandLine(Vec<String>);
 #[derive(JsonSchema)]
 #[schemars(extend("pattern" = r"^(?=.*[1-9])[0-9]+(\.[0-9]+)? ?(ms|s|m|h)( ?[0-9]+(\.[0-9]+)? ?(ms|s|m|h))*$"))]
 struct Duration(String);
+
+/// A length of time up to a day, "0s" included: a number and a unit (ms, s, m or h), as in "2s" or "1m 30s".
+#[derive(JsonSchema)]
+#[schemars(extend("pattern" = r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h)( ?[0-9]+(\.[0-9]+)? ?(ms|s|m|h))*$"))]
+struct Wait(String);
+
+/// How a run moves sessions to another model, and when it stops.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Rollout {
+    /// How long a restarted session must stay up before its restart counts. A run takes this for each restart, divided
+    /// by `sessions.parallel`.
+    #[schemars(extend("default" = "2s"))]
+    min_healthy: Option<Wait>,
+    /// Whether a session that was up before and does not come up on its new model is put back on the one that it ran.
+    #[schemars(extend("default" = true))]
+    auto_revert: Option<bool>,
+    /// After so many failed restarts a run begins nothing more; what is under way finishes.
+    #[schemars(range(min = 1, max = 1_000_000_000), extend("default" = 1))]
+    max_failures: Option<u32>,
+    /// How long a run waits between two portions of `sessions.parallel` restarts. With "0s" there are no portions.
+    #[schemars(extend("default" = "0s"))]
+    pause: Option<Wait>,
+}
 
 /// How much one run may do.
 #[derive(JsonSchema)]

@@ -1,0 +1,207 @@
+//! What is put back after a wave: a session that ran before and did not come up on its new model runs again on what it ran;
+//! and the edits of a rollout that has stopped, as far as their sessions were not restarted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::apply::backend::{Ask, Attempt, Batch, Change, Committed, Owes, PlannedOn, Watch};
+use crate::apply::planned::PLANS;
+use crate::apply::wave::Run;
+use crate::apply::workers::{Purpose, Workers};
+use crate::chat::Model;
+use crate::error::{Error, Result};
+use crate::plan::ledger::{Debt, Note};
+use crate::plan::{Outcome, Row, Verdict};
+use crate::registry::{Key, Position};
+
+/// A row whose entry is put back.
+struct Back {
+    index: usize,
+    /// What its entry gets: what the session ran; `None` where it had no model.
+    to: Option<Model>,
+    then: Then,
+}
+
+/// What happens to the session of a row that is put back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// It is restarted.
+    Restart,
+    /// Nothing: it was not touched.
+    Leave,
+}
+
+impl Run<'_> {
+    /// Puts back what a wave leaves in a bad state.
+    pub(super) fn revert(&mut self, wave: &[usize], attempts: &BTreeMap<usize, Attempt>) {
+        let mut backs: Vec<Back> = wave.iter().filter_map(|index| self.back(*index, attempts.get(index)?)).collect();
+        if backs.is_empty() {
+            return;
+        }
+        match self.commit_backs(&mut backs) {
+            Ok(()) => self.restart_backs(&backs),
+            Err(error) => _ = self.error.get_or_insert(error),
+        }
+    }
+
+    /// How a row is put back after this attempt, if it is.
+    fn back(&self, index: usize, attempt: &Attempt) -> Option<Back> {
+        let row = &self.planned.plan.rows[index];
+        let is_stopped = self.has_stopped() && !self.interrupted && self.error.is_none();
+        match attempt {
+            Attempt::Unhealthy(_) if self.input.policy.rollout.auto_revert && self.input.capabilities.reverts() => {
+                let to = match ran(row) {
+                    Ran::Model(model) => Some(model),
+                    Ran::NoModel => None,
+                    Ran::Unknown => return None,
+                };
+                Some(Back { index, to, then: Then::Restart })
+            }
+            Attempt::NotBegun if is_stopped && row.effects.edited && row.edit => {
+                Some(Back { index, to: row.before.clone(), then: Then::Leave })
+            }
+            _ => None,
+        }
+    }
+
+    /// Puts the entries back, in a commit of its own. What is no longer as this run left it is left so, and dropped.
+    fn commit_backs(&mut self, backs: &mut Vec<Back>) -> Result<()> {
+        for _ in 0..PLANS {
+            let reading = self.context.backend.read(Ask::Everything)?;
+            let rows = &self.planned.plan.rows;
+            let sought: BTreeSet<&str> = backs.iter().map(|back| rows[back.index].chat.id.as_ref()).collect();
+            let mut found: BTreeMap<String, (Position, Option<String>)> = BTreeMap::new();
+            reading.snapshot.find(&[Key::Id], &sought, &mut |entry| {
+                let model = entry.model.map(|model| self.input.policy.canonical(&model).to_owned());
+                found.insert(entry.chat.id.into_owned(), (entry.at, model));
+            })?;
+            backs.retain(|back| {
+                let row = &rows[back.index];
+                let model = found.get(row.chat.id.as_ref()).map(|(_, model)| model.as_deref());
+                model == Some(row.after.as_ref().map(Model::as_str))
+            });
+            let mut batch = Batch {
+                changes: Vec::new(),
+                notes: Vec::new(),
+                void: Vec::new(),
+                now: self.context.watch.now(self.input.now.timestamp()),
+            };
+            for Back { index, to, then } in &*backs {
+                let row = &rows[*index];
+                let chat = row.chat.id.as_ref();
+                let Some((at, _)) = found.get(chat) else { continue };
+                let owes = Owes { ran: None, identity: None, planned_on: PlannedOn::NoDebt };
+                let owes = (*then == Then::Restart).then_some(owes);
+                if !self.is_per_row() {
+                    batch.changes.push(Change { chat, at: *at, after: to.as_ref(), owes });
+                }
+                batch.notes.push(Note::Reverted { chat });
+                if *then == Then::Leave && row.owed.is_none() && reading.ledger.owed.contains_key(chat) {
+                    batch.void.push(chat);
+                }
+            }
+            if let Committed::Done { error } = self.context.locked.commit(&reading, &batch)? {
+                self.error = self.error.take().or(error);
+                return Ok(());
+            }
+        }
+        Err(Error::other(format!("the registry was replaced {PLANS} times while the run was putting models back"))
+            .with_hint("find out what writes it so often, and run again"))
+    }
+
+    /// Restarts the sessions that were put back and are to be restarted, and says of all rows what became of them.
+    fn restart_backs(&mut self, backs: &[Back]) {
+        let rows: Vec<Row> = backs.iter().map(|back| self.put_back(back)).collect();
+        let todo: Vec<usize> = (0..backs.len()).filter(|at| backs[*at].then == Then::Restart).collect();
+        let workers = Workers {
+            rows: &rows,
+            watch: &ToTheEnd(self.context.watch),
+            failures_left: usize::MAX,
+            purpose: Purpose::Revert,
+            ..self.workers()
+        };
+        let mut ended = workers.converge(&todo);
+        self.error = self.error.take().or(ended.error.take());
+        for (at, back) in backs.iter().enumerate() {
+            let row = &mut self.planned.plan.rows[back.index];
+            row.effects.edited = false;
+            if back.then == Then::Leave {
+                row.effects.owes = row.owed.is_some();
+                continue;
+            }
+            let to = back.to.as_ref().map_or("no model", Model::as_str);
+            let why = row.outcome.detail.take().unwrap_or_default();
+            let detail = match ended.attempts.get(&at) {
+                Some(Attempt::Changed | Attempt::NotNeeded(_)) => format!("reverted to {to}: {why}"),
+                Some(
+                    Attempt::Failed(again)
+                    | Attempt::Unhealthy(again)
+                    | Attempt::Unknown(again)
+                    | Attempt::Deferred(again)
+                    | Attempt::NotSent(again),
+                ) => format!("reverted to {to}, on which it did not come up either: {again}; before that, {why}"),
+                Some(Attempt::NotBegun) | None => format!("reverted to {to}, and not restarted yet: {why}"),
+            };
+            row.outcome = Outcome::because(Verdict::Failed, detail);
+            row.effects.owes = !matches!(ended.left.get(&at), Some(None));
+        }
+    }
+
+    /// The row of a session that runs again on what it ran. An attempt on it has begun, so it is restarted even where it
+    /// is found stopped.
+    fn put_back(&self, back: &Back) -> Row {
+        let row = &self.planned.plan.rows[back.index];
+        let began = |debt: &Debt| Debt { began: true, ..debt.clone() };
+        let since = self.input.now.timestamp();
+        let owed = row.owed.as_ref().map_or_else(|| Debt::begun(since), began);
+        // A command that wants a model gets one, also where the entry has none.
+        let runs = back.to.clone().or_else(|| row.runs.clone());
+        let after = runs.unwrap_or_else(|| self.input.policy.fallback.model.clone());
+        Row {
+            after: Some(after),
+            edit: self.is_per_row(),
+            restart: true,
+            canary: false,
+            owed: Some(owed),
+            ..row.clone()
+        }
+    }
+}
+
+/// What the session of a row ran before this run.
+enum Ran {
+    Model(Model),
+    /// Its entry had no model.
+    NoModel,
+    /// It is not known: it owed a restart already, and the registry was not edited by this run.
+    Unknown,
+}
+
+fn ran(row: &Row) -> Ran {
+    let model = match (&row.owed, &row.runs) {
+        (Some(_), Some(runs)) => Some(runs),
+        _ if !row.edit => return Ran::Unknown,
+        _ => row.before.as_ref(),
+    };
+    model.map_or(Ran::NoModel, |model| Ran::Model(model.clone()))
+}
+
+/// Watches a part of a run that is not interrupted: a session that is down must not stay so.
+struct ToTheEnd<'a>(&'a dyn Watch);
+
+impl Watch for ToTheEnd<'_> {
+    fn interrupted(&self) -> bool {
+        false
+    }
+
+    fn begun(&self, row: &Row) {
+        self.0.begun(row);
+    }
+
+    fn ended(&self, row: &Row) {
+        self.0.ended(row);
+    }
+
+    fn now(&self, start: jiff::Timestamp) -> jiff::Timestamp {
+        self.0.now(start)
+    }
+}

@@ -1,0 +1,449 @@
+//! The rows of a plan, wave after wave: first the canaries, each model on one session; then the rest, in portions where the
+//! policy wants pauses between them. What waits for a canary is not edited before that has come up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Stands};
+use crate::apply::planned::{PLANS, Planned, RunContext, leave, plan};
+use crate::apply::workers::{Ended, Purpose, Workers};
+use crate::chat::Model;
+use crate::crash::crash_point;
+use crate::error::{Error, Result};
+use crate::plan::ledger::{Note, Then};
+use crate::plan::observed::{Edits, Standing, Void};
+use crate::plan::{Outcome, Plan, PlanInput, Reading, Row, Verdict};
+use crate::registry::Position;
+
+/// How a run goes on after a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// With the sessions.
+    Converge,
+    /// The registry, or a debt, was another by then.
+    PlanAgain,
+}
+
+/// A run that executes its plan.
+pub(super) struct Run<'a> {
+    pub(super) input: &'a PlanInput<'a>,
+    pub(super) context: RunContext<'a>,
+    pub(super) planned: Planned,
+    pub(super) interrupted: bool,
+    pub(super) error: Option<Error>,
+    /// How many restarts have failed.
+    pub(super) failures: usize,
+    /// The rows whose edits were read back.
+    pub(super) confirmed: Vec<usize>,
+    /// The models on which a session of this run came up.
+    worked: BTreeSet<Model>,
+    /// The registry as it was after the last wave, where there was one. The report is about what the plan was made from.
+    latest: Option<Latest>,
+}
+
+/// What is read again for a later wave.
+struct Latest {
+    reading: Reading,
+    /// Where the entries of rows are by then.
+    places: BTreeMap<usize, Position>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(input: &'a PlanInput<'a>, context: RunContext<'a>, planned: Planned) -> Self {
+        let (confirmed, worked) = (Vec::new(), BTreeSet::new());
+        Self { input, context, planned, interrupted: false, error: None, failures: 0, confirmed, worked, latest: None }
+    }
+}
+
+impl Run<'_> {
+    /// The first wave, with all that is to be noted beside the edits.
+    ///
+    /// # Errors
+    /// Where nothing has happened.
+    pub(super) fn first_wave(&mut self) -> Result<Progress> {
+        let wave = self.next_wave();
+        let beside = self.void_beside_the_edits();
+        if self.commit(&wave, &beside, Beside::Notes)? == Progress::PlanAgain {
+            return Ok(Progress::PlanAgain);
+        }
+        self.follow(&wave);
+        Ok(Progress::Converge)
+    }
+
+    /// All waves after the first. What goes wrong is an error after the first effect.
+    pub(super) fn other_waves(&mut self) {
+        while self.may_go_on() {
+            if self.next_wave().is_empty() {
+                break;
+            }
+            self.context.watch.pause(self.input.policy.rollout.pause);
+            if !self.may_go_on() {
+                break;
+            }
+            if let Err(error) = self.another_wave() {
+                self.error.get_or_insert(error);
+            }
+        }
+    }
+
+    fn another_wave(&mut self) -> Result<()> {
+        for _ in 0..PLANS {
+            if !self.is_per_row() {
+                self.plan_the_rest_again()?;
+            }
+            let wave = self.next_wave();
+            if self.commit(&wave, &[], Beside::Nothing)? == Progress::Converge {
+                self.follow(&wave);
+                return Ok(());
+            }
+        }
+        Err(Error::other(format!("the registry was replaced {PLANS} times while the run was planning its next part"))
+            .with_hint("find out what writes it so often, and run again"))
+    }
+
+    /// What follows the commit of a wave.
+    fn follow(&mut self, wave: &[usize]) {
+        crash_point!("registry edited");
+        let attempts = self.converge(wave);
+        crash_point!("restarts over");
+        self.judge(wave, &attempts);
+        self.revert(wave, &attempts);
+        self.read_back(wave);
+        crash_point!("read back");
+    }
+
+    pub(super) fn is_per_row(&self) -> bool {
+        matches!(self.planned.plan.edits, Edits::PerRow { .. })
+    }
+
+    /// Whether one more wave may begin.
+    fn may_go_on(&mut self) -> bool {
+        self.interrupted |= self.context.watch.interrupted();
+        !self.interrupted && self.error.is_none() && !self.has_stopped()
+    }
+
+    /// Whether so many restarts have failed that the rollout stops.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.failures >= self.input.policy.rollout.max_failures
+    }
+
+    /// The rows of the next wave: a canary for each model that needs one, else what is left, or a portion of that.
+    fn next_wave(&self) -> Vec<usize> {
+        let rows = &self.planned.plan.rows;
+        let canaries: Vec<usize> =
+            (0..rows.len()).filter(|index| rows[*index].is_planned() && rows[*index].canary).collect();
+        if !canaries.is_empty() {
+            return canaries;
+        }
+        let rest = (0..rows.len()).filter(|index| rows[*index].is_planned());
+        if self.input.policy.rollout.pause.is_zero() {
+            return rest.collect();
+        }
+        let mut restarts = 0;
+        let is_in_portion = |index: &usize| {
+            restarts += usize::from(rows[*index].restart);
+            restarts <= self.input.policy.sessions.parallel
+        };
+        rest.take_while(is_in_portion).collect()
+    }
+
+    /// The debts that are void whatever becomes of the edits.
+    fn void_beside_the_edits(&self) -> Vec<String> {
+        let plan = &self.planned.plan;
+        let by_edits = plan.rows.iter().filter(|row| is_back_by_edit(plan, row));
+        let by_edits: BTreeSet<&str> = by_edits.map(|row| row.chat.id.as_ref()).collect();
+        plan.void.keys().filter(|chat| !by_edits.contains(chat.as_str())).cloned().collect()
+    }
+
+    /// Commits the edits of a wave with what will be owed for them, and what is to be remembered beside them.
+    fn commit(&mut self, wave: &[usize], beside: &[String], notes: Beside) -> Result<Progress> {
+        let is_batch = !self.is_per_row();
+        let Planned { plan, reading } = &mut self.planned;
+        let latest = self.latest.as_ref();
+        let reading = latest.map_or(&*reading, |latest| &latest.reading);
+        let place = |index: &usize| latest.and_then(|latest| latest.places.get(index)).copied();
+        let rows: Vec<&Row> = wave.iter().map(|index| &plan.rows[*index]).collect();
+        let edited = wave.iter().filter(|index| is_batch && plan.rows[**index].edit);
+        let mut void: BTreeSet<&str> = beside.iter().map(String::as_str).collect();
+        void.extend(rows.iter().filter(|row| is_back_by_edit(plan, row)).map(|row| row.chat.id.as_ref()));
+        let mut batch = Batch {
+            changes: edited.map(|index| change(&plan.rows[*index], place(index))).collect(),
+            notes: if notes == Beside::Notes { notes_beside_edits(plan) } else { Vec::new() },
+            void: void.into_iter().collect(),
+            now: self.input.now.timestamp(),
+        };
+        batch.notes.extend(rows.iter().flat_map(|row| notes_before(row, plan.edits)));
+        let Committed::Done { error } = self.context.locked.commit(reading, &batch)? else {
+            return Ok(Progress::PlanAgain);
+        };
+        let void: Vec<String> = batch.void.iter().map(|chat| (*chat).to_owned()).collect();
+        if error.is_some() {
+            // They stand.
+            plan.void.retain(|chat, _| !void.contains(chat));
+        }
+        self.error = error;
+        for index in wave {
+            let row = &mut plan.rows[*index];
+            row.effects.edited |= is_batch && row.edit;
+            if !row.restart && (is_batch || !row.edit) {
+                row.outcome.verdict = Verdict::Done;
+            }
+        }
+        Ok(Progress::Converge)
+    }
+
+    /// Makes the sessions of a wave run on their models, and takes down what became of that. Returns the attempts.
+    fn converge(&mut self, wave: &[usize]) -> BTreeMap<usize, Attempt> {
+        let todo = self.rows_to_converge(wave);
+        let ended = if self.error.is_some() { Ended::default() } else { self.workers().converge(&todo) };
+        let Ended { mut attempts, mut left, interrupted, error, failures, worked, .. } = ended;
+        self.error = self.error.take().or(error);
+        self.interrupted |= interrupted;
+        self.failures += failures;
+        self.worked.extend(worked);
+        let unbegun = self.why_not_begun();
+        let is_per_row = self.is_per_row();
+        for index in todo {
+            let row = &mut self.planned.plan.rows[index];
+            let attempt = attempts.entry(index).or_insert(Attempt::NotBegun);
+            let has_changed = matches!(attempt, Attempt::Changed | Attempt::Unhealthy(_));
+            row.outcome = outcome(attempt, &unbegun);
+            row.effects.restarted = has_changed && row.restart;
+            row.effects.edited |= has_changed && row.edit && is_per_row;
+            row.effects.owes = match left.remove(&index) {
+                Some(None) => false,
+                Some(Some(debt)) => {
+                    row.owed.iter_mut().for_each(|owed| owed.clone_from(&debt));
+                    true
+                }
+                // Of edits that go per row, those that were not asked for owe nothing new.
+                None if is_per_row => row.owed.is_some() || (row.restart && row.outcome.verdict != Verdict::Deferred),
+                None => true,
+            };
+        }
+        attempts
+    }
+
+    /// Why a row was not begun.
+    fn why_not_begun(&self) -> Outcome {
+        let why = if self.interrupted {
+            "interrupted".to_owned()
+        } else if self.error.is_none() && self.has_stopped() {
+            let failures = if self.failures == 1 { "failure" } else { "failures" };
+            format!("rollout stopped after {} {failures}", self.failures)
+        } else {
+            "the run ended before its turn".to_owned()
+        };
+        Outcome::because(Verdict::Deferred, why)
+    }
+
+    /// The rows whose sessions are to be changed; those that are waited for come last.
+    fn rows_to_converge(&self, wave: &[usize]) -> Vec<usize> {
+        let rows = &self.planned.plan.rows;
+        let is_per_row = self.is_per_row();
+        let is_due = |row: &Row| row.is_planned() && (row.restart || (is_per_row && row.edit));
+        let mut todo: Vec<usize> = wave.iter().copied().filter(|index| is_due(&rows[*index])).collect();
+        todo.sort_by_key(|index| rows[*index].standing == Standing::Busy);
+        todo
+    }
+
+    pub(super) fn workers(&self) -> Workers<'_> {
+        Workers {
+            rows: &self.planned.plan.rows,
+            locked: self.context.locked,
+            watch: self.context.watch,
+            start: self.input.now.timestamp(),
+            parallel: self.input.policy.sessions.parallel,
+            batch: match self.planned.plan.edits {
+                Edits::Batch => 1,
+                Edits::PerRow { batch } => batch,
+            },
+            failures_left: self.input.policy.rollout.max_failures.saturating_sub(self.failures),
+            worked: &self.worked,
+            purpose: Purpose::Rollout,
+        }
+    }
+
+    /// Judges models by their canaries. Where one failed, no other session gets its model in this run. Where one says
+    /// nothing of its model, such as a session that was found stopped, the next row is the canary.
+    fn judge(&mut self, wave: &[usize], attempts: &BTreeMap<usize, Attempt>) {
+        let rows = &mut self.planned.plan.rows;
+        for index in wave.iter().copied().filter(|index| rows[*index].canary).collect::<Vec<_>>() {
+            let Some(model) = rows[index].after.clone() else { continue };
+            let others: Vec<usize> = (0..rows.len())
+                .filter(|other| rows[*other].is_planned() && rows[*other].after.as_ref() == Some(&model))
+                .collect();
+            match attempts.get(&index) {
+                Some(Attempt::Changed) => {}
+                Some(Attempt::Failed(_) | Attempt::Unhealthy(_) | Attempt::Unknown(_)) => {
+                    let why = format!("canary failed: {model} did not come up on {}", rows[index].chat.id);
+                    for other in others {
+                        rows[other].outcome = Outcome::because(Verdict::Deferred, why.clone());
+                    }
+                }
+                Some(Attempt::NotNeeded(_) | Attempt::Deferred(_) | Attempt::NotSent(_) | Attempt::NotBegun) | None => {
+                    if let Some(next) = others.into_iter().find(|other| rows[*other].restart) {
+                        rows[next].canary = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Plans again, for the rows that have not had their turn: this run has changed the registry since. A row that is no
+    /// longer what the user was shown is left to the next run.
+    fn plan_the_rest_again(&mut self) -> Result<()> {
+        let Planned { plan: fresh, reading } = plan(self.input, self.context.backend)?;
+        let mut fresh: BTreeMap<String, Row> =
+            fresh.rows.into_iter().map(|row| (row.chat.id.clone().into_owned(), row)).collect();
+        let mut places = BTreeMap::new();
+        for (index, row) in self.planned.plan.rows.iter_mut().enumerate().filter(|(_, row)| row.is_planned()) {
+            let now = fresh.remove(row.chat.id.as_ref());
+            let now = now.filter(|now| (&now.before, &now.after, now.edit) == (&row.before, &row.after, row.edit));
+            match now {
+                Some(now) if now.is_planned() => {
+                    places.insert(index, now.at);
+                    *row = Row { canary: row.canary, at: row.at, ..now };
+                }
+                Some(now) => *row = Row { at: row.at, ..now },
+                None => row.outcome = Outcome::because(Verdict::Deferred, "its entry was changed meanwhile"),
+            }
+        }
+        self.latest = Some(Latest { reading, places });
+        Ok(())
+    }
+
+    /// Reads back what a wave has edited: what did not stick has failed.
+    fn read_back(&mut self, wave: &[usize]) {
+        let rows = &self.planned.plan.rows;
+        let edited: Vec<usize> = wave.iter().copied().filter(|index| rows[*index].effects.edited).collect();
+        if edited.is_empty() {
+            return;
+        }
+        let asked: Vec<&Row> = edited.iter().map(|index| &rows[*index]).collect();
+        let found = match self.context.locked.read_back(&asked) {
+            Ok(found) => found,
+            Err(error) => {
+                self.error.get_or_insert(error);
+                for index in edited {
+                    let outcome = Outcome::because(Verdict::Unknown, "the registry could not be read back");
+                    self.planned.plan.rows[index].outcome = outcome;
+                }
+                return;
+            }
+        };
+        for index in edited {
+            match self.stuck(index, &found) {
+                Stuck::Yes => self.confirmed.push(index),
+                Stuck::KnownFailure => {}
+                Stuck::No(outcome) => self.planned.plan.rows[index].outcome = outcome,
+            }
+        }
+    }
+
+    fn stuck(&self, index: usize, found: &BTreeMap<String, Stands>) -> Stuck {
+        let row = &self.planned.plan.rows[index];
+        let says = match found.get(row.chat.id.as_ref()) {
+            Some(Stands::Model(model)) => model.as_ref().map(|model| self.input.policy.canonical(model.as_str())),
+            Some(Stands::NotSavedYet) => return row.unless_failed(Outcome::because(Verdict::Done, "not yet saved")),
+            Some(Stands::Gone) | None => {
+                return row.unless_failed(Outcome::because(Verdict::Failed, "its entry was removed meanwhile"));
+            }
+        };
+        if says == row.after.as_ref().map(Model::as_str) {
+            return Stuck::Yes;
+        }
+        let says = says.unwrap_or("nothing");
+        row.unless_failed(Outcome::because(Verdict::Failed, format!("the registry says {says} again")))
+    }
+
+    /// Says of the rows that had no turn why. Debts that their edits would have made void stand.
+    pub(super) fn leave_the_rest(&mut self) {
+        let unbegun = self.why_not_begun();
+        let Planned { plan, reading } = &mut self.planned;
+        let reading = self.latest.as_ref().map_or(&*reading, |latest| &latest.reading);
+        leave(plan, &unbegun);
+        for row in plan.rows.iter_mut().filter(|row| row.outcome.verdict == Verdict::Deferred && !row.effects.edited) {
+            let chat = row.chat.id.as_ref();
+            if plan.void.get(chat) == Some(&Void::Back) {
+                plan.void.remove(chat);
+                row.owed = reading.ledger.owed.get(chat).cloned();
+                row.effects.owes = row.owed.is_some();
+            }
+        }
+    }
+}
+
+/// Whether what is to be remembered beside the edits is noted with a commit: it is with the first of a run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Notes,
+    Nothing,
+}
+
+/// Whether an edit has stuck.
+enum Stuck {
+    Yes,
+    /// It has not, and the row says already why.
+    KnownFailure,
+    No(Outcome),
+}
+
+impl Row {
+    fn unless_failed(&self, outcome: Outcome) -> Stuck {
+        if self.outcome.verdict == Verdict::Failed { Stuck::KnownFailure } else { Stuck::No(outcome) }
+    }
+}
+
+/// Whether a debt is void once the edit of this row is made: the session runs what the registry says then.
+fn is_back_by_edit(plan: &Plan, row: &Row) -> bool {
+    row.is_planned() && row.edit && plan.void.get(row.chat.id.as_ref()) == Some(&Void::Back)
+}
+
+fn outcome(attempt: &Attempt, unbegun: &Outcome) -> Outcome {
+    match attempt {
+        Attempt::Changed => Outcome::plain(Verdict::Done),
+        Attempt::NotNeeded(detail) => Outcome::because(Verdict::Done, detail),
+        Attempt::Failed(detail) | Attempt::Unhealthy(detail) => Outcome::because(Verdict::Failed, detail),
+        Attempt::Unknown(detail) => Outcome::because(Verdict::Unknown, detail),
+        Attempt::Deferred(detail) | Attempt::NotSent(detail) => Outcome::because(Verdict::Deferred, detail),
+        Attempt::NotBegun => unbegun.clone(),
+    }
+}
+
+/// The edit of a row, whose entry is at a place of its own where the registry was read again.
+fn change(row: &Row, place: Option<Position>) -> Change<'_> {
+    let planned_on = if row.owed.is_some() { PlannedOn::Debt } else { PlannedOn::NoDebt };
+    let owes = Owes { ran: row.runs.as_ref(), identity: None, planned_on };
+    let chat = row.chat.id.as_ref();
+    Change { chat, at: place.unwrap_or(row.at), after: row.after.as_ref(), owes: row.restart.then_some(owes) }
+}
+
+/// What is noted of a row before its wave begins, beside its edit.
+fn notes_before(row: &Row, edits: Edits) -> Vec<Note<'_>> {
+    let chat = row.chat.id.as_ref();
+    let mut notes = Vec::new();
+    if row.canary {
+        notes.extend(row.after.as_ref().map(|model| Note::Trying { chat, model }));
+    }
+    if edits == Edits::Batch && !row.edit {
+        match row.owed {
+            // Once a launch has started it, a session that did not come up owes nothing, and is not known to run.
+            None if row.restart => notes.push(Note::Owes { chat, ran: None, identity: None }),
+            Some(_) if !row.restart => notes.push(Note::Settled { chat }),
+            _ => {}
+        }
+    }
+    notes
+}
+
+/// What is remembered beside the edits of a plan, also where they fail.
+fn notes_beside_edits(plan: &Plan) -> Vec<Note<'_>> {
+    let mut notes = Vec::new();
+    for row in plan.rows.iter().filter(|row| !row.changed_back.is_empty()) {
+        let then = if row.outcome.verdict == Verdict::Held { Then::Held } else { Then::Corrected };
+        notes.push(Note::ChangedBack { chat: row.chat.id.as_ref(), then });
+    }
+    notes.extend(plan.reset.iter().map(|chat| Note::Reset { chat }));
+    notes.extend(plan.working.iter().map(|(model, chat)| Note::Worked { chat, model }));
+    notes
+}

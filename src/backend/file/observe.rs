@@ -1,0 +1,131 @@
+//! What is found of sessions before a plan is made: which models need a canary, which sessions are not running, and which
+//! still run what they ran when a restart of them came to be owed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::backend::commands::{Commands, Presence, Probe};
+use crate::chat::{Chat, Model};
+use crate::error::Result;
+use crate::plan::observed::{Canary, Observed, Standing};
+use crate::plan::trial::Trial;
+use crate::plan::{Reading, Row};
+
+/// Of a model that no run remembers, at most so many sessions are asked whether they run. Where all of them are down, that
+/// says enough.
+const ASKED: usize = 8;
+
+/// What is looked at.
+pub(super) struct Observer<'a> {
+    pub(super) commands: &'a Commands,
+    pub(super) aliases: &'a BTreeMap<String, Model>,
+    pub(super) reading: &'a Reading,
+    pub(super) rows: &'a [Row],
+}
+
+impl Observer<'_> {
+    pub(super) fn observe(&self, remark: Option<String>) -> Result<Observed> {
+        let mut observed = Observed { remark, ..Observed::default() };
+        self.find_canaries(&mut observed)?;
+        if self.commands.probe() != Probe::Nothing {
+            self.find_identities(&mut observed);
+        }
+        if self.commands.probe() == Probe::Rows && self.commands.knows_running() {
+            let rows: Vec<&Row> = self.restarts().collect();
+            let ask = |row: &&Row| self.is_stopped(row).then(|| (row.chat.id.clone().into_owned(), ()));
+            let stopped = self.commands.ask_each(&rows, ask);
+            for chat in stopped.into_keys() {
+                observed.findings.entry(chat).or_default().standing = Standing::NotRunning;
+            }
+        }
+        Ok(observed)
+    }
+
+    fn restarts(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.restart && row.is_planned())
+    }
+
+    fn is_stopped(&self, row: &Row) -> bool {
+        row.after.as_ref().is_some_and(|model| self.commands.presence(&row.chat, model) == Presence::Stopped)
+    }
+
+    /// Finds the models on which no session is known to work. Where none is remembered to have come up on a model, sessions
+    /// that should run on it are asked, one at a time.
+    fn find_canaries(&self, observed: &mut Observed) -> Result<()> {
+        let unknown: BTreeSet<&Model> = self.restarts().filter_map(|row| self.unknown_model(row)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let mut users = if self.commands.knows_running() { self.users(&unknown)? } else { BTreeMap::new() };
+        for model in unknown {
+            let users = users.remove(model).unwrap_or_default();
+            // A dry run asks nothing, and takes them to be running.
+            let is_running = |chat: &&Chat| self.commands.probe() == Probe::Nothing || self.is_running(chat, model);
+            if let Some(chat) = users.iter().find(is_running) {
+                observed.working.insert(model.clone(), chat.id.clone().into_owned());
+            } else {
+                observed.canaries.insert(model.clone(), Canary::default());
+                self.pass_over_stopped(model, observed);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_running(&self, chat: &Chat, model: &Model) -> bool {
+        self.commands.presence(chat, model) == Presence::Running
+    }
+
+    /// The model of a row, where neither a success nor a failure on it is remembered.
+    fn unknown_model<'r>(&self, row: &'r Row) -> Option<&'r Model> {
+        let model = row.after.as_ref()?;
+        let trial = self.reading.ledger.trials.get(model);
+        matches!(trial, None | Some(Trial::Trying(_))).then_some(model)
+    }
+
+    /// Sessions that should run on these models and owe nothing: a few of each.
+    fn users<'m>(&self, models: &BTreeSet<&'m Model>) -> Result<BTreeMap<&'m Model, Vec<Chat<'static>>>> {
+        let ledger = &self.reading.ledger;
+        let by_name: BTreeMap<&str, &Model> = models.iter().map(|model| (model.as_str(), *model)).collect();
+        let changing: BTreeSet<&str> = self.rows.iter().map(|row| row.chat.id.as_ref()).collect();
+        let mut users: BTreeMap<&Model, Vec<Chat<'static>>> = BTreeMap::new();
+        self.reading.snapshot.each(&mut |entry| {
+            let Some(says) = entry.model.as_deref() else { return };
+            let canonical = self.aliases.get(says).map_or(says, Model::as_str);
+            let Some(model) = by_name.get(canonical) else { return };
+            let chat = entry.chat.id.as_ref();
+            let is_settled =
+                !changing.contains(chat) && !ledger.owed.contains_key(chat) && !ledger.failed.contains_key(chat);
+            let users = users.entry(model).or_default();
+            if is_settled && users.len() < ASKED {
+                users.push(entry.chat.into_owned());
+            }
+        })?;
+        Ok(users)
+    }
+
+    /// Asks the sessions on which a model could be tried until one is running: only such a one says anything of it.
+    fn pass_over_stopped(&self, model: &Model, observed: &mut Observed) {
+        // Elsewhere nothing is asked, or every row is.
+        if self.commands.probe() != Probe::Needed || !self.commands.knows_running() {
+            return;
+        }
+        for row in self.restarts().filter(|row| row.after.as_ref() == Some(model)) {
+            if !self.is_stopped(row) {
+                break;
+            }
+            observed.findings.entry(row.chat.id.clone().into_owned()).or_default().standing = Standing::NotRunning;
+        }
+    }
+
+    /// Asks the sessions that owe a restart in vain, if nothing has started them since, which start of them is going on.
+    fn find_identities(&self, observed: &mut Observed) {
+        let is_sought =
+            |row: &&Row| row.runs == row.after && row.owed.as_ref().is_some_and(|debt| debt.identity.is_some());
+        let mut sessions = Vec::new();
+        for row in self.rows.iter().filter(is_sought) {
+            sessions.extend(row.after.clone().map(|model| (row.chat.clone(), model)));
+        }
+        for (chat, identity) in self.commands.identities(&sessions) {
+            observed.findings.entry(chat).or_default().identity = Some(identity);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Verifies restarts: a session has come up again, as another start of it, and stays up. That its command exited with 0
+//! proves nothing.
+
+use std::time::Duration;
+
+use crate::apply::Attempt;
+use crate::os::process::poll;
+
+/// Between two looks at a session.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What a look at a session finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It is running. With what its start is called, where there is a command that tells.
+    Up(Option<String>),
+    /// It is running, and the command that tells its start does not. Why.
+    Nameless(String),
+    /// It is not running.
+    Down,
+    /// Whether it is running cannot be told. Why.
+    Unclear(String),
+}
+
+/// Looks at one session after its restart.
+pub(super) struct Verification<'a> {
+    /// Looks once.
+    pub(super) look: &'a dyn Fn() -> Seen,
+    /// What a look found before the restart.
+    pub(super) before: Seen,
+    /// The session must be up after this time.
+    pub(super) timeout: Duration,
+    /// It must stay up for this time.
+    pub(super) min_healthy: Duration,
+}
+
+impl Verification<'_> {
+    /// What a restart came to whose command has succeeded.
+    pub(super) fn after_success(&self, command: &str) -> Attempt {
+        let mut seen = Seen::Down;
+        poll(self.timeout, PAUSE, || {
+            seen = self.look_after(&self.before);
+            matches!(seen, Seen::Unclear(_)) || (matches!(seen, Seen::Up(_)) && !is_same_start(&seen, &self.before))
+        });
+        match &seen {
+            Seen::Up(_) if is_same_start(&seen, &self.before) => {
+                Attempt::Failed(format!("the session was not restarted: {command} succeeded and left it as it was"))
+            }
+            Seen::Up(_) => self.stays_up(&seen).map_or_else(|attempt| attempt, |()| Attempt::Changed),
+            Seen::Down => self.not_up(format!("the session did not come up within {:?}", self.timeout)),
+            Seen::Nameless(why) | Seen::Unclear(why) => Attempt::Unknown(why.clone()),
+        }
+    }
+
+    /// What a restart came to whose command has failed, and why it has.
+    pub(super) fn after_failure(&self, why: &str) -> Attempt {
+        let seen = self.look_after(&self.before);
+        match &seen {
+            Seen::Up(_) => self.stays_up(&seen).map_or_else(|attempt| attempt, |()| Attempt::Failed(why.to_owned())),
+            Seen::Down => self.not_up(format!("{why}; the session is not running")),
+            Seen::Nameless(unclear) | Seen::Unclear(unclear) => Attempt::Unknown(format!("{why}; {unclear}")),
+        }
+    }
+
+    /// Whether a session that was found up stays up, as the same start.
+    ///
+    /// # Errors
+    /// What the attempt came to otherwise.
+    fn stays_up(&self, start: &Seen) -> Result<(), Attempt> {
+        let mut seen = start.clone();
+        if !self.min_healthy.is_zero() {
+            poll(self.min_healthy, PAUSE, || {
+                seen = self.look_after(start);
+                seen != *start
+            });
+        }
+        match seen {
+            seen if seen == *start => Ok(()),
+            Seen::Up(_) => {
+                let message = format!("the session was started again within {:?} of coming up", self.min_healthy);
+                Err(self.not_up(message))
+            }
+            Seen::Down => Err(self.not_up(format!("the session stopped within {:?} of coming up", self.min_healthy))),
+            Seen::Nameless(why) | Seen::Unclear(why) => Err(Attempt::Unknown(why)),
+        }
+    }
+
+    /// A look at a session. One whose start could be told earlier and no longer can has ended, though its supervisor may
+    /// count it as running until it is started again.
+    fn look_after(&self, earlier: &Seen) -> Seen {
+        match (self.look)() {
+            Seen::Nameless(_) if matches!(earlier, Seen::Up(Some(_))) => Seen::Down,
+            seen => seen,
+        }
+    }
+
+    /// A session that is not up. Only one that was up before has come to harm.
+    fn not_up(&self, why: String) -> Attempt {
+        if matches!(self.before, Seen::Up(_)) { Attempt::Unhealthy(why) } else { Attempt::Failed(why) }
+    }
+}
+
+/// Whether two looks found the same start of a session, as far as that can be told.
+fn is_same_start(one: &Seen, other: &Seen) -> bool {
+    matches!((one, other), (Seen::Up(Some(one)), Seen::Up(Some(other))) if one == other)
+}

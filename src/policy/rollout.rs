@@ -1,0 +1,49 @@
+//! `[rollout]`: how a run moves sessions to another model, and when it stops.
+
+use std::time::Duration;
+
+use crate::policy::fields::Section;
+use crate::policy::read::Reader;
+
+/// `[rollout]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// How long a restarted session must stay up before its restart counts. Zero: it need only come up.
+    pub min_healthy: Duration,
+    /// Whether a session that was up before and does not come up on its new model is put back on the one that it ran.
+    pub auto_revert: bool,
+    /// After so many failed restarts a run begins nothing more. At least 1.
+    pub max_failures: usize,
+    /// How long a run waits between two portions of `sessions.parallel` restarts. Zero: no portions.
+    pub pause: Duration,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self { min_healthy: Duration::from_secs(2), auto_revert: true, max_failures: 1, pause: Duration::ZERO }
+    }
+}
+
+impl<'r> Reader<'r> {
+    /// Reads the section. What it leaves out is as in [`Rollout::default`].
+    pub(super) fn rollout(&self, whole: &mut Section<'r>) -> Rollout {
+        let usual = Rollout::default();
+        let mut section = whole.section(self.mistakes, "rollout", "a table: [rollout]");
+        let min_healthy = section.get(self.mistakes, "min_healthy");
+        let min_healthy = min_healthy.and_then(|item| item.wait(self.mistakes, r#"min_healthy = "2s""#));
+        let auto_revert = section.get(self.mistakes, "auto_revert");
+        let auto_revert = auto_revert.and_then(|item| item.boolean(self.mistakes, "auto_revert = false"));
+        let max_failures = section.get(self.mistakes, "max_failures");
+        let max_failures =
+            max_failures.and_then(|item| item.integer(self.mistakes, 1, 1_000_000_000, "max_failures = 1"));
+        let pause = section.get(self.mistakes, "pause");
+        let pause = pause.and_then(|item| item.wait(self.mistakes, r#"pause = "30s""#));
+        section.finish(self.mistakes);
+        Rollout {
+            min_healthy: min_healthy.unwrap_or(usual.min_healthy),
+            auto_revert: auto_revert.unwrap_or(usual.auto_revert),
+            max_failures: max_failures.unwrap_or(usual.max_failures),
+            pause: pause.unwrap_or(usual.pause),
+        }
+    }
+}

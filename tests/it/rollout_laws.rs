@@ -1,0 +1,240 @@
+//! Laws of rollouts, over worlds in which sessions do not start on some models, start and die, hang, or come up late.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestRunner};
+use reconcile::plan::trial::Trial;
+use reconcile::plan::{Plan, Verdict};
+use reconcile::policy::Policy;
+
+use crate::world::{Behaviour, Manner, World, at, policy};
+
+const MODELS: [&str; 3] = ["opus", "sonnet", "haiku"];
+const CHATS: [&str; 6] = ["ada", "ben", "cal", "dan", "eve", "fay"];
+const BEHAVIOURS: [Behaviour; 5] =
+    [Behaviour::Works, Behaviour::Late, Behaviour::Fails, Behaviour::Dies, Behaviour::Hangs];
+
+/// A world and what happens in it.
+#[derive(Clone, Debug)]
+struct Story {
+    manner: Manner,
+    /// What each chat is registered with, and runs.
+    registered: Vec<&'static str>,
+    /// What sessions do on each model, and on some of them alone.
+    models: Vec<Behaviour>,
+    exceptions: Vec<(usize, usize, Behaviour)>,
+    /// The overrides of each run, and the hours between them.
+    runs: Vec<(Vec<(usize, usize)>, i64)>,
+    max_failures: usize,
+    parallel: usize,
+}
+
+fn stories() -> impl Strategy<Value = Story> {
+    let behaviour = || prop_oneof![3 => Just(Behaviour::Works), 2 => select(&BEHAVIOURS[1..])];
+    let overrides = proptest::collection::vec((0..CHATS.len(), 0..MODELS.len()), 0..4);
+    (
+        select(&[Manner::Batch, Manner::PerRow][..]),
+        proptest::collection::vec(select(&MODELS[..]), 1..=CHATS.len()),
+        proptest::collection::vec(behaviour(), MODELS.len()),
+        proptest::collection::vec((0..CHATS.len(), 0..MODELS.len(), behaviour()), 0..3),
+        proptest::collection::vec((overrides, 0..8_i64), 1..6),
+        1..3_usize,
+        1..4_usize,
+    )
+        .prop_map(|(manner, registered, models, exceptions, runs, max_failures, parallel)| Story {
+            manner,
+            registered,
+            models,
+            exceptions,
+            runs,
+            max_failures,
+            parallel,
+        })
+}
+
+impl Story {
+    fn world(&self) -> World {
+        let entries = CHATS.iter().zip(&self.registered);
+        let entries: Vec<String> =
+            entries.map(|(chat, model)| format!(r#""{chat}": {{"model": "{model}"}}"#)).collect();
+        let world = World::of(self.manner, &format!("{{{}}}", entries.join(", ")));
+        let mut state = world.state();
+        for chat in CHATS {
+            for (model, behaviour) in MODELS.iter().zip(&self.models) {
+                state.behaviours.insert((chat.to_owned(), (*model).to_owned()), *behaviour);
+            }
+        }
+        for (chat, model, behaviour) in &self.exceptions {
+            state.behaviours.insert((CHATS[*chat].to_owned(), MODELS[*model].to_owned()), *behaviour);
+        }
+        // What they run at first works, or no run could take them down.
+        for (chat, model) in CHATS.iter().zip(&self.registered) {
+            state.behaviours.insert(((*chat).to_owned(), (*model).to_owned()), Behaviour::Works);
+        }
+        drop(state);
+        world
+    }
+
+    fn policy(&self, wanted: &Wanted) -> Policy {
+        let mut policy = policy(&wanted.iter().map(|(chat, model)| (*chat, *model)).collect::<Vec<_>>());
+        policy.rollout.max_failures = self.max_failures;
+        policy.sessions.parallel = self.parallel;
+        policy
+    }
+}
+
+/// The model that each chat should run on.
+type Wanted = BTreeMap<&'static str, &'static str>;
+
+fn wanted(overrides: &[(usize, usize)]) -> Wanted {
+    let mut wanted: Wanted = CHATS.into_iter().map(|chat| (chat, "haiku")).collect();
+    wanted.extend(overrides.iter().map(|(chat, model)| (CHATS[*chat], MODELS[*model])));
+    wanted
+}
+
+fn verdict(plan: &Plan, chat: &str) -> Option<Verdict> {
+    plan.rows.iter().find(|row| row.chat.id == chat).map(|row| row.outcome.verdict)
+}
+
+/// How often sessions were started that did what, by this program.
+static STARTS: Mutex<BTreeMap<Behaviour, usize>> = Mutex::new(BTreeMap::new());
+
+/// The chats on which each model did not come up since it last did on them.
+type Victims = BTreeMap<String, BTreeSet<String>>;
+
+/// What is remembered of failures.
+#[derive(Default)]
+struct Failures {
+    victims: Victims,
+    /// Models that have come up nowhere since.
+    models: BTreeSet<String>,
+}
+
+fn check(story: &Story) -> Result<(), TestCaseError> {
+    let world = story.world();
+    let mut failures = Failures::default();
+    let mut hour = 0;
+    for (overrides, hours) in &story.runs {
+        let wanted = wanted(overrides);
+        let policy = story.policy(&wanted);
+        hour += hours;
+        world.state().tried.clear();
+        let up = up(&world);
+        let proven = proven(&world, &up);
+        let plan = world.run(&policy, hour, None).unwrap().planned.plan;
+        let state = world.state();
+        let tried: Vec<(&str, &str, Behaviour)> = state
+            .tried
+            .iter()
+            .map(|(chat, model)| (chat.as_str(), model.as_str(), state.behaviour(chat, model)))
+            .collect();
+        for (_, _, behaviour) in &tried {
+            *STARTS.lock().unwrap().entry(*behaviour).or_default() += 1;
+        }
+        takes_few_down(story, &wanted, &tried, &up)?;
+        tries_a_failed_model_on_one_chat(&wanted, &tried, &up, &proven, &mut failures)?;
+        for chat in &up {
+            let told = matches!(verdict(&plan, chat), Some(Verdict::Failed | Verdict::Unknown));
+            prop_assert!(!state.down.contains(*chat) || told, "{chat} was up, is down, and its row says {plan:#?}");
+        }
+        drop(state);
+        nothing_failed_is_in_sync(&world, &policy, hour)?;
+    }
+    Ok(())
+}
+
+/// The chats whose sessions are running.
+fn up(world: &World) -> BTreeSet<&'static str> {
+    let state = world.state();
+    let is_up = |chat: &&str| state.entries.contains_key(*chat) && !state.down.contains(*chat);
+    CHATS.into_iter().filter(is_up).collect()
+}
+
+/// The models on which a session is running, or has come up before without a failure since.
+fn proven(world: &World, up: &BTreeSet<&str>) -> BTreeSet<String> {
+    let state = world.state();
+    let worked = state.ledger.trials.iter().filter(|(_, trial)| matches!(trial, Trial::Worked(_)));
+    worked.map(|(model, _)| model.to_string()).chain(up.iter().map(|chat| state.runs[*chat].clone())).collect()
+}
+
+/// No run takes down more than `max_failures` sessions plus what was under way.
+fn takes_few_down(
+    story: &Story,
+    wanted: &Wanted,
+    tried: &[(&str, &str, Behaviour)],
+    up: &BTreeSet<&str>,
+) -> Result<(), TestCaseError> {
+    let taken = tried
+        .iter()
+        .filter(|(chat, model, behaviour)| !behaviour.comes_up() && up.contains(chat) && wanted[*chat] == *model);
+    prop_assert!(taken.count() < story.max_failures + story.parallel, "{tried:?}");
+    Ok(())
+}
+
+/// A model that failed is tried on no chat on which it has not failed, before it worked on one on which it has, or those want
+/// another one.
+fn tries_a_failed_model_on_one_chat(
+    wanted: &Wanted,
+    tried: &[(&str, &str, Behaviour)],
+    up: &BTreeSet<&str>,
+    proven: &BTreeSet<String>,
+    failures: &mut Failures,
+) -> Result<(), TestCaseError> {
+    let wants = |chat: &str, model: &str| wanted[chat] == model;
+    for (model, victims) in &mut failures.victims {
+        victims.retain(|chat| wants(chat, model));
+    }
+    failures.models.retain(|model| failures.victims.get(model).is_some_and(|victims| !victims.is_empty()));
+    for model in MODELS {
+        let starts_on_it: Vec<(&str, Behaviour)> = tried
+            .iter()
+            .filter(|(chat, on, _)| *on == model && wants(chat, on))
+            .map(|(chat, _, how)| (*chat, *how))
+            .collect();
+        let failed = starts_on_it.iter().filter(|(_, how)| !how.comes_up());
+        let failed: BTreeSet<String> = failed.map(|(chat, _)| (*chat).to_owned()).collect();
+        let worked = starts_on_it.iter().filter(|(_, how)| how.comes_up());
+        let worked: BTreeSet<&str> = worked.map(|(chat, _)| *chat).collect();
+        // A session that is down already is not risked.
+        let risked: Vec<_> = starts_on_it.iter().filter(|(chat, _)| up.contains(chat)).collect();
+        let victims = failures.victims.entry(model.to_owned()).or_default();
+        if failures.models.contains(model) {
+            let is_first = risked.iter().take(1).all(|(chat, _)| victims.contains(*chat));
+            prop_assert!(is_first, "{model} has failed on {victims:?}: {tried:?}");
+            prop_assert!(risked.len() <= 1 || !worked.is_empty(), "{model} was tried on several: {tried:?}");
+        } else {
+            let is_proven = proven.contains(model) || !worked.is_empty();
+            prop_assert!(risked.len() <= 1 || is_proven, "{model} was tried on several: {tried:?}");
+        }
+        victims.retain(|chat| !worked.contains(chat.as_str()));
+        victims.extend(failed);
+        if !worked.is_empty() {
+            failures.models.remove(model);
+        } else if !victims.is_empty() && !starts_on_it.is_empty() {
+            failures.models.insert(model.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// A session that is down has a row in the next plan.
+fn nothing_failed_is_in_sync(world: &World, policy: &Policy, hour: i64) -> Result<(), TestCaseError> {
+    let plan = world.plan(policy, hour);
+    for chat in &world.state().down {
+        prop_assert!(verdict(&plan, chat).is_some(), "{chat} is down and in sync: {:?}", at(hour));
+    }
+    Ok(())
+}
+
+#[test]
+fn rollouts_stop_and_revert_and_forget_nothing() {
+    const WORLDS: u32 = 12_000;
+    let config = Config { cases: WORLDS, max_shrink_iters: 2_000, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config).run(&stories(), |story| check(&story)).unwrap();
+    let starts = STARTS.lock().unwrap();
+    println!("{WORLDS} worlds, starts: {starts:?}");
+    assert_eq!(starts.len(), BEHAVIOURS.len(), "each behaviour was met: {starts:?}");
+}
