@@ -87,6 +87,7 @@ impl Exchange<'_> {
     /// Puts right what a run left that died between the exchange and the look at what it displaced. Whether the new file
     /// has taken the place.
     pub(crate) fn recover(&self, exchange: &ExchangeNote, save: &mut SaveNote) -> Result<bool> {
+        let exchange = &self.on_this_device(exchange)?;
         if let Some(left) = self.displaced()? {
             let foreign = left != exchange.new && left != exchange.seen;
             if self.target.look()?.is_none() {
@@ -103,6 +104,20 @@ impl Exchange<'_> {
             self.sync_names()?;
         }
         Ok(self.unchanged(exchange.new)?.is_some())
+    }
+
+    /// The note with the device that its files are on now. Both are on one file system, and the number of that may be another
+    /// after a restart of the host.
+    fn on_this_device(&self, exchange: &ExchangeNote) -> Result<ExchangeNote> {
+        let there = match self.displaced()? {
+            Some(left) => Some(left),
+            None => self.target.look()?.map(|meta| meta.stamp),
+        };
+        let Some(Stamp { device, .. }) = there else { return Ok(exchange.clone()) };
+        let moved = |stamp: Stamp| Stamp { device, ..stamp };
+        let back = exchange.back.as_ref();
+        let back = back.map(|back| PutBack { goes_in: moved(back.goes_in), comes_out: moved(back.comes_out) });
+        Ok(ExchangeNote { seen: moved(exchange.seen), new: moved(exchange.new), back })
     }
 
     fn exchange(&self) -> Result<(), Errno> {

@@ -307,7 +307,8 @@ fn make_private(place: Place) -> Result<()> {
     if found.mode & DIR_MODE == DIR_MODE || found.owner != rustix::process::geteuid().as_raw() {
         return Ok(());
     }
-    rustix::fs::fchmod(&directory, Mode::RWXU).map_err(failed)
+    rustix::fs::fchmod(&directory, Mode::RWXU).map_err(failed)?;
+    directory.sync()
 }
 
 /// Gives the registry's owner a directory that this user has just made, and nothing else: the owner may have put any file
@@ -321,7 +322,9 @@ fn give_new(place: Place, meta: FileMeta) -> Result<()> {
     }
     let (owner, group) = (Uid::from_raw(meta.owner), Gid::from_raw(meta.group));
     rustix::fs::fchown(&directory, Some(owner), Some(group))
-        .map_err(Error::io("give the registry's owner the directory", &place.path()))
+        .map_err(Error::io("give the registry's owner the directory", &place.path()))?;
+    // Before anything is in it: after a power cut, what is not empty cannot be given away any more.
+    directory.sync()
 }
 
 fn is_empty(directory: &Directory) -> std::result::Result<bool, Errno> {

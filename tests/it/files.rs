@@ -246,6 +246,20 @@ fn an_update_that_a_dying_run_displaced_is_put_back() {
 }
 
 #[test]
+fn an_update_that_a_dying_run_displaced_is_put_back_also_where_the_disk_has_another_number_by_then() {
+    let directory = directory();
+    let registry = directory.path().join("sessions.json");
+    let seen = stamp(&registry);
+    replace_by_rename(&registry, NEW);
+    displace(&registry, FOREIGN);
+    let elsewhere = |stamp: Stamp| Stamp { device: stamp.device + 1, ..stamp };
+    after_a_death(&registry, FOREIGN, &note(elsewhere(seen), elsewhere(stamp(&registry))));
+    let _files = locked(&registry);
+    assert_eq!(fs::read_to_string(&registry).unwrap(), FOREIGN);
+    assert_eq!(state(&registry), STATE);
+}
+
+#[test]
 fn a_registry_that_was_removed_after_a_death_is_missing_and_no_more() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");

@@ -19,6 +19,8 @@ impl RegistryFile {
         // Two programs must not make two keys.
         let _ledger = files.open_within(patience, &|| false)?;
         if let Some(redaction) = key::read(files.dir())? {
+            // The program that made it may have died before its name was on disk.
+            files.dir().sync()?;
             return Ok((redaction, None));
         }
         let redaction = key::new()?;

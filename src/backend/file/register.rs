@@ -101,7 +101,11 @@ impl Files {
             () if registration.is_edit() && is_missing => self.create(ledger, &seen, &splices, &around),
             () if registration.is_edit() => self.replace(ledger, &seen, &splices, &around),
             () if self.registry.meta()?.stamp != seen.stamp() => Ok(Replaced::Stale),
-            () => Ok(Replaced::Made(seen.stamp(), note_after(ledger, &around).err())),
+            // A launch that created it may have died before its name was on disk.
+            () => {
+                let noted = self.exchange().sync_names().and_then(|()| note_after(ledger, &around));
+                Ok(Replaced::Made(seen.stamp(), noted.err()))
+            }
         };
         let (changed, error) = match replaced {
             Ok(Replaced::Stale) => return Ok(None),
