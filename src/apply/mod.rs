@@ -21,7 +21,7 @@ use crate::plan::{Outcome, PlanInput, Row, Verdict, failed_models};
 pub use backend::{
     Ask, Attempt, Backend, Batch, Change, Committed, Decide, Locked, Owes, PlannedOn, Registered, Stands, Turn, Watch,
 };
-pub use planned::{Planned, RunContext, plan};
+pub use planned::{Planned, RunContext, plan, preflight};
 
 /// What became of a plan.
 #[derive(Debug)]
@@ -50,9 +50,7 @@ pub fn apply(input: &PlanInput, context: RunContext) -> Result<Applied> {
             run.interrupt();
             return Ok(run.finish());
         }
-        if run.planned.plan.rows.iter().any(|row| row.is_planned() && row.restart) {
-            context.backend.preflight()?;
-        }
+        preflight(&run.planned.plan, context.backend)?;
         if run.first_wave()? == Progress::PlanAgain {
             continue;
         }

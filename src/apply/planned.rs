@@ -29,6 +29,15 @@ pub fn plan(input: &PlanInput, backend: &dyn Backend) -> Result<Planned> {
     Ok(Planned { plan, reading })
 }
 
+/// Looks whether the sessions of a plan can be restarted, where it restarts any.
+///
+/// # Errors
+/// Why they cannot.
+pub fn preflight(plan: &Plan, backend: &dyn Backend) -> Result<()> {
+    let restarts = plan.rows.iter().any(|row| row.is_planned() && row.restart);
+    if restarts { backend.preflight() } else { Ok(()) }
+}
+
 /// What a run works with.
 #[derive(Clone, Copy)]
 pub struct RunContext<'a> {

@@ -89,6 +89,15 @@ fn programs_are_looked_up_as_they_will_be_executed() {
 }
 
 #[test]
+fn an_override_is_not_set_where_its_session_could_not_be_restarted() {
+    let sandbox = drifted(r#"restart = ["nosuch", "{session_slug}"]"#);
+    let policy = sandbox.read("policy.toml");
+    let run = run(&sandbox, "/bin", &["set-model", CHAT, "haiku"]).expect(1);
+    assert!(run.stderr.contains("(nosuch) cannot be executed"), "{run:#?}");
+    assert_eq!((sandbox.read("policy.toml"), sandbox.model(CHAT).as_deref()), (policy, Some("opus")));
+}
+
+#[test]
 fn a_run_without_a_restart_needs_no_program() {
     let sandbox = drifted(r#"restart = ["nosuch"]"#);
     let policy = sandbox.read("policy.toml").replace("family = \"sonnet\"", "family = \"opus\"");

@@ -45,7 +45,8 @@ impl PolicyEdits {
         !self.edits.is_empty() && !same.eq(now.iter().map(|source| (&source.name, source.text.as_str())))
     }
 
-    /// Edits the policy, unless a run with it would be refused: then it returns that run's plan.
+    /// Edits the policy, unless a run with it would be refused: then it returns that run's plan. Where the run could not
+    /// restart its sessions, that is an error before the edit.
     pub(crate) fn make(&self, input: &PlanInput, backend: &dyn Backend) -> Result<Option<Planned>> {
         if self.changes().next().is_none() {
             return Ok(None);
@@ -54,6 +55,7 @@ impl PolicyEdits {
         if planned.plan.refused.is_some() {
             return Ok(Some(planned));
         }
+        apply::preflight(&planned.plan, backend)?;
         for edit in self.changes() {
             let Some(file) = &edit.file else { continue };
             let went_wrong = file.replace(&edit.before, &edit.after)?;
