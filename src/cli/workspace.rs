@@ -154,6 +154,7 @@ pub(crate) fn names(place: &PlaceArgs, key: Option<Redaction>, registry: &Regist
 
 /// What a command starts from that is about past runs alone.
 pub(crate) struct Past {
+    pub(crate) registry: RegistryFile,
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) now: Zoned,
     pub(crate) names: Names,
@@ -169,7 +170,19 @@ pub(crate) fn open_past(place: &PlaceArgs) -> anyhow::Result<Past> {
     let registry = place.registry().map_or_else(of_policy, Ok)?;
     let registry = RegistryFile::open(&registry)?;
     let names = names(place, place.redaction_key()?, &registry)?;
-    Ok(Past { backend: backend::of_registry(registry), now: Zoned::now(), names })
+    Ok(Past { backend: backend::of_registry(registry.clone()), registry, now: Zoned::now(), names })
+}
+
+/// Says so where the memory of runs is gone: what they left owed is never noticed again.
+pub(crate) fn warn_of_lost_state(terminal: &Terminal, registry: &RegistryFile) -> Result<()> {
+    if registry.has_lost_state()? {
+        terminal
+            .warning("the state of earlier runs is gone, and with it what is still owed: it stood beside the registry");
+        terminal.hint(
+            "put it back, or restart by hand what may run another model; to forget what is owed on purpose, use reconcile owed --forget-all",
+        );
+    }
+    Ok(())
 }
 
 /// A policy for a redacted snapshot, which was made with the key of this fingerprint, and that key.

@@ -15,6 +15,8 @@ use crate::os::FileMeta;
 
 /// Lets users do with a file what its mode does not say. A new file inherits the default list of its directory.
 const ACCESS_LIST: &CStr = c"system.posix_acl_access";
+/// Says that runs keep state beside a file. It goes wherever the file is moved or copied with its attributes.
+const HAS_STATE: &CStr = c"user.reconcile.state";
 /// What the system itself says of a file, or of its content.
 const NOT_OURS: [&CStr; 3] = [c"security.ima", c"security.evm", c"com.apple.provenance"];
 /// What the system answers where a file does not have an attribute.
@@ -62,6 +64,16 @@ impl Attributes {
         // Last, because it may take away from the owner what it takes to set the others.
         set_access_list(file, self.0.get(ACCESS_LIST).map(Vec::as_slice), path)
     }
+}
+
+/// Marks a file beside which runs keep state. Where the file system has no attributes, there is no mark.
+pub(crate) fn mark_with_state(file: &File) {
+    let _ = rustix::fs::fsetxattr(file, HAS_STATE, b"1", XattrFlags::empty());
+}
+
+/// Whether a file has that mark.
+pub(crate) fn is_marked_with_state(file: &File) -> bool {
+    value(file, HAS_STATE).is_ok_and(|value| value.is_some())
 }
 
 /// Gives a file that is about to take the place of another its owner, group, mode and attributes. `path` is the name that it

@@ -261,7 +261,7 @@ impl Ledger {
             Note::Settled { chat } => _ = self.owed.remove(chat),
             Note::Confirmed { chat, model } => self.confirm(chat, model, now),
             Note::ChangedBack { chat, then } => self.changed_back(chat, then, now),
-            Note::Trying { chat, model } => _ = self.trials.insert(model.clone(), Trial::Trying(chat.to_owned())),
+            Note::Trying { chat, model } => self.try_on(chat, model),
             Note::Worked { chat, model } => self.worked(chat, model, now),
             Note::DidNotComeUp { chat, model, blame } => self.did_not_come_up(chat, model, blame, now),
             Note::Reverted { chat } => _ = self.corrected.remove(chat),
@@ -273,6 +273,13 @@ impl Ledger {
     fn owe(&mut self, chat: &str, ran: Option<&Model>, identity: Option<&str>, now: Timestamp) {
         let new = || Debt { ran: ran.cloned(), identity: identity.map(str::to_owned), ..Debt::since(now) };
         self.owed.entry(chat.to_owned()).and_modify(|debt| debt.next_try = None).or_insert_with(new);
+    }
+
+    /// A model that failed stays so while it is tried again: the try may never begin.
+    fn try_on(&mut self, chat: &str, model: &Model) {
+        if self.trials.get(model) != Some(&Trial::Failed) {
+            self.trials.insert(model.clone(), Trial::Trying(chat.to_owned()));
+        }
     }
 
     fn worked(&mut self, chat: &str, model: &Model, now: Timestamp) {

@@ -17,6 +17,9 @@ const CHATS: [&str; 6] = ["ada", "ben", "cal", "dan", "eve", "fay"];
 const BEHAVIOURS: [Behaviour; 5] =
     [Behaviour::Works, Behaviour::Late, Behaviour::Fails, Behaviour::Dies, Behaviour::Hangs];
 
+/// The overrides of a run, the hours before it, and whether every session is started anew after it.
+type Step = (Vec<(usize, usize)>, i64, bool);
+
 /// A world and what happens in it.
 #[derive(Clone, Debug)]
 struct Story {
@@ -26,8 +29,7 @@ struct Story {
     /// What sessions do on each model, and on some of them alone.
     models: Vec<Behaviour>,
     exceptions: Vec<(usize, usize, Behaviour)>,
-    /// The overrides of each run, and the hours between them.
-    runs: Vec<(Vec<(usize, usize)>, i64)>,
+    runs: Vec<Step>,
     max_failures: usize,
     parallel: usize,
 }
@@ -40,7 +42,7 @@ fn stories() -> impl Strategy<Value = Story> {
         proptest::collection::vec(select(&MODELS[..]), 1..=CHATS.len()),
         proptest::collection::vec(behaviour(), MODELS.len()),
         proptest::collection::vec((0..CHATS.len(), 0..MODELS.len(), behaviour()), 0..3),
-        proptest::collection::vec((overrides, 0..8_i64), 1..6),
+        proptest::collection::vec((overrides, 0..8_i64, proptest::bool::weighted(0.3)), 1..6),
         1..3_usize,
         1..4_usize,
     )
@@ -116,14 +118,16 @@ struct Failures {
 fn check(story: &Story) -> Result<(), TestCaseError> {
     let world = story.world();
     let mut failures = Failures::default();
+    let mut launched = BTreeSet::new();
     let mut hour = 0;
-    for (overrides, hours) in &story.runs {
+    for (overrides, hours, starts_anew) in &story.runs {
         let wanted = wanted(overrides);
         let policy = story.policy(&wanted);
         hour += hours;
         world.state().tried.clear();
         let up = up(&world);
         let proven = proven(&world, &up);
+        let ran = world.state().runs.clone();
         let plan = world.run(&policy, hour, None).unwrap().planned.plan;
         let state = world.state();
         let tried: Vec<(&str, &str, Behaviour)> = state
@@ -139,9 +143,24 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
         for chat in &up {
             let told = matches!(verdict(&plan, chat), Some(Verdict::Failed | Verdict::Unknown));
             prop_assert!(!state.down.contains(*chat) || told, "{chat} was up, is down, and its row says {plan:#?}");
+            // It is put back, unless it hangs and so cannot be told to be down, or does not come up on what it ran either.
+            let hangs = verdict(&plan, chat) == Some(Verdict::Unknown);
+            let can_be_put_back = !hangs && state.behaviour(chat, &ran[*chat]).comes_up();
+            prop_assert!(
+                !state.down.contains(*chat) || !can_be_put_back,
+                "{chat} ran {} and is down: {plan:#?}",
+                ran[*chat]
+            );
         }
         drop(state);
-        nothing_failed_is_in_sync(&world, &policy, hour)?;
+        if *starts_anew {
+            world.state().start_all();
+        }
+        // What a launch has started is no longer this program's to bring up, unless it did not come up on that model before.
+        let down = world.state().down.clone();
+        launched.retain(|chat| down.contains(chat));
+        launched.extend(down.into_iter().filter(|_| *starts_anew));
+        nothing_failed_is_in_sync(&world, &policy, hour, &launched)?;
     }
     Ok(())
 }
@@ -221,9 +240,16 @@ fn tries_a_failed_model_on_one_chat(
 }
 
 /// A session that is down has a row in the next plan.
-fn nothing_failed_is_in_sync(world: &World, policy: &Policy, hour: i64) -> Result<(), TestCaseError> {
+fn nothing_failed_is_in_sync(
+    world: &World,
+    policy: &Policy,
+    hour: i64,
+    launched: &BTreeSet<String>,
+) -> Result<(), TestCaseError> {
     let plan = world.plan(policy, hour);
-    for chat in &world.state().down {
+    let state = world.state();
+    let is_ours = |chat: &&String| !launched.contains(*chat) || state.ledger.failed.contains_key(*chat);
+    for chat in state.down.iter().filter(is_ours) {
         prop_assert!(verdict(&plan, chat).is_some(), "{chat} is down and in sync: {:?}", at(hour));
     }
     Ok(())

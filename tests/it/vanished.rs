@@ -81,6 +81,26 @@ fn a_state_directory_that_is_removed_or_moved_during_a_run_is_an_error() {
 }
 
 #[test]
+fn state_that_was_removed_between_runs_is_told_of_once() {
+    let sandbox = drifted("true");
+    sandbox.run(&[]).expect(0);
+    fs::remove_dir_all(sandbox.path(STATE)).unwrap();
+    let owed = sandbox.run(&["owed"]).expect(0).stderr;
+    if !owed.contains("the state of earlier runs is gone") {
+        // Where the file system keeps no attributes, a registry cannot tell.
+        let supported =
+            rustix::fs::setxattr(sandbox.path("policy.toml"), "user.x", b"1", rustix::fs::XattrFlags::empty());
+        assert!(supported.is_err(), "{owed}");
+        return;
+    }
+    assert!(owed.contains("hint: ") && owed.contains("owed --forget-all"), "{owed}");
+    assert!(sandbox.run(&["--dry-run"]).expect(0).stderr.contains("the state of earlier runs is gone"));
+    assert!(sandbox.run(&[]).expect(0).stderr.contains("the state of earlier runs is gone"));
+    // From now on there is state again.
+    assert_eq!(sandbox.run(&[]).expect(0).stderr, "");
+}
+
+#[test]
 fn a_registry_that_vanishes_while_a_launch_waits_is_never_created_anew() {
     let sandbox = drifted("true");
     sandbox.run(&["launch", "a", "--", "true"]).expect(0);

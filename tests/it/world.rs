@@ -119,6 +119,17 @@ impl State {
         self.version += 1;
     }
 
+    /// Every session is started anew, on what the registry says.
+    pub fn start_all(&mut self) {
+        for chat in self.entries.clone().keys() {
+            self.start(chat);
+        }
+        // Launches start them, and pay what was owed. Where the owner of the registry starts sessions, none pays.
+        if self.manner == Manner::Batch {
+            self.ledger.owed.clear();
+        }
+    }
+
     fn start(&mut self, chat: &str) {
         let model = self.entries.get(chat).cloned().flatten().unwrap_or_else(|| UNSET.to_owned());
         *self.starts.entry(chat.to_owned()).or_default() += 1;
@@ -281,13 +292,7 @@ impl World {
             // Whatever starts sessions needs the lock as well.
             Some(Fault::Starts) if state.is_committing => {}
             Some(Fault::Starts) => {
-                for chat in state.entries.clone().keys() {
-                    state.start(chat);
-                }
-                // Where the owner of the registry starts sessions, no launch pays.
-                if state.manner == Manner::Batch {
-                    state.ledger.owed.clear();
-                }
+                state.start_all();
             }
         }
         Ok(effect(&mut state))

@@ -16,7 +16,7 @@ use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::os::exchange::{Exchange, ExchangeNote, Method, Pinned};
 use crate::os::lock::Lock;
-use crate::os::rights::keep;
+use crate::os::rights::{keep, mark_with_state};
 use crate::os::{FileMeta, Stamp, fill};
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::{Debt, Ledger, Note};
@@ -124,7 +124,10 @@ impl Files {
         let written = seen
             .attributes()
             .and_then(|attributes| keep(&file, replaced, &attributes, self.registry.file()))
-            .and_then(|()| fill(&file, &place.path(), |out| seen.write_edited(splices, out)))
+            .and_then(|()| {
+                mark_with_state(&file);
+                fill(&file, &place.path(), |out| seen.write_edited(splices, out))
+            })
             .and_then(|()| Pinned::of(file, place));
         if written.is_err() {
             // The error that matters is the first.

@@ -12,6 +12,7 @@ use crate::backend::file::snapshot::FileSnapshot;
 use crate::error::{Error, Result};
 use crate::os::FileMeta;
 use crate::os::directory::{Directory, Place};
+use crate::os::rights::is_marked_with_state;
 use crate::plan::json::JsonRun;
 use crate::redact::Redaction;
 use crate::registry::json::changes_while_read;
@@ -115,6 +116,18 @@ impl RegistryFile {
     /// Its state directory; `None` where there is none yet.
     pub(crate) fn state_dir(&self) -> Result<Option<StateDir>> {
         StateDir::open(&self.directory, &self.name_there, self.owner()?)
+    }
+
+    /// Whether runs have kept state beside it, and that is gone: it was removed, or the registry was copied without it. A
+    /// registry that another program has replaced since does not tell.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be looked at.
+    pub fn has_lost_state(&self) -> Result<bool> {
+        if self.is_missing() || self.state_dir()?.is_some() {
+            return Ok(false);
+        }
+        Ok(is_marked_with_state(&self.place().open_regular()?))
     }
 
     /// Its state directory, which is made where there is none, for a registry of that owner.

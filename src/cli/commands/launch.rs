@@ -10,7 +10,7 @@ use crate::backend::{self, file::RegistryFile};
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::beside_policy;
+use crate::cli::workspace::{beside_policy, warn_of_lost_state};
 use crate::cli::zone::{self, now_for};
 use crate::error::{Error, Result, reason};
 use crate::launch::{Decider, Kept, Start, Wanted, start};
@@ -74,7 +74,9 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
             return Err(Error::other("no registry given: set registry.path in the policy, or pass --registry").into());
         }
     };
-    let backend = backend::of_registry(RegistryFile::open_or_new(&registry)?);
+    let file = RegistryFile::open_or_new(&registry)?;
+    warn_of_lost_state(terminal, &file)?;
+    let backend = backend::of_registry(file);
     let fields = args.fields.chat();
     let wanted = Wanted { chat: &args.chat, fields: &fields, command: &command };
     let mut decided = None;

@@ -7,7 +7,7 @@ use crate::apply::Backend;
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{Past, open_past};
+use crate::cli::workspace::{Past, open_past, warn_of_lost_state};
 use crate::error::Error;
 use crate::plan::ledger::Note;
 use crate::plan::select::find_registered;
@@ -27,7 +27,8 @@ pub(crate) struct OwedArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
-    let Past { backend, now, names } = open_past(place)?;
+    let Past { registry, backend, now, names } = open_past(place)?;
+    warn_of_lost_state(terminal, &registry)?;
     let now = &now;
     if args.forget_all {
         return forget_all(terminal, place, backend.as_ref(), now.timestamp());

@@ -21,7 +21,7 @@ use crate::cli::run::outcome::End;
 use crate::cli::run::progress::Progress;
 use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly};
+use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly, warn_of_lost_state};
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
 use crate::plan::{Limits, Plan, PlanInput};
@@ -68,6 +68,7 @@ pub(crate) fn execute(
     }
     let expected = options.expected()?.map(|expected| expected.redacted(opened.names.redaction().cloned()));
     let limits = Limits { allow_changes: options.allow_changes, expected: expected.as_ref() };
+    warn_of_lost_state(terminal, &opened.registry)?;
     check_commands(&opened.policy, &opened.files, options)?;
     let probe = match (options.dry_run, options.probe) {
         (false, _) => Probe::Needed,
