@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use reconcile::chat::Model;
 use reconcile::plan::ledger::{Ledger, Note, Then};
+use reconcile::plan::trial::Blame;
 
 const NOON: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -70,4 +71,16 @@ fn a_failed_restart_waits_for_six_hours_at_most_also_by_the_clock_of_a_run_that_
     // It waited for the lock while the restart failed.
     assert!(debt.waits(NOON - SECOND) && debt.waits(NOON - hours(6)));
     assert!(!debt.waits(NOON - hours(6) - SECOND), "no run waits for so long: the clock was wrong");
+}
+
+#[test]
+fn a_model_that_failed_stays_so_while_it_is_tried_again() {
+    let haiku = Model::new("haiku").unwrap();
+    let mut ledger = Ledger::default();
+    ledger.note(&Note::DidNotComeUp { chat: "ada", model: &haiku, blame: Blame::Model }, NOON);
+    ledger.note(&Note::Trying { chat: "ada", model: &haiku }, NOON);
+    // The run stops here, and the try never begins.
+    assert_eq!(ledger.failed_on(&haiku, &|_| false).map(|(chat, _)| chat), Some("ada"));
+    ledger.note(&Note::Worked { chat: "ada", model: &haiku }, NOON);
+    assert_eq!((ledger.failed_on(&haiku, &|_| false), ledger.failed.len()), (None, 0));
 }
