@@ -146,7 +146,7 @@ impl Run<'_> {
         rest.take_while(is_in_portion).collect()
     }
 
-    /// The debts that are void whatever becomes of the edits.
+    /// The debts that are void also where an edit is not made.
     fn void_beside_the_edits(&self) -> Vec<String> {
         let plan = &self.planned.plan;
         let by_edits = plan.rows.iter().filter(|row| is_back_by_edit(plan, row));

@@ -42,7 +42,7 @@ pub(super) struct Workers<'a> {
 pub(super) enum Purpose {
     /// To bring sessions onto their models: a failure may be the model's.
     Rollout,
-    /// To bring a session back on what it ran: it is started whatever is owed for it, and says nothing of the model.
+    /// To bring a session back on what it ran: it is started also where nothing is owed for it, and says nothing of the model.
     Revert,
 }
 

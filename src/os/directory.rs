@@ -148,7 +148,7 @@ impl Place<'_> {
         self.create().map_err(Error::io("create", &self.path()))
     }
 
-    /// Creates a file that only this user can use, whatever the umask says, and that must not be there yet.
+    /// Creates a file that only this user can use, under any umask, and that must not be there yet.
     pub(crate) fn create(&self) -> std::result::Result<File, Errno> {
         let file = self.open(NEW_FILE)?;
         rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;

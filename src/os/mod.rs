@@ -49,7 +49,7 @@ pub struct FileMeta {
 }
 
 impl Stamp {
-    /// Whether both are of one file, at whatever time. Only as long as it is held open: an inode is used again.
+    /// Whether both are of one file, now or at different times. Only as long as it is held open: an inode is used again.
     pub(crate) fn is_same_file(self, other: Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }

@@ -25,7 +25,7 @@ const NAME: &str = version_1::MOVED_TO;
 const DATA_LOCK: &str = "data.lock";
 /// The form of the journal's records.
 const VERSION: u32 = 2;
-/// `data.lock` is never held for long, so a run that has begun waits for it whatever its own patience is.
+/// `data.lock` is never held for long, so a run that has begun waits for it, also one that would not wait for another run.
 const BRIEFLY: Duration = Duration::from_secs(10);
 
 /// What the file keeps: the ledger, and the replacement of the registry that is under way.
