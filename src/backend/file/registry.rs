@@ -122,9 +122,11 @@ impl RegistryFile {
     /// registry that another program has replaced since does not tell.
     ///
     /// # Errors
-    /// Where the state directory cannot be looked at.
+    /// Where the registry cannot be looked at.
     pub fn has_lost_state(&self) -> Result<bool> {
-        if self.is_missing() || self.state_dir()?.is_some() {
+        // Whether what is there can be used, the run finds out that uses it.
+        let name = dir::name_beside(&self.name_there);
+        if self.is_missing() || self.directory.place(&name).look()?.is_some() {
             return Ok(false);
         }
         Ok(is_marked_with_state(&self.place().open_regular()?))
