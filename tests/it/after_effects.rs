@@ -79,7 +79,7 @@ fn what_was_done_and_cannot_be_printed_is_4_and_is_told() {
     }
 }
 
-/// Whatever is refused to a command: where it ends with 1, everything is as before.
+/// For each call that is refused to a command: where it ends with 1, everything is as before.
 fn ends_with_1_only_where_nothing_was_changed(scene: Scene, arguments: &[&str]) {
     let before = kept(&scene());
     each_refusal(scene, arguments, |sandbox, run, story| {
