@@ -8,14 +8,15 @@ use jiff::Zoned;
 use crate::chat::{Chat, Model};
 use crate::error::{Error, Result};
 use crate::plan::capabilities::{Capabilities, TakesEffect};
-use crate::plan::ledger::Ledger;
+use crate::plan::last_applied::Origin;
+use crate::plan::ledger::{Ledger, Note};
 use crate::plan::select::ambiguous;
 use crate::plan::trial::Trial;
 use crate::policy::Policy;
 use crate::policy::placeholder::Session;
 use crate::policy::template::{CommandLine, Invocation};
 use crate::registry::{Entry, Field, Position, Snapshot};
-use crate::resolve::{resolve, resolve_default};
+use crate::resolve::{Current, resolve, resolve_default};
 
 /// A session to be started.
 #[derive(Clone, Debug)]
@@ -64,12 +65,24 @@ pub struct Registration {
     pub fields: Vec<(&'static str, String)>,
     /// The model that its entry lacks, or has another one of.
     pub model: Option<Model>,
+    /// The model that its entry has, where the policy keeps what was set by hand: then it is remembered what this program wrote.
+    pub remembers: Option<Before>,
 }
+
+/// The model that an entry has before a registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Before(pub Option<Model>);
 
 impl Registration {
     /// Whether the registry must be changed for it.
     pub fn is_edit(&self) -> bool {
         self.entry.is_none() || !self.fields.is_empty() || self.model.is_some()
+    }
+
+    /// What is to be remembered of the model that it writes, if it writes one.
+    pub fn wrote(&self) -> Option<Note<'_>> {
+        let (model, Before(before)) = (self.model.as_ref()?, self.remembers.as_ref()?);
+        Some(Note::Wrote { chat: self.chat.id.as_ref(), model, before: before.as_ref() })
     }
 }
 
@@ -123,7 +136,10 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     .into_owned();
 
     let existing = found.as_ref().and_then(|entry| entry.model.as_deref());
-    let Choice { model, register, kept } = decide(decider, &chat, existing, &in_use, now)?;
+    let origin = decider.zip(found.as_ref()).and_then(|(decider, entry)| decider.ledger.origin(decider.policy, entry));
+    let by_hand = origin.is_some_and(Origin::is_by_hand);
+    let current = Current { model: existing, by_hand };
+    let Choice { model, register, kept } = decide(decider, &chat, current, &in_use, now)?;
     let resume = found.as_ref().and_then(|entry| entry.resume.clone()).map(Cow::into_owned);
     let session = Session { chat: &chat, model: &model, resume: resume.as_deref() };
     let command = wanted.command.fill(&session).map_err(|why| {
@@ -134,7 +150,9 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     let is_named = found.as_ref().is_some_and(|entry| entry.chat.session_name.is_some());
     let same_slug = same_slug.filter(|_| !is_named && chat.session_name.is_some());
     let model_to_write = (register == Register::Model).then(|| model.clone());
-    let registration = registration(&chat, found.as_ref(), model_to_write);
+    let remembers = decider.is_some_and(|decider| decider.policy.existing.keeps_manual());
+    let remembers = remembers.then(|| Before(existing.and_then(Model::new)));
+    let registration = Registration { remembers, ..registration(&chat, found.as_ref(), model_to_write) };
     Ok(Start {
         chat,
         model,
@@ -232,10 +250,11 @@ impl Choice {
 fn decide(
     decider: Option<Decider>,
     chat: &Chat,
-    existing: Option<&str>,
+    current: Current,
     in_use: &BTreeSet<String>,
     now: &Zoned,
 ) -> Result<Choice> {
+    let existing = current.model;
     let Some(decider) = decider else {
         return existing.and_then(Model::new).map(Choice::untold).ok_or_else(|| {
             Error::other(format!("without a policy there is no model for {}: the registry has none", chat.id))
@@ -244,7 +263,7 @@ fn decide(
     };
     let Decider { policy, capabilities, .. } = decider;
     let existing = existing.map(|model| policy.canonical(model));
-    if let Some(model) = resolve(policy, chat, existing, now).model {
+    if let Some(model) = resolve(policy, chat, Current { model: existing, ..current }, now).model {
         if existing == Some(model.as_str()) {
             return Ok(Choice::untold(model.clone()));
         }
@@ -260,7 +279,7 @@ fn decide(
     // Not managed: its model is set by something else, and the session must run on something until that happens. Where the
     // backend knows what a session without a model runs on, its runs take it for that.
     let unset = || capabilities.unset_runs(chat).and_then(Model::new);
-    let default = || resolve_default(policy, chat, None).model.cloned();
+    let default = || resolve_default(policy, chat, Current::default()).model.cloned();
     let model =
         existing.and_then(Model::new).or_else(unset).or_else(default).unwrap_or_else(|| policy.fallback.model.clone());
     Ok(Choice::untold(model))
@@ -324,5 +343,5 @@ fn registration(chat: &Chat<'static>, entry: Option<&Entry>, model: Option<Model
             fields.push((field.name(), value.to_owned()));
         }
     }
-    Registration { chat: chat.clone(), entry: entry.map(|entry| entry.at), fields, model }
+    Registration { chat: chat.clone(), entry: entry.map(|entry| entry.at), fields, model, remembers: None }
 }

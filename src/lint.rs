@@ -7,7 +7,7 @@ use jiff::Zoned;
 
 use crate::diagnostic::Diagnostic;
 use crate::error::Result;
-use crate::policy::{At, Because, Choice, Override, Policy, Rule, Setting, Source};
+use crate::policy::{At, Because, Choice, Existing, Override, Policy, Rule, Setting, Source};
 use crate::registry::Snapshot;
 use crate::resolve::{Decision, resolve_default};
 
@@ -71,7 +71,7 @@ impl<'a> Lint<'a> {
             let tier = entry.chat.tier.as_deref().and_then(|tier| policy.tiers.get_key_value(tier));
             seen.tiers.extend(tier.map(|(tier, _)| tier.as_str()));
             if policy.chats.contains_key(entry.chat.id.as_ref()) {
-                let default = resolve_default(policy, &entry.chat, entry.model.as_deref());
+                let default = resolve_default(policy, &entry.chat, entry.model.as_deref().into());
                 seen.overridden.insert(entry.chat.id.into_owned(), default);
             }
         })?;
@@ -102,16 +102,18 @@ impl<'a> Lint<'a> {
     /// Whether an override says what would be decided without it. What the registry holds may be there because of the
     /// override, so that does not count.
     fn equals(&self, entry: &Override, default: &Decision) -> bool {
-        let kept = self.policy.keep_existing.as_ref() == Some(default.because);
-        !kept && matches!(&entry.setting, Setting::Model(model) if default.model == Some(model))
+        // It also keeps what is set by hand from staying.
+        let protects = self.policy.existing.keeps_manual();
+        let kept = self.policy.existing.because() == Some(default.because);
+        !protects && !kept && matches!(&entry.setting, Setting::Model(model) if default.model == Some(model))
     }
 
     /// Tells whether an override says what would be decided without it, for a chat of any tier, type and source.
     fn anyway(&self) -> impl Fn(&str, &Override) -> bool {
-        let Policy { tiers, fallback, rules, chats, keep_existing, .. } = self.policy;
+        let Policy { tiers, fallback, rules, chats, existing, .. } = self.policy;
         let last = tiers.values().all(|tier| tier.model == fallback.model).then_some(&fallback.model);
         let weight = rules.iter().map(Rule::weight).fold(0, usize::saturating_add);
-        let knowable = keep_existing.is_none() && weight.saturating_mul(chats.len()) <= PATIENCE;
+        let knowable = *existing == Existing::Replace && weight.saturating_mul(chats.len()) <= PATIENCE;
         move |chat, entry| {
             let Setting::Model(model) = &entry.setting else { return false };
             // The first that either says something else, or is certain to match.

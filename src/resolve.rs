@@ -6,7 +6,7 @@ use std::iter;
 use jiff::Zoned;
 
 use crate::chat::{Chat, Model};
-use crate::policy::{Because, Choice, Condition, Override, Policy, Rule, Setting, Until};
+use crate::policy::{Because, Choice, Condition, Existing, Override, Policy, Rule, Setting, Until};
 
 /// What would decide a chat's model if nothing before it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,16 +30,36 @@ pub enum Candidate<'p> {
     Over(Decision<'p>, &'p Until),
     /// What the registry holds would be kept, but that is no allowed model.
     NothingToKeep(&'p Because),
+    /// What was set by hand would be kept, but this was not.
+    NotByHand(&'p Because),
     /// A condition of the rule does not hold.
     Unmet(&'p Rule, Condition),
 }
+
+/// What the registry says of a chat's model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Current<'e> {
+    /// The model; `None` where it has none.
+    pub model: Option<&'e str>,
+    /// Whether it was set by hand, which only counts where the policy keeps that.
+    pub by_hand: bool,
+}
+
+impl<'e> From<Option<&'e str>> for Current<'e> {
+    fn from(model: Option<&'e str>) -> Self {
+        Self { model, by_hand: false }
+    }
+}
+
+/// Why a chat is left alone whose model was set by hand.
+pub const SET_BY_HAND: &str = "set by hand: kept";
 
 impl<'p> Candidate<'p> {
     /// What it says, if it speaks.
     pub fn spoken(self) -> Option<Decision<'p>> {
         match self {
             Self::Speaks(decision) => Some(decision),
-            Self::Over(..) | Self::NothingToKeep(_) | Self::Unmet(..) => None,
+            Self::Over(..) | Self::NothingToKeep(_) | Self::NotByHand(_) | Self::Unmet(..) => None,
         }
     }
 }
@@ -64,7 +84,7 @@ impl<'p> From<&'p Override> for Decision<'p> {
 pub fn candidates<'p>(
     policy: &'p Policy,
     chat: &Chat,
-    existing: Option<&str>,
+    current: Current,
     now: &Zoned,
 ) -> impl Iterator<Item = Candidate<'p>> {
     let entry = policy.chats.get(chat.id.as_ref());
@@ -72,36 +92,52 @@ pub fn candidates<'p>(
         Some(until) => Candidate::Over(entry.into(), until),
         None => Candidate::Speaks(entry.into()),
     });
-    overriding.into_iter().chain(defaults(policy, chat, existing))
+    overriding.into_iter().chain(defaults(policy, chat, current))
 }
 
-/// The same without overrides: what the registry holds (where the policy keeps that), every rule, the chat's tier, and
-/// the fallback, which always speaks.
-pub fn defaults<'p>(policy: &'p Policy, chat: &Chat, existing: Option<&str>) -> impl Iterator<Item = Candidate<'p>> {
-    let kept = policy.keep_existing.as_ref().map(|because| {
-        let existing = existing.map(|existing| policy.canonical(existing));
-        match policy.allowed.iter().find(|allowed| existing == Some(allowed.as_str())) {
-            Some(model) => Candidate::Speaks(Decision { model: Some(model), because, until: None, reason: None }),
-            None => Candidate::NothingToKeep(because),
+/// Everything that could speak of the chat besides an override, strongest first: what the registry holds (where the policy
+/// keeps that), every rule, the chat's tier, and the fallback, which always speaks.
+pub fn defaults<'p>(policy: &'p Policy, chat: &Chat, current: Current) -> impl Iterator<Item = Candidate<'p>> {
+    kept(policy, chat, current).into_iter().chain(written(policy, chat))
+}
+
+/// What the policy says of the model that the registry holds, if it keeps any.
+fn kept<'p>(policy: &'p Policy, chat: &Chat, current: Current) -> Option<Candidate<'p>> {
+    let existing = current.model.map(|model| policy.canonical(model));
+    match &policy.existing {
+        Existing::Replace => None,
+        Existing::Keep(because) => {
+            let allowed = policy.allowed.iter().find(|allowed| existing == Some(allowed.as_str()));
+            let kept = allowed.map(|model| Decision { model: Some(model), because, until: None, reason: None });
+            Some(kept.map_or(Candidate::NothingToKeep(because), Candidate::Speaks))
         }
-    });
+        Existing::KeepManual(because) => {
+            let is_kept = current.by_hand && existing != first(policy, written(policy, chat)).model.map(Model::as_str);
+            let kept = Decision { model: None, because, until: None, reason: Some(SET_BY_HAND) };
+            Some(if is_kept { Candidate::Speaks(kept) } else { Candidate::NotByHand(because) })
+        }
+    }
+}
+
+/// What the policy itself says of a chat that has no override.
+fn written<'p>(policy: &'p Policy, chat: &Chat) -> impl Iterator<Item = Candidate<'p>> {
     let rules = policy.rules.iter().map(|rule| match rule.unmet(chat) {
         Some(condition) => Candidate::Unmet(rule, condition),
         None => Candidate::Speaks((&rule.choice).into()),
     });
     let tier = chat.tier.as_deref().and_then(|tier| policy.tiers.get(tier));
     let always = tier.into_iter().chain(iter::once(&policy.fallback));
-    kept.into_iter().chain(rules).chain(always.map(|choice| Candidate::Speaks(choice.into())))
+    rules.chain(always.map(|choice| Candidate::Speaks(choice.into())))
 }
 
 /// The decision on a chat: what the first candidate says that speaks.
-pub fn resolve<'p>(policy: &'p Policy, chat: &Chat, existing: Option<&str>, now: &Zoned) -> Decision<'p> {
-    first(policy, candidates(policy, chat, existing, now))
+pub fn resolve<'p>(policy: &'p Policy, chat: &Chat, current: Current, now: &Zoned) -> Decision<'p> {
+    first(policy, candidates(policy, chat, current, now))
 }
 
 /// The decision that there would be without an override.
-pub fn resolve_default<'p>(policy: &'p Policy, chat: &Chat, existing: Option<&str>) -> Decision<'p> {
-    first(policy, defaults(policy, chat, existing))
+pub fn resolve_default<'p>(policy: &'p Policy, chat: &Chat, current: Current) -> Decision<'p> {
+    first(policy, defaults(policy, chat, current))
 }
 
 fn first<'p>(policy: &'p Policy, mut candidates: impl Iterator<Item = Candidate<'p>>) -> Decision<'p> {

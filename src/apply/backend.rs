@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::launch::Registration;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::JsonRun;
+use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Begin, Debt, Ledger, Note};
 use crate::plan::observed::Observed;
 use crate::plan::{Drift, PlanInput, Reading, Row};
@@ -135,6 +136,18 @@ pub trait Locked: Sync {
     /// # Errors
     /// Where it cannot be read.
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>>;
+
+    /// Saves what each chat was last given, with what a run has `found`. `reach` is of which chats it then speaks.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    fn remember(&self, found: &Found, reach: Reach) -> Result<()>;
+
+    /// Forgets what chats were last given: the policy does not keep what is set by hand.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    fn forget_applied(&self) -> Result<()>;
 
     /// Appends what a run did to the history.
     ///

@@ -15,6 +15,7 @@ use crate::apply::wave::{Progress, Run};
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::json::JsonRun;
+use crate::plan::last_applied::Reach;
 use crate::plan::ledger::Note;
 use crate::plan::{Outcome, PlanInput, Row, Verdict, failed_models};
 
@@ -43,6 +44,7 @@ pub fn apply(input: &PlanInput, context: RunContext) -> Result<Applied> {
         let planned = plan(input, context.backend)?;
         crash_point!("planned");
         if planned.plan.refused.is_some() {
+            remember(input, context, &planned, Reach::Some)?;
             return Ok(refuse(planned));
         }
         let mut run = Run::new(input, context, planned);
@@ -64,6 +66,17 @@ pub fn apply(input: &PlanInput, context: RunContext) -> Result<Applied> {
     }
     Err(Error::other(format!("the registry was replaced {PLANS} times while the run was planning"))
         .with_hint("nothing was changed; find out what writes it so often, and run again"))
+}
+
+/// Saves what each chat was last given, where the policy keeps what was set by hand. Where it does not, that is forgotten: runs
+/// that replace such a model would make their own look as if it had been set by hand.
+fn remember(input: &PlanInput, context: RunContext, planned: &Planned, reach: Reach) -> Result<()> {
+    let ledger = &planned.reading.ledger;
+    if input.policy.existing.keeps_manual() {
+        return context.locked.remember(&planned.plan.found, reach);
+    }
+    let is_kept = !ledger.wrote.is_empty() || !ledger.last_applied.is_empty();
+    if is_kept { context.locked.forget_applied() } else { Ok(()) }
 }
 
 /// What becomes of a plan that is refused as a whole: nothing is done.
@@ -96,9 +109,16 @@ impl Run<'_> {
         } else {
             Ok(())
         };
-        if let Err(error) = saved.and(recorded) {
+        let remembered = remember(self.input, self.context, &self.planned, self.reach());
+        if let Err(error) = saved.and(recorded).and(remembered) {
             self.error.get_or_insert(error);
         }
+    }
+
+    /// Whether this run has looked at the whole registry, and nothing has kept it from doing what it should.
+    fn reach(&self) -> Reach {
+        let is_whole = self.planned.plan.complete && !self.interrupted && self.error.is_none();
+        if is_whole { Reach::All } else { Reach::Some }
     }
 
     fn interrupt(&mut self) {

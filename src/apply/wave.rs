@@ -172,6 +172,9 @@ impl Run<'_> {
             now: self.input.now.timestamp(),
         };
         batch.notes.extend(rows.iter().flat_map(|row| notes_before(row, plan.edits)));
+        if self.input.policy.existing.keeps_manual() {
+            batch.notes.extend(rows.iter().filter_map(|row| wrote(row)));
+        }
         let Committed::Done { error } = self.context.locked.commit(reading, &batch)? else {
             return Ok(Progress::PlanAgain);
         };
@@ -434,6 +437,12 @@ fn notes_before(row: &Row, edits: Edits) -> Vec<Note<'_>> {
         }
     }
     notes
+}
+
+/// That a row's model is about to be written, if it is.
+fn wrote(row: &Row) -> Option<Note<'_>> {
+    let model = row.after.as_ref().filter(|_| row.edit)?;
+    Some(Note::Wrote { chat: row.chat.id.as_ref(), model, before: row.before.as_ref() })
 }
 
 /// What is remembered beside the edits of a plan, also where they fail.

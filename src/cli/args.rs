@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 use crate::chat::Chat;
 use crate::error::Result;
 use crate::plan::ID_LENGTH;
+use crate::plan::select::TakeOver;
 use crate::policy::Until;
 use crate::redact::Redaction;
 use crate::report::Format;
@@ -95,6 +96,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
     pub(crate) retry: Vec<String>,
 
+    /// Put this chat back under the policy, where that keeps a model which was set by hand (repeatable)
+    #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
+    take_over: Vec<String>,
+
+    /// Put all chats back under the policy that keep a model which was set by hand
+    #[arg(long, conflicts_with = "take_over", help_heading = "Which chats")]
+    take_over_all: bool,
+
     /// Apply this plan or nothing: all 32 digits of a plan id, or the JSON report of a dry run
     #[arg(long, value_name = "ID|FILE", value_parser = named_plan, help_heading = "Consent")]
     pub(crate) plan: Option<NamedPlan>,
@@ -113,6 +122,13 @@ pub(crate) struct RunArgs {
     /// Write what became of a run for the whole registry as metrics for Prometheus's node exporter
     #[arg(long, value_name = "FILE", conflicts_with_all = ["chat", "tier", "exclude"], help_heading = "Output")]
     pub(crate) metrics: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// The chats that go back under the policy.
+    pub(crate) fn take_over(&self) -> TakeOver {
+        if self.take_over_all { TakeOver::All } else { TakeOver::Chats(self.take_over.clone()) }
+    }
 }
 
 /// Where a plan is shown, for every command that makes one.

@@ -6,12 +6,13 @@ use crate::chat::Model;
 use crate::error::Result;
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::input::PlanInput;
+use crate::plan::last_applied::{Found, Origin};
 use crate::plan::ledger::{Debt, Ledger};
 use crate::plan::observed::{Standing, Void};
 use crate::plan::row::{Effects, Outcome, Row, Verdict};
 use crate::plan::select::Selection;
 use crate::registry::{Entry, Key, Snapshot, collect};
-use crate::resolve::{Decision, resolve};
+use crate::resolve::{Current, Decision, resolve};
 
 /// What a backend reads: the registry and the ledger, together.
 #[derive(Debug)]
@@ -36,6 +37,10 @@ pub struct Drift {
     pub(super) complete: bool,
     pub(super) reset: Vec<String>,
     pub(super) selection: Selection,
+    /// What is to be remembered of what chats were given.
+    pub(super) found: Found,
+    /// Chats that keep their model because no run has looked at them before.
+    pub(super) unseen: usize,
     /// Chats in the registry of which the ledger remembers a debt, or a start that failed.
     remembered: BTreeSet<String>,
 }
@@ -79,6 +84,8 @@ impl Drift {
         self.void.extend(other.void);
         self.reset.extend(other.reset);
         self.remembered.extend(other.remembered);
+        self.found = self.found.and(other.found);
+        self.unseen += other.unseen;
         self
     }
 
@@ -151,10 +158,36 @@ impl Comparison<'_> {
         }
         if self.selection.contains(&entry.chat) {
             drift.selected += 1;
-            let decision = resolve(self.input.policy, &entry.chat, entry.model.as_deref(), self.input.now);
-            let row = self.row(drift, entry, decision);
-            drift.rows.extend(row);
+            self.compare(drift, entry);
         }
+    }
+
+    fn compare(&self, drift: &mut Drift, entry: Entry) {
+        let policy = self.input.policy;
+        let origin = self.origin(&entry);
+        let by_hand = origin.is_some_and(Origin::is_by_hand);
+        let current = Current { model: entry.model.as_deref(), by_hand };
+        let decision = resolve(policy, &entry.chat, current, self.input.now);
+        let is_kept = decision.model.is_none() && Some(decision.because) == policy.existing.because();
+        drift.unseen += usize::from(is_kept && origin == Some(Origin::Unseen));
+        // All but new chats are remembered mostly, so that little is copied.
+        let news = origin.filter(|origin| *origin != Origin::Applied);
+        let news =
+            news.and_then(|origin| Some((origin, entry.chat.id.to_string(), entry.model.as_deref()?.to_owned())));
+        let row = self.row(drift, entry, decision);
+        match (news, row.as_ref().map(|row| row.outcome.verdict)) {
+            (Some((_, chat, model)), None) => drift.found.applied(&chat, &model),
+            (Some((Origin::Unseen, chat, _)), Some(Verdict::Unmanaged)) => drift.found.by_hand(&chat),
+            _ => {}
+        }
+        drift.rows.extend(row);
+    }
+
+    /// Where the model of an entry comes from; `None` where that makes no difference.
+    fn origin(&self, entry: &Entry) -> Option<Origin> {
+        let origin = self.ledger.origin(self.input.policy, entry)?;
+        let is_taken_over = origin.is_by_hand() && self.selection.takes_over(entry.chat.id.as_ref());
+        Some(if is_taken_over { Origin::Open } else { origin })
     }
 
     /// The row of an entry; `None` where it is as decided. What follows for the ledger is added to the drift.

@@ -2,13 +2,17 @@
 //! may be changed back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
 use crate::plan::backoff::{is_waiting, next_try};
+use crate::plan::last_applied::{Found, LastApplied, Mark, Origin, Reach};
 use crate::plan::trial::{Blame, FailedStart, Trial};
+use crate::policy::Policy;
+use crate::registry::Entry;
 
 /// Corrections found changed back within this time count.
 const MEMORY: SignedDuration = SignedDuration::from_hours(24);
@@ -25,6 +29,24 @@ pub struct Ledger {
     pub failed: BTreeMap<String, FailedStart>,
     /// What is known of models.
     pub trials: BTreeMap<Model, Trial>,
+    /// What was written since [`Ledger::last_applied`] was saved, by chat id. Only where the policy keeps what was set by hand.
+    pub wrote: BTreeMap<String, Wrote>,
+    /// What each chat was last given. Only where the policy keeps what was set by hand.
+    pub last_applied: Arc<LastApplied>,
+}
+
+/// A model that was written into an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wrote {
+    /// The model.
+    pub model: Model,
+    /// What the entry had before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Model>,
+    /// Whether the entry was seen to have the model since. Until then it may as well have what it had before: the writer may
+    /// have died.
+    pub read_back: bool,
 }
 
 /// One fact to be remembered.
@@ -68,6 +90,20 @@ pub enum Note<'a> {
         chat: &'a str,
         /// The model that was set.
         model: &'a Model,
+    },
+    /// A model is about to be written into the entry of this chat, or was. Only where the policy keeps what was set by hand.
+    Wrote {
+        /// The chat.
+        chat: &'a str,
+        /// The model.
+        model: &'a Model,
+        /// What the entry had before.
+        before: Option<&'a Model>,
+    },
+    /// The entry of this chat has the model that was written.
+    ReadBack {
+        /// The chat.
+        chat: &'a str,
     },
     /// A confirmed correction was found changed back.
     ChangedBack {
@@ -143,6 +179,8 @@ impl<'a> Note<'a> {
             | Self::Unchanged { chat }
             | Self::Settled { chat }
             | Self::Confirmed { chat, .. }
+            | Self::Wrote { chat, .. }
+            | Self::ReadBack { chat }
             | Self::ChangedBack { chat, .. }
             | Self::Trying { chat, .. }
             | Self::Worked { chat, .. }
@@ -260,6 +298,8 @@ impl Ledger {
             Note::Unchanged { .. } => {}
             Note::Settled { chat } => _ = self.owed.remove(chat),
             Note::Confirmed { chat, model } => self.confirm(chat, model, now),
+            Note::Wrote { chat, model, before } => self.write(chat, model, before),
+            Note::ReadBack { chat } => self.read_back(chat),
             Note::ChangedBack { chat, then } => self.changed_back(chat, then, now),
             Note::Trying { chat, model } => self.try_on(chat, model),
             Note::Worked { chat, model } => self.worked(chat, model, now),
@@ -349,11 +389,65 @@ impl Ledger {
         }
     }
 
+    fn write(&mut self, chat: &str, model: &Model, before: Option<&Model>) {
+        let wrote = Wrote { model: model.clone(), before: before.cloned(), read_back: false };
+        self.wrote.insert(chat.to_owned(), wrote);
+    }
+
+    fn read_back(&mut self, chat: &str) {
+        if let Some(wrote) = self.wrote.get_mut(chat) {
+            wrote.read_back = true;
+        }
+    }
+
     fn confirm(&mut self, chat: &str, model: &Model, now: Timestamp) {
+        if self.wrote.get(chat).is_some_and(|wrote| wrote.model == *model) {
+            self.read_back(chat);
+        }
         let earlier = self.corrected.remove(chat).filter(|earlier| earlier.model == *model);
         let changed_back = earlier.map(|earlier| earlier.changed_back).unwrap_or_default();
         let correction = Correction { model: model.clone(), at: now, confirmed: true, changed_back, held: false };
         self.corrected.insert(chat.to_owned(), correction);
+    }
+
+    /// Where the model of an entry comes from; `None` where it has none, and where the policy does not ask.
+    pub fn origin(&self, policy: &Policy, entry: &Entry) -> Option<Origin> {
+        let model = entry.model.as_deref().filter(|_| policy.existing.keeps_manual())?;
+        Some(match entry.by_hand {
+            Some(true) => Origin::ByHand,
+            Some(false) => Origin::Open,
+            None => self.origin_of(policy, entry.chat.id.as_ref(), model),
+        })
+    }
+
+    /// What this program has not settled yet was set by nothing else.
+    fn origin_of(&self, policy: &Policy, chat: &str, model: &str) -> Origin {
+        let is_held = self.corrected.get(chat).is_some_and(|made| made.held);
+        if is_held || self.owed.contains_key(chat) || self.failed.contains_key(chat) {
+            return Origin::Open;
+        }
+        let is = |known: &Model| policy.canonical(known.as_str()) == policy.canonical(model);
+        if let Some(wrote) = self.wrote.get(chat) {
+            let is_as_before = !wrote.read_back && wrote.before.as_ref().is_some_and(&is);
+            return if is(&wrote.model) || is_as_before { Origin::Open } else { Origin::ByHand };
+        }
+        match self.last_applied.mark(chat) {
+            Some(Mark::Applied(known)) if is(known) => Origin::Applied,
+            Some(Mark::Applied(_) | Mark::ByHand) => Origin::ByHand,
+            None if self.last_applied.reach() == Reach::All => Origin::Open,
+            None => Origin::Unseen,
+        }
+    }
+
+    /// What each chat was last given, with what was written since and what a run has found; `None` where that is nothing new.
+    pub fn applied_by_now(&self, found: &Found, reach: Reach) -> Option<LastApplied> {
+        let mut wrote = Found::default();
+        for (chat, made) in self.wrote.iter().filter(|(_, made)| made.read_back) {
+            wrote.applied(chat, made.model.as_str());
+        }
+        let is_wider = reach == Reach::All && self.last_applied.reach() != Reach::All;
+        let is_new = is_wider || !wrote.is_empty() || !found.is_empty();
+        is_new.then(|| self.last_applied.with(found, reach).with(&wrote, reach))
     }
 
     /// The chats whose corrections lasted for a day: they have stuck, and need not be remembered.

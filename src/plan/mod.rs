@@ -7,6 +7,7 @@ mod expected;
 mod guard;
 mod input;
 pub mod json;
+pub mod last_applied;
 pub mod ledger;
 pub mod observed;
 mod policy_diff;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use crate::chat::Model;
+use crate::plan::last_applied::Found;
 use crate::plan::observed::{Edits, Void};
 
 pub use drift::{Drift, Reading, drift};
@@ -59,6 +61,10 @@ pub struct Plan {
     pub failed_models: Vec<FailedModel>,
     /// What the backend says of the edits and restarts, where there are any.
     pub remark: Option<String>,
+    /// What is to be remembered of what chats were given. Only where the policy keeps what was set by hand.
+    pub found: Found,
+    /// Chats that keep their model because no run has looked at them before.
+    pub unseen: usize,
     /// Why nothing of it may be done.
     pub refused: Option<Refusal>,
 }

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::drift::{Comparison, Drift, plain};
 use crate::plan::input::{Limits, PlanInput};
+use crate::plan::last_applied::{Found, Origin};
 use crate::plan::ledger::Ledger;
 use crate::plan::observed::Edits;
 use crate::plan::row::Row;
@@ -17,7 +18,7 @@ use crate::plan::select::{Selection, Selector};
 use crate::plan::{Plan, id};
 use crate::policy::Policy;
 use crate::registry::{Entry, Snapshot};
-use crate::resolve::{Decision, resolve};
+use crate::resolve::{Current, Decision, resolve};
 
 /// A policy, and what the backend that it names can do.
 #[derive(Clone, Copy)]
@@ -32,8 +33,10 @@ pub struct Side<'a> {
 
 impl<'a> Side<'a> {
     /// Its decision on an entry, and the model where the chat is managed.
-    fn decide(&self, entry: &Entry) -> (Decision<'a>, Option<&'a Model>) {
-        let decision = resolve(self.policy, &entry.chat, entry.model.as_deref(), self.now);
+    fn decide(&self, entry: &Entry, ledger: &Ledger) -> (Decision<'a>, Option<&'a Model>) {
+        let by_hand = ledger.origin(self.policy, entry).is_some_and(Origin::is_by_hand);
+        let current = Current { model: entry.model.as_deref(), by_hand };
+        let decision = resolve(self.policy, &entry.chat, current, self.now);
         (decision, decision.model.filter(|_| self.capabilities.unmanaged(&entry.chat).is_none()))
     }
 }
@@ -41,11 +44,12 @@ impl<'a> Side<'a> {
 /// The plan of a run under `new` on a registry that is as `old` wants it: a row for each chat on which they decide
 /// differently. `before` is the decision of `old`, `None` where that leaves the chat alone; then `edit` and `restart`
 /// are about what the registry says, and the id is not that of a run, which knows what stands there. What the registry
-/// says also takes part in both decisions where existing models are kept.
+/// says also takes part in both decisions where existing models are kept, and what is `remembered` where those are that were
+/// set by hand.
 ///
 /// # Errors
 /// What is wrong with the registry.
-pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot) -> Result<Plan> {
+pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot, remembered: &Ledger) -> Result<Plan> {
     let selector = Selector::default();
     let Side { policy, capabilities, now } = new;
     let input = PlanInput { policy, capabilities, now, selector: &selector, limits: Limits::default() };
@@ -53,8 +57,8 @@ pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot) -> Result<Plan
     let comparison = Comparison { input: &input, ledger: &ledger, doubtful: &doubtful, selection: &selection };
     let mut drift = Drift::default();
     let counts = snapshot.each(&mut |entry| {
-        let (_, was) = old.decide(&entry);
-        let (decision, is) = new.decide(&entry);
+        let (_, was) = old.decide(&entry, remembered);
+        let (decision, is) = new.decide(&entry, remembered);
         let row = match (was, is) {
             (None, None) => None,
             (Some(was), _) => {
@@ -82,6 +86,8 @@ pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot) -> Result<Plan
         working: BTreeMap::new(),
         failed_models: Vec::new(),
         remark: None,
+        found: Found::default(),
+        unseen: 0,
         refused: None,
     })
 }

@@ -44,6 +44,8 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
         reset: drift.reset,
         working,
         remark,
+        found: drift.found,
+        unseen: drift.unseen,
         refused: None,
     };
     plan.refused = guard(&plan, input.policy, input.limits);

@@ -19,8 +19,39 @@ pub struct Selector {
     pub exclude: Vec<String>,
     /// Tried now, also where it waits or is held.
     pub retry: Vec<String>,
+    /// Back under the policy, where they keep a model that was set by hand.
+    pub take_over: TakeOver,
     /// Only these chats, and now. They are ids already, and need not have a session.
     pub ids: Vec<String>,
+}
+
+/// Chats that go back under the policy, where that keeps what was set by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakeOver {
+    /// These, as the user wrote them.
+    Chats(Vec<String>),
+    /// All of them.
+    All,
+}
+
+impl TakeOver {
+    fn words(&self) -> &[String] {
+        match self {
+            Self::Chats(words) => words,
+            Self::All => &[],
+        }
+    }
+
+    /// Whether it asks for anything.
+    pub fn is_asked(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+impl Default for TakeOver {
+    fn default() -> Self {
+        Self::Chats(Vec::new())
+    }
 }
 
 /// Chats by their ids.
@@ -30,6 +61,10 @@ pub struct Selection {
     tiers: BTreeSet<String>,
     exclude: BTreeSet<String>,
     retry: BTreeSet<String>,
+    /// These go back under the policy…
+    take_over: BTreeSet<String>,
+    /// …or all do.
+    takes_over_all: bool,
 }
 
 impl Selector {
@@ -38,8 +73,8 @@ impl Selector {
     /// # Errors
     /// For a name that no chat or more than one has, and a tier that neither policy nor registry knows.
     pub fn resolve(&self, policy: &Policy, snapshot: &dyn Snapshot) -> Result<Selection> {
-        let words: BTreeSet<&str> =
-            self.chats.iter().chain(&self.exclude).chain(&self.retry).map(String::as_str).collect();
+        let lists = [&self.chats[..], &self.exclude, &self.retry, self.take_over.words()];
+        let words: BTreeSet<&str> = lists.into_iter().flatten().map(String::as_str).collect();
         let ids = find(&words, snapshot)?;
         let named = |words: &[String]| words.iter().filter_map(|word| ids.get(word.as_str()).cloned()).collect();
         if !self.tiers.is_empty() {
@@ -58,6 +93,8 @@ impl Selector {
             tiers: self.tiers.iter().cloned().collect(),
             exclude: named(&self.exclude),
             retry: with_ids(named(&self.retry)),
+            take_over: with_ids(named(self.take_over.words())),
+            takes_over_all: self.take_over == TakeOver::All,
         })
     }
 }
@@ -73,6 +110,11 @@ impl Selection {
         let everything = self.chats.is_empty() && self.tiers.is_empty();
         let tier = chat.tier.as_deref().is_some_and(|tier| self.tiers.contains(tier));
         (everything || tier || self.chats.contains(chat.id.as_ref())) && !self.exclude.contains(chat.id.as_ref())
+    }
+
+    /// Whether a model that was set by hand does not stay for this chat.
+    pub fn takes_over(&self, chat: &str) -> bool {
+        self.takes_over_all || self.take_over.contains(chat)
     }
 
     /// Whether this chat is to be tried now.

@@ -55,14 +55,41 @@ pub struct Policy {
     pub chats: BTreeMap<String, Override>,
     /// `registry.path`, as written.
     pub registry: Option<String>,
-    /// Where `existing = "keep"` stands: an allowed model in the registry then wins over rules, tiers and fallback.
-    pub keep_existing: Option<Because>,
+    /// `registry.existing`.
+    pub existing: Existing,
     /// Where models are kept, and how sessions come to run on them.
     pub sessions: Sessions,
     /// `[rollout]`.
     pub rollout: Rollout,
     /// `limits.max_changes`.
     pub max_changes: Option<usize>,
+}
+
+/// What becomes of models that the registry has already, and where the policy says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// They are replaced by what the policy decides.
+    #[default]
+    Replace,
+    /// Those that are allowed win over rules, tiers and fallback.
+    Keep(Because),
+    /// Those that were set by hand stay; the chat is left alone.
+    KeepManual(Because),
+}
+
+impl Existing {
+    /// Where the policy says so; `None` where it does not, or the models are replaced.
+    pub fn because(&self) -> Option<&Because> {
+        match self {
+            Self::Replace => None,
+            Self::Keep(because) | Self::KeepManual(because) => Some(because),
+        }
+    }
+
+    /// Whether what was set by hand stays, so that runs remember what each chat was last given.
+    pub fn keeps_manual(&self) -> bool {
+        matches!(self, Self::KeepManual(_))
+    }
 }
 
 /// A model, and what decided on it.

@@ -10,7 +10,7 @@ use crate::chat::Model;
 use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
-use crate::policy::{Because, Choice, Override, Policy, Rule, Setting, Until, syntax};
+use crate::policy::{Because, Choice, Existing, Override, Policy, Rule, Setting, Until, syntax};
 use crate::suggest;
 
 /// Reads a policy from its files, which are in path order.
@@ -63,7 +63,7 @@ pub(super) struct Reader<'r> {
     allowed: Option<BTreeSet<Model>>,
     /// The allowed models that no argument of a command can hold.
     pub(super) special_models: Vec<Item<'r>>,
-    sources: &'r [Source],
+    pub(super) sources: &'r [Source],
 }
 
 impl<'r> Reader<'r> {
@@ -72,8 +72,8 @@ impl<'r> Reader<'r> {
         let tiers = self.tiers(&mut whole);
         let rules = self.rules(&mut whole);
         let chats = self.chats(&mut whole);
-        let (registry, keep_existing) = self.registry(&mut whole);
-        let sessions = self.sessions(&mut whole, keep_existing.as_ref().map(|(_, item)| item));
+        let (registry, existing) = self.registry(&mut whole);
+        let sessions = self.sessions(&mut whole, &existing);
         let rollout = self.rollout(&mut whole);
         let max_changes = self.limits(&mut whole);
         whole.finish(self.mistakes);
@@ -86,7 +86,7 @@ impl<'r> Reader<'r> {
             rules,
             chats,
             registry,
-            keep_existing: keep_existing.map(|(because, _)| because),
+            existing,
             sessions,
             rollout,
             max_changes,
@@ -270,16 +270,22 @@ impl<'r> Reader<'r> {
         parsed
     }
 
-    fn registry(&self, whole: &mut Section<'r>) -> (Option<String>, Option<(Because, Item<'r>)>) {
-        const EXISTING: [&str; 2] = ["replace", "keep"];
+    fn registry(&self, whole: &mut Section<'r>) -> (Option<String>, Existing) {
+        const EXISTING: [&str; 3] = ["replace", "keep", "keep-manual"];
         let mut section = whole.section(self.mistakes, "registry", "a table: [registry]");
         let path = section.get(self.mistakes, "path");
         let path = path.and_then(|item| self.text(&item, r#"path = "~/dispatch/state/sessions.json""#));
         let existing = section.get(self.mistakes, "existing");
-        let keep = existing.filter(|item| self.word(item, &EXISTING) == Some("keep"));
+        let existing = existing.map_or(Existing::Replace, |item| {
+            let because = Because { rule: item.name.clone(), at: item.source.at(item.span.clone()) };
+            match self.word(&item, &EXISTING) {
+                Some("keep") => Existing::Keep(because),
+                Some("keep-manual") => Existing::KeepManual(because),
+                _ => Existing::Replace,
+            }
+        });
         section.finish(self.mistakes);
-        let because = |item: &Item| Because { rule: item.name.clone(), at: item.source.at(item.span.clone()) };
-        (path, keep.map(|item| (because(&item), item)))
+        (path, existing)
     }
 
     fn limits(&self, whole: &mut Section<'r>) -> Option<usize> {

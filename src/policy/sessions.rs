@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::chat::Model;
 use crate::diagnostic::Diagnostic;
-use crate::policy::fields::{Item, Section};
+use crate::policy::Existing;
+use crate::policy::fields::Section;
 use crate::policy::read::Reader;
 use crate::policy::template::CommandLine;
 
@@ -103,8 +104,8 @@ impl Sessions {
 }
 
 impl<'r> Reader<'r> {
-    /// Reads the section. `keep` is where the policy says that existing models are kept.
-    pub(super) fn sessions(&self, whole: &mut Section<'r>, keep: Option<&Item<'r>>) -> Sessions {
+    /// Reads the section. `existing` is what becomes of models that the registry has already.
+    pub(super) fn sessions(&self, whole: &mut Section<'r>, existing: &Existing) -> Sessions {
         const BACKENDS: [&str; 2] = ["file", "dispatch"];
         const FILE_ONLY: [&str; 5] = ["names_in_arguments", "restart", "running", "identity", "unset_runs"];
         const DISPATCH_ONLY: [&str; 2] = ["socket", "drain"];
@@ -128,7 +129,7 @@ impl<'r> Reader<'r> {
             }
         }
         let (backend, usual) = if dispatch {
-            (BackendSettings::Dispatch(self.dispatch(&mut section, keep)), 1)
+            (BackendSettings::Dispatch(self.dispatch(&mut section, existing)), 1)
         } else {
             (BackendSettings::File(self.file(&mut section)), 4)
         };
@@ -155,17 +156,17 @@ impl<'r> Reader<'r> {
         FileSettings { restart, running, identity, unset_runs }
     }
 
-    fn dispatch(&self, section: &mut Section<'r>, keep: Option<&Item<'r>>) -> DispatchSettings {
+    fn dispatch(&self, section: &mut Section<'r>, existing: &Existing) -> DispatchSettings {
         let socket = section.get(self.mistakes, "socket");
         let socket = socket.and_then(|item| self.text(&item, r#"socket = "/tmp/claude-assistant.sock""#));
         let drain = section.get(self.mistakes, "drain");
         let drain = drain.and_then(|item| item.duration(self.mistakes, r#"drain = "60s""#));
-        if let Some(keep) = keep {
+        if let Existing::Keep(because) = existing {
             self.mistakes.add(|| {
                 let message = "`existing = \"keep\"` keeps what the daemon chose, too";
                 let label = "the daemon writes its own default into entries";
-                Diagnostic::warning("keep-with-dispatch", message, keep.place(), label)
-                    .help("write existing = \"replace\", and name the overrides in [chats]")
+                Diagnostic::warning("keep-with-dispatch", message, because.at.place(self.sources), label)
+                    .help("write existing = \"keep-manual\", or \"replace\" and the exceptions in [chats]")
             });
         }
         DispatchSettings {

@@ -13,6 +13,11 @@ use crate::registry::json::raw::{decoded, members};
 /// The member that an entry of a redacted registry has: the fingerprint of the key.
 const MARKER: &str = "redacted";
 
+/// The member that says what set its model: [`BY_HAND`], or else this program. It is there where the policy keeps what was
+/// set by hand.
+pub(super) const SET_BY: &str = "reconcile_set_by";
+pub(super) const BY_HAND: &str = "hand";
+
 #[derive(Serialize)]
 struct Entry {
     session_name: Option<String>,
@@ -21,6 +26,8 @@ struct Entry {
     tier: Option<String>,
     source: Option<String>,
     model: Option<String>,
+    #[serde(rename = "reconcile_set_by", skip_serializing_if = "Option::is_none")]
+    set_by: Option<&'static str>,
     redacted: String,
 }
 
@@ -38,14 +45,18 @@ impl Chat<'_> {
     }
 }
 
+/// Tells whether a chat's model was set by hand; `None` where that makes no difference.
+pub type ByHand<'a> = &'a dyn Fn(&super::Entry) -> Option<bool>;
+
 /// The registry under pseudonyms, as JSON, sorted by them: the order of the original says nothing any more.
 ///
 /// # Errors
 /// What is wrong with the registry.
-pub fn redacted(snapshot: &dyn Snapshot, redaction: &Redaction) -> Result<String> {
+pub fn redacted(snapshot: &dyn Snapshot, redaction: &Redaction, by_hand: ByHand) -> Result<String> {
     let mut entries = BTreeMap::new();
     snapshot.each(&mut |entry| {
         let chat = entry.chat.redacted(redaction);
+        let set_by = by_hand(&entry).map(|by_hand| if by_hand { BY_HAND } else { "reconcile" });
         let own = |field: Option<std::borrow::Cow<str>>| field.map(std::borrow::Cow::into_owned);
         let redacted = Entry {
             session_name: own(chat.session_name),
@@ -53,6 +64,7 @@ pub fn redacted(snapshot: &dyn Snapshot, redaction: &Redaction) -> Result<String
             tier: own(chat.tier),
             source: own(chat.source),
             model: own(entry.model),
+            set_by,
             redacted: redaction.fingerprint(),
         };
         entries.insert(chat.id, redacted);

@@ -17,7 +17,7 @@ use crate::policy::{Because, Condition, Policy, Rule};
 use crate::report::escape::{escape, leading};
 use crate::report::json::write_json;
 use crate::report::text::{counted, pad, time};
-use crate::resolve::{Candidate, Decision, candidates, resolve};
+use crate::resolve::{Candidate, Current, Decision, candidates, resolve};
 
 /// Of the values that a condition wants, so many are told.
 const TOLD: usize = 5;
@@ -38,7 +38,7 @@ pub struct Explanation<'a> {
     /// Whether the chat is in it.
     pub registered: bool,
     /// The model that it has there.
-    pub existing: Option<&'a str>,
+    pub existing: Current<'a>,
     /// What a run would find to do for it, from the registry alone.
     pub row: Option<&'a Row>,
     /// The restart that it is owed.
@@ -154,7 +154,7 @@ impl<'a> Explanation<'a> {
     /// Whether the registry says what is decided; `None` where that is not asked.
     fn in_sync(&self) -> Option<bool> {
         let asked = self.registered && self.unmanaged().is_none();
-        let existing = self.existing.map(|model| self.policy.canonical(model));
+        let existing = self.existing.model.map(|model| self.policy.canonical(model));
         asked.then(|| existing == self.decision().model.map(Model::as_str))
     }
 
@@ -183,10 +183,14 @@ impl<'a> Explanation<'a> {
             }
             Candidate::Over(decision, until) => Told::new(decision, "over", Some(format!("it ended with {until}"))),
             Candidate::NothingToKeep(because) => {
-                let why = self.existing.map_or("the registry has no model".to_owned(), |existing| {
+                let why = self.existing.model.map_or("the registry has no model".to_owned(), |existing| {
                     format!("the registry has {existing}, which is not allowed")
                 });
                 Told { because, model: None, standing: "silent", detail: Some(why) }
+            }
+            Candidate::NotByHand(because) => {
+                let why = self.existing.model.map_or("the registry has no model", |_| "the model was not set by hand");
+                Told { because, model: None, standing: "silent", detail: Some(why.to_owned()) }
             }
             Candidate::Unmet(rule, condition) => {
                 Told::new((&rule.choice).into(), "unmatched", Some(self.unmet(rule, condition)))
@@ -279,10 +283,11 @@ impl<'a> Explanation<'a> {
         if !self.registered {
             return format!("not registered in {}", self.registry);
         }
-        let model = self.existing.unwrap_or("no model");
+        let model = self.existing.model.unwrap_or("no model");
         let Some(in_sync) = self.in_sync() else { return format!("{model}, left alone") };
         if in_sync {
-            let means = self.existing.map(|existing| self.policy.canonical(existing)).filter(|means| *means != model);
+            let means =
+                self.existing.model.map(|existing| self.policy.canonical(existing)).filter(|means| *means != model);
             let means = means.map(|means| format!(" (another spelling of {means})")).unwrap_or_default();
             return format!("{model}{means}, in sync");
         }
@@ -363,7 +368,7 @@ impl<'a> Explanation<'a> {
             registry: WireRegistry {
                 file: self.registry,
                 registered: self.registered,
-                model: self.existing,
+                model: self.existing.model,
                 in_sync: self.in_sync(),
                 outcome: row.map(|row| row.outcome.verdict.name()),
                 detail: row.and_then(|row| row.outcome.detail.as_deref()),

@@ -171,6 +171,6 @@ fn unframed(line: &[u8]) -> Option<&[u8]> {
     (length == record.len() && sum == checksum(record).as_bytes()).then_some(record)
 }
 
-fn checksum(record: &[u8]) -> String {
+pub(crate) fn checksum(record: &[u8]) -> String {
     Sha256::digest(record).iter().take(CHECKSUM).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,7 +5,7 @@
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,10 +15,12 @@ use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::os::exchange::ExchangeNote;
 use crate::os::lock::Lock;
-use crate::plan::ledger::{Correction, Debt, Ledger, Note};
+use crate::plan::last_applied::{Found, Reach};
+use crate::plan::ledger::{Correction, Debt, Ledger, Note, Wrote};
 use crate::plan::trial::{FailedStart, Trial};
 use crate::state::dir::StateDir;
 use crate::state::journal::{Access, Journal, Reopened, damaged, replace};
+use crate::state::last_applied;
 use crate::state::version_1::{self, Left};
 
 const NAME: &str = version_1::MOVED_TO;
@@ -60,6 +62,9 @@ pub(crate) struct Patch {
     /// What is known of models.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub trials: BTreeMap<Model, Option<Trial>>,
+    /// Models that were written since what each chat was last given was saved, by chat id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub wrote: BTreeMap<String, Option<Wrote>>,
     /// The replacement under way, where that has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exchange: Option<ExchangeState>,
@@ -82,7 +87,7 @@ impl Patch {
 
     /// All that is kept, after so many records.
     fn whole(kept: &Kept, earlier: u64) -> Self {
-        let Kept { ledger: Ledger { owed, corrected, failed, trials }, exchange } = kept;
+        let Kept { ledger: Ledger { owed, corrected, failed, trials, wrote, last_applied: _ }, exchange } = kept;
         Self {
             version: Some(VERSION),
             earlier: Some(earlier).filter(|earlier| *earlier > 0),
@@ -90,6 +95,7 @@ impl Patch {
             corrected: all(corrected),
             failed: all(failed),
             trials: all(trials),
+            wrote: all(wrote),
             exchange: exchange.clone().map(ExchangeState::UnderWay),
         }
     }
@@ -107,11 +113,12 @@ impl Patch {
 impl Kept {
     /// Takes what a patch says.
     pub(crate) fn patch(&mut self, patch: Patch) {
-        let Patch { version: _, earlier: _, owed, corrected, failed, trials, exchange } = patch;
+        let Patch { version: _, earlier: _, owed, corrected, failed, trials, wrote, exchange } = patch;
         put(&mut self.ledger.owed, owed);
         put(&mut self.ledger.corrected, corrected);
         put(&mut self.ledger.failed, failed);
         put(&mut self.ledger.trials, trials);
+        put(&mut self.ledger.wrote, wrote);
         match exchange {
             Some(ExchangeState::UnderWay(exchange)) => self.exchange = Some(exchange),
             Some(ExchangeState::Ended) => self.exchange = None,
@@ -130,6 +137,8 @@ impl Kept {
             corrected: some(&before.corrected, &chats),
             failed: before.failed.clone(),
             trials: before.trials.clone(),
+            wrote: some(&before.wrote, &chats),
+            ..Ledger::default()
         };
         for note in notes {
             after.note(note, now);
@@ -140,6 +149,7 @@ impl Kept {
             corrected: changed(&before.corrected, &after.corrected, chats.iter().copied()),
             failed: changed(&before.failed, &after.failed, chats.iter().copied()),
             trials: changed(&before.trials, &after.trials, models),
+            wrote: changed(&before.wrote, &after.wrote, chats.iter().copied()),
             ..Patch::default()
         };
         if notes.iter().any(|note| matches!(note, Note::Confirmed { .. })) {
@@ -383,6 +393,15 @@ impl OpenLedger<'_> {
         &self.read.kept.ledger
     }
 
+    /// The ledger, with what each chat was last given.
+    ///
+    /// # Errors
+    /// Where that cannot be read.
+    pub(crate) fn ledger_with_applied(&self) -> Result<Ledger> {
+        let last_applied = Arc::new(last_applied::read(self.dir)?);
+        Ok(Ledger { last_applied, ..self.ledger().clone() })
+    }
+
     /// That `data.lock` still keeps others away.
     ///
     /// # Errors
@@ -394,6 +413,32 @@ impl OpenLedger<'_> {
     /// Whether a chat owes a restart; `None` where something went wrong, and what stands in the file cannot be told.
     pub(crate) fn owes(&self, chat: &str) -> Option<bool> {
         (!matches!(self.read.file, Read::Unread)).then(|| self.ledger().owed.contains_key(chat))
+    }
+
+    /// Saves what each chat was last given, with what a run has found. Then what was written since need not be remembered.
+    ///
+    /// # Errors
+    /// Where it cannot be saved.
+    pub(crate) fn remember(&mut self, found: &Found, reach: Reach) -> Result<()> {
+        let ledger = self.ledger_with_applied()?;
+        let Some(by_now) = ledger.applied_by_now(found, reach) else { return Ok(()) };
+        self.check_held()?;
+        last_applied::save(self.dir, &by_now)?;
+        let read_back = ledger.wrote.iter().filter(|(_, made)| made.read_back).map(|(chat, _)| chat.as_str());
+        let saved = read_back.chain(found.chats()).filter(|chat| ledger.wrote.contains_key(*chat));
+        let wrote = saved.map(|chat| (chat.to_owned(), None)).collect();
+        self.append(Patch { wrote, ..Patch::default() })
+    }
+
+    /// Forgets what chats were last given.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub(crate) fn forget_applied(&mut self) -> Result<()> {
+        self.check_held()?;
+        last_applied::forget(self.dir)?;
+        let wrote = self.ledger().wrote.keys().map(|chat| (chat.clone(), None)).collect();
+        self.append(Patch { wrote, ..Patch::default() })
     }
 
     /// Takes what a patch says. On disk when it returns.

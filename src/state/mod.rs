@@ -1,4 +1,4 @@
-//! What runs remember in a directory: the ledger, the history, and the key of pseudonyms.
+//! What runs remember in a directory: the ledger, the history, what chats were last given, and the key of pseudonyms.
 
 #![allow(clippy::disallowed_methods, reason = "this room is where state is read and written")]
 
@@ -6,5 +6,6 @@ pub mod dir;
 pub mod history;
 mod journal;
 pub mod key;
+pub(crate) mod last_applied;
 pub mod ledger;
 pub(crate) mod version_1;

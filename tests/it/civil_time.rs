@@ -160,7 +160,9 @@ fn a_change_of_policy_is_shown_with_the_zone_of_each() {
     let now: Timestamp = "2026-12-30T12:00:00Z".parse().unwrap();
     let [east, west] = [14, -12].map(|hours| now.to_zoned(TimeZone::fixed(Offset::constant(hours))));
     let side = |now| Side { policy: &policy, capabilities: capabilities.as_ref(), now };
-    let changes = |old, new| policy_diff(side(old), side(new), &snapshot).unwrap().rows.len();
+    let changes = |old, new| {
+        policy_diff(side(old), side(new), &snapshot, &reconcile::plan::ledger::Ledger::default()).unwrap().rows.len()
+    };
     assert_eq!(
         [changes(&west, &west), changes(&west, &east), changes(&east, &west), changes(&east, &east)],
         [0, 1, 1, 0]

@@ -11,6 +11,7 @@ use reconcile::apply::{Ask, Attempt, Backend, Batch, Committed, Locked, Stands, 
 use reconcile::error::{Error, Result};
 use reconcile::plan::capabilities::Capabilities;
 use reconcile::plan::json::JsonRun;
+use reconcile::plan::last_applied::{Found, Reach};
 use reconcile::plan::ledger::{Begin, Debt, Ledger, Note};
 use reconcile::plan::observed::Observed;
 use reconcile::plan::select::Selector;
@@ -165,6 +166,12 @@ impl Locked for &Cron {
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         self.before_reading()?;
         (&self.world).read_back(rows)
+    }
+    fn remember(&self, found: &Found, reach: Reach) -> Result<()> {
+        (&self.world).remember(found, reach)
+    }
+    fn forget_applied(&self) -> Result<()> {
+        (&self.world).forget_applied()
     }
     fn record(&self, run: &JsonRun<'_>) -> Result<()> {
         (&self.world).record(run)

@@ -322,7 +322,7 @@ fn json_of(policy: &Policy, chat: &Chat, existing: Option<&str>, now: &Zoned) ->
         assumed: &[],
         registry: "sessions.json",
         registered: true,
-        existing,
+        existing: existing.into(),
         row: None,
         debt: None,
         failed: None,
@@ -342,7 +342,7 @@ proptest! {
         chat in chats(),
         existing in proptest::option::of(proptest::sample::select(&["opus", "haiku", "gpt"][..])),
     ) {
-        let decision = resolve(&policy, &chat, existing, &at(0));
+        let decision = resolve(&policy, &chat, existing.into(), &at(0));
         let explained = json_of(&policy, &chat, existing, &at(0));
         prop_assert_eq!(&explained["decision"]["model"], &json!(decision.model.map(Model::as_str)));
         prop_assert_eq!(&explained["decision"]["because"]["rule"], &json!(decision.because.rule));
@@ -351,7 +351,7 @@ proptest! {
 
         // Nothing before it speaks, and everything after it that would have is outranked.
         let speaks = |candidate: Candidate| candidate.spoken().is_some();
-        let speaking: Vec<bool> = candidates(&policy, &chat, existing, &at(0)).map(speaks).collect();
+        let speaking: Vec<bool> = candidates(&policy, &chat, existing.into(), &at(0)).map(speaks).collect();
         let told: Vec<bool> =
             standings(&explained).iter().map(|(_, standing)| ["decides", "outranked"].contains(standing)).collect();
         prop_assert_eq!(speaking, told);
@@ -365,7 +365,7 @@ proptest! {
         let named = |name: &&&str| name.starts_with("rules[");
         prop_assert_eq!(told.iter().filter(named).copied().collect::<Vec<_>>(), rules);
         let overriding = usize::from(policy.chats.contains_key(chat.id.as_ref()));
-        let kept = usize::from(policy.keep_existing.is_some());
+        let kept = usize::from(policy.existing.because().is_some());
         let tier = usize::from(chat.tier.as_deref().is_some_and(|tier| policy.tiers.contains_key(tier)));
         prop_assert_eq!(told.len(), overriding + kept + policy.rules.len() + tier + 1);
     }

@@ -91,7 +91,7 @@ pub fn commit_when(files: &LockedFiles, reading: &Reading, owing: &[&str], meanw
 /// A launch of chat a that registers nothing: it only settles what is owed.
 fn launch(registry: &Path) -> Result<Registered> {
     let chat = Chat { id: "a".into(), ..Chat::default() };
-    let settled = Registration { chat, entry: Some(Position(1)), fields: Vec::new(), model: None };
+    let settled = Registration { chat, entry: Some(Position(1)), fields: Vec::new(), model: None, remembers: None };
     RegistryFile::open_or_new(registry)?.register(Duration::ZERO, NOW, &mut |_, _| Ok(settled.clone()))
 }
 

@@ -283,7 +283,7 @@ proptest! {
         let (policy, _) = read(&sources).unwrap();
         let unreachable = warned(&policy, &sources, "unreachable-rule");
         for chat in every_chat() {
-            let first = &resolve(&policy, &chat, None, &at(0)).because.rule;
+            let first = &resolve(&policy, &chat, None.into(), &at(0)).because.rule;
             prop_assert!(!unreachable.contains(first), "{first} decides {chat:?}");
         }
     }
@@ -299,8 +299,8 @@ proptest! {
         let redundant = warned(&policy, &sources, "redundant-override");
         for chat in every_chat() {
             if redundant.contains(&format!("chats.{:?}", chat.id)) {
-                let default = resolve_default(&policy, &chat, None);
-                prop_assert_eq!(default.model, resolve(&policy, &chat, None, &at(0)).model, "{:?}", chat);
+                let default = resolve_default(&policy, &chat, None.into());
+                prop_assert_eq!(default.model, resolve(&policy, &chat, None.into(), &at(0)).model, "{:?}", chat);
             }
         }
     }

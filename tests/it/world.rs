@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Zoned};
@@ -14,6 +14,7 @@ use reconcile::chat::{Chat, Model};
 use reconcile::error::{Error, Result};
 use reconcile::plan::capabilities::{Capabilities, TakesEffect};
 use reconcile::plan::json::{JsonRun, Origin};
+use reconcile::plan::last_applied::{Found, Reach};
 use reconcile::plan::ledger::{Begin, Debt, Ledger, Note};
 use reconcile::plan::observed::{Canary, Edits, Finding, Observed, Standing, Void};
 use reconcile::plan::select::Selector;
@@ -196,7 +197,7 @@ impl Snapshot for MemorySnapshot {
         for (index, (chat, model)) in self.entries.iter().enumerate() {
             let chat = Chat { id: chat.into(), ..Chat::default() };
             let model = model.as_deref().map(Into::into);
-            take(Entry { chat, model, resume: None, blank: Blank::default(), at: Position(index) });
+            take(Entry { chat, model, resume: None, by_hand: None, blank: Blank::default(), at: Position(index) });
         }
         Ok(Counts { sessions: self.entries.len(), selected: None })
     }
@@ -517,6 +518,22 @@ impl Locked for &World {
                 None => Stands::Gone,
             };
             rows.iter().map(|row| (row.chat.id.clone().into_owned(), stands(row))).collect()
+        })
+    }
+
+    fn remember(&self, found: &Found, reach: Reach) -> Result<()> {
+        self.operation(|state| {
+            let Some(by_now) = state.ledger.applied_by_now(found, reach) else { return };
+            state.ledger.last_applied = Arc::new(by_now);
+            let found: BTreeSet<&str> = found.chats().collect();
+            state.ledger.wrote.retain(|chat, wrote| !wrote.read_back && !found.contains(chat.as_str()));
+        })
+    }
+
+    fn forget_applied(&self) -> Result<()> {
+        self.operation(|state| {
+            state.ledger.last_applied = Arc::default();
+            state.ledger.wrote.clear();
         })
     }
 

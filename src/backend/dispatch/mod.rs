@@ -25,6 +25,7 @@ use crate::error::Result;
 use crate::os::exchange::ExchangeNote;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::json::JsonRun;
+use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::observed::{Canary, Edits, Finding, Observed, Standing, Void};
 use crate::plan::{Drift, Reading, Row};
@@ -338,6 +339,14 @@ impl Locked for LockedDispatch<'_> {
             self.save(&pending)?;
         }
         Ok(found)
+    }
+
+    fn remember(&self, found: &Found, reach: Reach) -> Result<()> {
+        self.files.remember(found, reach)
+    }
+
+    fn forget_applied(&self) -> Result<()> {
+        self.files.forget_applied()
     }
 
     fn record(&self, run: &JsonRun<'_>) -> Result<()> {

@@ -19,15 +19,16 @@ use crate::os::lock::Lock;
 use crate::os::rights::{keep, mark_with_state};
 use crate::os::{FileMeta, Stamp, fill};
 use crate::plan::json::JsonRun;
+use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::{Reading, Row};
 use crate::registry::json::edit::set_model;
 use crate::registry::{Key, Snapshot};
 use crate::splice::Splice;
 use crate::state::dir::StateDir;
-use crate::state::history;
 use crate::state::key::KEY;
 use crate::state::ledger::{ExchangeState, LedgerFile, OpenLedger, Patch};
+use crate::state::{history, last_applied};
 
 /// The file that takes the registry's place, and after an exchange the one that it displaced.
 pub(super) const NEW: &str = "registry.new";
@@ -109,6 +110,7 @@ impl Files {
         }
         self.dir().remove(NEW)?;
         self.dir().discard_unfinished(KEY)?;
+        last_applied::discard_unfinished(self.dir())?;
         Ok(ledger)
     }
 
@@ -345,6 +347,22 @@ impl LockedFiles {
             found.insert(entry.chat.id.into_owned(), Stands::Model(model));
         })?;
         Ok(found)
+    }
+
+    /// Saves what each chat was last given, with what a run has found.
+    ///
+    /// # Errors
+    /// Where it cannot be saved.
+    pub fn remember(&self, found: &Found, reach: Reach) -> Result<()> {
+        self.open()?.remember(found, reach)
+    }
+
+    /// Forgets what chats were last given.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub fn forget_applied(&self) -> Result<()> {
+        self.open()?.forget_applied()
     }
 
     /// Appends what a run did to the history.

@@ -23,6 +23,7 @@ use crate::chat::Model;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::JsonRun;
+use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::observed::Observed;
 use crate::plan::{Drift, Reading, Row};
@@ -140,6 +141,14 @@ impl Locked for LockedFileBackend<'_> {
 
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         self.files.read_back(rows)
+    }
+
+    fn remember(&self, found: &Found, reach: Reach) -> Result<()> {
+        self.files.remember(found, reach)
+    }
+
+    fn forget_applied(&self) -> Result<()> {
+        self.files.forget_applied()
     }
 
     fn record(&self, run: &JsonRun<'_>) -> Result<()> {

@@ -86,17 +86,18 @@ impl Files {
             return Err(Error::other(format!("{} is a redacted snapshot, not a registry", seen.name()))
                 .with_hint("start the session where the registry is"));
         }
-        let registration = decide(&seen, ledger.ledger())?;
+        let registration = decide(&seen, &ledger.ledger_with_applied()?)?;
         let chat = registration.chat.id.as_ref();
         let paid = ledger.ledger().owed.contains_key(chat);
         let splices = registration_edits(seen.text()?, &registration)?;
         // A session from before runs on the old model until the new one has started.
         let owes = [Note::Owes { chat, ran: None, identity: None }];
         let has_one_before = registration.entry.is_some() && registration.model.is_some();
-        let before: &[Note] = if has_one_before { &owes } else { &[] };
+        let mut before: Vec<Note> = if has_one_before { owes.to_vec() } else { Vec::new() };
+        before.extend(registration.wrote());
         // The debt is settled last: a launch that died before would have paid for nothing.
-        let after = [Note::Settled { chat }];
-        let around = NotesAround { before, after: &after, now, ready: &|_| Ok(Proceed::Yes) };
+        let after = [Note::ReadBack { chat }, Note::Settled { chat }];
+        let around = NotesAround { before: &before, after: &after, now, ready: &|_| Ok(Proceed::Yes) };
         let replaced = match () {
             () if registration.is_edit() && is_missing => self.create(ledger, &seen, &splices, &around),
             () if registration.is_edit() => self.replace(ledger, &seen, &splices, &around),
@@ -163,7 +164,7 @@ fn note_after(ledger: &mut OpenLedger, around: &NotesAround) -> Result<()> {
 /// # Errors
 /// Where its entry is not where it was read.
 pub fn registration_edits(text: &str, registration: &Registration) -> Result<Vec<Splice>> {
-    let Registration { chat, entry, fields, model } = registration;
+    let Registration { chat, entry, fields, model, remembers: _ } = registration;
     let model = model.as_ref();
     let mut new: Vec<(&str, &str)> = fields.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let Some(at) = *entry else {

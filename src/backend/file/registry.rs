@@ -19,7 +19,7 @@ use crate::registry::json::changes_while_read;
 use crate::registry::redacted::marker;
 use crate::state::dir::{self, StateDir};
 use crate::state::ledger::{self, Kept};
-use crate::state::{history, key};
+use crate::state::{history, key, last_applied};
 
 /// The first entry of a registry lies within so many bytes.
 const FIRST_ENTRY: u64 = 64 << 10;
@@ -166,7 +166,9 @@ impl RegistryFile {
         match self.state_dir()? {
             Some(dir) => {
                 history::check(&dir)?;
-                ledger::read(&dir)
+                let mut kept = ledger::read(&dir)?;
+                kept.ledger.last_applied = Arc::new(last_applied::read(&dir)?);
+                Ok(kept)
             }
             None => Ok(Kept::default()),
         }

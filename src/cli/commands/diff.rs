@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::backend::capabilities;
+use crate::backend::{Probe, capabilities};
 use crate::cli::args::{PlaceArgs, file_of, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::outputs::Outputs;
@@ -13,6 +13,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Names, open, under_pseudonyms};
 use crate::cli::zone::zone_of;
 use crate::error::Error;
+use crate::plan::ledger::Ledger;
 use crate::plan::{Side, policy_diff};
 use crate::policy;
 use crate::report::escape::leading;
@@ -63,12 +64,16 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> an
         Names::Snapshot(key) => under_pseudonyms(key, old)?,
         Names::Own | Names::Redacted(_) => old,
     };
-    let snapshot = opened.snapshot()?;
+    let backend = opened.backend(Probe::Nothing)?;
+    let snapshot = backend.snapshot()?;
+    // A snapshot says itself what was set by hand, and an unused ledger need not be whole.
+    let needs_ledger = old.existing.keeps_manual() || opened.policy.existing.keeps_manual();
+    let remembered = if needs_ledger { backend.ledger()? } else { Ledger::default() };
     let (old_backend, new_backend) = (capabilities(&old), capabilities(&opened.policy));
     let old_now = opened.now.with_time_zone(zone_of(&old));
     let old = Side { policy: &old, capabilities: old_backend.as_ref(), now: &old_now };
     let new = Side { policy: &opened.policy, capabilities: new_backend.as_ref(), now: &opened.now };
-    let plan = policy_diff(old, new, snapshot.as_ref())?;
+    let plan = policy_diff(old, new, snapshot.as_ref(), &remembered)?;
     let plan = opened.names.shown(plan);
 
     let policies = format!("{} → {}", leading(&name), opened.policy_name);

@@ -14,10 +14,12 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open};
 use crate::error::{Error, Result};
 use crate::plan::json::JsonRow;
+use crate::plan::last_applied::Origin;
 use crate::plan::select::{Selector, find_one, nearest};
 use crate::plan::{Limits, PlanInput, drift};
 use crate::registry::find_entry;
 use crate::report::explain::Explanation;
+use crate::resolve::Current;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ExplainArgs {
@@ -46,6 +48,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
     let known = find_one(&args.chat, snapshot)?;
     let entry = known.as_deref().map(|chat| find_entry(snapshot, chat)).transpose()?.flatten();
     let existing = entry.as_ref().and_then(|entry| entry.model.clone());
+    let origin = entry.as_ref().and_then(|entry| reading.ledger.origin(&policy, entry));
     let registered = entry.is_some();
     let new = || Chat { id: Cow::Borrowed(args.chat.as_str()), ..Chat::default() };
     let mut chat = entry.map_or_else(new, |entry| entry.chat);
@@ -85,7 +88,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
         assumed: &assumed,
         registry: snapshot.name(),
         registered,
-        existing: existing.as_deref(),
+        existing: Current { model: existing.as_deref(), by_hand: origin.is_some_and(Origin::is_by_hand) },
         row: row.as_ref(),
         debt,
         failed: reading.ledger.failed.get(&id),

@@ -124,7 +124,7 @@ fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherw
         let chat = opened.name(&id);
         return Err(Error::other(format!("{chat} cannot be set to {model}: {why}")).with_hint("nothing was changed"));
     }
-    let decision = resolve(policy, &chat, Some(model.as_str()), &opened.now);
+    let decision = resolve(policy, &chat, Some(model.as_str()).into(), &opened.now);
     let decided = decision.model.filter(|decided| **decided != model).map(|decided| {
         let Because { rule, at } = decision.because;
         let by_chat = || format!("chats.{:?}", opened.name(&id));

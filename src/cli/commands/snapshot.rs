@@ -5,8 +5,10 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_plain};
 use crate::error::Error;
-use crate::registry::Snapshot;
+use crate::plan::last_applied::Origin;
+use crate::plan::ledger::Ledger;
 use crate::registry::redacted::redacted;
+use crate::registry::{Entry, Snapshot};
 use crate::report::escape::escape_json;
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit> {
@@ -14,7 +16,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
         terminal.error("a snapshot is always redacted", Some("say: reconcile snapshot --redact"));
         return Ok(Exit::Usage);
     }
-    let Opened { registry, warnings, .. } = open_plain(place)?;
+    let Opened { policy, registry, warnings, .. } = open_plain(place)?;
     terminal.diagnostics(&warnings);
     if registry.redacted_with()?.is_some() {
         return Err(Error::other(format!("{} is a redacted snapshot already", registry.file().display()))
@@ -28,7 +30,9 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
         registry.snapshot()?.each(&mut |_| {})?;
         registry.redaction_key_or_new(place.lock_timeout)?
     };
-    let shown = registry.snapshot().and_then(|snapshot| redacted(&snapshot, &redaction)).and_then(|json| {
+    let ledger = if policy.existing.keeps_manual() { registry.kept()?.ledger } else { Ledger::default() };
+    let by_hand = |entry: &Entry| ledger.origin(&policy, entry).map(Origin::is_by_hand);
+    let shown = registry.snapshot().and_then(|snapshot| redacted(&snapshot, &redaction, &by_hand)).and_then(|json| {
         terminal.to_stdout(|out| json.lines().try_for_each(|line| writeln!(out, "{}", escape_json(line))))
     });
     match (shown, made) {

@@ -50,6 +50,15 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> any
     result
 }
 
+/// That there is something to take over.
+fn check_take_over(policy: &Policy, options: &RunOptions) -> Result<()> {
+    if policy.existing.keeps_manual() || !options.selector.take_over.is_asked() {
+        return Ok(());
+    }
+    Err(Error::other("there is nothing to take over: the policy does not say existing = \"keep-manual\"")
+        .with_hint("leave out --take-over and --take-over-all"))
+}
+
 /// Plans, and applies unless it is a dry run.
 pub(crate) fn execute(
     terminal: &Terminal,
@@ -69,6 +78,7 @@ pub(crate) fn execute(
     let expected = options.expected()?.map(|expected| expected.redacted(opened.names.redaction().cloned()));
     let limits = Limits { allow_changes: options.allow_changes, expected: expected.as_ref() };
     warn_of_lost_state(terminal, &opened.registry)?;
+    check_take_over(&opened.policy, options)?;
     check_commands(&opened.policy, &opened.files, options)?;
     let probe = match (options.dry_run, options.probe) {
         (false, _) => Probe::Needed,

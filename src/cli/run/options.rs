@@ -40,6 +40,7 @@ impl<'a> RunOptions<'a> {
                 tiers: args.tier.clone(),
                 exclude: args.exclude.clone(),
                 retry: args.retry.clone(),
+                take_over: args.take_over(),
                 ids: Vec::new(),
             },
             dry_run: args.dry_run,

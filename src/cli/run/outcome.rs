@@ -125,6 +125,17 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
     if plan.rows.iter().any(|row| row.outcome.verdict == Verdict::Held) {
         terminal.note("what is held is left alone until the policy decides otherwise, or --retry CHAT says so");
     }
+    if plan.unseen > 0 {
+        let chats = if plan.unseen == 1 {
+            "1 chat keeps its model".to_owned()
+        } else {
+            format!("{} chats keep their models", plan.unseen)
+        };
+        terminal.note(&format!(
+            "{chats} as if set by hand: no run has looked at the whole registry with existing = \"keep-manual\" before"
+        ));
+        terminal.hint("to put them under the policy, pass --take-over CHAT or --take-over-all");
+    }
     let Some(message) = refusal(plan) else { return };
     match &plan.refused {
         Some(Refusal::OtherPlan { differences, is_of_some, .. }) => {

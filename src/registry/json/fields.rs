@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::chat::Chat;
+use crate::registry::redacted::{BY_HAND, SET_BY};
 use crate::registry::{Blank, Entry, Field, Position};
 
 /// A member of an entry.
@@ -17,6 +18,7 @@ pub(super) enum Member {
     Source,
     SessionId,
     ResumeId,
+    SetBy,
     /// One that nothing here asks for.
     Other,
 }
@@ -33,6 +35,7 @@ impl Member {
             "source" => Self::Source,
             "session_id" => Self::SessionId,
             "resume_id" => Self::ResumeId,
+            SET_BY => Self::SetBy,
             _ => Self::Other,
         }
     }
@@ -50,7 +53,7 @@ impl Member {
             Self::ContactName => Some(Field::ContactName),
             Self::Type => Some(Field::Type),
             Self::Source => Some(Field::Source),
-            Self::Model | Self::DisplayName | Self::SessionId | Self::ResumeId | Self::Other => None,
+            Self::Model | Self::DisplayName | Self::SessionId | Self::ResumeId | Self::SetBy | Self::Other => None,
         }
     }
 }
@@ -65,13 +68,14 @@ pub(super) struct Fields<'a> {
     display_name: Option<Cow<'a, str>>,
     session_id: Option<Cow<'a, str>>,
     resume_id: Option<Cow<'a, str>>,
+    by_hand: Option<bool>,
 }
 
 impl<'a> Fields<'a> {
     pub(super) fn new(id: Cow<'a, str>, at: Position) -> Self {
         let chat = Chat { id, ..Chat::default() };
         let (model, display_name, session_id, resume_id) = (None, None, None, None);
-        Self { chat, at, blank: Blank::default(), model, display_name, session_id, resume_id }
+        Self { chat, at, blank: Blank::default(), model, display_name, session_id, resume_id, by_hand: None }
     }
 
     /// Takes what a member says, if that is a string with anything in it. Of several the last counts.
@@ -90,13 +94,14 @@ impl<'a> Fields<'a> {
             Member::Source => self.chat.source = text,
             Member::SessionId => self.session_id = text,
             Member::ResumeId => self.resume_id = text,
+            Member::SetBy => self.by_hand = text.map(|by| by == BY_HAND),
             Member::Other => {}
         }
     }
 
     pub(super) fn entry(self) -> Entry<'a> {
-        let Self { chat, at, blank, model, display_name, session_id, resume_id } = self;
+        let Self { chat, at, blank, model, display_name, session_id, resume_id, by_hand } = self;
         let chat = Chat { contact_name: chat.contact_name.or(display_name), ..chat };
-        Entry { chat, model, resume: session_id.or(resume_id), blank, at }
+        Entry { chat, model, resume: session_id.or(resume_id), by_hand, blank, at }
     }
 }

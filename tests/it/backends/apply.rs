@@ -10,6 +10,7 @@ use reconcile::apply::{Applied, Ask, Attempt, Backend, Batch, Committed, Locked,
 use reconcile::error::{Error, Result};
 use reconcile::plan::capabilities::{Capabilities, TakesEffect};
 use reconcile::plan::json::{JsonRun, Origin};
+use reconcile::plan::last_applied::{Found, Reach};
 use reconcile::plan::ledger::{Debt, Ledger, Note};
 use reconcile::plan::observed::{Canary, Observed};
 use reconcile::plan::select::Selector;
@@ -118,6 +119,12 @@ impl Locked for FaultyLocked<'_> {
     }
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         self.locked.read_back(rows)
+    }
+    fn remember(&self, found: &Found, reach: Reach) -> Result<()> {
+        self.locked.remember(found, reach)
+    }
+    fn forget_applied(&self) -> Result<()> {
+        self.locked.forget_applied()
     }
     fn record(&self, run: &JsonRun<'_>) -> Result<()> {
         self.locked.record(run)

@@ -119,7 +119,7 @@ fn what_is_left_out_is_what_it_names_as_the_default() {
     let of_registry = &schema["definitions"]["Registry"]["properties"]["existing"]["default"];
     let existing = |text: &str| {
         let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[registry]\npath = \"x\"\n{text}");
-        read(&[Source::new("policy.toml", policy)]).unwrap().0.keep_existing.is_some()
+        read(&[Source::new("policy.toml", policy)]).unwrap().0.existing.because().is_some()
     };
     assert_eq!(existing(&format!("existing = {of_registry}")), existing(""));
 }

@@ -1,0 +1,57 @@
+//! What each chat was last given: a table that finds every chat, and what is kept of it.
+
+use reconcile::chat::Model;
+use reconcile::plan::last_applied::{Found, KEY_LENGTH, LastApplied, Mark, Reach};
+
+fn known(chats: &[(&str, Option<&str>)]) -> LastApplied {
+    let mut found = Found::default();
+    for (chat, model) in chats {
+        match model {
+            Some(model) => found.applied(chat, model),
+            None => found.by_hand(chat),
+        }
+    }
+    LastApplied::nothing([7; KEY_LENGTH]).with(&found, Reach::All)
+}
+
+#[test]
+fn every_chat_is_found_among_any_number() {
+    for count in [0, 1, 2, 3, 4, 7, 8, 9, 1000, 4097] {
+        let ids: Vec<String> = (0..count).map(|number| format!("+1617555{number:04}")).collect();
+        let model = |at: usize| ["opus", "sonnet", "haiku"].get(at % 4).copied();
+        let chats: Vec<(&str, Option<&str>)> =
+            ids.iter().enumerate().map(|(at, id)| (id.as_str(), model(at))).collect();
+        let known = known(&chats);
+        for (chat, model) in chats {
+            let expected = model.and_then(Model::new);
+            let mark = expected.as_ref().map_or(Mark::ByHand, Mark::Applied);
+            assert_eq!(known.mark(chat), Some(mark), "{chat} of {count}");
+        }
+        assert_eq!(known.mark("+1617555"), None);
+    }
+}
+
+#[test]
+fn what_is_found_later_counts() {
+    let before = known(&[("+1", Some("opus")), ("+2", None), ("+3", Some("haiku"))]);
+    let mut found = Found::default();
+    found.applied("+2", "sonnet");
+    found.applied("+1", "haiku");
+    found.by_hand("+3");
+    found.applied("+3", "haiku");
+    let after = before.with(&found, Reach::Some);
+    let model = |name| Model::new(name).expect("a name");
+    assert_eq!(after.mark("+1"), Some(Mark::Applied(&model("haiku"))));
+    assert_eq!(after.mark("+2"), Some(Mark::Applied(&model("sonnet"))));
+    assert_eq!(after.mark("+3"), Some(Mark::Applied(&model("haiku"))), "the later of two");
+    assert_eq!(after.reach(), Reach::All, "what was whole stays so");
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    let of = |chats: Vec<u64>, marks| LastApplied::of([0; KEY_LENGTH], Reach::All, Vec::new(), chats, marks);
+    assert!(of(vec![1, 2], vec![u16::MAX, u16::MAX]).is_some());
+    assert!(of(vec![2, 1], vec![u16::MAX, u16::MAX]).is_none(), "not sorted");
+    assert!(of(vec![1], vec![0]).is_none(), "a model that is not named");
+    assert!(of(vec![1], Vec::new()).is_none(), "a chat without a mark");
+}
