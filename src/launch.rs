@@ -8,7 +8,7 @@ use jiff::Zoned;
 use crate::chat::{Chat, Model};
 use crate::error::{Error, Result};
 use crate::plan::capabilities::{Capabilities, TakesEffect};
-use crate::plan::last_applied::Origin;
+use crate::plan::last_applied::{Hint, Origin};
 use crate::plan::ledger::{Ledger, Note};
 use crate::plan::select::ambiguous;
 use crate::plan::trial::Trial;
@@ -136,7 +136,9 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     .into_owned();
 
     let existing = found.as_ref().and_then(|entry| entry.model.as_deref());
-    let origin = decider.zip(found.as_ref()).and_then(|(decider, entry)| decider.ledger.origin(decider.policy, entry));
+    let origin = decider
+        .zip(found.as_ref())
+        .and_then(|(decider, entry)| decider.ledger.origin(decider.policy, entry, &mut Hint::default()));
     let by_hand = origin.is_some_and(Origin::is_by_hand);
     let current = Current { model: existing, by_hand };
     let Choice { model, register, kept } = decide(decider, &chat, current, &in_use, now)?;

@@ -3,9 +3,9 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::generate;
 use crate::measure::Contender;
@@ -69,6 +69,9 @@ impl Job {
         let mut ours = argv(&[env!("CARGO_BIN_EXE_reconcile"), "--policy", &policy, "--registry", &path]);
         ours.extend((!apply).then(|| "--dry-run".to_owned()));
         let mut contenders = vec![Contender { name: "reconcile", argv: ours }];
+        if self == Self::InSync {
+            contenders.push(Contender { name: "reconcile, keep-manual", argv: keeping_manual(directory, &path)? });
+        }
         for (name, library) in [("Python, json", "json"), ("Python, orjson", "orjson")] {
             let mut argv = argv(&[&python(library), &script("plain.py"), library, &path]);
             argv.extend(apply.then(|| "--apply".to_owned()));
@@ -91,6 +94,15 @@ impl Job {
         }
         Ok(Work { contenders, fresh: apply.then_some((registry, used)) })
     }
+}
+
+/// A dry run that looks up what each chat was last given, which a run has remembered before.
+fn keeping_manual(directory: &Path, registry: &str) -> Result<Vec<String>> {
+    let policy = directory.join("keep-manual.toml");
+    generate::policy(&policy, "[registry]\nexisting = \"keep-manual\"\n")?;
+    let run = argv(&[env!("CARGO_BIN_EXE_reconcile"), "--policy", &text(&policy), "--registry", registry]);
+    ensure!(Command::new(&run[0]).args(&run[1..]).stdout(Stdio::null()).status()?.success(), "the first run failed");
+    Ok([run, argv(&["--dry-run"])].concat())
 }
 
 /// Restarts of so many sessions, so many at once.

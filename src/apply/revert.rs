@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::backend::{Ask, Attempt, Batch, Change, Committed, Owes, PlannedOn, Watch};
-use crate::apply::planned::PLANS;
+use crate::apply::planned::{PLANS, Planned};
 use crate::apply::wave::Run;
 use crate::apply::workers::{Purpose, Workers};
 use crate::chat::Model;
@@ -95,12 +95,19 @@ impl Run<'_> {
                     batch.changes.push(Change { chat, at: *at, after: to.as_ref(), owes });
                 }
                 batch.notes.push(Note::Reverted { chat });
+                if let Some(model) = to.as_ref().filter(|_| self.input.policy.existing.keeps_manual()) {
+                    batch.notes.push(Note::Wrote { chat, model, before: row.after.as_ref() });
+                }
                 if *then == Then::Leave && row.owed.is_none() && reading.ledger.owed.contains_key(chat) {
                     batch.void.push(chat);
                 }
             }
             if let Committed::Done { error } = self.context.locked.commit(&reading, &batch)? {
                 self.error = self.error.take().or(error);
+                let Planned { plan, .. } = &mut self.planned;
+                for back in &*backs {
+                    plan.found.forget(plan.rows[back.index].chat.id.as_ref());
+                }
                 return Ok(());
             }
         }

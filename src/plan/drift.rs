@@ -6,7 +6,7 @@ use crate::chat::Model;
 use crate::error::Result;
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::input::PlanInput;
-use crate::plan::last_applied::{Found, Origin};
+use crate::plan::last_applied::{Found, Hint, Origin};
 use crate::plan::ledger::{Debt, Ledger};
 use crate::plan::observed::{Standing, Void};
 use crate::plan::row::{Effects, Outcome, Row, Verdict};
@@ -39,6 +39,8 @@ pub struct Drift {
     pub(super) selection: Selection,
     /// What is to be remembered of what chats were given.
     pub(super) found: Found,
+    /// Where the next chat probably is among what chats were last given.
+    hint: Hint,
     /// Chats that keep their model because no run has looked at them before.
     pub(super) unseen: usize,
     /// Chats in the registry of which the ledger remembers a debt, or a start that failed.
@@ -164,7 +166,7 @@ impl Comparison<'_> {
 
     fn compare(&self, drift: &mut Drift, entry: Entry) {
         let policy = self.input.policy;
-        let origin = self.origin(&entry);
+        let origin = self.origin(&entry, &mut drift.hint);
         let by_hand = origin.is_some_and(Origin::is_by_hand);
         let current = Current { model: entry.model.as_deref(), by_hand };
         let decision = resolve(policy, &entry.chat, current, self.input.now);
@@ -175,17 +177,19 @@ impl Comparison<'_> {
         let news =
             news.and_then(|origin| Some((origin, entry.chat.id.to_string(), entry.model.as_deref()?.to_owned())));
         let row = self.row(drift, entry, decision);
-        match (news, row.as_ref().map(|row| row.outcome.verdict)) {
-            (Some((_, chat, model)), None) => drift.found.applied(&chat, &model),
-            (Some((Origin::Unseen, chat, _)), Some(Verdict::Unmanaged)) => drift.found.by_hand(&chat),
+        let is_unmanaged = row.as_ref().is_some_and(|row| row.outcome.verdict == Verdict::Unmanaged);
+        let is_as_decided = row.as_ref().is_none_or(|row| !row.edit) && !is_unmanaged;
+        match news {
+            Some((_, chat, model)) if is_as_decided => drift.found.applied(&chat, &model),
+            Some((Origin::Unseen, chat, _)) if is_unmanaged => drift.found.by_hand(&chat),
             _ => {}
         }
         drift.rows.extend(row);
     }
 
     /// Where the model of an entry comes from; `None` where that makes no difference.
-    fn origin(&self, entry: &Entry) -> Option<Origin> {
-        let origin = self.ledger.origin(self.input.policy, entry)?;
+    fn origin(&self, entry: &Entry, hint: &mut Hint) -> Option<Origin> {
+        let origin = self.ledger.origin(self.input.policy, entry, hint)?;
         let is_taken_over = origin.is_by_hand() && self.selection.takes_over(entry.chat.id.as_ref());
         Some(if is_taken_over { Origin::Open } else { origin })
     }

@@ -3,10 +3,11 @@
 //!
 //! A run looks up every chat of a registry, of which there may be a million. So chats are known by fingerprints of eight
 //! bytes. They are made with a key, because people choose the ids of their chats: without it one could be made that passes
-//! for another.
+//! for another. And they are kept in the order of the registry, in which the next run asks for them: looking for each of a
+//! million in a table takes as long as reading the registry.
 
+use std::collections::HashMap;
 use std::hash::Hasher;
-use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
@@ -24,14 +25,17 @@ pub struct LastApplied {
     key: [u8; KEY_LENGTH],
     reach: Reach,
     models: Vec<Model>,
-    /// The fingerprints of the chats, sorted.
+    /// The fingerprints of the chats, in the order in which they were found.
     chats: Vec<u64>,
     /// What stands for each of them: the place of its model, or [`BY_HAND`].
     marks: Vec<u16>,
-    /// Where the chats begin whose fingerprints begin with the same bits, for all values of so many bits as it takes to count
-    /// the chats. So a chat is found at once: fingerprints are evenly spread.
-    buckets: Vec<u32>,
+    /// The places of the chats, sorted by fingerprint.
+    sorted: Vec<u32>,
 }
+
+/// Where a chat probably is: behind the one that was looked up last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hint(usize);
 
 /// Of which chats the memory speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,17 +84,11 @@ impl LastApplied {
     }
 
     /// What was kept of it. `None` where the parts do not fit together.
-    pub fn of(
-        key: [u8; KEY_LENGTH],
-        reach: Reach,
-        models: Vec<Model>,
-        chats: Vec<u64>,
-        marks: Vec<u16>,
-    ) -> Option<Self> {
+    pub fn of(key: [u8; KEY_LENGTH], reach: Reach, models: Vec<Model>, table: Table) -> Option<Self> {
+        let Table { chats, marks, sorted } = table;
         let is_known = |mark: &u16| *mark == BY_HAND || usize::from(*mark) < models.len();
-        let fits = chats.len() == marks.len() && chats.is_sorted() && marks.iter().all(is_known);
-        let buckets = buckets(&chats)?;
-        fits.then_some(Self { key, reach, models, chats, marks, buckets })
+        let fits = chats.len() == marks.len() && chats.len() == sorted.len() && marks.iter().all(is_known);
+        fits.then_some(Self { key, reach, models, chats, marks, sorted })
     }
 
     /// The key of its fingerprints.
@@ -113,26 +111,27 @@ impl LastApplied {
         &self.models
     }
 
-    /// The fingerprints of the chats and what stands for each, sorted.
-    pub fn chats(&self) -> (&[u64], &[u16]) {
-        (&self.chats, &self.marks)
+    /// The fingerprints of the chats, what stands for each, and their places sorted by fingerprint.
+    pub fn table(&self) -> (&[u64], &[u16], &[u32]) {
+        (&self.chats, &self.marks, &self.sorted)
     }
 
     /// What stands for a chat, if anything does.
-    pub fn mark(&self, chat: &str) -> Option<Mark<'_>> {
+    pub fn mark(&self, chat: &str, hint: &mut Hint) -> Option<Mark<'_>> {
         let fingerprint = self.fingerprint(chat);
-        let range = self.bucket(fingerprint);
-        let found = self.chats.get(range.clone())?.iter().position(|known| *known == fingerprint)?;
-        match *self.marks.get(range.start + found)? {
+        let at = if self.chats.get(hint.0) == Some(&fingerprint) { hint.0 } else { self.place(fingerprint)? };
+        *hint = Hint(at + 1);
+        match *self.marks.get(at)? {
             BY_HAND => Some(Mark::ByHand),
             model => self.models.get(usize::from(model)).map(Mark::Applied),
         }
     }
 
-    fn bucket(&self, fingerprint: u64) -> Range<usize> {
-        let at = bucket_of(fingerprint, self.chats.len());
-        let bound = |at: usize| self.buckets.get(at).map_or(0, |bound| *bound as usize);
-        bound(at)..bound(at + 1)
+    /// Where a chat stands, if it does.
+    fn place(&self, fingerprint: u64) -> Option<usize> {
+        let of = |place: &u32| self.chats.get(*place as usize).copied();
+        let found = self.sorted.binary_search_by_key(&Some(fingerprint), of).ok()?;
+        self.sorted.get(found).map(|place| *place as usize)
     }
 
     fn fingerprint(&self, chat: &str) -> u64 {
@@ -145,54 +144,46 @@ impl LastApplied {
     #[must_use]
     pub fn with(&self, found: &Found, reach: Reach) -> Self {
         let mut models = self.models.clone();
-        let places: Vec<u16> = found.models.iter().map(|model| place(&mut models, model)).collect();
-        let translated = |mark: u16| places.get(usize::from(mark)).copied().unwrap_or(BY_HAND);
-        let before = self.chats.iter().copied().zip(self.marks.iter().copied());
-        let since = found.chats.iter().map(|(chat, mark)| (self.fingerprint(chat), translated(*mark)));
-        let mut all: Vec<(u64, u16)> = before.chain(since).collect();
-        // Of one chat the last stays: a stable order leaves what was found since behind what was known before.
-        all.sort_by_key(|(chat, _)| *chat);
-        all.reverse();
-        all.dedup_by_key(|(chat, _)| *chat);
-        all.reverse();
+        let marks_now: Vec<u16> = found.models.iter().map(|model| mark_of(&mut models, model)).collect();
+        let (mut chats, mut marks) = (self.chats.clone(), self.marks.clone());
+        let mut added: HashMap<u64, usize> = HashMap::new();
+        for (chat, mark) in &found.chats {
+            let fingerprint = self.fingerprint(chat);
+            let mark = marks_now.get(usize::from(*mark)).copied().unwrap_or(BY_HAND);
+            let known = self.place(fingerprint).or_else(|| added.get(&fingerprint).copied());
+            if let Some(known) = known.and_then(|at| marks.get_mut(at)) {
+                *known = mark;
+            } else {
+                added.insert(fingerprint, chats.len());
+                chats.push(fingerprint);
+                marks.push(mark);
+            }
+        }
         let reach = if self.reach == Reach::All { Reach::All } else { reach };
-        let (chats, marks): (Vec<u64>, Vec<u16>) = all.into_iter().unzip();
-        let buckets = buckets(&chats).unwrap_or_default();
-        Self { key: self.key, reach, models, chats, marks, buckets }
+        let mut sorted: Vec<u32> = (0..).take(chats.len()).collect();
+        sorted.sort_unstable_by_key(|place| chats.get(*place as usize));
+        Self { key: self.key, reach, models, chats, marks, sorted }
     }
 }
 
-/// The place of a model among those that are named. One more than can be counted is taken for one that was set by hand, which
-/// is left alone.
-fn place(models: &mut Vec<Model>, model: &Model) -> u16 {
+/// What is kept of each chat.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// Fingerprints, in the order in which the chats were found.
+    pub chats: Vec<u64>,
+    /// What stands for each.
+    pub marks: Vec<u16>,
+    /// The places of the chats, sorted by fingerprint.
+    pub sorted: Vec<u32>,
+}
+
+/// What stands for a model. One more than can be counted is taken for one that was set by hand, which is left alone.
+fn mark_of(models: &mut Vec<Model>, model: &Model) -> u16 {
     let found = models.iter().position(|known| known == model).unwrap_or_else(|| {
         models.push(model.clone());
         models.len() - 1
     });
     u16::try_from(found).unwrap_or(BY_HAND)
-}
-
-/// How many bits tell the buckets of so many chats apart.
-fn bits(chats: usize) -> u32 {
-    (usize::BITS - chats.leading_zeros()).min(u32::BITS)
-}
-
-fn bucket_of(fingerprint: u64, chats: usize) -> usize {
-    let rest = u64::BITS - bits(chats);
-    usize::try_from(fingerprint.checked_shr(rest).unwrap_or_default()).unwrap_or_default()
-}
-
-/// Where the buckets of sorted fingerprints begin, and where the last of them ends. `None` where there are too many to count.
-fn buckets(chats: &[u64]) -> Option<Vec<u32>> {
-    let mut begins = Vec::with_capacity((1_usize << bits(chats.len())) + 1);
-    for (at, chat) in chats.iter().enumerate() {
-        let at = u32::try_from(at).ok()?;
-        while begins.len() <= bucket_of(*chat, chats.len()) {
-            begins.push(at);
-        }
-    }
-    begins.resize((1_usize << bits(chats.len())) + 1, u32::try_from(chats.len()).ok()?);
-    Some(begins)
 }
 
 /// What a run has found of chats that the memory does not say yet.
@@ -229,6 +220,11 @@ impl Found {
     /// That this chat has a model that no run has looked at before.
     pub fn by_hand(&mut self, chat: &str) {
         self.chats.push((chat.into(), BY_HAND));
+    }
+
+    /// Takes back what was found of a chat.
+    pub fn forget(&mut self, chat: &str) {
+        self.chats.retain(|(known, _)| known.as_ref() != chat);
     }
 
     /// Adds what another part of the registry has.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
 use crate::plan::backoff::{is_waiting, next_try};
-use crate::plan::last_applied::{Found, LastApplied, Mark, Origin, Reach};
+use crate::plan::last_applied::{Found, Hint, LastApplied, Mark, Origin, Reach};
 use crate::plan::trial::{Blame, FailedStart, Trial};
 use crate::policy::Policy;
 use crate::registry::Entry;
@@ -411,19 +411,18 @@ impl Ledger {
     }
 
     /// Where the model of an entry comes from; `None` where it has none, and where the policy does not ask.
-    pub fn origin(&self, policy: &Policy, entry: &Entry) -> Option<Origin> {
+    pub fn origin(&self, policy: &Policy, entry: &Entry, hint: &mut Hint) -> Option<Origin> {
         let model = entry.model.as_deref().filter(|_| policy.existing.keeps_manual())?;
         Some(match entry.by_hand {
             Some(true) => Origin::ByHand,
             Some(false) => Origin::Open,
-            None => self.origin_of(policy, entry.chat.id.as_ref(), model),
+            None => self.origin_of(policy, entry.chat.id.as_ref(), model, hint),
         })
     }
 
-    /// What this program has not settled yet was set by nothing else.
-    fn origin_of(&self, policy: &Policy, chat: &str, model: &str) -> Origin {
-        let is_held = self.corrected.get(chat).is_some_and(|made| made.held);
-        if is_held || self.owed.contains_key(chat) || self.failed.contains_key(chat) {
+    fn origin_of(&self, policy: &Policy, chat: &str, model: &str, hint: &mut Hint) -> Origin {
+        // It was found to be changed back again and again: the row is held.
+        if self.corrected.get(chat).is_some_and(|made| made.held) {
             return Origin::Open;
         }
         let is = |known: &Model| policy.canonical(known.as_str()) == policy.canonical(model);
@@ -431,7 +430,7 @@ impl Ledger {
             let is_as_before = !wrote.read_back && wrote.before.as_ref().is_some_and(&is);
             return if is(&wrote.model) || is_as_before { Origin::Open } else { Origin::ByHand };
         }
-        match self.last_applied.mark(chat) {
+        match self.last_applied.mark(chat, hint) {
             Some(Mark::Applied(known)) if is(known) => Origin::Applied,
             Some(Mark::Applied(_) | Mark::ByHand) => Origin::ByHand,
             None if self.last_applied.reach() == Reach::All => Origin::Open,

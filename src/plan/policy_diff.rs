@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::drift::{Comparison, Drift, plain};
 use crate::plan::input::{Limits, PlanInput};
-use crate::plan::last_applied::{Found, Origin};
+use crate::plan::last_applied::{Found, Hint, Origin};
 use crate::plan::ledger::Ledger;
 use crate::plan::observed::Edits;
 use crate::plan::row::Row;
@@ -34,7 +34,7 @@ pub struct Side<'a> {
 impl<'a> Side<'a> {
     /// Its decision on an entry, and the model where the chat is managed.
     fn decide(&self, entry: &Entry, ledger: &Ledger) -> (Decision<'a>, Option<&'a Model>) {
-        let by_hand = ledger.origin(self.policy, entry).is_some_and(Origin::is_by_hand);
+        let by_hand = ledger.origin(self.policy, entry, &mut Hint::default()).is_some_and(Origin::is_by_hand);
         let current = Current { model: entry.model.as_deref(), by_hand };
         let decision = resolve(self.policy, &entry.chat, current, self.now);
         (decision, decision.model.filter(|_| self.capabilities.unmanaged(&entry.chat).is_none()))

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! {"version":1,"reach":"all","key":[…],"models":["opus","haiku"],"chats":2,"checksum":"…"}
-//! the fingerprints of the chats, of eight bytes each, and then a mark of two bytes for each; both in little-endian order
+//! the fingerprints of the chats, of eight bytes each, a mark of two bytes for each, and their places sorted by fingerprint, of
+//! four bytes each; all in little-endian order
 //! ```
 
 use std::hash::{BuildHasher, RandomState};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
 use crate::error::{Error, Result};
-use crate::plan::last_applied::{KEY_LENGTH, LastApplied, Reach};
+use crate::plan::last_applied::{KEY_LENGTH, LastApplied, Reach, Table};
 use crate::state::dir::StateDir;
 use crate::state::journal::checksum;
 
@@ -22,6 +23,8 @@ const VERSION: u32 = 1;
 const FINGERPRINT: usize = 8;
 /// Of a mark, in bytes.
 const MARK: usize = 2;
+/// Of a place, in bytes.
+const PLACE: usize = 4;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -33,8 +36,8 @@ struct Header {
     checksum: String,
 }
 
-/// Nothing, with a key of its own.
-pub(crate) fn nothing() -> LastApplied {
+/// Nothing, with a new key: what a first run adds to.
+fn nothing() -> LastApplied {
     // Its hashers are seeded by the system, each anew.
     let half = || RandomState::new().hash_one(()).to_le_bytes();
     let mut key = [0; KEY_LENGTH];
@@ -48,7 +51,7 @@ pub(crate) fn nothing() -> LastApplied {
 /// # Errors
 /// Where it is damaged, or was written by a later version. That is never "nothing was set by hand".
 pub(crate) fn read(dir: &StateDir) -> Result<LastApplied> {
-    let Some(bytes) = dir.read(NAME)? else { return Ok(nothing()) };
+    let Some(bytes) = dir.read(NAME)? else { return Ok(LastApplied::default()) };
     let end = bytes.iter().position(|byte| *byte == b'\n');
     let (header, body) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
     let header: Header = serde_json::from_slice(header).map_err(|error| damaged(dir, &error.to_string()))?;
@@ -66,11 +69,24 @@ pub(crate) fn read(dir: &StateDir) -> Result<LastApplied> {
     if checksum(body) != header.checksum {
         return Err(damaged(dir, "its checksum is another"));
     }
-    let (chats, marks) = body.split_at_checked(header.chats.saturating_mul(FINGERPRINT)).unwrap_or_default();
-    let chats = chats.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-    let marks = marks.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect();
-    LastApplied::of(header.key, header.reach, header.models, chats, marks)
+    let (chats, rest) = body.split_at_checked(header.chats.saturating_mul(FINGERPRINT)).unwrap_or_default();
+    let (marks, sorted) = rest.split_at_checked(header.chats.saturating_mul(MARK)).unwrap_or_default();
+    let table = Table {
+        chats: chats.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect(),
+        marks: marks.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect(),
+        sorted: sorted.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect(),
+    };
+    LastApplied::of(header.key, header.reach, header.models, table)
         .ok_or_else(|| damaged(dir, "its parts do not fit together"))
+}
+
+/// What is kept, to be added to.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_to_add(dir: &StateDir) -> Result<LastApplied> {
+    let known = read(dir)?;
+    Ok(if known.is_empty() { nothing() } else { known })
 }
 
 /// Keeps it. On disk when it returns.
@@ -78,10 +94,11 @@ pub(crate) fn read(dir: &StateDir) -> Result<LastApplied> {
 /// # Errors
 /// Where it cannot be saved.
 pub(crate) fn save(dir: &StateDir, last_applied: &LastApplied) -> Result<()> {
-    let (chats, marks) = last_applied.chats();
-    let mut body = Vec::with_capacity(chats.len() * (FINGERPRINT + MARK));
+    let (chats, marks, sorted) = last_applied.table();
+    let mut body = Vec::with_capacity(chats.len() * (FINGERPRINT + MARK + PLACE));
     body.extend(chats.iter().flat_map(|chat| chat.to_le_bytes()));
     body.extend(marks.iter().flat_map(|mark| mark.to_le_bytes()));
+    body.extend(sorted.iter().flat_map(|place| place.to_le_bytes()));
     let header = Header {
         version: VERSION,
         reach: last_applied.reach(),

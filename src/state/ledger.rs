@@ -15,7 +15,7 @@ use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::os::exchange::ExchangeNote;
 use crate::os::lock::Lock;
-use crate::plan::last_applied::{Found, Reach};
+use crate::plan::last_applied::{Found, LastApplied, Reach};
 use crate::plan::ledger::{Correction, Debt, Ledger, Note, Wrote};
 use crate::plan::trial::{FailedStart, Trial};
 use crate::state::dir::StateDir;
@@ -398,8 +398,11 @@ impl OpenLedger<'_> {
     /// # Errors
     /// Where that cannot be read.
     pub(crate) fn ledger_with_applied(&self) -> Result<Ledger> {
-        let last_applied = Arc::new(last_applied::read(self.dir)?);
-        Ok(Ledger { last_applied, ..self.ledger().clone() })
+        Ok(self.ledger_with(last_applied::read(self.dir)?))
+    }
+
+    fn ledger_with(&self, last_applied: LastApplied) -> Ledger {
+        Ledger { last_applied: Arc::new(last_applied), ..self.ledger().clone() }
     }
 
     /// That `data.lock` still keeps others away.
@@ -420,7 +423,7 @@ impl OpenLedger<'_> {
     /// # Errors
     /// Where it cannot be saved.
     pub(crate) fn remember(&mut self, found: &Found, reach: Reach) -> Result<()> {
-        let ledger = self.ledger_with_applied()?;
+        let ledger = self.ledger_with(last_applied::read_to_add(self.dir)?);
         let Some(by_now) = ledger.applied_by_now(found, reach) else { return Ok(()) };
         self.check_held()?;
         last_applied::save(self.dir, &by_now)?;

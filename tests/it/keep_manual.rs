@@ -90,6 +90,19 @@ fn back_to_what_a_run_has_replaced_is_a_choice_too() {
 }
 
 #[test]
+fn a_choice_that_is_made_while_a_restart_is_owed_stays_too() {
+    let sandbox = known();
+    sandbox.has_seen(&["opus", "sonnet"]);
+    let failing = policy().replace("family = \"sonnet\"", "family = \"opus\"") + "[sessions]\nrestart = [\"false\"]\n";
+    sandbox.write("policy.toml", failing);
+    sandbox.run(&[]).expect(4);
+    assert_eq!(sandbox.model("ada").as_deref(), Some("opus"));
+    set(&sandbox, "ada", "model", "haiku");
+    sandbox.run(&[]);
+    assert_eq!(sandbox.model("ada").as_deref(), Some("haiku"));
+}
+
+#[test]
 fn the_first_run_keeps_what_differs_and_counts_it() {
     let sandbox = sandbox();
     set(&sandbox, "ada", "model", "haiku");

@@ -8,7 +8,7 @@ use reconcile::error::Result;
 use reconcile::plan::select::{Selector, TakeOver};
 use reconcile::policy::{Policy, Source, read};
 
-use crate::world::{FAULTS, Fault, MANNERS, Manner, Unwatched, World, at, run};
+use crate::world::{Behaviour, FAULTS, Fault, MANNERS, Manner, Unwatched, World, at, run};
 
 const MODELS: [&str; 3] = ["opus", "sonnet", "haiku"];
 const CHATS: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -23,8 +23,14 @@ enum Event {
     /// The assistant registers a chat, on its default.
     New(usize),
     Run,
+    /// A session does not come up on a model any more.
+    Breaks(usize, usize, Behaviour),
     /// A run at whose operation something happens.
     FaultyRun(usize, Fault),
+}
+
+fn breaks() -> impl Strategy<Value = Behaviour> {
+    proptest::sample::select(&[Behaviour::Fails, Behaviour::Dies, Behaviour::Hangs][..])
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -34,6 +40,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         3 => (0..CHATS.len(), model()).prop_map(|(chat, model)| Event::ByHand(chat, model)),
         1 => (0..CHATS.len()).prop_map(Event::New),
         3 => Just(Event::Run),
+        1 => (0..CHATS.len(), model(), breaks()).prop_map(|(chat, model, how)| Event::Breaks(chat, model, how)),
         2 => (0..30_usize, proptest::sample::select(&FAULTS[..])).prop_map(|(at, fault)| Event::FaultyRun(at, fault)),
     ];
     proptest::collection::vec(event, 1..25)
@@ -114,6 +121,10 @@ impl Trial {
                     // A person can choose for it once a run has seen it.
                     self.is_settled = false;
                 }
+            }
+            Event::Breaks(chat, model, how) => {
+                let key = (CHATS[chat].to_owned(), MODELS[model].to_owned());
+                self.world.state().behaviours.insert(key, how);
             }
             Event::Run => {
                 let applied = self.run(None).unwrap();

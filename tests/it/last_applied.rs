@@ -1,7 +1,7 @@
 //! What each chat was last given: a table that finds every chat, and what is kept of it.
 
 use reconcile::chat::Model;
-use reconcile::plan::last_applied::{Found, KEY_LENGTH, LastApplied, Mark, Reach};
+use reconcile::plan::last_applied::{Found, Hint, KEY_LENGTH, LastApplied, Mark, Reach, Table};
 
 fn known(chats: &[(&str, Option<&str>)]) -> LastApplied {
     let mut found = Found::default();
@@ -22,12 +22,14 @@ fn every_chat_is_found_among_any_number() {
         let chats: Vec<(&str, Option<&str>)> =
             ids.iter().enumerate().map(|(at, id)| (id.as_str(), model(at))).collect();
         let known = known(&chats);
-        for (chat, model) in chats {
+        let mut hint = Hint::default();
+        // In their order, and then in another one.
+        for (chat, model) in chats.iter().chain(chats.iter().rev()).copied() {
             let expected = model.and_then(Model::new);
             let mark = expected.as_ref().map_or(Mark::ByHand, Mark::Applied);
-            assert_eq!(known.mark(chat), Some(mark), "{chat} of {count}");
+            assert_eq!(known.mark(chat, &mut hint), Some(mark), "{chat} of {count}");
         }
-        assert_eq!(known.mark("+1617555"), None);
+        assert_eq!(known.mark("+1617555", &mut hint), None);
     }
 }
 
@@ -41,17 +43,20 @@ fn what_is_found_later_counts() {
     found.applied("+3", "haiku");
     let after = before.with(&found, Reach::Some);
     let model = |name| Model::new(name).expect("a name");
-    assert_eq!(after.mark("+1"), Some(Mark::Applied(&model("haiku"))));
-    assert_eq!(after.mark("+2"), Some(Mark::Applied(&model("sonnet"))));
-    assert_eq!(after.mark("+3"), Some(Mark::Applied(&model("haiku"))), "the later of two");
+    assert_eq!(after.mark("+1", &mut Hint::default()), Some(Mark::Applied(&model("haiku"))));
+    assert_eq!(after.mark("+2", &mut Hint::default()), Some(Mark::Applied(&model("sonnet"))));
+    assert_eq!(after.mark("+3", &mut Hint::default()), Some(Mark::Applied(&model("haiku"))), "the later of two");
     assert_eq!(after.reach(), Reach::All, "what was whole stays so");
 }
 
 #[test]
 fn parts_that_do_not_fit_are_refused() {
-    let of = |chats: Vec<u64>, marks| LastApplied::of([0; KEY_LENGTH], Reach::All, Vec::new(), chats, marks);
-    assert!(of(vec![1, 2], vec![u16::MAX, u16::MAX]).is_some());
-    assert!(of(vec![2, 1], vec![u16::MAX, u16::MAX]).is_none(), "not sorted");
-    assert!(of(vec![1], vec![0]).is_none(), "a model that is not named");
-    assert!(of(vec![1], Vec::new()).is_none(), "a chat without a mark");
+    let of = |chats: Vec<u64>, marks, sorted| {
+        LastApplied::of([0; KEY_LENGTH], Reach::All, Vec::new(), Table { chats, marks, sorted }).is_some()
+    };
+    let by_hand = u16::MAX;
+    assert!(of(vec![2, 1], vec![by_hand, by_hand], vec![1, 0]));
+    assert!(!of(vec![1], vec![0], vec![0]), "a model that is not named");
+    assert!(!of(vec![1], Vec::new(), vec![0]), "a chat without a mark");
+    assert!(!of(vec![1], vec![by_hand], Vec::new()), "a chat that is not found");
 }

@@ -14,7 +14,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open};
 use crate::error::{Error, Result};
 use crate::plan::json::JsonRow;
-use crate::plan::last_applied::Origin;
+use crate::plan::last_applied::{Hint, Origin};
 use crate::plan::select::{Selector, find_one, nearest};
 use crate::plan::{Limits, PlanInput, drift};
 use crate::registry::find_entry;
@@ -48,7 +48,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
     let known = find_one(&args.chat, snapshot)?;
     let entry = known.as_deref().map(|chat| find_entry(snapshot, chat)).transpose()?.flatten();
     let existing = entry.as_ref().and_then(|entry| entry.model.clone());
-    let origin = entry.as_ref().and_then(|entry| reading.ledger.origin(&policy, entry));
+    let origin = entry.as_ref().and_then(|entry| reading.ledger.origin(&policy, entry, &mut Hint::default()));
     let registered = entry.is_some();
     let new = || Chat { id: Cow::Borrowed(args.chat.as_str()), ..Chat::default() };
     let mut chat = entry.map_or_else(new, |entry| entry.chat);

@@ -5,7 +5,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_plain};
 use crate::error::Error;
-use crate::plan::last_applied::Origin;
+use crate::plan::last_applied::{Hint, Origin};
 use crate::plan::ledger::Ledger;
 use crate::registry::redacted::redacted;
 use crate::registry::{Entry, Snapshot};
@@ -31,7 +31,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
         registry.redaction_key_or_new(place.lock_timeout)?
     };
     let ledger = if policy.existing.keeps_manual() { registry.kept()?.ledger } else { Ledger::default() };
-    let by_hand = |entry: &Entry| ledger.origin(&policy, entry).map(Origin::is_by_hand);
+    let by_hand = |entry: &Entry| ledger.origin(&policy, entry, &mut Hint::default()).map(Origin::is_by_hand);
     let shown = registry.snapshot().and_then(|snapshot| redacted(&snapshot, &redaction, &by_hand)).and_then(|json| {
         terminal.to_stdout(|out| json.lines().try_for_each(|line| writeln!(out, "{}", escape_json(line))))
     });

@@ -151,16 +151,18 @@ struct Registry {
     /// Relative to the policy's directory; ~ is the home directory. Needed unless --registry is given.
     #[schemars(length(min = 1))]
     path: Option<String>,
-    /// "keep": an allowed model in the registry wins over all but overrides.
+    /// "keep": an allowed model in the registry wins over all but overrides. "keep-manual": so does one that was set by hand,
+    /// and everything else follows the policy.
     #[schemars(extend("default" = "replace"))]
     existing: Option<Existing>,
 }
 
 #[derive(JsonSchema)]
-#[schemars(rename_all = "lowercase")]
+#[schemars(rename_all = "kebab-case")]
 enum Existing {
     Replace,
     Keep,
+    KeepManual,
 }
 
 /// Who restarts sessions.
