@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Zoned;
 
 use crate::apply::Backend;
-use crate::backend::file::RegistryFile;
+use crate::backend::file::{LOST_STATE, RegistryFile};
 use crate::backend::{self, Place, Probe};
 use crate::cli::args::PlaceArgs;
 use crate::cli::terminal::Terminal;
@@ -163,24 +163,26 @@ pub(crate) struct Past {
 /// Opens it. The policy only says where the registry is, if the command line does not, and may have mistakes: what is
 /// owed and what was done can be looked at all the same.
 pub(crate) fn open_past(place: &PlaceArgs) -> anyhow::Result<Past> {
+    let registry = RegistryFile::open(&registry_path(place)?)?;
+    let names = names(place, place.redaction_key()?, &registry)?;
+    Ok(Past { backend: backend::of_registry(registry.clone()), registry, now: Zoned::now(), names })
+}
+
+/// The path of the registry. The policy may have mistakes.
+pub(crate) fn registry_path(place: &PlaceArgs) -> Result<PathBuf> {
     let of_policy = || {
         let path = place.policy();
         registry_of(policy::outline(&sources::load(&path)?.sources).registry.as_deref(), &path)
     };
-    let registry = place.registry().map_or_else(of_policy, Ok)?;
-    let registry = RegistryFile::open(&registry)?;
-    let names = names(place, place.redaction_key()?, &registry)?;
-    Ok(Past { backend: backend::of_registry(registry.clone()), registry, now: Zoned::now(), names })
+    place.registry().map_or_else(of_policy, Ok)
 }
 
 /// Says so where the memory of runs is gone: what they left owed is never noticed again.
 pub(crate) fn warn_of_lost_state(terminal: &Terminal, registry: &RegistryFile) -> Result<()> {
     if registry.has_lost_state()? {
-        terminal
-            .warning("the state of earlier runs is gone, and with it what is still owed: it stood beside the registry");
-        terminal.hint(
-            "put it back, or restart by hand what may run another model; to forget what is owed on purpose, use reconcile owed --forget-all",
-        );
+        let (what, hint) = LOST_STATE;
+        terminal.warning(what);
+        terminal.hint(hint);
     }
     Ok(())
 }

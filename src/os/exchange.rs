@@ -47,6 +47,17 @@ pub enum Method {
     Rename,
 }
 
+impl Method {
+    /// How files are replaced on a file system of this kind, where that is known: of others, only a try would tell.
+    pub fn on(file_system: &str) -> Option<Self> {
+        match file_system {
+            "bcachefs" | "btrfs" | "ext3" | "ext4" | "f2fs" | "overlay" | "tmpfs" | "xfs" => Some(Self::Exchange),
+            "9p" | "ceph" | "cifs" | "nfs" | "nfs4" | "smb3" => Some(Self::Rename),
+            _ => None,
+        }
+    }
+}
+
 /// A file, and the place on the same file system where its successor waits, and after an exchange what it displaced. Both
 /// are names in directories that are held open, so that what is looked at is what is replaced and removed.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
+use reconcile::os::exchange::Method;
 use serde_json::{Value, json};
 
 use crate::bad_input::drifted;
@@ -271,6 +272,16 @@ fn mounts_on_which_a_run_would_fail_are_problems() {
 
 #[test]
 fn whether_files_can_be_exchanged_is_told_by_the_kind_of_file_system() {
+    for (kind, method) in [
+        ("ext4", Some(Method::Exchange)),
+        ("xfs", Some(Method::Exchange)),
+        ("tmpfs", Some(Method::Exchange)),
+        ("nfs4", Some(Method::Rename)),
+        ("cifs", Some(Method::Rename)),
+        ("fuse.sshfs", None),
+    ] {
+        assert_eq!(Method::on(kind), method, "{kind}");
+    }
     let sandbox = drifted();
     let there = |kind: &str| format!("mkdir -p there; mount -t {kind} none there; cp sessions.json there");
     let arguments = &["doctor", "--format", "json", "--registry", "there/sessions.json"];

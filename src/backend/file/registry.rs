@@ -10,9 +10,9 @@ use rustix::io::Errno;
 
 use crate::backend::file::snapshot::FileSnapshot;
 use crate::error::{Error, Result};
-use crate::os::FileMeta;
 use crate::os::directory::{Directory, Place};
 use crate::os::rights::is_marked_with_state;
+use crate::os::{FileMeta, mount};
 use crate::plan::json::JsonRun;
 use crate::redact::Redaction;
 use crate::registry::json::changes_while_read;
@@ -25,6 +25,11 @@ use crate::state::{history, key};
 const FIRST_ENTRY: u64 = 64 << 10;
 /// How often a registry is read again that changes while it is read.
 const READS: usize = 10;
+/// What is said of state that is gone, and what to do about it.
+pub const LOST_STATE: (&str, &str) = (
+    "the state of earlier runs is gone, and with it what is still owed: it stood beside the registry",
+    "put it back, or restart by hand what may run another model; to forget what is owed on purpose, use reconcile owed --forget-all",
+);
 
 /// A registry in a file.
 #[derive(Clone, Debug)]
@@ -96,6 +101,26 @@ impl RegistryFile {
     /// Where the registry cannot be looked at.
     pub fn owner(&self) -> Result<u32> {
         Ok(self.meta()?.owner)
+    }
+
+    /// Its name, as the user would write it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory that it is in.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// That the registry can be replaced, as far as mounts have a say in it.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub fn check_replaceable(&self) -> Result<()> {
+        let state = self.directory.directory(&dir::name_beside(&self.name_there));
+        // Where there is no state yet, or it cannot be entered, it is beside the registry.
+        mount::check_replaceable(self.place(), state.as_ref().unwrap_or(&self.directory))
     }
 
     /// The place of the registry's file.

@@ -177,14 +177,12 @@ fn warn_of_missing_programs(terminal: &Terminal, opened: &Opened, backend: &dyn 
 
 /// Looks whether the commands of a policy may be run.
 fn check_commands(policy: &Policy, files: &PolicyFiles, options: &RunOptions) -> Result<()> {
-    let sessions = &policy.sessions;
-    let commands = [sessions.restart_command(), sessions.running_command(), sessions.identity_command()];
     let runs_none = options.dry_run && !options.probe;
-    if runs_none || commands.iter().all(Option::is_none) { Ok(()) } else { refuse_exposed(files) }
+    if runs_none || !policy.sessions.has_commands() { Ok(()) } else { refuse_exposed(files) }
 }
 
 /// A user who can write the policy can run commands as the user who runs it. As root, only root may do that.
-fn refuse_exposed(files: &PolicyFiles) -> Result<()> {
+pub(crate) fn refuse_exposed(files: &PolicyFiles) -> Result<()> {
     match &files.exposed {
         Some(path) if rustix::process::geteuid().is_root() => {
             let message = format!("others can write {}, and its commands would run as root", path.display());
