@@ -63,6 +63,14 @@ pub trait Backend: Sync {
         Ok(())
     }
 
+    /// Whether the registry can be edited at all: looked at before anything is changed.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn check_edits(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Looks at everything that a run needs on this host. Changes nothing.
     fn checkup(&self) -> Vec<Check> {
         Vec::new()

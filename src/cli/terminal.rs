@@ -60,6 +60,14 @@ impl Terminal {
         self.line(&format!("warning: {}", escape(text)));
     }
 
+    /// What would keep a run from working, and what to do about it.
+    pub(crate) fn obstacle(&self, error: &Error) {
+        self.warning(&error.to_string());
+        if let Error::Other { hint: Some(hint), .. } = error {
+            self.hint(hint);
+        }
+    }
+
     pub(crate) fn error(&self, text: &str, hint: Option<&str>) {
         self.line(&format!("error: {}", escape(text)));
         if let Some(hint) = hint {

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::os::directory::Place;
+use crate::os::mount::check_replaceable;
 use crate::os::{FileMeta, Stamp};
 
 /// The files of a replacement. Noted before it, so that a run that dies in the middle is put right by the next.
@@ -87,7 +88,11 @@ impl Exchange<'_> {
                 Err(Errno::INVAL | Errno::NOSYS) => {}
                 // One number on Linux, two on macOS, where the second is what a file system answers that cannot exchange.
                 Err(error) if [Errno::OPNOTSUPP, Errno::NOTSUP].contains(&error) => {}
-                Err(error) => return Err(Error::io("replace", &self.target.path())(error)),
+                Err(error) => {
+                    // Where that is because of a mount, it says what to do.
+                    check_replaceable(self.target, self.waiting.directory)?;
+                    return Err(Error::io("replace", &self.target.path())(error));
+                }
             }
         }
         self.waiting.rename(self.target)?;

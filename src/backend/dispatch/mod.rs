@@ -204,6 +204,10 @@ impl Backend for DispatchBackend {
         Ok(Observed { edits: Edits::PerRow { batch: 1 }, findings, canaries, ..Observed::default() })
     }
 
+    fn check_edits(&self) -> Result<()> {
+        self.registry.check_replaceable()
+    }
+
     fn checkup(&self) -> Vec<Check> {
         let listening = self.daemon.is_down().map(|is_down| match &self.socket {
             socket if is_down => format!("no daemon listens at {socket}: runs edit the registry itself"),

@@ -79,6 +79,10 @@ impl Backend for FileBackend {
         self.commands.preflight()
     }
 
+    fn check_edits(&self) -> Result<()> {
+        self.registry.check_replaceable()
+    }
+
     fn checkup(&self) -> Vec<Check> {
         let mut checks = self.registry.checkup();
         checks.extend(self.commands.checkup());

@@ -87,7 +87,7 @@ pub(crate) fn execute(
         warn_of_expired(terminal, opened, &now);
         let input = input(opened, backend.as_ref(), &now, options, limits);
         let planned = apply::plan(&input, backend.as_ref())?;
-        warn_of_missing_programs(terminal, opened, backend.as_ref(), &planned.plan);
+        warn_of_obstacles(terminal, opened, options, backend.as_ref(), &planned.plan);
         let exit = Exit::of_dry_run(&planned.plan, options.detailed_exitcode);
         let end = End { mode: Mode::DryRun, planned, exit, error: None };
         return Ok(end.show(terminal, options, outputs, opened, &now));
@@ -162,16 +162,17 @@ fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
     }
 }
 
-/// Says that a run of this plan would not begin, because a program is missing that it needs. Only on a host where runs
-/// have been: others, such as those of CI, restart nothing.
-fn warn_of_missing_programs(terminal: &Terminal, opened: &Opened, backend: &dyn Backend, plan: &Plan) {
-    let has_restarts = plan.rows.iter().any(|row| row.is_planned() && row.restart);
-    let is_host = || matches!(opened.registry.state_dir(), Ok(Some(_)));
-    if has_restarts
-        && is_host()
-        && let Err(error) = backend.preflight()
-    {
-        terminal.warning(&error.to_string());
+/// Says that a run of this plan would not begin, because of how a file is mounted or because a program is missing. Programs
+/// only on a host where runs have been: others, such as those of CI, restart nothing.
+fn warn_of_obstacles(terminal: &Terminal, opened: &Opened, options: &RunOptions, backend: &dyn Backend, plan: &Plan) {
+    let is_host = matches!(opened.registry.state_dir(), Ok(Some(_)));
+    let of_plan = match () {
+        () if opened.names.is_snapshot() => Ok(()),
+        () if is_host => apply::preflight(plan, backend),
+        () => apply::check_edits(plan, backend),
+    };
+    for error in [options.edits.check(), of_plan].into_iter().filter_map(Result::err) {
+        terminal.obstacle(&error);
     }
 }
 
