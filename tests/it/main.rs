@@ -35,6 +35,7 @@ mod exits;
 mod explain;
 mod faults;
 mod files;
+mod foreign_state;
 #[path = "../double/handle.rs"]
 mod handle;
 mod history;
