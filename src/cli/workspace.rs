@@ -87,8 +87,13 @@ impl Opened {
 
     /// The backend that the policy names.
     pub(crate) fn backend(&self, probe: Probe) -> Result<Box<dyn Backend>> {
+        self.backend_of(self.registry.clone(), probe)
+    }
+
+    /// The backend that the policy names, with another view of the registry.
+    pub(crate) fn backend_of(&self, registry: RegistryFile, probe: Probe) -> Result<Box<dyn Backend>> {
         let socket = self.policy.sessions.socket().map(|socket| beside_policy(&self.path, socket)).transpose()?;
-        let (registry, directory) = (self.registry.clone(), self.files.directory.clone());
+        let directory = self.files.directory.clone();
         backend::open(&self.policy, Place { registry, directory, socket, probe })
     }
 
@@ -185,6 +190,16 @@ pub(crate) fn warn_of_lost_state(terminal: &Terminal, registry: &RegistryFile) -
         terminal.hint(hint);
     }
     Ok(())
+}
+
+/// The registry as a dry run sees it: without what runs remember where only another user may see that, which is said.
+pub(crate) fn registry_to_plan_on(terminal: &Terminal, registry: &RegistryFile) -> Result<RegistryFile> {
+    let Some(owner) = registry.hidden_state_of()? else { return Ok(registry.clone()) };
+    terminal.warning(&format!(
+        "the state of earlier runs may be read by user {owner} alone: planned without the restarts that are owed, and without what is held or has failed"
+    ));
+    terminal.hint("for the whole plan, run as that user, or as root");
+    Ok(registry.clone().without_state())
 }
 
 /// A policy for a redacted snapshot, which was made with the key of this fingerprint, and that key.

@@ -42,6 +42,15 @@ pub struct RegistryFile {
     directory: Arc<Directory>,
     /// Its name there.
     name_there: OsString,
+    state: StateUse,
+}
+
+/// Whether what runs remember of a registry is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StateUse {
+    Read,
+    /// It is taken for a registry beside which no run has been.
+    LeftOut,
 }
 
 impl RegistryFile {
@@ -82,7 +91,7 @@ impl RegistryFile {
             return Err(Error::other(format!("{} names no file", path.display())));
         };
         let (directory, name_there) = (Arc::new(Directory::open(directory)?), name_there.to_owned());
-        Ok(Self { name: path.display().to_string(), file, directory, name_there })
+        Ok(Self { name: path.display().to_string(), file, directory, name_there, state: StateUse::Read })
     }
 
     /// The real file, links resolved.
@@ -138,8 +147,28 @@ impl RegistryFile {
         self.place().look().is_ok_and(|found| found.is_none())
     }
 
+    /// The user who owns its state directory, where that is another user than this one, and this one may not enter it.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    pub fn hidden_state_of(&self) -> Result<Option<u32>> {
+        let name = dir::name_beside(&self.name_there);
+        let Some(FileMeta { owner, .. }) = self.directory.place(&name).look()? else { return Ok(None) };
+        let is_hidden = matches!(self.directory.directory(&name), Err(Errno::ACCESS));
+        Ok(Some(owner).filter(|owner| is_hidden && *owner != rustix::process::geteuid().as_raw()))
+    }
+
+    /// The registry as if no run had been beside it, for a plan of a user who may not see what runs remember.
+    #[must_use]
+    pub fn without_state(self) -> Self {
+        Self { state: StateUse::LeftOut, ..self }
+    }
+
     /// Its state directory; `None` where there is none yet.
     pub(crate) fn state_dir(&self) -> Result<Option<StateDir>> {
+        if self.state == StateUse::LeftOut {
+            return Ok(None);
+        }
         StateDir::open(&self.directory, &self.name_there, self.owner()?)
     }
 

@@ -21,7 +21,9 @@ use crate::cli::run::outcome::End;
 use crate::cli::run::progress::Progress;
 use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly, warn_of_lost_state};
+use crate::cli::workspace::{
+    Opened, author, needed_to_open, open, open_quietly, registry_to_plan_on, warn_of_lost_state,
+};
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
 use crate::plan::{Limits, Plan, PlanInput};
@@ -75,7 +77,9 @@ pub(crate) fn execute(
         (true, true) => Probe::Rows,
         (true, false) => Probe::Nothing,
     };
-    let backend = opened.backend(probe)?;
+    let registry = &opened.registry;
+    let registry = if options.dry_run { registry_to_plan_on(terminal, registry)? } else { registry.clone() };
+    let backend = opened.backend_of(registry, probe)?;
 
     // Sessions outlive this run: a lock that our caller left open must not live on in them.
     close_fds::set_fds_cloexec(3, &[]);
