@@ -38,6 +38,7 @@ mod files;
 mod foreign_state;
 #[path = "../double/handle.rs"]
 mod handle;
+mod help;
 mod history;
 mod hostile;
 mod imports;
