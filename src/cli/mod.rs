@@ -15,6 +15,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::commands::Cli;
@@ -27,7 +28,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let error = harmless(error);
+            let error = harmless(with_its_name_here(error));
             let printed = error.print();
             let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             // A closed pipe ends the printing.
@@ -55,6 +56,25 @@ pub fn main() -> ExitCode {
             Exit::of_error(&error).into()
         }
     }
+}
+
+/// Commands of other tools, and what does the same here.
+const ELSEWHERE: [(&str, &str); 5] = [
+    ("plan", "reconcile --dry-run"),
+    ("apply", "reconcile"),
+    ("validate", "reconcile check"),
+    ("lint", "reconcile check"),
+    ("status", "reconcile --dry-run"),
+];
+
+/// The error with what a command of another tool is called here, in the place of commands that are spelled alike.
+fn with_its_name_here(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    let Some((_, here)) = ELSEWHERE.iter().find(|(name, _)| name == typed) else { return error };
+    let tip = StyledStr::from(format!("here it is `{here}`"));
+    error.remove(ContextKind::SuggestedSubcommand);
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    error
 }
 
 /// The error with what the user typed made safe to show: with `--redact` that may be the name of a chat.

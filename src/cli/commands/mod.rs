@@ -33,7 +33,7 @@ use crate::cli::terminal::Terminal;
 use crate::report::Format;
 
 const EXAMPLES: &str = "\
-A policy, at its smallest (policy.toml):
+Minimal policy (policy.toml):
   [models]
   allowed  = [\"opus\", \"sonnet\", \"haiku\"]
   fallback = \"sonnet\"
@@ -71,10 +71,11 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "reconcile", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
-    #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    // Before what every command takes: in this order they stand in the help.
     #[command(flatten)]
     pub(crate) run: RunArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
