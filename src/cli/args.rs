@@ -10,6 +10,7 @@ use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp, Zoned};
 
 use crate::chat::Chat;
+use crate::cli::color::{COLORS, Color};
 use crate::error::Result;
 use crate::plan::ID_LENGTH;
 use crate::policy::Until;
@@ -33,6 +34,10 @@ pub(crate) struct PlaceArgs {
     /// How long to wait for another run to finish
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = SHARED)]
     pub(crate) lock_timeout: Duration,
+
+    /// When to use colours: auto, always or never (or `NO_COLOR`, `FORCE_COLOR`, `CLICOLOR_FORCE`)
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true, value_parser = one_of(&COLORS), hide_possible_values = true, help_heading = SHARED)]
+    pub(crate) color: Color,
 
     /// Show chats under pseudonyms, and nothing else that says whose they are
     #[arg(long, global = true, help_heading = "Privacy")]
