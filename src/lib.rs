@@ -13,6 +13,7 @@ pub mod adopt;
 pub mod apply;
 pub mod backend;
 pub mod chat;
+pub mod checkup;
 pub mod cli;
 mod crash;
 pub mod diagnostic;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::chat::Model;
+use crate::checkup::Check;
 use crate::error::{Error, Result};
 use crate::launch::Registration;
 use crate::plan::capabilities::Capabilities;
@@ -61,6 +62,19 @@ pub trait Backend: Sync {
     /// Why they cannot.
     fn preflight(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Whether the registry can be edited at all: looked at before anything is changed.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn check_edits(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Looks at everything that a run needs on this host. Changes nothing.
+    fn checkup(&self) -> Vec<Check> {
+        Vec::new()
     }
 
     /// Takes the lock of a run, waiting for it at most `patience` and until `give_up` says so, and finishes what a run

@@ -22,7 +22,7 @@ use crate::plan::{Outcome, PlanInput, Row, Verdict, failed_models};
 pub use backend::{
     Ask, Attempt, Backend, Batch, Change, Committed, Decide, Locked, Owes, PlannedOn, Registered, Stands, Turn, Watch,
 };
-pub use planned::{Planned, RunContext, plan, preflight};
+pub use planned::{Planned, RunContext, check_edits, plan, preflight};
 
 /// What became of a plan.
 #[derive(Debug)]

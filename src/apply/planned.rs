@@ -3,6 +3,7 @@
 use crate::apply::backend::{Ask, Backend, Locked, Watch};
 use crate::error::Result;
 use crate::plan::json::Origin;
+use crate::plan::observed::Edits;
 use crate::plan::{Outcome, Plan, PlanInput, Reading, drift, predict};
 
 /// How often a run plans again because the registry was replaced meanwhile, before it gives up.
@@ -29,13 +30,23 @@ pub fn plan(input: &PlanInput, backend: &dyn Backend) -> Result<Planned> {
     Ok(Planned { plan, reading })
 }
 
-/// Looks whether the sessions of a plan can be restarted, where it restarts any.
+/// Looks whether what a plan does can be done: its edits, and the restarts of its sessions.
 ///
 /// # Errors
-/// Why they cannot.
+/// Why that cannot be done.
 pub fn preflight(plan: &Plan, backend: &dyn Backend) -> Result<()> {
+    check_edits(plan, backend)?;
     let restarts = plan.rows.iter().any(|row| row.is_planned() && row.restart);
     if restarts { backend.preflight() } else { Ok(()) }
+}
+
+/// Looks whether the registry can be edited, where a plan edits it and leaves that to no owner of the registry.
+///
+/// # Errors
+/// Why it cannot.
+pub fn check_edits(plan: &Plan, backend: &dyn Backend) -> Result<()> {
+    let edits = plan.edits == Edits::Batch && plan.rows.iter().any(|row| row.is_planned() && row.edit);
+    if edits { backend.check_edits() } else { Ok(()) }
 }
 
 /// What a run works with.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::apply::{Attempt, Turn};
 use crate::backend::verify::{Seen, Verification};
 use crate::chat::{Chat, Model};
+use crate::checkup::Check;
 use crate::error::Error;
 use crate::os::process::{Ended, Report, ask, question, run};
 use crate::os::program::refusal;
@@ -19,6 +20,8 @@ use crate::policy::placeholder::{Session, shortened};
 use crate::policy::template::{CommandLine, Invocation};
 use crate::policy::{FileSettings, Policy, Sessions};
 
+/// The key of the command that restarts a session.
+const RESTART: &str = "restart";
 /// As much of what `identity` prints is taken, in bytes.
 const LONGEST: u64 = 4096;
 
@@ -110,15 +113,32 @@ impl Commands {
     /// # Errors
     /// The first that cannot.
     pub(super) fn preflight(&self) -> Result<(), Error> {
-        let FileSettings { restart, running, identity, .. } = &self.settings;
-        for (key, command) in [("restart", restart), ("running", running), ("identity", identity)] {
-            let Some(program) = command.as_ref().map(CommandLine::program) else { continue };
-            if let Some(why) = refusal(&program, &self.directory) {
-                return Err(Error::other(format!("the {key} command ({program}) cannot be executed: {why}"))
-                    .with_hint("name the program by its full path, or set PATH for this run: cron's is short"));
-            }
+        self.programs().try_for_each(|(key, program)| self.check_program(key, &program))
+    }
+
+    /// Looks at each command that a restart needs.
+    pub(super) fn checkup(&self) -> Vec<Check> {
+        if self.settings.restart.is_none() {
+            return vec![Check::good(RESTART, "the policy has no restart command: nothing is restarted")];
         }
-        Ok(())
+        let look = |(key, program): (&'static str, String)| {
+            let found = self.check_program(key, &program).map(|()| format!("{program} can be executed"));
+            Check::of(key, found, "see the policy")
+        };
+        self.programs().map(look).collect()
+    }
+
+    /// The programs of the commands that a restart needs, each with its key in the policy.
+    fn programs(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let FileSettings { restart, running, identity, .. } = &self.settings;
+        let commands = [(RESTART, restart), ("running", running), ("identity", identity)];
+        commands.into_iter().filter_map(|(key, command)| Some((key, command.as_ref()?.program())))
+    }
+
+    fn check_program(&self, key: &str, program: &str) -> Result<(), Error> {
+        let Some(why) = refusal(program, &self.directory) else { return Ok(()) };
+        Err(Error::other(format!("the {key} command ({program}) cannot be executed: {why}"))
+            .with_hint("name the program by its full path, or set PATH for this run: cron's is short"))
     }
 
     /// What a plan may ask.

@@ -10,6 +10,7 @@ use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp, Zoned};
 
 use crate::chat::Chat;
+use crate::cli::color::{COLORS, Color};
 use crate::error::Result;
 use crate::plan::ID_LENGTH;
 use crate::plan::select::TakeOver;
@@ -18,19 +19,26 @@ use crate::redact::Redaction;
 use crate::report::Format;
 use crate::state::key::redaction_key;
 
+/// The heading of what every command takes. A command's own options stand before it.
+const SHARED: &str = "Shared options";
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PlaceArgs {
     /// The policy: a TOML file, or a directory of them (or `RECONCILE_POLICY`; default: policy.toml)
-    #[arg(long = "policy", global = true, value_name = "PATH")]
+    #[arg(long = "policy", global = true, value_name = "PATH", help_heading = SHARED)]
     policy_path: Option<PathBuf>,
 
     /// The registry, instead of the policy's registry.path (or `RECONCILE_REGISTRY`)
-    #[arg(long = "registry", global = true, value_name = "PATH")]
+    #[arg(long = "registry", global = true, value_name = "PATH", help_heading = SHARED)]
     registry_path: Option<PathBuf>,
 
     /// How long to wait for another run to finish
-    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = SHARED)]
     pub(crate) lock_timeout: Duration,
+
+    /// When to use colours: auto, always or never (or `NO_COLOR`, `FORCE_COLOR`, `CLICOLOR_FORCE`)
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true, value_parser = one_of(&COLORS), hide_possible_values = true, help_heading = SHARED)]
+    pub(crate) color: Color,
 
     /// Show chats under pseudonyms, and nothing else that says whose they are
     #[arg(long, global = true, help_heading = "Privacy")]
@@ -81,19 +89,19 @@ pub(crate) struct RunArgs {
     pub(crate) detailed_exitcode: bool,
 
     /// Only this chat: its id, its session's name, or its contact's (repeatable)
-    #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
+    #[arg(long, value_name = "CHAT", help_heading = "Selection")]
     pub(crate) chat: Vec<String>,
 
     /// Only chats of this tier (repeatable, adds to --chat)
-    #[arg(long, value_name = "TIER", help_heading = "Which chats")]
+    #[arg(long, value_name = "TIER", help_heading = "Selection")]
     pub(crate) tier: Vec<String>,
 
     /// Not this chat (repeatable)
-    #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
+    #[arg(long, value_name = "CHAT", help_heading = "Selection")]
     pub(crate) exclude: Vec<String>,
 
     /// Try this chat now, though it waits for its next try or is held (repeatable)
-    #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
+    #[arg(long, value_name = "CHAT", help_heading = "Selection")]
     pub(crate) retry: Vec<String>,
 
     /// Put this chat back under the policy, where that keeps a model which was set by hand (repeatable)
@@ -105,11 +113,11 @@ pub(crate) struct RunArgs {
     take_over_all: bool,
 
     /// Apply this plan or nothing: all 32 digits of a plan id, or the JSON report of a dry run
-    #[arg(long, value_name = "ID|FILE", value_parser = named_plan, help_heading = "Consent")]
+    #[arg(long, value_name = "ID|FILE", value_parser = named_plan, help_heading = "Limits")]
     pub(crate) plan: Option<NamedPlan>,
 
-    /// Consent to so many changes, instead of the policy's limit
-    #[arg(long, value_name = "N", help_heading = "Consent")]
+    /// Allow up to N changes, instead of the policy's limit
+    #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(crate) allow_changes: Option<usize>,
 
     #[command(flatten)]
@@ -156,8 +164,8 @@ pub(crate) struct EditArgs {
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
 
-    /// Consent to so many changes, instead of the policy's limit
-    #[arg(long, value_name = "N")]
+    /// Allow up to N changes, instead of the policy's limit
+    #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(crate) allow_changes: Option<usize>,
 
     #[command(flatten)]

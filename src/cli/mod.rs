@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "the edge reads the environment and the clock for everybody else")]
 
 mod args;
+mod color;
 mod commands;
 mod exit;
 mod outputs;
@@ -11,12 +12,15 @@ mod terminal;
 mod workspace;
 mod zone;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anstream::ColorChoice;
 use clap::Parser;
+use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::cli::color::Color;
 use crate::cli::commands::Cli;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
@@ -27,8 +31,8 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let error = harmless(error);
-            let printed = error.print();
+            let error = harmless(with_its_name_here(error));
+            let printed = print(&error);
             let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             // A closed pipe ends the printing.
             let failed = printed.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
@@ -55,6 +59,38 @@ pub fn main() -> ExitCode {
             Exit::of_error(&error).into()
         }
     }
+}
+
+/// Prints the help, the version, or what is wrong with the arguments.
+fn print(error: &clap::Error) -> io::Result<()> {
+    let color = Color::of_arguments();
+    let (mut out, choice): (Box<dyn Write>, ColorChoice) = if error.use_stderr() {
+        (Box::new(io::stderr()), color.on(&io::stderr()))
+    } else {
+        (Box::new(io::stdout()), color.on(&io::stdout()))
+    };
+    let text = error.render();
+    let text = if choice == ColorChoice::Never { text.to_string() } else { text.ansi().to_string() };
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+}
+
+/// Commands of other tools, and what does the same here.
+const ELSEWHERE: [(&str, &str); 5] = [
+    ("plan", "reconcile --dry-run"),
+    ("apply", "reconcile"),
+    ("validate", "reconcile check"),
+    ("lint", "reconcile check"),
+    ("status", "reconcile --dry-run"),
+];
+
+/// The error with what a command of another tool is called here, in the place of commands that are spelled alike.
+fn with_its_name_here(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    let Some((_, here)) = ELSEWHERE.iter().find(|(name, _)| name == typed) else { return error };
+    let tip = StyledStr::from(format!("here it is `{here}`"));
+    error.remove(ContextKind::SuggestedSubcommand);
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    error
 }
 
 /// The error with what the user typed made safe to show: with `--redact` that may be the name of a chat.

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::cli::terminal::buffered;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::os::FileMeta;
+use crate::os::directory::Directory;
 use crate::os::rights::keep_at_most;
 use crate::os::unnamed::NewFile;
+use crate::os::{FileMeta, mount};
 use crate::report::{Format, Report};
 
 /// The mode of a report that takes the place of another, until it has the rights of that.
@@ -94,7 +95,7 @@ impl Target {
             }
             Err(_) => None,
         };
-        refuse_irregular(path)?;
+        check_replaceable(path)?;
         // A link stays one: what it points to is replaced.
         let real = real(path);
         // What is opened before the file has the rights of another can still be read when it has them.
@@ -135,11 +136,17 @@ fn directory_of(real: &Path) -> &Path {
     real.parent().unwrap_or(real)
 }
 
-/// Refuses what is there and no regular file: to open a pipe may wait, and to write to a device may destroy it.
-pub(crate) fn refuse_irregular(path: &Path) -> Result<()> {
-    let Some(what) = fs::metadata(path).ok().as_ref().and_then(not_regular) else { return Ok(()) };
-    Err(Error::other(format!("cannot write {}: it is {what}", path.display()))
-        .with_hint("name a regular file, or a new one; for stdout or a pipe there is --format"))
+/// Refuses a file that cannot be replaced. What is no regular file must not be: to open a pipe may wait, and to write to a
+/// device may destroy it.
+pub(crate) fn check_replaceable(path: &Path) -> Result<()> {
+    if let Some(what) = fs::metadata(path).ok().as_ref().and_then(not_regular) {
+        return Err(Error::other(format!("cannot write {}: it is {what}", path.display()))
+            .with_hint("name a regular file, or a new one; for stdout or a pipe there is --format"));
+    }
+    let real = real(path);
+    // Where there is no such directory, the file cannot be created, and that says why.
+    let (Some(name), Ok(directory)) = (real.file_name(), Directory::open(directory_of(&real))) else { return Ok(()) };
+    mount::check_replaceable(directory.place(name), &directory)
 }
 
 /// What it is that is no regular file.

@@ -1,12 +1,13 @@
 //! Where a command's text goes: reports to stdout, the rest to stderr. A closed pipe ends the printing, never a run.
 
 use std::cell::RefCell;
-use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
+use std::io::{self, BufWriter, ErrorKind, Stdout, Write, stderr};
 use std::path::Path;
 
 use anstream::AutoStream;
 
 use crate::cli::args::{PlaceArgs, RunArgs};
+use crate::cli::color::Color;
 use crate::cli::exit::Exit;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
@@ -16,6 +17,7 @@ use crate::report::escape::escape;
 /// The two streams of the process, and what may be said on them. `main` makes one and hands it to every command.
 pub(crate) struct Terminal {
     stdout: Stdout,
+    color: Color,
     /// Whether errors say where something is wrong and leave out what they would quote.
     names_hidden: bool,
     /// The lines that stderr waits with until `release`. `None` once nothing waits.
@@ -26,7 +28,7 @@ impl Terminal {
     /// As the arguments ask for: `--redact` hides names, and a quiet run holds its lines until it has something to say.
     pub(crate) fn new(place: &PlaceArgs, run: &RunArgs) -> Self {
         let held = run.quiet.then(Vec::new);
-        Self { stdout: io::stdout(), names_hidden: place.redact, held: RefCell::new(held) }
+        Self { stdout: io::stdout(), color: place.color, names_hidden: place.redact, held: RefCell::new(held) }
     }
 
     /// Whether errors leave out what they would quote.
@@ -36,8 +38,7 @@ impl Terminal {
 
     /// Writes to stdout through `write`, without colour where it is no terminal.
     pub(crate) fn to_stdout(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-        let choice = AutoStream::choice(&self.stdout);
-        let mut out = AutoStream::new(buffered(self.stdout.lock()), choice);
+        let mut out = AutoStream::new(buffered(self.stdout.lock()), self.color.on(&self.stdout));
         match write(&mut out).and_then(|()| out.flush()) {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("write", Path::new("stdout"))(error)),
             _ => Ok(()),
@@ -58,6 +59,14 @@ impl Terminal {
 
     pub(crate) fn warning(&self, text: &str) {
         self.line(&format!("warning: {}", escape(text)));
+    }
+
+    /// What would keep a run from working, and what to do about it.
+    pub(crate) fn obstacle(&self, error: &Error) {
+        self.warning(&error.to_string());
+        if let Error::Other { hint: Some(hint), .. } = error {
+            self.hint(hint);
+        }
     }
 
     pub(crate) fn error(&self, text: &str, hint: Option<&str>) {
@@ -110,7 +119,7 @@ impl Terminal {
             return;
         }
         // Where stderr is closed, there is no other place to report that.
-        let _ = writeln!(anstream::stderr(), "{text}");
+        let _ = writeln!(AutoStream::new(stderr(), self.color.on(&stderr())), "{text}");
     }
 }
 

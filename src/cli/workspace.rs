@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Zoned;
 
 use crate::apply::Backend;
-use crate::backend::file::RegistryFile;
+use crate::backend::file::{LOST_STATE, RegistryFile};
 use crate::backend::{self, Place, Probe};
 use crate::cli::args::PlaceArgs;
 use crate::cli::terminal::Terminal;
@@ -87,8 +87,13 @@ impl Opened {
 
     /// The backend that the policy names.
     pub(crate) fn backend(&self, probe: Probe) -> Result<Box<dyn Backend>> {
+        self.backend_of(self.registry.clone(), probe)
+    }
+
+    /// The backend that the policy names, with another view of the registry.
+    pub(crate) fn backend_of(&self, registry: RegistryFile, probe: Probe) -> Result<Box<dyn Backend>> {
         let socket = self.policy.sessions.socket().map(|socket| beside_policy(&self.path, socket)).transpose()?;
-        let (registry, directory) = (self.registry.clone(), self.files.directory.clone());
+        let directory = self.files.directory.clone();
         backend::open(&self.policy, Place { registry, directory, socket, probe })
     }
 
@@ -163,26 +168,38 @@ pub(crate) struct Past {
 /// Opens it. The policy only says where the registry is, if the command line does not, and may have mistakes: what is
 /// owed and what was done can be looked at all the same.
 pub(crate) fn open_past(place: &PlaceArgs) -> anyhow::Result<Past> {
+    let registry = RegistryFile::open(&registry_path(place)?)?;
+    let names = names(place, place.redaction_key()?, &registry)?;
+    Ok(Past { backend: backend::of_registry(registry.clone()), registry, now: Zoned::now(), names })
+}
+
+/// The path of the registry. The policy may have mistakes.
+pub(crate) fn registry_path(place: &PlaceArgs) -> Result<PathBuf> {
     let of_policy = || {
         let path = place.policy();
         registry_of(policy::outline(&sources::load(&path)?.sources).registry.as_deref(), &path)
     };
-    let registry = place.registry().map_or_else(of_policy, Ok)?;
-    let registry = RegistryFile::open(&registry)?;
-    let names = names(place, place.redaction_key()?, &registry)?;
-    Ok(Past { backend: backend::of_registry(registry.clone()), registry, now: Zoned::now(), names })
+    place.registry().map_or_else(of_policy, Ok)
 }
 
 /// Says so where the memory of runs is gone: what they left owed is never noticed again.
 pub(crate) fn warn_of_lost_state(terminal: &Terminal, registry: &RegistryFile) -> Result<()> {
     if registry.has_lost_state()? {
-        terminal
-            .warning("the state of earlier runs is gone, and with it what is still owed: it stood beside the registry");
-        terminal.hint(
-            "put it back, or restart by hand what may run another model; to forget what is owed on purpose, use reconcile owed --forget-all",
-        );
+        let (what, hint) = LOST_STATE;
+        terminal.warning(what);
+        terminal.hint(hint);
     }
     Ok(())
+}
+
+/// The registry as a dry run sees it: without what runs remember where only another user may see that, which is said.
+pub(crate) fn registry_to_plan_on(terminal: &Terminal, registry: &RegistryFile) -> Result<RegistryFile> {
+    let Some(owner) = registry.hidden_state_of()? else { return Ok(registry.clone()) };
+    terminal.warning(&format!(
+        "the state of earlier runs may be read by user {owner} alone: planned without the restarts that are owed, and without what is held or has failed"
+    ));
+    terminal.hint("for the whole plan, run as that user, or as root");
+    Ok(registry.clone().without_state())
 }
 
 /// A policy for a redacted snapshot, which was made with the key of this fingerprint, and that key.

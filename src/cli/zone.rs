@@ -3,7 +3,9 @@
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, Zoned};
 
+use crate::checkup::Check;
 use crate::diagnostic::Diagnostic;
+use crate::error::Error;
 use crate::policy::{Policy, Source, zone_advice};
 
 /// The time, in the policy's time zone.
@@ -17,6 +19,26 @@ pub(crate) fn zone_of(policy: &Policy) -> TimeZone {
     // The host's rules may be newer than those that the program was built with, and may be missing.
     let named = TimeZone::get(name).or_else(|_| TimeZoneDatabase::bundled().get(name));
     named.unwrap_or(TimeZone::UTC)
+}
+
+/// Looks at the zone in which dates and times without an offset count.
+pub(crate) fn checkup(policy: Option<&Policy>) -> Check {
+    let name = "time-zone";
+    if let Some(zone) = policy.and_then(|policy| policy.time_zone.as_deref()) {
+        return Check::good(name, format!("{zone}, as models.time_zone says"));
+    }
+    match (TimeZone::try_system(), std::env::var_os("TZ")) {
+        (Ok(zone), _) => {
+            Check::good(name, format!("{}, as this host says", zone.iana_name().unwrap_or("a zone without a name")))
+        }
+        (Err(_), None) => Check::good(name, "UTC: this host names no time zone"),
+        (Err(_), Some(named)) => {
+            let named = named.to_string_lossy();
+            let message = format!("TZ is `{named}`, which is not a known time zone: UTC counts instead");
+            let hint = format!("{}; or set models.time_zone in the policy", zone_advice(&named));
+            Check::of(name, Err(Error::other(message).with_hint(hint)), "set TZ to a known time zone")
+        }
+    }
 }
 
 /// What to warn of where the end of an override depends on the host's time zone and `TZ` names none, so that UTC counts.

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -48,6 +48,16 @@ impl Directory {
     /// A name in it.
     pub(crate) fn place<'a>(&'a self, name: &'a (impl AsRef<OsStr> + ?Sized)) -> Place<'a> {
         Place { directory: self, name: name.as_ref() }
+    }
+
+    /// Where it was opened, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether this user may create and replace files in it: asked, and not tried.
+    pub(crate) fn may_write(&self) -> std::result::Result<(), Errno> {
+        rustix::fs::accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
     }
 
     /// What it is itself.
@@ -159,6 +169,8 @@ impl Place<'_> {
     pub(crate) fn remove(&self) -> Result<()> {
         match rustix::fs::unlinkat(&self.directory.fd, self.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
+            // A file system that is read-only answers so before it looks.
+            Err(Errno::ROFS) if self.look()?.is_none() => Ok(()),
             Err(error) => Err(Error::io("remove", &self.path())(error)),
         }
     }

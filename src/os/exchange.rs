@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::os::directory::Place;
+use crate::os::mount::check_replaceable;
 use crate::os::{FileMeta, Stamp};
 
 /// The files of a replacement. Noted before it, so that a run that dies in the middle is put right by the next.
@@ -47,6 +48,17 @@ pub enum Method {
     Rename,
 }
 
+impl Method {
+    /// How files are replaced on a file system of this kind, where that is known: of others, only a try would tell.
+    pub fn on(file_system: &str) -> Option<Self> {
+        match file_system {
+            "bcachefs" | "btrfs" | "ext3" | "ext4" | "f2fs" | "overlay" | "tmpfs" | "xfs" => Some(Self::Exchange),
+            "9p" | "ceph" | "cifs" | "nfs" | "nfs4" | "smb3" => Some(Self::Rename),
+            _ => None,
+        }
+    }
+}
+
 /// A file, and the place on the same file system where its successor waits, and after an exchange what it displaced. Both
 /// are names in directories that are held open, so that what is looked at is what is replaced and removed.
 #[derive(Debug)]
@@ -76,7 +88,11 @@ impl Exchange<'_> {
                 Err(Errno::INVAL | Errno::NOSYS) => {}
                 // One number on Linux, two on macOS, where the second is what a file system answers that cannot exchange.
                 Err(error) if [Errno::OPNOTSUPP, Errno::NOTSUP].contains(&error) => {}
-                Err(error) => return Err(Error::io("replace", &self.target.path())(error)),
+                Err(error) => {
+                    // Where that is because of a mount, it says what to do.
+                    check_replaceable(self.target, self.waiting.directory)?;
+                    return Err(Error::io("replace", &self.target.path())(error));
+                }
             }
         }
         self.waiting.rename(self.target)?;

@@ -72,19 +72,12 @@ pub struct DispatchSettings {
 }
 
 impl Sessions {
-    /// The command that restarts a session on this host, if any.
-    pub fn restart_command(&self) -> Option<&CommandLine> {
-        self.file().and_then(|file| file.restart.as_ref())
-    }
-
-    /// The command that asks on this host whether a session is running, if any.
-    pub fn running_command(&self) -> Option<&CommandLine> {
-        self.file().and_then(|file| file.running.as_ref())
-    }
-
-    /// The command that prints on this host which start of a session is going on, if any.
-    pub fn identity_command(&self) -> Option<&CommandLine> {
-        self.file().and_then(|file| file.identity.as_ref())
+    /// Whether it has commands that are run on this host.
+    pub fn has_commands(&self) -> bool {
+        let BackendSettings::File(FileSettings { restart, running, identity, .. }) = &self.backend else {
+            return false;
+        };
+        [restart, running, identity].iter().any(|command| command.is_some())
     }
 
     /// The socket that is asked, as written, if any.
@@ -92,13 +85,6 @@ impl Sessions {
         match &self.backend {
             BackendSettings::Dispatch(dispatch) => Some(&dispatch.socket),
             BackendSettings::File(_) => None,
-        }
-    }
-
-    fn file(&self) -> Option<&FileSettings> {
-        match &self.backend {
-            BackendSettings::File(file) => Some(file),
-            BackendSettings::Dispatch(_) => None,
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod adopted;
 pub mod check;
 pub mod diagnostics;
 mod diff;
+pub mod doctor;
 pub mod escape;
 pub mod explain;
 mod format;

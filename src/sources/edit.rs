@@ -13,10 +13,14 @@ use crate::os::directory::{Directory, Place};
 use crate::os::exchange::{Exchange, ExchangeNote, Method, Pinned};
 use crate::os::fill;
 use crate::os::lock::Lock;
+use crate::os::mount::check_replaceable;
 use crate::os::rights::{Attributes, keep};
 use crate::os::{FileMeta, Stamp};
 
 const PRIVATE: u32 = 0o600;
+/// What to do where a policy cannot be replaced.
+const CANNOT_EDIT: &str =
+    "mount the directory of the policy so that it can be written, or set the registry alone: set-model --no-policy";
 
 /// A policy file that no other `reconcile` edits as long as this is there.
 #[derive(Debug)]
@@ -58,6 +62,17 @@ impl PolicyFile {
         let lock = Lock::take(place, path, &|| place.open_regular(), patience, give_up)?;
         let FileMeta { stamp: seen, owner, .. } = FileMeta::of_open(lock.file(), path)?;
         Ok(Self { path: path.to_owned(), directory, name, lock, seen, owner })
+    }
+
+    /// That the policy file at `path` can be replaced, as far as mounts have a say in it.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub fn check_replaceable(path: &Path) -> Result<()> {
+        let file = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
+        let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { return Ok(()) };
+        let directory = Directory::open(directory)?;
+        check_replaceable(directory.place(name), &directory).map_err(|error| error.with_hint(CANNOT_EDIT))
     }
 
     /// Puts right what an edit of the policy file at `path` left that died, and removes its files. Where an edit is under

@@ -43,7 +43,7 @@ fn is_root() -> bool {
 
 /// The binary as a user without privileges, who owns the sandbox. `None` where that cannot be had.
 #[expect(clippy::print_stdout, reason = "whoever reads the test's output should know")]
-fn as_nobody(sandbox: &Sandbox, arguments: &[&str]) -> Option<Run> {
+pub fn as_nobody(sandbox: &Sandbox, arguments: &[&str]) -> Option<Run> {
     if !is_root() {
         return Some(unless_it_hangs(sandbox, arguments));
     }

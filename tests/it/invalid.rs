@@ -26,7 +26,7 @@ path = "sessions.json"
 fn dry_run(directory: &Path, policy: &str) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
     command.args(["--dry-run", "--policy", policy]).current_dir(directory).stdin(Stdio::null());
-    command.env_remove("RECONCILE_REGISTRY").env_remove("CLICOLOR_FORCE");
+    command.env_remove("RECONCILE_REGISTRY").env_remove("CLICOLOR_FORCE").env_remove("FORCE_COLOR");
     finish(&mut command)
 }
 

@@ -100,7 +100,8 @@ impl Sandbox {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
         command.args(arguments).current_dir(self.dir.path()).env("TZ", "UTC").stdin(Stdio::null());
-        for name in ["RECONCILE_POLICY", "RECONCILE_REGISTRY", "RECONCILE_REQUIRE_ALL", "CLICOLOR_FORCE"] {
+        for name in ["RECONCILE_POLICY", "RECONCILE_REGISTRY", "RECONCILE_REQUIRE_ALL", "CLICOLOR_FORCE", "FORCE_COLOR"]
+        {
             command.env_remove(name);
         }
         command

@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("splice", 0),
     ("suggest", 0),
     ("error", 1),
+    ("checkup", 2),
     ("policy", 2),
     ("registry", 2),
     ("adopt", 3),

@@ -21,6 +21,7 @@ use crate::backend::dispatch::daemon::{Daemon, PAUSE};
 use crate::backend::dispatch::pending::Pending;
 use crate::backend::file::{LockedFiles, Proceed, RegistryFile};
 use crate::chat::{Chat, Model};
+use crate::checkup::Check;
 use crate::error::Result;
 use crate::os::exchange::ExchangeNote;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
@@ -202,6 +203,22 @@ impl Backend for DispatchBackend {
         }
         let canaries = self.canaries(reading, drift, &findings, &sessions)?;
         Ok(Observed { edits: Edits::PerRow { batch: 1 }, findings, canaries, ..Observed::default() })
+    }
+
+    fn check_edits(&self) -> Result<()> {
+        self.registry.check_replaceable()
+    }
+
+    fn checkup(&self) -> Vec<Check> {
+        let listening = self.daemon.is_down().map(|is_down| match &self.socket {
+            socket if is_down => format!("no daemon listens at {socket}: runs edit the registry itself"),
+            socket => format!("a daemon listens at {socket}"),
+        });
+        let pending = self.pending().map(|_| "what is remembered of the daemon can be read".to_owned());
+        let mut checks = self.registry.checkup();
+        checks.push(Check::of("pending", pending, "let this user read the state directory"));
+        checks.push(Check::of("socket", listening, "see sessions.socket in the policy"));
+        checks
     }
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {

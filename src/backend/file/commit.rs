@@ -16,6 +16,7 @@ use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::os::exchange::{Exchange, ExchangeNote, Method, Pinned};
 use crate::os::lock::Lock;
+use crate::os::mount::check_writable;
 use crate::os::rights::{keep, mark_with_state};
 use crate::os::{FileMeta, Stamp, fill};
 use crate::plan::json::JsonRun;
@@ -77,6 +78,8 @@ impl Files {
     /// # Errors
     /// Where the state directory cannot be made or used.
     pub fn new(registry: RegistryFile, meta: FileMeta) -> Result<Self> {
+        // Where nothing can be written, a file that is mounted by itself may be the reason.
+        check_writable(registry.directory()).or_else(|_| registry.check_replaceable())?;
         let dir = registry.new_state_dir(meta)?;
         Ok(Self { registry, ledger: LedgerFile::new(dir), method: Method::Exchange })
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this room is where registries are opened")]
 
+mod checkup;
 mod commit;
 mod key;
 mod observe;
@@ -20,6 +21,7 @@ use crate::apply::{
 use crate::backend::commands::{Commands, remark};
 use crate::backend::file::observe::Observer;
 use crate::chat::Model;
+use crate::checkup::Check;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::JsonRun;
@@ -32,7 +34,7 @@ use crate::registry::{Key, Snapshot};
 pub use crate::os::exchange::Method;
 pub use commit::{Files, LockedFiles, Proceed};
 pub use register::registration_edits;
-pub use registry::RegistryFile;
+pub use registry::{LOST_STATE, RegistryFile};
 pub use snapshot::FileSnapshot;
 
 /// A registry that only this program writes.
@@ -76,6 +78,16 @@ impl Backend for FileBackend {
 
     fn preflight(&self) -> Result<()> {
         self.commands.preflight()
+    }
+
+    fn check_edits(&self) -> Result<()> {
+        self.registry.check_replaceable()
+    }
+
+    fn checkup(&self) -> Vec<Check> {
+        let mut checks = self.registry.checkup();
+        checks.extend(self.commands.checkup());
+        checks
     }
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {

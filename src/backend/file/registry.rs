@@ -10,9 +10,9 @@ use rustix::io::Errno;
 
 use crate::backend::file::snapshot::FileSnapshot;
 use crate::error::{Error, Result};
-use crate::os::FileMeta;
 use crate::os::directory::{Directory, Place};
 use crate::os::rights::is_marked_with_state;
+use crate::os::{FileMeta, mount};
 use crate::plan::json::JsonRun;
 use crate::redact::Redaction;
 use crate::registry::json::changes_while_read;
@@ -25,6 +25,11 @@ use crate::state::{history, key, last_applied};
 const FIRST_ENTRY: u64 = 64 << 10;
 /// How often a registry is read again that changes while it is read.
 const READS: usize = 10;
+/// What is said of state that is gone, and what to do about it.
+pub const LOST_STATE: (&str, &str) = (
+    "the state of earlier runs is gone, and with it what is still owed: it stood beside the registry",
+    "put it back, or restart by hand what may run another model; to forget what is owed on purpose, use reconcile owed --forget-all",
+);
 
 /// A registry in a file.
 #[derive(Clone, Debug)]
@@ -37,6 +42,15 @@ pub struct RegistryFile {
     directory: Arc<Directory>,
     /// Its name there.
     name_there: OsString,
+    state: StateUse,
+}
+
+/// Whether what runs remember of a registry is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StateUse {
+    Read,
+    /// It is taken for a registry beside which no run has been.
+    LeftOut,
 }
 
 impl RegistryFile {
@@ -77,7 +91,7 @@ impl RegistryFile {
             return Err(Error::other(format!("{} names no file", path.display())));
         };
         let (directory, name_there) = (Arc::new(Directory::open(directory)?), name_there.to_owned());
-        Ok(Self { name: path.display().to_string(), file, directory, name_there })
+        Ok(Self { name: path.display().to_string(), file, directory, name_there, state: StateUse::Read })
     }
 
     /// The real file, links resolved.
@@ -98,6 +112,26 @@ impl RegistryFile {
         Ok(self.meta()?.owner)
     }
 
+    /// Its name, as the user would write it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directory that it is in.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// That the registry can be replaced, as far as mounts have a say in it.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub fn check_replaceable(&self) -> Result<()> {
+        let state = self.directory.directory(&dir::name_beside(&self.name_there));
+        // Where there is no state yet, or it cannot be entered, it is beside the registry.
+        mount::check_replaceable(self.place(), state.as_ref().unwrap_or(&self.directory))
+    }
+
     /// The place of the registry's file.
     pub(crate) fn place(&self) -> Place<'_> {
         self.directory.place(&self.name_there)
@@ -113,8 +147,28 @@ impl RegistryFile {
         self.place().look().is_ok_and(|found| found.is_none())
     }
 
+    /// The user who owns its state directory, where that is another user than this one, and this one may not enter it.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    pub fn hidden_state_of(&self) -> Result<Option<u32>> {
+        let name = dir::name_beside(&self.name_there);
+        let Some(FileMeta { owner, .. }) = self.directory.place(&name).look()? else { return Ok(None) };
+        let is_hidden = matches!(self.directory.directory(&name), Err(Errno::ACCESS));
+        Ok(Some(owner).filter(|owner| is_hidden && *owner != rustix::process::geteuid().as_raw()))
+    }
+
+    /// The registry as if no run had been beside it, for a plan of a user who may not see what runs remember.
+    #[must_use]
+    pub fn without_state(self) -> Self {
+        Self { state: StateUse::LeftOut, ..self }
+    }
+
     /// Its state directory; `None` where there is none yet.
     pub(crate) fn state_dir(&self) -> Result<Option<StateDir>> {
+        if self.state == StateUse::LeftOut {
+            return Ok(None);
+        }
         StateDir::open(&self.directory, &self.name_there, self.owner()?)
     }
 

@@ -3,6 +3,7 @@
 mod adopt;
 mod check;
 mod diff;
+mod doctor;
 mod explain;
 mod history;
 mod launch;
@@ -18,6 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::cli::args::{PlaceArgs, RunArgs};
 use crate::cli::commands::check::CheckArgs;
 use crate::cli::commands::diff::DiffArgs;
+use crate::cli::commands::doctor::DoctorArgs;
 use crate::cli::commands::explain::ExplainArgs;
 use crate::cli::commands::history::HistoryArgs;
 use crate::cli::commands::launch::LaunchArgs;
@@ -31,7 +33,7 @@ use crate::cli::terminal::Terminal;
 use crate::report::Format;
 
 const EXAMPLES: &str = "\
-A policy, at its smallest (policy.toml):
+Minimal policy (policy.toml):
   [models]
   allowed  = [\"opus\", \"sonnet\", \"haiku\"]
   fallback = \"sonnet\"
@@ -48,6 +50,7 @@ Examples:
   reconcile --dry-run --output json=plan.json
   reconcile --plan plan.json                 do exactly what that dry run showed, or nothing
   reconcile --chat \"Cal Ortiz\" --dry-run     look at one chat
+  reconcile doctor                           look whether a run would work on this host
   reconcile adopt --registry sessions.json > policy.toml
   reconcile diff --from git:main             what a change of policy alone does
   reconcile owed                             restarts that are still to be done
@@ -68,10 +71,11 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "reconcile", version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
-    #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    // Before what every command takes: in this order they stand in the help.
     #[command(flatten)]
     pub(crate) run: RunArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -81,6 +85,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Look for mistakes in the policy alone
     Check(CheckArgs),
+    /// Look whether a run would work on this host, without changing anything
+    Doctor(DoctorArgs),
     /// Show what decides the model of one chat, and what lost
     Explain(ExplainArgs),
     /// Show what a change of policy alone does, apart from drift that is there anyway
@@ -132,6 +138,7 @@ impl Cli {
         match self.command {
             None => run::run(terminal, &self.place, &self.run),
             Some(Command::Check(args)) => check::run(terminal, &self.place, &args),
+            Some(Command::Doctor(args)) => doctor::run(terminal, &self.place, &args),
             Some(Command::Explain(args)) => explain::run(terminal, &self.place, &args),
             Some(Command::Launch(args)) => launch::run(terminal, &self.place, &args),
             Some(Command::Snapshot) => snapshot::run(terminal, &self.place),

@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::cli::exit::Exit;
-use crate::cli::outputs::{NewMode, Target, refuse_irregular};
+use crate::cli::outputs::{NewMode, Target, check_replaceable};
 use crate::error::{Error, Result};
 use crate::os::open_regular;
 use crate::plan::Plan;
@@ -21,7 +21,7 @@ const LARGEST: u64 = 64 << 10;
 /// Whether the file can be replaced: a registry or a policy must not be, by a slip of the pen, and a wrong name shall be
 /// found before the run.
 pub(crate) fn check(path: &Path) -> Result<()> {
-    refuse_irregular(path)?;
+    check_replaceable(path)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if path.is_dir() || !parent.is_dir() {
         return Err(Error::other(format!("--metrics {}: there can be no such file", path.display()))

@@ -21,7 +21,9 @@ use crate::cli::run::outcome::End;
 use crate::cli::run::progress::Progress;
 use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly, warn_of_lost_state};
+use crate::cli::workspace::{
+    Opened, author, needed_to_open, open, open_quietly, registry_to_plan_on, warn_of_lost_state,
+};
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
 use crate::plan::{Limits, Plan, PlanInput};
@@ -85,7 +87,9 @@ pub(crate) fn execute(
         (true, true) => Probe::Rows,
         (true, false) => Probe::Nothing,
     };
-    let backend = opened.backend(probe)?;
+    let registry = &opened.registry;
+    let registry = if options.dry_run { registry_to_plan_on(terminal, registry)? } else { registry.clone() };
+    let backend = opened.backend_of(registry, probe)?;
 
     // Sessions outlive this run: a lock that our caller left open must not live on in them.
     close_fds::set_fds_cloexec(3, &[]);
@@ -97,7 +101,7 @@ pub(crate) fn execute(
         warn_of_expired(terminal, opened, &now);
         let input = input(opened, backend.as_ref(), &now, options, limits);
         let planned = apply::plan(&input, backend.as_ref())?;
-        warn_of_missing_programs(terminal, opened, backend.as_ref(), &planned.plan);
+        warn_of_obstacles(terminal, opened, options, backend.as_ref(), &planned.plan);
         let exit = Exit::of_dry_run(&planned.plan, options.detailed_exitcode);
         let end = End { mode: Mode::DryRun, planned, exit, error: None };
         return Ok(end.show(terminal, options, outputs, opened, &now));
@@ -172,29 +176,28 @@ fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
     }
 }
 
-/// Says that a run of this plan would not begin, because a program is missing that it needs. Only on a host where runs
-/// have been: others, such as those of CI, restart nothing.
-fn warn_of_missing_programs(terminal: &Terminal, opened: &Opened, backend: &dyn Backend, plan: &Plan) {
-    let has_restarts = plan.rows.iter().any(|row| row.is_planned() && row.restart);
-    let is_host = || matches!(opened.registry.state_dir(), Ok(Some(_)));
-    if has_restarts
-        && is_host()
-        && let Err(error) = backend.preflight()
-    {
-        terminal.warning(&error.to_string());
+/// Says that a run of this plan would not begin, because of how a file is mounted or because a program is missing. Programs
+/// only on a host where runs have been: others, such as those of CI, restart nothing.
+fn warn_of_obstacles(terminal: &Terminal, opened: &Opened, options: &RunOptions, backend: &dyn Backend, plan: &Plan) {
+    let is_host = matches!(opened.registry.state_dir(), Ok(Some(_)));
+    let of_plan = match () {
+        () if opened.names.is_snapshot() => Ok(()),
+        () if is_host => apply::preflight(plan, backend),
+        () => apply::check_edits(plan, backend),
+    };
+    for error in [options.edits.check(), of_plan].into_iter().filter_map(Result::err) {
+        terminal.obstacle(&error);
     }
 }
 
 /// Looks whether the commands of a policy may be run.
 fn check_commands(policy: &Policy, files: &PolicyFiles, options: &RunOptions) -> Result<()> {
-    let sessions = &policy.sessions;
-    let commands = [sessions.restart_command(), sessions.running_command(), sessions.identity_command()];
     let runs_none = options.dry_run && !options.probe;
-    if runs_none || commands.iter().all(Option::is_none) { Ok(()) } else { refuse_exposed(files) }
+    if runs_none || !policy.sessions.has_commands() { Ok(()) } else { refuse_exposed(files) }
 }
 
 /// A user who can write the policy can run commands as the user who runs it. As root, only root may do that.
-fn refuse_exposed(files: &PolicyFiles) -> Result<()> {
+pub(crate) fn refuse_exposed(files: &PolicyFiles) -> Result<()> {
     match &files.exposed {
         Some(path) if rustix::process::geteuid().is_root() => {
             let message = format!("others can write {}, and its commands would run as root", path.display());

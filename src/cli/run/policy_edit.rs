@@ -1,6 +1,7 @@
 //! Edits of the policy's files that a run begins with. They are made once it is clear that the run is not refused.
 
 use std::cell::Cell;
+use std::path::Path;
 
 use crate::apply::{self, Backend, Planned};
 use crate::cli::terminal::Terminal;
@@ -56,6 +57,7 @@ impl PolicyEdits {
             return Ok(Some(planned));
         }
         apply::preflight(&planned.plan, backend)?;
+        self.check()?;
         for edit in self.changes() {
             let Some(file) = &edit.file else { continue };
             let went_wrong = file.replace(&edit.before, &edit.after)?;
@@ -63,6 +65,14 @@ impl PolicyEdits {
             went_wrong.map_or(Ok(()), Err)?;
         }
         Ok(None)
+    }
+
+    /// Looks whether the files can be edited.
+    ///
+    /// # Errors
+    /// Why one of them cannot.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.changes().try_for_each(|edit| PolicyFile::check_replaceable(Path::new(&edit.name)))
     }
 
     /// Whether a file of the policy was edited.

@@ -1,0 +1,82 @@
+//! Looks at the registry, at its state, and at where they are. Nothing is changed or created for that.
+
+use crate::backend::file::registry::{LOST_STATE, RegistryFile};
+use crate::checkup::Check;
+use crate::error::{Error, Result};
+use crate::os::exchange::Method;
+use crate::os::mount::file_system;
+use crate::registry::Snapshot;
+use crate::report::counted;
+use crate::state::key;
+
+const NO_EXCHANGE: &str = "keep the registry on a local file system, such as ext4, XFS or btrfs";
+
+impl RegistryFile {
+    /// Looks at everything that a run needs of the registry.
+    pub fn checkup(&self) -> Vec<Check> {
+        vec![
+            Check::of("registry", self.look_at_sessions(), "let this user read it, and put back what is missing"),
+            Check::of("permissions", self.look_at_permissions(), "run as the owner of the registry, or as root"),
+            Check::of("mounts", self.look_at_mounts(), "mount the directory of the registry so that it can be written"),
+            self.look_at_exchange(),
+            Check::of("state", self.look_at_state(), "let the owner of the registry own it, and this user be that"),
+        ]
+    }
+
+    fn look_at_sessions(&self) -> Result<String> {
+        let mut sessions = 0;
+        self.snapshot()?.each(&mut |_| sessions += 1)?;
+        Ok(format!("{} has {}", self.name(), counted(sessions, "session")))
+    }
+
+    fn look_at_permissions(&self) -> Result<String> {
+        let (owner, user) = (self.owner()?, rustix::process::geteuid());
+        if user.as_raw() != owner && !user.is_root() {
+            let message = format!("the registry belongs to user {owner}, and this is user {}", user.as_raw());
+            return Err(Error::other(message).with_hint(format!("run as user {owner}, or as root")));
+        }
+        match self.directory().may_write() {
+            // Which mounts are read-only is another question.
+            Ok(()) | Err(rustix::io::Errno::ROFS) => Ok(format!("user {} may replace it", user.as_raw())),
+            Err(error) => Err(Error::io("write in", self.directory().path())(error)),
+        }
+    }
+
+    fn look_at_mounts(&self) -> Result<String> {
+        self.check_replaceable()?;
+        Ok("the registry and its state are where one file can take another's place".to_owned())
+    }
+
+    fn look_at_exchange(&self) -> Check {
+        let name = "exchange";
+        let Some(kind) = file_system(self.directory()) else {
+            return Check::unknown(name, "the system does not tell which file system the registry is on");
+        };
+        match Method::on(&kind) {
+            Some(Method::Exchange) => Check::good(name, format!("{kind} can exchange two files")),
+            Some(Method::Rename) => {
+                let message = format!("{kind} cannot exchange two files, so an update by another program can be lost");
+                Check::of(name, Err(Error::other(message)), NO_EXCHANGE)
+            }
+            None => {
+                Check::unknown(name, format!("whether {kind} can exchange two files is not tried: that would write"))
+            }
+        }
+    }
+
+    fn look_at_state(&self) -> Result<String> {
+        if self.has_lost_state()? {
+            let (what, hint) = LOST_STATE;
+            return Err(Error::other(what).with_hint(hint));
+        }
+        let Some(dir) = self.state_dir()? else { return Ok("there is none yet: the first run makes it".to_owned()) };
+        key::read(&dir)?;
+        let owed = self.kept()?.ledger.owed.len();
+        let mut runs = 0;
+        for run in self.history()? {
+            run?;
+            runs += 1;
+        }
+        Ok(format!("{} owed, {} in the history", counted(owed, "restart"), counted(runs, "run")))
+    }
+}

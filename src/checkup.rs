@@ -1,0 +1,51 @@
+//! What was looked at on a host, and what is wrong with it.
+
+use crate::error::{Error, Result};
+
+/// One thing that was looked at.
+#[derive(Debug)]
+pub struct Check {
+    /// Its stable name, such as `registry`.
+    pub name: &'static str,
+    /// What was found.
+    pub found: Found,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub enum Found {
+    /// All is well. In words, what that is.
+    Good(String),
+    /// A run would fail, or promise less than it should.
+    Problem {
+        /// What is wrong.
+        error: Error,
+        /// What to do about it where the error does not say.
+        usual_fix: &'static str,
+    },
+    /// It could not be looked at. In words, why.
+    Unknown(String),
+}
+
+impl Check {
+    /// What came of a look at something. `usual_fix` is what to do where the error does not say.
+    pub fn of(name: &'static str, found: Result<String>, usual_fix: &'static str) -> Self {
+        let found = found.map_or_else(|error| Found::Problem { error, usual_fix }, Found::Good);
+        Self { name, found }
+    }
+
+    /// Something that is as it should be.
+    pub fn good(name: &'static str, what: impl Into<String>) -> Self {
+        Self { name, found: Found::Good(what.into()) }
+    }
+
+    /// Something that could not be looked at.
+    pub fn unknown(name: &'static str, why: impl Into<String>) -> Self {
+        Self { name, found: Found::Unknown(why.into()) }
+    }
+
+    /// Whether something is wrong.
+    pub fn is_problem(&self) -> bool {
+        matches!(self.found, Found::Problem { .. })
+    }
+}

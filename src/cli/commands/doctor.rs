@@ -1,0 +1,98 @@
+//! `reconcile doctor`: whether a run would work on this host. Nothing is changed for that.
+
+use std::path::Path;
+
+use clap::Args;
+
+use crate::backend::Probe;
+use crate::backend::file::RegistryFile;
+use crate::checkup::Check;
+use crate::cli::args::{PlaceArgs, one_of};
+use crate::cli::exit::Exit;
+use crate::cli::run::refuse_exposed;
+use crate::cli::terminal::Terminal;
+use crate::cli::workspace::{open_plain, registry_path};
+use crate::cli::zone;
+use crate::diagnostic::Diagnostic;
+use crate::error::{Error, Result};
+use crate::policy::{self, Policy};
+use crate::report::counted;
+use crate::report::doctor::{CheckupFormat, Naming, write};
+use crate::sources::{self, PolicyFiles};
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Output format: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true)]
+    format: CheckupFormat,
+}
+
+const FORMATS: [(&str, CheckupFormat); 2] = [("text", CheckupFormat::Text), ("json", CheckupFormat::Json)];
+
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DoctorArgs) -> anyhow::Result<Exit> {
+    let checks = checkup(place);
+    let naming = if terminal.hides_names() { Naming::Hidden } else { Naming::Plain };
+    terminal.to_stdout(|out| write(&checks, args.format, naming, out))?;
+    Ok(if checks.iter().any(Check::is_problem) { Exit::Error } else { Exit::Done })
+}
+
+fn checkup(place: &PlaceArgs) -> Vec<Check> {
+    let policy = read_policy(place);
+    let mut checks = vec![version(), zone::checkup(policy.as_ref().ok().map(|(policy, ..)| policy))];
+    match policy {
+        Ok((policy, files, warnings)) => {
+            checks.extend([look_at_policy(place, &warnings), look_at_access(&policy, &files)]);
+            checks.extend(look_at_backend(place).unwrap_or_else(|error| vec![no_registry(error)]));
+        }
+        Err(error) => {
+            checks.push(Check::of("policy", Err(error), "see all mistakes with: reconcile check"));
+            let which = registry_path(place).map(|path| look_at_registry(&path));
+            checks.extend(which.unwrap_or_else(|_| vec![Check::unknown("registry", "no policy says which it is")]));
+            checks.push(Check::unknown("commands", "the policy cannot be used, so what it runs is not known"));
+        }
+    }
+    checks
+}
+
+fn version() -> Check {
+    let system = rustix::system::uname();
+    let (name, release) = (system.sysname().to_string_lossy(), system.release().to_string_lossy());
+    Check::good("version", format!("reconcile {} on {name} {release}", env!("CARGO_PKG_VERSION")))
+}
+
+fn read_policy(place: &PlaceArgs) -> Result<(Policy, PolicyFiles, Vec<Diagnostic>)> {
+    let files = sources::load(&place.policy())?;
+    let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
+    Ok((policy, files, warnings))
+}
+
+fn look_at_policy(place: &PlaceArgs, warnings: &[Diagnostic]) -> Check {
+    let warnings = match warnings.len() {
+        0 => String::new(),
+        count => format!(", {}: see reconcile check", counted(count, "warning")),
+    };
+    Check::good("policy", format!("{} has no mistakes{warnings}", place.policy().display()))
+}
+
+/// Whether the policy's commands may be run.
+fn look_at_access(policy: &Policy, files: &PolicyFiles) -> Check {
+    let found = if policy.sessions.has_commands() { refuse_exposed(files) } else { Ok(()) };
+    let found = found.map(|()| "its commands may be run by this user".to_owned());
+    Check::of("policy-access", found, "let only this user and root change the policy")
+}
+
+/// What the backend needs that the policy names. The registry is looked at also where the rest cannot be.
+fn look_at_backend(place: &PlaceArgs) -> Result<Vec<Check>> {
+    let path = registry_path(place)?;
+    let backend = open_plain(place).and_then(|opened| Ok(opened.backend(Probe::Nothing)?));
+    Ok(backend.map_or_else(|_| look_at_registry(&path), |backend| backend.checkup()))
+}
+
+/// The registry alone.
+fn look_at_registry(path: &Path) -> Vec<Check> {
+    RegistryFile::open(path).map_or_else(|error| vec![no_registry(error)], |registry| registry.checkup())
+}
+
+fn no_registry(error: Error) -> Check {
+    Check::of("registry", Err(error), "name the registry with --registry PATH")
+}

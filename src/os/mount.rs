@@ -1,0 +1,94 @@
+//! How the file systems are mounted that files are on: whether one file can take another's place there, as far as that can
+//! be told without trying it.
+
+#[cfg(target_os = "linux")]
+use std::ffi::OsStr;
+use std::fs;
+
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::os::directory::{Directory, Place};
+
+/// What to do where a file is mounted by itself, or cannot be written where it is mounted.
+const HINT: &str = "mount its directory instead of the file, and so that it can be written; under systemd, name the directory in ReadWritePaths=";
+
+/// That a file which waits in a directory can take the place of another, as far as mounts have a say in it.
+///
+/// # Errors
+/// Where the file is mounted by itself, its file system is mounted read-only, or the directory is in another mount.
+pub(crate) fn check_replaceable(target: Place, waits_in: &Directory) -> Result<()> {
+    let path = target.path();
+    let cannot = |why: &str| Error::other(format!("cannot replace {}: {why}", path.display()));
+    if is_mount_point(target) {
+        return Err(cannot("it is mounted as a single file, and the system replaces no mounted file").with_hint(HINT));
+    }
+    check_writable(target.directory)?;
+    if mount_id(target.directory) != mount_id(waits_in) {
+        let waits_in = waits_in.path().display();
+        let hint =
+            format!("let {waits_in} be an ordinary directory beside the file: mount the directory that holds both");
+        return Err(cannot(&format!("{waits_in} is on another file system")).with_hint(hint));
+    }
+    Ok(())
+}
+
+/// That a directory is not on a file system that is mounted read-only. Who may write there is not looked at.
+///
+/// # Errors
+/// Where it is.
+pub(crate) fn check_writable(directory: &Directory) -> Result<()> {
+    match directory.may_write() {
+        Err(Errno::ROFS) => {
+            let path = directory.path().display();
+            Err(Error::other(format!("cannot write in {path}: it is on a read-only file system")).with_hint(HINT))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The kind of file system that a directory is on, such as `ext4`; `None` where the system does not tell.
+pub(crate) fn file_system(directory: &Directory) -> Option<String> {
+    let id = mount_id(directory)?.to_string();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = mounts.lines().find(|line| line.split(' ').next() == Some(id.as_str()))?;
+    // Spaces in paths are written as \040.
+    let (_, source) = mount.split_once(" - ")?;
+    source.split(' ').next().map(str::to_owned)
+}
+
+/// Whether a mount begins at a place. Where the system does not tell, none does.
+#[cfg(target_os = "linux")]
+fn is_mount_point(place: Place) -> bool {
+    use rustix::fs::StatxAttributes;
+
+    let status = status(place.directory, place.name);
+    status.is_some_and(|status| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Which mount a directory is in; `None` where the system does not tell.
+#[cfg(target_os = "linux")]
+fn mount_id(directory: &Directory) -> Option<u64> {
+    use rustix::fs::StatxFlags;
+
+    let status = status(directory, OsStr::new("."))?;
+    let is_told = status.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    is_told.then_some(status.stx_mnt_id)
+}
+
+#[cfg(target_os = "linux")]
+fn status(directory: &Directory, name: &OsStr) -> Option<rustix::fs::Statx> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+
+    statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_mount_point(_: Place) -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mount_id(_: &Directory) -> Option<u64> {
+    None
+}
