@@ -18,6 +18,9 @@ use crate::policy::template::{CommandLine, Invocation};
 use crate::registry::{Entry, Field, Position, Snapshot};
 use crate::resolve::{Current, resolve, resolve_default};
 
+/// Why a session is not started on a model that no run has tried.
+const UNTRIED: &str = "no session is known to work on it, and the next run tries it";
+
 /// A session to be started.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -301,12 +304,13 @@ impl Decider<'_> {
                 None => "it did not come up where it was tried".to_owned(),
             }),
             Some(Trial::Trying(other)) if chat.id != *other => Some(format!("it is being tried on {other}")),
-            Some(Trial::Trying(_) | Trial::Worked(_)) => None,
+            Some(Trial::Trying(_)) => Some(UNTRIED.to_owned()),
+            Some(Trial::Worked(_)) => None,
             // Where no run restarts sessions, none ever tries it. A new chat takes down no session.
             None => {
                 let is_tried_by_runs = self.capabilities.takes_effect() == TakesEffect::OnRestart && existing.is_some();
                 let is_unknown = is_tried_by_runs && !in_use.contains(model.as_str());
-                is_unknown.then(|| "no session is known to work on it, and the next run tries it".to_owned())
+                is_unknown.then(|| UNTRIED.to_owned())
             }
         }
     }

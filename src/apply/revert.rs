@@ -85,21 +85,18 @@ impl Run<'_> {
                 void: Vec::new(),
                 now: self.context.watch.now(self.input.now.timestamp()),
             };
-            for Back { index, to, then } in &*backs {
+            for Back { index, to, .. } in &*backs {
                 let row = &rows[*index];
                 let chat = row.chat.id.as_ref();
                 let Some((at, _)) = found.get(chat) else { continue };
-                let owes = Owes { ran: None, identity: None, planned_on: PlannedOn::NoDebt };
-                let owes = (*then == Then::Restart).then_some(owes);
+                // Also one that was left alone: a launch or its supervisor may have started it on what the entry said.
+                let owes = Some(Owes { ran: None, identity: None, planned_on: PlannedOn::NoDebt });
                 if !self.is_per_row() {
                     batch.changes.push(Change { chat, at: *at, after: to.as_ref(), owes });
                 }
                 batch.notes.push(Note::Reverted { chat });
                 if let Some(model) = to.as_ref().filter(|_| self.input.policy.existing.keeps_manual()) {
                     batch.notes.push(Note::Wrote { chat, model, before: row.after.as_ref() });
-                }
-                if *then == Then::Leave && row.owed.is_none() && reading.ledger.owed.contains_key(chat) {
-                    batch.void.push(chat);
                 }
             }
             if let Committed::Done { error } = self.context.locked.commit(&reading, &batch)? {
@@ -132,7 +129,7 @@ impl Run<'_> {
             let row = &mut self.planned.plan.rows[back.index];
             row.effects.edited = false;
             if back.then == Then::Leave {
-                row.effects.owes = row.owed.is_some();
+                row.effects.owes = true;
                 continue;
             }
             let to = back.to.as_ref().map_or("no model", Model::as_str);
@@ -198,6 +195,10 @@ struct ToTheEnd<'a>(&'a dyn Watch);
 impl Watch for ToTheEnd<'_> {
     fn interrupted(&self) -> bool {
         false
+    }
+
+    fn expect(&self, restarts: usize) {
+        self.0.expect(restarts);
     }
 
     fn begun(&self, row: &Row) {

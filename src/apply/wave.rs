@@ -296,10 +296,15 @@ impl Run<'_> {
     /// longer what the user was shown is left to the next run.
     fn plan_the_rest_again(&mut self) -> Result<()> {
         let Planned { plan: fresh, reading } = plan(self.input, self.context.backend)?;
+        let Plan { rows, void: fresh_void, .. } = fresh;
         let mut fresh: BTreeMap<String, Row> =
-            fresh.rows.into_iter().map(|row| (row.chat.id.clone().into_owned(), row)).collect();
+            rows.into_iter().map(|row| (row.chat.id.clone().into_owned(), row)).collect();
         let mut places = BTreeMap::new();
-        for (index, row) in self.planned.plan.rows.iter_mut().enumerate().filter(|(_, row)| row.is_planned()) {
+        let Plan { rows, void, .. } = &mut self.planned.plan;
+        for (index, row) in rows.iter_mut().enumerate().filter(|(_, row)| row.is_planned()) {
+            // Its session may have been started since, so that the edit no longer makes its debt void.
+            void.remove(row.chat.id.as_ref());
+            void.extend(fresh_void.get_key_value(row.chat.id.as_ref()).map(|(chat, why)| (chat.clone(), *why)));
             let now = fresh.remove(row.chat.id.as_ref());
             let now = now.filter(|now| (&now.before, &now.after, now.edit) == (&row.before, &row.after, row.edit));
             match now {

@@ -330,6 +330,10 @@ impl Ledger {
     }
 
     fn did_not_come_up(&mut self, chat: &str, model: &Model, blame: Blame, now: Timestamp) {
+        // A session that does not come up on what it was put back on says nothing of that, and has still failed on the other.
+        if self.failed.get(chat).is_some_and(|failed| failed.model != *model) {
+            return;
+        }
         let earlier = self.failed.remove(chat);
         self.failed.insert(chat.to_owned(), FailedStart::again(earlier, model, now));
         if blame == Blame::Model {

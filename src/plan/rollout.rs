@@ -163,8 +163,10 @@ impl Rollout<'_> {
     }
 }
 
+/// Whether the session of a row may come to run on another model by it: not one that runs its model after all.
 fn is_change(row: &Row) -> bool {
-    row.is_planned() && (row.edit || row.restart)
+    let runs_it = !row.stale && row.runs.is_some() && row.runs == row.after;
+    row.is_planned() && (row.edit || row.restart) && !runs_it
 }
 
 /// Puts a row off. A restart that it owes is still made, on what the registry says now: the session may be down.

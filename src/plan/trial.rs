@@ -38,7 +38,6 @@ pub struct FailedStart {
 impl FailedStart {
     /// Once more, after what is remembered of earlier tries of this session on this model.
     pub(super) fn again(earlier: Option<Self>, model: &Model, now: Timestamp) -> Self {
-        let earlier = earlier.filter(|earlier| earlier.model == *model);
         let attempts = earlier.as_ref().map_or(0, |earlier| earlier.attempts);
         Self {
             model: model.clone(),

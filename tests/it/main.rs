@@ -76,6 +76,7 @@ mod readers;
 mod readme;
 mod redaction;
 mod reports;
+mod rollout;
 mod rollout_laws;
 mod scarce;
 mod schema;

@@ -74,6 +74,11 @@ fn a_session_that_was_up_and_does_not_come_up_or_stay_up_is_put_back() {
     for (scene, why) in [
         (Scene { running: "exit 3", ..WELL }, "the session did not come up within 2s"),
         (Scene { running: "exit 1", ..WELL }, "the session did not come up within 2s"),
+        // It was running before, though the command that tells its start did not.
+        (
+            Scene { running: "exit 3", identity: "[ -e calls ] && echo 2", ..WELL },
+            "the session did not come up within 2s",
+        ),
         // Its supervisor counts it as running, and no start of it is.
         (Scene { identity: "[ ! -e new ] || exit 7; echo 1", ..WELL }, "the session did not come up within 2s"),
         (Scene { identity: "[ -e new ] || echo 1", ..WELL }, "the session did not come up within 2s"),

@@ -131,7 +131,8 @@ impl State {
         }
     }
 
-    fn start(&mut self, chat: &str) {
+    /// The session of a chat is started anew, on what the registry says.
+    pub fn start(&mut self, chat: &str) {
         let model = self.entries.get(chat).cloned().flatten().unwrap_or_else(|| UNSET.to_owned());
         *self.starts.entry(chat.to_owned()).or_default() += 1;
         match self.behaviour(chat, &model) {
@@ -148,7 +149,7 @@ impl State {
     }
 
     /// Names the run of a session that is going on.
-    fn run_of(&self, chat: &str) -> String {
+    pub fn run_of(&self, chat: &str) -> String {
         format!("run {}", self.starts.get(chat).copied().unwrap_or_default())
     }
 
