@@ -17,6 +17,7 @@ mod debris;
 mod handle;
 #[path = "../it/journal_text.rs"]
 mod journal_text;
+mod keep_manual;
 mod launch;
 mod other_owner;
 mod points;
