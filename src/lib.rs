@@ -19,6 +19,7 @@ mod crash;
 pub mod diagnostic;
 pub mod error;
 pub mod launch;
+pub mod length;
 pub mod lint;
 pub mod os;
 pub mod plan;

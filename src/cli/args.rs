@@ -6,12 +6,13 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::civil::{Date, DateTime};
-use jiff::tz::{Offset, TimeZone};
-use jiff::{SignedDuration, Timestamp, Zoned};
+use jiff::tz::Offset;
+use jiff::{RoundMode, SpanFieldwise, Timestamp, TimestampRound, Unit, Zoned};
 
 use crate::chat::Chat;
 use crate::cli::color::{COLORS, Color};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::length;
 use crate::plan::ID_LENGTH;
 use crate::plan::select::TakeOver;
 use crate::policy::Until;
@@ -80,7 +81,8 @@ pub(crate) struct RunArgs {
     #[arg(long, requires = "dry_run")]
     pub(crate) probe: bool,
 
-    /// In a dry run, plan as of another time: 2026-12-31, 2026-12-31T18:00 (in the policy's time zone), or with an offset
+    /// In a dry run, plan as of another time: 2026-12-31, 2026-12-31T18:00 (in the policy's time zone), with an
+    /// offset, or so long from now: 7d
     #[arg(long, requires = "dry_run", value_name = "TIME", value_parser = moment)]
     pub(crate) at: Option<Moment>,
 
@@ -105,11 +107,11 @@ pub(crate) struct RunArgs {
     pub(crate) retry: Vec<String>,
 
     /// Put this chat back under the policy, where that keeps a model which was set by hand (repeatable)
-    #[arg(long, value_name = "CHAT", help_heading = "Which chats")]
+    #[arg(long, value_name = "CHAT", help_heading = "Selection")]
     take_over: Vec<String>,
 
     /// Put all chats back under the policy that keep a model which was set by hand
-    #[arg(long, conflicts_with = "take_over", help_heading = "Which chats")]
+    #[arg(long, conflicts_with = "take_over", help_heading = "Selection")]
     take_over_all: bool,
 
     /// Apply this plan or nothing: all 32 digits of a plan id, or the JSON report of a dry run
@@ -239,15 +241,43 @@ fn named_plan(text: &str) -> Result<NamedPlan, String> {
 pub(crate) enum Moment {
     Local(DateTime),
     Instant(Timestamp),
+    /// So long from now.
+    In(SpanFieldwise),
 }
 
 impl Moment {
-    /// That time in a time zone.
-    pub(crate) fn in_zone(self, zone: TimeZone) -> Result<Zoned, jiff::Error> {
+    /// That time, where it is `now`.
+    pub(crate) fn from(self, now: &Zoned) -> Result<Zoned, jiff::Error> {
         match self {
-            Self::Local(time) => time.to_zoned(zone),
-            Self::Instant(instant) => Ok(instant.to_zoned(zone)),
+            Self::Local(time) => time.to_zoned(now.time_zone().clone()),
+            Self::Instant(instant) => Ok(instant.to_zoned(now.time_zone().clone())),
+            Self::In(length) => now.checked_add(length.0),
         }
+    }
+}
+
+/// The end of an override, as the user wrote it.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    At(Until),
+    /// So long from now.
+    In(SpanFieldwise),
+}
+
+impl End {
+    /// The end as a policy says it, where it is `now`.
+    ///
+    /// # Errors
+    /// Where the calendar ends before.
+    pub(crate) fn from(&self, now: &Zoned) -> Result<Until> {
+        let length = match self {
+            Self::At(until) => return Ok(until.clone()),
+            Self::In(length) => length.0,
+        };
+        let to_seconds = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
+        let end = now.checked_add(length).and_then(|end| end.timestamp().round(to_seconds));
+        let too_late = |_| Error::other("--until is too far away: the calendar ends in the year 9999");
+        end.map(Until::Instant).map_err(|error| too_late(error).with_hint("name an earlier day, as in 2026-12-31"))
     }
 }
 
@@ -258,12 +288,22 @@ fn moment(text: &str) -> Result<Moment, String> {
     // the calendar a local time may be no instant in the policy's time zone, which is not known here.
     let exists = |time: &DateTime| [Offset::MIN, Offset::MAX].iter().all(|offset| offset.to_timestamp(*time).is_ok());
     let local = || civil().filter(|time| !text.contains('[') && exists(time)).map(Moment::Local);
-    instant().or_else(local).ok_or_else(|| "a date or a date-time, as in 2026-12-31 or 2026-12-31T18:00".to_owned())
+    let from_now = || length::span(text.strip_prefix('+').unwrap_or(text)).map(|length| Moment::In(length.fieldwise()));
+    instant().or_else(local).or_else(from_now).ok_or_else(|| {
+        "a date, a date-time or a length of time from now, as in 2026-12-31, 2026-12-31T18:00 or 7d".to_owned()
+    })
 }
 
 /// The end of an override, as a policy would say it.
-pub(crate) fn until(text: &str) -> Result<Until, String> {
-    day(text).map(Until::Date).map_or_else(|| moment(text).map(Until::from), Ok)
+pub(crate) fn until(text: &str) -> Result<End, String> {
+    if let Some(day) = day(text) {
+        return Ok(End::At(Until::Date(day)));
+    }
+    Ok(match moment(text)? {
+        Moment::Local(time) => End::At(Until::Local(time)),
+        Moment::Instant(instant) => End::At(Until::Instant(instant)),
+        Moment::In(length) => End::In(length),
+    })
 }
 
 /// A date alone.
@@ -271,18 +311,8 @@ fn day(text: &str) -> Option<Date> {
     text.parse().ok().filter(|_| !text.contains(['T', 't', ' ', '[']))
 }
 
-impl From<Moment> for Until {
-    fn from(moment: Moment) -> Self {
-        match moment {
-            Moment::Local(time) => Self::Local(time),
-            Moment::Instant(instant) => Self::Instant(instant),
-        }
-    }
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
-    parsed.ok_or_else(|| "a number and a unit (ms, s, m or h), as in 10s".to_owned())
+    length::duration(text).ok_or_else(|| format!("{} 10s", length::FORM))
 }
 
 const FORMATS: [(&str, Format); 4] =

@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, Place};
+use crate::length;
 use crate::policy::At;
 use crate::policy::source::Source;
 use crate::suggest;
@@ -128,13 +129,12 @@ impl<'s> Item<'s> {
     /// A length of time from `least` to a day.
     fn time_from(&self, least: Duration, mistakes: &Mistakes, example: &str) -> Option<Duration> {
         let text = self.string(mistakes, example)?;
-        let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok());
-        let parsed = parsed.filter(|duration| (least..=LONGEST).contains(duration));
+        let parsed = length::duration(text).filter(|duration| (least..=LONGEST).contains(duration));
         if parsed.is_none() {
             mistakes.add(|| {
                 let range = if least.is_zero() { "from zero to" } else { "between zero and" };
                 let message = format!("`{}` is no length of time {range} a day", self.name);
-                self.mistake("not-a-duration", message, format!("a number and a unit (ms, s, m or h), as in {example}"))
+                self.mistake("not-a-duration", message, format!("{} {example}", length::FORM))
             });
         }
         parsed

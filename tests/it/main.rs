@@ -58,6 +58,7 @@ mod launch_process;
 mod launch_registry;
 mod laws;
 mod ledger;
+mod lengths;
 mod lints;
 mod lossless;
 mod lossless_laws;

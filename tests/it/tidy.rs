@@ -14,6 +14,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("redact", 0),
     ("splice", 0),
     ("suggest", 0),
+    ("length", 0),
     ("error", 1),
     ("checkup", 2),
     ("policy", 2),

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::backend::Probe;
 use crate::chat::{Chat, Model};
-use crate::cli::args::{EditArgs, PlaceArgs, until};
+use crate::cli::args::{EditArgs, End, PlaceArgs, until};
 use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
 use crate::cli::exit::Exit;
 use crate::cli::run::execute;
@@ -16,7 +16,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open};
 use crate::error::{Error, Result};
 use crate::plan::select::{Selector, find_registered};
-use crate::policy::{At, Because, Override, Policy, Setting, Until};
+use crate::policy::{At, Because, Override, Policy, Setting};
 use crate::registry::find_entry;
 use crate::resolve::resolve;
 use crate::suggest;
@@ -32,9 +32,9 @@ pub(crate) struct SetModelArgs {
     model: String,
 
     /// When the override ends: with the end of a day, 2026-12-31, or at a time, 2026-12-31T18:00, both in the policy's
-    /// time zone, or at a time with an offset
-    #[arg(long, value_name = "DATE", value_parser = until)]
-    until: Option<Until>,
+    /// time zone; at a time with an offset; or so long from now, 7d
+    #[arg(long, value_name = "TIME", value_parser = until)]
+    until: Option<End>,
 
     /// Why, for whoever reads the policy next
     #[arg(long, value_name = "TEXT")]
@@ -64,11 +64,12 @@ pub(crate) fn set(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -
     }
     edit_and_run(terminal, place, &args.edit, |opened| {
         let (chat, model, _) = target(opened, args)?;
-        if let Some(until) = args.until.as_ref().filter(|until| until.is_past(&opened.now)) {
+        let until = args.until.as_ref().map(|end| end.from(&opened.now)).transpose()?;
+        if let Some(until) = until.as_ref().filter(|until| until.is_past(&opened.now)) {
             return Err(Error::other(format!("--until {until} has already expired"))
                 .with_hint("an override that has expired does not count; nothing was changed"));
         }
-        let change = Change::Set { model, until: args.until.clone(), reason: args.reason.clone() };
+        let change = Change::Set { model, until, reason: args.reason.clone() };
         Ok(Decided { changes: BTreeMap::from([(chat, change)]), ..Decided::default() })
     })
 }

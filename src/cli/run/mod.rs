@@ -95,7 +95,7 @@ pub(crate) fn execute(
     close_fds::set_fds_cloexec(3, &[]);
     if options.dry_run {
         let now = match options.at {
-            Some(moment) => moment.in_zone(opened.now.time_zone().clone())?,
+            Some(moment) => moment.from(&opened.now)?,
             None => opened.now.clone(),
         };
         warn_of_expired(terminal, opened, &now);
