@@ -131,6 +131,7 @@ impl Run<'_> {
                 Some(
                     Attempt::Failed(again)
                     | Attempt::Unhealthy(again)
+                    | Attempt::StillDown(again)
                     | Attempt::Unknown(again)
                     | Attempt::Deferred(again)
                     | Attempt::NotSent(again),

@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Stands};
+use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof, Stands};
 use crate::apply::planned::{PLANS, Planned, RunContext, leave, plan};
-use crate::apply::workers::{Ended, Purpose, Workers};
+use crate::apply::workers::{Ended, Purpose, Workers, owes_a_start};
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::plan::ledger::{Note, Then};
 use crate::plan::observed::{Edits, Standing, Void};
+use crate::plan::trial::Trial;
 use crate::plan::{Outcome, Plan, PlanInput, Reading, Row, Verdict};
 use crate::registry::Position;
 
@@ -181,8 +182,12 @@ impl Run<'_> {
             plan.void.retain(|chat, _| !void.contains(chat));
         }
         self.error = error;
+        let Plan { rows, reset, edits, .. } = plan;
+        if notes == Beside::Notes {
+            rows.iter_mut().filter(|row| is_forgotten(*edits, reset, row)).for_each(|row| row.effects.owes = true);
+        }
         for index in wave {
-            let row = &mut plan.rows[*index];
+            let row = &mut rows[*index];
             row.effects.edited |= is_batch && row.edit;
             if !row.restart && (is_batch || !row.edit) {
                 row.outcome.verdict = Verdict::Done;
@@ -264,28 +269,27 @@ impl Run<'_> {
     }
 
     /// Judges models by their canaries. Where one failed, no other session gets its model in this run. Where one says
-    /// nothing of its model, such as a session that was found stopped, the next row is the canary.
+    /// nothing of its model, such as a session that was found stopped, the next row is the canary. A model that has failed
+    /// before is tried on no other session.
     fn judge(&mut self, wave: &[usize], attempts: &BTreeMap<usize, Attempt>) {
-        let rows = &mut self.planned.plan.rows;
-        for index in wave.iter().copied().filter(|index| rows[*index].canary).collect::<Vec<_>>() {
-            let Some(model) = rows[index].after.clone() else { continue };
-            let others: Vec<usize> = (0..rows.len())
-                .filter(|other| rows[*other].is_planned() && rows[*other].after.as_ref() == Some(&model))
-                .collect();
-            match attempts.get(&index) {
-                Some(Attempt::Changed) => {}
-                Some(Attempt::Failed(_) | Attempt::Unhealthy(_) | Attempt::Unknown(_)) => {
-                    let why = format!("canary failed: {model} did not come up on {}", rows[index].chat.id);
-                    for other in others {
-                        rows[other].outcome = Outcome::because(Verdict::Deferred, why.clone());
-                    }
+        let Planned { plan: Plan { rows, .. }, reading } = &mut self.planned;
+        for index in wave {
+            let Row { canary: true, after: Some(model), chat, .. } = &rows[*index] else { continue };
+            let (model, chat) = (model.clone(), chat.id.clone());
+            let has_failed = reading.ledger.trials.get(&model) == Some(&Trial::Failed);
+            let mut others = rows.iter_mut().filter(|other| other.is_planned() && other.after.as_ref() == Some(&model));
+            let why = match attempts.get(index).map_or(Proof::Nothing, Attempt::proof) {
+                Proof::Works => continue,
+                Proof::Fails => format!("canary failed: {model} did not come up on {chat}"),
+                Proof::Nothing if has_failed => {
+                    format!("{model} has failed before, and could not be tried again on {chat}")
                 }
-                Some(Attempt::NotNeeded(_) | Attempt::Deferred(_) | Attempt::NotSent(_) | Attempt::NotBegun) | None => {
-                    if let Some(next) = others.into_iter().find(|other| rows[*other].restart) {
-                        rows[next].canary = true;
-                    }
+                Proof::Nothing => {
+                    others.find(|other| other.restart).into_iter().for_each(|next| next.canary = true);
+                    continue;
                 }
-            }
+            };
+            others.for_each(|other| other.outcome = Outcome::because(Verdict::Deferred, why.clone()));
         }
     }
 
@@ -408,7 +412,9 @@ fn outcome(attempt: &Attempt, unbegun: &Outcome) -> Outcome {
     match attempt {
         Attempt::Changed => Outcome::plain(Verdict::Done),
         Attempt::NotNeeded(detail) => Outcome::because(Verdict::Done, detail),
-        Attempt::Failed(detail) | Attempt::Unhealthy(detail) => Outcome::because(Verdict::Failed, detail),
+        Attempt::Failed(detail) | Attempt::Unhealthy(detail) | Attempt::StillDown(detail) => {
+            Outcome::because(Verdict::Failed, detail)
+        }
         Attempt::Unknown(detail) => Outcome::because(Verdict::Unknown, detail),
         Attempt::Deferred(detail) | Attempt::NotSent(detail) => Outcome::because(Verdict::Deferred, detail),
         Attempt::NotBegun => unbegun.clone(),
@@ -432,13 +438,18 @@ fn notes_before(row: &Row, edits: Edits) -> Vec<Note<'_>> {
     }
     if edits == Edits::Batch && !row.edit {
         match row.owed {
-            // Once a launch has started it, a session that did not come up owes nothing, and is not known to run.
-            None if row.restart => notes.push(Note::Owes { chat, ran: None, identity: None }),
+            None if row.restart => notes.extend(owes_a_start(chat)),
             Some(_) if !row.restart => notes.push(Note::Settled { chat }),
             _ => {}
         }
     }
     notes
+}
+
+/// Whether a plan forgets that the session of a row did not come up. That is no proof that it runs, so it owes a start.
+fn is_forgotten(edits: Edits, reset: &[String], row: &Row) -> bool {
+    let is_reset = || reset.iter().any(|chat| *chat == row.chat.id);
+    edits == Edits::Batch && row.did_not_come_up && row.owed.is_none() && is_reset()
 }
 
 /// What is remembered beside the edits of a plan, also where they fail.
@@ -448,6 +459,8 @@ fn notes_beside_edits(plan: &Plan) -> Vec<Note<'_>> {
         let then = if row.outcome.verdict == Verdict::Held { Then::Held } else { Then::Corrected };
         notes.push(Note::ChangedBack { chat: row.chat.id.as_ref(), then });
     }
+    let forgotten = plan.rows.iter().filter(|row| is_forgotten(plan.edits, &plan.reset, row));
+    notes.extend(forgotten.flat_map(|row| owes_a_start(&row.chat.id)));
     notes.extend(plan.reset.iter().map(|chat| Note::Reset { chat }));
     notes.extend(plan.working.iter().map(|(model, chat)| Note::Worked { chat, model }));
     notes
