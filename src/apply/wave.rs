@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof, Stands};
+use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof};
+use crate::apply::notes::{is_forgotten, notes_before, notes_beside_edits};
 use crate::apply::planned::{PLANS, Planned, RunContext, leave, plan};
-use crate::apply::workers::{Ended, Purpose, Workers, owes_a_start};
+use crate::apply::workers::{Ended, Purpose, Workers};
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::plan::ledger::{Note, Then};
 use crate::plan::observed::{Edits, Standing, Void};
 use crate::plan::trial::Trial;
 use crate::plan::{Outcome, Plan, PlanInput, Reading, Row, Verdict};
@@ -321,50 +321,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads back what a wave has edited: what did not stick has failed.
-    fn read_back(&mut self, wave: &[usize]) {
-        let rows = &self.planned.plan.rows;
-        let edited: Vec<usize> = wave.iter().copied().filter(|index| rows[*index].effects.edited).collect();
-        if edited.is_empty() {
-            return;
-        }
-        let asked: Vec<&Row> = edited.iter().map(|index| &rows[*index]).collect();
-        let found = match self.context.locked.read_back(&asked) {
-            Ok(found) => found,
-            Err(error) => {
-                self.error.get_or_insert(error);
-                for index in edited {
-                    let outcome = Outcome::because(Verdict::Unknown, "the registry could not be read back");
-                    self.planned.plan.rows[index].outcome = outcome;
-                }
-                return;
-            }
-        };
-        for index in edited {
-            match self.stuck(index, &found) {
-                Stuck::Yes => self.confirmed.push(index),
-                Stuck::KnownFailure => {}
-                Stuck::No(outcome) => self.planned.plan.rows[index].outcome = outcome,
-            }
-        }
-    }
-
-    fn stuck(&self, index: usize, found: &BTreeMap<String, Stands>) -> Stuck {
-        let row = &self.planned.plan.rows[index];
-        let says = match found.get(row.chat.id.as_ref()) {
-            Some(Stands::Model(model)) => model.as_ref().map(|model| self.input.policy.canonical(model.as_str())),
-            Some(Stands::NotSavedYet) => return row.unless_failed(Outcome::because(Verdict::Done, "not yet saved")),
-            Some(Stands::Gone) | None => {
-                return row.unless_failed(Outcome::because(Verdict::Failed, "its entry was removed meanwhile"));
-            }
-        };
-        if says == row.after.as_ref().map(Model::as_str) {
-            return Stuck::Yes;
-        }
-        let says = says.unwrap_or("nothing");
-        row.unless_failed(Outcome::because(Verdict::Failed, format!("the registry says {says} again")))
-    }
-
     /// Says of the rows that had no turn why. Debts that their edits would have made void stand.
     pub(super) fn leave_the_rest(&mut self) {
         let unbegun = self.why_not_begun();
@@ -387,20 +343,6 @@ impl Run<'_> {
 enum Beside {
     Notes,
     Nothing,
-}
-
-/// Whether an edit has stuck.
-enum Stuck {
-    Yes,
-    /// It has not, and the row says already why.
-    KnownFailure,
-    No(Outcome),
-}
-
-impl Row {
-    fn unless_failed(&self, outcome: Outcome) -> Stuck {
-        if self.outcome.verdict == Verdict::Failed { Stuck::KnownFailure } else { Stuck::No(outcome) }
-    }
 }
 
 /// Whether a debt is void once the edit of this row is made: the session runs what the registry says then.
@@ -427,41 +369,4 @@ fn change(row: &Row, place: Option<Position>) -> Change<'_> {
     let owes = Owes { ran: row.runs.as_ref(), identity: None, planned_on };
     let chat = row.chat.id.as_ref();
     Change { chat, at: place.unwrap_or(row.at), after: row.after.as_ref(), owes: row.restart.then_some(owes) }
-}
-
-/// What is noted of a row before its wave begins, beside its edit.
-fn notes_before(row: &Row, edits: Edits) -> Vec<Note<'_>> {
-    let chat = row.chat.id.as_ref();
-    let mut notes = Vec::new();
-    if row.canary {
-        notes.extend(row.after.as_ref().map(|model| Note::Trying { chat, model }));
-    }
-    if edits == Edits::Batch && !row.edit {
-        match row.owed {
-            None if row.restart => notes.extend(owes_a_start(chat)),
-            Some(_) if !row.restart => notes.push(Note::Settled { chat }),
-            _ => {}
-        }
-    }
-    notes
-}
-
-/// Whether a plan forgets that the session of a row did not come up. That is no proof that it runs, so it owes a start.
-fn is_forgotten(edits: Edits, reset: &[String], row: &Row) -> bool {
-    let is_reset = || reset.iter().any(|chat| *chat == row.chat.id);
-    edits == Edits::Batch && row.did_not_come_up && row.owed.is_none() && is_reset()
-}
-
-/// What is remembered beside the edits of a plan, also where they fail.
-fn notes_beside_edits(plan: &Plan) -> Vec<Note<'_>> {
-    let mut notes = Vec::new();
-    for row in plan.rows.iter().filter(|row| !row.changed_back.is_empty()) {
-        let then = if row.outcome.verdict == Verdict::Held { Then::Held } else { Then::Corrected };
-        notes.push(Note::ChangedBack { chat: row.chat.id.as_ref(), then });
-    }
-    let forgotten = plan.rows.iter().filter(|row| is_forgotten(plan.edits, &plan.reset, row));
-    notes.extend(forgotten.flat_map(|row| owes_a_start(&row.chat.id)));
-    notes.extend(plan.reset.iter().map(|chat| Note::Reset { chat }));
-    notes.extend(plan.working.iter().map(|(model, chat)| Note::Worked { chat, model }));
-    notes
 }

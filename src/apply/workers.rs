@@ -11,6 +11,7 @@ use std::thread::{self, Builder};
 use jiff::Timestamp;
 
 use crate::apply::backend::{Attempt, Locked, Proof, Turn, Watch};
+use crate::apply::notes::owes_a_start;
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, reason};
@@ -262,12 +263,6 @@ impl Workers<'_> {
         }
         notes
     }
-}
-
-/// What is noted of a session that did not come up and may owe nothing, because a launch has struck that: its restart
-/// counts as begun, so that it is made also where the session is found stopped.
-pub(super) fn owes_a_start(chat: &str) -> [Note<'_>; 2] {
-    [Note::Owes { chat, ran: None, identity: None }, Note::Begun { chat, begin: Begin::Owed }]
 }
 
 fn no_worker(error: &io::Error) -> Error {

@@ -26,8 +26,9 @@ use crate::registry::{Key, Snapshot};
 use crate::splice::Splice;
 use crate::state::dir::StateDir;
 use crate::state::history;
+use crate::state::kept::{ExchangeState, Patch};
 use crate::state::key::KEY;
-use crate::state::ledger::{ExchangeState, LedgerFile, OpenLedger, Patch};
+use crate::state::ledger::{LedgerFile, OpenLedger};
 
 /// The file that takes the registry's place, and after an exchange the one that it displaced.
 pub(super) const NEW: &str = "registry.new";
