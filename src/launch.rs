@@ -266,7 +266,7 @@ fn decide(
                 .with_hint("fix the policy, then start the session again")
         });
     };
-    let Decider { policy, capabilities, .. } = decider;
+    let Decider { policy, capabilities, ledger } = decider;
     let existing = existing.map(|model| policy.canonical(model));
     if let Some(model) = resolve(policy, chat, Current { model: existing, ..current }, now).model {
         if existing == Some(model.as_str()) {
@@ -274,7 +274,9 @@ fn decide(
         }
         let kept = decider.keeps(chat, model, existing, in_use).map(|why| Kept { wanted: model.clone(), why });
         return Ok(
-            match kept.map(|kept| (existing.and_then(Model::new).or_else(|| decider.last_that_worked()), kept)) {
+            match kept.map(|kept| {
+                (existing.and_then(Model::new).or_else(|| ledger.last_that_worked(&policy.allowed).cloned()), kept)
+            }) {
                 Some((Some(runs), kept)) => Choice { kept: Some(kept), ..Choice::untold(runs) },
                 // Nothing is known to work better.
                 Some((None, _)) | None => Choice { model: model.clone(), register: Register::Model, kept: None },
@@ -313,19 +315,6 @@ impl Decider<'_> {
                 is_unknown.then(|| UNTRIED.to_owned())
             }
         }
-    }
-
-    /// The model on which a session was last seen to come up.
-    fn last_that_worked(&self) -> Option<Model> {
-        let mut last = None;
-        for (model, trial) in &self.ledger.trials {
-            if let Trial::Worked(at) = trial
-                && self.policy.allowed.contains(model)
-            {
-                last = last.max(Some((*at, model)));
-            }
-        }
-        last.map(|(_, model)| model.clone())
     }
 }
 

@@ -257,6 +257,8 @@ pub enum Attempt {
     Failed(String),
     /// The session worked, was restarted, and does not work any more.
     Unhealthy(String),
+    /// The session was not known to work, was restarted, and is not running.
+    StillDown(String),
     /// Whether it worked cannot be told.
     Unknown(String),
     /// It cannot be done now.
@@ -265,6 +267,28 @@ pub enum Attempt {
     NotSent(String),
     /// Its turn did not come.
     NotBegun,
+}
+
+/// What an attempt says of the model of its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// A session came up on it.
+    Works,
+    /// A session did not come up on it, or may not have.
+    Fails,
+    /// Nothing: it was not tried.
+    Nothing,
+}
+
+impl Attempt {
+    /// What it says of the model.
+    pub(super) fn proof(&self) -> Proof {
+        match self {
+            Self::Changed => Proof::Works,
+            Self::Failed(_) | Self::Unhealthy(_) | Self::StillDown(_) | Self::Unknown(_) => Proof::Fails,
+            Self::NotNeeded(_) | Self::Deferred(_) | Self::NotSent(_) | Self::NotBegun => Proof::Nothing,
+        }
+    }
 }
 
 /// What an attempt asks of the run.

@@ -5,7 +5,9 @@
 //! run on their models; put back those that did not come up; read back. At the end, save what was confirmed.
 
 mod backend;
+mod notes;
 mod planned;
+mod read_back;
 mod revert;
 mod wave;
 mod workers;

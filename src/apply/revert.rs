@@ -11,6 +11,7 @@ use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::plan::ledger::{Debt, Note};
 use crate::plan::{Outcome, Row, Verdict};
+use crate::policy::Policy;
 use crate::registry::{Key, Position};
 
 /// A row whose entry is put back.
@@ -139,6 +140,7 @@ impl Run<'_> {
                 Some(
                     Attempt::Failed(again)
                     | Attempt::Unhealthy(again)
+                    | Attempt::StillDown(again)
                     | Attempt::Unknown(again)
                     | Attempt::Deferred(again)
                     | Attempt::NotSent(again),
@@ -157,9 +159,11 @@ impl Run<'_> {
         let began = |debt: &Debt| Debt { began: true, ..debt.clone() };
         let since = self.input.now.timestamp();
         let owed = row.owed.as_ref().map_or_else(|| Debt::begun(since), began);
-        // A command that wants a model gets one, also where the entry has none.
-        let runs = back.to.clone().or_else(|| row.runs.clone());
-        let after = runs.unwrap_or_else(|| self.input.policy.fallback.model.clone());
+        // A command that wants a model gets one, also where the entry has none: as a launch does, one that is known to work.
+        let Policy { allowed, fallback, .. } = self.input.policy;
+        let known = || self.planned.reading.ledger.last_that_worked(allowed).cloned();
+        let runs = back.to.clone().or_else(|| row.runs.clone()).or_else(known);
+        let after = runs.unwrap_or_else(|| fallback.model.clone());
         Row {
             after: Some(after),
             edit: self.is_per_row(),

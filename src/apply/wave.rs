@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Stands};
+use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof};
+use crate::apply::notes::{is_forgotten, notes_before, notes_beside_edits, wrote};
 use crate::apply::planned::{PLANS, Planned, RunContext, leave, plan};
 use crate::apply::workers::{Ended, Purpose, Workers};
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::plan::ledger::{Note, Then};
 use crate::plan::observed::{Edits, Standing, Void};
+use crate::plan::trial::Trial;
 use crate::plan::{Outcome, Plan, PlanInput, Reading, Row, Verdict};
 use crate::registry::Position;
 
@@ -184,8 +185,12 @@ impl Run<'_> {
             plan.void.retain(|chat, _| !void.contains(chat));
         }
         self.error = error;
+        let Plan { rows, reset, edits, .. } = plan;
+        if notes == Beside::Notes {
+            rows.iter_mut().filter(|row| is_forgotten(*edits, reset, row)).for_each(|row| row.effects.owes = true);
+        }
         for index in wave {
-            let row = &mut plan.rows[*index];
+            let row = &mut rows[*index];
             row.effects.edited |= is_batch && row.edit;
             if !row.restart && (is_batch || !row.edit) {
                 row.outcome.verdict = Verdict::Done;
@@ -267,28 +272,27 @@ impl Run<'_> {
     }
 
     /// Judges models by their canaries. Where one failed, no other session gets its model in this run. Where one says
-    /// nothing of its model, such as a session that was found stopped, the next row is the canary.
+    /// nothing of its model, such as a session that was found stopped, the next row is the canary. A model that has failed
+    /// before is tried on no other session.
     fn judge(&mut self, wave: &[usize], attempts: &BTreeMap<usize, Attempt>) {
-        let rows = &mut self.planned.plan.rows;
-        for index in wave.iter().copied().filter(|index| rows[*index].canary).collect::<Vec<_>>() {
-            let Some(model) = rows[index].after.clone() else { continue };
-            let others: Vec<usize> = (0..rows.len())
-                .filter(|other| rows[*other].is_planned() && rows[*other].after.as_ref() == Some(&model))
-                .collect();
-            match attempts.get(&index) {
-                Some(Attempt::Changed) => {}
-                Some(Attempt::Failed(_) | Attempt::Unhealthy(_) | Attempt::Unknown(_)) => {
-                    let why = format!("canary failed: {model} did not come up on {}", rows[index].chat.id);
-                    for other in others {
-                        rows[other].outcome = Outcome::because(Verdict::Deferred, why.clone());
-                    }
+        let Planned { plan: Plan { rows, .. }, reading } = &mut self.planned;
+        for index in wave {
+            let Row { canary: true, after: Some(model), chat, .. } = &rows[*index] else { continue };
+            let (model, chat) = (model.clone(), chat.id.clone());
+            let has_failed = reading.ledger.trials.get(&model) == Some(&Trial::Failed);
+            let mut others = rows.iter_mut().filter(|other| other.is_planned() && other.after.as_ref() == Some(&model));
+            let why = match attempts.get(index).map_or(Proof::Nothing, Attempt::proof) {
+                Proof::Works => continue,
+                Proof::Fails => format!("canary failed: {model} did not come up on {chat}"),
+                Proof::Nothing if has_failed => {
+                    format!("{model} has failed before, and could not be tried again on {chat}")
                 }
-                Some(Attempt::NotNeeded(_) | Attempt::Deferred(_) | Attempt::NotSent(_) | Attempt::NotBegun) | None => {
-                    if let Some(next) = others.into_iter().find(|other| rows[*other].restart) {
-                        rows[next].canary = true;
-                    }
+                Proof::Nothing => {
+                    others.find(|other| other.restart).into_iter().for_each(|next| next.canary = true);
+                    continue;
                 }
-            }
+            };
+            others.for_each(|other| other.outcome = Outcome::because(Verdict::Deferred, why.clone()));
         }
     }
 
@@ -320,50 +324,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads back what a wave has edited: what did not stick has failed.
-    fn read_back(&mut self, wave: &[usize]) {
-        let rows = &self.planned.plan.rows;
-        let edited: Vec<usize> = wave.iter().copied().filter(|index| rows[*index].effects.edited).collect();
-        if edited.is_empty() {
-            return;
-        }
-        let asked: Vec<&Row> = edited.iter().map(|index| &rows[*index]).collect();
-        let found = match self.context.locked.read_back(&asked) {
-            Ok(found) => found,
-            Err(error) => {
-                self.error.get_or_insert(error);
-                for index in edited {
-                    let outcome = Outcome::because(Verdict::Unknown, "the registry could not be read back");
-                    self.planned.plan.rows[index].outcome = outcome;
-                }
-                return;
-            }
-        };
-        for index in edited {
-            match self.stuck(index, &found) {
-                Stuck::Yes => self.confirmed.push(index),
-                Stuck::KnownFailure => {}
-                Stuck::No(outcome) => self.planned.plan.rows[index].outcome = outcome,
-            }
-        }
-    }
-
-    fn stuck(&self, index: usize, found: &BTreeMap<String, Stands>) -> Stuck {
-        let row = &self.planned.plan.rows[index];
-        let says = match found.get(row.chat.id.as_ref()) {
-            Some(Stands::Model(model)) => model.as_ref().map(|model| self.input.policy.canonical(model.as_str())),
-            Some(Stands::NotSavedYet) => return row.unless_failed(Outcome::because(Verdict::Done, "not yet saved")),
-            Some(Stands::Gone) | None => {
-                return row.unless_failed(Outcome::because(Verdict::Failed, "its entry was removed meanwhile"));
-            }
-        };
-        if says == row.after.as_ref().map(Model::as_str) {
-            return Stuck::Yes;
-        }
-        let says = says.unwrap_or("nothing");
-        row.unless_failed(Outcome::because(Verdict::Failed, format!("the registry says {says} again")))
-    }
-
     /// Says of the rows that had no turn why. Debts that their edits would have made void stand.
     pub(super) fn leave_the_rest(&mut self) {
         let unbegun = self.why_not_begun();
@@ -388,20 +348,6 @@ enum Beside {
     Nothing,
 }
 
-/// Whether an edit has stuck.
-enum Stuck {
-    Yes,
-    /// It has not, and the row says already why.
-    KnownFailure,
-    No(Outcome),
-}
-
-impl Row {
-    fn unless_failed(&self, outcome: Outcome) -> Stuck {
-        if self.outcome.verdict == Verdict::Failed { Stuck::KnownFailure } else { Stuck::No(outcome) }
-    }
-}
-
 /// Whether a debt is void once the edit of this row is made: the session runs what the registry says then.
 fn is_back_by_edit(plan: &Plan, row: &Row) -> bool {
     row.is_planned() && row.edit && plan.void.get(row.chat.id.as_ref()) == Some(&Void::Back)
@@ -411,7 +357,9 @@ fn outcome(attempt: &Attempt, unbegun: &Outcome) -> Outcome {
     match attempt {
         Attempt::Changed => Outcome::plain(Verdict::Done),
         Attempt::NotNeeded(detail) => Outcome::because(Verdict::Done, detail),
-        Attempt::Failed(detail) | Attempt::Unhealthy(detail) => Outcome::because(Verdict::Failed, detail),
+        Attempt::Failed(detail) | Attempt::Unhealthy(detail) | Attempt::StillDown(detail) => {
+            Outcome::because(Verdict::Failed, detail)
+        }
         Attempt::Unknown(detail) => Outcome::because(Verdict::Unknown, detail),
         Attempt::Deferred(detail) | Attempt::NotSent(detail) => Outcome::because(Verdict::Deferred, detail),
         Attempt::NotBegun => unbegun.clone(),
@@ -424,40 +372,4 @@ fn change(row: &Row, place: Option<Position>) -> Change<'_> {
     let owes = Owes { ran: row.runs.as_ref(), identity: None, planned_on };
     let chat = row.chat.id.as_ref();
     Change { chat, at: place.unwrap_or(row.at), after: row.after.as_ref(), owes: row.restart.then_some(owes) }
-}
-
-/// What is noted of a row before its wave begins, beside its edit.
-fn notes_before(row: &Row, edits: Edits) -> Vec<Note<'_>> {
-    let chat = row.chat.id.as_ref();
-    let mut notes = Vec::new();
-    if row.canary {
-        notes.extend(row.after.as_ref().map(|model| Note::Trying { chat, model }));
-    }
-    if edits == Edits::Batch && !row.edit {
-        match row.owed {
-            // Once a launch has started it, a session that did not come up owes nothing, and is not known to run.
-            None if row.restart => notes.push(Note::Owes { chat, ran: None, identity: None }),
-            Some(_) if !row.restart => notes.push(Note::Settled { chat }),
-            _ => {}
-        }
-    }
-    notes
-}
-
-/// That a row's model is about to be written, if it is.
-fn wrote(row: &Row) -> Option<Note<'_>> {
-    let model = row.after.as_ref().filter(|_| row.edit)?;
-    Some(Note::Wrote { chat: row.chat.id.as_ref(), model, before: row.before.as_ref() })
-}
-
-/// What is remembered beside the edits of a plan, also where they fail.
-fn notes_beside_edits(plan: &Plan) -> Vec<Note<'_>> {
-    let mut notes = Vec::new();
-    for row in plan.rows.iter().filter(|row| !row.changed_back.is_empty()) {
-        let then = if row.outcome.verdict == Verdict::Held { Then::Held } else { Then::Corrected };
-        notes.push(Note::ChangedBack { chat: row.chat.id.as_ref(), then });
-    }
-    notes.extend(plan.reset.iter().map(|chat| Note::Reset { chat }));
-    notes.extend(plan.working.iter().map(|(model, chat)| Note::Worked { chat, model }));
-    notes
 }

@@ -10,7 +10,8 @@ use std::thread::{self, Builder};
 
 use jiff::Timestamp;
 
-use crate::apply::backend::{Attempt, Locked, Turn, Watch};
+use crate::apply::backend::{Attempt, Locked, Proof, Turn, Watch};
+use crate::apply::notes::owes_a_start;
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, reason};
@@ -71,10 +72,10 @@ pub(super) struct Ended {
 impl Ended {
     /// Takes down what an attempt on a row came to.
     fn count(&mut self, row: &Row, attempt: &Attempt) {
-        match attempt {
-            Attempt::Changed => self.worked.extend(row.after.clone()),
-            Attempt::Failed(_) | Attempt::Unhealthy(_) | Attempt::Unknown(_) => self.failures += 1,
-            Attempt::NotNeeded(_) | Attempt::Deferred(_) | Attempt::NotSent(_) | Attempt::NotBegun => {}
+        match attempt.proof() {
+            Proof::Works => self.worked.extend(row.after.clone()),
+            Proof::Fails => self.failures += 1,
+            Proof::Nothing => {}
         }
     }
 }
@@ -240,11 +241,10 @@ impl Workers<'_> {
             Attempt::Changed | Attempt::NotNeeded(_) => notes.push(Note::Settled { chat }),
             Attempt::Failed(_) => notes.push(Note::Failed { chat }),
             // A launch within the restart has settled the debt, and the session did not come up all the same.
-            Attempt::Unhealthy(_) => notes.extend([
-                Note::Owes { chat, ran: None, identity: None },
-                Note::Begun { chat, begin: Begin::Owed },
-                Note::Failed { chat },
-            ]),
+            Attempt::Unhealthy(_) | Attempt::StillDown(_) => {
+                notes.extend(owes_a_start(chat));
+                notes.push(Note::Failed { chat });
+            }
             // The debt that was noted when it began is about nothing. What was owed before still is.
             Attempt::NotSent(_) if row.owed.is_none() => notes.push(Note::Settled { chat }),
             Attempt::NotSent(_) | Attempt::Unknown(_) | Attempt::Deferred(_) | Attempt::NotBegun => {
@@ -253,13 +253,13 @@ impl Workers<'_> {
         }
         let Some(model) = row.after.as_ref().filter(|_| self.purpose == Purpose::Rollout) else { return notes };
         let has_worked = self.worked.contains(model) || ended.worked.contains(model);
-        match attempt {
-            Attempt::Changed => notes.push(Note::Worked { chat, model }),
-            Attempt::Failed(_) | Attempt::Unhealthy(_) | Attempt::Unknown(_) => {
+        match attempt.proof() {
+            Proof::Works => notes.push(Note::Worked { chat, model }),
+            Proof::Fails => {
                 let blame = if has_worked { Blame::Session } else { Blame::Model };
                 notes.push(Note::DidNotComeUp { chat, model, blame });
             }
-            _ => {}
+            Proof::Nothing => {}
         }
         notes
     }

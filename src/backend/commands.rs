@@ -235,10 +235,9 @@ impl Commands {
         let (Some(restart), Some(model)) = (&self.settings.restart, &row.after) else {
             return Attempt::Failed("there is no restart command".to_owned());
         };
-        let was_tried = row.owed.as_ref().is_some_and(|debt| debt.began);
         let look = || self.look(&row.chat, model);
         let before = look();
-        if before == Seen::Down && !was_tried {
+        if before == Seen::Down && !row.was_tried() {
             return Attempt::NotNeeded("not running: it starts on its model".to_owned());
         }
         if !turn.begin(row, Begin::Owed) {

@@ -94,9 +94,12 @@ impl Verification<'_> {
         }
     }
 
-    /// A session that is not up. Only one that was up before has come to harm.
+    /// A session that is not up. Only one that was running before has come to harm.
     fn not_up(&self, why: String) -> Attempt {
-        if matches!(self.before, Seen::Up(_)) { Attempt::Unhealthy(why) } else { Attempt::Failed(why) }
+        match self.before {
+            Seen::Up(_) | Seen::Nameless(_) => Attempt::Unhealthy(why),
+            Seen::Down | Seen::Unclear(_) => Attempt::StillDown(why),
+        }
     }
 }
 

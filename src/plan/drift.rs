@@ -216,7 +216,7 @@ impl Comparison<'_> {
             return Some(Row { outcome: Outcome::because(Verdict::Unmanaged, why), ..plain(entry, decision) });
         };
         let before = entry.model.as_deref().map(|model| policy.canonical(model));
-        let did_not_come_up = failed.is_some_and(|failed| failed.model == *after && before == Some(after.as_str()));
+        let did_not_come_up = failed.is_some_and(|failed| before == Some(failed.model.as_str()));
         let runs = match debt {
             Some(debt) => debt.runs().map(Model::as_str),
             None if did_not_come_up => None,
@@ -236,6 +236,7 @@ impl Comparison<'_> {
             restart: stale && restarts,
             stale: stale && restarts,
             runs: runs.and_then(Model::new),
+            did_not_come_up,
             effects: Effects { owes: debt.is_some(), ..Effects::default() },
             changed_back: correction.map_or_else(Vec::new, |made| made.changed_back_by(now)),
             owed: debt.cloned(),
@@ -294,6 +295,7 @@ pub(super) fn plain(entry: Entry, decision: Decision) -> Row {
         restart: false,
         stale: false,
         runs: None,
+        did_not_come_up: false,
         owed: None,
         canary: false,
         changed_back: Vec::new(),

@@ -363,6 +363,17 @@ impl Ledger {
         counted.min_by_key(|(_, failed)| failed.since)
     }
 
+    /// The model among these on which a session was last seen to come up.
+    pub fn last_that_worked(&self, allowed: &BTreeSet<Model>) -> Option<&Model> {
+        let mut last = None;
+        for (model, trial) in self.trials.iter().filter(|(model, _)| allowed.contains(model)) {
+            if let Trial::Worked(at) = trial {
+                last = last.max(Some((*at, model)));
+            }
+        }
+        last.map(|(_, model)| model)
+    }
+
     fn begin(&mut self, chat: &str, begin: Begin, now: Timestamp) -> bool {
         match begin {
             Begin::Free => {}

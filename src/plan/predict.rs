@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::drift::{Drift, Reading};
 use crate::plan::input::PlanInput;
-use crate::plan::ledger::Ledger;
 use crate::plan::observed::{Edits, Finding, Observed, Standing, Void};
 use crate::plan::rollout::{Rollout, failed_models};
 use crate::plan::row::{Outcome, Row, Verdict};
@@ -16,7 +15,7 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
     let Observed { edits, mut findings, canaries, working, remark } = observed;
     let restarts = input.capabilities.takes_effect() == TakesEffect::OnRestart;
     let is_per_row = matches!(edits, Edits::PerRow { .. });
-    let mut prediction = Prediction { ledger: &reading.ledger, is_per_row, restarts, void: drift.void };
+    let mut prediction = Prediction { is_per_row, restarts, void: drift.void };
     let mut rows = Vec::new();
     for row in drift.rows {
         let finding = findings.remove(row.chat.id.as_ref()).unwrap_or_default();
@@ -52,8 +51,7 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
     plan
 }
 
-struct Prediction<'a> {
-    ledger: &'a Ledger,
+struct Prediction {
     /// Whether a row's edit and its restart are one request.
     is_per_row: bool,
     /// Whether changes are followed by restarts.
@@ -61,7 +59,7 @@ struct Prediction<'a> {
     void: BTreeMap<String, Void>,
 }
 
-impl Prediction<'_> {
+impl Prediction {
     /// The row as it is planned; `None` where the chat is in sync.
     fn row(&mut self, mut row: Row, finding: Finding) -> Option<Row> {
         let Finding { standing, void, identity } = finding;
@@ -101,12 +99,6 @@ impl Prediction<'_> {
         Some(row)
     }
 
-    /// Whether the session of a row is remembered not to have come up on its model.
-    fn did_not_come_up(&self, row: &Row) -> bool {
-        let failed = self.ledger.failed.get(row.chat.id.as_ref());
-        failed.is_some_and(|failed| row.after.as_ref() == Some(&failed.model))
-    }
-
     /// Drops what the row owes, and with it the wait for its next try.
     fn void(&mut self, row: &mut Row, why: Void) {
         if row.owed.take().is_none() {
@@ -114,7 +106,7 @@ impl Prediction<'_> {
         }
         self.void.insert(row.chat.id.clone().into_owned(), why);
         row.effects.owes = false;
-        row.restart &= row.edit || self.did_not_come_up(row);
+        row.restart &= row.edit || row.did_not_come_up;
         if row.outcome.verdict == Verdict::Deferred {
             row.outcome = Outcome::plain(Verdict::Planned);
         }

@@ -133,8 +133,12 @@ impl Rollout<'_> {
     /// That the session of a row did not come up on its model and waits for its next try, if so.
     fn waits_for_next_try(&self, row: &Row) -> Option<Outcome> {
         let (chat, model) = (row.chat.id.as_ref(), row.after.as_ref()?);
-        let failed = self.ledger.failed.get(chat).filter(|failed| failed.model == *model && failed.waits(self.now))?;
-        if self.selection.retries(chat) {
+        let failed = self.ledger.failed.get(chat).filter(|failed| failed.model == *model)?;
+        if row.standing == Standing::NotRunning && !row.was_tried() {
+            let why = format!("it did not come up on {model}, and is tried again once it is running");
+            return Some(Outcome::because(Verdict::Deferred, why));
+        }
+        if self.selection.retries(chat) || !failed.waits(self.now) {
             return None;
         }
         let why = format!("it did not come up on {model} and waits for its next try");

@@ -29,6 +29,9 @@ pub struct Row {
     pub stale: bool,
     /// What the session runs for certain, if anything.
     pub runs: Option<Model>,
+    /// Whether a start of its session on what the registry says failed, and none has been seen to succeed since. What has
+    /// started it meanwhile, such as a launch, proves nothing.
+    pub did_not_come_up: bool,
     /// The restart that an earlier run left, with what this run made of it. Whether it is still owed is an effect.
     pub owed: Option<Debt>,
     /// Whether its model is tried on its session first, because no session is known to work on that. The model's other
@@ -124,10 +127,10 @@ impl Row {
         !self.edit && self.owed.is_none() && self.outcome.verdict != Verdict::Unmanaged
     }
 
-    /// Whether a restart that it owes was begun and did not succeed. Then it stays owed until one does: that the session is
+    /// Whether a restart of its session was begun and did not succeed. Then it is made until one does: that the session is
     /// not running may be what the attempt came to.
-    pub(super) fn was_tried(&self) -> bool {
-        self.owed.as_ref().is_some_and(|debt| debt.began)
+    pub fn was_tried(&self) -> bool {
+        self.did_not_come_up || self.owed.as_ref().is_some_and(|debt| debt.began)
     }
 
     /// Whether it counts against the limit: it replaces an existing model, or its change restarts a session. An owed

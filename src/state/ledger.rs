@@ -3,195 +3,25 @@
 //! Every hold of `data.lock` reads what others have added since, and appends to the file that has the name then: a launch
 //! must never append to a file that a run has just compacted.
 
-use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::chat::Model;
 use crate::error::{Error, Result};
-use crate::os::exchange::ExchangeNote;
 use crate::os::lock::Lock;
 use crate::plan::last_applied::{Found, LastApplied, Reach};
-use crate::plan::ledger::{Correction, Debt, Ledger, Note, Wrote};
-use crate::plan::trial::{FailedStart, Trial};
+use crate::plan::ledger::Ledger;
 use crate::state::dir::StateDir;
 use crate::state::journal::{Access, Journal, Reopened, damaged, replace};
+use crate::state::kept::{Kept, Patch, VERSION};
 use crate::state::last_applied;
 use crate::state::version_1::{self, Left};
 
 const NAME: &str = version_1::MOVED_TO;
 const DATA_LOCK: &str = "data.lock";
-/// The form of the journal's records.
-const VERSION: u32 = 2;
 /// `data.lock` is never held for long, so a run that has begun waits for it, also one that would not wait for another run.
 const BRIEFLY: Duration = Duration::from_secs(10);
-
-/// What the file keeps: the ledger, and the replacement of the registry that is under way.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// What is the same for every backend.
-    pub ledger: Ledger,
-    /// A replacement that was noted before it was made. A run that dies in between is put right by the next one.
-    pub exchange: Option<ExchangeNote>,
-}
-
-/// What has become of some chats' debts and corrections: `None` where there is none any more. A record of the journal.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Patch {
-    /// Stands in the first record of a journal, which holds all that is kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) version: Option<u32>,
-    /// How many records stood in the journals that this one has replaced. It stands in the first record, and tells a
-    /// journal that was compacted from an older copy of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) earlier: Option<u64>,
-    /// Debts, by chat id.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub owed: BTreeMap<String, Option<Debt>>,
-    /// Corrections, by chat id.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub corrected: BTreeMap<String, Option<Correction>>,
-    /// Sessions that did not come up on a model, by chat id.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub failed: BTreeMap<String, Option<FailedStart>>,
-    /// What is known of models.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub trials: BTreeMap<Model, Option<Trial>>,
-    /// Models that were written since what each chat was last given was saved, by chat id.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub wrote: BTreeMap<String, Option<Wrote>>,
-    /// The replacement under way, where that has changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exchange: Option<ExchangeState>,
-}
-
-/// Whether a replacement of the registry is under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ExchangeState {
-    /// This one is under way.
-    UnderWay(ExchangeNote),
-    /// It has ended: none is.
-    Ended,
-}
-
-impl Patch {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// All that is kept, after so many records.
-    fn whole(kept: &Kept, earlier: u64) -> Self {
-        let Kept { ledger: Ledger { owed, corrected, failed, trials, wrote, last_applied: _ }, exchange } = kept;
-        Self {
-            version: Some(VERSION),
-            earlier: Some(earlier).filter(|earlier| *earlier > 0),
-            owed: all(owed),
-            corrected: all(corrected),
-            failed: all(failed),
-            trials: all(trials),
-            wrote: all(wrote),
-            exchange: exchange.clone().map(ExchangeState::UnderWay),
-        }
-    }
-
-    /// As a record that is not the first.
-    fn without_version(self) -> Self {
-        Self { version: None, ..self }
-    }
-
-    fn json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self).map_err(|error| Error::other(error.to_string()))
-    }
-}
-
-impl Kept {
-    /// Takes what a patch says.
-    pub(crate) fn patch(&mut self, patch: Patch) {
-        let Patch { version: _, earlier: _, owed, corrected, failed, trials, wrote, exchange } = patch;
-        put(&mut self.ledger.owed, owed);
-        put(&mut self.ledger.corrected, corrected);
-        put(&mut self.ledger.failed, failed);
-        put(&mut self.ledger.trials, trials);
-        put(&mut self.ledger.wrote, wrote);
-        match exchange {
-            Some(ExchangeState::UnderWay(exchange)) => self.exchange = Some(exchange),
-            Some(ExchangeState::Ended) => self.exchange = None,
-            None => {}
-        }
-    }
-
-    /// The patch that takes these notes, which changes nothing yet.
-    pub(crate) fn noting(&self, notes: &[Note], now: Timestamp) -> Patch {
-        let before = &self.ledger;
-        let chats: BTreeSet<&str> = notes.iter().map(Note::chat).collect();
-        // Only the chats that the notes are about can change, and models: nothing else need be compared. What becomes of a
-        // model depends on all starts that failed, which are few.
-        let mut after = Ledger {
-            owed: some(&before.owed, &chats),
-            corrected: some(&before.corrected, &chats),
-            failed: before.failed.clone(),
-            trials: before.trials.clone(),
-            wrote: some(&before.wrote, &chats),
-            ..Ledger::default()
-        };
-        for note in notes {
-            after.note(note, now);
-        }
-        let models = before.trials.keys().chain(after.trials.keys());
-        let mut patch = Patch {
-            owed: changed(&before.owed, &after.owed, chats.iter().copied()),
-            corrected: changed(&before.corrected, &after.corrected, chats.iter().copied()),
-            failed: changed(&before.failed, &after.failed, chats.iter().copied()),
-            trials: changed(&before.trials, &after.trials, models),
-            wrote: changed(&before.wrote, &after.wrote, chats.iter().copied()),
-            ..Patch::default()
-        };
-        if notes.iter().any(|note| matches!(note, Note::Confirmed { .. })) {
-            for chat in self.ledger.lasting(now) {
-                patch.corrected.entry(chat.to_owned()).or_insert(None);
-            }
-        }
-        patch
-    }
-}
-
-fn all<K: Ord + Clone, T: Clone>(kept: &BTreeMap<K, T>) -> BTreeMap<K, Option<T>> {
-    kept.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect()
-}
-
-fn put<K: Ord, T>(all: &mut BTreeMap<K, T>, changes: BTreeMap<K, Option<T>>) {
-    for (key, change) in changes {
-        match change {
-            Some(value) => _ = all.insert(key, value),
-            None => _ = all.remove(&key),
-        }
-    }
-}
-
-fn some<T: Clone>(all: &BTreeMap<String, T>, chats: &BTreeSet<&str>) -> BTreeMap<String, T> {
-    let found = chats.iter().filter_map(|chat| all.get_key_value(*chat));
-    found.map(|(chat, value)| (chat.clone(), value.clone())).collect()
-}
-
-fn changed<'k, K, Q, T>(
-    before: &BTreeMap<K, T>,
-    after: &BTreeMap<K, T>,
-    keys: impl Iterator<Item = &'k Q>,
-) -> BTreeMap<K, Option<T>>
-where
-    K: Ord + Borrow<Q>,
-    Q: Ord + ToOwned<Owned = K> + ?Sized + 'k,
-    T: Clone + PartialEq,
-{
-    let differs = keys.filter(|key| before.get(*key) != after.get(*key));
-    differs.map(|key| (key.to_owned(), after.get(key).cloned())).collect()
-}
 
 /// Reads what is kept, without the lock: for runs that change nothing.
 ///

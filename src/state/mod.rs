@@ -5,6 +5,7 @@
 pub mod dir;
 pub mod history;
 mod journal;
+pub mod kept;
 pub mod key;
 pub(crate) mod last_applied;
 pub mod ledger;

@@ -25,6 +25,7 @@ fn drifted() -> Row {
         restart: true,
         stale: true,
         runs: model("opus"),
+        did_not_come_up: false,
         owed: None,
         canary: false,
         changed_back: Vec::new(),
@@ -46,7 +47,7 @@ fn owing(run: Option<&str>) -> Row {
         run: run.map(str::to_owned),
         identity: None,
     };
-    Row { before: model("haiku"), edit: false, runs: None, owed: Some(debt), ..drifted() }
+    Row { before: model("haiku"), edit: false, runs: None, did_not_come_up: false, owed: Some(debt), ..drifted() }
 }
 
 /// A session that waits for messages, with changes.

@@ -11,7 +11,7 @@ use reconcile::apply::{Batch, Change, Committed, Owes, PlannedOn};
 use reconcile::backend::file::{Proceed, RegistryFile};
 use reconcile::chat::Model;
 use reconcile::plan::ledger::{Begin, Note};
-use reconcile::state::ledger::Kept;
+use reconcile::state::kept::Kept;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

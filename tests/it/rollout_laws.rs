@@ -17,8 +17,24 @@ const CHATS: [&str; 6] = ["ada", "ben", "cal", "dan", "eve", "fay"];
 const BEHAVIOURS: [Behaviour; 5] =
     [Behaviour::Works, Behaviour::Late, Behaviour::Fails, Behaviour::Dies, Behaviour::Hangs];
 
-/// The overrides of a run, the hours before it, and whether every session is started anew after it.
-type Step = (Vec<(usize, usize)>, i64, bool);
+/// A run, and what happens around it.
+#[derive(Clone, Debug)]
+struct Step {
+    /// The sessions that their user stops before it.
+    stops: Vec<usize>,
+    overrides: Vec<(usize, usize)>,
+    /// The hours before it.
+    hours: i64,
+    /// Whether every session is started anew after it.
+    starts_anew: bool,
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let overrides = proptest::collection::vec((0..CHATS.len(), 0..MODELS.len()), 0..4);
+    let stops = prop_oneof![3 => Just(Vec::new()), 1 => proptest::collection::vec(0..CHATS.len(), 1..3)];
+    (stops, overrides, 0..8_i64, proptest::bool::weighted(0.3))
+        .prop_map(|(stops, overrides, hours, starts_anew)| Step { stops, overrides, hours, starts_anew })
+}
 
 /// A world and what happens in it.
 #[derive(Clone, Debug)]
@@ -29,6 +45,10 @@ struct Story {
     /// What sessions do on each model, and on some of them alone.
     models: Vec<Behaviour>,
     exceptions: Vec<(usize, usize, Behaviour)>,
+    /// Whether sessions are started by launches.
+    has_launches: bool,
+    /// Sessions that do not even come up again on what they are registered with.
+    rotten: Vec<usize>,
     runs: Vec<Step>,
     max_failures: usize,
     parallel: usize,
@@ -36,21 +56,24 @@ struct Story {
 
 fn stories() -> impl Strategy<Value = Story> {
     let behaviour = || prop_oneof![3 => Just(Behaviour::Works), 2 => select(&BEHAVIOURS[1..])];
-    let overrides = proptest::collection::vec((0..CHATS.len(), 0..MODELS.len()), 0..4);
+    let rotten = prop_oneof![3 => Just(Vec::new()), 1 => proptest::collection::vec(0..CHATS.len(), 1..3)];
     (
         select(&[Manner::Batch, Manner::PerRow][..]),
         proptest::collection::vec(select(&MODELS[..]), 1..=CHATS.len()),
         proptest::collection::vec(behaviour(), MODELS.len()),
         proptest::collection::vec((0..CHATS.len(), 0..MODELS.len(), behaviour()), 0..3),
-        proptest::collection::vec((overrides, 0..8_i64, proptest::bool::weighted(0.3)), 1..6),
+        (proptest::bool::ANY, rotten),
+        proptest::collection::vec(steps(), 1..6),
         1..3_usize,
         1..4_usize,
     )
-        .prop_map(|(manner, registered, models, exceptions, runs, max_failures, parallel)| Story {
+        .prop_map(|(manner, registered, models, exceptions, sessions, runs, max_failures, parallel)| Story {
             manner,
             registered,
             models,
             exceptions,
+            has_launches: sessions.0 && manner == Manner::Batch,
+            rotten: sessions.1,
             runs,
             max_failures,
             parallel,
@@ -73,9 +96,11 @@ impl Story {
             state.behaviours.insert((CHATS[*chat].to_owned(), MODELS[*model].to_owned()), *behaviour);
         }
         // What they run at first works, or no run could take them down.
-        for (chat, model) in CHATS.iter().zip(&self.registered) {
-            state.behaviours.insert(((*chat).to_owned(), (*model).to_owned()), Behaviour::Works);
+        for (index, (chat, model)) in CHATS.iter().zip(&self.registered).enumerate() {
+            let behaviour = if self.rotten.contains(&index) { Behaviour::Fails } else { Behaviour::Works };
+            state.behaviours.insert(((*chat).to_owned(), (*model).to_owned()), behaviour);
         }
+        state.has_launches = self.has_launches;
         drop(state);
         world
     }
@@ -118,9 +143,15 @@ struct Failures {
 fn check(story: &Story) -> Result<(), TestCaseError> {
     let world = story.world();
     let mut failures = Failures::default();
-    let mut launched = BTreeSet::new();
+    let mut excused = Excused::default();
     let mut hour = 0;
-    for (overrides, hours, starts_anew) in &story.runs {
+    for Step { stops, overrides, hours, starts_anew } in &story.runs {
+        let stopped = stops.iter().map(|chat| CHATS[*chat].to_owned());
+        let stopped = stopped.filter(|chat| world.state().entries.contains_key(chat));
+        for chat in stopped.collect::<Vec<_>>() {
+            excused.stopped.insert(chat.clone());
+            world.state().down.insert(chat);
+        }
         let wanted = wanted(overrides);
         let policy = story.policy(&wanted);
         hour += hours;
@@ -128,6 +159,7 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
         let up = up(&world);
         let proven = proven(&world, &up);
         let ran = world.state().runs.clone();
+        excused.decide(&wanted, &world.state().entries);
         let plan = world.run(&policy, hour, None).unwrap().planned.plan;
         let state = world.state();
         let tried: Vec<(&str, &str, Behaviour)> = state
@@ -152,15 +184,17 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
                 ran[*chat]
             );
         }
+        excused.follow(&wanted, &tried);
         drop(state);
         if *starts_anew {
             world.state().start_all();
         }
         // What a launch has started is no longer this program's to bring up, unless it did not come up on that model before.
         let down = world.state().down.clone();
-        launched.retain(|chat| down.contains(chat));
-        launched.extend(down.into_iter().filter(|_| *starts_anew));
-        nothing_failed_is_in_sync(&world, &policy, hour, &launched)?;
+        excused.stopped.retain(|chat| down.contains(chat));
+        excused.launched.retain(|chat| down.contains(chat));
+        excused.launched.extend(down.into_iter().filter(|_| *starts_anew || story.has_launches));
+        nothing_failed_is_in_sync(&world, &policy, hour, &excused)?;
     }
     Ok(())
 }
@@ -239,16 +273,54 @@ fn tries_a_failed_model_on_one_chat(
     Ok(())
 }
 
+/// Sessions that are down, and not because of this program.
+#[derive(Default)]
+struct Excused {
+    /// Their users have stopped them.
+    stopped: BTreeSet<String>,
+    /// Launches have started them, and struck what they owed.
+    launched: BTreeSet<String>,
+    /// But these did not come up on these models when this program last started them.
+    failed: BTreeMap<String, String>,
+}
+
+impl Excused {
+    /// Another decision: that a session did not come up on what its entry says is from then on a restart that is owed.
+    fn decide(&mut self, wanted: &Wanted, entries: &BTreeMap<String, Option<String>>) {
+        let failed = std::mem::take(&mut self.failed).into_iter();
+        let (same, changed): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            failed.partition(|(chat, model)| wanted[chat.as_str()] == *model);
+        self.failed = same;
+        for (chat, _) in changed.iter().filter(|(chat, model)| entries[*chat].as_ref() == Some(model)) {
+            self.stopped.remove(chat);
+            self.launched.remove(chat);
+        }
+    }
+
+    /// What a run has tried. Of one that it puts back only what is owed is remembered, which a launch strikes.
+    fn follow(&mut self, wanted: &Wanted, tried: &[(&str, &str, Behaviour)]) {
+        for (chat, model, behaviour) in tried {
+            self.stopped.remove(*chat);
+            self.failed.remove(*chat);
+            if !behaviour.comes_up() && wanted[*chat] == *model {
+                self.failed.insert((*chat).to_owned(), (*model).to_owned());
+            }
+        }
+    }
+}
+
 /// A session that is down has a row in the next plan.
 fn nothing_failed_is_in_sync(
     world: &World,
     policy: &Policy,
     hour: i64,
-    launched: &BTreeSet<String>,
+    excused: &Excused,
 ) -> Result<(), TestCaseError> {
     let plan = world.plan(policy, hour);
     let state = world.state();
-    let is_ours = |chat: &&String| !launched.contains(*chat) || state.ledger.failed.contains_key(*chat);
+    let failed = |chat: &String| excused.failed.get(chat).map(String::as_str) == state.entries[chat].as_deref();
+    let is_ours =
+        |chat: &&String| failed(chat) || !(excused.launched.contains(*chat) || excused.stopped.contains(*chat));
     for chat in state.down.iter().filter(is_ours) {
         prop_assert!(verdict(&plan, chat).is_some(), "{chat} is down and in sync: {:?}", at(hour));
     }

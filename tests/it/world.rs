@@ -103,6 +103,8 @@ pub struct State {
     /// Sessions that the program has changed, in their order.
     pub changed: Vec<String>,
     pub history: usize,
+    /// Whether sessions are started by launches, which strike what is owed.
+    pub has_launches: bool,
     /// Updates by other programs, which must not be lost.
     pub foreign: usize,
     manner: Manner,
@@ -309,8 +311,7 @@ impl World {
             return Attempt::NotNeeded("it was started anew meanwhile".to_owned());
         }
         let was_up = !self.state().down.contains(chat);
-        let was_tried = row.owed.as_ref().is_some_and(|debt| debt.began);
-        if self.manner == Manner::Batch && !was_up && !was_tried {
+        if self.manner == Manner::Batch && !was_up && !row.was_tried() {
             return Attempt::NotNeeded("not running: it starts on its model".to_owned());
         }
         let begin = if self.manner == Manner::Batch { Begin::Owed } else { Begin::Owing(&run) };
@@ -321,6 +322,9 @@ impl World {
             if self.manner == Manner::PerRow {
                 edit(state, row);
             }
+            if state.has_launches {
+                state.ledger.note(&Note::Settled { chat }, at(0).timestamp());
+            }
             state.start(chat);
             state.changed.push(chat.to_owned());
             state.tried.push((chat.to_owned(), state.runs[chat].clone()));
@@ -329,7 +333,7 @@ impl World {
         match changed {
             Ok(Behaviour::Works | Behaviour::Late) => Attempt::Changed,
             Ok(Behaviour::Fails | Behaviour::Dies) if was_up => Attempt::Unhealthy("it is down".to_owned()),
-            Ok(Behaviour::Fails | Behaviour::Dies) => Attempt::Failed("it is down".to_owned()),
+            Ok(Behaviour::Fails | Behaviour::Dies) => Attempt::StillDown("it is down".to_owned()),
             Ok(Behaviour::Hangs) => Attempt::Unknown("it hangs".to_owned()),
             Err(error) => Attempt::Failed(error.to_string()),
         }

@@ -27,8 +27,9 @@ use crate::registry::json::edit::set_model;
 use crate::registry::{Key, Snapshot};
 use crate::splice::Splice;
 use crate::state::dir::StateDir;
+use crate::state::kept::{ExchangeState, Patch};
 use crate::state::key::KEY;
-use crate::state::ledger::{ExchangeState, LedgerFile, OpenLedger, Patch};
+use crate::state::ledger::{LedgerFile, OpenLedger};
 use crate::state::{history, last_applied};
 
 /// The file that takes the registry's place, and after an exchange the one that it displaced.

@@ -29,15 +29,24 @@ impl Observer<'_> {
         if self.commands.probe() != Probe::Nothing {
             self.find_identities(&mut observed);
         }
+        if self.commands.probe() == Probe::Needed && self.commands.knows_running() {
+            let has_failed = |row: &&Row| {
+                let failed = self.reading.ledger.failed.get(row.chat.id.as_ref());
+                failed.is_some_and(|failed| row.after.as_ref() == Some(&failed.model)) && !row.was_tried()
+            };
+            self.find_stopped(&self.restarts().filter(has_failed).collect::<Vec<_>>(), &mut observed);
+        }
         if self.commands.probe() == Probe::Rows && self.commands.knows_running() {
-            let rows: Vec<&Row> = self.restarts().collect();
-            let ask = |row: &&Row| self.is_stopped(row).then(|| (row.chat.id.clone().into_owned(), ()));
-            let stopped = self.commands.ask_each(&rows, ask);
-            for chat in stopped.into_keys() {
-                observed.findings.entry(chat).or_default().standing = Standing::NotRunning;
-            }
+            self.find_stopped(&self.restarts().collect::<Vec<_>>(), &mut observed);
         }
         Ok(observed)
+    }
+
+    fn find_stopped(&self, rows: &[&Row], observed: &mut Observed) {
+        let ask = |row: &&Row| self.is_stopped(row).then(|| (row.chat.id.clone().into_owned(), ()));
+        for chat in self.commands.ask_each(rows, ask).into_keys() {
+            observed.findings.entry(chat).or_default().standing = Standing::NotRunning;
+        }
     }
 
     fn restarts(&self) -> impl Iterator<Item = &Row> {

@@ -18,8 +18,8 @@ use crate::redact::Redaction;
 use crate::registry::json::changes_while_read;
 use crate::registry::redacted::marker;
 use crate::state::dir::{self, StateDir};
-use crate::state::ledger::{self, Kept};
-use crate::state::{history, key, last_applied};
+use crate::state::kept::Kept;
+use crate::state::{history, key, last_applied, ledger};
 
 /// The first entry of a registry lies within so many bytes.
 const FIRST_ENTRY: u64 = 64 << 10;

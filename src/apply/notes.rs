@@ -1,0 +1,54 @@
+//! What is noted in the ledger beside the edits of a wave.
+
+use crate::plan::ledger::{Begin, Note, Then};
+use crate::plan::observed::Edits;
+use crate::plan::{Plan, Row, Verdict};
+
+/// What is noted of a session that did not come up and may owe nothing, because a launch has struck that: its restart
+/// counts as begun, so that it is made also where the session is found stopped.
+pub(super) fn owes_a_start(chat: &str) -> [Note<'_>; 2] {
+    [Note::Owes { chat, ran: None, identity: None }, Note::Begun { chat, begin: Begin::Owed }]
+}
+
+/// What is noted of a row before its wave begins, beside its edit.
+pub(super) fn notes_before(row: &Row, edits: Edits) -> Vec<Note<'_>> {
+    let chat = row.chat.id.as_ref();
+    let mut notes = Vec::new();
+    if row.canary {
+        notes.extend(row.after.as_ref().map(|model| Note::Trying { chat, model }));
+    }
+    if edits == Edits::Batch && !row.edit {
+        match row.owed {
+            None if row.restart => notes.extend(owes_a_start(chat)),
+            Some(_) if !row.restart => notes.push(Note::Settled { chat }),
+            _ => {}
+        }
+    }
+    notes
+}
+
+/// That a row's model is about to be written, if it is.
+pub(super) fn wrote(row: &Row) -> Option<Note<'_>> {
+    let model = row.after.as_ref().filter(|_| row.edit)?;
+    Some(Note::Wrote { chat: row.chat.id.as_ref(), model, before: row.before.as_ref() })
+}
+
+/// Whether a plan forgets that the session of a row did not come up. That is no proof that it runs, so it owes a start.
+pub(super) fn is_forgotten(edits: Edits, reset: &[String], row: &Row) -> bool {
+    let is_reset = || reset.iter().any(|chat| *chat == row.chat.id);
+    edits == Edits::Batch && row.did_not_come_up && row.owed.is_none() && is_reset()
+}
+
+/// What is remembered beside the edits of a plan, also where they fail.
+pub(super) fn notes_beside_edits(plan: &Plan) -> Vec<Note<'_>> {
+    let mut notes = Vec::new();
+    for row in plan.rows.iter().filter(|row| !row.changed_back.is_empty()) {
+        let then = if row.outcome.verdict == Verdict::Held { Then::Held } else { Then::Corrected };
+        notes.push(Note::ChangedBack { chat: row.chat.id.as_ref(), then });
+    }
+    let forgotten = plan.rows.iter().filter(|row| is_forgotten(plan.edits, &plan.reset, row));
+    notes.extend(forgotten.flat_map(|row| owes_a_start(&row.chat.id)));
+    notes.extend(plan.reset.iter().map(|chat| Note::Reset { chat }));
+    notes.extend(plan.working.iter().map(|(model, chat)| Note::Worked { chat, model }));
+    notes
+}
