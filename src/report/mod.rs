@@ -10,6 +10,7 @@ pub mod explain;
 mod format;
 pub mod history;
 mod json;
+mod layout;
 mod markdown;
 pub mod metrics;
 mod text;
@@ -21,6 +22,7 @@ use crate::registry::Snapshot;
 
 pub use diff::policy_diff;
 pub use format::Format;
+pub use layout::Width;
 pub use text::{counted, failed_model, refusal, time, voided};
 
 /// Whether a plan was only made, or executed.
@@ -47,4 +49,6 @@ pub struct Report<'a> {
     pub mode: Mode,
     /// The time of the run.
     pub now: &'a Zoned,
+    /// How much room its lines have, as text.
+    pub width: Width,
 }
