@@ -56,6 +56,7 @@ mod launch_registry;
 mod laws;
 mod ledger;
 mod lints;
+mod list;
 mod lossless;
 mod lossless_laws;
 mod manual;

@@ -179,7 +179,7 @@ fn long() -> Sandbox {
 }
 
 /// What a terminal of so many columns shows, without colours.
-fn at(sandbox: &Sandbox, columns: u32, arguments: &[&str]) -> String {
+pub fn at(sandbox: &Sandbox, columns: u32, arguments: &[&str]) -> String {
     let arguments = [arguments, &["--color", "never"]].concat();
     on_terminal(sandbox, Terminal { columns, ..STDOUT }, &arguments, &[]).stdout
 }
