@@ -13,9 +13,10 @@ use crate::chat::Chat;
 use crate::cli::color::{COLORS, Color};
 use crate::error::Result;
 use crate::plan::ID_LENGTH;
+use crate::plan::select::Selector;
 use crate::policy::Until;
 use crate::redact::Redaction;
-use crate::report::Format;
+use crate::report::{Format, TextOrJson};
 use crate::state::key::redaction_key;
 
 /// The heading of what every command takes. A command's own options stand before it.
@@ -87,17 +88,8 @@ pub(crate) struct RunArgs {
     #[arg(long, requires = "dry_run")]
     pub(crate) detailed_exitcode: bool,
 
-    /// Only this chat: its id, its session's name, or its contact's (repeatable)
-    #[arg(long, value_name = "CHAT", help_heading = "Selection")]
-    pub(crate) chat: Vec<String>,
-
-    /// Only chats of this tier (repeatable, adds to --chat)
-    #[arg(long, value_name = "TIER", help_heading = "Selection")]
-    pub(crate) tier: Vec<String>,
-
-    /// Not this chat (repeatable)
-    #[arg(long, value_name = "CHAT", help_heading = "Selection")]
-    pub(crate) exclude: Vec<String>,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
 
     /// Try this chat now, though it waits for its next try or is held (repeatable)
     #[arg(long, value_name = "CHAT", help_heading = "Selection")]
@@ -121,6 +113,29 @@ pub(crate) struct RunArgs {
     /// Write what became of a run for the whole registry as metrics for Prometheus's node exporter
     #[arg(long, value_name = "FILE", conflicts_with_all = ["chat", "tier", "exclude"], help_heading = "Output")]
     pub(crate) metrics: Option<PathBuf>,
+}
+
+/// Which chats.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub(crate) struct SelectionArgs {
+    /// Only this chat: its id, its session's name, or its contact's (repeatable)
+    #[arg(long, value_name = "CHAT", help_heading = "Selection")]
+    pub(crate) chat: Vec<String>,
+
+    /// Only chats of this tier, besides those of --chat (repeatable)
+    #[arg(long, value_name = "TIER", help_heading = "Selection")]
+    pub(crate) tier: Vec<String>,
+
+    /// Not this chat (repeatable)
+    #[arg(long, value_name = "CHAT", help_heading = "Selection")]
+    pub(crate) exclude: Vec<String>,
+}
+
+impl SelectionArgs {
+    pub(crate) fn selector(&self) -> Selector {
+        let Self { chat, tier, exclude } = self.clone();
+        Selector { chats: chat, tiers: tier, exclude, ..Selector::default() }
+    }
 }
 
 /// Where a plan is shown, for every command that makes one.
@@ -271,6 +286,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 const FORMATS: [(&str, Format); 4] =
     [("text", Format::Text), ("json", Format::Json), ("markdown", Format::Markdown), ("diff", Format::Diff)];
+
+/// The formats of what has only these.
+pub(crate) const TEXT_OR_JSON: [(&str, TextOrJson); 2] = [("text", TextOrJson::Text), ("json", TextOrJson::Json)];
 
 /// Reads the name of one of these formats.
 pub(crate) fn one_of<F: Copy + Send + Sync>(known: &'static [(&'static str, F)]) -> impl TypedValueParser<Value = F> {

@@ -8,6 +8,7 @@ mod guard;
 mod input;
 pub mod json;
 pub mod ledger;
+pub mod listing;
 pub mod observed;
 mod policy_diff;
 mod predict;

@@ -106,6 +106,11 @@ pub fn write(rows: &[TableRow], width: Width, out: &mut dyn Write) -> io::Result
     rows.iter().try_for_each(|row| layout.write(row, out))
 }
 
+/// Whether each row has room on one line.
+pub fn fits(rows: &[TableRow], width: Width) -> bool {
+    Layout::of(rows, width).remarks == Remarks::Beside
+}
+
 /// Writes text of which further lines are indented.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ mod format;
 pub mod history;
 mod json;
 mod layout;
+pub mod listing;
 mod markdown;
 pub mod metrics;
 mod text;
@@ -21,7 +22,7 @@ use crate::plan::Plan;
 use crate::registry::Snapshot;
 
 pub use diff::policy_diff;
-pub use format::Format;
+pub use format::{Format, TextOrJson};
 pub use layout::Width;
 pub use text::{counted, failed_model, refusal, time, voided};
 

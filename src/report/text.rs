@@ -136,7 +136,7 @@ fn planned(row: &Row) -> &'static str {
     }
 }
 
-fn colour(colour: AnsiColor) -> Style {
+pub(super) fn colour(colour: AnsiColor) -> Style {
     Style::new().fg_color(Some(colour.into()))
 }
 

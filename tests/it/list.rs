@@ -38,14 +38,30 @@ fn scene() -> Sandbox {
 const TABLE: &str = "\
 policy.toml · 7 sessions in sessions.json
 
-    session          contact        tier     model            decided by      state
-    imessage/_1      Ada Lovelace   family   sonnet           tiers.family    in sync
-  ~ imessage/_2      Bo             family   opus → sonnet    tiers.family    differs
-  ^ imessage/_3      -              admin    opus             chats.\"+3\"      restart owed since 2026-01-02 03:04
-  ! imessage/_4      -              bots     sonnet → haiku   tiers.bots      held, differs
-  ! imessage/_5      -              bots     haiku            tiers.bots      failed
-  ~ +6               -              bots     (none) → haiku   tiers.bots      differs
-  ! imessage/group   -              group    opus             chats.\"group\"   not managed
+    session          contact        tier     model            decided by     state
+    imessage/_1      Ada Lovelace   family   sonnet           tiers.family   in sync
+  ~ imessage/_2      Bo             family   opus → sonnet    tiers.family   differs
+  ^ imessage/_3      -              admin    opus             override       restart owed since 2026-01-02 03:04
+  ! imessage/_4      -              bots     sonnet → haiku   tiers.bots     held, differs
+  ! imessage/_5      -              bots     haiku            tiers.bots     failed
+  ~ +6               -              bots     (none) → haiku   tiers.bots     differs
+  ! imessage/group   -              group    opus             override       not managed
+
+7 chats: 1 in sync, 2 differ, 1 owed, 1 failed, 1 held, 1 not managed.
+";
+
+/// Where there is no room for two names of a chat, that of its contact stays.
+const AT_EIGHTY: &str = "\
+policy.toml · 7 sessions in sessions.json
+
+    chat             tier     model            decided by     state
+    Ada Lovelace     family   sonnet           tiers.family   in sync
+  ~ Bo               family   opus → sonnet    tiers.family   differs
+  ^ imessage/_3      admin    opus             override       restart owed sinc…
+  ! imessage/_4      bots     sonnet → haiku   tiers.bots     held, differs
+  ! imessage/_5      bots     haiku            tiers.bots     failed
+  ~ +6               bots     (none) → haiku   tiers.bots     differs
+  ! imessage/group   group    opus             override       not managed
 
 7 chats: 1 in sync, 2 differ, 1 owed, 1 failed, 1 held, 1 not managed.
 ";
@@ -136,6 +152,7 @@ fn names_cannot_move_a_cursor() {
 #[test]
 fn it_fits_the_terminal() {
     let sandbox = scene();
+    assert_eq!(at(&sandbox, 80, &["list"]), AT_EIGHTY);
     let long = "a very long contact name that fills a line by itself, and then some more of it to be sure";
     sandbox.write("sessions.json", REGISTRY.replace("Bo", long));
     let piped = finish(&mut sandbox.command(&["list"])).expect(0).stdout;
