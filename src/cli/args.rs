@@ -14,10 +14,10 @@ use crate::cli::color::{COLORS, Color};
 use crate::error::{Error, Result};
 use crate::length;
 use crate::plan::ID_LENGTH;
-use crate::plan::select::TakeOver;
+use crate::plan::select::{Selector, TakeOver};
 use crate::policy::Until;
 use crate::redact::Redaction;
-use crate::report::Format;
+use crate::report::{Format, TextOrJson};
 use crate::state::key::redaction_key;
 
 /// The heading of what every command takes. A command's own options stand before it.
@@ -90,17 +90,8 @@ pub(crate) struct RunArgs {
     #[arg(long, requires = "dry_run")]
     pub(crate) detailed_exitcode: bool,
 
-    /// Only this chat: its id, its session's name, or its contact's (repeatable)
-    #[arg(long, value_name = "CHAT", help_heading = "Selection")]
-    pub(crate) chat: Vec<String>,
-
-    /// Only chats of this tier (repeatable, adds to --chat)
-    #[arg(long, value_name = "TIER", help_heading = "Selection")]
-    pub(crate) tier: Vec<String>,
-
-    /// Not this chat (repeatable)
-    #[arg(long, value_name = "CHAT", help_heading = "Selection")]
-    pub(crate) exclude: Vec<String>,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
 
     /// Try this chat now, though it waits for its next try or is held (repeatable)
     #[arg(long, value_name = "CHAT", help_heading = "Selection")]
@@ -138,6 +129,29 @@ impl RunArgs {
     /// The chats that go back under the policy.
     pub(crate) fn take_over(&self) -> TakeOver {
         if self.take_over_all { TakeOver::All } else { TakeOver::Chats(self.take_over.clone()) }
+    }
+}
+
+/// Which chats.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub(crate) struct SelectionArgs {
+    /// Only this chat: its id, its session's name, or its contact's (repeatable)
+    #[arg(long, value_name = "CHAT", help_heading = "Selection")]
+    pub(crate) chat: Vec<String>,
+
+    /// Only chats of this tier, besides those of --chat (repeatable)
+    #[arg(long, value_name = "TIER", help_heading = "Selection")]
+    pub(crate) tier: Vec<String>,
+
+    /// Not this chat (repeatable)
+    #[arg(long, value_name = "CHAT", help_heading = "Selection")]
+    pub(crate) exclude: Vec<String>,
+}
+
+impl SelectionArgs {
+    pub(crate) fn selector(&self) -> Selector {
+        let Self { chat, tier, exclude } = self.clone();
+        Selector { chats: chat, tiers: tier, exclude, ..Selector::default() }
     }
 }
 
@@ -317,6 +331,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 const FORMATS: [(&str, Format); 4] =
     [("text", Format::Text), ("json", Format::Json), ("markdown", Format::Markdown), ("diff", Format::Diff)];
+
+/// The formats of what has only these.
+pub(crate) const TEXT_OR_JSON: [(&str, TextOrJson); 2] = [("text", TextOrJson::Text), ("json", TextOrJson::Json)];
 
 /// Reads the name of one of these formats.
 pub(crate) fn one_of<F: Copy + Send + Sync>(known: &'static [(&'static str, F)]) -> impl TypedValueParser<Value = F> {

@@ -75,12 +75,11 @@ fn print(error: &clap::Error) -> io::Result<()> {
 }
 
 /// Commands of other tools, and what does the same here.
-const ELSEWHERE: [(&str, &str); 5] = [
+const ELSEWHERE: [(&str, &str); 4] = [
     ("plan", "reconcile --dry-run"),
     ("apply", "reconcile"),
     ("validate", "reconcile check"),
     ("lint", "reconcile check"),
-    ("status", "reconcile --dry-run"),
 ];
 
 /// The error with what a command of another tool is called here, in the place of commands that are spelled alike.

@@ -12,7 +12,7 @@ use crate::os::directory::Directory;
 use crate::os::rights::keep_at_most;
 use crate::os::unnamed::NewFile;
 use crate::os::{FileMeta, mount};
-use crate::report::{Format, Report};
+use crate::report::{Format, Report, Width};
 
 /// The mode of a report that takes the place of another, until it has the rights of that.
 const PRIVATE: u32 = 0o600;
@@ -41,6 +41,7 @@ impl Outputs {
     }
 
     pub(crate) fn write(self, report: &Report) -> Result<()> {
+        let report = Report { width: Width::Any, ..*report };
         for (format, path, target) in self.0 {
             target.write(|out| report.write(format, out)).map_err(Error::io("write", &path))?;
         }

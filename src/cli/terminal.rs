@@ -1,16 +1,18 @@
 //! Where a command's text goes: reports to stdout, the rest to stderr. A closed pipe ends the printing, never a run.
 
 use std::cell::RefCell;
-use std::io::{self, BufWriter, ErrorKind, Stdout, Write, stderr};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write, stderr};
 use std::path::Path;
 
 use anstream::AutoStream;
+use rustix::termios::tcgetwinsize;
 
 use crate::cli::args::{PlaceArgs, RunArgs};
 use crate::cli::color::Color;
 use crate::cli::exit::Exit;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
+use crate::report::Width;
 use crate::report::diagnostics::render;
 use crate::report::escape::escape;
 
@@ -43,6 +45,13 @@ impl Terminal {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("write", Path::new("stdout"))(error)),
             _ => Ok(()),
         }
+    }
+
+    /// How much room a line of stdout has.
+    pub(crate) fn width(&self) -> Width {
+        let size = if self.stdout.is_terminal() { tcgetwinsize(&self.stdout).ok() } else { None };
+        // A terminal that does not know says 0.
+        size.filter(|size| size.ws_col > 0).map_or(Width::Any, |size| Width::Columns(size.ws_col.into()))
     }
 
     /// Prints the lines that were held. From now on lines are printed at once.

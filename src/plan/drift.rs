@@ -152,7 +152,7 @@ impl Models<'_> {
     }
 }
 
-impl Comparison<'_> {
+impl<'a> Comparison<'a> {
     fn take(&self, drift: &mut Drift, entry: Entry) {
         let chat = entry.chat.id.as_ref();
         if self.ledger.owed.contains_key(chat) || self.ledger.failed.contains_key(chat) {
@@ -165,12 +165,8 @@ impl Comparison<'_> {
     }
 
     fn compare(&self, drift: &mut Drift, entry: Entry) {
-        let policy = self.input.policy;
-        let origin = self.origin(&entry, &mut drift.hint);
-        let by_hand = origin.is_some_and(Origin::is_by_hand);
-        let current = Current { model: entry.model.as_deref(), by_hand };
-        let decision = resolve(policy, &entry.chat, current, self.input.now);
-        let is_kept = decision.model.is_none() && Some(decision.because) == policy.existing.because();
+        let (decision, origin) = self.decide(&entry, &mut drift.hint);
+        let is_kept = self.keeps(&decision);
         drift.unseen += usize::from(is_kept && origin == Some(Origin::Unseen));
         // All but new chats are remembered mostly, so that little is copied.
         let news = origin.filter(|origin| *origin != Origin::Applied);
@@ -185,6 +181,19 @@ impl Comparison<'_> {
             _ => {}
         }
         drift.rows.extend(row);
+    }
+
+    /// The decision on an entry, and where its model comes from where that makes a difference.
+    pub(super) fn decide(&self, entry: &Entry, hint: &mut Hint) -> (Decision<'a>, Option<Origin>) {
+        let origin = self.origin(entry, hint);
+        let by_hand = origin.is_some_and(Origin::is_by_hand);
+        let current = Current { model: entry.model.as_deref(), by_hand };
+        (resolve(self.input.policy, &entry.chat, current, self.input.now), origin)
+    }
+
+    /// Whether a chat is left alone because its model was set by hand.
+    pub(super) fn keeps(&self, decision: &Decision) -> bool {
+        decision.model.is_none() && Some(decision.because) == self.input.policy.existing.because()
     }
 
     /// Where the model of an entry comes from; `None` where that makes no difference.

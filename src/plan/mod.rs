@@ -9,6 +9,7 @@ mod input;
 pub mod json;
 pub mod last_applied;
 pub mod ledger;
+pub mod listing;
 pub mod observed;
 mod policy_diff;
 mod predict;

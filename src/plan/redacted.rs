@@ -2,7 +2,9 @@
 
 use crate::chat::Chat;
 use crate::plan::json::{JsonRun, Origin};
+use crate::plan::listing::{Listed, Listing};
 use crate::plan::{FailedModel, Outcome, Plan, Row, id};
+use crate::policy::Because;
 use crate::redact::Redaction;
 
 impl Plan {
@@ -36,12 +38,32 @@ impl Row {
     /// The same row under pseudonyms. What others wrote is left out.
     #[must_use]
     pub fn redacted(mut self, redaction: &Redaction) -> Self {
-        if self.because.rule.starts_with("chats.") {
-            self.because.rule = format!("chats.{:?}", redaction.chat(&self.chat.id));
-        }
+        self.because = redacted_because(self.because, &self.chat, redaction);
         self.chat = self.chat.redacted(redaction);
         self.outcome = Outcome::plain(self.outcome.verdict);
         self
+    }
+}
+
+/// What decided on a chat. The name of an override holds the chat's id.
+fn redacted_because(because: Because, chat: &Chat, redaction: &Redaction) -> Because {
+    let is_override = because.rule.starts_with("chats.");
+    let rule = if is_override { format!("chats.{:?}", redaction.chat(&chat.id)) } else { because.rule };
+    Because { rule, ..because }
+}
+
+impl Listing {
+    /// The same list under pseudonyms, sorted by them.
+    #[must_use]
+    pub fn redacted(self, redaction: &Redaction) -> Self {
+        let redacted = |listed: Listed| Listed {
+            because: redacted_because(listed.because, &listed.chat, redaction),
+            chat: listed.chat.redacted(redaction),
+            ..listed
+        };
+        let mut chats: Vec<Listed> = self.chats.into_iter().map(redacted).collect();
+        chats.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
+        Self { chats, ..self }
     }
 }
 

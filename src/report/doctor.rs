@@ -8,19 +8,10 @@ use unicode_width::UnicodeWidthStr;
 use crate::checkup::{Check, Found};
 use crate::diagnostic::Diagnostic;
 use crate::error::Error;
+use crate::report::TextOrJson;
 use crate::report::escape::escape;
 use crate::report::json::write_json;
 use crate::report::text::{counted, pad};
-
-/// How it is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CheckupFormat {
-    /// For people at a terminal.
-    #[default]
-    Text,
-    /// For programs; stable.
-    Json,
-}
 
 /// Whether chats and people may be named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +42,11 @@ struct WireCheck {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(checks: &[Check], format: CheckupFormat, naming: Naming, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(checks: &[Check], format: TextOrJson, naming: Naming, out: &mut dyn Write) -> io::Result<()> {
     let checks: Vec<WireCheck> = checks.iter().map(|check| in_words(check, naming)).collect();
     match format {
-        CheckupFormat::Text => text(&checks, out),
-        CheckupFormat::Json => {
+        TextOrJson::Text => text(&checks, out),
+        TextOrJson::Json => {
             let (problems, not_checked) = (count(&checks, PROBLEM), count(&checks, NOT_CHECKED));
             write_json(&Wire { format_version: "1.0", checks, problems, not_checked }, out)
         }

@@ -18,6 +18,16 @@ pub enum Format {
     Diff,
 }
 
+/// How something is written that has only these forms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TextOrJson {
+    /// For people at a terminal.
+    #[default]
+    Text,
+    /// For programs; stable.
+    Json,
+}
+
 impl Format {
     /// Whether a diff of the policy can stand before it.
     pub fn shows_policy(self) -> bool {

@@ -112,8 +112,8 @@ impl Page {
 
 fn cells(line: &Line) -> String {
     let Line { mark, name, tier, change, action, rule, detail, .. } = line;
-    let mark = mark.to_string();
-    let cells = [&mark, name, tier, change, action].into_iter().chain(rule);
+    let (mark, change) = (mark.to_string(), change.text());
+    let cells = [&mark, name, tier, &change, action].into_iter().chain(rule);
     let cells: String = cells.map(|cell| format!("<td>{}</td>", code(cell, CELL))).collect();
     let detail = detail.as_deref().map(|detail| cut(detail, DETAIL)).unwrap_or_default();
     let lines = detail.lines().map(|line| code(line, DETAIL)).collect::<Vec<_>>().join("<br>");

@@ -10,6 +10,8 @@ pub mod explain;
 mod format;
 pub mod history;
 mod json;
+mod layout;
+pub mod listing;
 mod markdown;
 pub mod metrics;
 mod text;
@@ -20,7 +22,8 @@ use crate::plan::Plan;
 use crate::registry::Snapshot;
 
 pub use diff::policy_diff;
-pub use format::Format;
+pub use format::{Format, TextOrJson};
+pub use layout::Width;
 pub use text::{counted, failed_model, refusal, time, voided};
 
 /// Whether a plan was only made, or executed.
@@ -47,4 +50,6 @@ pub struct Report<'a> {
     pub mode: Mode,
     /// The time of the run.
     pub now: &'a Zoned,
+    /// How much room its lines have, as text.
+    pub width: Width,
 }

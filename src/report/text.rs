@@ -4,15 +4,14 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use jiff::{Timestamp, Zoned};
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
+use crate::chat::Model;
 use crate::plan::observed::{Standing, Void};
 use crate::plan::{FailedModel, Plan, Refusal, Row, Summary, Verdict};
 use crate::report::escape::{escape, leading};
+use crate::report::layout::{self, Cell, TableRow, write_text};
 use crate::report::{Mode, Report};
-
-const WIDEST_NAME: usize = 34;
-const WIDEST_TIER: usize = 14;
 
 /// One row, in words. All but the detail is escaped.
 pub(super) struct Line {
@@ -20,7 +19,7 @@ pub(super) struct Line {
     style: Style,
     pub(super) name: String,
     pub(super) tier: String,
-    pub(super) change: String,
+    pub(super) change: Cell,
     pub(super) action: String,
     /// What decided; without it the action may run on.
     pub(super) rule: Option<String>,
@@ -30,41 +29,36 @@ pub(super) struct Line {
 pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let plan = report.plan;
     let sessions = counted(plan.sessions, "session");
-    write!(out, "{} · {sessions} in {}", leading(report.policy), escape(report.snapshot.name()))?;
-    if !plan.complete {
-        write!(out, " · partial: {} selected", plan.selected)?;
-    }
-    if report.mode != Mode::PolicyDiff {
-        write!(out, " · plan {}", short_id(plan))?;
-    }
-    writeln!(out, "\n")?;
-
-    let cells = |row| {
-        let line = line(row, report);
-        Line { name: cut(&line.name, WIDEST_NAME), tier: cut(&line.tier, WIDEST_TIER), ..line }
+    let selected = format!(" · partial: {} selected", plan.selected);
+    let partial = if plan.complete { "" } else { &selected };
+    let id = match report.mode {
+        Mode::PolicyDiff => String::new(),
+        Mode::DryRun | Mode::Apply => format!(" · plan {}", short_id(plan)),
     };
-    let lines: Vec<Line> = plan.rows.iter().map(cells).collect();
-    let widest = |cell: fn(&Line) -> &String| lines.iter().map(|line| cell(line).width()).max().unwrap_or_default();
-    let (name, tier, change) = (widest(|line| &line.name), widest(|line| &line.tier), widest(|line| &line.change));
-    let ruled = lines.iter().filter(|line| line.rule.is_some());
-    let action = ruled.map(|line| line.action.width()).max().unwrap_or_default();
-    for line in &lines {
-        let Line { mark, style, rule, detail, .. } = line;
-        let (name, tier, change) = (pad(&line.name, name), pad(&line.tier, tier), pad(&line.change, change));
-        write!(out, "  {style}{mark}{style:#} {name}   {tier}   {change}   ")?;
-        match rule {
-            Some(rule) => writeln!(out, "{}   {rule}", pad(&line.action, action))?,
-            None => writeln!(out, "{}", line.action)?,
-        }
-        // The bar keeps what a command said from standing at the start of a line.
-        for text in detail.iter().flat_map(|detail| detail.lines()) {
-            writeln!(out, "      | {}", escape(text))?;
-        }
-    }
-    if !lines.is_empty() {
+    let (policy, registry) = (leading(report.policy), escape(report.snapshot.name()));
+    let head = format!("{policy} · {sessions} in {registry}{partial}{id}");
+    write_text(&head, report.width, out)?;
+    writeln!(out)?;
+    let rows: Vec<TableRow> = plan.rows.iter().map(|row| table_row(line(row, report))).collect();
+    layout::write(&rows, report.width, out)?;
+    if !rows.is_empty() {
         writeln!(out)?;
     }
-    writeln!(out, "{}", summary(report))
+    write_text(&summary(report), report.width, out)
+}
+
+fn table_row(line: Line) -> TableRow {
+    let Line { mark, style, name, tier, change, action, rule, detail } = line;
+    let mut cells = vec![Cell::plain(name), Cell::plain(tier), change];
+    let remark = match rule {
+        Some(rule) => {
+            cells.push(Cell::plain(action));
+            rule
+        }
+        None => action,
+    };
+    let below = detail.iter().flat_map(|detail| detail.lines()).map(|text| escape(text).into_owned()).collect();
+    TableRow { mark: Cell::default().and(style, mark), cells, remark, below }
 }
 
 /// The beginning of a plan's id, by which people tell plans apart.
@@ -76,14 +70,16 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
     let verdict = row.outcome.verdict;
     let policies = report.mode == Mode::PolicyDiff;
     let none = if policies { "(not managed)" } else { "(none)" };
-    let name = |model: &Option<_>| {
-        Option::as_ref(model).map_or(none.to_owned(), |model: &crate::chat::Model| escape(model.as_str()).into_owned())
+    let name = |model: &Option<Model>| {
+        model.as_ref().map_or_else(|| none.to_owned(), |model| escape(model.as_str()).into_owned())
     };
     let change = match verdict {
-        _ if policies => format!("{} → {}", name(&row.before), name(&row.after)),
-        Verdict::Unmanaged => "not managed".to_owned(),
-        _ if row.edit => format!("{} → {}", name(&row.before), name(&row.after)),
-        _ => name(&row.before),
+        Verdict::Unmanaged if !policies => Cell::plain("not managed"),
+        _ if policies || row.edit => Cell::default()
+            .and(colour(AnsiColor::Red), name(&row.before))
+            .and(Style::new(), " → ")
+            .and(colour(AnsiColor::Green), name(&row.after)),
+        _ => Cell::plain(name(&row.before)),
     };
     let still_owed = row.is_planned() || row.effects.owes;
     let owed = row.owed.as_ref().filter(|_| still_owed).map(|debt| {
@@ -140,8 +136,11 @@ fn planned(row: &Row) -> &'static str {
     }
 }
 
+pub(super) fn colour(colour: AnsiColor) -> Style {
+    Style::new().fg_color(Some(colour.into()))
+}
+
 fn mark(row: &Row) -> (char, Style) {
-    let colour = |colour: AnsiColor| Style::new().fg_color(Some(colour.into()));
     match row.outcome.verdict {
         Verdict::Planned | Verdict::Done if row.edit => ('~', colour(AnsiColor::Yellow)),
         Verdict::Planned | Verdict::Done => ('^', colour(AnsiColor::Cyan)),
@@ -242,16 +241,4 @@ pub fn time(time: Timestamp, now: &Zoned) -> String {
 
 pub(super) fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
-}
-
-fn cut(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut used = 1;
-    let fits = |c: &char| {
-        used += c.width().unwrap_or_default();
-        used <= width
-    };
-    text.chars().take_while(fits).chain(['…']).collect()
 }

@@ -76,7 +76,6 @@ fn a_command_of_other_tools_is_told_by_its_name_here() {
         ("apply", "reconcile"),
         ("validate", "reconcile check"),
         ("lint", "reconcile check"),
-        ("status", "reconcile --dry-run"),
     ] {
         let run = sandbox.run(&[typed]).expect(64);
         let tip = format!("error: unrecognized subcommand '{typed}'\n\n  tip: here it is `{here}`\n");

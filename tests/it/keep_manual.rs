@@ -233,6 +233,17 @@ fn explain_says_that_it_was_set_by_hand() {
 }
 
 #[test]
+fn a_list_says_that_it_was_set_by_hand() {
+    let sandbox = known();
+    set(&sandbox, "ada", "model", "haiku");
+    let list = sandbox.run(&["list"]).expect(0).stdout;
+    assert!(list.contains("3 chats: 2 in sync, 1 set by hand."), "{list}");
+    let json: Value = serde_json::from_str(&sandbox.run(&["list", "--format", "json"]).expect(0).stdout).unwrap();
+    assert_eq!((&json["chats"][0]["set_by_hand"], &json["chats"][0]["managed"]), (&json!(true), &json!(false)));
+    assert_eq!((&json["chats"][1]["set_by_hand"], &json["chats"][1]["managed"]), (&json!(false), &json!(true)));
+}
+
+#[test]
 fn a_redacted_snapshot_says_what_was_set_by_hand() {
     let sandbox = known();
     set(&sandbox, "ada", "model", "haiku");

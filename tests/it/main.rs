@@ -60,6 +60,7 @@ mod laws;
 mod ledger;
 mod lengths;
 mod lints;
+mod list;
 mod lossless;
 mod lossless_laws;
 mod manual;

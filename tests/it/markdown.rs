@@ -13,7 +13,7 @@ use reconcile::plan::{Limits, Outcome, PlanInput, Reading, Refusal, Verdict, dri
 use reconcile::policy::{Source, read};
 use reconcile::registry::json::JsonText;
 use reconcile::report::escape::escape;
-use reconcile::report::{Format, Mode, Report};
+use reconcile::report::{Format, Mode, Report, Width};
 use serde_json::json;
 use snapbox::{Data, assert_data_eq};
 
@@ -45,7 +45,7 @@ fn report(words: &[String; 8], refused: bool) -> String {
         is_of_some: false,
     });
     let mut out = Vec::new();
-    let report = Report { policy, snapshot: &snapshot, plan: &plan, mode: Mode::DryRun, now: &now };
+    let report = Report { policy, snapshot: &snapshot, plan: &plan, mode: Mode::DryRun, now: &now, width: Width::Any };
     report.write(Format::Markdown, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }

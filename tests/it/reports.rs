@@ -54,11 +54,13 @@ fn patched(text: &str, diff: &str) -> String {
 }
 
 #[test]
-fn names_and_tiers_that_are_too_long_are_cut() {
-    let registry = registry(&[(&"1".repeat(60), &"tier".repeat(20), "opus")]);
+fn a_long_name_or_model_is_whole_and_widens_no_other_row() {
+    let (name, model) = ("1".repeat(60), "m".repeat(10_000));
+    let registry = registry(&[(&name, &"tier".repeat(20), &model), ("2", "family", "opus")]);
     let run = Sandbox::new(POLICY, &registry).run(&["--dry-run"]).expect(0);
-    let row = run.stdout.lines().find(|line| line.starts_with("  ~")).unwrap();
-    assert!(row.contains("11… ") && row.contains("tiertiertie") && !row.contains("tiertiertiertier"), "{row}");
+    let rows: Vec<&str> = run.stdout.lines().filter(|line| line.starts_with("  ~")).collect();
+    assert!([&name, &"tier".repeat(20), &model].iter().all(|text| rows[0].contains(*text)), "{rows:?}");
+    assert!(rows[1].len() < 250, "{rows:?}");
 }
 
 #[test]

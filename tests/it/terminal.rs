@@ -179,7 +179,7 @@ fn long() -> Sandbox {
 }
 
 /// What a terminal of so many columns shows, without colours.
-fn at(sandbox: &Sandbox, columns: u32, arguments: &[&str]) -> String {
+pub fn at(sandbox: &Sandbox, columns: u32, arguments: &[&str]) -> String {
     let arguments = [arguments, &["--color", "never"]].concat();
     on_terminal(sandbox, Terminal { columns, ..STDOUT }, &arguments, &[]).stdout
 }
@@ -187,6 +187,19 @@ fn at(sandbox: &Sandbox, columns: u32, arguments: &[&str]) -> String {
 fn words(text: &str) -> BTreeSet<&str> {
     text.split_whitespace().collect()
 }
+
+const AT_EIGHTY: &str = "\
+policy.toml · 21 sessions in examples/sessions.json · partial: 2 selected ·
+  plan 87d65578d242
+
+  ~ imessage/_16175550102                       wife    (none) → opus   edit
+      | policy.toml:10 tiers.wife
+  ! imessage/c41f09d2e7b84f3f9d0f6f7f8f21aa03   group   not managed
+      | because the walking group, which has many members, votes on its model
+      | itself
+
+Plan: 1 to change, 0 to restart, 0 deferred, 0 in sync.
+";
 
 #[test]
 fn rows_fit_the_terminal() {
@@ -200,14 +213,16 @@ fn rows_fit_the_terminal() {
         assert!(longest <= columns as usize, "{longest} of {columns}: {shown}");
         // Nothing is broken within a word, and what is cut says so.
         let cut: Vec<&str> = words(&shown).difference(&words(&piped)).copied().collect();
-        assert!(cut.iter().all(|word| word.ends_with('…')), "{cut:?}");
+        assert!(cut.iter().all(|word| word.ends_with('…') || *word == "|"), "{cut:?}");
         assert!(words(&shown).is_superset(&words("policy.toml:22 chats.\"+16175550104\" sonnet → opus")), "{shown}");
         assert_eq!(shown.lines().filter(|line| line.starts_with("  ~ ")).count(), 7);
         assert!(shown.ends_with(" in sync.\n") || shown.contains("Plan: 7 to change"), "{shown}");
     }
+    let two = ["--dry-run", "--tier", "wife", "--chat", "c41f09d2e7b84f3f9d0f6f7f8f21aa03"];
+    assert_eq!(at(&sandbox, 80, &two), AT_EIGHTY);
     // A terminal that is too narrow for any row is no reason to fail.
     for columns in [1, 10, 30, 50] {
-        assert!(at(&sandbox, columns, &["--dry-run"]).contains("haiku"), "{columns}");
+        assert!(at(&sandbox, columns, &["--dry-run"]).contains("opus"), "{columns}");
     }
     // One that does not tell how wide it is gets all.
     assert_eq!(at(&sandbox, 0, &["--dry-run"]), piped);

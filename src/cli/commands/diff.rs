@@ -83,6 +83,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> an
         plan: &plan,
         mode: Mode::PolicyDiff,
         now: &opened.now,
+        width: terminal.width(),
     };
     terminal.to_stdout(|out| report.write(args.format, out))?;
     outputs.write(&report)?;

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::backend::Probe;
 use crate::backend::file::RegistryFile;
 use crate::checkup::Check;
-use crate::cli::args::{PlaceArgs, one_of};
+use crate::cli::args::{PlaceArgs, TEXT_OR_JSON, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::run::refuse_exposed;
 use crate::cli::terminal::Terminal;
@@ -16,18 +16,16 @@ use crate::cli::zone;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::policy::{self, Policy};
-use crate::report::counted;
-use crate::report::doctor::{CheckupFormat, Naming, write};
+use crate::report::doctor::{Naming, write};
+use crate::report::{TextOrJson, counted};
 use crate::sources::{self, PolicyFiles};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// Output format: text or json
-    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true)]
-    format: CheckupFormat,
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&TEXT_OR_JSON), hide_possible_values = true)]
+    format: TextOrJson,
 }
-
-const FORMATS: [(&str, CheckupFormat); 2] = [("text", CheckupFormat::Text), ("json", CheckupFormat::Json)];
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DoctorArgs) -> anyhow::Result<Exit> {
     let checks = checkup(place);

@@ -7,6 +7,7 @@ mod doctor;
 mod explain;
 mod history;
 mod launch;
+mod list;
 mod manual;
 mod overrides;
 mod owed;
@@ -23,6 +24,7 @@ use crate::cli::commands::doctor::DoctorArgs;
 use crate::cli::commands::explain::ExplainArgs;
 use crate::cli::commands::history::HistoryArgs;
 use crate::cli::commands::launch::LaunchArgs;
+use crate::cli::commands::list::ListArgs;
 use crate::cli::commands::manual::CompletionsArgs;
 use crate::cli::commands::owed::OwedArgs;
 use crate::cli::commands::set_model::{SetModelArgs, UnsetModelArgs};
@@ -50,6 +52,7 @@ Examples:
   reconcile --dry-run --output json=plan.json
   reconcile --plan plan.json                 do exactly what that dry run showed, or nothing
   reconcile --chat \"Cal Ortiz\" --dry-run     look at one chat
+  reconcile list --tier family               chats, their models, and how they stand
   reconcile doctor                           look whether a run would work on this host
   reconcile adopt --registry sessions.json > policy.toml
   reconcile diff --from git:main             what a change of policy alone does
@@ -87,6 +90,9 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Look whether a run would work on this host, without changing anything
     Doctor(DoctorArgs),
+    /// List every chat with its model, what decided on it, and how it stands
+    #[command(visible_alias = "status")]
+    List(ListArgs),
     /// Show what decides the model of one chat, and what lost
     Explain(ExplainArgs),
     /// Show what a change of policy alone does, apart from drift that is there anyway
@@ -139,6 +145,7 @@ impl Cli {
             None => run::run(terminal, &self.place, &self.run),
             Some(Command::Check(args)) => check::run(terminal, &self.place, &args),
             Some(Command::Doctor(args)) => doctor::run(terminal, &self.place, &args),
+            Some(Command::List(args)) => list::run(terminal, &self.place, &args),
             Some(Command::Explain(args)) => explain::run(terminal, &self.place, &args),
             Some(Command::Launch(args)) => launch::run(terminal, &self.place, &args),
             Some(Command::Snapshot) => snapshot::run(terminal, &self.place),

@@ -35,14 +35,7 @@ impl<'a> RunOptions<'a> {
     /// A run for what the policy says.
     pub(crate) fn of(args: &'a RunArgs) -> Self {
         Self {
-            selector: Selector {
-                chats: args.chat.clone(),
-                tiers: args.tier.clone(),
-                exclude: args.exclude.clone(),
-                retry: args.retry.clone(),
-                take_over: args.take_over(),
-                ids: Vec::new(),
-            },
+            selector: Selector { retry: args.retry.clone(), take_over: args.take_over(), ..args.selection.selector() },
             dry_run: args.dry_run,
             probe: args.probe,
             detailed_exitcode: args.detailed_exitcode,

@@ -40,7 +40,8 @@ impl End {
         let plan = &plan;
         // The policy may be of another zone than the people who read the report.
         let shown_now = &now.with_time_zone(TimeZone::system());
-        let report = Report { policy: &opened.policy_name, snapshot, plan, mode, now: shown_now };
+        let report =
+            Report { policy: &opened.policy_name, snapshot, plan, mode, now: shown_now, width: terminal.width() };
         let has_news = plan.is_eventful() || plan.rows.iter().any(Row::is_planned);
         let silent = options.quiet && exit == Exit::Done && !has_news;
         if !silent {

@@ -1,0 +1,49 @@
+//! `reconcile list`: every chat with its model, what decided on it, and how it stands.
+
+use clap::Args;
+use jiff::tz::TimeZone;
+
+use crate::apply::Ask;
+use crate::backend::Probe;
+use crate::cli::args::{PlaceArgs, SelectionArgs, TEXT_OR_JSON, one_of};
+use crate::cli::exit::Exit;
+use crate::cli::terminal::Terminal;
+use crate::cli::workspace::{open, registry_to_plan_on, warn_of_lost_state};
+use crate::plan::listing::listing;
+use crate::plan::{Limits, PlanInput};
+use crate::report::TextOrJson;
+use crate::report::listing::List;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+
+    /// Output format: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&TEXT_OR_JSON), hide_possible_values = true, help_heading = "Output")]
+    format: TextOrJson,
+}
+
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ListArgs) -> anyhow::Result<Exit> {
+    let opened = open(terminal, place)?;
+    warn_of_lost_state(terminal, &opened.registry)?;
+    let registry = registry_to_plan_on(terminal, &opened.registry)?;
+    let backend = opened.backend_of(registry, Probe::Nothing)?;
+    let reading = backend.read(Ask::Everything)?;
+    let (policy, capabilities, now) = (&opened.policy, backend.capabilities(), &opened.now);
+    let selector = &args.selection.selector();
+    let listing = listing(&PlanInput { policy, capabilities, now, selector, limits: Limits::default() }, &reading)?;
+    let listing = match opened.names.redaction() {
+        Some(redaction) => listing.redacted(redaction),
+        None => listing,
+    };
+    let list = List {
+        policy: &opened.policy_name,
+        registry: reading.snapshot.name(),
+        listing: &listing,
+        now: &now.with_time_zone(TimeZone::system()),
+        width: terminal.width(),
+    };
+    terminal.to_stdout(|out| list.write(args.format, out))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,226 @@
+//! Rows of cells in columns that fit a terminal. Elsewhere nothing is cut.
+
+use std::io::{self, Write};
+
+use anstyle::Style;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Where nothing is cut, no column is made wider than this: a long cell must not widen every row.
+const WIDEST: usize = 48;
+/// No cell is cut to less than this.
+const NARROWEST: usize = 8;
+/// What stands before the cells of a row: two spaces, the mark, a space.
+const BEFORE: usize = 4;
+const GAP: &str = "   ";
+/// What stands before each line below a row. The bar keeps foreign text from standing at the start of a line.
+const BELOW: &str = "      | ";
+
+/// How much room a line has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Width {
+    /// Any: it goes to no terminal.
+    #[default]
+    Any,
+    /// So many columns of a terminal.
+    Columns(usize),
+}
+
+impl Width {
+    fn most(self) -> usize {
+        match self {
+            Self::Any => usize::MAX,
+            Self::Columns(columns) => columns,
+        }
+    }
+}
+
+/// A text, parts of which may have a colour. It is safe to show.
+#[derive(Clone, Debug, Default)]
+pub struct Cell(Vec<(Style, String)>);
+
+impl Cell {
+    /// A text without colours.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self::default().and(Style::new(), text)
+    }
+
+    /// The same with more text after it.
+    #[must_use]
+    pub fn and(mut self, style: Style, text: impl Into<String>) -> Self {
+        self.0.push((style, text.into()));
+        self
+    }
+
+    /// What it says, without colours.
+    pub fn text(&self) -> String {
+        self.0.iter().map(|(_, text)| text.as_str()).collect()
+    }
+
+    fn width(&self) -> usize {
+        self.0.iter().map(|(_, text)| text.width()).sum()
+    }
+
+    /// As much of it as fits.
+    fn cut(&self, most: usize) -> Self {
+        if self.width() <= most {
+            return self.clone();
+        }
+        let mut room = most;
+        let mut parts = Vec::new();
+        for (style, text) in &self.0 {
+            if text.width() < room {
+                room -= text.width();
+                parts.push((*style, text.clone()));
+            } else {
+                parts.push((*style, cut(text, room)));
+                break;
+            }
+        }
+        Self(parts)
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.0.iter().try_for_each(|(style, text)| write!(out, "{style}{text}{style:#}"))
+    }
+}
+
+/// A row of a table.
+#[derive(Clone, Debug, Default)]
+pub struct TableRow {
+    /// One character, before the cells.
+    pub mark: Cell,
+    /// They stand below those of other rows.
+    pub cells: Vec<Cell>,
+    /// It runs on after the cells. Where there is no room, it stands below them.
+    pub remark: String,
+    /// Lines that stand below the row.
+    pub below: Vec<String>,
+}
+
+/// Writes rows.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(rows: &[TableRow], width: Width, out: &mut dyn Write) -> io::Result<()> {
+    let layout = Layout::of(rows, width);
+    rows.iter().try_for_each(|row| layout.write(row, out))
+}
+
+/// Whether each row has room on one line.
+pub fn fits(rows: &[TableRow], width: Width) -> bool {
+    Layout::of(rows, width).remarks == Remarks::Beside
+}
+
+/// Writes text of which further lines are indented.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_text(text: &str, width: Width, out: &mut dyn Write) -> io::Result<()> {
+    const INDENT: &str = "  ";
+    let lines = wrapped(text, width.most().saturating_sub(INDENT.width()));
+    let mut lines = if text.width() <= width.most() { vec![text.to_owned()] } else { lines }.into_iter();
+    writeln!(out, "{}", lines.next().unwrap_or_default())?;
+    lines.try_for_each(|line| writeln!(out, "{INDENT}{line}"))
+}
+
+/// How wide the columns of some rows are, and where remarks stand.
+struct Layout {
+    columns: Vec<usize>,
+    most: usize,
+    remarks: Remarks,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Remarks {
+    Beside,
+    Below,
+}
+
+impl Layout {
+    fn of(rows: &[TableRow], width: Width) -> Self {
+        let count = rows.iter().map(|row| row.cells.len()).max().unwrap_or_default();
+        let widest = |column: usize| {
+            let widths = rows.iter().filter_map(|row| row.cells.get(column).map(Cell::width));
+            widths.max().unwrap_or_default()
+        };
+        let columns = (0..count).map(widest);
+        if width == Width::Any {
+            let columns = columns.map(|column| column.min(WIDEST)).collect();
+            return Self { columns, most: usize::MAX, remarks: Remarks::Beside };
+        }
+        let mut layout = Self { columns: columns.collect(), most: width.most(), remarks: Remarks::Beside };
+        let needs = |row: &TableRow| {
+            let remark = if row.remark.is_empty() { 0 } else { GAP.width() + row.remark.width() };
+            layout.up_to(row.cells.len()) + remark
+        };
+        if rows.iter().any(|row| needs(row) > layout.most) {
+            layout.remarks = Remarks::Below;
+            layout.narrow();
+        }
+        layout
+    }
+
+    /// How much so many columns take.
+    fn up_to(&self, cells: usize) -> usize {
+        let columns: usize = self.columns.iter().take(cells).sum();
+        BEFORE + columns + GAP.width() * cells.saturating_sub(1)
+    }
+
+    /// Narrows the widest columns until all of them fit.
+    fn narrow(&mut self) {
+        while self.up_to(self.columns.len()) > self.most {
+            let widest = self.columns.iter_mut().max().filter(|widest| **widest > NARROWEST);
+            let Some(widest) = widest else { return };
+            *widest -= 1;
+        }
+    }
+
+    fn write(&self, row: &TableRow, out: &mut dyn Write) -> io::Result<()> {
+        write!(out, "  ")?;
+        row.mark.write(out)?;
+        write!(out, " ")?;
+        let is_beside = self.remarks == Remarks::Beside && !row.remark.is_empty();
+        for (index, (cell, column)) in row.cells.iter().zip(&self.columns).enumerate() {
+            let cell = if self.most == usize::MAX { cell.clone() } else { cell.cut(*column) };
+            cell.write(out)?;
+            if is_beside || index + 1 < row.cells.len() {
+                write!(out, "{}{GAP}", " ".repeat(column.saturating_sub(cell.width())))?;
+            }
+        }
+        let (beside, below) = if is_beside { (row.remark.as_str(), "") } else { ("", row.remark.as_str()) };
+        writeln!(out, "{beside}")?;
+        let below = Some(below).filter(|below| !below.is_empty());
+        for text in below.into_iter().chain(row.below.iter().map(String::as_str)) {
+            let room = self.most.saturating_sub(BELOW.width());
+            wrapped(text, room).iter().try_for_each(|line| writeln!(out, "{BELOW}{line}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The text in lines that are broken between words. A word that is longer than a line is cut.
+fn wrapped(text: &str, most: usize) -> Vec<String> {
+    if text.width() <= most {
+        return vec![text.to_owned()];
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut().filter(|line| line.width() + 1 + word.width() <= most) {
+            Some(line) => line.extend([" ", word]),
+            None => lines.push(cut(word, most)),
+        }
+    }
+    lines
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut used = 1;
+    let fits = |c: &char| {
+        used += c.width().unwrap_or_default();
+        used <= width
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
+}

@@ -1,0 +1,200 @@
+//! A list of chats, for people and for programs.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use jiff::Zoned;
+use serde::Serialize;
+
+use crate::chat::Model;
+use crate::plan::json::JsonBecause;
+use crate::plan::listing::{Listed, Listing, State};
+use crate::report::TextOrJson;
+use crate::report::escape::{escape, leading};
+use crate::report::json::write_json;
+use crate::report::layout::{self, Cell, TableRow, Width, write_text};
+use crate::report::text::{colour, counted, time};
+
+/// What a list is about.
+#[derive(Clone, Copy, Debug)]
+pub struct List<'a> {
+    /// The policy's name, as the user would write it.
+    pub policy: &'a str,
+    /// The registry's name, as the user would write it.
+    pub registry: &'a str,
+    /// The chats.
+    pub listing: &'a Listing,
+    /// The time.
+    pub now: &'a Zoned,
+    /// How much room its lines have, as text.
+    pub width: Width,
+}
+
+/// By which names a row calls its chat.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// Its session's and its contact's.
+    Both,
+    /// Its contact's, else its session's.
+    One,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    format_version: &'static str,
+    complete: bool,
+    sessions: usize,
+    chats: Vec<WireChat<'a>>,
+}
+
+#[derive(Serialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of the report")]
+struct WireChat<'a> {
+    chat_id: &'a str,
+    session_name: Option<&'a str>,
+    contact_name: Option<&'a str>,
+    tier: Option<&'a str>,
+    r#type: Option<&'a str>,
+    source: Option<&'a str>,
+    model: Option<&'a str>,
+    wanted: Option<&'a str>,
+    because: JsonBecause<'a>,
+    managed: bool,
+    set_by_hand: bool,
+    differs: bool,
+    owed: bool,
+    held: bool,
+    refused: bool,
+    failed: bool,
+}
+
+impl List<'_> {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, format: TextOrJson, out: &mut dyn Write) -> io::Result<()> {
+        match format {
+            TextOrJson::Text => self.text(out),
+            TextOrJson::Json => self.json(out),
+        }
+    }
+
+    /// Holds no times.
+    fn json(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Listing { chats, sessions, complete } = self.listing;
+        let chats = chats.iter().map(wire).collect();
+        write_json(&Wire { format_version: "1.0", complete: *complete, sessions: *sessions, chats }, out)
+    }
+
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Listing { chats, sessions, complete } = self.listing;
+        let selected = format!(" · {} selected", chats.len());
+        let selected = if *complete { "" } else { &selected };
+        let (policy, registry) = (leading(self.policy), escape(self.registry));
+        let head = format!("{policy} · {} in {registry}{selected}", counted(*sessions, "session"));
+        write_text(&head, self.width, out)?;
+        writeln!(out)?;
+        if !chats.is_empty() {
+            let whole = self.rows(Names::Both);
+            let rows = if layout::fits(&whole, self.width) { whole } else { self.rows(Names::One) };
+            layout::write(&rows, self.width, out)?;
+            writeln!(out)?;
+        }
+        write_text(&self.summary(), self.width, out)
+    }
+
+    /// The titles, and a row for each chat.
+    fn rows(&self, names: Names) -> Vec<TableRow> {
+        let titles: &[&str] = match names {
+            Names::Both => &["session", "contact"],
+            Names::One => &["chat"],
+        };
+        let titles = titles.iter().chain(&["tier", "model", "decided by", "state"]);
+        let cells = titles.map(|title| Cell::plain(*title)).collect();
+        let title = TableRow { mark: Cell::plain(" "), cells, ..TableRow::default() };
+        let rows = self.listing.chats.iter().map(|chat| self.row(chat, names));
+        [title].into_iter().chain(rows).collect()
+    }
+
+    fn row(&self, listed: &Listed, names: Names) -> TableRow {
+        let Listed { chat, model, wanted, because, states, .. } = listed;
+        let name = |model: &Option<Model>| {
+            model.as_ref().map_or_else(|| "(none)".to_owned(), |model| escape(model.as_str()).into_owned())
+        };
+        let models = if states.contains(&State::Differs) {
+            let old = Cell::default().and(colour(AnsiColor::Red), name(model));
+            old.and(Style::new(), " → ").and(colour(AnsiColor::Green), name(wanted))
+        } else {
+            Cell::plain(name(model))
+        };
+        let (mark, style) = match states.first() {
+            None => (' ', Style::new()),
+            Some(State::SetByHand | State::Unmanaged) => ('!', Style::new()),
+            Some(State::Held | State::Refused | State::Failed) => ('!', colour(AnsiColor::Red)),
+            Some(State::Owed) => ('^', colour(AnsiColor::Cyan)),
+            Some(State::Differs) => ('~', colour(AnsiColor::Yellow)),
+        };
+        let (label, contact) = (chat.label(), chat.contact_name.as_deref().filter(|name| !name.is_empty()));
+        let names = match names {
+            Names::Both => vec![label, contact.unwrap_or("-")],
+            Names::One => vec![contact.unwrap_or(label)],
+        };
+        let tier = chat.tier.as_deref().or(chat.kind.as_deref()).unwrap_or("-");
+        let texts = names.into_iter().chain([tier]).map(|text| Cell::plain(escape(text)));
+        // Which chat an override is for, its row says.
+        let rule = if because.rule.starts_with("chats.") { "override" } else { &because.rule };
+        let ends = [Cell::plain(escape(rule)), Cell::plain(self.words(listed))];
+        let cells = texts.chain([models]).chain(ends).collect();
+        TableRow { mark: Cell::default().and(style, mark), cells, ..TableRow::default() }
+    }
+
+    /// How it stands, in words.
+    fn words(&self, listed: &Listed) -> String {
+        let word = |state: &State| match (state, listed.owed_since) {
+            (State::Owed, Some(since)) => format!("restart owed since {}", time(since, self.now)),
+            (state, _) => state.name().to_owned(),
+        };
+        let words: Vec<String> = listed.states.iter().map(word).collect();
+        if words.is_empty() { "in sync".to_owned() } else { words.join(", ") }
+    }
+
+    /// How many chats are in each state; of several, the first counts.
+    fn summary(&self) -> String {
+        let chats = &self.listing.chats;
+        let count = |state: Option<State>| chats.iter().filter(|chat| chat.states.first() == state.as_ref()).count();
+        let others = SUMMARIZED.iter().map(|state| (count(Some(*state)), *state)).filter(|(count, _)| *count > 0);
+        let others: String = others.map(|(count, state)| format!(", {count} {}", plural(count, state))).collect();
+        format!("{}: {} in sync{others}.", counted(chats.len(), "chat"), count(None))
+    }
+}
+
+/// The states in the order of the summary.
+const SUMMARIZED: [State; 7] =
+    [State::Differs, State::Owed, State::Failed, State::Held, State::Refused, State::SetByHand, State::Unmanaged];
+
+fn plural(count: usize, state: State) -> &'static str {
+    if count > 1 && state == State::Differs { "differ" } else { state.name() }
+}
+
+fn wire(listed: &Listed) -> WireChat<'_> {
+    let Listed { chat, model, wanted, because, states, .. } = listed;
+    WireChat {
+        chat_id: &chat.id,
+        session_name: chat.session_name.as_deref(),
+        contact_name: chat.contact_name.as_deref(),
+        tier: chat.tier.as_deref(),
+        r#type: chat.kind.as_deref(),
+        source: chat.source.as_deref(),
+        model: model.as_ref().map(Model::as_str),
+        wanted: wanted.as_ref().map(Model::as_str),
+        because: JsonBecause::from(because),
+        managed: !states.contains(&State::Unmanaged) && !states.contains(&State::SetByHand),
+        set_by_hand: states.contains(&State::SetByHand),
+        differs: states.contains(&State::Differs),
+        owed: states.contains(&State::Owed),
+        held: states.contains(&State::Held),
+        refused: states.contains(&State::Refused),
+        failed: states.contains(&State::Failed),
+    }
+}
