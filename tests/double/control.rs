@@ -116,6 +116,7 @@ fn change_chat(sessions: &mut Sessions, words: &[&str]) -> Result<(), String> {
         ["tier", chat, tier] => sessions.set_tier(chat, tier),
         ["kill", chat] => sessions.stop(chat),
         ["turn-begins", chat, id] => sessions.begin_turn(chat, id),
+        ["recover", chat] => sessions.recover(chat),
         ["turn-fails", chat] => sessions.fail_turn(chat),
         ["turn-ends", chat] => sessions.end_turn(chat, None),
         ["turn-ends", chat, id] => sessions.end_turn(chat, Some(id)),

@@ -19,6 +19,7 @@
 //! | `turn-begins CHAT ID` | it is writing its first reply, and knows its conversation's id |
 //! | `turn-ends CHAT [ID]` | it is idle, and knows its conversation's id |
 //! | `turn-fails CHAT` | a turn failed; after three of them it is not healthy |
+//! | `recover CHAT` | what was wrong with a session that had come up is over |
 //! | `tier CHAT TIER` | a live session has another tier, and the entry has not |
 //! | `check-health` | tiers, conversations' ids and new chats reach the file, as once a minute |
 //! | `touch CHAT` | a message has come: a change of the entry, saved like any other |

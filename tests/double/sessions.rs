@@ -284,6 +284,13 @@ impl Sessions {
         true
     }
 
+    /// What was wrong with a session that had come up is over.
+    pub fn recover(&mut self, chat: &str) -> bool {
+        let Some(session) = self.session(chat) else { return false };
+        session.mishap = None;
+        true
+    }
+
     /// The first message can tell the conversation's id before it is answered.
     pub fn begin_turn(&mut self, chat: &str, id: &str) -> bool {
         let Some(session) = self.session(chat) else { return false };

@@ -36,6 +36,9 @@ unknown  = "haiku"
 [registry]
 path = "sessions.json"
 
+[rollout]
+min_healthy = "0s"
+
 [sessions]
 backend = "dispatch"
 socket  = "daemon.sock"

@@ -17,10 +17,10 @@ pub fn ledger_in(state: &Path) -> Value {
 
 /// The records of a journal, put together: of each chat the last word counts.
 pub fn folded(journal: &str) -> Value {
-    let mut ledger = json!({ "owed": {}, "corrected": {}, "exchange": null });
+    let mut ledger = json!({ "owed": {}, "corrected": {}, "failed": {}, "trials": {}, "exchange": null });
     for line in journal.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
         let record: Value = serde_json::from_str(line.splitn(3, ' ').nth(2).unwrap()).unwrap();
-        for part in ["owed", "corrected"] {
+        for part in ["owed", "corrected", "failed", "trials"] {
             for (chat, value) in record[part].as_object().into_iter().flatten() {
                 match value {
                     Value::Null => _ = ledger[part].as_object_mut().unwrap().remove(chat),

@@ -28,6 +28,7 @@ mod cron;
 mod dispatch;
 mod dispatch_debts;
 mod dispatch_down;
+mod dispatch_failed;
 mod dispatch_socket;
 mod double;
 mod exits;
