@@ -228,6 +228,8 @@ pub enum Attempt {
     NotNeeded(String),
     /// It did not work.
     Failed(String),
+    /// The owner of the session refused to restart it, and left it as it was.
+    Refused(String),
     /// The session worked, was restarted, and does not work any more.
     Unhealthy(String),
     /// Whether it worked cannot be told.

@@ -74,7 +74,11 @@ impl Ended {
         match attempt {
             Attempt::Changed => self.worked.extend(row.after.clone()),
             Attempt::Failed(_) | Attempt::Unhealthy(_) | Attempt::Unknown(_) => self.failures += 1,
-            Attempt::NotNeeded(_) | Attempt::Deferred(_) | Attempt::NotSent(_) | Attempt::NotBegun => {}
+            Attempt::NotNeeded(_)
+            | Attempt::Refused(_)
+            | Attempt::Deferred(_)
+            | Attempt::NotSent(_)
+            | Attempt::NotBegun => {}
         }
     }
 }
@@ -187,6 +191,10 @@ impl Workers<'_> {
         for message in &batch {
             match message {
                 Message::Begins { row, begin, .. } if go => {
+                    let Row { owed, runs, .. } = &self.rows[*row];
+                    if matches!(begin, Asked::Owing(_)) && owed.is_none() {
+                        notes.push(Note::Owes { chat: chat(*row), ran: runs.as_ref(), identity: None });
+                    }
                     notes.push(Note::Begun { chat: chat(*row), begin: begin.borrowed() });
                 }
                 Message::Begins { .. } => {}
@@ -238,7 +246,7 @@ impl Workers<'_> {
         let mut notes = Vec::new();
         match attempt {
             Attempt::Changed | Attempt::NotNeeded(_) => notes.push(Note::Settled { chat }),
-            Attempt::Failed(_) => notes.push(Note::Failed { chat }),
+            Attempt::Failed(_) | Attempt::Refused(_) => notes.push(Note::Failed { chat }),
             // A launch within the restart has settled the debt, and the session did not come up all the same.
             Attempt::Unhealthy(_) => notes.extend([
                 Note::Owes { chat, ran: None, identity: None },

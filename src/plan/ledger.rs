@@ -290,7 +290,12 @@ impl Ledger {
     }
 
     fn did_not_come_up(&mut self, chat: &str, model: &Model, blame: Blame, now: Timestamp) {
-        let earlier = self.failed.remove(chat);
+        let earlier = self.failed.get(chat).cloned();
+        // Another decision would have cleared what failed before. So the session was being put back on what it ran, which
+        // says nothing of the model that it did not come up on.
+        if earlier.as_ref().is_some_and(|earlier| earlier.model != *model) {
+            return;
+        }
         self.failed.insert(chat.to_owned(), FailedStart::again(earlier, model, now));
         if blame == Blame::Model {
             self.trials.insert(model.clone(), Trial::Failed);

@@ -13,7 +13,7 @@ use crate::plan::{Plan, guard, id};
 
 /// The plan: what differs, with what the sessions are doing taken into account, and whether it may be done.
 pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Observed) -> Plan {
-    let Observed { edits, mut findings, canaries, working, remark } = observed;
+    let Observed { edits, mut findings, canaries, working, restarts: made, remark } = observed;
     let restarts = input.capabilities.takes_effect() == TakesEffect::OnRestart;
     let is_per_row = matches!(edits, Edits::PerRow { .. });
     let mut prediction = Prediction { ledger: &reading.ledger, is_per_row, restarts, void: drift.void };
@@ -28,6 +28,10 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
             selection: &drift.selection,
             reset: &drift.reset,
             canaries: &canaries,
+            working: &working,
+            is_per_row,
+            limit: input.capabilities.restart_limit(),
+            made: &made,
             now: input.now.timestamp(),
         };
         rollout.choose(&mut rows);
@@ -62,7 +66,8 @@ struct Prediction<'a> {
 impl Prediction<'_> {
     /// The row as it is planned; `None` where the chat is in sync.
     fn row(&mut self, mut row: Row, finding: Finding) -> Option<Row> {
-        let Finding { standing, void, identity } = finding;
+        let Finding { standing, void, identity, runs } = finding;
+        row.runs = runs.or(row.runs);
         if let Some(why) = void {
             self.void(&mut row, why);
         }

@@ -126,7 +126,7 @@ impl Row {
 
     /// Whether a restart that it owes was begun and did not succeed. Then it stays owed until one does: that the session is
     /// not running may be what the attempt came to.
-    pub(super) fn was_tried(&self) -> bool {
+    pub fn was_tried(&self) -> bool {
         self.owed.as_ref().is_some_and(|debt| debt.began)
     }
 

@@ -58,6 +58,11 @@ fn later(sandbox: &Sandbox, daemon: &Double) {
             }
         }
     });
+    let mut pending: Value = serde_json::from_str(&sandbox.read("sessions.json.reconcile/pending.json")).unwrap();
+    for (_, times) in pending["restarts"].as_object_mut().into_iter().flatten() {
+        *times = json!([past]);
+    }
+    sandbox.write("sessions.json.reconcile/pending.json", pending.to_string());
     daemon.tell("advance 1300");
 }
 
