@@ -266,6 +266,8 @@ impl Run<'_> {
     /// Judges models by their canaries. Where one failed, no other session gets its model in this run. Where one says
     /// nothing of its model, such as a session that was found stopped, the next row is the canary.
     fn judge(&mut self, wave: &[usize], attempts: &BTreeMap<usize, Attempt>) {
+        let failed: BTreeMap<Model, String> =
+            self.planned.plan.failed_models.iter().map(|failed| (failed.model.clone(), failed.chat.clone())).collect();
         let rows = &mut self.planned.plan.rows;
         for index in wave.iter().copied().filter(|index| rows[*index].canary).collect::<Vec<_>>() {
             let Some(model) = rows[index].after.clone() else { continue };
@@ -288,7 +290,13 @@ impl Run<'_> {
                     | Attempt::NotBegun,
                 )
                 | None => {
-                    if let Some(next) = others.into_iter().find(|other| rows[*other].restart) {
+                    // A model that failed is tried on no other session.
+                    if let Some(chat) = failed.get(&model) {
+                        let why = format!("{model} did not come up on {chat}, and is tried there first");
+                        for other in others {
+                            rows[other].outcome = Outcome::because(Verdict::Deferred, why.clone());
+                        }
+                    } else if let Some(next) = others.into_iter().find(|other| rows[*other].restart) {
                         rows[next].canary = true;
                     }
                 }

@@ -51,7 +51,8 @@ impl JsonRun<'_> {
     pub fn redacted(mut self, redaction: &Redaction) -> Self {
         self.plan_id = redaction.plan(&self.plan_id).into();
         self.by = Origin { user: None, uid: None, host: None, ..self.by };
-        for chat in &mut self.cancelled {
+        self.conversations.clear();
+        for chat in self.cancelled.iter_mut().chain(&mut self.completed) {
             *chat = redaction.chat(chat).into();
         }
         for row in &mut self.changes {

@@ -91,6 +91,10 @@ fn change(state: &mut State, words: &[&str]) -> Result<Json, String> {
         ["close-without-reply", ref command @ ..] => fault(state, Fault::Cut(0), command),
         ["reply-cut", bytes, ref command @ ..] => fault(state, Fault::Cut(number(bytes)?), command),
 
+        ["forget"] => {
+            state.faults.clear();
+            state.hooks.clear();
+        }
         ["hang"] => state.hang = true,
         ["resume"] => {
             state.hang = false;
@@ -140,6 +144,7 @@ fn mishap(how: &str) -> Result<Mishap, String> {
         "fails" => Ok(Mishap::Fails),
         "dies" => Ok(Mishap::Dies),
         "unhealthy" => Ok(Mishap::Unhealthy),
+        "late" => Ok(Mishap::Late),
         "vanishes" => Ok(Mishap::Vanishes),
         _ => Err(format!("no way for a start to go wrong: {how}")),
     }

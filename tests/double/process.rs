@@ -29,11 +29,12 @@
 //! | `override MODEL`, `override --clear` | the global override |
 //! | `trip-breaker CHAT` | its restarts are used up |
 //! | `slow-start CHAT`, `release CHAT` | its restarts wait between stop and start |
-//! | `start fails\|dies\|unhealthy\|vanishes CHAT` | how its next start ends |
-//! | `starts fails\|dies\|unhealthy\|vanishes\|well MODEL [CHAT]` | how all starts on a model end, of one chat or of all |
+//! | `start fails\|dies\|unhealthy\|vanishes\|late CHAT` | how its next start ends |
+//! | `starts fails\|dies\|unhealthy\|vanishes\|late\|well MODEL [CHAT]` | how all starts on a model end, of one chat or of all |
 //! | `fail-next [CMD]`, `ignore-next [CMD]` | the next such request is refused, or dropped; nothing is done |
 //! | `reply-never [CMD]`, `reply-cut BYTES [CMD]`, `close-without-reply [CMD]` | it is done, but the reply is lost |
 //! | `after COUNT CMD LINE` | obeys LINE when so many more such requests are done, before the reply |
+//! | `forget` | what was told of later requests is forgotten |
 //! | `hang`, `backlog`, `resume` | accepts and never answers; accepts nothing, and lets connections block; neither |
 //! | `open-socket` | the second half of a start-up that was paused before its socket |
 //! | `recreate-sessions` | the second half of a start-up that was paused before its sessions |

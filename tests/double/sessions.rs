@@ -24,6 +24,8 @@ pub enum Mishap {
     Unhealthy,
     /// The start is reported as done, but nothing is listed.
     Vanishes,
+    /// The session is not healthy when it is first looked at, and is later.
+    Late,
 }
 
 struct Session {
@@ -347,14 +349,23 @@ impl Sessions {
     }
 
     /// The live sessions as `status` lists them: without the model.
-    pub fn status(&self) -> Json {
+    pub fn status(&mut self) -> Json {
+        let rows = self.rows();
+        // Who is late has come up by the next look.
+        for session in self.live.iter_mut().filter(|session| session.mishap == Some(Mishap::Late)) {
+            session.mishap = None;
+        }
+        rows
+    }
+
+    fn rows(&self) -> Json {
         let rows = self.live.iter().map(|session| {
             let entry = self.registry.entry(&session.chat);
             let text = |field| entry.and_then(|entry| entry.text(field));
             let group = text("type") == Some("group");
             let (alive, healthy, reason) = match session.mishap {
                 Some(Mishap::Dies) => (false, false, "not alive"),
-                Some(Mishap::Unhealthy) => (true, false, "unhealthy"),
+                Some(Mishap::Unhealthy | Mishap::Late) => (true, false, "unhealthy"),
                 _ if session.failed_turns >= FAILED_TURNS => (true, false, "too many failed turns"),
                 _ => (true, true, "ok"),
             };

@@ -164,14 +164,15 @@ fn an_edit_that_the_daemon_may_not_have_seen_is_left_until_it_has_written_the_fi
 fn a_session_that_did_not_come_up_and_has_answered_since_is_in_sync() {
     // Nothing is owed, and the session is remembered not to have come up: so it is to be restarted.
     let row = Row { before: model("haiku"), edit: false, runs: None, ..drifted() };
+    let did_not_come_up = true;
     for (changes, expected) in [
         (&[("turn_count", json!(1))][..], Standing::InSync),
         (&[("turn_count", json!(0))], Standing::Live),
         (&[("turn_count", json!(1)), ("is_healthy", json!(false))], Standing::Live),
     ] {
         let session = session(changes);
-        let known = Known { session: Some(&session), ..Known::default() };
+        let known = Known { session: Some(&session), did_not_come_up, ..Known::default() };
         assert_eq!(assess(&row, known).standing, expected, "{changes:?}");
     }
-    assert_eq!(assess(&row, Known::default()).standing, deferred(NOT_LIVE));
+    assert_eq!(assess(&row, Known { did_not_come_up, ..Known::default() }).standing, deferred(NOT_LIVE));
 }

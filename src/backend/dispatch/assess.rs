@@ -14,6 +14,8 @@ pub struct Known<'a> {
     pub unsaved: Option<&'a Unsaved>,
     /// Whether the entry was edited while the daemon seemed to be down, and the daemon has not rewritten the file since.
     pub is_unconfirmed: bool,
+    /// Whether the session is remembered not to have come up on the row's model.
+    pub did_not_come_up: bool,
     /// Why a restart would change nothing, if so.
     pub hold: Option<&'a str>,
 }
@@ -50,16 +52,15 @@ fn void(row: &Row, session: Option<&Live>) -> Option<Void> {
 }
 
 fn standing(row: &Row, owes: Owes, known: Known) -> Standing {
-    let Known { session, unsaved, is_unconfirmed, hold } = known;
+    let Known { session, unsaved, is_unconfirmed, did_not_come_up, hold } = known;
     if !row.edit && owes == Owes::Nothing && !is_unconfirmed {
         let runs_another = unsaved.is_some_and(|made| row.after.as_ref() != Some(&made.model));
-        // Where it did not come up, it has come up late, or something else has started it.
-        if row.restart && session.is_some_and(Live::works) && !runs_another {
-            return Standing::InSync;
-        }
-        let did_not_come_up = row.restart && row.owed.is_none();
         if !did_not_come_up {
             return Standing::Ready;
+        }
+        // It has come up late, or something else has started it.
+        if session.is_some_and(Live::works) && !runs_another {
+            return Standing::InSync;
         }
     }
     if row.edit && owes == Owes::Nothing {

@@ -75,6 +75,11 @@ impl Live {
         self.is_healthy && self.turn_count > 0
     }
 
+    /// What its conversation can be resumed by, where that is known.
+    pub(super) fn conversation(&self) -> Option<&str> {
+        self.session_id.as_ref().map(|Lossy(id)| id.as_str())
+    }
+
     /// Whether its first turn has not ended: a restart would lose the conversation.
     pub fn is_starting(&self) -> bool {
         self.session_id.is_none()

@@ -1,7 +1,7 @@
 //! A run on the registry of a daemon: what it asks of the daemon, what it edits while that is down, and what it must
 //! remember of both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::backend::dispatch::abilities::BREAKER;
 use crate::backend::dispatch::arrival::{Arrival, Arrived};
 use crate::backend::dispatch::daemon::{Daemon, PAUSE};
 use crate::backend::dispatch::pending::{self, Pending, Unsaved};
-use crate::backend::file::{LockedFiles, Proceed, RegistryFile};
+use crate::backend::file::{Addition, LockedFiles, Proceed, RegistryFile};
 use crate::chat::Model;
 use crate::error::Result;
 use crate::os::exchange::ExchangeNote;
@@ -33,6 +33,8 @@ pub(super) struct LockedDispatch<'b> {
     files: LockedFiles,
     /// The runs of sessions that this run has started, by chat id.
     started: Mutex<BTreeMap<String, String>>,
+    /// What the conversations of the sessions that this run has asked for could be resumed by, by chat id.
+    asked: Mutex<BTreeMap<String, String>>,
     /// What this run has saved last.
     saved: Mutex<Option<Pending>>,
 }
@@ -47,7 +49,7 @@ impl<'b> LockedDispatch<'b> {
     ) -> Result<Self> {
         let files = LockedFiles::lock(registry, patience, give_up)?;
         Pending::discard_unfinished(files.dir())?;
-        Ok(Self { daemon, aliases, files, started: Mutex::default(), saved: Mutex::default() })
+        Ok(Self { daemon, aliases, files, started: Mutex::default(), asked: Mutex::default(), saved: Mutex::default() })
     }
 
     /// Asks for the model of a row. What must be known if this run dies is saved before.
@@ -64,6 +66,10 @@ impl<'b> LockedDispatch<'b> {
         {
             return Attempt::NotNeeded("it was started anew meanwhile".to_owned()).into();
         }
+        let conversation = before.as_ref().and_then(|live| live.conversation());
+        if let Err(error) = conversation.map_or(Ok(()), |id| self.keep_conversation(row, id)) {
+            return Attempt::Deferred(error.to_string()).into();
+        }
         let old = before.as_ref().map(|live| &live.created_at).or(owed).cloned().unwrap_or_default();
         if !turn.begin(row, Begin::Owing(&old)) {
             return Attempt::NotBegun.into();
@@ -71,6 +77,47 @@ impl<'b> LockedDispatch<'b> {
         let chat = row.chat.id.as_ref();
         let said = daemon.set_model(chat, model);
         Arrival { daemon, chat, before: before.as_ref(), old: &old }.wait(said)
+    }
+
+    /// Remembers what the conversation of a session that is about to be restarted can be resumed by. The daemon drops that
+    /// from the entry, and a crash before its next health check would lose it.
+    fn keep_conversation(&self, row: &Row, id: &str) -> Result<()> {
+        let chat = row.chat.id.as_ref();
+        let mut pending = self.pending()?;
+        if pending.conversations.get(chat).is_none_or(|kept| kept != id) {
+            pending.conversations.insert(chat.to_owned(), id.to_owned());
+            self.save(&pending)?;
+        }
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(chat.to_owned(), id.to_owned());
+        Ok(())
+    }
+
+    /// Gives entries back what their conversations can be resumed by, while the daemon is down: it reads them when it starts.
+    fn complete(&self, reading: &Reading, now: Timestamp) -> Result<Committed> {
+        let pending = self.pending()?;
+        let mut lost = BTreeMap::new();
+        let mut places = Vec::new();
+        for (chat, id) in &pending.conversations {
+            let entry = find_entry(reading.snapshot.as_ref(), chat)?.filter(|entry| entry.resume.is_none());
+            if let Some(entry) = entry {
+                lost.insert(chat.clone(), id.clone());
+                places.push(entry.at);
+            }
+        }
+        if lost.is_empty() || !self.daemon.is_down()? {
+            return Ok(Committed::Done { error: None });
+        }
+        let additions = places.into_iter().zip(lost.values());
+        let additions: Vec<Addition> =
+            additions.map(|(at, value)| Addition { at, name: "session_id", value }).collect();
+        let completed =
+            self.files.complete(reading, &additions, now, &|note| self.ready(note, lost.keys().cloned().collect()))?;
+        if let Committed::Done { error: None } = completed {
+            self.files.record(&JsonRun::completing(&lost, now))?;
+            // The registry is another one now.
+            return Ok(Committed::Stale);
+        }
+        Ok(completed)
     }
 
     /// Changes one row, and remembers what its session runs until the file says so.
@@ -104,36 +151,40 @@ impl<'b> LockedDispatch<'b> {
         Ok(())
     }
 
-    /// Remembers the edits of a batch, and sees whether the daemon is still down.
-    fn ready(&self, note: &ExchangeNote, batch: &Batch) -> Result<Proceed> {
+    /// Remembers edits of these chats, and sees whether the daemon is still down.
+    fn ready(&self, note: &ExchangeNote, chats: BTreeSet<String>) -> Result<Proceed> {
         let mut pending = self.pending()?;
-        pending.edit(note, batch.changes.iter().map(|change| change.chat.to_owned()).collect());
+        pending.edit(note, chats);
         self.save(&pending)?;
         // Last, because it may come up at any time.
         Ok(if self.daemon.is_down()? { Proceed::Yes } else { Proceed::Stale })
     }
 
-    /// Drops what is remembered of changes that the daemon has saved since, or whose session runs no longer.
+    /// Drops what is remembered of what the daemon has saved since, or whose session runs no longer.
     fn drop_saved(&self, reading: &Reading) -> Result<()> {
-        let mut pending = self.pending()?;
-        if pending.unsaved.is_empty() {
-            return Ok(());
-        }
-        let sessions = self.daemon.sessions()?.unwrap_or_default();
-        let mut unsaved = BTreeMap::new();
-        for (chat, made) in &pending.unsaved {
-            let entry = find_entry(reading.snapshot.as_ref(), chat)?;
-            let saved = entry.and_then(|entry| entry.model).is_some_and(|model| model == made.model.as_str());
-            let runs = sessions.get(chat).is_some_and(|session| session.created_at == made.session);
-            if runs && !saved {
-                unsaved.insert(chat.clone(), made.clone());
+        let before = self.pending()?;
+        let mut pending = before.clone();
+        if !before.unsaved.is_empty() {
+            let sessions = self.daemon.sessions()?.unwrap_or_default();
+            for (chat, made) in &before.unsaved {
+                let entry = find_entry(reading.snapshot.as_ref(), chat)?;
+                let saved = entry.and_then(|entry| entry.model).is_some_and(|model| model == made.model.as_str());
+                let runs = sessions.get(chat).is_some_and(|session| session.created_at == made.session);
+                if saved || !runs {
+                    pending.unsaved.remove(chat);
+                }
             }
         }
-        if unsaved == pending.unsaved {
-            return Ok(());
+        for chat in before.conversations.keys() {
+            let entry = find_entry(reading.snapshot.as_ref(), chat)?;
+            // What this program has put back, the daemon may not have read.
+            let is_saved =
+                entry.as_ref().is_none_or(|entry| entry.resume.is_some()) && !reading.doubtful.contains(chat);
+            if is_saved {
+                pending.conversations.remove(chat);
+            }
         }
-        pending.unsaved = unsaved;
-        self.save(&pending)
+        if pending == before { Ok(()) } else { self.save(&pending) }
     }
 
     /// Waits until the registry says what was asked for, or it has been waited for long enough.
@@ -160,7 +211,12 @@ impl<'b> LockedDispatch<'b> {
 impl Locked for LockedDispatch<'_> {
     fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
         self.drop_saved(reading)?;
-        self.files.commit(reading, batch, &|note| self.ready(note, batch))
+        match self.complete(reading, batch.now)? {
+            Committed::Done { error: None } => {}
+            other => return Ok(other),
+        }
+        let chats = || batch.changes.iter().map(|change| change.chat.to_owned()).collect();
+        self.files.commit(reading, batch, &|note| self.ready(note, chats()))
     }
 
     fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
@@ -203,6 +259,8 @@ impl Locked for LockedDispatch<'_> {
     }
 
     fn record(&self, run: &JsonRun<'_>) -> Result<()> {
-        self.files.record(run)
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let conversations = asked.iter().map(|(chat, id)| (chat.into(), id.into())).collect();
+        self.files.record(&JsonRun { conversations, ..run.clone() })
     }
 }

@@ -156,14 +156,15 @@ impl Backend for DispatchBackend {
             let chat = row.chat.id.as_ref();
             let session = sessions.get(chat);
             let runs = session.and_then(|session| pending.made_in(chat, &session.created_at)).cloned();
+            let failed = reading.ledger.failed.get(chat).filter(|failed| row.after.as_ref() == Some(&failed.model));
             let known = Known {
                 session,
                 unsaved: pending.unsaved.get(chat),
                 is_unconfirmed: reading.doubtful.contains(chat),
+                did_not_come_up: failed.is_some(),
                 hold: hold.as_deref(),
             };
             let finding = Finding { runs, ..assess(row, known) };
-            let failed = reading.ledger.failed.get(chat).filter(|failed| row.after.as_ref() == Some(&failed.model));
             if finding.standing == Standing::InSync && failed.is_some() {
                 working.extend(row.after.clone().map(|model| (model, chat.to_owned())));
             }

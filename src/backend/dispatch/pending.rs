@@ -26,6 +26,9 @@ pub struct Pending {
     edits: Vec<Edits>,
     /// Changes that the daemon has made and not saved yet, by chat id.
     pub unsaved: BTreeMap<String, Unsaved>,
+    /// What the conversations of sessions that were restarted can be resumed by, by chat id, until the file says it again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub conversations: BTreeMap<String, String>,
     /// When restarts of a chat's session were lately asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub restarts: BTreeMap<String, Vec<Timestamp>>,
@@ -33,7 +36,13 @@ pub struct Pending {
 
 impl Default for Pending {
     fn default() -> Self {
-        Self { version: VERSION, edits: Vec::new(), unsaved: BTreeMap::new(), restarts: BTreeMap::new() }
+        Self {
+            version: VERSION,
+            edits: Vec::new(),
+            unsaved: BTreeMap::new(),
+            conversations: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+        }
     }
 }
 
