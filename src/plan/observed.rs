@@ -20,6 +20,8 @@ pub struct Observed {
     pub working: BTreeMap<Model, String>,
     /// When this program has lately restarted sessions, by chat id, where their owner limits that.
     pub restarts: BTreeMap<String, Vec<Timestamp>>,
+    /// Chats whose sessions are live and which the registry does not have, in order.
+    pub unlisted: Vec<String>,
     /// What the user should know of the edits and restarts, where there are any.
     pub remark: Option<String>,
 }

@@ -13,7 +13,7 @@ use crate::plan::{Plan, guard, id};
 
 /// The plan: what differs, with what the sessions are doing taken into account, and whether it may be done.
 pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Observed) -> Plan {
-    let Observed { edits, mut findings, canaries, working, restarts: made, remark } = observed;
+    let Observed { edits, mut findings, canaries, working, restarts: made, unlisted, remark } = observed;
     let restarts = input.capabilities.takes_effect() == TakesEffect::OnRestart;
     let is_per_row = matches!(edits, Edits::PerRow { .. });
     let mut prediction = Prediction { ledger: &reading.ledger, is_per_row, restarts, void: drift.void };
@@ -47,6 +47,7 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
         failed_models: if restarts { failed_models(&reading.ledger, &drift.reset) } else { Vec::new() },
         reset: drift.reset,
         working,
+        unlisted,
         remark,
         refused: None,
     };

@@ -17,7 +17,9 @@ impl Plan {
         let mut failed_models: Vec<FailedModel> =
             failed.map(|failed| FailedModel { chat: redaction.chat(&failed.chat), ..failed.clone() }).collect();
         failed_models.sort_by(|a, b| (&a.model, &a.chat).cmp(&(&b.model, &b.chat)));
-        Self { id: id(&rows), rows, void: void.collect(), failed_models, ..plan }
+        let mut unlisted: Vec<String> = plan.unlisted.iter().map(|chat| redaction.chat(chat)).collect();
+        unlisted.sort();
+        Self { id: id(&rows), rows, void: void.collect(), failed_models, unlisted, ..plan }
     }
 
     /// The same without what others wrote, such as reasons and complaints of commands.

@@ -157,7 +157,7 @@ fn a_session_that_dies_soon_after_it_came_up_is_put_back() {
     let (sandbox, daemon) = world();
     sandbox.write("policy.toml", POLICY.replace("\"0s\"", "\"500ms\""));
     // After the looks of the plan, before the change and after it.
-    daemon.tell("after 3 status kill ada");
+    daemon.tell("after 4 status kill ada");
     let report = sandbox.json(&["--chat", "ada"]);
     let why = "reverted to opus: the session stopped within 500ms of coming up";
     assert_eq!(became(&report, "ada"), ("failed", why), "{report:#}");

@@ -60,6 +60,7 @@ pub struct Live {
     #[serde(default)]
     turn_count: u64,
     session_id: Option<Lossy>,
+    tier: Option<Lossy>,
     /// Which run of the session it is: another value, another run.
     pub created_at: String,
 }
@@ -73,6 +74,11 @@ impl Live {
     /// Whether it is known to work: it has answered since it was started. Healthy it is from its start on.
     pub fn works(&self) -> bool {
         self.is_healthy && self.turn_count > 0
+    }
+
+    /// Its tier, where it has one.
+    pub(super) fn into_tier(self) -> Option<String> {
+        self.tier.map(|Lossy(tier)| tier)
     }
 
     /// What its conversation can be resumed by, where that is known.

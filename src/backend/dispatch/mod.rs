@@ -86,7 +86,7 @@ impl DispatchBackend {
         Observed { findings: findings.collect(), remark: Some(remark), ..Observed::default() }
     }
 
-    /// The models of rows on which no session is known to work.
+    /// The models of rows on which no session is known to work, and the live sessions that the registry does not have.
     fn canaries(
         &self,
         reading: &Reading,
@@ -94,7 +94,8 @@ impl DispatchBackend {
         findings: &BTreeMap<String, Finding>,
         sessions: &BTreeMap<String, Live>,
         pending: &Pending,
-    ) -> Result<BTreeMap<Model, Canary>> {
+    ) -> Result<(BTreeMap<Model, Canary>, Vec<String>)> {
+        let mut unlisted: BTreeSet<&str> = sessions.keys().map(String::as_str).collect();
         let mut healthy: BTreeSet<String> = BTreeSet::new();
         let mut unhealthy: BTreeMap<String, String> = BTreeMap::new();
         let is_void = |chat: &str| {
@@ -103,6 +104,7 @@ impl DispatchBackend {
         reading.snapshot.each(&mut |entry| {
             let chat = entry.chat.id.as_ref();
             let Some(session) = sessions.get(chat) else { return };
+            unlisted.remove(chat);
             // What a session runs that owes a restart is not what the registry says.
             let owes = reading.ledger.owed.contains_key(chat) && !is_void(chat);
             if owes || self.abilities.unmanaged(&entry.chat).is_some() {
@@ -119,9 +121,9 @@ impl DispatchBackend {
         })?;
         let wanted: BTreeSet<&Model> = drift.rows.iter().filter_map(|row| row.after.as_ref()).collect();
         let canaries = wanted.into_iter().filter(|model| !healthy.contains(model.as_str()));
-        Ok(canaries
-            .map(|model| (model.clone(), Canary { unhealthy: unhealthy.get(model.as_str()).cloned() }))
-            .collect())
+        let canaries =
+            canaries.map(|model| (model.clone(), Canary { unhealthy: unhealthy.get(model.as_str()).cloned() }));
+        Ok((canaries.collect(), unlisted.into_iter().map(str::to_owned).collect()))
     }
 }
 
@@ -135,6 +137,10 @@ impl Backend for DispatchBackend {
         let pending = self.pending()?;
         let snapshot = self.registry.snapshot()?;
         let doubtful = pending.unconfirmed(snapshot.stamp());
+        // The daemon saves another tier up to a minute late.
+        let sessions = self.daemon.sessions()?.unwrap_or_default();
+        let tiers = sessions.into_iter().filter_map(|(chat, live)| Some((chat, live.into_tier()?)));
+        let snapshot = snapshot.with_tiers(tiers.collect());
         Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful })
     }
 
@@ -170,9 +176,9 @@ impl Backend for DispatchBackend {
             }
             findings.insert(chat.to_owned(), finding);
         }
-        let canaries = self.canaries(reading, drift, &findings, &sessions, &pending)?;
+        let (canaries, unlisted) = self.canaries(reading, drift, &findings, &sessions, &pending)?;
         let edits = Edits::PerRow { batch: 1 };
-        Ok(Observed { edits, findings, canaries, working, restarts: pending.restarts, remark: None })
+        Ok(Observed { edits, findings, canaries, working, restarts: pending.restarts, unlisted, remark: None })
     }
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
