@@ -255,6 +255,8 @@ pub enum Attempt {
     NotNeeded(String),
     /// It did not work.
     Failed(String),
+    /// The owner of the session refused to restart it, and left it as it was.
+    Refused(String),
     /// The session worked, was restarted, and does not work any more.
     Unhealthy(String),
     /// The session was not known to work, was restarted, and is not running.
@@ -286,7 +288,9 @@ impl Attempt {
         match self {
             Self::Changed => Proof::Works,
             Self::Failed(_) | Self::Unhealthy(_) | Self::StillDown(_) | Self::Unknown(_) => Proof::Fails,
-            Self::NotNeeded(_) | Self::Deferred(_) | Self::NotSent(_) | Self::NotBegun => Proof::Nothing,
+            Self::NotNeeded(_) | Self::Refused(_) | Self::Deferred(_) | Self::NotSent(_) | Self::NotBegun => {
+                Proof::Nothing
+            }
         }
     }
 }

@@ -49,10 +49,11 @@ impl Run<'_> {
         let row = &self.planned.plan.rows[index];
         let is_stopped = self.has_stopped() && !self.interrupted && self.error.is_none();
         match attempt {
-            Attempt::Unhealthy(_) if self.input.policy.rollout.auto_revert && self.input.capabilities.reverts() => {
+            Attempt::Unhealthy(_) if self.input.policy.rollout.auto_revert => {
                 let to = match ran(row) {
                     Ran::Model(model) => Some(model),
-                    Ran::NoModel => None,
+                    // A request carries a model: the one that the session ran without having one.
+                    Ran::NoModel => row.runs.clone().filter(|_| self.is_per_row()),
                     Ran::Unknown => return None,
                 };
                 Some(Back { index, to, then: Then::Restart })
@@ -126,17 +127,24 @@ impl Run<'_> {
         };
         let mut ended = workers.converge(&todo);
         self.error = self.error.take().or(ended.error.take());
+        let is_per_row = self.is_per_row();
         for (at, back) in backs.iter().enumerate() {
             let row = &mut self.planned.plan.rows[back.index];
-            row.effects.edited = false;
+            let attempt = ended.attempts.get(&at);
+            // Where a request carries the model, the entry is put back only with the session.
+            row.effects.edited &= is_per_row && !matches!(attempt, Some(Attempt::Changed));
             if back.then == Then::Leave {
                 row.effects.owes = true;
                 continue;
             }
             let to = back.to.as_ref().map_or("no model", Model::as_str);
             let why = row.outcome.detail.take().unwrap_or_default();
-            let detail = match ended.attempts.get(&at) {
+            let detail = match attempt {
                 Some(Attempt::Changed | Attempt::NotNeeded(_)) => format!("reverted to {to}: {why}"),
+                Some(Attempt::Deferred(again) | Attempt::NotSent(again)) if is_per_row => {
+                    format!("{why}; not reverted to {to}: {again}")
+                }
+                Some(Attempt::Refused(again)) => format!("{why}; not reverted to {to} yet: {again}"),
                 Some(
                     Attempt::Failed(again)
                     | Attempt::Unhealthy(again)
@@ -180,14 +188,15 @@ enum Ran {
     Model(Model),
     /// Its entry had no model.
     NoModel,
-    /// It is not known: it owed a restart already, and the registry was not edited by this run.
+    /// It is not known: the registry was not edited by this run, and no debt remembers it.
     Unknown,
 }
 
 fn ran(row: &Row) -> Ran {
-    let model = match (&row.owed, &row.runs) {
-        (Some(_), Some(runs)) => Some(runs),
-        _ if !row.edit => return Ran::Unknown,
+    let remembered = row.owed.as_ref().and_then(|debt| debt.ran.as_ref());
+    let model = match row.runs.as_ref().or(remembered) {
+        Some(runs) if row.owed.is_some() || !row.edit => Some(runs),
+        None if !row.edit => return Ran::Unknown,
         _ => row.before.as_ref(),
     };
     model.map_or(Ran::NoModel, |model| Ran::Model(model.clone()))

@@ -213,9 +213,9 @@ impl Run<'_> {
         for index in todo {
             let row = &mut self.planned.plan.rows[index];
             let attempt = attempts.entry(index).or_insert(Attempt::NotBegun);
-            let has_changed = matches!(attempt, Attempt::Changed | Attempt::Unhealthy(_));
             row.outcome = outcome(attempt, &unbegun);
-            row.effects.restarted = has_changed && row.restart;
+            row.effects.restarted = *attempt == Attempt::Changed && row.restart;
+            let has_changed = matches!(attempt, Attempt::Changed | Attempt::Unhealthy(_));
             row.effects.edited |= has_changed && row.edit && is_per_row;
             row.effects.owes = match left.remove(&index) {
                 Some(None) => false,
@@ -357,9 +357,10 @@ fn outcome(attempt: &Attempt, unbegun: &Outcome) -> Outcome {
     match attempt {
         Attempt::Changed => Outcome::plain(Verdict::Done),
         Attempt::NotNeeded(detail) => Outcome::because(Verdict::Done, detail),
-        Attempt::Failed(detail) | Attempt::Unhealthy(detail) | Attempt::StillDown(detail) => {
-            Outcome::because(Verdict::Failed, detail)
-        }
+        Attempt::Failed(detail)
+        | Attempt::Refused(detail)
+        | Attempt::Unhealthy(detail)
+        | Attempt::StillDown(detail) => Outcome::because(Verdict::Failed, detail),
         Attempt::Unknown(detail) => Outcome::because(Verdict::Unknown, detail),
         Attempt::Deferred(detail) | Attempt::NotSent(detail) => Outcome::because(Verdict::Deferred, detail),
         Attempt::NotBegun => unbegun.clone(),

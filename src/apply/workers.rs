@@ -188,6 +188,10 @@ impl Workers<'_> {
         for message in &batch {
             match message {
                 Message::Begins { row, begin, .. } if go => {
+                    let Row { owed, runs, .. } = &self.rows[*row];
+                    if matches!(begin, Asked::Owing(_)) && owed.is_none() {
+                        notes.push(Note::Owes { chat: chat(*row), ran: runs.as_ref(), identity: None });
+                    }
                     notes.push(Note::Begun { chat: chat(*row), begin: begin.borrowed() });
                 }
                 Message::Begins { .. } => {}
@@ -239,7 +243,7 @@ impl Workers<'_> {
         let mut notes = Vec::new();
         match attempt {
             Attempt::Changed | Attempt::NotNeeded(_) => notes.push(Note::Settled { chat }),
-            Attempt::Failed(_) => notes.push(Note::Failed { chat }),
+            Attempt::Failed(_) | Attempt::Refused(_) => notes.push(Note::Failed { chat }),
             // A launch within the restart has settled the debt, and the session did not come up all the same.
             Attempt::Unhealthy(_) | Attempt::StillDown(_) => {
                 notes.extend(owes_a_start(chat));

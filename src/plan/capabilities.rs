@@ -1,6 +1,17 @@
 //! What a backend can do, as far as that is known without asking it.
 
+use jiff::SignedDuration;
+
 use crate::chat::{Chat, Model};
+
+/// How often the session of one chat may be restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartLimit {
+    /// This many times…
+    pub restarts: usize,
+    /// …within this time.
+    pub within: SignedDuration,
+}
 
 /// How a session comes to run on a model that was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +69,9 @@ pub trait Capabilities: Sync {
         false
     }
 
-    /// Whether a session that did not come up on a new model is put back on what it ran.
-    fn reverts(&self) -> bool {
-        true
+    /// How often a session may be restarted, where its owner limits that.
+    fn restart_limit(&self) -> Option<RestartLimit> {
+        None
     }
 
     /// Whether sessions are known to it by their slugs, so that two must not share one.

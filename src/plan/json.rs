@@ -1,6 +1,7 @@
 //! A row as JSON, for the report and the history, which reads it again.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -120,6 +121,13 @@ pub struct JsonRun<'a> {
     pub changes: Vec<JsonRow<'a>>,
     /// Chats whose debts were void.
     pub cancelled: Vec<Cow<'a, str>>,
+    /// What the conversations of sessions that it restarted, or whose entries it completed, can be resumed by, by chat id.
+    /// Only where the owner of the registry may lose that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub conversations: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    /// Chats whose entries had lost that, and got it back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub completed: Vec<Cow<'a, str>>,
     /// The numbers of the whole plan.
     pub summary: Summary,
 }
@@ -149,7 +157,25 @@ impl<'a> JsonRun<'a> {
             plan_id: (&plan.id).into(),
             changes: told.map(|row| JsonRow::from(row).without_detail()).collect(),
             cancelled: plan.void.keys().map(Cow::from).collect(),
+            conversations: BTreeMap::new(),
+            completed: Vec::new(),
             summary: plan.summary(),
+        }
+    }
+
+    /// That entries got back what their conversations can be resumed by.
+    pub fn completing(conversations: &'a BTreeMap<String, String>, at: Timestamp) -> Self {
+        Self {
+            version: LINE_VERSION,
+            run: name(at).into(),
+            at,
+            by: Origin::default(),
+            plan_id: Cow::default(),
+            changes: Vec::new(),
+            cancelled: Vec::new(),
+            completed: conversations.keys().map(Cow::from).collect(),
+            conversations: conversations.iter().map(|(chat, id)| (chat.into(), id.into())).collect(),
+            summary: Summary::default(),
         }
     }
 }

@@ -330,11 +330,12 @@ impl Ledger {
     }
 
     fn did_not_come_up(&mut self, chat: &str, model: &Model, blame: Blame, now: Timestamp) {
-        // A session that does not come up on what it was put back on says nothing of that, and has still failed on the other.
-        if self.failed.get(chat).is_some_and(|failed| failed.model != *model) {
+        let earlier = self.failed.get(chat).cloned();
+        // Another decision would have cleared what failed before. So the session was being put back on what it ran, which
+        // says nothing of the model that it did not come up on.
+        if earlier.as_ref().is_some_and(|earlier| earlier.model != *model) {
             return;
         }
-        let earlier = self.failed.remove(chat);
         self.failed.insert(chat.to_owned(), FailedStart::again(earlier, model, now));
         if blame == Blame::Model {
             self.trials.insert(model.clone(), Trial::Failed);

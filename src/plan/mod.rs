@@ -60,6 +60,8 @@ pub struct Plan {
     pub working: BTreeMap<Model, String>,
     /// Models that are not used further until they come up on the chat that they were tried on.
     pub failed_models: Vec<FailedModel>,
+    /// Chats whose sessions are live and which the registry does not have, in order.
+    pub unlisted: Vec<String>,
     /// What the backend says of the edits and restarts, where there are any.
     pub remark: Option<String>,
     /// What is to be remembered of what chats were given. Only where the policy keeps what was set by hand.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use jiff::Timestamp;
+
 use crate::chat::Model;
 
 /// What a backend reports.
@@ -16,6 +18,10 @@ pub struct Observed {
     pub canaries: BTreeMap<Model, Canary>,
     /// Models on which a session was found to work that should run on it, and its chat.
     pub working: BTreeMap<Model, String>,
+    /// When this program has lately restarted sessions, by chat id, where their owner limits that.
+    pub restarts: BTreeMap<String, Vec<Timestamp>>,
+    /// Chats whose sessions are live and which the registry does not have, in order.
+    pub unlisted: Vec<String>,
     /// What the user should know of the edits and restarts, where there are any.
     pub remark: Option<String>,
 }
@@ -42,6 +48,8 @@ pub struct Finding {
     pub void: Option<Void>,
     /// Which start of the session is going on, where that was asked and could be told.
     pub identity: Option<String>,
+    /// What the session runs, where the backend knows it better than the registry says.
+    pub runs: Option<Model>,
 }
 
 /// What a session is doing, and what follows for its row.

@@ -85,6 +85,7 @@ pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot, remembered: &L
         reset: Vec::new(),
         working: BTreeMap::new(),
         failed_models: Vec::new(),
+        unlisted: Vec::new(),
         remark: None,
         found: Found::default(),
         unseen: 0,

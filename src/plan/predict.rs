@@ -12,7 +12,7 @@ use crate::plan::{Plan, guard, id};
 
 /// The plan: what differs, with what the sessions are doing taken into account, and whether it may be done.
 pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Observed) -> Plan {
-    let Observed { edits, mut findings, canaries, working, remark } = observed;
+    let Observed { edits, mut findings, canaries, working, restarts: made, unlisted, remark } = observed;
     let restarts = input.capabilities.takes_effect() == TakesEffect::OnRestart;
     let is_per_row = matches!(edits, Edits::PerRow { .. });
     let mut prediction = Prediction { is_per_row, restarts, void: drift.void };
@@ -27,6 +27,10 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
             selection: &drift.selection,
             reset: &drift.reset,
             canaries: &canaries,
+            working: &working,
+            is_per_row,
+            limit: input.capabilities.restart_limit(),
+            made: &made,
             now: input.now.timestamp(),
         };
         rollout.choose(&mut rows);
@@ -42,6 +46,7 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
         failed_models: if restarts { failed_models(&reading.ledger, &drift.reset) } else { Vec::new() },
         reset: drift.reset,
         working,
+        unlisted,
         remark,
         found: drift.found,
         unseen: drift.unseen,
@@ -62,7 +67,8 @@ struct Prediction {
 impl Prediction {
     /// The row as it is planned; `None` where the chat is in sync.
     fn row(&mut self, mut row: Row, finding: Finding) -> Option<Row> {
-        let Finding { standing, void, identity } = finding;
+        let Finding { standing, void, identity, runs } = finding;
+        row.runs = runs.or(row.runs);
         if let Some(why) = void {
             self.void(&mut row, why);
         }

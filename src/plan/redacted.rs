@@ -19,7 +19,9 @@ impl Plan {
         let mut failed_models: Vec<FailedModel> =
             failed.map(|failed| FailedModel { chat: redaction.chat(&failed.chat), ..failed.clone() }).collect();
         failed_models.sort_by(|a, b| (&a.model, &a.chat).cmp(&(&b.model, &b.chat)));
-        Self { id: id(&rows), rows, void: void.collect(), failed_models, ..plan }
+        let mut unlisted: Vec<String> = plan.unlisted.iter().map(|chat| redaction.chat(chat)).collect();
+        unlisted.sort();
+        Self { id: id(&rows), rows, void: void.collect(), failed_models, unlisted, ..plan }
     }
 
     /// The same without what others wrote, such as reasons and complaints of commands.
@@ -73,7 +75,8 @@ impl JsonRun<'_> {
     pub fn redacted(mut self, redaction: &Redaction) -> Self {
         self.plan_id = redaction.plan(&self.plan_id).into();
         self.by = Origin { user: None, uid: None, host: None, ..self.by };
-        for chat in &mut self.cancelled {
+        self.conversations.clear();
+        for chat in self.cancelled.iter_mut().chain(&mut self.completed) {
             *chat = redaction.chat(chat).into();
         }
         for row in &mut self.changes {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::chat::Model;
+use crate::plan::capabilities::RestartLimit;
 use crate::plan::ledger::Ledger;
 use crate::plan::observed::{Canary, Standing};
 use crate::plan::row::{Outcome, Row, Verdict};
@@ -47,6 +48,14 @@ pub(super) struct Rollout<'a> {
     pub(super) reset: &'a [String],
     /// What the backend says of models on which no session is known to work.
     pub(super) canaries: &'a BTreeMap<Model, Canary>,
+    /// Models on which a session was found to work that should run on it.
+    pub(super) working: &'a BTreeMap<Model, String>,
+    /// Whether a row's edit and its restart are one request.
+    pub(super) is_per_row: bool,
+    /// How often a session may be restarted, if there is a limit.
+    pub(super) limit: Option<RestartLimit>,
+    /// When sessions were lately restarted, by chat id.
+    pub(super) made: &'a BTreeMap<String, Vec<Timestamp>>,
     pub(super) now: Timestamp,
 }
 
@@ -67,7 +76,7 @@ impl Rollout<'_> {
     pub(super) fn choose(&self, rows: &mut [Row]) {
         for row in rows.iter_mut().filter(|row| is_change(row)) {
             if let Some(outcome) = self.waits_for_next_try(row) {
-                put_off(row, outcome, self.now);
+                self.put_off(row, outcome);
             }
         }
         let canaries = self.canaries(rows);
@@ -84,8 +93,8 @@ impl Rollout<'_> {
         }
         for row in rows.iter_mut().filter(|row| is_change(row)) {
             let is_tried = row.after.as_ref().is_none_or(|model| canaries.contains_key(model));
-            if !is_tried && let Some(outcome) = self.waits_for_another(row) {
-                put_off(row, outcome, self.now);
+            if !is_tried && let Some(outcome) = self.waits_for_a_trial(row) {
+                self.put_off(row, outcome);
             }
         }
     }
@@ -108,6 +117,9 @@ impl Rollout<'_> {
     }
 
     fn known(&self, model: &Model) -> Known<'_> {
+        if self.working.contains_key(model) {
+            return Known::Works;
+        }
         let is_reset = |chat: &str| self.reset.iter().any(|reset| reset == chat) && !self.selection.retries(chat);
         if let Some((chat, _)) = self.ledger.failed_on(model, &is_reset) {
             return Known::FailedOn(chat);
@@ -124,13 +136,15 @@ impl Rollout<'_> {
     fn can_be_tried(&self, row: &Row, known: &Known) -> bool {
         let chat = row.chat.id.as_ref();
         match known {
+            _ if self.selection.retries(chat) => !matches!(known, Known::Works),
             Known::Works => false,
-            Known::FailedOn(tried) | Known::UnhealthyOn(tried) => *tried == chat || self.selection.retries(chat),
-            Known::Unproven(_) => true,
+            Known::FailedOn(tried) | Known::UnhealthyOn(tried) if *tried != chat => false,
+            Known::FailedOn(_) | Known::UnhealthyOn(_) | Known::Unproven(_) => self.has_no_way_back(row).is_none(),
         }
     }
 
-    /// That the session of a row did not come up on its model and waits for its next try, if so.
+    /// That the session of a row did not come up on its model and waits for its next try, if so. One that was to be put back
+    /// and has not been is put back before.
     fn waits_for_next_try(&self, row: &Row) -> Option<Outcome> {
         let (chat, model) = (row.chat.id.as_ref(), row.after.as_ref()?);
         let failed = self.ledger.failed.get(chat).filter(|failed| failed.model == *model)?;
@@ -138,18 +152,23 @@ impl Rollout<'_> {
             let why = format!("it did not come up on {model}, and is tried again once it is running");
             return Some(Outcome::because(Verdict::Deferred, why));
         }
-        if self.selection.retries(chat) || !failed.waits(self.now) {
+        let waits = failed.waits(self.now) || self.way_back(row).is_some();
+        if !waits || self.selection.retries(chat) {
             return None;
         }
         let why = format!("it did not come up on {model} and waits for its next try");
         Some(Outcome { next_try: failed.next_try, ..Outcome::because(Verdict::Deferred, why) })
     }
 
-    /// That a model must come up on another session first, if so.
-    fn waits_for_another(&self, row: &Row) -> Option<Outcome> {
+    /// That a model must come up on a session first, where it is tried on none now.
+    fn waits_for_a_trial(&self, row: &Row) -> Option<Outcome> {
         let model = row.after.as_ref()?;
         let why = match self.known(model) {
-            Known::Works | Known::Unproven(_) => return None,
+            Known::Works => return None,
+            Known::Unproven(_) => return self.has_no_way_back(row).filter(|_| row.restart),
+            Known::FailedOn(chat) | Known::UnhealthyOn(chat) if chat == row.chat.id && row.restart => {
+                return self.has_no_way_back(row);
+            }
             Known::FailedOn(chat) => format!("{model} did not come up on {chat}, and is tried there first"),
             Known::UnhealthyOn(chat) => {
                 format!("the session of {chat} is not healthy on {model}, and no other runs on it")
@@ -165,22 +184,49 @@ impl Rollout<'_> {
         let was_tried = matches!(known, Known::Unproven(Some(tried)) | Known::FailedOn(tried) if *tried == chat);
         (!self.selection.retries(chat), !was_tried, row.standing == Standing::Busy)
     }
+
+    /// Puts a row off. A session that is to be put back is restarted on what it ran: it may be down.
+    fn put_off(&self, row: &mut Row, outcome: Outcome) {
+        let is_due = row.owed.as_ref().is_some_and(|debt| !debt.waits(self.now));
+        match self.way_back(row).filter(|_| is_due) {
+            Some(ran) => {
+                row.edit = false;
+                row.restart = true;
+                row.after = Some(ran);
+            }
+            None => row.outcome = outcome,
+        }
+    }
+
+    /// What the session of a row ran before a restart on another model that did not succeed, where it is not known to run
+    /// that again: what the registry still says, or says again; where a request carries the model, what the debt remembers,
+    /// because the registry may lag.
+    fn way_back(&self, row: &Row) -> Option<Model> {
+        let debt = row.owed.as_ref().filter(|debt| debt.began)?;
+        let remembered = debt.ran.clone().filter(|_| self.is_per_row);
+        let ran = remembered.or_else(|| row.before.clone().filter(|_| row.edit));
+        ran.filter(|ran| row.after.as_ref() != Some(ran))
+    }
+
+    /// That a model cannot be tried on the session of a row now, because there would be no restart left to put it back.
+    fn has_no_way_back(&self, row: &Row) -> Option<Outcome> {
+        let RestartLimit { restarts, within } = self.limit?;
+        let is_recent = |time: &&Timestamp| self.now.duration_since(**time).abs() < within;
+        let mut made: Vec<Timestamp> = self.made.get(row.chat.id.as_ref())?.iter().filter(is_recent).copied().collect();
+        made.sort();
+        // A try is one restart, and the way back another.
+        let spare = restarts.saturating_sub(2);
+        let until_one_less = *made.iter().rev().nth(spare)?;
+        let (count, minutes) = (made.len(), within.as_mins());
+        let why = format!(
+            "restarted {count} times in the last {minutes} minutes, with no restart left to put the session back if its model fails"
+        );
+        Some(Outcome { next_try: until_one_less.checked_add(within).ok(), ..Outcome::because(Verdict::Deferred, why) })
+    }
 }
 
 /// Whether the session of a row may come to run on another model by it: not one that runs its model after all.
 fn is_change(row: &Row) -> bool {
     let runs_it = !row.stale && row.runs.is_some() && row.runs == row.after;
     row.is_planned() && (row.edit || row.restart) && !runs_it
-}
-
-/// Puts a row off. A restart that it owes is still made, on what the registry says now: the session may be down.
-fn put_off(row: &mut Row, outcome: Outcome, now: Timestamp) {
-    let owes_another = row.edit && row.before.is_some() && row.was_tried();
-    if owes_another && row.owed.as_ref().is_some_and(|debt| !debt.waits(now)) {
-        row.edit = false;
-        row.restart = true;
-        row.after.clone_from(&row.before);
-    } else {
-        row.outcome = outcome;
-    }
 }

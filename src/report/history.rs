@@ -35,6 +35,9 @@ pub fn write(run: &JsonRun, whole: bool, now: &Zoned, out: &mut dyn Write) -> io
     for chat in &run.cancelled {
         writeln!(out, "  {}   its owed restart was void", escape(chat))?;
     }
+    for chat in &run.completed {
+        writeln!(out, "  {}   its conversation was put back into its entry", escape(chat))?;
+    }
     if whole {
         let Summary { changed, restarted, deferred, failed, unknown, .. } = run.summary;
         writeln!(out, "  {changed} changed, {restarted} restarted, {deferred} deferred, {} failed", failed + unknown)?;

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use crate::json::Json;
 use crate::server::{Daemon, Fault, Hook, State, remove_socket};
-use crate::sessions::{Mishap, Sessions};
+use crate::sessions::{Cause, Mishap, Sessions};
 
 /// Obeys until the double has finished its shutdown.
 pub fn serve(daemon: &'static Daemon, listener: &UnixListener) {
@@ -74,6 +74,16 @@ fn change(state: &mut State, words: &[&str]) -> Result<Json, String> {
         ["override", model] => sessions.set_override(Some(model), "manual"),
         ["slow-start", chat] => sessions.slow_down(chat),
         ["start", how, chat] => sessions.next_start_goes_wrong(chat, mishap(how)?),
+        ["starts", "well", model] => sessions.starts_on(model, None, None),
+        ["starts", "well", model, chat] => sessions.starts_on(model, Some(chat), None),
+        ["starts", how, model] => sessions.starts_on(model, None, Some(mishap(how)?)),
+        ["starts", how, model, chat] => sessions.starts_on(model, Some(chat), Some(mishap(how)?)),
+        ["recreate-sessions"] => {
+            for line in std::mem::take(&mut sessions.to_recreate) {
+                change_chat(sessions, &line.split_whitespace().collect::<Vec<_>>())?;
+            }
+        }
+        ["check-health"] => sessions.check_health(),
 
         ["fail-next", ref command @ ..] => fault(state, Fault::Fail, command),
         ["ignore-next", ref command @ ..] => fault(state, Fault::Ignore, command),
@@ -81,6 +91,10 @@ fn change(state: &mut State, words: &[&str]) -> Result<Json, String> {
         ["close-without-reply", ref command @ ..] => fault(state, Fault::Cut(0), command),
         ["reply-cut", bytes, ref command @ ..] => fault(state, Fault::Cut(number(bytes)?), command),
 
+        ["forget"] => {
+            state.faults.clear();
+            state.hooks.clear();
+        }
         ["hang"] => state.hang = true,
         ["resume"] => {
             state.hang = false;
@@ -98,9 +112,16 @@ fn change(state: &mut State, words: &[&str]) -> Result<Json, String> {
 /// What is only possible for a chat that is registered, or live.
 fn change_chat(sessions: &mut Sessions, words: &[&str]) -> Result<(), String> {
     let possible = match *words {
-        ["live", chat] => sessions.start(chat) && sessions.end_turn(chat, None),
-        ["wake", chat] => sessions.start(chat),
+        ["live", chat] => sessions.start(chat, Cause::Request) && sessions.end_turn(chat, None),
+        ["young", chat] => sessions.start(chat, Cause::Request),
+        ["wake", chat] => sessions.start(chat, Cause::Message),
+        ["new", chat, tier] => sessions.start_new(chat, tier, true),
+        ["new", chat, tier, "unlisted"] => sessions.start_new(chat, tier, false),
+        ["tier", chat, tier] => sessions.set_tier(chat, tier),
         ["kill", chat] => sessions.stop(chat),
+        ["turn-begins", chat, id] => sessions.begin_turn(chat, id),
+        ["recover", chat] => sessions.recover(chat),
+        ["turn-fails", chat] => sessions.fail_turn(chat),
         ["turn-ends", chat] => sessions.end_turn(chat, None),
         ["turn-ends", chat, id] => sessions.end_turn(chat, Some(id)),
         ["busy", chat] => sessions.set_busy(chat, true, 0),
@@ -123,6 +144,7 @@ fn mishap(how: &str) -> Result<Mishap, String> {
         "fails" => Ok(Mishap::Fails),
         "dies" => Ok(Mishap::Dies),
         "unhealthy" => Ok(Mishap::Unhealthy),
+        "late" => Ok(Mishap::Late),
         "vanishes" => Ok(Mishap::Vanishes),
         _ => Err(format!("no way for a start to go wrong: {how}")),
     }

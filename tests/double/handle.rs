@@ -45,10 +45,25 @@ impl Double {
 
     /// Sends a control line, which must be accepted, and returns the answer.
     pub fn tell(&self, line: &str) -> Value {
-        let answer = exchange(&self.control, &format!("{line}\n")).unwrap();
-        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let answer = self.try_to_tell(line);
         assert!(answer.get("error").is_none(), "{line}: {answer}");
         answer
+    }
+
+    /// Sends a control line, and returns the answer, which may be an error.
+    pub fn try_to_tell(&self, line: &str) -> Value {
+        serde_json::from_str(&exchange(&self.control, &format!("{line}\n")).unwrap()).unwrap()
+    }
+
+    /// It dies, as by SIGKILL.
+    pub fn die(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
     }
 
     /// Sends a request as a client of the daemon does.

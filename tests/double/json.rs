@@ -1,5 +1,6 @@
 //! JSON that keeps the order of keys and is written byte for byte as Python's `json.dumps` does.
 
+use std::collections::BTreeSet;
 use std::fmt::{Formatter, Write as _};
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -44,6 +45,12 @@ impl Json {
             Some((_, old)) => *old = value,
             None => pairs.push((key.to_owned(), value)),
         }
+    }
+
+    /// The object without these keys.
+    pub fn without(&self, keys: &BTreeSet<String>) -> Self {
+        let Self::Object(pairs) = self else { return self.clone() };
+        Self::Object(pairs.iter().filter(|(key, _)| !keys.contains(key)).cloned().collect())
     }
 
     /// What Python calls the type of this value.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! dispatch-double --registry FILE --socket PATH --control PATH [--live CHAT]… [--young CHAT]…
-//!                 [--pause-start-up] [--until-stdin-closes]
+//!                 [--pause-start-up | --pause-sessions] [--until-stdin-closes]
 //! ```
 //!
 //! It says `ready` on stdout when it can be used. Time stands still until a control line moves it.
@@ -11,10 +11,17 @@
 //! |---|---|
 //! | `requests` | answers with the requests seen so far |
 //! | `sessions` | answers with the truth about each chat: its model, how often it was started, what it lost |
-//! | `live CHAT`, `wake CHAT` | starts a session, with or without the end of a turn |
+//! | `live CHAT`, `young CHAT` | starts a session, with or without the end of a turn |
+//! | `wake CHAT` | a message starts it: under an override, the entry's model becomes the override's |
+//! | `new CHAT TIER [unlisted]` | a chat writes for the first time; with `unlisted` the file does not say so yet |
 //! | `kill CHAT` | stops a session |
 //! | `busy CHAT [queue N]`, `queue CHAT N` | it is writing a reply; it is not, but has messages to answer |
+//! | `turn-begins CHAT ID` | it is writing its first reply, and knows its conversation's id |
 //! | `turn-ends CHAT [ID]` | it is idle, and knows its conversation's id |
+//! | `turn-fails CHAT` | a turn failed; after three of them it is not healthy |
+//! | `recover CHAT` | what was wrong with a session that had come up is over |
+//! | `tier CHAT TIER` | a live session has another tier, and the entry has not |
+//! | `check-health` | tiers, conversations' ids and new chats reach the file, as once a minute |
 //! | `touch CHAT` | a message has come: a change of the entry, saved like any other |
 //! | `advance SECONDS` | moves the clock, for the debounce and the breaker; saves nothing by itself |
 //! | `flush` | saves at once |
@@ -22,12 +29,15 @@
 //! | `override MODEL`, `override --clear` | the global override |
 //! | `trip-breaker CHAT` | its restarts are used up |
 //! | `slow-start CHAT`, `release CHAT` | its restarts wait between stop and start |
-//! | `start fails\|dies\|unhealthy\|vanishes CHAT` | how its next start ends |
+//! | `start fails\|dies\|unhealthy\|vanishes\|late CHAT` | how its next start ends |
+//! | `starts fails\|dies\|unhealthy\|vanishes\|late\|well MODEL [CHAT]` | how all starts on a model end, of one chat or of all |
 //! | `fail-next [CMD]`, `ignore-next [CMD]` | the next such request is refused, or dropped; nothing is done |
 //! | `reply-never [CMD]`, `reply-cut BYTES [CMD]`, `close-without-reply [CMD]` | it is done, but the reply is lost |
 //! | `after COUNT CMD LINE` | obeys LINE when so many more such requests are done, before the reply |
+//! | `forget` | what was told of later requests is forgotten |
 //! | `hang`, `backlog`, `resume` | accepts and never answers; accepts nothing, and lets connections block; neither |
-//! | `open-socket` | the second half of a start-up that was paused |
+//! | `open-socket` | the second half of a start-up that was paused before its socket |
+//! | `recreate-sessions` | the second half of a start-up that was paused before its sessions |
 //! | `shutdown`, `finish-shutdown` | removes the socket; saves and ends |
 //! | `die` | ends at once, and leaves socket and file as they are |
 
@@ -74,6 +84,9 @@ struct Options {
     /// Reads the registry and starts the sessions, but opens the socket only when told to
     #[arg(long)]
     pause_start_up: bool,
+    /// Reads the registry and opens the socket, but starts the sessions only when told to
+    #[arg(long)]
+    pause_sessions: bool,
     /// Ends as `die` does when stdin closes, so that no double outlives its test
     #[arg(long)]
     until_stdin_closes: bool,
@@ -83,15 +96,16 @@ fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     let mut sessions = Sessions::new(Registry::read(options.registry));
     for chat in options.live.iter().chain(&options.young) {
-        anyhow::ensure!(sessions.can_start(chat), "{chat} is not registered");
-        sessions.start(chat);
+        anyhow::ensure!(sessions.is_registered(chat), "{chat} is not registered");
     }
-    for chat in &options.live {
-        sessions.end_turn(chat, None);
-    }
+    let lines = |verb: &str, chats: &[String]| chats.iter().map(|chat| format!("{verb} {chat}")).collect::<Vec<_>>();
+    sessions.to_recreate = [lines("live", &options.live), lines("young", &options.young)].concat();
 
     // The process is the daemon: it lives as long.
     let daemon: &'static Daemon = Box::leak(Box::new(Daemon::new(options.socket, sessions)));
+    if !options.pause_sessions {
+        control::obey(daemon, "recreate-sessions").map_err(anyhow::Error::msg)?;
+    }
     let control = control::listen(&options.control).context("the control socket")?;
     if !options.pause_start_up {
         daemon.open().context("the socket")?;

@@ -1,5 +1,6 @@
 //! The registry: memory is the truth, and the file is a copy of it that may lag.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ pub struct Registry {
     saved_at: Option<u64>,
     /// Saves stay in memory, however old they are.
     pub held: bool,
+    /// Chats that are in memory and not yet in the file.
+    pub unlisted: BTreeSet<String>,
 }
 
 impl Registry {
@@ -39,7 +42,13 @@ impl Registry {
     pub fn read(path: PathBuf) -> Self {
         let entries = fs::read_to_string(&path).ok().and_then(|text| Json::parse(&text));
         let entries = entries.filter(|entries| matches!(entries, Json::Object(_)));
-        Self { path, entries: entries.unwrap_or_else(|| Json::object([])), saved_at: None, held: false }
+        Self {
+            path,
+            entries: entries.unwrap_or_else(|| Json::object([])),
+            saved_at: None,
+            held: false,
+            unlisted: BTreeSet::new(),
+        }
     }
 
     pub fn entry(&self, chat: &str) -> Option<&Json> {
@@ -61,8 +70,20 @@ impl Registry {
         self.entries.set(chat, entry);
     }
 
-    /// What every start does: the entry is made anew from the chat's own facts and `model`.
+    /// Registers a chat that writes for the first time. Where it has a bare entry, that stays.
+    pub fn register_new(&mut self, clock: &mut Clock, chat: &str, tier: &str) {
+        for (field, value) in [("type", "individual"), ("contact_name", chat), ("tier", tier), ("source", "imessage")] {
+            self.set(clock, chat, field, value);
+        }
+    }
+
+    /// What every start does: the entry is made anew from the chat's own facts and `model`. A bare entry, which
+    /// `set_model` made, is taken for one of the owner's chats.
     pub fn register(&mut self, clock: &mut Clock, chat: &str, model: Option<String>) {
+        if self.entry(chat).is_some_and(|entry| entry.text("type").is_none()) {
+            self.register_new(clock, chat, "admin");
+            self.set(clock, chat, "contact_name", "Unknown");
+        }
         let Some(old) = self.entry(chat) else { return };
         let mut entry = Json::object([]);
         for field in REGISTERED {
@@ -99,7 +120,7 @@ impl Registry {
         let mut file = File::create(&temporary)?;
         // It excludes nobody: everybody who opens this file is about to replace it.
         file.lock()?;
-        file.write_all(self.entries.indented().as_bytes())?;
+        file.write_all(self.entries.without(&self.unlisted).indented().as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)
     }

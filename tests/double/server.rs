@@ -9,9 +9,21 @@ use std::{fs, thread};
 
 use crate::control;
 use crate::json::Json;
-use crate::sessions::Sessions;
+use crate::sessions::{Cause, Sessions};
 
 const MODELS: [&str; 3] = ["opus", "sonnet", "haiku"];
+
+/// What the reply says of a session that did not start.
+const NOT_STARTED: &str = "The session did not start";
+
+/// What became of a restart.
+enum Restart {
+    Done,
+    /// By the breaker, or because there is no such chat: nothing was stopped.
+    Refused,
+    /// The session was stopped, and another one did not start.
+    Failed,
+}
 
 /// How the reply to a request goes wrong.
 #[derive(Clone, Copy, PartialEq)]
@@ -110,13 +122,11 @@ impl Daemon {
                 Some(model) => error(&format!("Invalid model: {model}")),
                 None => error("Missing model"),
             },
-            (Some("restart_session"), Some(chat)) => {
-                if self.restart(chat) {
-                    message(true, format!("Restarted {chat}"))
-                } else {
-                    message(false, "Failed to restart".to_owned())
-                }
-            }
+            (Some("restart_session"), Some(chat)) => match self.restart(chat) {
+                Restart::Done => message(true, format!("Restarted {chat}")),
+                Restart::Refused => message(false, "Failed to restart".to_owned()),
+                Restart::Failed => error(NOT_STARTED),
+            },
             (Some("kill_session"), Some(chat)) => {
                 if self.lock().sessions.stop(chat) {
                     message(true, format!("Killed {chat}"))
@@ -129,26 +139,33 @@ impl Daemon {
         }
     }
 
-    /// The registry changes first, whether the restart is then granted or not.
+    /// The registry changes first, whether the restart is then granted or not. Of a chat that is not registered yet only
+    /// the model is stored. The entry that this makes is bare, and another request starts a session of it.
     fn set_model(&self, chat: &str, model: &str) -> Json {
-        let can_start = {
+        let is_registered = {
             let sessions = &mut self.lock().sessions;
+            let is_registered = sessions.is_registered(chat);
             sessions.write_model(chat, model);
-            sessions.can_start(chat)
+            is_registered
         };
-        if can_start {
-            message(self.restart(chat), format!("Set model to {model} for {chat}"))
-        } else {
-            message(true, format!("Stored model preference {model} for {chat} (session not yet active)"))
+        if !is_registered {
+            return message(true, format!("Stored model preference {model} for {chat} (session not yet active)"));
+        }
+        let text = format!("Set model to {model} for {chat}");
+        match self.restart(chat) {
+            Restart::Done => message(true, text),
+            Restart::Refused => message(false, text),
+            Restart::Failed => error(NOT_STARTED),
         }
     }
 
-    fn restart(&self, chat: &str) -> bool {
+    fn restart(&self, chat: &str) -> Restart {
         let mut state = self.lock();
         if !state.sessions.begin_restart(chat) {
-            return false;
+            return Restart::Refused;
         }
-        self.wait(state, |state| !state.sessions.is_slow(chat)).sessions.start(chat)
+        let mut state = self.wait(state, |state| !state.sessions.is_slow(chat));
+        if state.sessions.start(chat, Cause::Request) { Restart::Done } else { Restart::Failed }
     }
 
     fn set_global_model(&self, request: &Json) -> Json {

@@ -10,10 +10,13 @@ use crate::registry::Registry;
 const RESTARTS: usize = 3;
 const WINDOW: u64 = 20 * 60 * SECOND;
 
-/// How the next start of a chat goes wrong.
+/// A session that fails so many turns in a row is no longer healthy.
+const FAILED_TURNS: u64 = 3;
+
+/// How a start of a chat goes wrong.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Mishap {
-    /// The start is refused and nothing runs.
+    /// The start is refused and nothing runs. Its entry stays as it was, with the conversation's id.
     Fails,
     /// The session is listed, but dead.
     Dies,
@@ -21,6 +24,8 @@ pub enum Mishap {
     Unhealthy,
     /// The start is reported as done, but nothing is listed.
     Vanishes,
+    /// The session is not healthy when it is first looked at, and is later.
+    Late,
 }
 
 struct Session {
@@ -35,6 +40,18 @@ struct Session {
     busy: bool,
     queue: u64,
     mishap: Option<Mishap>,
+    /// The tier that it runs with, where the entry says another one until the next health check.
+    tier: Option<String>,
+    failed_turns: u64,
+}
+
+/// What starts a session.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Cause {
+    /// A request, or the start of the daemon.
+    Request,
+    /// A message to a chat whose session is not live.
+    Message,
 }
 
 /// What became of a chat since the double was started.
@@ -56,9 +73,14 @@ pub struct Sessions {
     pub clock: Clock,
     pub registry: Registry,
     pub global: Option<Override>,
+    /// How the next start of a chat goes wrong.
     mishaps: BTreeMap<String, Mishap>,
+    /// How every start on a model goes wrong, of one chat or, without one, of all.
+    broken: BTreeMap<(String, Option<String>), Mishap>,
     /// Chats whose starts wait until they are released.
     slow: BTreeSet<String>,
+    /// Control lines that start the sessions which were live before the daemon was.
+    pub to_recreate: Vec<String>,
     /// In the order in which they were started.
     live: Vec<Session>,
     histories: BTreeMap<String, History>,
@@ -72,16 +94,17 @@ impl Sessions {
             registry,
             global: None,
             mishaps: BTreeMap::new(),
+            broken: BTreeMap::new(),
             slow: BTreeSet::new(),
+            to_recreate: Vec::new(),
             live: Vec::new(),
             histories: BTreeMap::new(),
             conversations: 0,
         }
     }
 
-    /// An entry that only holds a preference, as `set_model` makes for an unknown chat, starts nothing.
-    pub fn can_start(&self, chat: &str) -> bool {
-        self.registry.entry(chat).is_some_and(|entry| entry.text("type").is_some())
+    pub fn is_registered(&self, chat: &str) -> bool {
+        self.registry.entry(chat).is_some()
     }
 
     pub fn write_model(&mut self, chat: &str, model: &str) {
@@ -102,7 +125,7 @@ impl Sessions {
     /// Asks the breaker, which counts the starts of idle chats too, and stops the session if there is one. Never asks
     /// whether it is busy.
     pub fn begin_restart(&mut self, chat: &str) -> bool {
-        if !self.can_start(chat) {
+        if !self.is_registered(chat) {
             return false;
         }
         let now = self.clock.now();
@@ -119,7 +142,7 @@ impl Sessions {
     pub fn trip_breaker(&mut self, chat: &str) -> bool {
         let now = self.clock.now();
         self.histories.entry(chat.to_owned()).or_default().restarts = vec![now; RESTARTS];
-        self.can_start(chat)
+        self.is_registered(chat)
     }
 
     pub fn slow_down(&mut self, chat: &str) {
@@ -138,11 +161,24 @@ impl Sessions {
         self.mishaps.insert(chat.to_owned(), mishap);
     }
 
-    pub fn start(&mut self, chat: &str) -> bool {
-        let mishap = self.mishaps.remove(chat);
-        if mishap == Some(Mishap::Fails) || !self.can_start(chat) {
-            return false;
+    /// How every start on a model ends from now on.
+    pub fn starts_on(&mut self, model: &str, chat: Option<&str>, mishap: Option<Mishap>) {
+        let key = (model.to_owned(), chat.map(str::to_owned));
+        match mishap {
+            Some(mishap) => _ = self.broken.insert(key, mishap),
+            None => _ = self.broken.remove(&key),
         }
+    }
+
+    /// How a start goes wrong that is made now, if it does.
+    fn mishap(&mut self, chat: &str, model: &str) -> Option<Mishap> {
+        let of = |chat: Option<&str>| self.broken.get(&(model.to_owned(), chat.map(str::to_owned))).copied();
+        let lasting = of(Some(chat)).or_else(|| of(None));
+        self.mishaps.remove(chat).or(lasting)
+    }
+
+    /// Starts the session of a chat that is registered, or says that it did not start.
+    pub fn start(&mut self, chat: &str, cause: Cause) -> bool {
         let Some(entry) = self.registry.entry(chat) else { return false };
         let group = entry.text("type") == Some("group");
         let default = if entry.text("source") == Some("discord") { "sonnet" } else { "opus" };
@@ -154,10 +190,15 @@ impl Sessions {
             (None, Some(preferred)) => preferred.clone(),
             (None, None) => default.to_owned(),
         };
-        // A group's entry loses its model; another one's without a model keeps what it was started on, were that the
-        // model of an override.
-        let kept = if group { None } else { Some(preferred.unwrap_or_else(|| model.clone())) };
-        self.registry.register(&mut self.clock, chat, kept);
+        let mishap = self.mishap(chat, &model);
+        if mishap == Some(Mishap::Fails) {
+            return false;
+        }
+        // A group's entry loses its model. Another one keeps what it was started on where it had none, or where a message
+        // woke it under an override, which then takes the place of what it had.
+        let overridden = cause == Cause::Message && self.global.is_some();
+        let kept = preferred.filter(|_| !overridden).unwrap_or_else(|| model.clone());
+        self.registry.register(&mut self.clock, chat, (!group).then_some(kept));
         self.registry.save(&self.clock);
 
         self.live.retain(|session| session.chat != chat);
@@ -176,8 +217,33 @@ impl Sessions {
             busy: false,
             queue: 0,
             mishap,
+            tier: None,
+            failed_turns: 0,
         });
         true
+    }
+
+    /// A chat writes for the first time: it is registered, and its session started. Until the next health check the file
+    /// may say nothing of it.
+    pub fn start_new(&mut self, chat: &str, tier: &str, listed: bool) -> bool {
+        self.registry.register_new(&mut self.clock, chat, tier);
+        if !listed {
+            self.registry.unlisted.insert(chat.to_owned());
+        }
+        self.start(chat, Cause::Message)
+    }
+
+    /// What the daemon does once a minute: what it learnt of live sessions reaches their entries, and the file.
+    pub fn check_health(&mut self) {
+        for session in &self.live {
+            let tier = session.tier.as_deref().map(|tier| ("tier", tier));
+            let id = session.conversation.as_deref().map(|id| ("session_id", id));
+            for (field, value) in tier.into_iter().chain(id) {
+                self.registry.set(&mut self.clock, &session.chat, field, value);
+            }
+        }
+        self.registry.unlisted.clear();
+        self.registry.save_now(&self.clock);
     }
 
     /// Stops a live session. Its conversation goes on only if its id is known by now: the start took it from the entry.
@@ -205,14 +271,49 @@ impl Sessions {
             format!("conversation-{}", self.conversations)
         }));
         session.turns += 1;
+        session.failed_turns = 0;
         session.last_activity = now;
         session.busy = false;
         session.queue = 0;
         true
     }
 
+    /// A turn ends with an error of the model. Only after several of them the session is no longer healthy.
+    pub fn fail_turn(&mut self, chat: &str) -> bool {
+        let Some(session) = self.session(chat) else { return false };
+        session.failed_turns += 1;
+        session.busy = false;
+        true
+    }
+
+    /// What was wrong with a session that had come up is over.
+    pub fn recover(&mut self, chat: &str) -> bool {
+        let Some(session) = self.session(chat) else { return false };
+        session.mishap = None;
+        true
+    }
+
+    /// The first message can tell the conversation's id before it is answered.
+    pub fn begin_turn(&mut self, chat: &str, id: &str) -> bool {
+        let Some(session) = self.session(chat) else { return false };
+        session.conversation = Some(id.to_owned());
+        session.busy = true;
+        true
+    }
+
+    /// A live session is given another tier. Its entry has it after the next health check.
+    pub fn set_tier(&mut self, chat: &str, tier: &str) -> bool {
+        let Some(session) = self.session(chat) else { return false };
+        session.tier = Some(tier.to_owned());
+        true
+    }
+
+    fn session(&mut self, chat: &str) -> Option<&mut Session> {
+        self.live.iter_mut().find(|session| session.chat == chat)
+    }
+
     pub fn set_busy(&mut self, chat: &str, busy: bool, queue: u64) -> bool {
-        let Some(session) = self.live.iter_mut().find(|session| session.chat == chat) else { return false };
+        let Some(session) = self.session(chat) else { return false };
         (session.busy, session.queue) = (busy, queue);
         true
     }
@@ -248,20 +349,30 @@ impl Sessions {
     }
 
     /// The live sessions as `status` lists them: without the model.
-    pub fn status(&self) -> Json {
+    pub fn status(&mut self) -> Json {
+        let rows = self.rows();
+        // Who is late has come up by the next look.
+        for session in self.live.iter_mut().filter(|session| session.mishap == Some(Mishap::Late)) {
+            session.mishap = None;
+        }
+        rows
+    }
+
+    fn rows(&self) -> Json {
         let rows = self.live.iter().map(|session| {
             let entry = self.registry.entry(&session.chat);
             let text = |field| entry.and_then(|entry| entry.text(field));
             let group = text("type") == Some("group");
             let (alive, healthy, reason) = match session.mishap {
                 Some(Mishap::Dies) => (false, false, "not alive"),
-                Some(Mishap::Unhealthy) => (true, false, "unhealthy"),
+                Some(Mishap::Unhealthy | Mishap::Late) => (true, false, "unhealthy"),
+                _ if session.failed_turns >= FAILED_TURNS => (true, false, "too many failed turns"),
                 _ => (true, true, "ok"),
             };
             Json::object([
                 ("chat_id", session.chat.as_str().into()),
                 ("contact_name", text("contact_name").or(text("display_name")).into()),
-                ("tier", text("tier").or(group.then_some("admin")).into()),
+                ("tier", session.tier.as_deref().or_else(|| text("tier")).or(group.then_some("admin")).into()),
                 ("session_type", text("type").into()),
                 ("source", text("source").into()),
                 ("is_alive", alive.into()),

@@ -93,19 +93,27 @@ fn what_the_session_is_doing_decides_when_it_is_changed() {
 }
 
 #[test]
-fn a_debt_is_void_without_the_run_of_the_session_that_it_is_about() {
+fn a_debt_is_void_with_another_run_of_the_session_and_without_one_only_if_no_attempt_began() {
     let live = session(&[]);
+    let unbegun = |run| {
+        let row = owing(run);
+        let owed = row.owed.clone().map(|debt| Debt { began: false, ..debt });
+        Row { owed, ..row }
+    };
     let known = Known { session: Some(&live), ..Known::default() };
     for (row, known, void) in [
         (owing(Some("first")), known, None),
         // A debt that names no run is about any.
         (owing(None), known, None),
         (owing(Some("earlier")), known, Some(Void::Because("its session was started anew since"))),
-        (owing(Some("first")), Known::default(), Some(Void::Because("its session is no longer live"))),
+        (unbegun(Some("first")), Known::default(), Some(Void::Because("its session is no longer live"))),
+        // That it is not live may be what the attempt came to.
+        (owing(Some("first")), Known::default(), None),
         (drifted(), Known::default(), None),
     ] {
         assert_eq!(assess(&row, known).void, void, "{:?}", row.owed);
     }
+    assert_eq!(assess(&owing(Some("first")), Known::default()).standing, Standing::Ready, "it is started again");
     // Without the debt nothing is left to do for it.
     assert_eq!(assess(&owing(Some("earlier")), known).standing, Standing::Ready);
 }
@@ -143,7 +151,7 @@ fn a_session_without_a_model_that_runs_the_decision_anyway_is_in_sync() {
 #[test]
 fn an_edit_that_the_daemon_may_not_have_seen_is_left_until_it_has_written_the_file() {
     let live = session(&[("is_busy", json!(true))]);
-    let in_sync = Row { before: model("haiku"), edit: false, ..drifted() };
+    let in_sync = Row { before: model("haiku"), edit: false, restart: false, ..drifted() };
     for session in [Some(&live), None] {
         let known = Known { session, is_unconfirmed: true, hold: Some("an override"), ..Known::default() };
         for row in [&in_sync, &drifted()] {
@@ -151,4 +159,21 @@ fn an_edit_that_the_daemon_may_not_have_seen_is_left_until_it_has_written_the_fi
         }
     }
     assert_eq!(assess(&in_sync, Known::default()).standing, Standing::Ready);
+}
+
+#[test]
+fn a_session_that_did_not_come_up_and_has_answered_since_is_in_sync() {
+    // Nothing is owed, and the session is remembered not to have come up: so it is to be restarted.
+    let row = Row { before: model("haiku"), edit: false, runs: None, ..drifted() };
+    let did_not_come_up = true;
+    for (changes, expected) in [
+        (&[("turn_count", json!(1))][..], Standing::InSync),
+        (&[("turn_count", json!(0))], Standing::Live),
+        (&[("turn_count", json!(1)), ("is_healthy", json!(false))], Standing::Live),
+    ] {
+        let session = session(changes);
+        let known = Known { session: Some(&session), did_not_come_up, ..Known::default() };
+        assert_eq!(assess(&row, known).standing, expected, "{changes:?}");
+    }
+    assert_eq!(assess(&row, Known { did_not_come_up, ..Known::default() }).standing, deferred(NOT_LIVE));
 }

@@ -36,6 +36,9 @@ unknown  = "haiku"
 [registry]
 path = "sessions.json"
 
+[rollout]
+min_healthy = "0s"
+
 [sessions]
 backend = "dispatch"
 socket  = "daemon.sock"
@@ -293,8 +296,8 @@ fn a_model_that_nobody_runs_is_tried_on_one_session_first() {
     let report = sandbox.json(&[]);
     assert_eq!(became(&report, CAL).0, "failed", "{report:#}");
     assert_eq!(became(&report, BOT), ("deferred", format!("canary failed: haiku did not come up on {CAL}").as_str()));
-    assert_eq!(changes(&daemon), [set_model(CAL, "haiku")]);
-    assert_eq!((sandbox.ledger()["owed"].get(BOT), &report["summary"]["owed"]), (None, &json!(1)));
+    assert_eq!(changes(&daemon), [set_model(CAL, "haiku"), set_model(CAL, "opus")]);
+    assert_eq!((sandbox.ledger()["owed"].get(BOT), &report["summary"]["owed"]), (None, &json!(0)));
 }
 
 #[test]
@@ -357,7 +360,7 @@ fn an_unhealthy_session_is_a_failed_restart() {
     let report = sandbox.json(&[]);
     assert_eq!(became(&report, CAL).0, "failed", "{report:#}");
     assert!(became(&report, CAL).1.contains("not healthy"), "{report:#}");
-    assert_eq!((&report["summary"]["changed"], &report["summary"]["restarted"]), (&json!(1), &json!(1)));
+    assert_eq!((&report["summary"]["changed"], &report["summary"]["restarted"]), (&json!(1), &json!(0)));
 
     // Whether the file has it yet is not what matters then.
     let sandbox = self::sandbox();
@@ -378,4 +381,41 @@ fn the_text_says_what_the_daemon_is_doing() {
     for told in ["| busy: waited for", "| not live: it wakes on its old model", "not managed", "restart"] {
         assert!(run.stdout.contains(told), "{told}: {run:#?}");
     }
+}
+
+#[test]
+fn the_tier_of_a_live_session_counts_before_the_file_has_it() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL, BOT]);
+    // By the file it is family, which is to run sonnet.
+    daemon.tell(&format!("tier {CAL} admin"));
+    daemon.tell(&format!("tier {BOT} family"));
+    let report = sandbox.json(&[]);
+    assert!(!has_row(&report, CAL), "an admin's session runs opus: {report:#}");
+    assert_eq!((&row(&report, BOT)["tier"], became(&report, BOT)), (&json!("family"), ("done", "")));
+    assert_eq!(changes(&daemon), [set_model(BOT, "sonnet")]);
+    let selected = sandbox.run(&["--dry-run", "--tier", "admin"]).expect(0);
+    assert!(selected.stdout.contains("partial: 3 selected"), "{selected:#?}");
+    drop(daemon);
+    assert_eq!(became(&sandbox.json(&["--dry-run"]), CAL).0, "planned", "while it is down the file is all there is");
+}
+
+#[test]
+fn a_live_session_that_the_file_does_not_have_is_told_of() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL]);
+    daemon.tell("new +15550009999 family unlisted");
+    daemon.tell("turn-ends +15550009999");
+    let told = "1 live session is not in the registry yet: +15550009999";
+    for arguments in [&["--dry-run"][..], &[]] {
+        let run = sandbox.run(arguments).expect(0);
+        assert!(run.stderr.contains(told), "{run:#?}");
+    }
+    let run = sandbox.run(&["--dry-run", "--redact"]);
+    assert!(!run.stderr.contains("9999"), "{run:#?}");
+    assert_eq!(changes(&daemon), [set_model(CAL, "sonnet")], "it is not registered by a request for its model");
+    daemon.tell("check-health");
+    let report = sandbox.json(&[]);
+    assert_eq!(became(&report, "+15550009999"), ("done", ""), "{report:#}");
+    assert!(!sandbox.run(&[]).expect(0).stderr.contains("not in the registry"));
 }

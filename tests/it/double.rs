@@ -357,3 +357,120 @@ fn it_can_hang_stop_accepting_and_die() {
     double.process.wait().unwrap();
     assert_eq!(UnixStream::connect(&double.socket).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
 }
+
+#[test]
+fn a_model_that_cannot_start_stops_a_session_and_keeps_its_conversation() {
+    let directory = recorded();
+    let double = Double::start(directory.path(), &["--live", ADA, "--live", CAL]);
+    let id = double.status(ADA)["session_id"].clone();
+    double.tell("starts fails haiku");
+    for _ in 0..2 {
+        let reply = double.set_model(ADA, "haiku");
+        assert_eq!(
+            (&reply["ok"], reply["error"].is_string()),
+            (&json!(false), true),
+            "unlike a refusal of the breaker"
+        );
+        assert_eq!(double.status(ADA), Value::Null);
+    }
+    assert_eq!(double.set_model(ADA, "opus")["ok"], true);
+    assert_eq!((&double.truth(ADA)["resumed"], &double.truth(ADA)["conversation_lost"]), (&id, &json!(false)));
+
+    double.tell("starts well haiku");
+    double.tell(&format!("starts dies haiku {ADA}"));
+    assert_eq!(double.set_model(CAL, "haiku")["ok"], true);
+    assert_eq!(double.status(CAL)["is_alive"], true);
+    double.tell("advance 1200");
+    assert_eq!(double.set_model(ADA, "haiku")["ok"], true);
+    assert_eq!(double.status(ADA)["is_alive"], false);
+}
+
+#[test]
+fn a_message_under_an_override_writes_its_model_over_the_entry() {
+    let directory = recorded();
+    let double = Double::start(directory.path(), &["--live", ADA]);
+    double.tell("override haiku");
+    double.tell(&format!("wake {CAL}"));
+    double.set_model(ADA, "sonnet");
+    double.tell("flush");
+    let model = |chat| (double.truth(chat)["model"].clone(), double.entry(chat)["model"].clone());
+    assert_eq!(model(CAL), (json!("haiku"), json!("haiku")), "the entry said opus");
+    assert_eq!(model(ADA), (json!("haiku"), json!("sonnet")), "a restart keeps the entry's");
+}
+
+#[test]
+fn a_stored_preference_counts_at_the_first_start_and_a_second_one_starts_a_session() {
+    let directory = recorded();
+    let double = Double::start(directory.path(), &[]);
+    let (new, other) = ("+15550009999", "+15550008888");
+    for chat in [new, other] {
+        assert!(double.set_model(chat, "haiku")["message"].as_str().unwrap().contains("not yet active"));
+        assert_eq!(double.status(chat), Value::Null);
+    }
+    double.tell(&format!("new {new} family"));
+    assert_eq!((&double.truth(new)["model"], &double.status(new)["tier"]), (&json!("haiku"), &json!("family")));
+
+    assert_eq!(double.set_model(other, "sonnet")["message"], format!("Set model to sonnet for {other}"));
+    let row = double.status(other);
+    assert_eq!(
+        [&row["tier"], &row["source"], &row["contact_name"], &row["session_type"]],
+        ["admin", "imessage", "Unknown", "individual"]
+    );
+}
+
+#[test]
+fn a_new_chat_starts_on_the_default_and_may_be_missing_from_the_file() {
+    let directory = recorded();
+    let double = Double::start(directory.path(), &[]);
+    let new = "+15550009999";
+    double.tell(&format!("new {new} family unlisted"));
+    double.tell("flush");
+    assert_eq!((&double.truth(new)["model"], double.entry(new)), (&json!("opus"), Value::Null));
+    assert_eq!(double.status(new)["tier"], "family");
+    double.tell("check-health");
+    assert_eq!((&double.entry(new)["tier"], &double.entry(new)["model"]), (&json!("family"), &json!("opus")));
+}
+
+#[test]
+fn what_it_learns_of_live_sessions_reaches_the_file_with_the_health_check() {
+    let directory = recorded();
+    let mut double = Double::start(directory.path(), &["--live", CAL]);
+    double.tell(&format!("tier {CAL} partner"));
+    double.set_model(CAL, "sonnet");
+    double.tell(&format!("tier {CAL} partner"));
+    double.tell(&format!("turn-begins {CAL} first"));
+    assert_eq!((&double.status(CAL)["session_id"], &double.status(CAL)["is_busy"]), (&json!("first"), &json!(true)));
+    double.tell(&format!("turn-ends {CAL}"));
+    double.tell("flush");
+    assert_eq!((&double.status(CAL)["tier"], &double.entry(CAL)["tier"]), (&json!("partner"), &json!("family")));
+    assert_eq!(double.entry(CAL).get("session_id"), None, "a crash now loses the conversation");
+    double.tell("check-health");
+    assert_eq!((&double.entry(CAL)["tier"], &double.entry(CAL)["session_id"]), (&json!("partner"), &json!("first")));
+    assert_eq!(exchange(&double.control, "die\n").unwrap_or_default(), "");
+    double.process.wait().unwrap();
+    assert_eq!(double.entry(CAL)["session_id"], "first");
+}
+
+#[test]
+fn three_turns_that_failed_make_a_session_unhealthy() {
+    let directory = recorded();
+    let double = Double::start(directory.path(), &["--live", CAL]);
+    for is_healthy in [true, true, false] {
+        double.tell(&format!("turn-fails {CAL}"));
+        let row = double.status(CAL);
+        assert_eq!((&row["is_healthy"], &row["turn_count"]), (&json!(is_healthy), &json!(1)));
+    }
+    double.tell(&format!("turn-ends {CAL}"));
+    assert_eq!(double.status(CAL)["is_healthy"], true);
+}
+
+#[test]
+fn the_socket_is_there_before_the_sessions() {
+    let directory = recorded();
+    let double = Double::start(directory.path(), &["--live", CAL, "--pause-sessions"]);
+    assert_eq!(double.status(CAL), Value::Null);
+    // A run that meets it early starts the session, and so does the daemon.
+    double.set_model(CAL, "sonnet");
+    double.tell("recreate-sessions");
+    assert_eq!(double.truth(CAL)["starts"], 2);
+}

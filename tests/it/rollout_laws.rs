@@ -264,7 +264,10 @@ fn tries_a_failed_model_on_one_chat(
         }
         victims.retain(|chat| !worked.contains(chat.as_str()));
         victims.extend(failed);
-        if !worked.is_empty() {
+        // A session that was put back on it may have come up on it before.
+        let of_model = || tried.iter().filter(|(_, on, _)| *on == model);
+        let is_proven_by_way_back = of_model().next().is_some_and(|(_, _, how)| how.comes_up());
+        if !worked.is_empty() || is_proven_by_way_back {
             failures.models.remove(model);
         } else if !victims.is_empty() && !starts_on_it.is_empty() {
             failures.models.insert(model.to_owned());

@@ -70,6 +70,13 @@ impl Sandbox {
         ledger_in(&self.path("sessions.json.reconcile"))
     }
 
+    /// Changes what the ledger says.
+    pub fn amend_ledger(&self, change: &dyn Fn(&mut Value)) {
+        let mut ledger = self.ledger();
+        change(&mut ledger);
+        write_ledger(&self.path("sessions.json.reconcile"), ledger);
+    }
+
     /// Leaves a ledger that remembers a session to have come up on each of these models, so that none is tried first.
     pub fn has_seen(&self, models: &[&str]) {
         let worked = |model: &&str| ((*model).to_owned(), serde_json::json!({ "worked": "2026-01-01T00:00:00Z" }));

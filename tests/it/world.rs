@@ -470,7 +470,7 @@ impl Backend for World {
                     Manner::Batch | Manner::AtOnce => Standing::Ready,
                     Manner::PerRow => Standing::Live,
                 };
-                let finding = Finding { standing, void, identity: Some(run) };
+                let finding = Finding { standing, void, identity: Some(run), runs: None };
                 observed.findings.insert(row.chat.id.clone().into_owned(), finding);
                 if let Some(model) = &row.after {
                     state.prove(model, reading, &mut observed);

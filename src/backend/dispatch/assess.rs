@@ -14,6 +14,8 @@ pub struct Known<'a> {
     pub unsaved: Option<&'a Unsaved>,
     /// Whether the entry was edited while the daemon seemed to be down, and the daemon has not rewritten the file since.
     pub is_unconfirmed: bool,
+    /// Whether the session is remembered not to have come up on the row's model.
+    pub did_not_come_up: bool,
     /// Why a restart would change nothing, if so.
     pub hold: Option<&'a str>,
 }
@@ -41,16 +43,25 @@ impl From<bool> for Owes {
 /// A debt is about one run of the session: where that is over, a new one has started on what the daemon remembers.
 fn void(row: &Row, session: Option<&Live>) -> Option<Void> {
     let debt = row.owed.as_ref()?;
-    let Some(session) = session else { return Some(Void::Because("its session is no longer live")) };
+    let Some(session) = session else {
+        // That it is not live may be what an attempt came to.
+        return (!debt.began).then_some(Void::Because("its session is no longer live"));
+    };
     let another = debt.run.as_ref().is_some_and(|run| *run != session.created_at);
     another.then_some(Void::Because("its session was started anew since"))
 }
 
 fn standing(row: &Row, owes: Owes, known: Known) -> Standing {
-    let Known { session, unsaved, is_unconfirmed, hold } = known;
-    let is_idle = !row.edit && owes == Owes::Nothing;
-    if is_idle && !is_unconfirmed {
-        return Standing::Ready;
+    let Known { session, unsaved, is_unconfirmed, did_not_come_up, hold } = known;
+    if !row.edit && owes == Owes::Nothing && !is_unconfirmed {
+        let runs_another = unsaved.is_some_and(|made| row.after.as_ref() != Some(&made.model));
+        if !did_not_come_up {
+            return Standing::Ready;
+        }
+        // It has come up late, or something else has started it.
+        if session.is_some_and(Live::works) && !runs_another {
+            return Standing::InSync;
+        }
     }
     if row.edit && owes == Owes::Nothing {
         let run = session.map(|session| &session.created_at);
@@ -65,6 +76,7 @@ fn standing(row: &Row, owes: Owes, known: Known) -> Standing {
     match (session, hold) {
         _ if is_unconfirmed => deferred("not yet confirmed by the daemon"),
         (_, Some(hold)) => deferred(hold),
+        (None, None) if owes == Owes::Restart && row.was_tried() => Standing::Ready,
         (None, None) => deferred("not live: it wakes on its old model, and is corrected when a run meets it live"),
         (Some(session), None) if session.is_busy() => Standing::Busy,
         (Some(session), None) if session.is_starting() => {

@@ -15,9 +15,9 @@ use serde_json::json;
 
 use crate::apply::{Attempt, Turn};
 use crate::backend::dispatch::socket::{Answer, Socket};
+use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::plan::Row;
-use crate::plan::ledger::{Begin, Debt};
 use crate::registry::json::raw::Lossy;
 
 /// Between two looks at a session that is waited for.
@@ -27,10 +27,20 @@ pub(super) const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Daemon {
     socket: Socket,
-    /// How long one run waits for busy sessions in all.
-    drain: Duration,
+    pub(super) times: Times,
     /// Until then the run waits for busy sessions. Set when the first one is met.
     drained: OnceLock<Instant>,
+}
+
+/// How long is waited for what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// For one request, and for a session to start.
+    pub(super) timeout: Duration,
+    /// For busy sessions, in one run.
+    pub(super) drain: Duration,
+    /// A session that was started must be seen to be healthy for so long.
+    pub(super) min_healthy: Duration,
 }
 
 /// A live session, as `status` shows it.
@@ -42,11 +52,15 @@ pub struct Live {
     #[serde(default)]
     pub is_healthy: bool,
     #[serde(default)]
-    health_reason: Option<Lossy>,
+    pub(super) health_reason: Option<Lossy>,
     is_busy: bool,
     #[serde(default)]
     queue_size: u64,
+    /// How many turns have ended since it was started.
+    #[serde(default)]
+    turn_count: u64,
     session_id: Option<Lossy>,
+    tier: Option<Lossy>,
     /// Which run of the session it is: another value, another run.
     pub created_at: String,
 }
@@ -57,6 +71,21 @@ impl Live {
         self.is_busy || self.queue_size > 0
     }
 
+    /// Whether it is known to work: it has answered since it was started. Healthy it is from its start on.
+    pub fn works(&self) -> bool {
+        self.is_healthy && self.turn_count > 0
+    }
+
+    /// Its tier, where it has one.
+    pub(super) fn into_tier(self) -> Option<String> {
+        self.tier.map(|Lossy(tier)| tier)
+    }
+
+    /// What its conversation can be resumed by, where that is known.
+    pub(super) fn conversation(&self) -> Option<&str> {
+        self.session_id.as_ref().map(|Lossy(id)| id.as_str())
+    }
+
     /// Whether its first turn has not ended: a restart would lose the conversation.
     pub fn is_starting(&self) -> bool {
         self.session_id.is_none()
@@ -65,8 +94,8 @@ impl Live {
 
 impl Daemon {
     /// The one that listens at `socket`, and must belong to `owner`.
-    pub(super) fn new(socket: PathBuf, owner: u32, timeout: Duration, drain: Duration) -> Self {
-        Self { socket: Socket::new(socket, owner, timeout), drain, drained: OnceLock::new() }
+    pub(super) fn new(socket: PathBuf, owner: u32, times: Times) -> Self {
+        Self { socket: Socket::new(socket, owner, times.timeout), times, drained: OnceLock::new() }
     }
 
     /// Whether it is down.
@@ -76,10 +105,16 @@ impl Daemon {
 
     /// The live sessions by chat id; `None` where the daemon is down.
     pub(super) fn sessions(&self) -> Result<Option<BTreeMap<String, Live>>> {
-        self.status(self.socket.deadline())
+        self.status(self.deadline())
     }
 
-    fn status(&self, until: Instant) -> Result<Option<BTreeMap<String, Live>>> {
+    /// When a request that begins now has taken too long.
+    pub(super) fn deadline(&self) -> Instant {
+        self.socket.deadline()
+    }
+
+    /// The live sessions by chat id; `None` where the daemon is down. Waits no longer than `until`.
+    pub(super) fn status(&self, until: Instant) -> Result<Option<BTreeMap<String, Live>>> {
         #[derive(Deserialize)]
         struct Status {
             sessions: Vec<Live>,
@@ -100,7 +135,7 @@ impl Daemon {
         struct Override {
             model: Option<Lossy>,
         }
-        let Some(global) = self.read::<Global>("get_global_model", self.socket.deadline())? else { return Ok(None) };
+        let Some(global) = self.read::<Global>("get_global_model", self.deadline())? else { return Ok(None) };
         let model = match global.r#override {
             None if global.state.is_some_and(|Lossy(state)| state == "normal") => return Ok(None),
             set => set.and_then(|set| set.model).map_or_else(|| "another model".to_owned(), |Lossy(model)| model),
@@ -121,8 +156,8 @@ impl Daemon {
             Answer::Reply(reply) => reply,
             Answer::Lost(why) => return Err(failed(why)),
         };
-        if let Err(complaint) = verdict(&reply) {
-            return Err(failed(complaint));
+        if let Err(Complaint { text, .. }) = verdict(&reply) {
+            return Err(failed(text));
         }
         serde_json::from_slice(&reply).map(Some).map_err(|error| {
             Error::other(format!("the daemon at {path} answered {command} in another form: {error}"))
@@ -131,111 +166,94 @@ impl Daemon {
         })
     }
 
-    /// The session of a row when it can be restarted, waited for if it is busy; else what to say of the row.
-    fn ready(&self, row: &Row, turn: &dyn Turn) -> Result<Live, Attempt> {
+    /// The session of a row when it can be restarted, waited for if it is busy; none where it is not live because an attempt
+    /// on it came to that. Else what to say of the row.
+    pub(super) fn ready(&self, row: &Row, turn: &dyn Turn) -> Result<Option<Live>, Attempt> {
         let unclear = |error: Error| Attempt::Deferred(error.to_string());
         loop {
-            let sessions = self.status(self.socket.deadline()).map_err(unclear)?;
-            let sessions = sessions.ok_or_else(|| Attempt::Deferred("the daemon went down".to_owned()))?;
-            let Some(live) = sessions.get(row.chat.id.as_ref()) else {
-                return Err(Attempt::Deferred("its session is no longer live".to_owned()));
+            let sessions = self.status(self.deadline()).map_err(unclear)?;
+            let mut sessions = sessions.ok_or_else(|| Attempt::Deferred("the daemon went down".to_owned()))?;
+            let live = sessions.remove(row.chat.id.as_ref());
+            match &live {
+                None if row.was_tried() => {}
+                None => return Err(Attempt::Deferred("its session is no longer live".to_owned())),
+                Some(live) if live.is_busy() => {
+                    if turn.is_over() {
+                        return Err(Attempt::NotBegun);
+                    }
+                    if Instant::now() >= self.drained() {
+                        return Err(Attempt::Deferred("busy for as long as the run waits".to_owned()));
+                    }
+                    sleep(PAUSE);
+                    continue;
+                }
+                Some(live) if live.is_starting() => {
+                    return Err(Attempt::Deferred(
+                        "starting: a restart before its first turn has ended would lose the conversation".to_owned(),
+                    ));
+                }
+                Some(_) => {}
+            }
+            return match self.hold().map_err(unclear)? {
+                Some(why) => Err(Attempt::Deferred(why)),
+                None => Ok(live),
             };
-            if live.is_busy() {
-                if turn.is_over() {
-                    return Err(Attempt::NotBegun);
-                }
-                if Instant::now() >= self.drained() {
-                    return Err(Attempt::Deferred("busy for as long as the run waits".to_owned()));
-                }
-                sleep(PAUSE);
-                continue;
-            }
-            if live.is_starting() {
-                return Err(Attempt::Deferred("starting: its first turn has not ended".to_owned()));
-            }
-            if let Some(why) = self.hold().map_err(unclear)? {
-                return Err(Attempt::Deferred(why));
-            }
-            return Ok(live.clone());
         }
     }
 
     /// When the run stops waiting for busy sessions: one deadline for all of them.
     fn drained(&self) -> Instant {
-        *self.drained.get_or_init(|| Instant::now() + self.drain)
+        *self.drained.get_or_init(|| Instant::now() + self.times.drain)
     }
 
-    /// Waits until `status` shows what became of the session that began at `old`. `asked`: whether the daemon said that
-    /// it would start it anew; else, what is known instead.
-    fn arrival(&self, chat: &str, old: &str, asked: &Result<(), String>) -> Arrival {
-        let until = self.socket.deadline();
-        let mut last = None;
-        loop {
-            if let Ok(Some(mut sessions)) = self.status(until) {
-                last = Some(sessions.remove(chat));
-            }
-            match &last {
-                Some(Some(live)) if live.created_at != old && live.is_healthy => {
-                    return Arrival { attempt: Attempt::Changed, run: Some(live.created_at.clone()) };
-                }
-                _ if Instant::now() < until => sleep(PAUSE),
-                _ => break,
-            }
-        }
-        let attempt = match (last, asked) {
-            (Some(Some(live)), _) if live.created_at != old => {
-                let reason =
-                    live.health_reason.map_or_else(|| "it does not say why".to_owned(), |Lossy(reason)| reason);
-                Attempt::Unhealthy(format!("the new session is not healthy: {reason}"))
-            }
-            (_, Err(why)) => Attempt::Unknown(why.clone()),
-            (None, Ok(())) => Attempt::Unknown("the daemon said ok, and has not answered since".to_owned()),
-            (Some(None), Ok(())) => Attempt::Unhealthy("the daemon said ok, and no session is alive".to_owned()),
-            (Some(Some(_)), Ok(())) => {
-                Attempt::Failed("the daemon said ok, and did not start the session anew".to_owned())
-            }
-        };
-        Arrival { attempt, run: None }
-    }
-
-    /// Asks for the model of a row, which restarts its session.
-    pub(super) fn set_model(&self, row: &Row, turn: &dyn Turn) -> Arrival {
-        let only = |attempt| Arrival { attempt, run: None };
-        let Some(model) = &row.after else { return only(Attempt::NotBegun) };
-        let live = match self.ready(row, turn) {
-            Ok(live) => live,
-            Err(attempt) => return only(attempt),
-        };
-        let another = |debt: &Debt| debt.run.as_ref().is_some_and(|run| *run != live.created_at);
-        if !row.edit && row.owed.as_ref().is_some_and(another) {
-            return only(Attempt::NotNeeded("it was started anew meanwhile".to_owned()));
-        }
-        if !turn.begin(row, Begin::Owing(&live.created_at)) {
-            return only(Attempt::NotBegun);
-        }
-        let chat = row.chat.id.as_ref();
+    /// Asks for a model of a chat, which restarts its session.
+    pub(super) fn set_model(&self, chat: &str, model: &Model) -> Said {
         let request = json!({ "cmd": "set_model", "chat_id": chat, "model": model.as_str() });
-        match self.socket.ask(&request, self.socket.deadline()) {
-            Ok(Answer::Down) => only(Attempt::NotSent("the daemon went down".to_owned())),
-            Err(error) => only(Attempt::NotSent(error.to_string())),
+        match self.socket.ask(&request, self.deadline()) {
+            Ok(Answer::Down) => Said::Nothing("the daemon went down".to_owned()),
+            Err(error) => Said::Nothing(error.to_string()),
+            Ok(Answer::Lost(why)) => Said::Lost(why),
             Ok(Answer::Reply(reply)) => match verdict(&reply) {
-                Ok(()) => self.arrival(chat, &live.created_at, &Ok(())),
-                Err(complaint) => only(Attempt::Failed(format!("the daemon refused: {complaint}"))),
+                Ok(()) => Said::Ok,
+                Err(Complaint { kind: Kind::Error, text }) => Said::Error(text),
+                Err(Complaint { kind: Kind::Message, .. }) => Said::Refused,
             },
-            Ok(Answer::Lost(why)) => self.arrival(chat, &live.created_at, &Err(why)),
         }
     }
 }
 
-/// What became of a request for a model.
-pub(super) struct Arrival {
-    pub(super) attempt: Attempt,
-    /// The run of the session that it has started, where that is known.
-    pub(super) run: Option<String>,
+/// What the daemon said of a request for a model.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// That it was done.
+    Ok,
+    /// That it went wrong, and how.
+    Error(String),
+    /// That it does not restart the session.
+    Refused,
+    /// Nothing that can be made out: why.
+    Lost(String),
+    /// Nothing, because the request was never sent: why.
+    Nothing(String),
 }
 
-/// Whether the daemon says ok, else what it says is wrong. A refused restart has a message and no error.
-fn verdict(reply: &[u8]) -> Result<(), String> {
+/// That the daemon does not say ok.
+struct Complaint {
+    kind: Kind,
+    text: String,
+}
+
+/// How the daemon puts it.
+#[derive(PartialEq, Eq)]
+enum Kind {
+    /// As an error, as where a session did not start.
+    Error,
+    /// As a message alone, as where it refuses a restart.
+    Message,
+}
+
+/// Whether the daemon says ok, else what it says is wrong.
+fn verdict(reply: &[u8]) -> Result<(), Complaint> {
     #[derive(Deserialize)]
     struct Reply {
         #[serde(default)]
@@ -243,11 +261,12 @@ fn verdict(reply: &[u8]) -> Result<(), String> {
         error: Option<Lossy>,
         message: Option<Lossy>,
     }
+    let complaint = |kind, text| Err(Complaint { kind, text });
     match serde_json::from_slice(reply) {
         Ok(Reply { ok: true, .. }) => Ok(()),
-        Ok(Reply { error, message, .. }) => {
-            Err(error.or(message).map_or_else(|| "it does not say why".to_owned(), |Lossy(why)| why))
-        }
-        Err(error) => Err(format!("it answers in another form: {error}")),
+        Ok(Reply { error: Some(Lossy(why)), .. }) => complaint(Kind::Error, why),
+        Ok(Reply { message: Some(Lossy(why)), .. }) => complaint(Kind::Message, why),
+        Ok(Reply { .. }) => complaint(Kind::Error, "it does not say why".to_owned()),
+        Err(error) => complaint(Kind::Error, format!("it answers in another form: {error}")),
     }
 }

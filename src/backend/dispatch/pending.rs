@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
@@ -25,11 +26,23 @@ pub struct Pending {
     edits: Vec<Edits>,
     /// Changes that the daemon has made and not saved yet, by chat id.
     pub unsaved: BTreeMap<String, Unsaved>,
+    /// What the conversations of sessions that were restarted can be resumed by, by chat id, until the file says it again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub conversations: BTreeMap<String, String>,
+    /// When restarts of a chat's session were lately asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub restarts: BTreeMap<String, Vec<Timestamp>>,
 }
 
 impl Default for Pending {
     fn default() -> Self {
-        Self { version: VERSION, edits: Vec::new(), unsaved: BTreeMap::new() }
+        Self {
+            version: VERSION,
+            edits: Vec::new(),
+            unsaved: BTreeMap::new(),
+            conversations: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+        }
     }
 }
 
@@ -134,6 +147,23 @@ impl Pending {
 
     pub(super) fn save(&self, dir: &StateDir) -> Result<()> {
         dir.save(PENDING, &json(self)?)
+    }
+
+    /// The model that this run of a chat's session was started on, where the file need not say so yet.
+    pub(super) fn made_in(&self, chat: &str, session: &str) -> Option<&Model> {
+        self.unsaved.get(chat).filter(|made| made.session == session).map(|made| &made.model)
+    }
+
+    /// Notes that restarts of these chats are asked for, and drops those that are so long ago.
+    pub(super) fn restart(&mut self, chats: &[&str], now: Timestamp, lately: SignedDuration) {
+        let is_recent = |time: &Timestamp| now.duration_since(*time).abs() < lately;
+        for times in self.restarts.values_mut() {
+            times.retain(is_recent);
+        }
+        self.restarts.retain(|_, times| !times.is_empty());
+        for chat in chats {
+            self.restarts.entry((*chat).to_owned()).or_default().push(now);
+        }
     }
 
     /// The chats whose edits are unconfirmed while the registry is this file.

@@ -23,8 +23,8 @@ use crate::plan::json::JsonRun;
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::{Reading, Row};
-use crate::registry::json::edit::set_model;
-use crate::registry::{Key, Snapshot};
+use crate::registry::json::edit::{add_members, has_member, set_model};
+use crate::registry::{Key, Position, Snapshot};
 use crate::splice::Splice;
 use crate::state::dir::StateDir;
 use crate::state::kept::{ExchangeState, Patch};
@@ -320,6 +320,36 @@ impl LockedFiles {
         }
     }
 
+    /// Gives entries a member that they do not have. `ready` is asked right before the registry is replaced.
+    ///
+    /// # Errors
+    /// Where nothing has happened. What goes wrong after the effect is returned in [`Committed::Done`].
+    pub fn complete(
+        &self,
+        reading: &Reading,
+        additions: &[Addition<'_>],
+        now: Timestamp,
+        ready: &dyn Fn(&ExchangeNote) -> Result<Proceed>,
+    ) -> Result<Committed> {
+        let snapshot = FileSnapshot::of(reading)?;
+        let mut splices = Vec::new();
+        for Addition { at, name, value } in additions {
+            let is_there = |text: &str, at| has_member(text, at, name);
+            let add = |text: &str, at| if is_there(text, at) { None } else { add_members(text, at, &[(name, value)]) };
+            splices.extend(snapshot.edit(*at, &add)?);
+        }
+        if splices.is_empty() {
+            return Ok(Committed::Done { error: None });
+        }
+        splices.sort_by_key(|splice| splice.range.start);
+        let mut ledger = self.open()?;
+        let around = NotesAround { before: &[], after: &[], now, ready };
+        Ok(match self.files.replace(&mut ledger, snapshot, &splices, &around)? {
+            Replaced::Stale => Committed::Stale,
+            Replaced::Made(_, error) => Committed::Done { error },
+        })
+    }
+
     /// Takes notes, and returns what their chats owe then.
     ///
     /// # Errors
@@ -376,6 +406,17 @@ impl LockedFiles {
     pub fn record(&self, run: &JsonRun) -> Result<()> {
         history::append(self.files.dir(), run.clone())
     }
+}
+
+/// A member that an entry is to get.
+#[derive(Clone, Copy, Debug)]
+pub struct Addition<'a> {
+    /// Where the snapshot finds the entry.
+    pub at: Position,
+    /// The name of the member.
+    pub name: &'a str,
+    /// Its value.
+    pub value: &'a str,
 }
 
 /// Whether a debt that was planned on is gone: a launch has started that session meanwhile, on what the registry said

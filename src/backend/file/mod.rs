@@ -32,7 +32,7 @@ use crate::plan::{Drift, Reading, Row};
 use crate::registry::{Key, Snapshot};
 
 pub use crate::os::exchange::Method;
-pub use commit::{Files, LockedFiles, Proceed};
+pub use commit::{Addition, Files, LockedFiles, Proceed};
 pub use register::registration_edits;
 pub use registry::{LOST_STATE, RegistryFile};
 pub use snapshot::FileSnapshot;

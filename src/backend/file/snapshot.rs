@@ -5,6 +5,8 @@
 //! by the stamp, after every read and again before the registry is replaced.
 
 use std::any::Any;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -17,7 +19,7 @@ use crate::os::rights::Attributes;
 use crate::os::{FileMeta, Stamp};
 use crate::plan::Reading;
 use crate::registry::json::{Bytes, JsonText, JsonWindows};
-use crate::registry::{Counts, Entry, Make, Position, Snapshot};
+use crate::registry::{Collector, Counts, Entry, Make, Position, Snapshot};
 use crate::splice::{Hunks, Splice, spliced};
 
 /// In bytes. What is larger is read in windows.
@@ -33,6 +35,8 @@ pub struct FileSnapshot {
     stamp: Stamp,
     /// Kept open, so that no other file gets its inode as long as the stamp may be compared.
     pinned: Option<File>,
+    /// The tiers of chats that are known better than the file says, by chat id.
+    tiers: BTreeMap<String, String>,
 }
 
 #[derive(Debug)]
@@ -61,13 +65,19 @@ impl FileSnapshot {
             let text = JsonText::new(name, bytes).map_err(|mistake| Error::Invalid(vec![mistake]))?;
             Text::InMemory(text.read_by(threads(stamp.size)))
         };
-        Ok(Some(Self { text, stamp, pinned: Some(file) }))
+        Ok(Some(Self { text, stamp, pinned: Some(file), tiers: BTreeMap::new() }))
     }
 
     /// A registry of no sessions: what a launch begins with where there is none.
     pub(super) fn empty(name: &str) -> Self {
         let text = JsonText::of_text(name.to_owned(), "{}\n".to_owned());
-        Self { text: Text::InMemory(text), stamp: Stamp::default(), pinned: None }
+        Self { text: Text::InMemory(text), stamp: Stamp::default(), pinned: None, tiers: BTreeMap::new() }
+    }
+
+    /// The same, with these tiers of chats, by chat id, in place of what the file says. Groups have none.
+    #[must_use]
+    pub(crate) fn with_tiers(self, tiers: BTreeMap<String, String>) -> Self {
+        Self { tiers, ..self }
     }
 
     /// The one in a reading of this backend.
@@ -130,16 +140,43 @@ impl Snapshot for FileSnapshot {
     }
 
     fn each(&self, take: &mut dyn FnMut(Entry<'_>)) -> Result<Counts> {
-        self.snapshot().each(take)
+        self.snapshot().each(&mut |entry| take(with_tier(entry, &self.tiers)))
     }
 
     fn in_parts(&self, make: Make<'_>) -> Result<Counts> {
-        self.snapshot().in_parts(make)
+        if self.tiers.is_empty() {
+            return self.snapshot().in_parts(make);
+        }
+        self.snapshot().in_parts(&|| Box::new(WithTiers { collector: make(), tiers: &self.tiers }))
     }
 
     fn preview(&self, edits: &[(Position, &Model)]) -> Result<Option<Hunks<'_>>> {
         self.snapshot().preview(edits)
     }
+}
+
+/// Hands over the entries of a part with the tiers that are known better.
+struct WithTiers<'x> {
+    collector: Box<dyn Collector + 'x>,
+    tiers: &'x BTreeMap<String, String>,
+}
+
+impl Collector for WithTiers<'_> {
+    fn take(&mut self, entry: Entry<'_>) {
+        self.collector.take(with_tier(entry, self.tiers));
+    }
+
+    fn finish(self: Box<Self>) {
+        self.collector.finish();
+    }
+}
+
+fn with_tier<'e>(mut entry: Entry<'e>, tiers: &'e BTreeMap<String, String>) -> Entry<'e> {
+    let tier = tiers.get(entry.chat.id.as_ref()).filter(|_| entry.chat.kind.as_deref() != Some("group"));
+    if let Some(tier) = tier {
+        entry.chat.tier = Some(Cow::Borrowed(tier));
+    }
+    entry
 }
 
 /// A registry that stays in its file.

@@ -33,7 +33,9 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &HistoryArgs) ->
         let mut run = run?;
         run.changes.retain(|row| chat.as_deref().is_none_or(|chat| row.chat_id == chat));
         run.cancelled.retain(|id| chat.as_deref().is_none_or(|chat| id == chat));
-        if chat.is_none() || !run.changes.is_empty() || !run.cancelled.is_empty() {
+        run.completed.retain(|id| chat.as_deref().is_none_or(|chat| id == chat));
+        run.conversations.retain(|id, _| chat.as_deref().is_none_or(|chat| id == chat));
+        if chat.is_none() || !run.changes.is_empty() || !run.cancelled.is_empty() || !run.completed.is_empty() {
             runs.push(match names.redaction() {
                 Some(redaction) => run.redacted(redaction),
                 None => run,

@@ -117,6 +117,11 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
     if let Some(remark) = plan.remark.as_ref().filter(|_| plan.rows.iter().any(acts)) {
         terminal.note(remark);
     }
+    if !plan.unlisted.is_empty() {
+        let (count, chats) = (plan.unlisted.len(), plan.unlisted.join(", "));
+        let (sessions, are) = if count == 1 { ("session", "is") } else { ("sessions", "are") };
+        terminal.note(&format!("{count} live {sessions} {are} not in the registry yet: {chats}"));
+    }
     for failed in &plan.failed_models {
         terminal.note(&failed_model(failed, now));
     }

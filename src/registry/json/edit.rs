@@ -40,17 +40,17 @@ impl Site {
         }
     }
 
-    /// The value of its `model`, where there is one.
-    fn model(&self, text: &str) -> Option<Range<usize>> {
-        let mut model = None;
+    /// The value of its member of this name, where there is one.
+    fn value(&self, text: &str, name: &str) -> Option<Range<usize>> {
+        let mut found = None;
         // It was well-formed when it was scanned.
         let _ = members(text.get(self.entry.clone())?, |key, value| {
-            if decoded(key) == MODEL {
-                model = Some(range_in(text, value));
+            if decoded(key) == name {
+                found = Some(range_in(text, value));
             }
-            model.is_none()
+            found.is_none()
         });
-        model
+        found
     }
 }
 
@@ -59,7 +59,7 @@ impl Site {
 /// no such entry, or nothing to take away.
 pub fn set_model(text: &str, at: Position, model: Option<&Model>) -> Option<Splice> {
     let site = Site::find(text, at)?;
-    match (site.model(text), model) {
+    match (site.value(text, MODEL), model) {
         (Some(range), Some(model)) => Some(Splice { range, text: quoted(model.as_str()) }),
         (None, Some(model)) => Some(site.with_members(text, &[(MODEL, model.as_str())])),
         (Some(_), None) => remove_member(text, site.entry, MODEL),
@@ -69,7 +69,12 @@ pub fn set_model(text: &str, at: Position, model: Option<&Model>) -> Option<Spli
 
 /// Whether the entry at `at` has a `model`, with or without a value.
 pub fn has_model(text: &str, at: Position) -> bool {
-    Site::find(text, at).is_some_and(|site| site.model(text).is_some())
+    has_member(text, at, MODEL)
+}
+
+/// Whether the entry at `at` has a member of this name, with or without a value.
+pub fn has_member(text: &str, at: Position, name: &str) -> bool {
+    Site::find(text, at).is_some_and(|site| site.value(text, name).is_some())
 }
 
 /// The edit that adds members after the entry's last, laid out as that entry is. It must have none of them yet. `None`

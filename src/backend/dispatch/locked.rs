@@ -1,0 +1,275 @@
+//! A run on the registry of a daemon: what it asks of the daemon, what it edits while that is down, and what it must
+//! remember of both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::apply::{Attempt, Batch, Committed, Locked, Stands, Turn};
+use crate::backend::dispatch::abilities::BREAKER;
+use crate::backend::dispatch::arrival::{Arrival, Arrived};
+use crate::backend::dispatch::daemon::{Daemon, PAUSE};
+use crate::backend::dispatch::pending::{self, Pending, Unsaved};
+use crate::backend::file::{Addition, LockedFiles, Proceed, RegistryFile};
+use crate::chat::Model;
+use crate::error::Result;
+use crate::os::exchange::ExchangeNote;
+use crate::plan::json::JsonRun;
+use crate::plan::last_applied::{Found, Reach};
+use crate::plan::ledger::{Begin, Debt, Note};
+use crate::plan::{Reading, Row};
+use crate::registry::find_entry;
+
+/// The daemon saves a second after a change; its file is waited for so long.
+const SAVED: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) struct LockedDispatch<'b> {
+    daemon: &'b Daemon,
+    /// The aliases of the policy, which the registry may hold.
+    aliases: &'b BTreeMap<String, Model>,
+    files: LockedFiles,
+    /// The runs of sessions that this run has started, by chat id.
+    started: Mutex<BTreeMap<String, String>>,
+    /// What the conversations of the sessions that this run has asked for could be resumed by, by chat id.
+    asked: Mutex<BTreeMap<String, String>>,
+    /// What this run has saved last.
+    saved: Mutex<Option<Pending>>,
+}
+
+impl<'b> LockedDispatch<'b> {
+    pub(super) fn lock(
+        registry: &RegistryFile,
+        daemon: &'b Daemon,
+        aliases: &'b BTreeMap<String, Model>,
+        patience: Duration,
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<Self> {
+        let files = LockedFiles::lock(registry, patience, give_up)?;
+        Pending::discard_unfinished(files.dir())?;
+        Ok(Self { daemon, aliases, files, started: Mutex::default(), asked: Mutex::default(), saved: Mutex::default() })
+    }
+
+    /// Asks for the model of a row. What must be known if this run dies is saved before.
+    fn change(&self, row: &Row, turn: &dyn Turn) -> Arrived {
+        let Some(model) = &row.after else { return Attempt::NotBegun.into() };
+        let daemon = self.daemon;
+        let before = match daemon.ready(row, turn) {
+            Ok(before) => before,
+            Err(attempt) => return attempt.into(),
+        };
+        let owed = row.owed.as_ref().and_then(|debt| debt.run.as_ref());
+        if let (Some(live), Some(run), false) = (&before, owed, row.edit)
+            && *run != live.created_at
+        {
+            return Attempt::NotNeeded("it was started anew meanwhile".to_owned()).into();
+        }
+        let conversation = before.as_ref().and_then(|live| live.conversation());
+        if let Err(error) = conversation.map_or(Ok(()), |id| self.keep_conversation(row, id)) {
+            return Attempt::Deferred(error.to_string()).into();
+        }
+        let old = before.as_ref().map(|live| &live.created_at).or(owed).cloned().unwrap_or_default();
+        if !turn.begin(row, Begin::Owing(&old)) {
+            return Attempt::NotBegun.into();
+        }
+        let chat = row.chat.id.as_ref();
+        let said = daemon.set_model(chat, model);
+        Arrival { daemon, chat, before: before.as_ref(), old: &old }.wait(said)
+    }
+
+    /// Remembers what the conversation of a session that is about to be restarted can be resumed by. The daemon drops that
+    /// from the entry, and a crash before its next health check would lose it.
+    fn keep_conversation(&self, row: &Row, id: &str) -> Result<()> {
+        let chat = row.chat.id.as_ref();
+        let mut pending = self.pending()?;
+        if pending.conversations.get(chat).is_none_or(|kept| kept != id) {
+            pending.conversations.insert(chat.to_owned(), id.to_owned());
+            self.save(&pending)?;
+        }
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(chat.to_owned(), id.to_owned());
+        Ok(())
+    }
+
+    /// Gives entries back what their conversations can be resumed by, while the daemon is down: it reads them when it starts.
+    fn complete(&self, reading: &Reading, now: Timestamp) -> Result<Committed> {
+        let pending = self.pending()?;
+        let mut lost = BTreeMap::new();
+        let mut places = Vec::new();
+        for (chat, id) in &pending.conversations {
+            let entry = find_entry(reading.snapshot.as_ref(), chat)?.filter(|entry| entry.resume.is_none());
+            if let Some(entry) = entry {
+                lost.insert(chat.clone(), id.clone());
+                places.push(entry.at);
+            }
+        }
+        if lost.is_empty() || !self.daemon.is_down()? {
+            return Ok(Committed::Done { error: None });
+        }
+        let additions = places.into_iter().zip(lost.values());
+        let additions: Vec<Addition> =
+            additions.map(|(at, value)| Addition { at, name: "session_id", value }).collect();
+        let completed =
+            self.files.complete(reading, &additions, now, &|note| self.ready(note, lost.keys().cloned().collect()))?;
+        if let Committed::Done { error: None } = completed {
+            self.files.record(&JsonRun::completing(&lost, now))?;
+            // The registry is another one now.
+            return Ok(Committed::Stale);
+        }
+        Ok(completed)
+    }
+
+    /// Changes one row, and remembers what its session runs until the file says so.
+    fn converge_one(&self, row: &Row, turn: &dyn Turn) -> Attempt {
+        let Arrived { attempt, run } = self.change(row, turn);
+        let (Some(session), Some(model)) = (run, row.after.clone()) else { return attempt };
+        let chat = row.chat.id.clone().into_owned();
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).insert(chat.clone(), session.clone());
+        let remembered = self.pending().and_then(|mut pending| {
+            pending.unsaved.insert(chat, Unsaved { model, session });
+            self.save(&pending)
+        });
+        // The session runs its model all the same, and the file is read back.
+        drop(remembered);
+        attempt
+    }
+
+    /// What is remembered. Nothing but a run writes it, and this is the only one.
+    fn pending(&self) -> Result<Pending> {
+        let found = Pending::read(self.files.dir())?;
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if saved.as_ref().is_some_and(|saved| *saved != found) {
+            return Err(pending::changed(self.files.dir()));
+        }
+        Ok(found)
+    }
+
+    fn save(&self, pending: &Pending) -> Result<()> {
+        pending.save(self.files.dir())?;
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending.clone());
+        Ok(())
+    }
+
+    /// Remembers edits of these chats, and sees whether the daemon is still down.
+    fn ready(&self, note: &ExchangeNote, chats: BTreeSet<String>) -> Result<Proceed> {
+        let mut pending = self.pending()?;
+        pending.edit(note, chats);
+        self.save(&pending)?;
+        // Last, because it may come up at any time.
+        Ok(if self.daemon.is_down()? { Proceed::Yes } else { Proceed::Stale })
+    }
+
+    /// Drops what is remembered of what the daemon has saved since, or whose session runs no longer.
+    fn drop_saved(&self, reading: &Reading) -> Result<()> {
+        let before = self.pending()?;
+        let mut pending = before.clone();
+        if !before.unsaved.is_empty() {
+            let sessions = self.daemon.sessions()?.unwrap_or_default();
+            for (chat, made) in &before.unsaved {
+                let entry = find_entry(reading.snapshot.as_ref(), chat)?;
+                let saved = entry.and_then(|entry| entry.model).is_some_and(|model| model == made.model.as_str());
+                let runs = sessions.get(chat).is_some_and(|session| session.created_at == made.session);
+                if saved || !runs {
+                    pending.unsaved.remove(chat);
+                }
+            }
+        }
+        for chat in before.conversations.keys() {
+            let entry = find_entry(reading.snapshot.as_ref(), chat)?;
+            // What this program has put back, the daemon may not have read.
+            let is_saved =
+                entry.as_ref().is_none_or(|entry| entry.resume.is_some()) && !reading.doubtful.contains(chat);
+            if is_saved {
+                pending.conversations.remove(chat);
+            }
+        }
+        if pending == before { Ok(()) } else { self.save(&pending) }
+    }
+
+    /// Waits until the registry says what was asked for, or it has been waited for long enough.
+    fn wait_until_saved(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
+        let until = Instant::now() + SAVED;
+        loop {
+            let found = self.files.read_back(rows)?;
+            let is_saved = |row: &&Row| self.says(&found, row);
+            if rows.iter().all(is_saved) || Instant::now() >= until {
+                return Ok(found);
+            }
+            sleep(PAUSE);
+        }
+    }
+
+    /// Whether the registry says what the row wants.
+    fn says(&self, found: &BTreeMap<String, Stands>, row: &Row) -> bool {
+        let Some(Stands::Model(Some(model))) = found.get(row.chat.id.as_ref()) else { return false };
+        let canonical = self.aliases.get(model.as_str()).unwrap_or(model);
+        row.after.as_ref() == Some(canonical)
+    }
+}
+
+impl Locked for LockedDispatch<'_> {
+    fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
+        self.drop_saved(reading)?;
+        match self.complete(reading, batch.now)? {
+            Committed::Done { error: None } => {}
+            other => return Ok(other),
+        }
+        let chats = || batch.changes.iter().map(|change| change.chat.to_owned()).collect();
+        self.files.commit(reading, batch, &|note| self.ready(note, chats()))
+    }
+
+    fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
+        let is_request = |note: &&Note| matches!(note, Note::Begun { begin: Begin::Owing(_), .. });
+        let asked: Vec<&str> = notes.iter().filter(is_request).map(Note::chat).collect();
+        if !asked.is_empty() {
+            let mut pending = self.pending()?;
+            pending.restart(&asked, now, BREAKER.within);
+            self.save(&pending)?;
+        }
+        self.files.note(notes, now)
+    }
+
+    fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
+        rows.iter().map(|row| self.converge_one(row, turn)).collect()
+    }
+
+    fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
+        let mut found = self.wait_until_saved(rows)?;
+        let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.pending()?;
+        let mut pending = before.clone();
+        for row in rows {
+            let chat = row.chat.id.as_ref();
+            let lags = matches!(found.get(chat), Some(Stands::Model(_))) && !self.says(&found, row);
+            match (started.get(chat), &row.after) {
+                (Some(run), Some(model)) if lags => {
+                    let made = Unsaved { model: model.clone(), session: run.clone() };
+                    pending.unsaved.insert(chat.to_owned(), made);
+                    found.insert(chat.to_owned(), Stands::NotSavedYet);
+                }
+                _ if lags => {}
+                _ => _ = pending.unsaved.remove(chat),
+            }
+        }
+        if pending != before {
+            self.save(&pending)?;
+        }
+        Ok(found)
+    }
+
+    fn remember(&self, found: &Found, reach: Reach) -> Result<()> {
+        self.files.remember(found, reach)
+    }
+
+    fn forget_applied(&self) -> Result<()> {
+        self.files.forget_applied()
+    }
+
+    fn record(&self, run: &JsonRun<'_>) -> Result<()> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let conversations = asked.iter().map(|(chat, id)| (chat.into(), id.into())).collect();
+        self.files.record(&JsonRun { conversations, ..run.clone() })
+    }
+}
