@@ -254,10 +254,18 @@ pub(crate) fn author(place: &PlaceArgs) -> Origin {
 /// A path that stands in a policy: `~` is the home directory, and others are relative to the policy's.
 pub(crate) fn beside_policy(policy: &Path, path: &str) -> Result<PathBuf> {
     if let Some(rest) = path.strip_prefix("~/") {
-        let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
-        let home = home.ok_or_else(|| Error::other("HOME is not set, and the policy's path begins with ~"))?;
-        return Ok(PathBuf::from(home).join(rest));
+        let home = home().ok_or_else(|| Error::other("HOME is not set, and the policy's path begins with ~"))?;
+        return Ok(home.join(rest));
     }
-    let directory = if policy.is_dir() { policy } else { policy.parent().unwrap_or(Path::new("")) };
-    Ok(directory.join(path))
+    Ok(policy_directory(policy).join(path))
+}
+
+/// The directory that paths in a policy are relative to.
+pub(crate) fn policy_directory(policy: &Path) -> &Path {
+    if policy.is_dir() { policy } else { policy.parent().unwrap_or(Path::new("")) }
+}
+
+/// The home directory, where the environment names one.
+pub(crate) fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }

@@ -3,6 +3,7 @@
 //! A [`Policy`] exists only where every part of it is valid; [`read()`] is the one way to make one.
 
 mod command;
+pub mod conversation;
 mod cover;
 pub mod edit;
 mod fields;

@@ -9,6 +9,8 @@ pub struct Outline {
     pub registry: Option<String>,
     /// `sessions.backend`.
     pub backend: Option<String>,
+    /// `sessions.conversation`.
+    pub conversation: Option<String>,
 }
 
 /// Looks for the settings that a launch cannot do without, in a policy that cannot be used otherwise.
@@ -22,6 +24,7 @@ pub fn outline(sources: &[Source]) -> Outline {
         };
         outline.registry = outline.registry.or_else(|| setting("registry", "path"));
         outline.backend = outline.backend.or_else(|| setting("sessions", "backend"));
+        outline.conversation = outline.conversation.or_else(|| setting("sessions", "conversation"));
     }
     outline
 }

@@ -47,6 +47,7 @@ mod journal_text;
 mod kit_arguments;
 mod kits;
 mod launch;
+mod launch_conversation;
 mod launch_faults;
 mod launch_process;
 mod launch_registry;

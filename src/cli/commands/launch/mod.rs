@@ -1,22 +1,28 @@
 //! `reconcile launch`: the start of a session. It registers the chat, decides on the model, and becomes the command.
 
+mod conversations;
+mod tell;
+
 use std::io::ErrorKind;
 
 use clap::Args;
 use jiff::{Timestamp, Zoned};
+use uuid::Uuid;
 
 use crate::apply::{Backend, Registered};
 use crate::backend::{self, file::RegistryFile};
 use crate::cli::args::{FieldArgs, PlaceArgs};
+use crate::cli::commands::launch::tell::tell;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{beside_policy, warn_of_lost_state};
 use crate::cli::zone::{self, now_for};
 use crate::error::{Error, Result, reason};
-use crate::launch::{Decider, Kept, Start, Wanted, start};
+use crate::launch::{Decider, Start, Wanted, start};
 use crate::os::process::turn_into;
 use crate::plan::ledger::Ledger;
-use crate::policy::placeholder::shortened;
+use crate::policy::conversation::ConversationPath;
+use crate::policy::placeholder::Placeholder;
 use crate::policy::scope::Scope;
 use crate::policy::template::{CommandLine, Invocation};
 use crate::policy::{self, Outline, Policy, Source};
@@ -24,14 +30,24 @@ use crate::registry::Snapshot;
 use crate::sources;
 
 const FORM: &str = "\
-Arguments of the command can be {model}, {session_slug}, {chat_id}, {session_name} and {resume_id}; the first two may \
-stand beside letters, digits and @ . _ / : = - as well. Where there is nothing to resume, the argument {resume_id} is \
-left out, and so is the option right before it. Everything is in the environment, too: RECONCILE_CHAT_ID, \
-RECONCILE_CONTACT_NAME and so on.
+Arguments of the command can be {model}, {session_slug}, {chat_id}, {session_name}, {new_session_id}, {resume_id} and \
+{session_id}; the first two may stand beside letters, digits and @ . _ / : = - as well. Everything is in the environment, \
+too: RECONCILE_CHAT_ID, RECONCILE_CONTACT_NAME and so on.
 
-  reconcile launch +16175550142 --tier family -- claude --model {model} --resume {resume_id}
+{resume_id} is the id of the conversation to resume. {new_session_id} is a new id where there is none to resume; it is \
+recorded in the registry for the next start. {session_id} is whichever of the two there is. An argument for which there is \
+no value is left out, and so is the option right before it.
 
-starts `claude --model sonnet --resume 0c7e6a52` or, the first time, `claude --model sonnet`.";
+  reconcile launch +16175550142 --tier family -- \\
+      claude --model {model} --session-id {new_session_id} --resume {resume_id}
+
+starts this the first time, and then that:
+
+  claude --model sonnet --session-id 0c7e6a52
+  claude --model sonnet --resume 0c7e6a52
+
+So that a conversation which is not there is never resumed, {new_session_id} needs --conversation, or \
+sessions.conversation in the policy.";
 
 #[derive(Clone, Debug, Args)]
 #[command(after_help = FORM)]
@@ -42,6 +58,11 @@ pub(crate) struct LaunchArgs {
 
     #[command(flatten)]
     fields: FieldArgs,
+
+    /// The file in which the program keeps a conversation, with `{session_id}` and, optionally, `{cwd_slug}`; ~ is the
+    /// home directory (default: sessions.conversation of the policy)
+    #[arg(long, value_name = "PATH")]
+    conversation: Option<String>,
 
     /// What starts the session
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -65,8 +86,27 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         terminal.error("the chat's id is empty", Some("see: reconcile launch --help"));
         return Ok(Exit::Usage);
     }
+    let named = match args.conversation.as_deref().map(ConversationPath::parse).transpose() {
+        Ok(path) => path.map(conversations::named),
+        Err(mistakes) => {
+            for mistake in &mistakes {
+                terminal.error(&format!("--conversation: {}", mistake.message), Some(&mistake.advice));
+            }
+            return Ok(Exit::Usage);
+        }
+    };
     let (policy, outline, sources) = usable_policy(terminal, place);
     refuse_foreign(outline.backend.as_deref())?;
+    let begins = command.holds(Placeholder::NewSessionId);
+    let of_policy = || outline.conversation.as_deref().and_then(|path| ConversationPath::parse(path).ok());
+    let conversations = named.or_else(|| Some(conversations::of_policy(of_policy()?, &place.policy())));
+    if begins && conversations.is_none() && policy.is_some() {
+        let hint = "add conversation = \"~/.claude/projects/{cwd_slug}/{session_id}.jsonl\" to [sessions], or pass \
+                    --conversation";
+        terminal.error("{new_session_id} needs to know where the program keeps its conversations", Some(hint));
+        return Ok(Exit::Usage);
+    }
+    let new_session_id = begins.then(|| Uuid::new_v4().to_string());
     let registry = match (place.registry(), &outline.registry) {
         (Some(registry), _) => registry,
         (None, Some(registry)) => beside_policy(&place.policy(), registry)?,
@@ -78,7 +118,13 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     warn_of_lost_state(terminal, &file)?;
     let backend = backend::of_registry(file);
     let fields = args.fields.chat();
-    let wanted = Wanted { chat: &args.chat, fields: &fields, command: &command };
+    let wanted = Wanted {
+        chat: &args.chat,
+        fields: &fields,
+        command: &command,
+        conversations: conversations.as_ref(),
+        new_session_id: new_session_id.as_deref(),
+    };
     let mut decided = None;
     let mut decide = |snapshot: &dyn Snapshot, ledger: &Ledger| {
         // An override that was set while this launch waited counts. A policy that cannot be used meanwhile does not.
@@ -169,7 +215,8 @@ fn usable_policy(terminal: &Terminal, place: &PlaceArgs) -> (Option<Policy>, Out
             terminal.diagnostics(&warnings);
             terminal.diagnostics(zone::warning(&policy, &files.sources, &now_for(&policy)).as_slice());
             let backend = Some(policy.sessions.backend.name().to_owned());
-            let outline = Outline { registry: policy.registry.clone(), backend };
+            let conversation = policy.sessions.conversation().map(|path| path.as_str().to_owned());
+            let outline = Outline { registry: policy.registry.clone(), backend, conversation };
             (Some(policy), outline, files.sources)
         }
         Err(mistakes) => {
@@ -177,32 +224,5 @@ fn usable_policy(terminal: &Terminal, place: &PlaceArgs) -> (Option<Policy>, Out
             unusable();
             (None, policy::outline(&files.sources), files.sources)
         }
-    }
-}
-
-fn tell(terminal: &Terminal, start: &Start, registry: &str) {
-    let chat = &start.chat.id;
-    if start.is_new {
-        terminal.note(&format!("{chat} is new in {registry}"));
-    }
-    if let Some(Kept { wanted, why }) = &start.kept {
-        terminal.note(&format!("{chat} starts on {}, not on {wanted}: {why}", start.model));
-    }
-    if let Some(other) = &start.contact_of {
-        terminal.warning(&format!("the contact of {other} has that name, too: a launch goes by ids and session names"));
-    }
-    if let Some(other) = &start.same_slug {
-        terminal.warning(&format!(
-            "the session of {other} has the same slug: a restart command with {{session_slug}} is refused for both"
-        ));
-    }
-    if start.is_shortened {
-        terminal.warning(&shortened(chat));
-    }
-    for field in &start.left_empty {
-        terminal.warning(&format!(
-            "the entry of {chat} has `{}` without a value: that is left as it is, and the option does not count",
-            field.name()
-        ));
     }
 }
