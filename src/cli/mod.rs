@@ -6,6 +6,8 @@ mod args;
 mod commands;
 mod exit;
 mod outputs;
+mod paths;
+mod recovered;
 mod run;
 mod terminal;
 mod workspace;

@@ -51,6 +51,7 @@ mod launch_conversation;
 mod launch_faults;
 mod launch_process;
 mod launch_registry;
+mod launch_unreadable;
 mod laws;
 mod ledger;
 mod lints;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::workspace::{home, policy_directory};
+use crate::cli::paths::{home, policy_directory};
 use crate::launch::Conversations;
 use crate::policy::conversation::{ConversationPath, cwd_slug};
 

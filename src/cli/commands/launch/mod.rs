@@ -1,6 +1,7 @@
 //! `reconcile launch`: the start of a session. It registers the chat, decides on the model, and becomes the command.
 
 mod conversations;
+mod known;
 mod tell;
 
 use std::io::ErrorKind;
@@ -12,20 +13,21 @@ use uuid::Uuid;
 use crate::apply::{Backend, Registered};
 use crate::backend::{self, file::RegistryFile};
 use crate::cli::args::{FieldArgs, PlaceArgs};
+use crate::cli::commands::launch::known::Known;
 use crate::cli::commands::launch::tell::tell;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{beside_policy, warn_of_lost_state};
-use crate::cli::zone::{self, now_for};
+use crate::cli::workspace::warn_of_lost_state;
+use crate::cli::zone::now_for;
 use crate::error::{Error, Result, reason};
 use crate::launch::{Decider, Start, Wanted, start};
 use crate::os::process::turn_into;
 use crate::plan::ledger::Ledger;
+use crate::policy;
 use crate::policy::conversation::ConversationPath;
-use crate::policy::placeholder::Placeholder;
+use crate::policy::placeholder::{Conversation, Placeholder};
 use crate::policy::scope::Scope;
 use crate::policy::template::{CommandLine, Invocation};
-use crate::policy::{self, Outline, Policy, Source};
 use crate::registry::Snapshot;
 use crate::sources;
 
@@ -95,28 +97,21 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
             return Ok(Exit::Usage);
         }
     };
-    let (policy, outline, sources) = usable_policy(terminal, place);
-    refuse_foreign(outline.backend.as_deref())?;
+    let known = Known::read(terminal, place)?;
+    refuse_foreign(known.rest.backend.as_deref())?;
     let begins = command.holds(Placeholder::NewSessionId);
-    let of_policy = || outline.conversation.as_deref().and_then(|path| ConversationPath::parse(path).ok());
+    let of_policy = || known.rest.conversation.as_deref().and_then(|path| ConversationPath::parse(path).ok());
     let conversations = named.or_else(|| Some(conversations::of_policy(of_policy()?, &place.policy())));
-    if begins && conversations.is_none() && policy.is_some() {
+    if begins && conversations.is_none() && known.policy.is_some() {
         let hint = "add conversation = \"~/.claude/projects/{cwd_slug}/{session_id}.jsonl\" to [sessions], or pass \
                     --conversation";
         terminal.error("{new_session_id} needs to know where the program keeps its conversations", Some(hint));
         return Ok(Exit::Usage);
     }
     let new_session_id = begins.then(|| Uuid::new_v4().to_string());
-    let registry = match (place.registry(), &outline.registry) {
-        (Some(registry), _) => registry,
-        (None, Some(registry)) => beside_policy(&place.policy(), registry)?,
-        (None, None) => {
-            return Err(Error::other("no registry given: set registry.path in the policy, or pass --registry").into());
-        }
-    };
-    let file = RegistryFile::open_or_new(&registry)?;
+    let (path, file) = known.registry(terminal, place, &args.chat)?;
     warn_of_lost_state(terminal, &file)?;
-    let backend = backend::of_registry(file);
+    known.remember(&place.policy());
     let fields = args.fields.chat();
     let wanted = Wanted {
         chat: &args.chat,
@@ -125,40 +120,99 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         conversations: conversations.as_ref(),
         new_session_id: new_session_id.as_deref(),
     };
-    let mut decided = None;
-    let mut decide = |snapshot: &dyn Snapshot, ledger: &Ledger| {
+    let launch = Launch { terminal, place, known: &known, wanted, registry: path.display().to_string() };
+    launch.register_and_start(&file)
+}
+
+/// A launch whose command line, policy and registry are known.
+struct Launch<'a> {
+    terminal: &'a Terminal,
+    place: &'a PlaceArgs,
+    known: &'a Known,
+    wanted: Wanted<'a>,
+    /// The registry's name, as the user would write it.
+    registry: String,
+}
+
+impl Launch<'_> {
+    /// Registers the session and becomes its command. Returns only where it cannot.
+    fn register_and_start(&self, file: &RegistryFile) -> anyhow::Result<Exit> {
+        let backend = backend::of_registry(file.clone());
+        let mut decided = None;
+        let mut decide = |snapshot: &dyn Snapshot, ledger: &Ledger| {
+            let start = self.decide(snapshot, ledger)?;
+            let registration = start.registration.clone();
+            decided = Some(start);
+            Ok(registration)
+        };
+        let registered = match backend.register(self.place.lock_timeout, Timestamp::now(), &mut decide) {
+            Err(error) | Ok(Registered { changed: false, error: Some(error), .. }) if error.is_no_room() => {
+                return self.start_unregistered(file, backend.as_ref(), error);
+            }
+            registered => registered?,
+        };
+        let terminal = self.terminal;
+        let Some(start) = decided else { return Err(Error::other("no start was decided on").into()) };
+        tell(terminal, &start, &self.registry);
+        let Registered { changed, paid, error } = registered;
+        let is_partly = changed || error.is_some();
+        match error {
+            Some(error) if !error.is_no_room() => {
+                terminal.failure(&error.into());
+                terminal.note("the session was not started: run the same command again");
+            }
+            error => {
+                if let Some(error) = error {
+                    // What could not be noted is a restart that is done once more, in vain.
+                    terminal.warning(&error.to_string());
+                }
+                cannot_start(terminal, &start);
+            }
+        }
+        let code = if is_partly { Exit::Partly } else { Exit::Error };
+        // A session from before may still run, on another model.
+        if !paid && (!is_partly || start.is_new) {
+            return Ok(code);
+        }
+        Ok(owe(terminal, backend.as_ref(), &start.chat.id).unwrap_or(code))
+    }
+
+    /// Becomes the command where nothing can be written, on what the registry says: a session on that is one that the next
+    /// run changes. Where the registry says nothing, the policy decides. Returns only where it cannot.
+    fn start_unregistered(&self, file: &RegistryFile, backend: &dyn Backend, why: Error) -> anyhow::Result<Exit> {
+        self.terminal.failure(&why.into());
+        self.terminal.warning(
+            "nothing can be written: the session starts on the model that the registry has, and what would be changed \
+             stays to be done",
+        );
+        let snapshot: Box<dyn Snapshot> =
+            if file.is_missing() { Box::new(file.no_sessions()) } else { backend.snapshot()? };
+        let of_registry = start(None, snapshot.as_ref(), &self.wanted, &Zoned::now())?;
+        let start = match of_registry.model {
+            Some(_) => of_registry,
+            None => self.decide(snapshot.as_ref(), &backend.ledger().unwrap_or_default())?,
+        };
+        tell(self.terminal, &start, &self.registry);
+        if let (Conversation::New(id), true) = (&start.conversation, start.registration.is_edit()) {
+            self.terminal.warning(&format!("the id of its conversation may not be recorded: {id}"));
+        }
+        cannot_start(self.terminal, &start);
+        Ok(Exit::Error)
+    }
+
+    /// Decides on the start, given the registry and the ledger as they are.
+    fn decide(&self, snapshot: &dyn Snapshot, ledger: &Ledger) -> Result<Start> {
         // An override that was set while this launch waited counts. A policy that cannot be used meanwhile does not.
-        let changed = sources::load(&place.policy()).ok().filter(|files| files.sources != sources);
+        let changed = sources::load(&self.place.policy()).ok().filter(|files| files.sources != self.known.sources);
         let changed = changed.and_then(|files| policy::read(&files.sources).ok()).map(|(policy, _)| policy);
         refuse_foreign(changed.as_ref().map(|policy| policy.sessions.backend.name()))?;
-        let policy = changed.as_ref().or(policy.as_ref());
+        let policy = changed.as_ref().or(self.known.policy.as_ref());
         let capabilities = policy.map(backend::capabilities);
         let both = policy.zip(capabilities.as_deref());
         let by = both.map(|(policy, capabilities)| Decider { policy, capabilities, ledger });
         let now = policy.map_or_else(Zoned::now, now_for);
-        let start = start(by, snapshot, &wanted, &now)?;
-        let registration = start.registration.clone();
-        decided = Some(start);
-        Ok(registration)
-    };
-    let registered = backend.register(place.lock_timeout, Timestamp::now(), &mut decide)?;
-    let Some(start) = decided else { return Err(Error::other("no start was decided on").into()) };
-    tell(terminal, &start, &registry.display().to_string());
-    let Registered { changed, paid, error } = registered;
-    let is_partly = changed || error.is_some();
-    match error {
-        Some(error) => {
-            terminal.failure(&error.into());
-            terminal.note("the session was not started: run the same command again");
-        }
-        None => cannot_start(terminal, &start),
+        start(by, snapshot, &self.wanted, &now)
     }
-    let code = if is_partly { Exit::Partly } else { Exit::Error };
-    // A session from before may still run, on another model.
-    if !paid && (!is_partly || start.is_new) {
-        return Ok(code);
-    }
-    Ok(owe(terminal, backend.as_ref(), &start.chat.id).unwrap_or(code))
 }
 
 /// Becomes the command. Returns only where it cannot, and says so.
@@ -195,34 +249,5 @@ fn refuse_foreign(backend: Option<&str>) -> Result<()> {
     match backend.and_then(backend::refuses_launch) {
         Some((message, hint)) => Err(Error::other(message).with_hint(hint)),
         None => Ok(()),
-    }
-}
-
-/// The policy, where it can be used, what can be told of it otherwise, and what was read. A mistake in it must not keep a
-/// session from starting.
-fn usable_policy(terminal: &Terminal, place: &PlaceArgs) -> (Option<Policy>, Outline, Vec<Source>) {
-    let unusable = || terminal.warning("the policy cannot be used: only the registry's own model counts");
-    let files = match sources::load(&place.policy()) {
-        Ok(files) => files,
-        Err(error) => {
-            terminal.failure(&error.into());
-            unusable();
-            return (None, Outline::default(), Vec::new());
-        }
-    };
-    match policy::read(&files.sources) {
-        Ok((policy, warnings)) => {
-            terminal.diagnostics(&warnings);
-            terminal.diagnostics(zone::warning(&policy, &files.sources, &now_for(&policy)).as_slice());
-            let backend = Some(policy.sessions.backend.name().to_owned());
-            let conversation = policy.sessions.conversation().map(|path| path.as_str().to_owned());
-            let outline = Outline { registry: policy.registry.clone(), backend, conversation };
-            (Some(policy), outline, files.sources)
-        }
-        Err(mistakes) => {
-            terminal.diagnostics(&mistakes);
-            unusable();
-            (None, policy::outline(&files.sources), files.sources)
-        }
     }
 }
