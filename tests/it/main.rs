@@ -22,6 +22,7 @@ mod between;
 mod cases;
 mod ci_flow;
 mod civil_time;
+mod claude;
 mod commands;
 mod commands_as_root;
 mod cron;
