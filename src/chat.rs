@@ -39,6 +39,16 @@ impl fmt::Display for Model {
     }
 }
 
+/// In characters. The ids that programs make are shorter.
+const LONGEST_SESSION_ID: usize = 128;
+
+/// Whether this can be the id of a session's conversation. It comes to stand in a path and in an argument, so it consists
+/// of at most 128 characters of `[A-Za-z0-9_-]`.
+pub fn is_session_id(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (1..=LONGEST_SESSION_ID).contains(&text.len()) && text.bytes().all(plain)
+}
+
 /// What the registry says of one chat, as far as a policy can ask for it.
 ///
 /// Borrowed from the registry's text while it is scanned, owned in the rows of a plan.

@@ -59,6 +59,12 @@ impl Error {
         move |source| Self::Io { action, path: path.to_owned(), source: source.into() }
     }
 
+    /// Whether the file system takes nothing more: it is full, or can only be read.
+    pub fn is_no_room(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        matches!(self, Self::Io { source, .. } if [QuotaExceeded, ReadOnlyFilesystem, StorageFull].contains(&source.kind()))
+    }
+
     /// An error in words.
     pub fn other(message: impl Into<String>) -> Self {
         Self::Other { message: message.into(), hint: None, nameless: None }

@@ -77,7 +77,7 @@ impl Commands {
     }
 
     fn run(&self, command: &CommandLine, chat: &Chat, model: &Model) -> Result<Report, String> {
-        let Invocation { arguments, environment } = command.fill(&Session { chat, model, resume: None })?;
+        let Invocation { arguments, environment } = command.fill(&Session::on(chat, model))?;
         Ok(run(&arguments, environment, &self.directory, self.timeout))
     }
 
@@ -159,7 +159,7 @@ impl Commands {
     /// # Errors
     /// Why it cannot be told.
     fn ask_identity(&self, identity: &CommandLine, chat: &Chat, model: &Model) -> Result<String, String> {
-        let Invocation { arguments, environment } = identity.fill(&Session { chat, model, resume: None })?;
+        let Invocation { arguments, environment } = identity.fill(&Session::on(chat, model))?;
         let (report, answer) = ask(&mut question(&arguments, environment, &self.directory), LONGEST, self.timeout);
         let says = |what: &str| format!("the identity command ({}) {what}", identity.program());
         if answer.len() as u64 > LONGEST {
@@ -267,7 +267,7 @@ impl Capabilities for Commands {
     }
 
     fn refuses_restart(&self, chat: &Chat, model: &Model) -> Option<String> {
-        let session = Session { chat, model, resume: None };
+        let session = Session::on(chat, model);
         let commands = [&self.settings.restart, &self.settings.running, &self.settings.identity];
         commands.into_iter().flatten().find_map(|command| command.fill(&session).err())
     }
@@ -288,7 +288,7 @@ impl Capabilities for Commands {
 /// That commands are given only the beginning of a field of the sessions to be restarted, if so.
 pub(super) fn remark(rows: &[Row]) -> Option<String> {
     let is_shortened = |row: &&Row| {
-        let session = row.after.as_ref().map(|model| Session { chat: &row.chat, model, resume: None });
+        let session = row.after.as_ref().map(|model| Session::on(&row.chat, model));
         session.is_some_and(|session| session.is_shortened())
     };
     let restarted = rows.iter().filter(|row| row.restart && row.is_planned());

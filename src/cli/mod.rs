@@ -7,6 +7,8 @@ mod color;
 mod commands;
 mod exit;
 mod outputs;
+mod paths;
+mod recovered;
 mod run;
 mod terminal;
 mod workspace;

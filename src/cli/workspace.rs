@@ -9,13 +9,15 @@ use crate::apply::Backend;
 use crate::backend::file::{LOST_STATE, RegistryFile};
 use crate::backend::{self, Place, Probe};
 use crate::cli::args::PlaceArgs;
+use crate::cli::paths::{beside_policy, registry_of};
+use crate::cli::recovered::{KnownBy, recover, unreadable};
 use crate::cli::terminal::Terminal;
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::json::Origin;
-use crate::policy::{self, Policy};
+use crate::policy::{self, Outline, Policy};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
 use crate::report::escape::leading;
@@ -167,8 +169,9 @@ pub(crate) struct Past {
 
 /// Opens it. The policy only says where the registry is, if the command line does not, and may have mistakes: what is
 /// owed and what was done can be looked at all the same.
-pub(crate) fn open_past(place: &PlaceArgs) -> anyhow::Result<Past> {
-    let registry = RegistryFile::open(&registry_path(place)?)?;
+pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Past> {
+    let registry = place.registry().map_or_else(|| registry_of_past(terminal, &place.policy()), Ok)?;
+    let registry = RegistryFile::open(&registry)?;
     let names = names(place, place.redaction_key()?, &registry)?;
     Ok(Past { backend: backend::of_registry(registry.clone()), registry, now: Zoned::now(), names })
 }
@@ -180,6 +183,31 @@ pub(crate) fn registry_path(place: &PlaceArgs) -> Result<PathBuf> {
         registry_of(policy::outline(&sources::load(&path)?.sources).registry.as_deref(), &path)
     };
     place.registry().map_or_else(of_policy, Ok)
+}
+
+/// The registry of the policy at `path`, also where that has mistakes.
+fn registry_of_past(terminal: &Terminal, path: &Path) -> Result<PathBuf> {
+    let (recovered, why) = match sources::load(path) {
+        Err(error) => (recover(path, Outline::default())?, error),
+        Ok(files) => match policy::read(&files.sources) {
+            Ok((policy, _)) => return registry_of(policy.registry.as_deref(), path),
+            Err(mistakes) => {
+                let hint = "fix it (reconcile check shows all mistakes), or pass --registry";
+                let why = Error::other(unreadable(path, &mistakes)).with_hint(hint);
+                (recover(path, policy::outline(&files.sources))?, why)
+            }
+        },
+    };
+    let Some((registry, known_by)) = recovered.registry else { return Err(why) };
+    let name = registry.display();
+    match known_by {
+        KnownBy::Said => {}
+        KnownBy::Remembered => {
+            terminal.warning(&format!("{why}; the registry is {name}, as it said when it could last be read"));
+        }
+        KnownBy::Guessed => terminal.warning(&format!("{why}; the registry is {name}: one of its lines names it")),
+    }
+    Ok(registry)
 }
 
 /// Says so where the memory of runs is gone: what they left owed is never noticed again.
@@ -245,15 +273,6 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     Ok(Opened { policy, files, path, policy_name, registry, now, names: Names::Own, warnings })
 }
 
-/// The registry that the policy at `path` names.
-pub(crate) fn registry_of(named: Option<&str>, path: &Path) -> Result<PathBuf> {
-    let Some(registry) = named else {
-        return Err(Error::other(format!("{} names no registry", leading(&path.display().to_string())))
-            .with_hint("add registry.path to it, or give --registry PATH"));
-    };
-    beside_policy(path, registry)
-}
-
 /// Who runs this, for the history.
 pub(crate) fn author(place: &PlaceArgs) -> Origin {
     let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
@@ -266,15 +285,4 @@ pub(crate) fn author(place: &PlaceArgs) -> Origin {
         policy_modified: commit.as_ref().map(|commit| commit.modified),
         policy_commit: commit.map(|commit| commit.id),
     }
-}
-
-/// A path that stands in a policy: `~` is the home directory, and others are relative to the policy's.
-pub(crate) fn beside_policy(policy: &Path, path: &str) -> Result<PathBuf> {
-    if let Some(rest) = path.strip_prefix("~/") {
-        let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
-        let home = home.ok_or_else(|| Error::other("HOME is not set, and the policy's path begins with ~"))?;
-        return Ok(PathBuf::from(home).join(rest));
-    }
-    let directory = if policy.is_dir() { policy } else { policy.parent().unwrap_or(Path::new("")) };
-    Ok(directory.join(path))
 }

@@ -106,6 +106,14 @@ pub fn open_regular(path: &Path) -> Result<File> {
     Err(refuse(kind))
 }
 
+/// The length of the file at `path`, in bytes. Links are followed.
+///
+/// # Errors
+/// Where there is no such file, or it cannot be looked at.
+pub fn length(path: &Path) -> io::Result<u64> {
+    fs::metadata(path).map(|metadata| metadata.len())
+}
+
 /// The error of a file that is to be read and is something else.
 fn irregular(path: &Path, is_directory: bool) -> Error {
     let what = if is_directory { "a directory" } else { "not a regular file" };

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::policy::fields::Item;
+use crate::policy::placeholder::Placeholder;
 use crate::policy::read::Reader;
 use crate::policy::scope::{Misplaced, Scope};
 use crate::policy::template::{CommandLine, Fault, Mistake};
@@ -21,7 +22,7 @@ impl<'r> Reader<'r> {
         }
         match CommandLine::parse(&words, scope) {
             Ok(command) => {
-                if command.holds_model() {
+                if command.holds(Placeholder::Model) {
                     self.refuse_special_models(item);
                 }
                 Some(command)
@@ -79,7 +80,7 @@ fn diagnostic(item: &Item, mistake: Mistake, scope: Scope) -> Diagnostic {
 }
 
 /// The place of a range of a string's bytes. Its span has the quotes, and more where it holds escapes.
-fn inside(item: &Item, range: Range<usize>) -> Place {
+pub(super) fn inside(item: &Item, range: Range<usize>) -> Place {
     let literal = item.source.text.get(item.span.clone()).unwrap_or_default();
     let plain = item.value.as_str().is_some_and(|text| literal.len() == text.len() + 2);
     if plain {

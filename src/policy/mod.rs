@@ -3,6 +3,7 @@
 //! A [`Policy`] exists only where every part of it is valid; [`read()`] is the one way to make one.
 
 mod command;
+pub mod conversation;
 mod cover;
 pub mod edit;
 mod fields;
@@ -27,7 +28,7 @@ use wildmatch::WildMatch;
 use crate::chat::{Chat, Model};
 use crate::diagnostic::Place;
 
-pub use outline::{Outline, outline};
+pub use outline::{Certainty, Outline, outline};
 pub use read::{read, zone_advice};
 pub use rollout::Rollout;
 pub use sessions::{BackendSettings, DispatchSettings, FileSettings, SUGGESTED, Sessions};

@@ -34,6 +34,31 @@ pub enum Placeholder {
     Model,
     /// The conversation that a launch resumes.
     ResumeId,
+    /// The id under which a launch begins a conversation.
+    NewSessionId,
+    /// The id of a launch's conversation, whether it begins or is resumed.
+    SessionId,
+}
+
+/// The conversation of a session that is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conversation {
+    /// Its program begins one, whose id is not known here.
+    Unknown,
+    /// It begins one under this id.
+    New(String),
+    /// It goes on with the one of this id.
+    Resumed(String),
+}
+
+impl Conversation {
+    /// Its id, where that is known.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Unknown => None,
+            Self::New(id) | Self::Resumed(id) => Some(id),
+        }
+    }
 }
 
 /// A session, as its commands are told of it.
@@ -41,13 +66,17 @@ pub enum Placeholder {
 pub struct Session<'a> {
     /// Its chat.
     pub chat: &'a Chat<'a>,
-    /// What it is to run on.
-    pub model: &'a Model,
-    /// The conversation that it resumes, if it does.
-    pub resume: Option<&'a str>,
+    /// What it is to run on; `None` where that is not known.
+    pub model: Option<&'a Model>,
+    /// Its conversation.
+    pub conversation: &'a Conversation,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    /// A session that runs, or is to run, on this model. Of its conversation nothing is known.
+    pub fn on(chat: &'a Chat<'a>, model: &'a Model) -> Self {
+        Self { chat, model: Some(model), conversation: &Conversation::Unknown }
+    }
     /// Whether commands are given only the beginning of one of its fields.
     pub fn is_shortened(&self) -> bool {
         let is_long = |placeholder: Placeholder| placeholder.value(self).is_some_and(|value| value.len() > LONGEST);
@@ -89,20 +118,33 @@ impl Placeholder {
             Self::Source => ("source", "RECONCILE_SOURCE"),
             Self::Model => ("model", "RECONCILE_MODEL"),
             Self::ResumeId => ("resume_id", "RECONCILE_RESUME_ID"),
+            Self::NewSessionId => ("new_session_id", "RECONCILE_NEW_SESSION_ID"),
+            Self::SessionId => ("session_id", "RECONCILE_SESSION_ID"),
         }
     }
 
     /// Whether commands tell sessions, models or conversations apart by it.
     fn tells_apart(self) -> bool {
         match self {
-            Self::ChatId | Self::SessionName | Self::SessionSlug | Self::Model | Self::ResumeId => true,
+            Self::ChatId
+            | Self::SessionName
+            | Self::SessionSlug
+            | Self::Model
+            | Self::ResumeId
+            | Self::NewSessionId
+            | Self::SessionId => true,
             Self::ContactName | Self::Tier | Self::Type | Self::Source => false,
         }
     }
 
+    /// Whether an argument is left out for a session that has no value of it. No program could use an empty one.
+    pub(super) fn is_optional(self) -> bool {
+        matches!(self, Self::Model | Self::ResumeId | Self::NewSessionId | Self::SessionId)
+    }
+
     /// Its value for a session; `None` where the session has none.
     pub(super) fn value(self, session: &Session) -> Option<String> {
-        let Session { chat, model, resume } = *session;
+        let Session { chat, model, conversation } = *session;
         let text = |field: &Option<_>| field.as_deref().map(str::to_owned);
         match self {
             Self::ChatId => Some(chat.id.clone().into_owned()),
@@ -112,8 +154,16 @@ impl Placeholder {
             Self::Tier => text(&chat.tier),
             Self::Type => text(&chat.kind),
             Self::Source => text(&chat.source),
-            Self::Model => Some(model.as_str().to_owned()),
-            Self::ResumeId => resume.map(str::to_owned),
+            Self::Model => model.map(|model| model.as_str().to_owned()),
+            Self::SessionId => conversation.id().map(str::to_owned),
+            Self::NewSessionId => match conversation {
+                Conversation::New(id) => Some(id.clone()),
+                Conversation::Unknown | Conversation::Resumed(_) => None,
+            },
+            Self::ResumeId => match conversation {
+                Conversation::Resumed(id) => Some(id.clone()),
+                Conversation::Unknown | Conversation::New(_) => None,
+            },
         }
     }
 

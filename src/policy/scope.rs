@@ -52,21 +52,26 @@ pub enum Misplaced {
 impl Scope {
     /// What is wrong with a placeholder in an argument, if anything.
     pub(super) fn refuses(self, placeholder: Placeholder, beside: Beside) -> Option<Misplaced> {
-        use Placeholder::{ChatId, ContactName, Model, ResumeId, SessionName, SessionSlug, Source, Tier, Type};
+        use Placeholder::{
+            ChatId, ContactName, Model, NewSessionId, ResumeId, SessionId, SessionName, SessionSlug, Source, Tier, Type,
+        };
         match (self, placeholder) {
             (Self::Names, _) => None,
             (_, SessionSlug | Model) => (beside == Beside::Special).then_some(Misplaced::BesideSpecial),
-            (Self::Launch, ChatId | SessionName | ResumeId) => {
+            (Self::Launch, ChatId | SessionName | ResumeId | NewSessionId | SessionId) => {
                 (beside != Beside::Nothing).then_some(Misplaced::BesideText)
             }
-            (_, ChatId | SessionName | ResumeId | ContactName | Tier | Type | Source) => Some(Misplaced::Argument),
+            (_, ChatId | SessionName | ResumeId | NewSessionId | SessionId | ContactName | Tier | Type | Source) => {
+                Some(Misplaced::Argument)
+            }
         }
     }
 
     /// Everything that its commands are told of a session, in an argument or in the environment.
     pub(super) fn placeholders(self) -> impl Iterator<Item = Placeholder> + Clone {
-        let resume = (self == Self::Launch).then_some(Placeholder::ResumeId);
-        Placeholder::COMMON.into_iter().chain(resume)
+        let ids = [Placeholder::ResumeId, Placeholder::NewSessionId, Placeholder::SessionId];
+        let ids = ids.into_iter().filter(move |_| self == Self::Launch);
+        Placeholder::COMMON.into_iter().chain(ids)
     }
 
     /// The placeholder of this name.

@@ -5,12 +5,15 @@ use std::time::Duration;
 use crate::chat::Model;
 use crate::diagnostic::Diagnostic;
 use crate::policy::Existing;
-use crate::policy::fields::Section;
+use crate::policy::command::inside;
+use crate::policy::conversation::ConversationPath;
+use crate::policy::fields::{Item, Section};
 use crate::policy::read::Reader;
 use crate::policy::template::CommandLine;
 
 const RESTART: &str = r#"["supervisorctl", "restart", "{session_slug}"]"#;
 const RUNNING: &str = r#"["supervisorctl", "status", "{session_slug}"]"#;
+const CONVERSATION: &str = r#"conversation = "~/.claude/projects/{cwd_slug}/{session_id}.jsonl""#;
 const IDENTITY: &str = r#"["supervisorctl", "pid", "{session_slug}"]"#;
 
 /// The lines of `[sessions]` that a first policy may need, each with what it is for. They are comments there.
@@ -60,6 +63,8 @@ pub struct FileSettings {
     pub identity: Option<CommandLine>,
     /// What a session without a model runs on.
     pub unset_runs: Option<Model>,
+    /// Where the program of a session keeps its conversation.
+    pub conversation: Option<ConversationPath>,
 }
 
 /// The settings of `dispatch`: where the daemon listens that owns the registry.
@@ -80,6 +85,14 @@ impl Sessions {
         [restart, running, identity].iter().any(|command| command.is_some())
     }
 
+    /// Where the programs of sessions keep their conversations, if a launch is to know.
+    pub fn conversation(&self) -> Option<&ConversationPath> {
+        match &self.backend {
+            BackendSettings::File(file) => file.conversation.as_ref(),
+            BackendSettings::Dispatch(_) => None,
+        }
+    }
+
     /// The socket that is asked, as written, if any.
     pub fn socket(&self) -> Option<&str> {
         match &self.backend {
@@ -93,7 +106,8 @@ impl<'r> Reader<'r> {
     /// Reads the section. `existing` is what becomes of models that the registry has already.
     pub(super) fn sessions(&self, whole: &mut Section<'r>, existing: &Existing) -> Sessions {
         const BACKENDS: [&str; 2] = ["file", "dispatch"];
-        const FILE_ONLY: [&str; 5] = ["names_in_arguments", "restart", "running", "identity", "unset_runs"];
+        const FILE_ONLY: [&str; 6] =
+            ["names_in_arguments", "restart", "running", "identity", "unset_runs", "conversation"];
         const DISPATCH_ONLY: [&str; 2] = ["socket", "drain"];
         let mut section = whole.section(self.mistakes, "sessions", "a table: [sessions]");
         let backend = section.get(self.mistakes, "backend");
@@ -139,7 +153,22 @@ impl<'r> Reader<'r> {
         let running = running.and_then(|item| self.command(&item, scope, RUNNING));
         let identity = identity.and_then(|item| self.command(&item, scope, IDENTITY));
         let unset_runs = section.get(self.mistakes, "unset_runs").and_then(|item| self.model(&item));
-        FileSettings { restart, running, identity, unset_runs }
+        let conversation = section.get(self.mistakes, "conversation").and_then(|item| self.conversation(&item));
+        FileSettings { restart, running, identity, unset_runs, conversation }
+    }
+
+    fn conversation(&self, item: &Item<'r>) -> Option<ConversationPath> {
+        let text = self.text(item, CONVERSATION)?;
+        let mistakes = match ConversationPath::parse(&text) {
+            Ok(path) => return Some(path),
+            Err(mistakes) => mistakes,
+        };
+        for mistake in mistakes {
+            let code = if mistake.range.is_some() { "unknown-placeholder" } else { "missing-session-id" };
+            let place = mistake.range.map_or_else(|| item.place(), |range| inside(item, range));
+            self.mistakes.add(|| Diagnostic::error(code, mistake.message, place, "").help(mistake.advice));
+        }
+        None
     }
 
     fn dispatch(&self, section: &mut Section<'r>, existing: &Existing) -> DispatchSettings {

@@ -1,7 +1,7 @@
 //! Command lines with placeholders, such as `["supervisorctl", "restart", "{session_slug}"]`.
 //!
-//! The command of a launch has `{resume_id}` as well. Where there is nothing to resume, that argument is left out, and so
-//! is the option right before it: of `claude --model {model} --resume {resume_id}` remains `claude --model opus`.
+//! An argument for what a session does not have, such as a conversation to resume, is left out, and so is the option right
+//! before it: of `claude --model {model} --resume {resume_id}` remains `claude --model opus`.
 
 use std::ops::Range;
 
@@ -86,9 +86,9 @@ impl CommandLine {
         self.arguments.first().into_iter().flatten().map(text).collect()
     }
 
-    /// Whether an argument holds the model.
-    pub fn holds_model(&self) -> bool {
-        self.arguments.iter().flatten().any(|piece| matches!(piece, Piece::Fill(Placeholder::Model)))
+    /// Whether an argument holds this placeholder.
+    pub fn holds(&self, sought: Placeholder) -> bool {
+        self.arguments.iter().flatten().any(|piece| matches!(piece, Piece::Fill(placeholder) if *placeholder == sought))
     }
 
     /// The command for this session. What the session does not have fills in as nothing, its name excepted.
@@ -99,18 +99,22 @@ impl CommandLine {
         let environment = self.scope.placeholders().map(|placeholder| placeholder.in_environment(session));
         let environment = environment.collect::<Result<_, _>>()?;
         let mut filler = Filler { session, room: LONGEST };
-        let is_kept = |index: usize| session.resume.is_some() || !self.resumes(index);
-        let kept = self.arguments.iter().enumerate().filter(|(index, _)| is_kept(*index));
+        let kept = self.arguments.iter().enumerate().filter(|(index, _)| !self.is_left_out(*index, session));
         let arguments = kept.map(|(_, pieces)| filler.argument(pieces)).collect::<Result<_, _>>()?;
         Ok(Invocation { arguments, environment })
     }
 
-    /// Whether this argument is there only to resume a conversation: `{resume_id}`, or the option right before it.
-    fn resumes(&self, index: usize) -> bool {
+    /// Whether this argument is there only for what the session does not have: it holds a placeholder for that, or it is
+    /// the option right before one.
+    fn is_left_out(&self, index: usize, session: &Session) -> bool {
         let pieces = |index: usize| self.arguments.get(index).map(Vec::as_slice).unwrap_or_default();
-        let is_id = |index: usize| matches!(pieces(index), [Piece::Fill(Placeholder::ResumeId)]);
+        let is_lacking = |piece: &Piece| match piece {
+            Piece::Fill(placeholder) => placeholder.is_optional() && placeholder.value(session).is_none(),
+            Piece::Text(_) => false,
+        };
         let is_option = matches!(pieces(index), [Piece::Text(text)] if text.starts_with('-'));
-        is_id(index) || (is_option && is_id(index + 1))
+        let is_before_lacking = || matches!(pieces(index + 1), [piece] if is_lacking(piece));
+        pieces(index).iter().any(is_lacking) || (is_option && is_before_lacking())
     }
 }
 
@@ -143,7 +147,7 @@ impl Filler<'_> {
         if names_session && value.is_empty() {
             return Err("the command needs a session name, and the entry has none".to_owned());
         }
-        if placeholder == Placeholder::Model && !self.session.model.is_plain() {
+        if placeholder == Placeholder::Model && self.session.model.is_some_and(|model| !model.is_plain()) {
             return Err(format!("its model {value:?} cannot be an argument of its command"));
         }
         if value.chars().any(char::is_control) {
@@ -192,7 +196,7 @@ fn beside(argument: &str) -> Beside {
 }
 
 /// Where `{word}` stands. Other braces, as in JSON, are text.
-fn braces(argument: &str) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn braces(argument: &str) -> impl Iterator<Item = Range<usize>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     argument.match_indices('{').filter_map(move |(start, _)| {
         let inside = &argument[start + 1..];

@@ -17,7 +17,8 @@ pub struct Entry<'a> {
     pub chat: Chat<'a>,
     /// Its `model`; `None` for `null`, `""` and absent alike.
     pub model: Option<Cow<'a, str>>,
-    /// What its conversation can be resumed by: `session_id`, else `resume_id`. A new session has none yet.
+    /// The id of its conversation: `session_id`, else `resume_id`, the first that [`is_session_id`](crate::chat::is_session_id)
+    /// accepts if there is such a one. A new session has none yet.
     pub resume: Option<Cow<'a, str>>,
     /// Whether its model was set by hand, where a redacted snapshot says so.
     pub by_hand: Option<bool>,

@@ -4,7 +4,9 @@
 
 mod edit;
 pub mod git;
+mod last;
 mod load;
 
 pub use edit::PolicyFile;
+pub use last::Last;
 pub use load::{PolicyFiles, load};

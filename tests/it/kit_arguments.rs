@@ -224,11 +224,17 @@ proptest! {
         for (file, kit) in kits {
             let session = &sessions[0];
             let sandbox = Sandbox::new(POLICY, &registry.to_string());
-            let command: Vec<&str> = kit.iter().skip(1).map(String::as_str).collect();
-            let arguments = [&["launch", &session.chat_id, "--", "assistant"], &command[..]].concat();
+            sandbox.write("0c7e6a52.jsonl", "a conversation");
+            let mut command: Vec<&str> = kit.iter().skip(1).map(String::as_str).collect();
+            let there = ["--conversation", "{session_id}.jsonl", "--", "assistant"];
+            let arguments = [&["launch", &session.chat_id], &there[..], &command[..]].concat();
             let run = recorded(&sandbox, ["assistant".to_owned()].iter(), &arguments);
             prop_assert_eq!(run.code, 0, "{}: {:#?}", &file, run);
 
+            // There is a conversation to resume, so none begins.
+            if let Some(new) = command.iter().position(|word| *word == "{new_session_id}") {
+                command.drain(new - 1..=new);
+            }
             let fill = |word: &str| word.replace("{model}", "sonnet").replace("{resume_id}", "0c7e6a52");
             let words = ["assistant".to_owned()].into_iter().chain(command.iter().map(|word| fill(word))).collect();
             let expected = Record { words, environment: session.environment() };

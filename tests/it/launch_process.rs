@@ -133,8 +133,8 @@ sys.exit(100 - os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 fn the_environment_says_what_the_placeholders_do() {
     let (_sandbox, mut command) = session("env | grep ^RECONCILE_ | sort");
     let run = finish(command.env("RECONCILE_MODEL", "of somebody else").env("RECONCILE_TIER", "x")).expect(0);
-    let expected = "RECONCILE_CHAT_ID=+1\nRECONCILE_CONTACT_NAME=\nRECONCILE_MODEL=sonnet\nRECONCILE_RESUME_ID=r\n\
-                    RECONCILE_SESSION_NAME=s/1\nRECONCILE_SESSION_SLUG=s-1\nRECONCILE_SOURCE=\nRECONCILE_TIER=family\n\
+    let expected = "RECONCILE_CHAT_ID=+1\nRECONCILE_CONTACT_NAME=\nRECONCILE_MODEL=sonnet\n\
+                    RECONCILE_NEW_SESSION_ID=\nRECONCILE_RESUME_ID=r\nRECONCILE_SESSION_ID=r\nRECONCILE_SESSION_NAME=s/1\nRECONCILE_SESSION_SLUG=s-1\nRECONCILE_SOURCE=\nRECONCILE_TIER=family\n\
                     RECONCILE_TYPE=\n";
     assert_eq!(run.stdout, expected);
 }

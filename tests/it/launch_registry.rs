@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 use reconcile::backend::capabilities;
 use reconcile::backend::file::registration_edits;
-use reconcile::chat::Chat;
+use reconcile::chat::{Chat, Model};
 use reconcile::error::Result;
 use reconcile::launch::{Decider, Start, Wanted, start};
 use reconcile::plan::ledger::Ledger;
@@ -33,7 +33,13 @@ fn decided_on(registry: &dyn Snapshot, chat: &str, fields: &Chat<'static>) -> St
     let capabilities = capabilities(&policy);
     let ledger = Ledger::default();
     let decider = Decider { policy: &policy, capabilities: capabilities.as_ref(), ledger: &ledger };
-    start(Some(decider), registry, &Wanted { chat, fields, command: &command }, &now).unwrap()
+    start(
+        Some(decider),
+        registry,
+        &Wanted { chat, fields, command: &command, conversations: None, new_session_id: None },
+        &now,
+    )
+    .unwrap()
 }
 
 /// A registry that counts how often it is read.
@@ -236,6 +242,6 @@ proptest! {
         // Then nothing is lacking any more.
         let again = decided(&after, &chat, &fields);
         prop_assert!(!again.registration.is_edit() && edits(&after, &again).is_empty());
-        prop_assert_eq!(Some(start.model.as_str()), wanted[&chat]["model"].as_str());
+        prop_assert_eq!(start.model.as_ref().map(Model::as_str), wanted[&chat]["model"].as_str());
     }
 }

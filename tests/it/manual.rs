@@ -107,7 +107,10 @@ fn the_manual_page_is_one_that_can_be_read() {
     let Some(run) = installed("groff", groff, &sandbox) else { return };
     assert_eq!(run.stderr, "", "groff complains");
     let usage = "reconcile launch [OPTIONS] <CHAT> -- <COMMAND>...";
-    assert!(run.stdout.contains(usage) && run.stdout.contains("-- claude --model {model} --resume {resume_id}"));
+    assert!(
+        run.stdout.contains(usage)
+            && run.stdout.contains("claude --model {model} --session-id {new_session_id} --resume {resume_id}")
+    );
     let exit = "\n       75  another run holds the lock\n";
     assert!(run.stdout.contains(exit) && run.stdout.contains("\n   owed\n"), "{}", run.stdout);
 }

@@ -95,9 +95,14 @@ impl Daemon {
     /// The session has had a turn, and can be resumed.
     fn converse(&self, chat: &str) {
         let mut registry: Value = serde_json::from_str(&self.sandbox.read("sessions.json")).unwrap();
-        registry[chat]["resume_id"] = format!("conversation-{chat}").into();
+        registry[chat]["resume_id"] = conversation(chat).into();
         fs::write(self.sandbox.path("sessions.json"), registry.to_string()).unwrap();
     }
+}
+
+/// The id of a chat's conversation.
+fn conversation(chat: &str) -> String {
+    format!("conversation-{}", chat.trim_start_matches('+'))
 }
 
 impl Drop for Daemon {
@@ -127,7 +132,7 @@ fn set_the_model_via_the_cli_and_verify_that_the_session_uses_the_new_model() {
     daemon.converse("+1");
     let pid = daemon.sessions["+1"].id();
     let started = daemon.restarting(&["set-model", "+1", "opus"], "+1");
-    assert_eq!(started, "--model opus --resume conversation-+1");
+    assert_eq!(started, format!("--model opus --resume {}", conversation("+1")));
     assert_ne!(daemon.sessions["+1"].id(), pid);
     assert_eq!(daemon.sandbox.model("+1").as_deref(), Some("opus"));
     assert_eq!(daemon.sandbox.model("+2").as_deref(), Some("sonnet"));
@@ -149,8 +154,8 @@ fn restart_the_daemon_and_verify_that_the_model_is_persisted_and_used_on_resume(
         daemon.stop(chat);
     }
     // It says no more than which chat it is; the registry knows the rest.
-    assert_eq!(daemon.start("+1", ""), "--model opus --resume conversation-+1");
-    assert_eq!(daemon.start("+2", ""), "--model sonnet --resume conversation-+2");
+    assert_eq!(daemon.start("+1", ""), format!("--model opus --resume {}", conversation("+1")));
+    assert_eq!(daemon.start("+2", ""), format!("--model sonnet --resume {}", conversation("+2")));
     assert!(daemon.sandbox.run(&[]).expect(0).summary().starts_with("No changes."));
 }
 

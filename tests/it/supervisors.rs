@@ -91,7 +91,7 @@ impl Kit {
     fn converse(&self) {
         let mut registry: Value = serde_json::from_str(&self.read("sessions.json")).unwrap();
         for (chat, entry) in registry.as_object_mut().unwrap() {
-            entry["resume_id"] = format!("conversation-of-{chat}").into();
+            entry["resume_id"] = conversation(chat).into();
         }
         fs::write(self.path("sessions.json"), serde_json::to_string_pretty(&registry).unwrap()).unwrap();
     }
@@ -118,7 +118,7 @@ impl Kit {
         assert_eq!(run.summary(), "Applied: 2 changed, 2 restarted, 0 deferred, 0 failed.");
         let after = self.started(2);
         for (chat, model) in [(FAMILY, "opus"), (BOT, "sonnet")] {
-            let resume = format!("conversation-of-{chat}");
+            let resume = conversation(chat);
             assert_eq!((after[chat].model.as_str(), after[chat].resume.as_str()), (model, resume.as_str()));
             assert_ne!(after[chat].pid, before[chat].pid);
             until("the old session is gone", || !is_alive(&before[chat].pid));
@@ -126,6 +126,11 @@ impl Kit {
         assert_eq!(pids(), [&before[ADMIN].pid, &after[FAMILY].pid, &after[BOT].pid].map(Clone::clone).into());
         assert!(self.run("reconcile", &[]).expect(0).summary().starts_with("No changes."));
     }
+}
+
+/// The id of a chat's conversation.
+fn conversation(chat: &str) -> String {
+    format!("conversation-of-{}", chat.replace(['+', ':'], "_"))
 }
 
 /// One that has ended and that nobody has waited for yet is not.
@@ -279,7 +284,7 @@ fn of_thirty_sessions_that_start_slowly_none_is_blocked_by_the_run_that_restarts
         let started = kit.started(size);
         assert!(!run.is_over() && run.has_open("run.lock"));
         for (chat, session) in &started {
-            assert_eq!((session.model.as_str(), &session.resume), ("haiku", &format!("conversation-of-{chat}")));
+            assert_eq!((session.model.as_str(), &session.resume), ("haiku", &conversation(chat)));
         }
         // Nor is anybody else's.
         kit.run("reconcile", &["launch", &format!("new{batch}"), "--", "true"]).expect(0);

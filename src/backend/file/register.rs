@@ -17,7 +17,7 @@ use crate::launch::Registration;
 use crate::os::{FileMeta, Stamp};
 use crate::plan::ledger::Note;
 use crate::registry::Snapshot;
-use crate::registry::json::edit::{add_entry, add_members, has_model, set_model};
+use crate::registry::json::edit::{add_entry, add_members, set_member};
 use crate::registry::redacted::marker;
 use crate::splice::Splice;
 use crate::state::ledger::OpenLedger;
@@ -165,21 +165,24 @@ fn note_after(ledger: &mut OpenLedger, around: &NotesAround) -> Result<()> {
 /// Where its entry is not where it was read.
 pub fn registration_edits(text: &str, registration: &Registration) -> Result<Vec<Splice>> {
     let Registration { chat, entry, fields, model, remembers: _ } = registration;
-    let model = model.as_ref();
-    let mut new: Vec<(&str, &str)> = fields.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let fields = fields.iter().map(|(key, value)| (*key, value.as_str()));
+    let members = fields.chain(model.as_ref().map(|model| ("model", model.as_str())));
     let Some(at) = *entry else {
-        new.extend(model.map(|model| ("model", model.as_str())));
-        return Ok(vec![add_entry(text, &chat.id, &new)]);
+        let members: Vec<_> = members.collect();
+        return Ok(vec![add_entry(text, &chat.id, &members)]);
     };
     let mut splices = Vec::new();
-    match model {
-        Some(_) if has_model(text, at) => splices.push(set_model(text, at, model)),
-        Some(model) => new.push(("model", model.as_str())),
-        None => {}
+    let mut new = Vec::new();
+    for (key, value) in members {
+        match set_member(text, at, key, value) {
+            Some(splice) => splices.push(splice),
+            None => new.push((key, value)),
+        }
     }
+    splices.sort_by_key(|splice| splice.range.start);
     if !new.is_empty() {
-        splices.push(add_members(text, at, &new));
+        let lost = || Error::other(format!("the entry of {} is not where it was read", chat.id));
+        splices.push(add_members(text, at, &new).ok_or_else(lost)?);
     }
-    let lost = || Error::other(format!("the entry of {} is not where it was read", chat.id));
-    splices.into_iter().map(|splice| splice.ok_or_else(lost)).collect()
+    Ok(splices)
 }

@@ -27,7 +27,7 @@ pub(crate) struct OwedArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
-    let Past { registry, backend, now, names } = open_past(place)?;
+    let Past { registry, backend, now, names } = open_past(terminal, place)?;
     warn_of_lost_state(terminal, &registry)?;
     let now = &now;
     if args.forget_all {

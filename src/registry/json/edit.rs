@@ -40,15 +40,15 @@ impl Site {
         }
     }
 
-    /// The value of its member of this name, where there is one.
-    fn value(&self, text: &str, name: &str) -> Option<Range<usize>> {
+    /// The value of its member of this name, where there is one. Of several it is the last, which counts.
+    fn member(&self, text: &str, name: &str) -> Option<Range<usize>> {
         let mut found = None;
         // It was well-formed when it was scanned.
         let _ = members(text.get(self.entry.clone())?, |key, value| {
             if decoded(key) == name {
                 found = Some(range_in(text, value));
             }
-            found.is_none()
+            true
         });
         found
     }
@@ -59,7 +59,7 @@ impl Site {
 /// no such entry, or nothing to take away.
 pub fn set_model(text: &str, at: Position, model: Option<&Model>) -> Option<Splice> {
     let site = Site::find(text, at)?;
-    match (site.value(text, MODEL), model) {
+    match (site.member(text, MODEL), model) {
         (Some(range), Some(model)) => Some(Splice { range, text: quoted(model.as_str()) }),
         (None, Some(model)) => Some(site.with_members(text, &[(MODEL, model.as_str())])),
         (Some(_), None) => remove_member(text, site.entry, MODEL),
@@ -67,14 +67,16 @@ pub fn set_model(text: &str, at: Position, model: Option<&Model>) -> Option<Spli
     }
 }
 
-/// Whether the entry at `at` has a `model`, with or without a value.
-pub fn has_model(text: &str, at: Position) -> bool {
-    has_member(text, at, MODEL)
+/// The edit that gives a member that the entry at `at` has, with or without a value, this one. `None` where it does not
+/// have that member.
+pub fn set_member(text: &str, at: Position, name: &str, value: &str) -> Option<Splice> {
+    let range = Site::find(text, at)?.member(text, name)?;
+    Some(Splice { range, text: quoted(value) })
 }
 
 /// Whether the entry at `at` has a member of this name, with or without a value.
 pub fn has_member(text: &str, at: Position, name: &str) -> bool {
-    Site::find(text, at).is_some_and(|site| site.value(text, name).is_some())
+    Site::find(text, at).is_some_and(|site| site.member(text, name).is_some())
 }
 
 /// The edit that adds members after the entry's last, laid out as that entry is. It must have none of them yet. `None`

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::chat::Chat;
+use crate::chat::{Chat, is_session_id};
 use crate::registry::redacted::{BY_HAND, SET_BY};
 use crate::registry::{Blank, Entry, Field, Position};
 
@@ -102,6 +102,8 @@ impl<'a> Fields<'a> {
     pub(super) fn entry(self) -> Entry<'a> {
         let Self { chat, at, blank, model, display_name, session_id, resume_id, by_hand } = self;
         let chat = Chat { contact_name: chat.contact_name.or(display_name), ..chat };
-        Entry { chat, model, resume: session_id.or(resume_id), by_hand, blank, at }
+        // An id that cannot be used is told only where there is no other, because then no conversation is resumed.
+        let usable = [&session_id, &resume_id].into_iter().flatten().find(|id| is_session_id(id)).cloned();
+        Entry { chat, model, resume: usable.or(session_id).or(resume_id), by_hand, blank, at }
     }
 }

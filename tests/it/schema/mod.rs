@@ -18,10 +18,11 @@ use crate::readme;
 use crate::support::below;
 
 /// The mistakes that can be seen without comparing one part of a policy with another, or reading commands.
-const STRUCTURAL: [&str; 13] = [
+const STRUCTURAL: [&str; 14] = [
     "duplicate",
     "empty",
     "missing-key",
+    "missing-session-id",
     "not-a-date",
     "not-a-duration",
     "not-a-model",
@@ -248,6 +249,7 @@ identity   = ["supervisorctl", "pid", "{session_slug}"]
 timeout    = "1m 30s"
 parallel   = 4
 unset_runs = "opus"
+conversation = "~/.claude/projects/{cwd_slug}/{session_id}.jsonl"
 [rollout]
 min_healthy  = "0s"
 auto_revert  = false

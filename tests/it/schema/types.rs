@@ -200,6 +200,10 @@ struct FileSessions {
     parallel: Option<u32>,
     /// What a session without a model runs on. Unknown without it, so such a session is restarted.
     unset_runs: Option<Model>,
+    /// Where the program of a session keeps its conversation: a path with `{session_id}` and, optionally, `{cwd_slug}`.
+    /// Relative to the policy's directory; ~ is the home directory. A launch looks there for what it is to resume.
+    #[schemars(length(min = 1), extend("pattern" = r"\{session_id\}"))]
+    conversation: Option<String>,
 }
 
 /// The dispatch daemon owns the registry, and is asked to change it.

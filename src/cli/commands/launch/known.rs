@@ -1,0 +1,106 @@
+//! What a launch knows of its policy. A mistake in a policy must not keep a session from starting.
+
+use std::path::{Path, PathBuf};
+
+use crate::backend::file::RegistryFile;
+use crate::cli::args::PlaceArgs;
+use crate::cli::paths::beside_policy;
+use crate::cli::recovered::{KnownBy, Recovered, recover};
+use crate::cli::terminal::Terminal;
+use crate::cli::zone::{self, now_for};
+use crate::error::{Error, Result};
+use crate::policy::{self, Outline, Policy, Source};
+use crate::registry::{Key, Snapshot};
+use crate::sources::{self, Last};
+
+/// What is known of the policy.
+pub(super) struct Known {
+    /// The policy, where it can be used.
+    pub(super) policy: Option<Policy>,
+    /// What was read, also where it cannot be used.
+    pub(super) sources: Vec<Source>,
+    /// The registry, and what else could be told.
+    pub(super) rest: Recovered,
+}
+
+impl Known {
+    /// Reads the policy, and says what is wrong with it.
+    pub(super) fn read(terminal: &Terminal, place: &PlaceArgs) -> Result<Self> {
+        let path = place.policy();
+        let unusable = || terminal.warning("the policy cannot be used: only the registry's own model counts");
+        let files = match sources::load(&path) {
+            Ok(files) => files,
+            Err(error) => {
+                terminal.failure(&error.into());
+                unusable();
+                return Ok(Self { policy: None, sources: Vec::new(), rest: recover(&path, Outline::default())? });
+            }
+        };
+        match policy::read(&files.sources) {
+            Ok((policy, warnings)) => {
+                terminal.diagnostics(&warnings);
+                terminal.diagnostics(zone::warning(&policy, &files.sources, &now_for(&policy)).as_slice());
+                let registry = policy.registry.as_deref().map(|named| beside_policy(&path, named)).transpose()?;
+                let rest = Recovered {
+                    registry: registry.map(|registry| (registry, KnownBy::Said)),
+                    conversation: policy.sessions.conversation().map(|path| path.as_str().to_owned()),
+                    backend: Some(policy.sessions.backend.name().to_owned()),
+                };
+                Ok(Self { policy: Some(policy), sources: files.sources, rest })
+            }
+            Err(mistakes) => {
+                terminal.diagnostics(&mistakes);
+                unusable();
+                let rest = recover(&path, policy::outline(&files.sources))?;
+                Ok(Self { policy: None, sources: files.sources, rest })
+            }
+        }
+    }
+
+    /// The registry in which the session of this chat belongs, with its name. Only a policy that can be used lets it be
+    /// created.
+    pub(super) fn registry(
+        &self,
+        terminal: &Terminal,
+        place: &PlaceArgs,
+        chat: &str,
+    ) -> Result<(PathBuf, RegistryFile)> {
+        let named = place.registry().map(|registry| (registry, KnownBy::Said));
+        let Some((path, known_by)) = named.or_else(|| self.rest.registry.clone()) else {
+            return Err(Error::other("no registry given: set registry.path in the policy, or pass --registry"));
+        };
+        let file = match self.policy {
+            Some(_) => RegistryFile::open_or_new(&path)?,
+            None => RegistryFile::open(&path)?,
+        };
+        let name = path.display();
+        match known_by {
+            KnownBy::Said => {}
+            KnownBy::Remembered => {
+                terminal.note(&format!("the registry is {name}, as the policy said when it could last be read"));
+            }
+            KnownBy::Guessed if !holds(&file.snapshot()?, chat)? => {
+                return Err(Error::other(format!("{name}, which a line of the policy names, does not hold {chat}"))
+                    .with_hint("fix the policy, or pass --registry"));
+            }
+            KnownBy::Guessed => terminal.note(&format!("the registry is {name}: a line of the policy names it")),
+        }
+        Ok((path, file))
+    }
+
+    /// Remembers what the policy at `path` says, for when it cannot be read.
+    pub(super) fn remember(&self, path: &Path) {
+        if let (Some(_), Some((registry, _))) = (&self.policy, &self.rest.registry)
+            && let Ok(registry) = std::path::absolute(registry)
+        {
+            Last::new(registry, self.rest.conversation.clone()).remember(path);
+        }
+    }
+}
+
+/// Whether a registry has an entry of this chat, or of a session with this name.
+fn holds(registry: &dyn Snapshot, chat: &str) -> Result<bool> {
+    let mut holds = false;
+    registry.find(&[Key::Id, Key::SessionName], &[chat].into(), &mut |_| holds = true)?;
+    Ok(holds)
+}

@@ -1,0 +1,253 @@
+//! `reconcile launch`: the start of a session. It registers the chat, decides on the model, and becomes the command.
+
+mod conversations;
+mod known;
+mod tell;
+
+use std::io::ErrorKind;
+
+use clap::Args;
+use jiff::{Timestamp, Zoned};
+use uuid::Uuid;
+
+use crate::apply::{Backend, Registered};
+use crate::backend::{self, file::RegistryFile};
+use crate::cli::args::{FieldArgs, PlaceArgs};
+use crate::cli::commands::launch::known::Known;
+use crate::cli::commands::launch::tell::tell;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::Terminal;
+use crate::cli::workspace::warn_of_lost_state;
+use crate::cli::zone::now_for;
+use crate::error::{Error, Result, reason};
+use crate::launch::{Decider, Start, Wanted, start};
+use crate::os::process::turn_into;
+use crate::plan::ledger::Ledger;
+use crate::policy;
+use crate::policy::conversation::ConversationPath;
+use crate::policy::placeholder::{Conversation, Placeholder};
+use crate::policy::scope::Scope;
+use crate::policy::template::{CommandLine, Invocation};
+use crate::registry::Snapshot;
+use crate::sources;
+
+const FORM: &str = "\
+Arguments of the command can be {model}, {session_slug}, {chat_id}, {session_name}, {new_session_id}, {resume_id} and \
+{session_id}; the first two may stand beside letters, digits and @ . _ / : = - as well. Everything is in the environment, \
+too: RECONCILE_CHAT_ID, RECONCILE_CONTACT_NAME and so on.
+
+{resume_id} is the id of the conversation to resume. {new_session_id} is a new id where there is none to resume; it is \
+recorded in the registry for the next start. {session_id} is whichever of the two there is. An argument for which there is \
+no value is left out, and so is the option right before it.
+
+  reconcile launch +16175550142 --tier family -- \\
+      claude --model {model} --session-id {new_session_id} --resume {resume_id}
+
+starts this the first time, and then that:
+
+  claude --model sonnet --session-id 0c7e6a52
+  claude --model sonnet --resume 0c7e6a52
+
+So that a conversation which is not there is never resumed, {new_session_id} needs --conversation, or \
+sessions.conversation in the policy.";
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = FORM)]
+pub(crate) struct LaunchArgs {
+    /// The chat: its id, or its session's name; one that is not registered yet is a new id
+    #[arg(value_name = "CHAT")]
+    chat: String,
+
+    #[command(flatten)]
+    fields: FieldArgs,
+
+    /// The file in which the program keeps a conversation, with `{session_id}` and, optionally, `{cwd_slug}`; ~ is the
+    /// home directory (default: sessions.conversation of the policy)
+    #[arg(long, value_name = "PATH")]
+    conversation: Option<String>,
+
+    /// What starts the session
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> anyhow::Result<Exit> {
+    let words: Vec<&str> = args.command.iter().map(String::as_str).collect();
+    let command = match CommandLine::parse(&words, Scope::Launch) {
+        Ok(command) => command,
+        Err(mistakes) => {
+            for mistake in &mistakes {
+                let argument = words.get(mistake.argument).copied().unwrap_or_default();
+                let [message, advice] = mistake.fault.words(Scope::Launch);
+                terminal.error(&format!("{argument}: {message}"), Some(&advice));
+            }
+            return Ok(Exit::Usage);
+        }
+    };
+    if args.chat.is_empty() {
+        terminal.error("the chat's id is empty", Some("see: reconcile launch --help"));
+        return Ok(Exit::Usage);
+    }
+    let named = match args.conversation.as_deref().map(ConversationPath::parse).transpose() {
+        Ok(path) => path.map(conversations::named),
+        Err(mistakes) => {
+            for mistake in &mistakes {
+                terminal.error(&format!("--conversation: {}", mistake.message), Some(&mistake.advice));
+            }
+            return Ok(Exit::Usage);
+        }
+    };
+    let known = Known::read(terminal, place)?;
+    refuse_foreign(known.rest.backend.as_deref())?;
+    let begins = command.holds(Placeholder::NewSessionId);
+    let of_policy = || known.rest.conversation.as_deref().and_then(|path| ConversationPath::parse(path).ok());
+    let conversations = named.or_else(|| Some(conversations::of_policy(of_policy()?, &place.policy())));
+    if begins && conversations.is_none() && known.policy.is_some() {
+        let hint = "add conversation = \"~/.claude/projects/{cwd_slug}/{session_id}.jsonl\" to [sessions], or pass \
+                    --conversation";
+        terminal.error("{new_session_id} needs to know where the program keeps its conversations", Some(hint));
+        return Ok(Exit::Usage);
+    }
+    let new_session_id = begins.then(|| Uuid::new_v4().to_string());
+    let (path, file) = known.registry(terminal, place, &args.chat)?;
+    warn_of_lost_state(terminal, &file)?;
+    known.remember(&place.policy());
+    let fields = args.fields.chat();
+    let wanted = Wanted {
+        chat: &args.chat,
+        fields: &fields,
+        command: &command,
+        conversations: conversations.as_ref(),
+        new_session_id: new_session_id.as_deref(),
+    };
+    let launch = Launch { terminal, place, known: &known, wanted, registry: path.display().to_string() };
+    launch.register_and_start(&file)
+}
+
+/// A launch whose command line, policy and registry are known.
+struct Launch<'a> {
+    terminal: &'a Terminal,
+    place: &'a PlaceArgs,
+    known: &'a Known,
+    wanted: Wanted<'a>,
+    /// The registry's name, as the user would write it.
+    registry: String,
+}
+
+impl Launch<'_> {
+    /// Registers the session and becomes its command. Returns only where it cannot.
+    fn register_and_start(&self, file: &RegistryFile) -> anyhow::Result<Exit> {
+        let backend = backend::of_registry(file.clone());
+        let mut decided = None;
+        let mut decide = |snapshot: &dyn Snapshot, ledger: &Ledger| {
+            let start = self.decide(snapshot, ledger)?;
+            let registration = start.registration.clone();
+            decided = Some(start);
+            Ok(registration)
+        };
+        let registered = match backend.register(self.place.lock_timeout, Timestamp::now(), &mut decide) {
+            Err(error) | Ok(Registered { changed: false, error: Some(error), .. }) if error.is_no_room() => {
+                return self.start_unregistered(file, backend.as_ref(), error);
+            }
+            registered => registered?,
+        };
+        let terminal = self.terminal;
+        let Some(start) = decided else { return Err(Error::other("no start was decided on").into()) };
+        tell(terminal, &start, &self.registry);
+        let Registered { changed, paid, error } = registered;
+        let is_partly = changed || error.is_some();
+        match error {
+            Some(error) if !error.is_no_room() => {
+                terminal.failure(&error.into());
+                terminal.note("the session was not started: run the same command again");
+            }
+            error => {
+                if let Some(error) = error {
+                    // What could not be noted is a restart that is done once more, in vain.
+                    terminal.warning(&error.to_string());
+                }
+                cannot_start(terminal, &start);
+            }
+        }
+        let code = if is_partly { Exit::Partly } else { Exit::Error };
+        // A session from before may still run, on another model.
+        if !paid && (!is_partly || start.is_new) {
+            return Ok(code);
+        }
+        Ok(owe(terminal, backend.as_ref(), &start.chat.id).unwrap_or(code))
+    }
+
+    /// Becomes the command where nothing can be written, on what the registry says: a session on that is one that the next
+    /// run changes. Where the registry says nothing, the policy decides. Returns only where it cannot.
+    fn start_unregistered(&self, file: &RegistryFile, backend: &dyn Backend, why: Error) -> anyhow::Result<Exit> {
+        self.terminal.failure(&why.into());
+        self.terminal.warning(
+            "nothing can be written: the session starts on the model that the registry has, and what would be changed \
+             stays to be done",
+        );
+        let snapshot: Box<dyn Snapshot> =
+            if file.is_missing() { Box::new(file.no_sessions()) } else { backend.snapshot()? };
+        let of_registry = start(None, snapshot.as_ref(), &self.wanted, &Zoned::now())?;
+        let start = match of_registry.model {
+            Some(_) => of_registry,
+            None => self.decide(snapshot.as_ref(), &backend.ledger().unwrap_or_default())?,
+        };
+        tell(self.terminal, &start, &self.registry);
+        if let (Conversation::New(id), true) = (&start.conversation, start.registration.is_edit()) {
+            self.terminal.warning(&format!("the id of its conversation may not be recorded: {id}"));
+        }
+        cannot_start(self.terminal, &start);
+        Ok(Exit::Error)
+    }
+
+    /// Decides on the start, given the registry and the ledger as they are.
+    fn decide(&self, snapshot: &dyn Snapshot, ledger: &Ledger) -> Result<Start> {
+        // An override that was set while this launch waited counts. A policy that cannot be used meanwhile does not.
+        let changed = sources::load(&self.place.policy()).ok().filter(|files| files.sources != self.known.sources);
+        let changed = changed.and_then(|files| policy::read(&files.sources).ok()).map(|(policy, _)| policy);
+        refuse_foreign(changed.as_ref().map(|policy| policy.sessions.backend.name()))?;
+        let policy = changed.as_ref().or(self.known.policy.as_ref());
+        let capabilities = policy.map(backend::capabilities);
+        let both = policy.zip(capabilities.as_deref());
+        let by = both.map(|(policy, capabilities)| Decider { policy, capabilities, ledger });
+        let now = policy.map_or_else(Zoned::now, now_for);
+        start(by, snapshot, &self.wanted, &now)
+    }
+}
+
+/// Becomes the command. Returns only where it cannot, and says so.
+fn cannot_start(terminal: &Terminal, start: &Start) {
+    let Invocation { arguments, environment } = start.command.clone();
+    let failed = turn_into(&arguments, environment);
+    let program = arguments.first().map(String::as_str).unwrap_or_default();
+    let hint = match failed.kind() {
+        ErrorKind::PermissionDenied => "is it a program, and may this user execute it?",
+        _ => "is it installed, and in the PATH?",
+    };
+    terminal.error(&format!("cannot start {program}: {}", reason(&failed)), Some(hint));
+}
+
+/// Notes that a restart of the session is owed. Returns an exit code of its own where that is not certain.
+fn owe(terminal: &Terminal, backend: &dyn Backend, chat: &str) -> Option<Exit> {
+    let noted = backend.not_started(chat, Timestamp::now());
+    let failed = noted.is_err();
+    if let Err(error) = noted {
+        terminal.failure(&error.into());
+    }
+    // It may have been noted before the registry was changed.
+    if !failed || backend.ledger().is_ok_and(|ledger| ledger.owed.contains_key(chat)) {
+        terminal.note(&format!("a restart of {chat} is owed"));
+        return None;
+    }
+    let advice = "restart it by hand if a session from before still runs";
+    terminal.warning(&format!("that a restart of {chat} is owed could not be noted: {advice}"));
+    Some(Exit::Partly)
+}
+
+/// Refuses a backend whose sessions are started by the owner of its registry.
+fn refuse_foreign(backend: Option<&str>) -> Result<()> {
+    match backend.and_then(backend::refuses_launch) {
+        Some((message, hint)) => Err(Error::other(message).with_hint(hint)),
+        None => Ok(()),
+    }
+}

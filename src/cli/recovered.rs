@@ -1,0 +1,57 @@
+//! What is known of a policy that cannot be read: what it said when a launch last could, or what is left to be read.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::paths::beside_policy;
+use crate::diagnostic::{Diagnostic, Level};
+use crate::error::Result;
+use crate::policy::{Certainty, Outline};
+use crate::report::escape::leading;
+use crate::sources::Last;
+
+/// What is known of a policy that cannot be read.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// The registry's path, and how it is known.
+    pub(crate) registry: Option<(PathBuf, KnownBy)>,
+    /// `sessions.conversation`, as written.
+    pub(crate) conversation: Option<String>,
+    /// `sessions.backend`.
+    pub(crate) backend: Option<String>,
+}
+
+/// How the path of a registry is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KnownBy {
+    /// The command line or the policy says so.
+    Said,
+    /// The policy said so when a launch last could read it.
+    Remembered,
+    /// Of the lines of a text that is no TOML, one alone says so.
+    Guessed,
+}
+
+/// What is known of the policy at `path`, of which `outline` could be read.
+pub(crate) fn recover(path: &Path, outline: Outline) -> Result<Recovered> {
+    let Outline { registry, backend, conversation, certainty } = outline;
+    let registry = registry.map(|registry| beside_policy(path, &registry)).transpose()?;
+    let last = Last::recall(path);
+    let (registry, conversation) = match (registry, last, certainty) {
+        (Some(registry), last, Certainty::Said) => {
+            (Some((registry, KnownBy::Said)), conversation.or_else(|| last?.conversation))
+        }
+        (_, Some(last), _) => (Some((last.registry, KnownBy::Remembered)), last.conversation.or(conversation)),
+        (Some(registry), None, Certainty::Guessed) => (Some((registry, KnownBy::Guessed)), conversation),
+        (None, None, _) => (None, conversation),
+    };
+    Ok(Recovered { registry, conversation, backend })
+}
+
+/// That the policy at `path` cannot be read, with the line of its first mistake.
+pub(crate) fn unreadable(path: &Path, mistakes: &[Diagnostic]) -> String {
+    let name = path.display().to_string();
+    let first = mistakes.iter().find(|mistake| mistake.level == Level::Error);
+    let line = first.and_then(|mistake| mistake.labels.first()).map(|(place, _)| place.line);
+    let line = line.map_or_else(String::new, |line| format!(": line {line}"));
+    format!("{} could not be read{line}", leading(&name))
+}

@@ -1,0 +1,115 @@
+//! What a session that is about to be started runs on.
+
+use std::collections::BTreeSet;
+
+use jiff::Zoned;
+
+use crate::chat::{Chat, Model};
+use crate::plan::capabilities::{Capabilities, TakesEffect};
+use crate::plan::ledger::Ledger;
+use crate::plan::trial::Trial;
+use crate::policy::Policy;
+use crate::resolve::{Current, resolve, resolve_default};
+
+/// Why a session is not started on a model that no run has tried.
+const UNTRIED: &str = "no session is known to work on it, and the next run tries it";
+
+/// What decides on a start: a policy, what the backend that it names can do, and what runs remember of models.
+#[derive(Clone, Copy)]
+pub struct Decider<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Its backend.
+    pub capabilities: &'a dyn Capabilities,
+    /// What runs remember.
+    pub ledger: &'a Ledger,
+}
+
+/// A decision that a start does not follow, because its model is not known to work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The model that the policy decides on.
+    pub wanted: Model,
+    /// What is known of it.
+    pub why: String,
+}
+
+/// Whether the registry must be told of the model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Register {
+    Model,
+    Nothing,
+}
+
+/// The model to start on.
+pub(super) struct Choice {
+    /// `None` where none is known.
+    pub(super) model: Option<Model>,
+    pub(super) register: Register,
+    pub(super) kept: Option<Kept>,
+}
+
+impl Choice {
+    /// A model that the registry needs not be told of.
+    fn untold(model: Option<Model>) -> Self {
+        Self { model, register: Register::Nothing, kept: None }
+    }
+}
+
+/// The model to start on. `in_use` are the models of other entries.
+pub(super) fn decide(
+    decider: Option<Decider>,
+    chat: &Chat,
+    current: Current,
+    in_use: &BTreeSet<String>,
+    now: &Zoned,
+) -> Choice {
+    let Some(decider) = decider else { return Choice::untold(current.model.and_then(Model::new)) };
+    let Decider { policy, capabilities, ledger } = decider;
+    let existing = current.model.map(|model| policy.canonical(model));
+    if let Some(model) = resolve(policy, chat, Current { model: existing, ..current }, now).model {
+        if existing == Some(model.as_str()) {
+            return Choice::untold(Some(model.clone()));
+        }
+        let kept = decider.keeps(chat, model, existing, in_use).map(|why| Kept { wanted: model.clone(), why });
+        let last_that_worked = || ledger.last_that_worked(&policy.allowed).cloned();
+        return match kept.map(|kept| (existing.and_then(Model::new).or_else(last_that_worked), kept)) {
+            Some((Some(runs), kept)) => Choice { kept: Some(kept), ..Choice::untold(Some(runs)) },
+            // Nothing is known to work better.
+            Some((None, _)) | None => Choice { model: Some(model.clone()), register: Register::Model, kept: None },
+        };
+    }
+    // Not managed: its model is set by something else, and the session must run on something until that happens. Where the
+    // backend knows what a session without a model runs on, its runs take it for that.
+    let unset = || capabilities.unset_runs(chat).and_then(Model::new);
+    let default = || resolve_default(policy, chat, Current::default()).model.cloned();
+    let model =
+        existing.and_then(Model::new).or_else(unset).or_else(default).unwrap_or_else(|| policy.fallback.model.clone());
+    Choice::untold(Some(model))
+}
+
+impl Decider<'_> {
+    /// Why a session is not started on the model that is decided, if so. A run tries it first, on one session, and what a
+    /// run has put back stays so until it is tried again.
+    fn keeps(&self, chat: &Chat, model: &Model, existing: Option<&str>, in_use: &BTreeSet<String>) -> Option<String> {
+        let Ledger { failed, trials, .. } = self.ledger;
+        if failed.get(chat.id.as_ref()).is_some_and(|failed| failed.model == *model) {
+            return Some("the session did not come up on it".to_owned());
+        }
+        match trials.get(model) {
+            Some(Trial::Failed) => Some(match self.ledger.failed_on(model, &|_| false) {
+                Some((other, _)) => format!("it did not come up on {other}"),
+                None => "it did not come up where it was tried".to_owned(),
+            }),
+            Some(Trial::Trying(other)) if chat.id != *other => Some(format!("it is being tried on {other}")),
+            Some(Trial::Trying(_)) => Some(UNTRIED.to_owned()),
+            Some(Trial::Worked(_)) => None,
+            // Where no run restarts sessions, none ever tries it. A new chat takes down no session.
+            None => {
+                let is_tried_by_runs = self.capabilities.takes_effect() == TakesEffect::OnRestart && existing.is_some();
+                let is_unknown = is_tried_by_runs && !in_use.contains(model.as_str());
+                is_unknown.then(|| UNTRIED.to_owned())
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What a session that is about to be started runs on, and what the registry lacks for that.
+
+mod choice;
+mod conversation;
+mod seen;
+
+use std::borrow::Cow;
+
+use jiff::Zoned;
+
+use crate::chat::{Chat, Model};
+use crate::error::{Error, Result};
+use crate::launch::choice::{Choice, Register, decide};
+use crate::launch::conversation::choose;
+use crate::launch::seen::Seen;
+use crate::plan::last_applied::{Hint, Origin};
+use crate::plan::ledger::Note;
+use crate::policy::placeholder::{Conversation, Session};
+use crate::policy::template::{CommandLine, Invocation};
+use crate::registry::{Entry, Field, Position, Snapshot};
+use crate::resolve::Current;
+
+pub use choice::{Decider, Kept};
+pub use conversation::{Conversations, Remark};
+
+/// The member of an entry in which the id of a conversation is recorded.
+const SESSION_ID: &str = "session_id";
+
+/// A session to be started.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Its chat, with what the registry lacked filled in.
+    pub chat: Chat<'static>,
+    /// What it runs on; `None` where no model is known, and its program chooses.
+    pub model: Option<Model>,
+    /// Why it does not run on what the policy decides, if so.
+    pub kept: Option<Kept>,
+    /// The conversation that it goes on with, or begins.
+    pub conversation: Conversation,
+    /// Why a recorded conversation is not simply resumed, if so.
+    pub remark: Option<Remark>,
+    /// Whether the chat was not registered yet.
+    pub is_new: bool,
+    /// The chat of a contact that has the new chat's id for a name.
+    pub contact_of: Option<String>,
+    /// Another chat of a session with the same slug, which commands cannot tell from this one, where the name is new.
+    pub same_slug: Option<String>,
+    /// Fields that the user gave and the entry has without a value: they are left so, and what was given does not count.
+    pub left_empty: Vec<Field>,
+    /// Whether the command is given only the beginning of a field.
+    pub is_shortened: bool,
+    /// What the registry lacks.
+    pub registration: Registration,
+    /// The command, filled in.
+    pub command: Invocation,
+}
+
+/// What is to be registered of a session that is about to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The chat, with what the registry lacks filled in.
+    pub chat: Chat<'static>,
+    /// Its entry; `None` where it has none yet.
+    pub entry: Option<Position>,
+    /// The fields that its entry lacks, or has another value of.
+    pub fields: Vec<(&'static str, String)>,
+    /// The model that its entry lacks, or has another one of.
+    pub model: Option<Model>,
+    /// The model that its entry has, where the policy keeps what was set by hand: then it is remembered what this program wrote.
+    pub remembers: Option<Before>,
+}
+
+/// The model that an entry has before a registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Before(pub Option<Model>);
+
+impl Registration {
+    /// Whether the registry must be changed for it.
+    pub fn is_edit(&self) -> bool {
+        self.entry.is_none() || !self.fields.is_empty() || self.model.is_some()
+    }
+
+    /// What is to be remembered of the model that it writes, if it writes one.
+    pub fn wrote(&self) -> Option<Note<'_>> {
+        let (model, Before(before)) = (self.model.as_ref()?, self.remembers.as_ref()?);
+        Some(Note::Wrote { chat: self.chat.id.as_ref(), model, before: before.as_ref() })
+    }
+}
+
+/// What the user says of a session that is to be started.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// The chat: its id, or its session's name. One that the registry does not know is a new id.
+    pub chat: &'a str,
+    /// What fills fields that the registry does not have. Its id is not looked at.
+    pub fields: &'a Chat<'static>,
+    /// What starts it.
+    pub command: &'a CommandLine,
+    /// Where its program keeps conversations. Without it, a recorded one is believed to be there.
+    pub conversations: Option<&'a Conversations>,
+    /// An id that no conversation has yet, if the command can begin one under a known id.
+    pub new_session_id: Option<&'a str>,
+}
+
+/// Decides on a start. Without a policy the registry's own model counts.
+///
+/// # Errors
+/// What is wrong with the registry; a word that several sessions have; a command that cannot be filled.
+pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted, now: &Zoned) -> Result<Start> {
+    let given = wanted.fields;
+    let mut seen = Seen::nothing(wanted.chat, given.slug());
+    snapshot.each(&mut |entry| seen.take(entry, decider))?;
+    let in_use = std::mem::take(&mut seen.in_use);
+    let (found, contact_of, same_slug) = seen.sort_out()?;
+    let new = || Chat { id: Cow::Borrowed(wanted.chat), ..Chat::default() };
+    let registered = found.as_ref().map_or_else(new, |entry| entry.chat.clone());
+    let left_empty = found.as_ref().map(|entry| left_empty(entry, given)).unwrap_or_default();
+    let fill = |field: Field, registered: Option<_>, given: &Option<_>| {
+        registered.or_else(|| given.clone().filter(|_| !left_empty.contains(&field)))
+    };
+    let chat = Chat {
+        id: registered.id,
+        session_name: fill(Field::SessionName, registered.session_name, &given.session_name),
+        contact_name: fill(Field::ContactName, registered.contact_name, &given.contact_name),
+        tier: fill(Field::Tier, registered.tier, &given.tier),
+        kind: fill(Field::Type, registered.kind, &given.kind),
+        source: fill(Field::Source, registered.source, &given.source),
+    }
+    .into_owned();
+
+    let current = current(decider, found.as_ref());
+    let Choice { model, register, kept } = decide(decider, &chat, current, &in_use, now);
+    let recorded = found.as_ref().and_then(|entry| entry.resume.as_deref());
+    let (conversation, remark) = choose(recorded, wanted.conversations, wanted.new_session_id);
+    let session = Session { chat: &chat, model: model.as_ref(), conversation: &conversation };
+    let command = wanted.command.fill(&session).map_err(|why| {
+        Error::other(format!("the session of {} cannot be started: {why}", chat.id))
+            .with_hint("nothing was changed; fix its entry in the registry, or the command")
+    })?;
+    let is_shortened = session.is_shortened();
+    let is_named = found.as_ref().is_some_and(|entry| entry.chat.session_name.is_some());
+    let same_slug = same_slug.filter(|_| !is_named && chat.session_name.is_some());
+    let model_to_write = model.clone().filter(|_| register == Register::Model);
+    let remembers = decider.is_some_and(|decider| decider.policy.existing.keeps_manual());
+    let remembers = remembers.then(|| Before(current.model.and_then(Model::new)));
+    let mut registration = Registration { remembers, ..registration(&chat, found.as_ref(), model_to_write) };
+    if let Conversation::New(id) = &conversation
+        && recorded != Some(id)
+    {
+        registration.fields.push((SESSION_ID, id.clone()));
+    }
+    Ok(Start {
+        chat,
+        model,
+        kept,
+        conversation,
+        remark,
+        is_new: found.is_none(),
+        contact_of,
+        same_slug,
+        left_empty,
+        is_shortened,
+        registration,
+        command,
+    })
+}
+
+/// What the registry says of the model, and whether that was set by hand.
+fn current<'e>(decider: Option<Decider>, found: Option<&'e Entry>) -> Current<'e> {
+    let origin = decider
+        .zip(found)
+        .and_then(|(decider, entry)| decider.ledger.origin(decider.policy, entry, &mut Hint::default()));
+    Current { model: found.and_then(|entry| entry.model.as_deref()), by_hand: origin.is_some_and(Origin::is_by_hand) }
+}
+
+/// The fields that are given and stand in the entry without a value. That is not ours to change; and where what is given
+/// counted all the same, the next run would decide otherwise, and the next launch back again.
+fn left_empty(entry: &Entry, given: &Chat) -> Vec<Field> {
+    let is_left =
+        |field: &Field| field.of(&entry.chat).is_none() && field.of(given).is_some() && entry.blank.has(*field);
+    Field::ALL.into_iter().filter(is_left).collect()
+}
+
+/// What the registry lacks of a chat.
+fn registration(chat: &Chat<'static>, entry: Option<&Entry>, model: Option<Model>) -> Registration {
+    let mut fields = Vec::new();
+    if entry.is_none() {
+        fields.push(("chat_id", chat.id.clone().into_owned()));
+    }
+    for field in Field::ALL {
+        let is_registered = entry.is_some_and(|entry| field.of(&entry.chat).is_some());
+        if let (Some(value), false) = (field.of(chat), is_registered) {
+            fields.push((field.name(), value.to_owned()));
+        }
+    }
+    Registration { chat: chat.clone(), entry: entry.map(|entry| entry.at), fields, model, remembers: None }
+}

@@ -1,0 +1,102 @@
+//! Where an assistant keeps a conversation: a path that holds the session's id.
+
+use std::ops::Range;
+
+use crate::policy::template::braces;
+use crate::suggest;
+
+const SESSION_ID: &str = "session_id";
+const CWD_SLUG: &str = "cwd_slug";
+/// A longer name of a directory is cut off after so many characters, as UTF-16 counts them, and told apart by a hash.
+const LONGEST_SLUG: usize = 200;
+
+/// The path of a conversation's file, with `{session_id}` and, optionally, `{cwd_slug}` still open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversationPath(String);
+
+/// What is wrong with such a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathMistake {
+    /// The bytes that are meant; `None` for all of them.
+    pub range: Option<Range<usize>>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+impl ConversationPath {
+    /// Parses a path. A `~/` at its beginning stands.
+    ///
+    /// # Errors
+    /// Every placeholder that does not exist, and that `{session_id}` is missing.
+    pub fn parse(text: &str) -> Result<Self, Vec<PathMistake>> {
+        let mut mistakes = Vec::new();
+        let mut holds_id = false;
+        for range in braces(text) {
+            let name = &text[range.start + 1..range.end - 1];
+            holds_id |= name == SESSION_ID;
+            if ![SESSION_ID, CWD_SLUG].contains(&name) {
+                mistakes.push(PathMistake {
+                    message: format!("there is no placeholder `{{{name}}}` in this path"),
+                    advice: suggest::advice(name, [SESSION_ID, CWD_SLUG]),
+                    range: Some(range),
+                });
+            }
+        }
+        if !holds_id && mistakes.is_empty() {
+            mistakes.push(PathMistake {
+                range: None,
+                message: "the path does not hold `{session_id}`, so all conversations would be one".to_owned(),
+                advice: "write {session_id} where the name of the conversation's file has it".to_owned(),
+            });
+        }
+        if mistakes.is_empty() { Ok(Self(text.to_owned())) } else { Err(mistakes) }
+    }
+
+    /// The path as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path for the conversation of this id, of a program that is started in a directory with this slug.
+    pub fn fill(&self, session_id: &str, cwd_slug: &str) -> String {
+        let mut filled = String::new();
+        let mut text_from = 0;
+        for range in braces(&self.0) {
+            filled.push_str(&self.0[text_from..range.start]);
+            let is_id = self.0[range.clone()].contains(SESSION_ID);
+            filled.push_str(if is_id { session_id } else { cwd_slug });
+            text_from = range.end;
+        }
+        filled + &self.0[text_from..]
+    }
+}
+
+/// What Claude Code calls the directory in which it keeps the conversations of a working directory: the path with
+/// everything outside `[A-Za-z0-9]` as `-`, once for each UTF-16 unit. Of a path of more than 200 units the first 200 and
+/// a hash of the path remain. `directory` has no links.
+pub fn cwd_slug(directory: &str) -> String {
+    let plain = |unit: u16| u8::try_from(unit).ok().filter(u8::is_ascii_alphanumeric).map_or('-', char::from);
+    let mut slug: String = directory.encode_utf16().map(plain).collect();
+    if slug.len() > LONGEST_SLUG {
+        slug.truncate(LONGEST_SLUG);
+        slug.push('-');
+        slug.push_str(&hash(directory));
+    }
+    slug
+}
+
+/// The absolute value of the hash that Java gives a string, to the base of 36.
+fn hash(text: &str) -> String {
+    let hash = text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let mut left = hash.unsigned_abs();
+    let mut digits = Vec::new();
+    loop {
+        digits.extend(char::from_digit(left % 36, 36));
+        left /= 36;
+        if left == 0 {
+            return digits.into_iter().rev().collect();
+        }
+    }
+}
