@@ -85,5 +85,6 @@ mod terminal;
 mod tidy;
 mod vanished;
 mod verify;
+mod wide;
 mod world;
 mod writers;

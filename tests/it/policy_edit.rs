@@ -174,6 +174,8 @@ fn a_table_on_one_line_stays_on_it() {
         "chats = { \"+2\" = \"opus\", \"+1\" = { model = \"opus\", reason = \"thesis\" } } # c\n"
     );
     assert_eq!(opus("chats = {}\n"), "chats = { \"+1\" = \"opus\" }\n");
+    assert_eq!(opus("chats = { # why\n}\n"), "chats = { # why\n  \"+1\" = \"opus\"\n}\n");
+    assert_eq!(opus("chats = {\n  # why\n} # c\n"), "chats = {\n  # why\n  \"+1\" = \"opus\"\n} # c\n");
     assert_eq!(opus("chats = {\"+1\"=\"haiku\",\"+2\"=\"opus\"}\n"), "chats = {\"+1\"=\"opus\",\"+2\"=\"opus\"}\n");
     assert_eq!(opus("chats = { \"+1\".model = \"haiku\" }\n"), "chats = { \"+1\" = \"opus\" }\n");
     assert_eq!(without(before), "chats = { \"+2\" = { model = \"opus\" } } # c\n");

@@ -23,7 +23,7 @@ fn dry_run_of(sandbox: &Sandbox, policy: &str) -> Run {
     limited(sandbox, &["--dry-run", "--registry", "sessions.json", "--policy", policy])
 }
 
-fn limited(sandbox: &Sandbox, arguments: &[&str]) -> Run {
+pub fn limited(sandbox: &Sandbox, arguments: &[&str]) -> Run {
     let mut command = Command::new("sh");
     let limit = format!("ulimit -t {SECONDS} && exec \"$@\"");
     command.args(["-c", &limit, "sh", env!("CARGO_BIN_EXE_reconcile")]).args(arguments);
