@@ -178,10 +178,19 @@ impl<'t> File<'t> {
                 *value = format!("{value}, {members}");
             } else {
                 let span = chats.span().ok_or(*first)?;
-                edits.insert(span.start, (span, format!("{{ {members} }}")));
+                edits.insert(span.start, self.first_members(span, &members));
             }
         }
         Ok(self.spliced(edits.into_values().collect()))
+    }
+
+    /// The first members of an inline table, which may hold comments on lines of their own already.
+    fn first_members(&self, table: Range<usize>, members: &str) -> (Range<usize>, String) {
+        let end = table.end - 1;
+        if self.text[table.clone()].contains('#') {
+            return (end..table.end, format!("  {members}{}}}", self.line_end));
+        }
+        (table, format!("{{ {members} }}"))
     }
 
     /// Without an override in `chats = { … }`, and without the comma that it no longer needs.

@@ -6,6 +6,7 @@ mod command;
 mod cover;
 pub mod edit;
 mod fields;
+mod glob;
 mod outline;
 pub mod placeholder;
 mod read;
@@ -22,11 +23,11 @@ use std::sync::Arc;
 
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp, Zoned, civil};
-use wildmatch::WildMatch;
 
 use crate::chat::{Chat, Model};
 use crate::diagnostic::Place;
 
+pub use glob::Glob;
 pub use outline::{Outline, outline};
 pub use read::{read, zone_advice};
 pub use rollout::Rollout;
@@ -123,7 +124,7 @@ pub struct Rule {
     /// The same for `type`.
     pub kind: Option<Vec<String>>,
     /// Globs, one of which must match the chat id.
-    pub chat: Option<Vec<WildMatch>>,
+    pub chat: Option<Vec<Glob>>,
     /// What follows.
     pub choice: Choice,
     /// Where it begins.

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::tz::TimeZoneDatabase;
 use toml::de::DeValue;
-use wildmatch::WildMatch;
 
 use crate::chat::Model;
 use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
-use crate::policy::{Because, Choice, Override, Policy, Rule, Setting, Until, syntax};
+use crate::policy::{Because, Choice, Glob, Override, Policy, Rule, Setting, Until, syntax};
 use crate::suggest;
 
 /// Reads a policy from its files, which are in path order.
@@ -181,7 +180,7 @@ impl<'r> Reader<'r> {
         }
         let start = table.at();
         table.finish(self.mistakes);
-        let chat = chat.map(|globs| globs.iter().map(|glob| WildMatch::new(glob)).collect());
+        let chat = chat.map(|globs| globs.iter().map(|glob| Glob::new(glob)).collect());
         Some(Rule { source, tier, kind, chat, choice: self.choice(&model?, name)?, start: start? })
     }
 

@@ -16,7 +16,7 @@ use crate::plan::{Row, Verdict};
 use crate::policy::{Because, Condition, Policy, Rule};
 use crate::report::escape::{escape, leading};
 use crate::report::json::write_json;
-use crate::report::text::{counted, pad, time};
+use crate::report::text::{WIDEST, counted, cut, pad, time};
 use crate::resolve::{Candidate, Decision, candidates, resolve};
 
 /// Of the values that a condition wants, so many are told.
@@ -210,7 +210,7 @@ impl<'a> Explanation<'a> {
     }
 
     fn unmet(&self, rule: &Rule, condition: Condition) -> String {
-        let globs = || rule.chat.iter().flatten().map(wildmatch::WildMatch::pattern).collect::<Vec<_>>();
+        let globs = || rule.chat.iter().flatten().map(|glob| glob.pattern().to_owned()).collect::<Vec<_>>();
         let (name, wanted, has) = match condition {
             Condition::Source => ("source", rule.source.clone(), self.chat.source.as_deref()),
             Condition::Tier => ("tier", rule.tier.clone(), self.chat.tier.as_deref()),
@@ -220,7 +220,9 @@ impl<'a> Explanation<'a> {
         let wanted = wanted.unwrap_or_default();
         let more = wanted.len().checked_sub(TOLD).filter(|more| *more > 0).map(|more| format!("{more} more"));
         let told = wanted.into_iter().take(TOLD).chain(more).collect::<Vec<_>>().join(" or ");
-        format!("it wants {name} {told}, and the chat has {}", has.unwrap_or("none"))
+        // It stands in the line of every rule that asks for it.
+        let has = cut(has.unwrap_or("none"), WIDEST);
+        format!("it wants {name} {told}, and the chat has {has}")
     }
 
     /// Writes it for people.
@@ -235,14 +237,11 @@ impl<'a> Explanation<'a> {
         writeln!(out, "{} ({}) → {decided}", leading(self.chat.label()), self.description())?;
 
         let told = self.told();
-        let place = |told: &Told| format!("{}:{}", leading(&told.because.at.file), told.because.at.line);
-        let rule = |told: &Told| escape(&told.because.rule).into_owned();
-        let widest = |cell: &dyn Fn(&Told) -> String| told.iter().map(|told| cell(told).width()).max();
-        let places = widest(&place).unwrap_or_default();
-        let rules = widest(&rule).unwrap_or_default();
-        let models = widest(&|told| told.wants()).unwrap_or_default();
-        for told in &told {
-            let (place, rule, model) = (pad(&place(told), places), pad(&rule(told), rules), pad(&told.wants(), models));
+        let cells: Vec<[String; 3]> = told.iter().map(Told::cells).collect();
+        let widths = [0, 1, 2].map(|column| cells.iter().map(|cells| cells[column].width()).max().unwrap_or_default());
+        for (told, [place, rule, model]) in told.iter().zip(&cells) {
+            let [places, rules, models] = widths;
+            let (place, rule, model) = (pad(place, places), pad(rule, rules), pad(model, models));
             let detail = told.detail.as_deref().map(|detail| format!(": {}", escape(detail))).unwrap_or_default();
             writeln!(out, "  {place}   {rule}   {model}   {}{detail}", told.standing)?;
         }
@@ -398,8 +397,11 @@ impl<'a> Told<'a> {
         Self { because: decision.because, model: decision.model, standing, detail }
     }
 
-    fn wants(&self) -> String {
-        shown(self.model).into_owned()
+    /// Where it stands, what it is and what it wants, no wider than the cells of a report.
+    fn cells(&self) -> [String; 3] {
+        let Because { rule, at } = self.because;
+        let place = format!("{}:{}", leading(&at.file), at.line);
+        [place.as_str(), &escape(rule), &shown(self.model)].map(|cell| cut(cell, WIDEST))
     }
 }
 

@@ -13,6 +13,10 @@ use crate::report::{Mode, Report};
 
 const WIDEST_NAME: usize = 34;
 const WIDEST_TIER: usize = 14;
+/// Of any other cell. Every row is as wide as the widest cell of each column, and one row must not make all of them long.
+pub(super) const WIDEST: usize = 200;
+/// Of what there is to say below a row: more than all that is kept of what a command said.
+const LONGEST_DETAIL: usize = 6_000;
 
 /// One row, in words. All but the detail is escaped.
 pub(super) struct Line {
@@ -40,8 +44,17 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\n")?;
 
     let cells = |row| {
-        let line = line(row, report);
-        Line { name: cut(&line.name, WIDEST_NAME), tier: cut(&line.tier, WIDEST_TIER), ..line }
+        let Line { mark, style, name, tier, change, action, rule, detail } = line(row, report);
+        Line {
+            mark,
+            style,
+            name: cut(&name, WIDEST_NAME),
+            tier: cut(&tier, WIDEST_TIER),
+            change: cut(&change, WIDEST),
+            action: cut(&action, WIDEST),
+            rule: rule.map(|rule| cut(&rule, WIDEST)),
+            detail: detail.map(|detail| cut(&detail, LONGEST_DETAIL)),
+        }
     };
     let lines: Vec<Line> = plan.rows.iter().map(cells).collect();
     let widest = |cell: fn(&Line) -> &String| lines.iter().map(|line| cell(line).width()).max().unwrap_or_default();
@@ -244,7 +257,8 @@ pub(super) fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
 
-fn cut(text: &str, width: usize) -> String {
+/// The beginning of a text that is wider than that.
+pub(super) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }

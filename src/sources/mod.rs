@@ -7,4 +7,4 @@ pub mod git;
 mod load;
 
 pub use edit::PolicyFile;
-pub use load::{PolicyFiles, load};
+pub use load::{PolicyFiles, check_size, load};

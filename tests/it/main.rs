@@ -34,6 +34,7 @@ mod exits;
 mod explain;
 mod faults;
 mod files;
+mod globs;
 #[path = "../double/handle.rs"]
 mod handle;
 mod history;

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::plan::select::Selector;
 use crate::policy::edit::{Wanted, set_all, unset};
 use crate::policy::{self, Override, Policy, Setting, Source, Until};
-use crate::sources::PolicyFile;
+use crate::sources::{PolicyFile, check_size};
 
 /// How often a policy that others edit at the same time is looked at again.
 const TRIES: usize = 20;
@@ -141,6 +141,7 @@ fn edits(opened: &Opened, changes: &BTreeMap<String, Change>) -> Result<Vec<Poli
     }
     let edit = |(source, changes): (&Source, BTreeMap<&str, &Change>)| {
         let after = edited(&source.text, &changes).map_err(|chat| cannot_edit(&opened.name(chat)))?;
+        check_size(&source.name, after.as_bytes())?;
         Ok(PolicyEdit { name: source.name.to_string(), before: source.text.clone(), after, file: None })
     };
     files.into_values().map(edit).collect()
