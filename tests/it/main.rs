@@ -38,6 +38,7 @@ mod globs;
 #[path = "../double/handle.rs"]
 mod handle;
 mod history;
+mod history_whole;
 mod hostile;
 mod imports;
 mod injected;
