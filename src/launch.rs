@@ -7,13 +7,15 @@ use jiff::Zoned;
 
 use crate::chat::{Chat, Model};
 use crate::error::{Error, Result};
+use crate::plan::Verdict;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
+use crate::plan::json::JsonRow;
 use crate::plan::ledger::Ledger;
 use crate::plan::select::ambiguous;
 use crate::plan::trial::Trial;
-use crate::policy::Policy;
 use crate::policy::placeholder::Session;
 use crate::policy::template::{CommandLine, Invocation};
+use crate::policy::{At, Because, Policy};
 use crate::registry::{Entry, Field, Position, Snapshot};
 use crate::resolve::{resolve, resolve_default};
 
@@ -64,6 +66,8 @@ pub struct Registration {
     pub fields: Vec<(&'static str, String)>,
     /// The model that its entry lacks, or has another one of.
     pub model: Option<Model>,
+    /// What the history tells of it, where a model is changed or a restart is paid.
+    pub told: JsonRow<'static>,
 }
 
 impl Registration {
@@ -134,7 +138,23 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     let is_named = found.as_ref().is_some_and(|entry| entry.chat.session_name.is_some());
     let same_slug = same_slug.filter(|_| !is_named && chat.session_name.is_some());
     let model_to_write = (register == Register::Model).then(|| model.clone());
-    let registration = registration(&chat, found.as_ref(), model_to_write);
+    let by_policy = decider.map(|Decider { policy, .. }| resolve(policy, &chat, existing, now).because.clone());
+    let because = by_policy.unwrap_or_else(|| Because { rule: "launch".to_owned(), at: At::elsewhere("command line") });
+    let told = JsonRow {
+        chat_id: chat.id.as_ref().into(),
+        session_name: chat.session_name.as_deref().map(Cow::Borrowed),
+        tier: chat.tier.as_deref().map(Cow::Borrowed),
+        before: existing.map(Cow::Borrowed),
+        after: Some(model.as_str().into()),
+        because: (&because).into(),
+        edit: model_to_write.is_some(),
+        restart: false,
+        owed: false,
+        canary: false,
+        outcome: Verdict::Done.name().into(),
+        detail: None,
+    };
+    let registration = registration(&chat, found.as_ref(), model_to_write, told.into_owned());
     Ok(Start {
         chat,
         model,
@@ -313,7 +333,12 @@ fn left_empty(entry: &Entry, given: &Chat) -> Vec<Field> {
 }
 
 /// What the registry lacks of a chat.
-fn registration(chat: &Chat<'static>, entry: Option<&Entry>, model: Option<Model>) -> Registration {
+fn registration(
+    chat: &Chat<'static>,
+    entry: Option<&Entry>,
+    model: Option<Model>,
+    told: JsonRow<'static>,
+) -> Registration {
     let mut fields = Vec::new();
     if entry.is_none() {
         fields.push(("chat_id", chat.id.clone().into_owned()));
@@ -324,5 +349,5 @@ fn registration(chat: &Chat<'static>, entry: Option<&Entry>, model: Option<Model
             fields.push((field.name(), value.to_owned()));
         }
     }
-    Registration { chat: chat.clone(), entry: entry.map(|entry| entry.at), fields, model }
+    Registration { chat: chat.clone(), entry: entry.map(|entry| entry.at), fields, model, told }
 }

@@ -14,7 +14,7 @@ use crate::apply::planned::{PLANS, leave};
 use crate::apply::wave::{Progress, Run};
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::plan::json::JsonRun;
+use crate::plan::json::{Head, JsonRun, Record};
 use crate::plan::ledger::Note;
 use crate::plan::{Outcome, PlanInput, Row, Verdict, failed_models};
 
@@ -51,6 +51,7 @@ pub fn apply(input: &PlanInput, context: RunContext) -> Result<Applied> {
             return Ok(run.finish());
         }
         preflight(&run.planned.plan, context.backend)?;
+        run.begin_record()?;
         if run.first_wave()? == Progress::PlanAgain {
             continue;
         }
@@ -91,14 +92,24 @@ impl Run<'_> {
             notes.extend(row.after.as_ref().map(|model| Note::Confirmed { chat: row.chat.id.as_ref(), model }));
         }
         let saved = if notes.is_empty() { Ok(()) } else { self.context.locked.note(&notes, now).map(drop) };
-        let recorded = if plan.is_eventful() {
-            self.context.locked.record(&JsonRun::of(plan, now, (self.context.author)()))
-        } else {
-            Ok(())
+        let recorded = match &self.record {
+            Some(record) if plan.is_eventful() => self.context.locked.record(&JsonRun::of(plan, record)),
+            _ => Ok(()),
         };
         if let Err(error) = saved.and(recorded) {
             self.error.get_or_insert(error);
         }
+    }
+
+    /// Gives the run a name in the history, under which its effects are remembered from the first on.
+    fn begin_record(&mut self) -> Result<()> {
+        let plan = &self.planned.plan;
+        if !plan.void.is_empty() || plan.rows.iter().any(Row::is_planned) {
+            let at = self.input.now.timestamp();
+            let head = Head { at, by: (self.context.author)(), plan_id: plan.id.clone() };
+            self.record = Some(Record { name: self.context.locked.name_run(at)?, head });
+        }
+        Ok(())
     }
 
     fn interrupt(&mut self) {

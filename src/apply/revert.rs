@@ -9,6 +9,7 @@ use crate::apply::wave::Run;
 use crate::apply::workers::{Purpose, Workers};
 use crate::chat::Model;
 use crate::error::{Error, Result};
+use crate::plan::json::JsonRow;
 use crate::plan::ledger::{Debt, Note};
 use crate::plan::{Outcome, Row, Verdict};
 use crate::registry::{Key, Position};
@@ -85,6 +86,8 @@ impl Run<'_> {
                 void: Vec::new(),
                 now: self.context.watch.now(self.input.now.timestamp()),
             };
+            let told: BTreeMap<usize, JsonRow> =
+                backs.iter().map(|back| (back.index, as_put_back(&rows[back.index]))).collect();
             for Back { index, to, then } in &*backs {
                 let row = &rows[*index];
                 let chat = row.chat.id.as_ref();
@@ -93,6 +96,8 @@ impl Run<'_> {
                 let owes = (*then == Then::Restart).then_some(owes);
                 if !self.is_per_row() {
                     batch.changes.push(Change { chat, at: *at, after: to.as_ref(), owes });
+                    let edit = self.record.as_ref().zip(told.get(index));
+                    batch.notes.extend(edit.map(|(record, row)| Note::Edits { record, row }));
                 }
                 batch.notes.push(Note::Reverted { chat });
                 if *then == Then::Leave && row.owed.is_none() && reading.ledger.owed.contains_key(chat) {
@@ -165,6 +170,11 @@ impl Run<'_> {
             ..row.clone()
         }
     }
+}
+
+/// A row as the history tells of it once its edit is put back.
+fn as_put_back(row: &Row) -> JsonRow<'_> {
+    JsonRow { outcome: Verdict::Failed.name().into(), owed: true, ..row.into() }
 }
 
 /// What the session of a row ran before this run.

@@ -9,6 +9,7 @@ use crate::apply::workers::{Ended, Purpose, Workers};
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
+use crate::plan::json::{JsonRow, Record};
 use crate::plan::ledger::{Note, Then};
 use crate::plan::observed::{Edits, Standing, Void};
 use crate::plan::{Outcome, Plan, PlanInput, Reading, Row, Verdict};
@@ -32,6 +33,8 @@ pub(super) struct Run<'a> {
     pub(super) error: Option<Error>,
     /// How many restarts have failed.
     pub(super) failures: usize,
+    /// How the history calls it, where it does anything.
+    pub(super) record: Option<Record>,
     /// The rows whose edits were read back.
     pub(super) confirmed: Vec<usize>,
     /// The models on which a session of this run came up.
@@ -50,7 +53,18 @@ struct Latest {
 impl<'a> Run<'a> {
     pub(super) fn new(input: &'a PlanInput<'a>, context: RunContext<'a>, planned: Planned) -> Self {
         let (confirmed, worked) = (Vec::new(), BTreeSet::new());
-        Self { input, context, planned, interrupted: false, error: None, failures: 0, confirmed, worked, latest: None }
+        Self {
+            input,
+            context,
+            planned,
+            interrupted: false,
+            error: None,
+            failures: 0,
+            record: None,
+            confirmed,
+            worked,
+            latest: None,
+        }
     }
 }
 
@@ -172,6 +186,10 @@ impl Run<'_> {
             now: self.input.now.timestamp(),
         };
         batch.notes.extend(rows.iter().flat_map(|row| notes_before(row, plan.edits)));
+        let told: Vec<JsonRow> = rows.iter().filter(|row| is_batch && row.edit).map(|row| as_edited(row)).collect();
+        if let Some(record) = &self.record {
+            batch.notes.extend(told.iter().map(|row| Note::Edits { record, row }));
+        }
         let Committed::Done { error } = self.context.locked.commit(reading, &batch)? else {
             return Ok(Progress::PlanAgain);
         };
@@ -259,6 +277,7 @@ impl Run<'_> {
             },
             failures_left: self.input.policy.rollout.max_failures.saturating_sub(self.failures),
             worked: &self.worked,
+            record: self.record.as_ref(),
             purpose: Purpose::Rollout,
         }
     }
@@ -416,6 +435,12 @@ fn change(row: &Row, place: Option<Position>) -> Change<'_> {
     let owes = Owes { ran: row.runs.as_ref(), identity: None, planned_on };
     let chat = row.chat.id.as_ref();
     Change { chat, at: place.unwrap_or(row.at), after: row.after.as_ref(), owes: row.restart.then_some(owes) }
+}
+
+/// A row as the history tells of it where the run does not get beyond its edit.
+fn as_edited(row: &Row) -> JsonRow<'_> {
+    let verdict = if row.restart { Verdict::Deferred } else { Verdict::Done };
+    JsonRow { outcome: verdict.name().into(), owed: row.restart, ..row.into() }
 }
 
 /// What is noted of a row before its wave begins, beside its edit.

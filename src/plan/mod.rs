@@ -2,12 +2,14 @@
 
 mod backoff;
 pub mod capabilities;
+pub mod draft;
 mod drift;
 mod expected;
 mod guard;
 mod input;
 pub mod json;
 pub mod ledger;
+pub mod line;
 pub mod observed;
 mod policy_diff;
 mod predict;
@@ -16,6 +18,7 @@ mod rollout;
 mod row;
 pub mod select;
 pub mod trial;
+mod verdict;
 
 use std::collections::BTreeMap;
 
@@ -31,7 +34,8 @@ pub use input::{Limits, PlanInput};
 pub use policy_diff::{Side, policy_diff};
 pub use predict::predict;
 pub use rollout::{FailedModel, failed_models};
-pub use row::{Effects, Outcome, Row, Verdict};
+pub use row::{Effects, Outcome, Row};
+pub use verdict::Verdict;
 
 /// What one run would do, or did.
 #[derive(Clone, Debug)]

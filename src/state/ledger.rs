@@ -15,6 +15,7 @@ use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::os::exchange::ExchangeNote;
 use crate::os::lock::Lock;
+use crate::plan::draft::Draft;
 use crate::plan::ledger::{Correction, Debt, Ledger, Note};
 use crate::plan::trial::{FailedStart, Trial};
 use crate::state::dir::StateDir;
@@ -60,6 +61,9 @@ pub(crate) struct Patch {
     /// What is known of models.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub trials: BTreeMap<Model, Option<Trial>>,
+    /// What commands have done and the history does not tell yet, added to what was known of each; `None` where it tells.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unrecorded: BTreeMap<String, Option<Draft>>,
     /// The replacement under way, where that has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exchange: Option<ExchangeState>,
@@ -71,8 +75,10 @@ pub(crate) struct Patch {
 pub(crate) enum ExchangeState {
     /// This one is under way.
     UnderWay(ExchangeNote),
-    /// It has ended: none is.
+    /// It has ended: none is, and nothing was changed.
     Ended,
+    /// It has ended, and its edits were made.
+    Made,
 }
 
 impl Patch {
@@ -82,7 +88,7 @@ impl Patch {
 
     /// All that is kept, after so many records.
     fn whole(kept: &Kept, earlier: u64) -> Self {
-        let Kept { ledger: Ledger { owed, corrected, failed, trials }, exchange } = kept;
+        let Kept { ledger: Ledger { owed, corrected, failed, trials, unrecorded }, exchange } = kept;
         Self {
             version: Some(VERSION),
             earlier: Some(earlier).filter(|earlier| *earlier > 0),
@@ -90,6 +96,7 @@ impl Patch {
             corrected: all(corrected),
             failed: all(failed),
             trials: all(trials),
+            unrecorded: all(unrecorded),
             exchange: exchange.clone().map(ExchangeState::UnderWay),
         }
     }
@@ -107,16 +114,28 @@ impl Patch {
 impl Kept {
     /// Takes what a patch says.
     pub(crate) fn patch(&mut self, patch: Patch) {
-        let Patch { version: _, earlier: _, owed, corrected, failed, trials, exchange } = patch;
+        let Patch { version: _, earlier: _, owed, corrected, failed, trials, unrecorded, exchange } = patch;
         put(&mut self.ledger.owed, owed);
         put(&mut self.ledger.corrected, corrected);
         put(&mut self.ledger.failed, failed);
         put(&mut self.ledger.trials, trials);
+        for (name, draft) in unrecorded {
+            match draft {
+                Some(draft) => self.ledger.unrecorded.entry(name).or_default().merge(draft),
+                None => _ = self.ledger.unrecorded.remove(&name),
+            }
+        }
         match exchange {
             Some(ExchangeState::UnderWay(exchange)) => self.exchange = Some(exchange),
-            Some(ExchangeState::Ended) => self.exchange = None,
+            Some(ExchangeState::Ended) => self.end_exchange(Draft::unmade),
+            Some(ExchangeState::Made) => self.end_exchange(Draft::made),
             None => {}
         }
+    }
+
+    fn end_exchange(&mut self, end: fn(&mut Draft)) {
+        self.exchange = None;
+        self.ledger.unrecorded.values_mut().for_each(end);
     }
 
     /// The patch that takes these notes, which changes nothing yet.
@@ -130,6 +149,8 @@ impl Kept {
             corrected: some(&before.corrected, &chats),
             failed: before.failed.clone(),
             trials: before.trials.clone(),
+            // Nothing but what is added: all of it may be long.
+            unrecorded: before.unrecorded.keys().map(|name| (name.clone(), Draft::default())).collect(),
         };
         for note in notes {
             after.note(note, now);
@@ -140,6 +161,12 @@ impl Kept {
             corrected: changed(&before.corrected, &after.corrected, chats.iter().copied()),
             failed: changed(&before.failed, &after.failed, chats.iter().copied()),
             trials: changed(&before.trials, &after.trials, models),
+            unrecorded: after
+                .unrecorded
+                .into_iter()
+                .filter(|(_, draft)| *draft != Draft::default())
+                .map(|(name, draft)| (name, Some(draft)))
+                .collect(),
             ..Patch::default()
         };
         if notes.iter().any(|note| matches!(note, Note::Confirmed { .. })) {

@@ -240,7 +240,7 @@ fn taking_back_a_run_of_many_rows_takes_time_in_proportion() {
     };
     let sandbox = Sandbox::new(&format!("{POLICY}[limits]\nmax_changes = 1000000000\n"), &chats("opus"));
     check("the run", &limited(&sandbox, &[]), &[0]);
-    let history = sandbox.read("sessions.json.reconcile/history.jsonl");
+    let history = limited(&sandbox, &["history", "--format", "json"]).stdout;
     let line: serde_json::Value = serde_json::from_str(&history).unwrap();
     let undo = limited(&sandbox, &["undo", line["run"].as_str().unwrap()]);
     check("undo", &undo, &[0]);

@@ -340,6 +340,10 @@ impl Locked for LockedDispatch<'_> {
         Ok(found)
     }
 
+    fn name_run(&self, at: Timestamp) -> Result<String> {
+        self.files.name_run(at)
+    }
+
     fn record(&self, run: &JsonRun<'_>) -> Result<()> {
         self.files.record(run)
     }

@@ -22,7 +22,7 @@ use crate::backend::file::observe::Observer;
 use crate::chat::Model;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
-use crate::plan::json::JsonRun;
+use crate::plan::json::{JsonRun, Origin};
 use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::observed::Observed;
 use crate::plan::{Drift, Reading, Row};
@@ -86,8 +86,8 @@ impl Backend for FileBackend {
         Ok(Box::new(self.registry.history()?))
     }
 
-    fn register(&self, patience: Duration, now: Timestamp, decide: &mut Decide<'_>) -> Result<Registered> {
-        self.registry.register(patience, now, decide)
+    fn register(&self, patience: Duration, now: Timestamp, by: &Origin, decide: &mut Decide<'_>) -> Result<Registered> {
+        self.registry.register(patience, now, by, decide)
     }
 
     fn not_started(&self, chat: &str, now: Timestamp) -> Result<()> {
@@ -140,6 +140,10 @@ impl Locked for LockedFileBackend<'_> {
 
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         self.files.read_back(rows)
+    }
+
+    fn name_run(&self, at: Timestamp) -> Result<String> {
+        self.files.name_run(at)
     }
 
     fn record(&self, run: &JsonRun<'_>) -> Result<()> {

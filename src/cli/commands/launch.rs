@@ -10,7 +10,7 @@ use crate::backend::{self, file::RegistryFile};
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{beside_policy, warn_of_lost_state};
+use crate::cli::workspace::{beside_policy, user, warn_of_lost_state};
 use crate::cli::zone::{self, now_for};
 use crate::error::{Error, Result, reason};
 use crate::launch::{Decider, Kept, Start, Wanted, start};
@@ -95,7 +95,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         decided = Some(start);
         Ok(registration)
     };
-    let registered = backend.register(place.lock_timeout, Timestamp::now(), &mut decide)?;
+    let registered = backend.register(place.lock_timeout, Timestamp::now(), &user("launch"), &mut decide)?;
     let Some(start) = decided else { return Err(Error::other("no start was decided on").into()) };
     tell(terminal, &start, &registry.display().to_string());
     let Registered { changed, paid, error } = registered;

@@ -41,7 +41,7 @@ pub(crate) struct Decided {
 pub(crate) fn edit_and_run(
     terminal: &Terminal,
     place: &PlaceArgs,
-    args: &EditArgs,
+    (command, args): (&str, &EditArgs),
     decide: impl Fn(&Opened) -> Result<Decided>,
 ) -> anyhow::Result<Exit> {
     if place.redact && args.dry_run && args.report.format.shows_policy() {
@@ -74,7 +74,8 @@ pub(crate) fn edit_and_run(
     let selector = Selector { ids: changes.into_keys().collect(), ..Selector::default() };
     let (allow_changes, report) = (args.allow_changes, args.report.clone());
     let edits = PolicyEdits::new(edits);
-    let options = RunOptions { selector, dry_run: args.dry_run, allow_changes, report, edits, ..RunOptions::default() };
+    let options =
+        RunOptions { command, selector, dry_run: args.dry_run, allow_changes, report, edits, ..RunOptions::default() };
     let exit = execute(terminal, place, &opened, &options, interrupt)?;
     if args.dry_run || options.edits.any_made() {
         for lost in &lost {

@@ -21,6 +21,9 @@ use crate::registry::find_entry;
 use crate::resolve::resolve;
 use crate::suggest;
 
+/// As the history calls it.
+const SET: &str = "set-model";
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SetModelArgs {
     /// The chat: its id, its session's name, or its contact's
@@ -62,7 +65,7 @@ pub(crate) fn set(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -
     if args.no_policy {
         return set_registry_alone(terminal, place, args);
     }
-    edit_and_run(terminal, place, &args.edit, |opened| {
+    edit_and_run(terminal, place, (SET, &args.edit), |opened| {
         let (chat, model, _) = target(opened, args)?;
         if let Some(until) = args.until.as_ref().filter(|until| until.is_past(&opened.now)) {
             return Err(Error::other(format!("--until {until} has already expired"))
@@ -74,7 +77,7 @@ pub(crate) fn set(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -
 }
 
 pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArgs) -> anyhow::Result<Exit> {
-    edit_and_run(terminal, place, &args.edit, |opened| {
+    edit_and_run(terminal, place, ("unset-model", &args.edit), |opened| {
         let overrides = &opened.policy.chats;
         let chat = if overrides.contains_key(&args.chat) {
             args.chat.clone()
@@ -102,7 +105,7 @@ fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArg
     opened.policy.chats.insert(chat.clone(), by_hand);
     let selector = Selector { ids: vec![chat], ..Selector::default() };
     let EditArgs { dry_run, allow_changes, report } = args.edit.clone();
-    let options = RunOptions { selector, dry_run, allow_changes, report, ..RunOptions::default() };
+    let options = RunOptions { command: SET, selector, dry_run, allow_changes, report, ..RunOptions::default() };
     execute(terminal, place, &opened, &options, interrupt)
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct UndoArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &UndoArgs) -> anyhow::Result<Exit> {
-    edit_and_run(terminal, place, &args.edit, |opened| {
+    edit_and_run(terminal, place, ("undo", &args.edit), |opened| {
         let decided = take_back(opened, &args.run)?;
         if !decided.changes.is_empty() {
             return Ok(decided);
@@ -44,6 +44,10 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &UndoArgs) -> an
 fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
     let backend = opened.backend(Probe::Nothing)?;
     let (run, touched_since) = find(backend.as_ref(), name)?;
+    if run.part > 1 {
+        return Err(Error::other(format!("the history no longer has all of the run {}: it was too long", run.run))
+            .with_hint("nothing was changed; see what it still has with: reconcile history"));
+    }
     let mut now = BTreeMap::new();
     backend.snapshot()?.each(&mut |entry| {
         let model = entry.model.as_deref().map(|model| opened.policy.canonical(model).to_owned());

@@ -115,7 +115,7 @@ pub(crate) fn execute(
     warn_of_expired(terminal, opened, &now);
     let input = input(opened, backend.as_ref(), &now, options, limits);
     let progress = Progress::new(interrupt, opened.names.redaction().is_none());
-    let author = || author(place);
+    let author = || author(place, options.command);
     let context = RunContext { backend: backend.as_ref(), locked: locked.as_ref(), watch: &progress, author: &author };
     let apply = || match options.edits.make(&input, backend.as_ref())? {
         Some(refused) => Ok(apply::refuse(refused)),

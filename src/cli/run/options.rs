@@ -15,6 +15,8 @@ use crate::report::Format;
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct RunOptions<'a> {
+    /// The command, as the history calls it.
+    pub(crate) command: &'a str,
     pub(crate) selector: Selector,
     pub(crate) dry_run: bool,
     pub(crate) probe: bool,
@@ -35,6 +37,7 @@ impl<'a> RunOptions<'a> {
     /// A run for what the policy says.
     pub(crate) fn of(args: &'a RunArgs) -> Self {
         Self {
+            command: "apply",
             selector: Selector {
                 chats: args.chat.clone(),
                 tiers: args.tier.clone(),
