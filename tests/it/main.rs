@@ -67,6 +67,7 @@ mod placeholders;
 mod policy_edit;
 mod policy_edit_laws;
 mod preflight;
+mod quiet;
 mod readers;
 mod readme;
 mod redaction;
