@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
 use std::path::Path;
 
 use anstream::AutoStream;
+use anstream::adapter::strip_str;
 
 use crate::cli::args::{PlaceArgs, RunArgs};
 use crate::cli::exit::Exit;
@@ -50,6 +51,13 @@ impl Terminal {
         for text in lines.into_iter().flatten() {
             self.line(&text);
         }
+    }
+
+    /// The warnings among the lines that are held, without colour.
+    pub(crate) fn held_warnings(&self) -> Vec<String> {
+        let held = self.held.borrow();
+        let lines = held.iter().flatten().map(|line| strip_str(line).to_string());
+        lines.filter(|line| line.starts_with("warning")).collect()
     }
 
     pub(crate) fn note(&self, text: &str) {

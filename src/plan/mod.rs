@@ -2,6 +2,7 @@
 
 mod backoff;
 pub mod capabilities;
+pub mod conditions;
 pub mod draft;
 mod drift;
 mod expected;

@@ -2,6 +2,7 @@
 
 pub mod adopted;
 pub mod check;
+mod conditions;
 pub mod diagnostics;
 mod diff;
 pub mod escape;
@@ -18,6 +19,7 @@ use jiff::Zoned;
 use crate::plan::Plan;
 use crate::registry::Snapshot;
 
+pub use conditions::{conditions, has_failures};
 pub use diff::policy_diff;
 pub use format::Format;
 pub use text::{counted, failed_model, refusal, time, voided};

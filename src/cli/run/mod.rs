@@ -5,13 +5,14 @@ pub(crate) mod options;
 mod outcome;
 pub(crate) mod policy_edit;
 mod progress;
+mod quiet;
 pub(crate) mod signals;
 
 use std::path::Path;
 
 use jiff::{Timestamp, Zoned};
 
-use crate::apply::{self, Backend, RunContext};
+use crate::apply::{self, Applied, Backend, RunContext};
 use crate::backend::Probe;
 use crate::cli::args::{PlaceArgs, RunArgs};
 use crate::cli::exit::Exit;
@@ -19,6 +20,7 @@ use crate::cli::outputs::{Outputs, refuse_needed};
 use crate::cli::run::options::RunOptions;
 use crate::cli::run::outcome::End;
 use crate::cli::run::progress::Progress;
+use crate::cli::run::quiet::Quiet;
 use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly, warn_of_lost_state};
@@ -89,11 +91,12 @@ pub(crate) fn execute(
         let planned = apply::plan(&input, backend.as_ref())?;
         warn_of_missing_programs(terminal, opened, backend.as_ref(), &planned.plan);
         let exit = Exit::of_dry_run(&planned.plan, options.detailed_exitcode);
-        let end = End { mode: Mode::DryRun, planned, exit, error: None };
+        let end = End { mode: Mode::DryRun, planned, exit, error: None, interrupted: false, quiet: None };
         return Ok(end.show(terminal, options, outputs, opened, &now));
     }
 
     let locked = backend.lock(place.lock_timeout, &|| interrupt.is_asked())?;
+    let quiet = if options.quiet { Quiet::open(&opened.registry)? } else { None };
     tidy(terminal, &opened.files);
     // Not earlier: a run that has waited must not go by an override that has ended meanwhile.
     let now = now_for(&opened.policy);
@@ -129,8 +132,9 @@ pub(crate) fn execute(
         }
         applied => applied?,
     };
-    let exit = Exit::of_apply(&applied.planned.plan, applied.interrupted || applied.error.is_some());
-    let end = End { mode: Mode::Apply, planned: applied.planned, exit, error: applied.error };
+    let Applied { planned, interrupted, error } = applied;
+    let exit = Exit::of_apply(&planned.plan, interrupted || error.is_some());
+    let end = End { mode: Mode::Apply, planned, exit, error, interrupted, quiet };
     Ok(end.show(terminal, options, outputs, opened, &now))
 }
 
