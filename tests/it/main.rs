@@ -85,6 +85,7 @@ mod suggestions;
 mod supervisors;
 mod support;
 mod terminal;
+mod then;
 mod tidy;
 mod vanished;
 mod verify;
