@@ -17,6 +17,8 @@ pub struct Decision<'p> {
     pub because: &'p Because,
     /// When it ends.
     pub until: Option<&'p Until>,
+    /// What counts then, where the override says so.
+    pub then: Option<&'p Model>,
     /// Why, in the words of the policy.
     pub reason: Option<&'p str>,
 }
@@ -46,7 +48,7 @@ impl<'p> Candidate<'p> {
 
 impl<'p> From<&'p Choice> for Decision<'p> {
     fn from(choice: &'p Choice) -> Self {
-        Self { model: Some(&choice.model), because: &choice.because, until: None, reason: None }
+        Self { model: Some(&choice.model), because: &choice.because, until: None, then: None, reason: None }
     }
 }
 
@@ -56,7 +58,8 @@ impl<'p> From<&'p Override> for Decision<'p> {
             Setting::Model(model) => Some(model),
             Setting::Unmanaged => None,
         };
-        Self { model, because: &entry.because, until: entry.until.as_ref(), reason: entry.reason.as_deref() }
+        let (until, then) = (entry.until.as_ref(), entry.then.as_ref());
+        Self { model, because: &entry.because, until, then, reason: entry.reason.as_deref() }
     }
 }
 
@@ -68,11 +71,16 @@ pub fn candidates<'p>(
     now: &Zoned,
 ) -> impl Iterator<Item = Candidate<'p>> {
     let entry = policy.chats.get(chat.id.as_ref());
-    let overriding = entry.map(|entry| match entry.until.as_ref().filter(|until| until.is_past(now)) {
+    let ended = entry.and_then(|entry| entry.ended(now));
+    let overriding = entry.map(|entry| match ended {
         Some(until) => Candidate::Over(entry.into(), until),
         None => Candidate::Speaks(entry.into()),
     });
-    overriding.into_iter().chain(defaults(policy, chat, existing))
+    let then = entry.and_then(|entry| Some((entry.then.as_ref()?, &entry.because))).filter(|_| ended.is_some());
+    let then = then.map(|(model, because)| {
+        Candidate::Speaks(Decision { model: Some(model), because, until: None, then: None, reason: None })
+    });
+    overriding.into_iter().chain(then).chain(defaults(policy, chat, existing))
 }
 
 /// The same without overrides: what the registry holds (where the policy keeps that), every rule, the chat's tier, and
@@ -81,7 +89,9 @@ pub fn defaults<'p>(policy: &'p Policy, chat: &Chat, existing: Option<&str>) -> 
     let kept = policy.keep_existing.as_ref().map(|because| {
         let existing = existing.map(|existing| policy.canonical(existing));
         match policy.allowed.iter().find(|allowed| existing == Some(allowed.as_str())) {
-            Some(model) => Candidate::Speaks(Decision { model: Some(model), because, until: None, reason: None }),
+            Some(model) => {
+                Candidate::Speaks(Decision { model: Some(model), because, until: None, then: None, reason: None })
+            }
             None => Candidate::NothingToKeep(because),
         }
     });

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Summary;
-use crate::policy::Because;
+use crate::policy::{Because, Override, Setting};
 
 /// The JSON form of a row. Minor versions only add fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +68,52 @@ pub struct Origin {
     pub policy_commit: Option<String>,
     /// Whether the policy was not what that commit has.
     pub policy_modified: Option<bool>,
+    /// The overrides that the command has changed before its run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<JsonEdit>,
+}
+
+/// The change of one override.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JsonEdit {
+    /// The chat.
+    pub chat_id: String,
+    /// What the policy said before; `None` where it said nothing.
+    pub before: Option<JsonOverride>,
+    /// What it says since.
+    pub after: Option<JsonOverride>,
+}
+
+/// An override, as the history tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JsonOverride {
+    /// Its model; `None` where the chat is not managed.
+    pub model: Option<String>,
+    /// When it ends, as the policy says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// What counts then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<String>,
+    /// Why it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl From<&Override> for JsonOverride {
+    fn from(entry: &Override) -> Self {
+        let model = match &entry.setting {
+            Setting::Model(model) => Some(model.to_string()),
+            Setting::Unmanaged => None,
+        };
+        let (until, then) = (entry.until.as_ref(), entry.then.as_ref());
+        Self {
+            model,
+            until: until.map(ToString::to_string),
+            then: then.map(ToString::to_string),
+            reason: entry.reason.clone(),
+        }
+    }
 }
 
 /// A command that changes models or restarts sessions.

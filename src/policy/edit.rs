@@ -16,16 +16,19 @@ pub struct Wanted<'a> {
     pub model: &'a Model,
     /// When it ends.
     pub until: Option<&'a Until>,
+    /// The model that counts then.
+    pub then: Option<&'a Model>,
     /// Why it is there.
     pub reason: Option<&'a str>,
 }
 
 impl Wanted<'_> {
     /// The keys of an override, and their values as TOML; `None` for those that must not be there.
-    fn members(&self) -> [(&'static str, Option<String>); 4] {
+    fn members(&self) -> [(&'static str, Option<String>); 5] {
         [
             ("model", Some(quoted(self.model.as_str()))),
             ("until", self.until.map(ToString::to_string)),
+            ("then", self.then.map(|model| quoted(model.as_str()))),
             ("reason", self.reason.map(quoted)),
             ("managed", None),
         ]

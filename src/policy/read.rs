@@ -207,7 +207,7 @@ impl<'r> Reader<'r> {
         const EXAMPLE: &str = r#""opus", or { model = "opus", until = 2026-12-31, reason = "…" }"#;
         if item.value.is_str() {
             let setting = Setting::Model(self.model(item)?);
-            return Some(Override { setting, until: None, reason: None, because });
+            return Some(Override { setting, until: None, then: None, reason: None, because });
         }
         if !item.value.is_table() {
             self.mistakes.add(|| item.wrong_type("a model or a table", EXAMPLE));
@@ -217,7 +217,16 @@ impl<'r> Reader<'r> {
         let model = table.get(self.mistakes, "model");
         let managed = table.get(self.mistakes, "managed");
         let managed_here = managed.as_ref().and_then(|item| item.boolean(self.mistakes, "managed = false"));
-        let until = table.get(self.mistakes, "until").and_then(|item| self.until(&item));
+        let until = table.get(self.mistakes, "until");
+        let then = table.get(self.mistakes, "then");
+        if let (None, Some(then)) = (&until, &then) {
+            self.mistakes.add(|| {
+                let message = format!("`{}` has a model for afterwards and no end", item.name);
+                then.mistake("then-without-until", message, "add an end, as in until = 2026-12-31, or remove `then`")
+            });
+        }
+        let until = until.and_then(|item| self.until(&item));
+        let then = then.and_then(|item| self.model(&item));
         let reason = table.get(self.mistakes, "reason");
         let reason = reason.and_then(|item| item.string(self.mistakes, r#"reason = "why""#)).map(str::to_owned);
         table.finish(self.mistakes);
@@ -239,7 +248,7 @@ impl<'r> Reader<'r> {
                 return None;
             }
         };
-        Some(Override { setting, until, reason, because })
+        Some(Override { setting, until, then, reason, because })
     }
 
     fn until(&self, item: &Item<'r>) -> Option<Until> {

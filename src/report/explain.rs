@@ -82,6 +82,7 @@ struct WireDecision<'a> {
     model: Option<&'a str>,
     because: JsonBecause<'a>,
     until: Option<String>,
+    then: Option<&'a str>,
     reason: Option<&'a str>,
 }
 
@@ -203,7 +204,10 @@ impl<'a> Explanation<'a> {
                 Some(tier) => format!("[tiers] does not list {tier}"),
             });
         }
-        let until = decision.until.map(|until| format!("until {until}"));
+        let until = decision.until.map(|until| match decision.then {
+            Some(then) => format!("until {until}, then {then}"),
+            None => format!("until {until}"),
+        });
         let reason = decision.reason.map(|reason| format!("{reason:?}"));
         let parts: Vec<String> = until.into_iter().chain(reason).collect();
         (!parts.is_empty()).then(|| parts.join(", "))
@@ -337,7 +341,7 @@ impl<'a> Explanation<'a> {
     /// # Errors
     /// Those of `out`.
     pub fn json(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Decision { model, because, until, reason } = self.decision();
+        let Decision { model, because, until, then, reason } = self.decision();
         let chat = self.chat;
         let row = self.row();
         let wire = Wire {
@@ -355,6 +359,7 @@ impl<'a> Explanation<'a> {
                 model: model.map(Model::as_str),
                 because: because.into(),
                 until: until.map(ToString::to_string),
+                then: then.map(Model::as_str),
                 reason,
             },
             unmanaged: self.unmanaged(),

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::plan::json::{JsonRow, JsonRun, LINE_VERSION};
+use crate::plan::json::{JsonRow, JsonRun, LINE_VERSION, Origin};
 use crate::state::dir::StateDir;
 
 const CURRENT: &str = "history.jsonl";
@@ -78,13 +78,17 @@ impl<'r> Lines<'r> {
 
     fn next_line(&mut self) -> JsonRun<'r> {
         let (rows, rest) = self.rows.split_at(self.rows.len().min(ROWS));
-        let cancelled = if self.part == 1 { self.run.cancelled.clone() } else { Vec::new() };
+        // What stands once in a run stands in its first line.
+        let (cancelled, overrides) = match self.part {
+            1 => (self.run.cancelled.clone(), self.run.by.overrides.clone()),
+            _ => (Vec::new(), Vec::new()),
+        };
         let line = JsonRun {
             changes: rows.to_vec(),
             cancelled,
             part: self.part,
             more: !rest.is_empty(),
-            by: self.run.by.clone(),
+            by: Origin { overrides, ..self.run.by.clone() },
             run: self.run.run.clone(),
             plan_id: self.run.plan_id.clone(),
             ..*self.run
@@ -178,6 +182,9 @@ pub(crate) fn newest_first(dir: StateDir) -> impl Iterator<Item = Result<JsonRun
         for line in earlier {
             run.part = run.part.min(line.part);
             run.cancelled.extend(line.cancelled);
+            if run.by.overrides.is_empty() {
+                run.by.overrides = line.by.overrides;
+            }
             run.changes.extend(line.changes);
         }
         // Where a run was told of twice, because it died in the middle, the later line counts.

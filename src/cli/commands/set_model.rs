@@ -71,7 +71,9 @@ pub(crate) fn set(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -
             return Err(Error::other(format!("--until {until} has already expired"))
                 .with_hint("an override that has expired does not count; nothing was changed"));
         }
-        let change = Change::Set { model, until: args.until.clone(), reason: args.reason.clone() };
+        let entry = opened.policy.chats.get(&chat).filter(|_| args.until.is_some());
+        let then = entry.and_then(Override::permanent).cloned();
+        let change = Change::Set { model, until: args.until.clone(), then, reason: args.reason.clone() };
         Ok(Decided { changes: BTreeMap::from([(chat, change)]), ..Decided::default() })
     })
 }
@@ -87,8 +89,20 @@ pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArg
         // Not an error: a command that died after the edit is repeated to finish what it began.
         let is_gone = !overrides.contains_key(&chat);
         let note = || format!("{} has no override for {}", opened.policy_name, opened.name(&chat));
-        let notes = is_gone.then(note).into_iter().collect();
-        Ok(Decided { changes: BTreeMap::from([(chat, Change::Remove)]), notes })
+        let mut notes: Vec<String> = is_gone.then(note).into_iter().collect();
+        // What a temporary override has only covered comes to light again.
+        let covered = overrides.get(&chat).filter(|entry| entry.ended(&opened.now).is_none());
+        let change = match covered.and_then(|entry| entry.then.clone()) {
+            Some(model) => {
+                let name = opened.name(&chat);
+                notes.push(format!(
+                    "the override of {name} is {model} again, as before; to remove that, too, repeat this"
+                ));
+                Change::Set { model, until: None, then: None, reason: None }
+            }
+            None => Change::Remove,
+        };
+        Ok(Decided { changes: BTreeMap::from([(chat, change)]), notes })
     })
 }
 
@@ -101,7 +115,7 @@ fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArg
         terminal.warning(&format!("the policy says {model} ({rule}): the next run puts that back"));
     }
     let because = Because { rule: "set-model".to_owned(), at: At::elsewhere("command line") };
-    let by_hand = Override { setting: Setting::Model(model), until: None, reason: None, because };
+    let by_hand = Override { setting: Setting::Model(model), until: None, then: None, reason: None, because };
     opened.policy.chats.insert(chat.clone(), by_hand);
     let selector = Selector { ids: vec![chat], ..Selector::default() };
     let EditArgs { dry_run, allow_changes, report } = args.edit.clone();

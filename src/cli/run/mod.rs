@@ -26,6 +26,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly, warn_of_lost_state};
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
+use crate::plan::json::Origin;
 use crate::plan::{Limits, Plan, PlanInput};
 use crate::policy::Policy;
 use crate::report::Mode;
@@ -118,7 +119,7 @@ pub(crate) fn execute(
     warn_of_expired(terminal, opened, &now);
     let input = input(opened, backend.as_ref(), &now, options, limits);
     let progress = Progress::new(interrupt, opened.names.redaction().is_none());
-    let author = || author(place, options.command);
+    let author = || Origin { overrides: options.overrides.clone(), ..author(place, options.command) };
     let context = RunContext { backend: backend.as_ref(), locked: locked.as_ref(), watch: &progress, author: &author };
     let apply = || match options.edits.make(&input, backend.as_ref())? {
         Some(refused) => Ok(apply::refuse(refused)),

@@ -7,6 +7,7 @@ use crate::cli::args::{Moment, NamedPlan, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::run::policy_edit::PolicyEdits;
 use crate::error::{Error, Result, reason};
 use crate::os::open_regular;
+use crate::plan::line::JsonEdit;
 use crate::plan::select::Selector;
 use crate::plan::{Expected, ID_LENGTH};
 use crate::report::Format;
@@ -27,6 +28,8 @@ pub(crate) struct RunOptions<'a> {
     pub(crate) report: ReportArgs,
     pub(crate) quiet: bool,
     pub(crate) metrics: Option<&'a Path>,
+    /// What these do to overrides, for the history.
+    pub(crate) overrides: Vec<JsonEdit>,
     /// The edits of the policy's files that the run begins with.
     pub(crate) edits: PolicyEdits,
     /// Whether a policy that changes while the run waits for another run is read again.
@@ -54,6 +57,7 @@ impl<'a> RunOptions<'a> {
             report: args.report.clone(),
             quiet: args.quiet,
             metrics: args.metrics.as_deref(),
+            overrides: Vec::new(),
             edits: PolicyEdits::default(),
             follows_policy: true,
         }
