@@ -87,6 +87,10 @@ impl<'a> Lint<'a> {
                 found.push(Finding::Expired(entry));
                 continue;
             }
+            // Where it says what counts then, its end is expected, and it says more than one model.
+            if entry.then.is_some() {
+                continue;
+            }
             found.extend(ends_by(self.horizon).then_some(Finding::Expiring(entry)));
             found.extend(match seen.map(|seen| seen.overridden.get(chat)) {
                 None => anyway(chat, entry).then_some(Finding::RedundantAnyway(entry)),
@@ -148,8 +152,9 @@ impl<'a> Lint<'a> {
         match finding {
             Finding::Expired(entry) => {
                 let message = format!("the override `{}` is over", entry.because.rule);
-                Diagnostic::warning("expired-override", message, at, ended("ended with", entry))
-                    .help("remove it, or give it a later `until`")
+                let shorter = |then| format!("what counts is its `then`: write \"{then}\" alone, or a later `until`");
+                let help = entry.then.as_ref().map_or("remove it, or give it a later `until`".to_owned(), shorter);
+                Diagnostic::warning("expired-override", message, at, ended("ended with", entry)).help(help)
             }
             Finding::Expiring(entry) => {
                 let message = format!("the override `{}` is over soon", entry.because.rule);

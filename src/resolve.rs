@@ -17,6 +17,8 @@ pub struct Decision<'p> {
     pub because: &'p Because,
     /// When it ends.
     pub until: Option<&'p Until>,
+    /// What counts then, where the override says so.
+    pub then: Option<&'p Model>,
     /// Why, in the words of the policy.
     pub reason: Option<&'p str>,
 }
@@ -66,7 +68,7 @@ impl<'p> Candidate<'p> {
 
 impl<'p> From<&'p Choice> for Decision<'p> {
     fn from(choice: &'p Choice) -> Self {
-        Self { model: Some(&choice.model), because: &choice.because, until: None, reason: None }
+        Self { model: Some(&choice.model), because: &choice.because, until: None, then: None, reason: None }
     }
 }
 
@@ -76,7 +78,8 @@ impl<'p> From<&'p Override> for Decision<'p> {
             Setting::Model(model) => Some(model),
             Setting::Unmanaged => None,
         };
-        Self { model, because: &entry.because, until: entry.until.as_ref(), reason: entry.reason.as_deref() }
+        let (until, then) = (entry.until.as_ref(), entry.then.as_ref());
+        Self { model, because: &entry.because, until, then, reason: entry.reason.as_deref() }
     }
 }
 
@@ -88,11 +91,16 @@ pub fn candidates<'p>(
     now: &Zoned,
 ) -> impl Iterator<Item = Candidate<'p>> {
     let entry = policy.chats.get(chat.id.as_ref());
-    let overriding = entry.map(|entry| match entry.until.as_ref().filter(|until| until.is_past(now)) {
+    let ended = entry.and_then(|entry| entry.ended(now));
+    let overriding = entry.map(|entry| match ended {
         Some(until) => Candidate::Over(entry.into(), until),
         None => Candidate::Speaks(entry.into()),
     });
-    overriding.into_iter().chain(defaults(policy, chat, current))
+    let then = entry.and_then(|entry| Some((entry.then.as_ref()?, &entry.because))).filter(|_| ended.is_some());
+    let then = then.map(|(model, because)| {
+        Candidate::Speaks(Decision { model: Some(model), because, until: None, then: None, reason: None })
+    });
+    overriding.into_iter().chain(then).chain(defaults(policy, chat, current))
 }
 
 /// Everything that could speak of the chat besides an override, strongest first: what the registry holds (where the policy
@@ -108,12 +116,13 @@ fn kept<'p>(policy: &'p Policy, chat: &Chat, current: Current) -> Option<Candida
         Existing::Replace => None,
         Existing::Keep(because) => {
             let allowed = policy.allowed.iter().find(|allowed| existing == Some(allowed.as_str()));
-            let kept = allowed.map(|model| Decision { model: Some(model), because, until: None, reason: None });
+            let kept =
+                allowed.map(|model| Decision { model: Some(model), because, until: None, then: None, reason: None });
             Some(kept.map_or(Candidate::NothingToKeep(because), Candidate::Speaks))
         }
         Existing::KeepManual(because) => {
             let is_kept = current.by_hand && existing != first(policy, written(policy, chat)).model.map(Model::as_str);
-            let kept = Decision { model: None, because, until: None, reason: Some(SET_BY_HAND) };
+            let kept = Decision { model: None, because, until: None, then: None, reason: Some(SET_BY_HAND) };
             Some(if is_kept { Candidate::Speaks(kept) } else { Candidate::NotByHand(because) })
         }
     }

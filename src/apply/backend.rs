@@ -10,7 +10,7 @@ use crate::checkup::Check;
 use crate::error::{Error, Result};
 use crate::launch::Registration;
 use crate::plan::capabilities::Capabilities;
-use crate::plan::json::JsonRun;
+use crate::plan::json::{JsonRun, Origin, name};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Begin, Debt, Ledger, Note};
 use crate::plan::observed::Observed;
@@ -91,12 +91,19 @@ pub trait Backend: Sync {
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>>;
 
     /// Registers a session that is about to be started, and settles its debt, which the start pays, in one step.
-    /// `decide` is asked once or more, with the registry and the ledger as they are, and what it says last is done.
+    /// `decide` is asked once or more, with the registry and the ledger as they are, and what it says last is done. Where a
+    /// model is changed or a restart is paid, the history tells of it as done `by` this.
     ///
     /// # Errors
     /// Those of `decide`, and where the registry or the state cannot be used. Nothing has happened then; what goes wrong
     /// after the effect is returned in [`Registered`]. By default: that this backend knows no launch.
-    fn register(&self, _patience: Duration, _now: Timestamp, _decide: &mut Decide<'_>) -> Result<Registered> {
+    fn register(
+        &self,
+        _patience: Duration,
+        _now: Timestamp,
+        _by: &Origin,
+        _decide: &mut Decide<'_>,
+    ) -> Result<Registered> {
         Err(never_launched())
     }
 
@@ -163,7 +170,15 @@ pub trait Locked: Sync {
     /// Where that cannot be done.
     fn forget_applied(&self) -> Result<()>;
 
-    /// Appends what a run did to the history.
+    /// A name in the history for a run that began at this time. By default, the time.
+    ///
+    /// # Errors
+    /// Where the names of earlier runs cannot be read.
+    fn name_run(&self, at: Timestamp) -> Result<String> {
+        Ok(name(at))
+    }
+
+    /// Appends what a run did to the history, with what is not told there yet of others.
     ///
     /// # Errors
     /// Where that cannot be done.

@@ -16,7 +16,7 @@ use crate::apply::planned::{PLANS, leave};
 use crate::apply::wave::{Progress, Run};
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::plan::json::JsonRun;
+use crate::plan::json::{Head, JsonRun, Record};
 use crate::plan::last_applied::Reach;
 use crate::plan::ledger::Note;
 use crate::plan::{Outcome, PlanInput, Row, Verdict, failed_models};
@@ -55,6 +55,7 @@ pub fn apply(input: &PlanInput, context: RunContext) -> Result<Applied> {
             return Ok(run.finish());
         }
         preflight(&run.planned.plan, context.backend)?;
+        run.begin_record()?;
         if run.first_wave()? == Progress::PlanAgain {
             continue;
         }
@@ -106,10 +107,9 @@ impl Run<'_> {
             notes.extend(row.after.as_ref().map(|model| Note::Confirmed { chat: row.chat.id.as_ref(), model }));
         }
         let saved = if notes.is_empty() { Ok(()) } else { self.context.locked.note(&notes, now).map(drop) };
-        let recorded = if plan.is_eventful() {
-            self.context.locked.record(&JsonRun::of(plan, now, (self.context.author)()))
-        } else {
-            Ok(())
+        let recorded = match &self.record {
+            Some(record) if plan.is_eventful() => self.context.locked.record(&JsonRun::of(plan, record)),
+            _ => Ok(()),
         };
         let remembered = remember(self.input, self.context, &self.planned, self.reach());
         if let Err(error) = saved.and(recorded).and(remembered) {
@@ -121,6 +121,17 @@ impl Run<'_> {
     fn reach(&self) -> Reach {
         let is_whole = self.planned.plan.complete && !self.interrupted && self.error.is_none();
         if is_whole { Reach::All } else { Reach::Some }
+    }
+
+    /// Gives the run a name in the history, under which its effects are remembered from the first on.
+    fn begin_record(&mut self) -> Result<()> {
+        let plan = &self.planned.plan;
+        if !plan.void.is_empty() || plan.rows.iter().any(Row::is_planned) {
+            let at = self.input.now.timestamp();
+            let head = Head { at, by: (self.context.author)(), plan_id: plan.id.clone() };
+            self.record = Some(Record { name: self.context.locked.name_run(at)?, head });
+        }
+        Ok(())
     }
 
     fn interrupt(&mut self) {

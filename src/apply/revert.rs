@@ -9,6 +9,7 @@ use crate::apply::wave::Run;
 use crate::apply::workers::{Purpose, Workers};
 use crate::chat::Model;
 use crate::error::{Error, Result};
+use crate::plan::json::JsonRow;
 use crate::plan::ledger::{Debt, Note};
 use crate::plan::{Outcome, Row, Verdict};
 use crate::policy::Policy;
@@ -87,6 +88,8 @@ impl Run<'_> {
                 void: Vec::new(),
                 now: self.context.watch.now(self.input.now.timestamp()),
             };
+            let told: BTreeMap<usize, JsonRow> =
+                backs.iter().map(|back| (back.index, as_put_back(&rows[back.index]))).collect();
             for Back { index, to, .. } in &*backs {
                 let row = &rows[*index];
                 let chat = row.chat.id.as_ref();
@@ -95,6 +98,8 @@ impl Run<'_> {
                 let owes = Some(Owes { ran: None, identity: None, planned_on: PlannedOn::NoDebt });
                 if !self.is_per_row() {
                     batch.changes.push(Change { chat, at: *at, after: to.as_ref(), owes });
+                    let edit = self.record.as_ref().zip(told.get(index));
+                    batch.notes.extend(edit.map(|(record, row)| Note::Edits { record, row }));
                 }
                 batch.notes.push(Note::Reverted { chat });
                 if let Some(model) = to.as_ref().filter(|_| self.input.policy.existing.keeps_manual()) {
@@ -181,6 +186,11 @@ impl Run<'_> {
             ..row.clone()
         }
     }
+}
+
+/// A row as the history tells of it once its edit is put back.
+fn as_put_back(row: &Row) -> JsonRow<'_> {
+    JsonRow { outcome: Verdict::Failed.name().into(), owed: true, ..row.into() }
 }
 
 /// What the session of a row ran before this run.

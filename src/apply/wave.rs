@@ -10,6 +10,8 @@ use crate::apply::workers::{Ended, Purpose, Workers};
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
+use crate::plan::json::{JsonRow, Record};
+use crate::plan::ledger::Note;
 use crate::plan::observed::{Edits, Standing, Void};
 use crate::plan::trial::Trial;
 use crate::plan::{Outcome, Plan, PlanInput, Reading, Row, Verdict};
@@ -33,6 +35,8 @@ pub(super) struct Run<'a> {
     pub(super) error: Option<Error>,
     /// How many restarts have failed.
     pub(super) failures: usize,
+    /// How the history calls it, where it does anything.
+    pub(super) record: Option<Record>,
     /// The rows whose edits were read back.
     pub(super) confirmed: Vec<usize>,
     /// The models on which a session of this run came up.
@@ -51,7 +55,18 @@ struct Latest {
 impl<'a> Run<'a> {
     pub(super) fn new(input: &'a PlanInput<'a>, context: RunContext<'a>, planned: Planned) -> Self {
         let (confirmed, worked) = (Vec::new(), BTreeSet::new());
-        Self { input, context, planned, interrupted: false, error: None, failures: 0, confirmed, worked, latest: None }
+        Self {
+            input,
+            context,
+            planned,
+            interrupted: false,
+            error: None,
+            failures: 0,
+            record: None,
+            confirmed,
+            worked,
+            latest: None,
+        }
     }
 }
 
@@ -176,6 +191,10 @@ impl Run<'_> {
         if self.input.policy.existing.keeps_manual() {
             batch.notes.extend(rows.iter().filter_map(|row| wrote(row)));
         }
+        let told: Vec<JsonRow> = rows.iter().filter(|row| is_batch && row.edit).map(|row| as_edited(row)).collect();
+        if let Some(record) = &self.record {
+            batch.notes.extend(told.iter().map(|row| Note::Edits { record, row }));
+        }
         let Committed::Done { error } = self.context.locked.commit(reading, &batch)? else {
             return Ok(Progress::PlanAgain);
         };
@@ -267,6 +286,7 @@ impl Run<'_> {
             },
             failures_left: self.input.policy.rollout.max_failures.saturating_sub(self.failures),
             worked: &self.worked,
+            record: self.record.as_ref(),
             purpose: Purpose::Rollout,
         }
     }
@@ -373,4 +393,10 @@ fn change(row: &Row, place: Option<Position>) -> Change<'_> {
     let owes = Owes { ran: row.runs.as_ref(), identity: None, planned_on };
     let chat = row.chat.id.as_ref();
     Change { chat, at: place.unwrap_or(row.at), after: row.after.as_ref(), owes: row.restart.then_some(owes) }
+}
+
+/// A row as the history tells of it where the run does not get beyond its edit.
+fn as_edited(row: &Row) -> JsonRow<'_> {
+    let verdict = if row.restart { Verdict::Deferred } else { Verdict::Done };
+    JsonRow { outcome: verdict.name().into(), owed: row.restart, ..row.into() }
 }

@@ -15,9 +15,10 @@ use crate::apply::notes::owes_a_start;
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, reason};
-use crate::plan::Row;
+use crate::plan::json::{JsonRow, Record};
 use crate::plan::ledger::{Begin, Debt, Note};
 use crate::plan::trial::Blame;
+use crate::plan::{Row, Verdict};
 
 /// What makes the attempts of a run.
 #[derive(Clone, Copy)]
@@ -35,6 +36,8 @@ pub(super) struct Workers<'a> {
     pub(super) failures_left: usize,
     /// The models on which a session of this run came up already.
     pub(super) worked: &'a BTreeSet<Model>,
+    /// How the history calls the run.
+    pub(super) record: Option<&'a Record>,
     pub(super) purpose: Purpose,
 }
 
@@ -113,8 +116,11 @@ impl Workers<'_> {
         ended.left.extend(unnoted.iter().map(|row| (*row, debts.get(chat(*row)).cloned())));
         unnoted.retain(|row| debts.get(chat(*row)).is_some_and(|debt| debt.began));
         let mut notes = Vec::new();
-        for row in &unnoted {
-            notes.extend(ended.attempts.get(row).into_iter().flat_map(|attempt| self.notes_of(*row, attempt, ended)));
+        let attempts: Vec<_> = unnoted.iter().filter_map(|row| Some((*row, ended.attempts.get(row)?))).collect();
+        let told: Vec<JsonRow> = attempts.iter().map(|(row, attempt)| self.told(*row, verdict(attempt))).collect();
+        for ((row, attempt), told) in attempts.iter().zip(&told) {
+            notes.extend(self.notes_of(*row, attempt, ended));
+            notes.extend(self.does(told));
         }
         if let Ok(debts) = note(&notes) {
             ended.left.extend(unnoted.into_iter().map(|row| (row, debts.get(chat(row)).cloned())));
@@ -185,7 +191,8 @@ impl Workers<'_> {
         let go = self.may_begin(ended);
         let chat = |row: usize| self.rows[row].chat.id.as_ref();
         let mut notes = Vec::new();
-        for message in &batch {
+        let told: Vec<JsonRow> = batch.iter().map(|message| self.told(message.row(), message.verdict())).collect();
+        for (message, told) in batch.iter().zip(&told) {
             match message {
                 Message::Begins { row, begin, .. } if go => {
                     let Row { owed, runs, .. } = &self.rows[*row];
@@ -193,9 +200,13 @@ impl Workers<'_> {
                         notes.push(Note::Owes { chat: chat(*row), ran: runs.as_ref(), identity: None });
                     }
                     notes.push(Note::Begun { chat: chat(*row), begin: begin.borrowed() });
+                    notes.extend(self.does(told));
                 }
                 Message::Begins { .. } => {}
-                Message::Ended { row, attempt } => notes.extend(self.notes_of(*row, attempt, ended)),
+                Message::Ended { row, attempt } => {
+                    notes.extend(self.notes_of(*row, attempt, ended));
+                    notes.extend(self.does(told));
+                }
             }
         }
         let result =
@@ -236,6 +247,19 @@ impl Workers<'_> {
         self.may_begin(ended)
     }
 
+    /// A row as the history tells of it, if the run dies before it can.
+    fn told(&self, row: usize, verdict: Verdict) -> JsonRow<'_> {
+        let row = JsonRow::from(&self.rows[row]);
+        let owed = verdict != Verdict::Done && (row.restart || row.owed);
+        JsonRow { outcome: verdict.name().into(), owed, ..row }
+    }
+
+    /// That this is done for a row. A revert is told with the row that it is of.
+    fn does<'n>(&'n self, row: &'n JsonRow<'n>) -> Option<Note<'n>> {
+        let record = self.record.filter(|_| self.purpose == Purpose::Rollout)?;
+        Some(Note::Does { record, row })
+    }
+
     /// What is noted of an attempt on a row.
     fn notes_of(&self, row: usize, attempt: &Attempt, ended: &Ended) -> Vec<Note<'_>> {
         let row = &self.rows[row];
@@ -266,6 +290,15 @@ impl Workers<'_> {
             Proof::Nothing => {}
         }
         notes
+    }
+}
+
+fn verdict(attempt: &Attempt) -> Verdict {
+    match attempt {
+        Attempt::Changed | Attempt::NotNeeded(_) => Verdict::Done,
+        Attempt::Failed(_) | Attempt::Refused(_) | Attempt::Unhealthy(_) | Attempt::StillDown(_) => Verdict::Failed,
+        Attempt::Unknown(_) => Verdict::Unknown,
+        Attempt::Deferred(_) | Attempt::NotSent(_) | Attempt::NotBegun => Verdict::Deferred,
     }
 }
 
@@ -306,6 +339,22 @@ enum Message {
     Begins { row: usize, begin: Asked, go: Sender<bool> },
     /// It is done with a row.
     Ended { row: usize, attempt: Attempt },
+}
+
+impl Message {
+    fn row(&self) -> usize {
+        match self {
+            Self::Begins { row, .. } | Self::Ended { row, .. } => *row,
+        }
+    }
+
+    /// What becomes of the row, as far as that is known.
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Begins { .. } => Verdict::Unknown,
+            Self::Ended { attempt, .. } => verdict(attempt),
+        }
+    }
 }
 
 /// What is owed for an attempt that begins, as it passes between threads.

@@ -116,7 +116,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) report: ReportArgs,
 
-    /// Print nothing where there was nothing to do and nothing went wrong
+    /// Print nothing where there was nothing to do and nothing went wrong; what stays wrong is told when it begins, changes
+    /// and ends, and once a day
     #[arg(long, short = 'q', help_heading = "Output")]
     pub(crate) quiet: bool,
 

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write, stderr};
 use std::path::Path;
 
 use anstream::AutoStream;
+use anstream::adapter::strip_str;
 use rustix::termios::tcgetwinsize;
 
 use crate::cli::args::{PlaceArgs, RunArgs};
@@ -60,6 +61,13 @@ impl Terminal {
         for text in lines.into_iter().flatten() {
             self.line(&text);
         }
+    }
+
+    /// The warnings among the lines that are held, without colour.
+    pub(crate) fn held_warnings(&self) -> Vec<String> {
+        let held = self.held.borrow();
+        let lines = held.iter().flatten().map(|line| strip_str(line).to_string());
+        lines.filter(|line| line.starts_with("warning")).collect()
     }
 
     pub(crate) fn note(&self, text: &str) {

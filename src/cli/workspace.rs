@@ -273,16 +273,24 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     Ok(Opened { policy, files, path, policy_name, registry, now, names: Names::Own, warnings })
 }
 
-/// Who runs this, for the history.
-pub(crate) fn author(place: &PlaceArgs) -> Origin {
-    let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
-    let user = name("SUDO_USER").or_else(|| name("LOGNAME")).or_else(|| name("USER"));
+/// Who runs this command, and by which commit of the policy, for the history.
+pub(crate) fn author(place: &PlaceArgs, command: &str) -> Origin {
     let commit = git::head(&place.policy(), GIT_LIMIT);
     Origin {
-        user,
-        uid: Some(rustix::process::geteuid().as_raw()),
-        host: Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
         policy_modified: commit.as_ref().map(|commit| commit.modified),
         policy_commit: commit.map(|commit| commit.id),
+        ..user(command)
+    }
+}
+
+/// Who runs this command, for the history of what does not wait for git.
+pub(crate) fn user(command: &str) -> Origin {
+    let name = |variable| std::env::var(variable).ok().filter(|name| !name.is_empty());
+    Origin {
+        command: Some(command.to_owned()),
+        user: name("SUDO_USER").or_else(|| name("LOGNAME")).or_else(|| name("USER")),
+        uid: Some(rustix::process::geteuid().as_raw()),
+        host: Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+        ..Origin::default()
     }
 }

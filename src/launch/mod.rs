@@ -13,12 +13,15 @@ use crate::error::{Error, Result};
 use crate::launch::choice::{Choice, Register, decide};
 use crate::launch::conversation::choose;
 use crate::launch::seen::Seen;
+use crate::plan::Verdict;
+use crate::plan::json::JsonRow;
 use crate::plan::last_applied::{Hint, Origin};
 use crate::plan::ledger::Note;
 use crate::policy::placeholder::{Conversation, Session};
 use crate::policy::template::{CommandLine, Invocation};
+use crate::policy::{At, Because};
 use crate::registry::{Entry, Field, Position, Snapshot};
-use crate::resolve::Current;
+use crate::resolve::{Current, resolve};
 
 pub use choice::{Decider, Kept};
 pub use conversation::{Conversations, Remark};
@@ -68,6 +71,8 @@ pub struct Registration {
     pub model: Option<Model>,
     /// The model that its entry has, where the policy keeps what was set by hand: then it is remembered what this program wrote.
     pub remembers: Option<Before>,
+    /// What the history tells of it, where a model is changed or a restart is paid.
+    pub told: JsonRow<'static>,
 }
 
 /// The model that an entry has before a registration.
@@ -143,7 +148,9 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     let model_to_write = model.clone().filter(|_| register == Register::Model);
     let remembers = decider.is_some_and(|decider| decider.policy.existing.keeps_manual());
     let remembers = remembers.then(|| Before(current.model.and_then(Model::new)));
-    let mut registration = Registration { remembers, ..registration(&chat, found.as_ref(), model_to_write) };
+    let told = told(decider, &chat, current, model.as_ref(), register, now);
+    let registration = registration(&chat, found.as_ref(), model_to_write, told);
+    let mut registration = Registration { remembers, ..registration };
     if let Conversation::New(id) = &conversation
         && recorded != Some(id)
     {
@@ -173,6 +180,34 @@ fn current<'e>(decider: Option<Decider>, found: Option<&'e Entry>) -> Current<'e
     Current { model: found.and_then(|entry| entry.model.as_deref()), by_hand: origin.is_some_and(Origin::is_by_hand) }
 }
 
+/// What the history tells of a start on this model.
+fn told(
+    decider: Option<Decider>,
+    chat: &Chat,
+    current: Current,
+    model: Option<&Model>,
+    register: Register,
+    now: &Zoned,
+) -> JsonRow<'static> {
+    let by_policy = decider.map(|Decider { policy, .. }| resolve(policy, chat, current, now).because.clone());
+    let because = by_policy.unwrap_or_else(|| Because { rule: "launch".to_owned(), at: At::elsewhere("command line") });
+    let told = JsonRow {
+        chat_id: chat.id.as_ref().into(),
+        session_name: chat.session_name.as_deref().map(Cow::Borrowed),
+        tier: chat.tier.as_deref().map(Cow::Borrowed),
+        before: current.model.map(Cow::Borrowed),
+        after: model.map(|model| model.as_str().into()),
+        because: (&because).into(),
+        edit: register == Register::Model,
+        restart: false,
+        owed: false,
+        canary: false,
+        outcome: Verdict::Done.name().into(),
+        detail: None,
+    };
+    told.into_owned()
+}
+
 /// The fields that are given and stand in the entry without a value. That is not ours to change; and where what is given
 /// counted all the same, the next run would decide otherwise, and the next launch back again.
 fn left_empty(entry: &Entry, given: &Chat) -> Vec<Field> {
@@ -182,7 +217,12 @@ fn left_empty(entry: &Entry, given: &Chat) -> Vec<Field> {
 }
 
 /// What the registry lacks of a chat.
-fn registration(chat: &Chat<'static>, entry: Option<&Entry>, model: Option<Model>) -> Registration {
+fn registration(
+    chat: &Chat<'static>,
+    entry: Option<&Entry>,
+    model: Option<Model>,
+    told: JsonRow<'static>,
+) -> Registration {
     let mut fields = Vec::new();
     if entry.is_none() {
         fields.push(("chat_id", chat.id.clone().into_owned()));
@@ -193,5 +233,5 @@ fn registration(chat: &Chat<'static>, entry: Option<&Entry>, model: Option<Model
             fields.push((field.name(), value.to_owned()));
         }
     }
-    Registration { chat: chat.clone(), entry: entry.map(|entry| entry.at), fields, model, remembers: None }
+    Registration { chat: chat.clone(), entry: entry.map(|entry| entry.at), fields, model, remembers: None, told }
 }

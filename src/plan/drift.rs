@@ -9,8 +9,9 @@ use crate::plan::input::PlanInput;
 use crate::plan::last_applied::{Found, Hint, Origin};
 use crate::plan::ledger::{Debt, Ledger};
 use crate::plan::observed::{Standing, Void};
-use crate::plan::row::{Effects, Outcome, Row, Verdict};
+use crate::plan::row::{Effects, Outcome, Row};
 use crate::plan::select::Selection;
+use crate::plan::verdict::Verdict;
 use crate::registry::{Entry, Key, Snapshot, collect};
 use crate::resolve::{Current, Decision, resolve};
 

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
 use crate::plan::backoff::{is_waiting, next_try};
+use crate::plan::draft::{Draft, DraftRow};
 use crate::plan::last_applied::{Found, Hint, LastApplied, Mark, Origin, Reach};
+use crate::plan::line::{JsonRow, Record};
 use crate::plan::trial::{Blame, FailedStart, Trial};
 use crate::policy::Policy;
 use crate::registry::Entry;
@@ -29,6 +31,8 @@ pub struct Ledger {
     pub failed: BTreeMap<String, FailedStart>,
     /// What is known of models.
     pub trials: BTreeMap<Model, Trial>,
+    /// What commands have done and the history does not tell yet, by their names in it.
+    pub unrecorded: BTreeMap<String, Draft>,
     /// What was written since [`Ledger::last_applied`] was saved, by chat id. Only where the policy keeps what was set by hand.
     pub wrote: BTreeMap<String, Wrote>,
     /// What each chat was last given. Only where the policy keeps what was set by hand.
@@ -141,6 +145,20 @@ pub enum Note<'a> {
         /// The chat.
         chat: &'a str,
     },
+    /// The row's edit is one of those of the exchange that is about to be made.
+    Edits {
+        /// Whose edit it is.
+        record: &'a Record,
+        /// The row, as the history tells of it where nothing more becomes of it.
+        row: &'a JsonRow<'a>,
+    },
+    /// Something is done for the row, or tried.
+    Does {
+        /// Who does it.
+        record: &'a Record,
+        /// The row, with what becomes of it as far as that is known.
+        row: &'a JsonRow<'a>,
+    },
     /// Corrections of this chat and starts that failed no longer count: the decision has changed, or the user asked for
     /// another try.
     Reset {
@@ -187,6 +205,7 @@ impl<'a> Note<'a> {
             | Self::DidNotComeUp { chat, .. }
             | Self::Reverted { chat }
             | Self::Reset { chat } => chat,
+            Self::Edits { row, .. } | Self::Does { row, .. } => &row.chat_id,
         }
     }
 }
@@ -306,8 +325,22 @@ impl Ledger {
             Note::DidNotComeUp { chat, model, blame } => self.did_not_come_up(chat, model, blame, now),
             Note::Reverted { chat } => _ = self.corrected.remove(chat),
             Note::Reset { chat } => self.reset(chat),
+            Note::Edits { record, row } => {
+                let row = row.clone().without_detail().into_owned();
+                self.draft(record).begun.insert(row.chat_id.to_string(), row);
+            }
+            Note::Does { record, row } => {
+                let row = row.clone().without_detail().into_owned();
+                self.draft(record).rows.insert(row.chat_id.to_string(), DraftRow { row, edited: false });
+            }
         }
         true
+    }
+
+    /// What is remembered of a command. Its head is taken down once.
+    fn draft(&mut self, record: &Record) -> &mut Draft {
+        let new = || Draft { head: Some(record.head.clone()), ..Draft::default() };
+        self.unrecorded.entry(record.name.clone()).or_insert_with(new)
     }
 
     fn owe(&mut self, chat: &str, ran: Option<&Model>, identity: Option<&str>, now: Timestamp) {

@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::plan::drift::{Comparison, Drift, Reading};
 use crate::plan::input::PlanInput;
 use crate::plan::last_applied::Hint;
-use crate::plan::row::{Row, Verdict};
+use crate::plan::row::Row;
+use crate::plan::verdict::Verdict;
 use crate::policy::Because;
 use crate::registry::{Entry, collect};
 

@@ -2,6 +2,8 @@
 
 mod backoff;
 pub mod capabilities;
+pub mod conditions;
+pub mod draft;
 mod drift;
 mod expected;
 mod guard;
@@ -9,6 +11,7 @@ mod input;
 pub mod json;
 pub mod last_applied;
 pub mod ledger;
+pub mod line;
 pub mod listing;
 pub mod observed;
 mod policy_diff;
@@ -18,6 +21,7 @@ mod rollout;
 mod row;
 pub mod select;
 pub mod trial;
+mod verdict;
 
 use std::collections::BTreeMap;
 
@@ -34,7 +38,8 @@ pub use input::{Limits, PlanInput};
 pub use policy_diff::{Side, policy_diff};
 pub use predict::predict;
 pub use rollout::{FailedModel, failed_models};
-pub use row::{Effects, Outcome, Row, Verdict};
+pub use row::{Effects, Outcome, Row};
+pub use verdict::Verdict;
 
 /// What one run would do, or did.
 #[derive(Clone, Debug)]

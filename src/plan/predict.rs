@@ -7,7 +7,8 @@ use crate::plan::drift::{Drift, Reading};
 use crate::plan::input::PlanInput;
 use crate::plan::observed::{Edits, Finding, Observed, Standing, Void};
 use crate::plan::rollout::{Rollout, failed_models};
-use crate::plan::row::{Outcome, Row, Verdict};
+use crate::plan::row::{Outcome, Row};
+use crate::plan::verdict::Verdict;
 use crate::plan::{Plan, guard, id};
 
 /// The plan: what differs, with what the sessions are doing taken into account, and whether it may be done.

@@ -74,7 +74,7 @@ impl JsonRun<'_> {
     #[must_use]
     pub fn redacted(mut self, redaction: &Redaction) -> Self {
         self.plan_id = redaction.plan(&self.plan_id).into();
-        self.by = Origin { user: None, uid: None, host: None, ..self.by };
+        self.by = Origin { user: None, uid: None, host: None, overrides: Vec::new(), ..self.by };
         self.conversations.clear();
         for chat in self.cancelled.iter_mut().chain(&mut self.completed) {
             *chat = redaction.chat(chat).into();

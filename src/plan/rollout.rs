@@ -9,9 +9,10 @@ use crate::chat::Model;
 use crate::plan::capabilities::RestartLimit;
 use crate::plan::ledger::Ledger;
 use crate::plan::observed::{Canary, Standing};
-use crate::plan::row::{Outcome, Row, Verdict};
+use crate::plan::row::{Outcome, Row};
 use crate::plan::select::Selection;
 use crate::plan::trial::{FailedStart, Trial};
+use crate::plan::verdict::Verdict;
 
 /// A model that did not come up on the session that it was tried on.
 #[derive(Clone, Debug, PartialEq, Eq)]

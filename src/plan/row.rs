@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::chat::{Chat, Model};
 use crate::plan::ledger::Debt;
 use crate::plan::observed::Standing;
+use crate::plan::verdict::Verdict;
 use crate::policy::Because;
 use crate::registry::Position;
 
@@ -58,34 +59,6 @@ pub struct Effects {
     pub restarted: bool,
     /// A restart is still owed.
     pub owes: bool,
-}
-
-/// What became of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// A run would do it.
-    Planned,
-    /// It was done.
-    Done,
-    /// Not now; a later run does it.
-    Deferred,
-    /// It must not be done.
-    Refused,
-    /// It was tried, and did not work.
-    Failed,
-    /// It was tried, and whether it worked cannot be told.
-    Unknown,
-    /// It does not converge: something else changes it back again and again.
-    Held,
-    /// The policy or the backend leaves this chat alone.
-    Unmanaged,
-}
-
-impl Verdict {
-    /// Whether something was done for the row, or tried.
-    pub fn was_tried(self) -> bool {
-        matches!(self, Self::Done | Self::Failed | Self::Unknown)
-    }
 }
 
 /// What became of a row, and why.

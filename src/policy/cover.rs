@@ -1,8 +1,7 @@
 //! Whether one rule matches every chat that another does, as far as that is certain.
 
-use wildmatch::WildMatch;
-
 use crate::policy::Rule;
+use crate::policy::glob::Glob;
 
 impl Rule {
     /// Whether it matches every chat that `other` matches. `false` where that is not certain.
@@ -16,7 +15,7 @@ impl Rule {
     /// About how many steps it takes to tell whether it covers another or is covered by one: the two numbers multiply.
     pub fn weight(&self) -> usize {
         let values = [&self.source, &self.tier, &self.kind].into_iter().flatten().map(Vec::len);
-        let globs = self.chat.iter().flatten().map(|glob| glob.pattern_chars().len() + 1);
+        let globs = self.chat.iter().flatten().map(|glob| glob.pattern().chars().count() + 1);
         1 + values.chain(globs).sum::<usize>()
     }
 }
@@ -30,16 +29,16 @@ fn values_cover(wider: Option<&[String]>, narrower: Option<&[String]>) -> bool {
     }
 }
 
-fn globs_cover(wider: Option<&[WildMatch]>, narrower: Option<&[WildMatch]>) -> bool {
-    const EVERYTHING: [char; 1] = ['*'];
+fn globs_cover(wider: Option<&[Glob]>, narrower: Option<&[Glob]>) -> bool {
+    const EVERYTHING: &str = "*";
     let Some(wider) = wider else { return true };
-    let covered = |glob: &[char]| wider.iter().any(|wider| glob_covers(wider.pattern_chars(), glob));
-    narrower.map_or_else(|| covered(&EVERYTHING), |globs| globs.iter().all(|glob| covered(glob.pattern_chars())))
+    let covered = |glob: &str| wider.iter().any(|wider| glob_covers(wider.pattern(), glob));
+    narrower.map_or_else(|| covered(EVERYTHING), |globs| globs.iter().all(|glob| covered(glob.pattern())))
 }
 
 /// Whether every text that `narrower` matches is matched by `wider`. The second pattern is matched like a text, whose
 /// `*` and `?` stand for characters that are not known: only a `*` takes a `*`, only a `*` or a `?` takes a `?`.
-fn glob_covers(wider: &[char], narrower: &[char]) -> bool {
+fn glob_covers(wider: &str, narrower: &str) -> bool {
     let (wider, narrower) = (normal(wider), normal(narrower));
     // Whether the part of `wider` so far takes the first so many of `narrower`.
     let mut takes = vec![false; narrower.len() + 1];
@@ -62,7 +61,8 @@ fn glob_covers(wider: &[char], narrower: &[char]) -> bool {
 
 /// The same pattern with the question marks of each run of wildcards first, and one asterisk after them: `*?` and `?*`
 /// mean the same.
-fn normal(pattern: &[char]) -> Vec<char> {
+fn normal(pattern: &str) -> Vec<char> {
+    let pattern: Vec<char> = pattern.chars().collect();
     let mut normal = Vec::with_capacity(pattern.len());
     let is_wild = |c: &char| matches!(c, '*' | '?');
     for run in pattern.chunk_by(|a, b| is_wild(a) && is_wild(b)) {

@@ -16,16 +16,19 @@ pub struct Wanted<'a> {
     pub model: &'a Model,
     /// When it ends.
     pub until: Option<&'a Until>,
+    /// The model that counts then.
+    pub then: Option<&'a Model>,
     /// Why it is there.
     pub reason: Option<&'a str>,
 }
 
 impl Wanted<'_> {
     /// The keys of an override, and their values as TOML; `None` for those that must not be there.
-    fn members(&self) -> [(&'static str, Option<String>); 4] {
+    fn members(&self) -> [(&'static str, Option<String>); 5] {
         [
             ("model", Some(quoted(self.model.as_str()))),
             ("until", self.until.map(ToString::to_string)),
+            ("then", self.then.map(|model| quoted(model.as_str()))),
             ("reason", self.reason.map(quoted)),
             ("managed", None),
         ]
@@ -178,10 +181,19 @@ impl<'t> File<'t> {
                 *value = format!("{value}, {members}");
             } else {
                 let span = chats.span().ok_or(*first)?;
-                edits.insert(span.start, (span, format!("{{ {members} }}")));
+                edits.insert(span.start, self.first_members(span, &members));
             }
         }
         Ok(self.spliced(edits.into_values().collect()))
+    }
+
+    /// The first members of an inline table, which may hold comments on lines of their own already.
+    fn first_members(&self, table: Range<usize>, members: &str) -> (Range<usize>, String) {
+        let end = table.end - 1;
+        if self.text[table.clone()].contains('#') {
+            return (end..table.end, format!("  {members}{}}}", self.line_end));
+        }
+        (table, format!("{{ {members} }}"))
     }
 
     /// Without an override in `chats = { … }`, and without the comma that it no longer needs.

@@ -7,6 +7,7 @@ pub mod conversation;
 mod cover;
 pub mod edit;
 mod fields;
+mod glob;
 mod outline;
 pub mod placeholder;
 mod read;
@@ -23,11 +24,11 @@ use std::sync::Arc;
 
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp, Zoned, civil};
-use wildmatch::WildMatch;
 
 use crate::chat::{Chat, Model};
 use crate::diagnostic::Place;
 
+pub use glob::Glob;
 pub use outline::{Certainty, Outline, outline};
 pub use read::{read, zone_advice};
 pub use rollout::Rollout;
@@ -151,7 +152,7 @@ pub struct Rule {
     /// The same for `type`.
     pub kind: Option<Vec<String>>,
     /// Globs, one of which must match the chat id.
-    pub chat: Option<Vec<WildMatch>>,
+    pub chat: Option<Vec<Glob>>,
     /// What follows.
     pub choice: Choice,
     /// Where it begins.
@@ -216,10 +217,28 @@ pub struct Override {
     pub setting: Setting,
     /// When it ends.
     pub until: Option<Until>,
+    /// The model that counts once it has ended; without it, the override counts no longer.
+    pub then: Option<Model>,
     /// Why it is there.
     pub reason: Option<String>,
     /// Where it stands.
     pub because: Because,
+}
+
+impl Override {
+    /// The model that it sets for good: the only one, where it has no end.
+    pub fn permanent(&self) -> Option<&Model> {
+        match (&self.until, &self.setting) {
+            (None, Setting::Model(model)) => Some(model),
+            (None, Setting::Unmanaged) => None,
+            (Some(_), _) => self.then.as_ref(),
+        }
+    }
+
+    /// When it ended, if that is over at `now`, whose time zone is the policy's.
+    pub fn ended(&self, now: &Zoned) -> Option<&Until> {
+        self.until.as_ref().filter(|until| until.is_past(now))
+    }
 }
 
 /// What an override wants.
@@ -304,10 +323,10 @@ impl Policy {
         entries.min_by_key(|entry| entry.because.at.order())
     }
 
-    /// Overrides that are over at `now`, with the chats they were for.
+    /// Overrides that are over at `now` and count no longer, with the chats they were for.
     pub fn expired<'a>(&'a self, now: &'a Zoned) -> impl Iterator<Item = (&'a str, &'a Override, &'a Until)> {
         self.chats.iter().filter_map(move |(id, entry)| {
-            let until = entry.until.as_ref().filter(|until| until.is_past(now))?;
+            let until = entry.ended(now).filter(|_| entry.then.is_none())?;
             Some((id.as_str(), entry, until))
         })
     }

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::tz::TimeZoneDatabase;
 use toml::de::DeValue;
-use wildmatch::WildMatch;
 
 use crate::chat::Model;
 use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
-use crate::policy::{Because, Choice, Existing, Override, Policy, Rule, Setting, Until, syntax};
+use crate::policy::{Because, Choice, Existing, Glob, Override, Policy, Rule, Setting, Until, syntax};
 use crate::suggest;
 
 /// Reads a policy from its files, which are in path order.
@@ -181,7 +180,7 @@ impl<'r> Reader<'r> {
         }
         let start = table.at();
         table.finish(self.mistakes);
-        let chat = chat.map(|globs| globs.iter().map(|glob| WildMatch::new(glob)).collect());
+        let chat = chat.map(|globs| globs.iter().map(|glob| Glob::new(glob)).collect());
         Some(Rule { source, tier, kind, chat, choice: self.choice(&model?, name)?, start: start? })
     }
 
@@ -208,7 +207,7 @@ impl<'r> Reader<'r> {
         const EXAMPLE: &str = r#""opus", or { model = "opus", until = 2026-12-31, reason = "…" }"#;
         if item.value.is_str() {
             let setting = Setting::Model(self.model(item)?);
-            return Some(Override { setting, until: None, reason: None, because });
+            return Some(Override { setting, until: None, then: None, reason: None, because });
         }
         if !item.value.is_table() {
             self.mistakes.add(|| item.wrong_type("a model or a table", EXAMPLE));
@@ -218,7 +217,16 @@ impl<'r> Reader<'r> {
         let model = table.get(self.mistakes, "model");
         let managed = table.get(self.mistakes, "managed");
         let managed_here = managed.as_ref().and_then(|item| item.boolean(self.mistakes, "managed = false"));
-        let until = table.get(self.mistakes, "until").and_then(|item| self.until(&item));
+        let until = table.get(self.mistakes, "until");
+        let then = table.get(self.mistakes, "then");
+        if let (None, Some(then)) = (&until, &then) {
+            self.mistakes.add(|| {
+                let message = format!("`{}` has a model for afterwards and no end", item.name);
+                then.mistake("then-without-until", message, "add an end, as in until = 2026-12-31, or remove `then`")
+            });
+        }
+        let until = until.and_then(|item| self.until(&item));
+        let then = then.and_then(|item| self.model(&item));
         let reason = table.get(self.mistakes, "reason");
         let reason = reason.and_then(|item| item.string(self.mistakes, r#"reason = "why""#)).map(str::to_owned);
         table.finish(self.mistakes);
@@ -240,7 +248,7 @@ impl<'r> Reader<'r> {
                 return None;
             }
         };
-        Some(Override { setting, until, reason, because })
+        Some(Override { setting, until, then, reason, because })
     }
 
     fn until(&self, item: &Item<'r>) -> Option<Until> {

@@ -1,8 +1,6 @@
 //! A policy for a registry under pseudonyms: its overrides are for them, too, and do not say in words why they are there.
 
-use wildmatch::WildMatch;
-
-use crate::policy::{Because, Policy};
+use crate::policy::{Because, Glob, Policy};
 use crate::redact::Redaction;
 
 impl Policy {
@@ -23,7 +21,7 @@ impl Policy {
     pub fn redacted_for(mut self, redaction: &Redaction, chat: &str) -> Self {
         for globs in self.rules.iter_mut().filter_map(|rule| rule.chat.as_mut()) {
             let id = if globs.iter().any(|glob| glob.matches(chat)) { redaction.chat(chat) } else { "…".to_owned() };
-            *globs = vec![WildMatch::new(&id)];
+            *globs = vec![Glob::new(&id)];
         }
         self.redact_overrides(redaction);
         self

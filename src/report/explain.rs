@@ -16,7 +16,8 @@ use crate::plan::{Row, Verdict};
 use crate::policy::{Because, Condition, Policy, Rule};
 use crate::report::escape::{escape, leading};
 use crate::report::json::write_json;
-use crate::report::text::{counted, pad, time};
+use crate::report::layout::cut;
+use crate::report::text::{WIDEST, counted, pad, time};
 use crate::resolve::{Candidate, Current, Decision, candidates, resolve};
 
 /// Of the values that a condition wants, so many are told.
@@ -82,6 +83,7 @@ struct WireDecision<'a> {
     model: Option<&'a str>,
     because: JsonBecause<'a>,
     until: Option<String>,
+    then: Option<&'a str>,
     reason: Option<&'a str>,
 }
 
@@ -207,14 +209,17 @@ impl<'a> Explanation<'a> {
                 Some(tier) => format!("[tiers] does not list {tier}"),
             });
         }
-        let until = decision.until.map(|until| format!("until {until}"));
+        let until = decision.until.map(|until| match decision.then {
+            Some(then) => format!("until {until}, then {then}"),
+            None => format!("until {until}"),
+        });
         let reason = decision.reason.map(|reason| format!("{reason:?}"));
         let parts: Vec<String> = until.into_iter().chain(reason).collect();
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 
     fn unmet(&self, rule: &Rule, condition: Condition) -> String {
-        let globs = || rule.chat.iter().flatten().map(wildmatch::WildMatch::pattern).collect::<Vec<_>>();
+        let globs = || rule.chat.iter().flatten().map(|glob| glob.pattern().to_owned()).collect::<Vec<_>>();
         let (name, wanted, has) = match condition {
             Condition::Source => ("source", rule.source.clone(), self.chat.source.as_deref()),
             Condition::Tier => ("tier", rule.tier.clone(), self.chat.tier.as_deref()),
@@ -224,7 +229,9 @@ impl<'a> Explanation<'a> {
         let wanted = wanted.unwrap_or_default();
         let more = wanted.len().checked_sub(TOLD).filter(|more| *more > 0).map(|more| format!("{more} more"));
         let told = wanted.into_iter().take(TOLD).chain(more).collect::<Vec<_>>().join(" or ");
-        format!("it wants {name} {told}, and the chat has {}", has.unwrap_or("none"))
+        // It stands in the line of every rule that asks for it.
+        let has = cut(has.unwrap_or("none"), WIDEST);
+        format!("it wants {name} {told}, and the chat has {has}")
     }
 
     /// Writes it for people.
@@ -239,14 +246,11 @@ impl<'a> Explanation<'a> {
         writeln!(out, "{} ({}) → {decided}", leading(self.chat.label()), self.description())?;
 
         let told = self.told();
-        let place = |told: &Told| format!("{}:{}", leading(&told.because.at.file), told.because.at.line);
-        let rule = |told: &Told| escape(&told.because.rule).into_owned();
-        let widest = |cell: &dyn Fn(&Told) -> String| told.iter().map(|told| cell(told).width()).max();
-        let places = widest(&place).unwrap_or_default();
-        let rules = widest(&rule).unwrap_or_default();
-        let models = widest(&|told| told.wants()).unwrap_or_default();
-        for told in &told {
-            let (place, rule, model) = (pad(&place(told), places), pad(&rule(told), rules), pad(&told.wants(), models));
+        let cells: Vec<[String; 3]> = told.iter().map(Told::cells).collect();
+        let widths = [0, 1, 2].map(|column| cells.iter().map(|cells| cells[column].width()).max().unwrap_or_default());
+        for (told, [place, rule, model]) in told.iter().zip(&cells) {
+            let [places, rules, models] = widths;
+            let (place, rule, model) = (pad(place, places), pad(rule, rules), pad(model, models));
             let detail = told.detail.as_deref().map(|detail| format!(": {}", escape(detail))).unwrap_or_default();
             writeln!(out, "  {place}   {rule}   {model}   {}{detail}", told.standing)?;
         }
@@ -343,7 +347,7 @@ impl<'a> Explanation<'a> {
     /// # Errors
     /// Those of `out`.
     pub fn json(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Decision { model, because, until, reason } = self.decision();
+        let Decision { model, because, until, then, reason } = self.decision();
         let chat = self.chat;
         let row = self.row();
         let wire = Wire {
@@ -361,6 +365,7 @@ impl<'a> Explanation<'a> {
                 model: model.map(Model::as_str),
                 because: because.into(),
                 until: until.map(ToString::to_string),
+                then: then.map(Model::as_str),
                 reason,
             },
             unmanaged: self.unmanaged(),
@@ -403,8 +408,11 @@ impl<'a> Told<'a> {
         Self { because: decision.because, model: decision.model, standing, detail }
     }
 
-    fn wants(&self) -> String {
-        shown(self.model).into_owned()
+    /// Where it stands, what it is and what it wants, no wider than the cells of a report.
+    fn cells(&self) -> [String; 3] {
+        let Because { rule, at } = self.because;
+        let place = format!("{}:{}", leading(&at.file), at.line);
+        [place.as_str(), &escape(rule), &shown(self.model)].map(|cell| cut(cell, WIDEST))
     }
 }
 

@@ -22,8 +22,13 @@ pub fn write(run: &JsonRun, whole: bool, now: &Zoned, out: &mut dyn Write) -> io
         format!(" · policy {}{modified}", commit.get(..12).unwrap_or(commit))
     });
     let commit = commit.unwrap_or_default();
-    let who = if who.is_empty() { who } else { format!(" · {who}") };
-    writeln!(out, "{} · {}{}{}", escape(&run.run), time(run.at, now), escape(&who), escape(&commit))?;
+    let part = |text: &str| if text.is_empty() { String::new() } else { format!(" · {}", escape(text)) };
+    let (command, who) = (part(run.by.command.as_deref().unwrap_or_default()), part(&who));
+    let end = if run.unfinished { " · did not get to its end" } else { "" };
+    writeln!(out, "{} · {}{command}{who}{}{end}", escape(&run.run), time(run.at, now), escape(&commit))?;
+    if run.part > 1 {
+        writeln!(out, "  … what it did for more chats is no longer kept")?;
+    }
     for row in &run.changes {
         let label = row.session_name.as_ref().unwrap_or(&row.chat_id);
         let model = |model: &Option<Cow<str>>| escape(model.as_deref().unwrap_or("(none)")).into_owned();

@@ -61,7 +61,7 @@ impl Cell {
     }
 
     /// As much of it as fits.
-    fn cut(&self, most: usize) -> Self {
+    pub(super) fn cut(&self, most: usize) -> Self {
         if self.width() <= most {
             return self.clone();
         }
@@ -213,7 +213,8 @@ fn wrapped(text: &str, most: usize) -> Vec<String> {
     lines
 }
 
-fn cut(text: &str, width: usize) -> String {
+/// The beginning of a text that is wider than that.
+pub(super) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }

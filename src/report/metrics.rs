@@ -73,7 +73,7 @@ impl Metrics<'_> {
         gauge("reconcile_last_run_timestamp_seconds", "When the run began.", self.at.as_second())?;
         match self.last_success {
             Some(at) => {
-                gauge(LAST_SUCCESS, "When a run last began that was no dry run and ended with exit code 0.", at)
+                gauge(LAST_SUCCESS, "When a run last began that was no dry run and had no failures of its own.", at)
             }
             None => Ok(()),
         }

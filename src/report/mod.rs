@@ -2,6 +2,7 @@
 
 pub mod adopted;
 pub mod check;
+mod conditions;
 pub mod diagnostics;
 mod diff;
 pub mod doctor;
@@ -21,6 +22,7 @@ use jiff::Zoned;
 use crate::plan::Plan;
 use crate::registry::Snapshot;
 
+pub use conditions::{conditions, has_failures};
 pub use diff::policy_diff;
 pub use format::{Format, TextOrJson};
 pub use layout::Width;

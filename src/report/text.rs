@@ -10,8 +10,13 @@ use crate::chat::Model;
 use crate::plan::observed::{Standing, Void};
 use crate::plan::{FailedModel, Plan, Refusal, Row, Summary, Verdict};
 use crate::report::escape::{escape, leading};
-use crate::report::layout::{self, Cell, TableRow, write_text};
+use crate::report::layout::{self, Cell, TableRow, cut, write_text};
 use crate::report::{Mode, Report};
+
+/// Of a cell, in columns of a terminal.
+pub(super) const WIDEST: usize = 200;
+/// Of what there is to say below a row: more than all that is kept of what a command said.
+const LONGEST_DETAIL: usize = 6_000;
 
 /// One row, in words. All but the detail is escaped.
 pub(super) struct Line {
@@ -57,6 +62,10 @@ fn table_row(line: Line) -> TableRow {
         }
         None => action,
     };
+    // A model may be as long as a policy, and stand in every row.
+    let cells = cells.iter().map(|cell| cell.cut(WIDEST)).collect();
+    let remark = cut(&remark, WIDEST);
+    let detail = detail.map(|detail| cut(&detail, LONGEST_DETAIL));
     let below = detail.iter().flat_map(|detail| detail.lines()).map(|text| escape(text).into_owned()).collect();
     TableRow { mark: Cell::default().and(style, mark), cells, remark, below }
 }

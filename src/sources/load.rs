@@ -137,9 +137,26 @@ fn read(path: &Path, real: &Path) -> Result<Source> {
     source(&name, bytes)
 }
 
+/// Looks whether a policy file that is about to be written will be small enough to be read again.
+///
+/// # Errors
+/// Where it will not.
+pub fn check_size(name: &str, text: &[u8]) -> Result<()> {
+    if is_too_large(text) {
+        let largest = LARGEST >> 20;
+        return Err(Error::other(format!("{name} would be larger than {largest} MiB, which no policy file may be"))
+            .with_hint("nothing was written; a policy can be a directory of several files"));
+    }
+    Ok(())
+}
+
+fn is_too_large(bytes: &[u8]) -> bool {
+    bytes.len() as u64 > LARGEST
+}
+
 /// A file of that name, from its bytes.
 pub(super) fn source(name: &str, bytes: Vec<u8>) -> Result<Source> {
-    if bytes.len() as u64 > LARGEST {
+    if is_too_large(&bytes) {
         return Err(Error::other(format!("{name} is larger than {} MiB", LARGEST >> 20))
             .with_hint("is it a policy? split a large one into a directory of files"));
     }

@@ -9,4 +9,4 @@ mod load;
 
 pub use edit::PolicyFile;
 pub use last::Last;
-pub use load::{PolicyFiles, load};
+pub use load::{PolicyFiles, check_size, load};

@@ -1,5 +1,6 @@
 //! What past runs did, a JSON line each, oldest first. No message text and no output of commands is kept.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::iter;
 
@@ -8,7 +9,7 @@ use serde::Deserialize;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::plan::json::{JsonRun, LINE_VERSION};
+use crate::plan::json::{JsonRow, JsonRun, LINE_VERSION, Origin};
 use crate::state::dir::StateDir;
 
 const CURRENT: &str = "history.jsonl";
@@ -16,6 +17,10 @@ const CURRENT: &str = "history.jsonl";
 const PART: u64 = 1 << 20;
 /// …and this many older parts are kept.
 const PARTS: u32 = 4;
+/// Of a run that is longer, so many: it can still be taken back.
+const PARTS_OF_ONE_RUN: u32 = 64;
+/// In one line.
+const ROWS: usize = 256;
 
 /// Looks whether the history can be used.
 pub(crate) fn check(dir: &StateDir) -> Result<()> {
@@ -27,16 +32,70 @@ pub(crate) fn discard_unfinished(dir: &StateDir) -> Result<()> {
     dir.discard_unfinished(CURRENT)
 }
 
-/// Appends what a run did, under a name of its own.
-pub(crate) fn append(dir: &StateDir, run: JsonRun) -> Result<()> {
-    let run = match newest_name(dir)? {
-        Some(newest) => run.named_after(&newest),
-        None => run,
-    };
-    let mut json = serde_json::to_vec(&run).map_err(|error| Error::other(error.to_string()))?;
-    json.push(b'\n');
-    rotate(dir)?;
+/// Appends what runs did that are not told of yet, oldest first.
+pub(crate) fn append(dir: &StateDir, runs: &[JsonRun]) -> Result<()> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let told = told(dir)?;
+    for run in runs.iter().filter(|run| !told.contains(run.run.as_ref())) {
+        append_run(dir, run)?;
+    }
+    Ok(())
+}
 
+/// Appends a run, a file's length of lines at a time: no file grows with a run.
+fn append_run(dir: &StateDir, run: &JsonRun) -> Result<()> {
+    let mut lines = Lines { run, rows: run.changes.as_slice(), part: 1 };
+    let mut files = 0;
+    while !lines.is_over() {
+        rotate(dir, PARTS.max(files).min(PARTS_OF_ONE_RUN))?;
+        let room = PART.saturating_sub(dir.meta(CURRENT)?.map_or(0, |meta| meta.stamp.size));
+        let mut text = Vec::new();
+        while !lines.is_over() && text.len() as u64 <= room {
+            serde_json::to_writer(&mut text, &lines.next_line()).map_err(|error| Error::other(error.to_string()))?;
+            text.push(b'\n');
+        }
+        append_text(dir, text)?;
+        files += 1;
+    }
+    Ok(())
+}
+
+/// The lines of one run.
+struct Lines<'r> {
+    run: &'r JsonRun<'r>,
+    /// The rows that are not told yet.
+    rows: &'r [JsonRow<'r>],
+    part: usize,
+}
+
+impl<'r> Lines<'r> {
+    /// A run without rows still has a line.
+    fn is_over(&self) -> bool {
+        self.rows.is_empty() && self.part > 1
+    }
+
+    fn next_line(&mut self) -> JsonRun<'r> {
+        let (rows, rest) = self.rows.split_at(self.rows.len().min(ROWS));
+        // What stands once in a run stands in its first line.
+        let once = match self.part {
+            1 => self.run.clone(),
+            _ => JsonRun {
+                cancelled: Vec::new(),
+                conversations: BTreeMap::new(),
+                completed: Vec::new(),
+                by: Origin { overrides: Vec::new(), ..self.run.by.clone() },
+                ..self.run.clone()
+            },
+        };
+        let line = JsonRun { changes: rows.to_vec(), part: self.part, more: !rest.is_empty(), ..once };
+        (self.rows, self.part) = (rest, self.part + 1);
+        line
+    }
+}
+
+fn append_text(dir: &StateDir, mut text: Vec<u8>) -> Result<()> {
     let path = dir.path(CURRENT);
     let is_new = dir.meta(CURRENT)?.is_none();
     let mut file = dir.open_or_create(CURRENT, OFlags::RDWR | OFlags::APPEND)?;
@@ -44,20 +103,23 @@ pub(crate) fn append(dir: &StateDir, run: JsonRun) -> Result<()> {
     let mut last = [b'\n'];
     let torn = file.seek(SeekFrom::End(-1)).and_then(|_| file.read(&mut last)).is_ok() && last != *b"\n";
     if torn {
-        json.insert(0, b'\n');
+        text.insert(0, b'\n');
     }
-    file.write_all(&json).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))?;
-    crash_point!("history: appended");
+    file.write_all(&text).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))?;
+    crash_point!("history: part appended");
     if is_new { dir.sync() } else { Ok(()) }
 }
 
-fn rotate(dir: &StateDir) -> Result<()> {
+/// Puts the file aside where it is long, and keeps so many older ones.
+fn rotate(dir: &StateDir, kept: u32) -> Result<()> {
     if dir.meta(CURRENT)?.is_none_or(|meta| meta.stamp.size <= PART) {
         return Ok(());
     }
-    for number in (1..PARTS).rev() {
-        if dir.meta(&part(number))?.is_some() {
-            dir.rename(&part(number), &part(number + 1))?;
+    for number in (1..=PARTS_OF_ONE_RUN).rev() {
+        match dir.meta(&part(number))? {
+            Some(_) if number < kept => dir.rename(&part(number), &part(number + 1))?,
+            Some(_) => dir.remove(&part(number))?,
+            None => {}
         }
     }
     dir.rename(CURRENT, &part(1))
@@ -67,28 +129,67 @@ fn part(number: u32) -> String {
     format!("history.{number}.jsonl")
 }
 
-/// The name of the run that was recorded last. A line that cannot be read has none.
-fn newest_name(dir: &StateDir) -> Result<Option<String>> {
-    #[derive(Deserialize)]
-    struct Line {
-        run: String,
-    }
-    for file in [CURRENT.to_owned(), part(1)] {
-        let bytes = dir.read(&file)?.unwrap_or_default();
-        let mut lines = bytes.rsplit(|byte| *byte == b'\n');
-        if let Some(line) = lines.find_map(|line| serde_json::from_slice::<Line>(line).ok()) {
-            return Ok(Some(line.run));
-        }
-    }
-    Ok(None)
+/// What a line says of the run that it is of.
+#[derive(Deserialize)]
+struct Name {
+    run: String,
+    #[serde(default)]
+    more: bool,
 }
 
-/// What past runs did, newest first. One part is held in memory at a time.
+/// The names in the newest files. A line that cannot be read has none.
+fn names(dir: &StateDir) -> Result<Vec<Name>> {
+    let mut names = Vec::new();
+    for file in [part(1), CURRENT.to_owned()] {
+        let bytes = dir.read(&file)?.unwrap_or_default();
+        names.extend(bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Name>(line).ok()));
+    }
+    Ok(names)
+}
+
+/// The name of the newest run that was recorded.
+pub(crate) fn newest_name(dir: &StateDir) -> Result<Option<String>> {
+    Ok(names(dir)?.into_iter().map(|name| name.run).max())
+}
+
+/// The runs that were recorded to their ends, as far as the newest files say.
+pub(crate) fn told(dir: &StateDir) -> Result<BTreeSet<String>> {
+    Ok(names(dir)?.into_iter().filter(|name| !name.more).map(|name| name.run).collect())
+}
+
+/// What past runs did, newest first. One part and one run are held in memory at a time.
 pub(crate) fn newest_first(dir: StateDir) -> impl Iterator<Item = Result<JsonRun<'static>>> {
-    let names = iter::once(CURRENT.to_owned()).chain((1..=PARTS).map(part));
-    names.flat_map(move |name| {
+    let older = (1..=PARTS_OF_ONE_RUN).map(part);
+    let names = iter::once(CURRENT.to_owned()).chain(older);
+    let lines = names.flat_map(move |name| {
         let lines = dir.read(&name).map(Option::unwrap_or_default).map(|bytes| runs(&dir, &name, &bytes));
         lines.unwrap_or_else(|error| vec![Err(error)])
+    });
+    let mut lines = lines.peekable();
+    iter::from_fn(move || {
+        let mut run = match lines.next()? {
+            Ok(run) => run,
+            Err(error) => return Some(Err(error)),
+        };
+        let is_of_same = |line: &Result<JsonRun>, run: &JsonRun| line.as_ref().is_ok_and(|line| line.run == run.run);
+        let mut earlier = Vec::new();
+        while let Some(Ok(line)) = lines.next_if(|line| is_of_same(line, &run)) {
+            earlier.push(line);
+        }
+        for line in earlier {
+            run.part = run.part.min(line.part);
+            run.cancelled.extend(line.cancelled);
+            run.conversations.extend(line.conversations);
+            run.completed.extend(line.completed);
+            if run.by.overrides.is_empty() {
+                run.by.overrides = line.by.overrides;
+            }
+            run.changes.extend(line.changes);
+        }
+        // Where a run was told of twice, because it died in the middle, the later line counts.
+        run.changes.sort_by(|a, b| a.chat_id.cmp(&b.chat_id));
+        run.changes.dedup_by(|later, first| later.chat_id == first.chat_id);
+        Some(Ok(run))
     })
 }
 

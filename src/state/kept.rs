@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::os::exchange::ExchangeNote;
+use crate::plan::draft::Draft;
 use crate::plan::ledger::{Correction, Debt, Ledger, Note, Wrote};
 use crate::plan::trial::{FailedStart, Trial};
 
@@ -50,6 +52,9 @@ pub(crate) struct Patch {
     /// Models that were written since what each chat was last given was saved, by chat id.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub wrote: BTreeMap<String, Option<Wrote>>,
+    /// What commands have done and the history does not tell yet, added to what was known of each; `None` where it tells.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unrecorded: BTreeMap<String, Option<Draft>>,
     /// The replacement under way, where that has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exchange: Option<ExchangeState>,
@@ -61,8 +66,10 @@ pub(crate) struct Patch {
 pub(crate) enum ExchangeState {
     /// This one is under way.
     UnderWay(ExchangeNote),
-    /// It has ended: none is.
+    /// It has ended: none is, and nothing was changed.
     Ended,
+    /// It has ended, and its edits were made.
+    Made,
 }
 
 impl Patch {
@@ -72,7 +79,8 @@ impl Patch {
 
     /// All that is kept, after so many records.
     pub(super) fn whole(kept: &Kept, earlier: u64) -> Self {
-        let Kept { ledger: Ledger { owed, corrected, failed, trials, wrote, last_applied: _ }, exchange } = kept;
+        let Kept { ledger, exchange } = kept;
+        let Ledger { owed, corrected, failed, trials, wrote, unrecorded, last_applied: _ } = ledger;
         Self {
             version: Some(VERSION),
             earlier: Some(earlier).filter(|earlier| *earlier > 0),
@@ -81,6 +89,7 @@ impl Patch {
             failed: all(failed),
             trials: all(trials),
             wrote: all(wrote),
+            unrecorded: all(unrecorded),
             exchange: exchange.clone().map(ExchangeState::UnderWay),
         }
     }
@@ -98,17 +107,29 @@ impl Patch {
 impl Kept {
     /// Takes what a patch says.
     pub(crate) fn patch(&mut self, patch: Patch) {
-        let Patch { version: _, earlier: _, owed, corrected, failed, trials, wrote, exchange } = patch;
+        let Patch { version: _, earlier: _, owed, corrected, failed, trials, wrote, unrecorded, exchange } = patch;
         put(&mut self.ledger.owed, owed);
         put(&mut self.ledger.corrected, corrected);
         put(&mut self.ledger.failed, failed);
         put(&mut self.ledger.trials, trials);
         put(&mut self.ledger.wrote, wrote);
+        for (name, draft) in unrecorded {
+            match draft {
+                Some(draft) => self.ledger.unrecorded.entry(name).or_default().merge(draft),
+                None => _ = self.ledger.unrecorded.remove(&name),
+            }
+        }
         match exchange {
             Some(ExchangeState::UnderWay(exchange)) => self.exchange = Some(exchange),
-            Some(ExchangeState::Ended) => self.exchange = None,
+            Some(ExchangeState::Ended) => self.end_exchange(Draft::unmade),
+            Some(ExchangeState::Made) => self.end_exchange(Draft::made),
             None => {}
         }
+    }
+
+    fn end_exchange(&mut self, end: fn(&mut Draft)) {
+        self.exchange = None;
+        self.ledger.unrecorded.values_mut().for_each(end);
     }
 
     /// The patch that takes these notes, which changes nothing yet.
@@ -123,7 +144,9 @@ impl Kept {
             failed: before.failed.clone(),
             trials: before.trials.clone(),
             wrote: some(&before.wrote, &chats),
-            ..Ledger::default()
+            // Nothing but what is added: all of it may be long.
+            unrecorded: before.unrecorded.keys().map(|name| (name.clone(), Draft::default())).collect(),
+            last_applied: Arc::default(),
         };
         for note in notes {
             after.note(note, now);
@@ -135,6 +158,7 @@ impl Kept {
             failed: changed(&before.failed, &after.failed, chats.iter().copied()),
             trials: changed(&before.trials, &after.trials, models),
             wrote: changed(&before.wrote, &after.wrote, chats.iter().copied()),
+            unrecorded: added(after.unrecorded),
             ..Patch::default()
         };
         if notes.iter().any(|note| matches!(note, Note::Confirmed { .. })) {
@@ -144,6 +168,11 @@ impl Kept {
         }
         patch
     }
+}
+
+fn added(drafts: BTreeMap<String, Draft>) -> BTreeMap<String, Option<Draft>> {
+    let drafts = drafts.into_iter().filter(|(_, draft)| *draft != Draft::default());
+    drafts.map(|(name, draft)| (name, Some(draft))).collect()
 }
 
 fn all<K: Ord + Clone, T: Clone>(kept: &BTreeMap<K, T>) -> BTreeMap<K, Option<T>> {

@@ -1,7 +1,9 @@
-//! What runs remember in a directory: the ledger, the history, what chats were last given, and the key of pseudonyms.
+//! What runs remember in a directory: the ledger, the history, what chats were last given, what quiet runs have told, and the
+//! key of pseudonyms.
 
 #![allow(clippy::disallowed_methods, reason = "this room is where state is read and written")]
 
+pub mod conditions;
 pub mod dir;
 pub mod history;
 mod journal;

@@ -18,7 +18,7 @@ const REGISTRY: &str = r#"{
 "#;
 
 /// What a run does, in its order. The restart of one session after the other.
-const ORDER: [&str; 38] = [
+const ORDER: [&str; 41] = [
     "locked",
     "planned",
     "registry: new file begun",
@@ -57,7 +57,10 @@ const ORDER: [&str; 38] = [
     "read back",
     "ledger: half appended",
     "ledger: appended",
+    "history: part appended",
     "history: appended",
+    "ledger: half appended",
+    "ledger: appended",
     "closed",
 ];
 
@@ -118,6 +121,15 @@ impl Scene {
         trace.lines().map(str::to_owned).collect()
     }
 
+    /// The rows of all runs that the history tells of.
+    fn told(&self) -> Vec<serde_json::Value> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
+        let output = command.args(["history", "--format", "json"]).current_dir(self.path()).output().unwrap();
+        let runs = String::from_utf8(output.stdout).unwrap();
+        let rows = |run: &str| serde_json::from_str::<serde_json::Value>(run).unwrap()["changes"].take();
+        runs.lines().flat_map(|run| rows(run).as_array().unwrap().clone()).collect()
+    }
+
     /// What must hold after an undisturbed run.
     fn check(&self, last: &Output, drifted: &[&str], story: &str) {
         assert_eq!(last.status.code(), Some(0), "{story}: {last:?}");
@@ -169,6 +181,16 @@ fn the_next_run_finishes_after_a_death_at_any_point() {
         assert!(registry == REGISTRY || registry == new, "{story}: neither old nor new: {registry}");
         let last = scene.run(None);
         scene.check(&last, &["drift", "none"], &story);
+        let told = scene.told();
+        for (chat, change) in [("drift", ["opus", "haiku"]), ("none", ["-", "sonnet"])] {
+            let rows: Vec<_> = told.iter().filter(|row| row["chat_id"] == chat).collect();
+            let model = |row: &serde_json::Value, key| row[key].as_str().unwrap_or("-").to_owned();
+            let edits = rows.iter().filter(|row| row["edit"] == true);
+            let edits: Vec<_> = edits.map(|row| [model(row, "before"), model(row, "after")]).collect();
+            assert_eq!(edits, [change], "{story}: each change is told once: {told:#?}");
+            let is_restart = |row: &&serde_json::Value| row["restart"] == true && row["outcome"] == "done";
+            assert!(rows.into_iter().any(is_restart), "{story}: the restart of {chat} is told: {told:#?}");
+        }
         // Once, but for a restart that had begun when the run died and was not settled yet.
         let begun: Vec<usize> = (0..trace.len()).filter(|at| trace[*at] == "command: started").collect();
         for (number, chat) in ["drift", "none"].into_iter().enumerate() {

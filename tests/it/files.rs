@@ -19,7 +19,7 @@ use reconcile::error::{Error, Holder, Result};
 use reconcile::launch::Registration;
 use reconcile::os::Stamp;
 use reconcile::os::exchange::{ExchangeNote, PutBack};
-use reconcile::plan::json::{JsonRun, Origin};
+use reconcile::plan::json::{Head, JsonRun, Origin, Record, name};
 use reconcile::plan::ledger::Note;
 use reconcile::plan::select::Selector;
 use reconcile::plan::{Limits, Outcome, Plan, PlanInput, Reading, Verdict};
@@ -91,8 +91,15 @@ pub fn commit_when(files: &LockedFiles, reading: &Reading, owing: &[&str], meanw
 /// A launch of chat a that registers nothing: it only settles what is owed.
 fn launch(registry: &Path) -> Result<Registered> {
     let chat = Chat { id: "a".into(), ..Chat::default() };
-    let settled = Registration { chat, entry: Some(Position(1)), fields: Vec::new(), model: None, remembers: None };
-    RegistryFile::open_or_new(registry)?.register(Duration::ZERO, NOW, &mut |_, _| Ok(settled.clone()))
+    let told = serde_json::from_value(serde_json::json!({
+        "chat_id": "a", "edit": false, "restart": false, "owed": false, "outcome": "done",
+        "because": { "rule": "tiers.bots", "file": "policy.toml", "line": 1 },
+    }));
+    let told = told.unwrap();
+    let settled =
+        Registration { chat, entry: Some(Position(1)), fields: Vec::new(), model: None, remembers: None, told };
+    let by = Origin::default();
+    RegistryFile::open_or_new(registry)?.register(Duration::ZERO, NOW, &by, &mut |_, _| Ok(settled.clone()))
 }
 
 /// The note of a replacement under way, if there is one.
@@ -422,13 +429,19 @@ fn done(registry: &Path) -> Plan {
     plan
 }
 
+/// How the history calls a run.
+fn record() -> Record {
+    Record { name: name(NOW), head: Head { at: NOW, by: Origin::default(), plan_id: String::new() } }
+}
+
 #[test]
 fn the_history_is_bounded() {
     let directory = directory();
     let registry = directory.path().join("sessions.json");
     let files = locked(&registry);
     let plan = done(&registry);
-    let run = JsonRun::of(&plan, NOW, Origin::default());
+    let record = record();
+    let run = JsonRun::of(&plan, &record);
     let state_directory = registry.with_file_name("sessions.json.reconcile");
     for part in 1..=6 {
         files.record(&run).unwrap();
@@ -453,7 +466,8 @@ fn half_a_line_in_the_history_does_not_spoil_the_next() {
     let registry = directory.path().join("sessions.json");
     let files = locked(&registry);
     let plan = done(&registry);
-    let run = JsonRun::of(&plan, NOW, Origin::default());
+    let record = record();
+    let run = JsonRun::of(&plan, &record);
     files.record(&run).unwrap();
     let file = registry.with_file_name("sessions.json.reconcile").join("history.jsonl");
     let whole = fs::read_to_string(&file).unwrap();

@@ -185,8 +185,12 @@ fn the_files_are_bounded_and_read_as_json_lines_over_all_parts() {
     sandbox.run(&[]).expect(0);
     let state = "sessions.json.reconcile/history";
     let line = sandbox.read(&format!("{state}.jsonl"));
+    let name = newest(&sandbox);
     for part in ["", ".1", ".2", ".3", ".4"] {
-        sandbox.write(&format!("{state}{part}.jsonl"), line.repeat((1 << 20) / line.len() + 1));
+        let runs = 0..(1 << 20) / line.len() + 1;
+        let runs: String = runs.map(|run| line.replace(&name, &format!("2000{part}{run}"))).collect();
+        // What is left out of a name makes the file no shorter.
+        sandbox.write(&format!("{state}{part}.jsonl"), format!("{runs}{}", "\n".repeat(1 << 20)));
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         fs::set_permissions(sandbox.path(&format!("{state}{part}.jsonl")), mode).unwrap();
     }

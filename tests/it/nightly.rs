@@ -56,11 +56,6 @@ fn a_quiet_run_with_nothing_to_do_says_nothing() {
     says_nothing(&sandbox, &[]);
     says_nothing(&sandbox, &["--dry-run", "--detailed-exitcode"]);
     says_nothing(&sandbox, &["--chat", "a"]);
-    // Not even what is worth a warning: it would be the same every five minutes.
-    let over = "[chats]\na = { model = \"opus\", until = 2020-01-01 }\n";
-    sandbox.write("policy.toml", format!("{POLICY}{RESTARTS}{over}"));
-    assert!(sandbox.run(&[]).expect(0).stderr.contains("ended with 2020-01-01"));
-    says_nothing(&sandbox, &[]);
     // A file that somebody asked for is written all the same.
     says_nothing(&sandbox, &["--output", "json=out.json", "--metrics", "out.prom"]);
     assert!(sandbox.read("out.json").contains("\"plan_id\""));
@@ -134,22 +129,6 @@ fn on_a_full_disk(sandbox: &Sandbox, arguments: &[&str]) -> Run {
     let mut shell = Command::new("sh");
     shell.args(["-c", "ulimit -f 0 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_reconcile")]).args(arguments);
     finish(shell.current_dir(sandbox.path("")).env("TZ", "UTC"))
-}
-
-#[test]
-fn a_quiet_run_says_so_while_a_row_is_held() {
-    let sandbox = sandbox(&[]);
-    let drift = || sandbox.write("sessions.json", registry(&[("a", "family", "opus"), ("b", "bots", "haiku")]));
-    for _ in 0..3 {
-        drift();
-        sandbox.run(&["--quiet"]).expect(0);
-    }
-    for _ in 0..2 {
-        drift();
-        let run = sandbox.run(&["--quiet", "--metrics", "out.prom"]).expect(4);
-        assert_eq!(run.summary(), "No changes. 1 held, 1 in sync.");
-        assert_eq!(counts(&sandbox, ["held", "drift", "changes", "exit_code"]), [1, 1, 0, 4]);
-    }
 }
 
 #[test]

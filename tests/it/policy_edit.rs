@@ -21,7 +21,8 @@ fn until() -> Until {
 fn with(text: &str, chat: &str, until: Option<&Until>, reason: Option<&str>) -> String {
     let model = Model::new("opus").unwrap();
     let whole = format!("{MODELS}{text}");
-    let new = set(&whole, chat, &Wanted { model: &model, until, reason }).unwrap_or_else(|| panic!("refused: {whole}"));
+    let new = set(&whole, chat, &Wanted { model: &model, until, then: None, reason })
+        .unwrap_or_else(|| panic!("refused: {whole}"));
     let entry = &policy(&new).chats[chat];
     assert_eq!(
         (&entry.setting, entry.until.as_ref(), entry.reason.as_deref()),
@@ -174,6 +175,8 @@ fn a_table_on_one_line_stays_on_it() {
         "chats = { \"+2\" = \"opus\", \"+1\" = { model = \"opus\", reason = \"thesis\" } } # c\n"
     );
     assert_eq!(opus("chats = {}\n"), "chats = { \"+1\" = \"opus\" }\n");
+    assert_eq!(opus("chats = { # why\n}\n"), "chats = { # why\n  \"+1\" = \"opus\"\n}\n");
+    assert_eq!(opus("chats = {\n  # why\n} # c\n"), "chats = {\n  # why\n  \"+1\" = \"opus\"\n} # c\n");
     assert_eq!(opus("chats = {\"+1\"=\"haiku\",\"+2\"=\"opus\"}\n"), "chats = {\"+1\"=\"opus\",\"+2\"=\"opus\"}\n");
     assert_eq!(opus("chats = { \"+1\".model = \"haiku\" }\n"), "chats = { \"+1\" = \"opus\" }\n");
     assert_eq!(without(before), "chats = { \"+2\" = { model = \"opus\" } } # c\n");
@@ -219,7 +222,7 @@ fn a_policy_without_overrides_gets_a_section_at_its_end() {
     assert_eq!(opus("[limits]\nmax_changes = 1"), "[limits]\nmax_changes = 1\n\n[chats]\n\"+1\" = \"opus\"\n");
     // A file of its own, in a directory.
     let model = Model::new("opus").unwrap();
-    let wanted = Wanted { model: &model, until: None, reason: None };
+    let wanted = Wanted { model: &model, until: None, then: None, reason: None };
     assert_eq!(set("", CHAT, &wanted).unwrap(), "[chats]\n\"+1\" = \"opus\"\n");
 }
 
@@ -287,7 +290,7 @@ fn line_ends_stay_what_they_are() {
     for layout in layouts {
         let crlf = format!("{MODELS}{layout}").replace('\n', "\r\n");
         let model = Model::new("opus").unwrap();
-        let wanted = Wanted { model: &model, until: Some(&until()), reason: None };
+        let wanted = Wanted { model: &model, until: Some(&until()), then: None, reason: None };
         let expected = format!("{MODELS}{}", opus_until(layout)).replace('\n', "\r\n");
         assert_eq!(set(&crlf, CHAT, &wanted).unwrap(), expected);
         let removed = format!("{MODELS}{}", without(&opus_until(layout))).replace('\n', "\r\n");
@@ -310,7 +313,7 @@ fn a_last_line_without_an_end_is_ended_before_another_follows() {
 #[test]
 fn a_byte_order_mark_stays_at_the_start() {
     let model = Model::new("opus").unwrap();
-    let wanted = Wanted { model: &model, until: None, reason: None };
+    let wanted = Wanted { model: &model, until: None, then: None, reason: None };
     let marked = |text: &str| format!("\u{feff}{text}");
     for (before, after) in [
         ("chats.\"+2\" = \"haiku\"\n", "chats.\"+2\" = \"haiku\"\nchats.\"+1\" = \"opus\"\n"),
@@ -399,7 +402,7 @@ fn an_end_is_written_as_toml_says_it() {
 #[test]
 fn what_is_no_policy_is_left_alone() {
     let model = Model::new("opus").unwrap();
-    let wanted = Wanted { model: &model, until: None, reason: None };
+    let wanted = Wanted { model: &model, until: None, then: None, reason: None };
     for text in [
         "chats = 1",
         "chats = []",

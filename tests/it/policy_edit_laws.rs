@@ -202,7 +202,7 @@ proptest! {
         let text = written.text();
         let before = policy(&text);
         let model = Model::new("opus").unwrap();
-        let wanted = Wanted { model: &model, until: until.as_ref(), reason: reason.as_deref() };
+        let wanted = Wanted { model: &model, until: until.as_ref(), then: None, reason: reason.as_deref() };
         let after = set(&text, chat, &wanted).expect("it can be edited");
 
         // The policy says the same, but for that override.
@@ -256,7 +256,7 @@ proptest! {
             .iter()
             .map(|(at, (until, reason))| {
                 let chat = IDS.into_iter().chain(["#first", "new", "\u{10ffff}"]).nth(*at).unwrap();
-                (chat, Wanted { model: &model, until: until.as_ref(), reason: reason.as_deref() })
+                (chat, Wanted { model: &model, until: until.as_ref(), then: None, reason: reason.as_deref() })
             })
             .collect();
         let text = written.text();
@@ -290,7 +290,7 @@ fn edit_any(text: &str) -> Result<(), TestCaseError> {
     let before = read(&[Source::new("policy.toml", text.to_owned())]);
     let model = Model::new("opus").unwrap();
     for chat in IDS {
-        let wanted = Wanted { model: &model, until: None, reason: Some("r") };
+        let wanted = Wanted { model: &model, until: None, then: None, reason: Some("r") };
         let edited = [set(text, chat, &wanted), unset(text, chat)];
         let Ok((before, _)) = &before else { continue };
         if !before.allowed.contains(&model) {

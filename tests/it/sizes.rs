@@ -23,7 +23,7 @@ fn dry_run_of(sandbox: &Sandbox, policy: &str) -> Run {
     limited(sandbox, &["--dry-run", "--registry", "sessions.json", "--policy", policy])
 }
 
-fn limited(sandbox: &Sandbox, arguments: &[&str]) -> Run {
+pub fn limited(sandbox: &Sandbox, arguments: &[&str]) -> Run {
     let mut command = Command::new("sh");
     let limit = format!("ulimit -t {SECONDS} && exec \"$@\"");
     command.args(["-c", &limit, "sh", env!("CARGO_BIN_EXE_reconcile")]).args(arguments);
@@ -240,7 +240,7 @@ fn taking_back_a_run_of_many_rows_takes_time_in_proportion() {
     };
     let sandbox = Sandbox::new(&format!("{POLICY}[limits]\nmax_changes = 1000000000\n"), &chats("opus"));
     check("the run", &limited(&sandbox, &[]), &[0]);
-    let history = sandbox.read("sessions.json.reconcile/history.jsonl");
+    let history = limited(&sandbox, &["history", "--format", "json"]).stdout;
     let line: serde_json::Value = serde_json::from_str(&history).unwrap();
     let undo = limited(&sandbox, &["undo", line["run"].as_str().unwrap()]);
     check("undo", &undo, &[0]);

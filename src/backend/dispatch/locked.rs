@@ -17,7 +17,7 @@ use crate::backend::file::{Addition, LockedFiles, Proceed, RegistryFile};
 use crate::chat::Model;
 use crate::error::Result;
 use crate::os::exchange::ExchangeNote;
-use crate::plan::json::JsonRun;
+use crate::plan::json::{Head, JsonRun, Origin, Record};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Begin, Debt, Note};
 use crate::plan::{Reading, Row};
@@ -114,7 +114,9 @@ impl<'b> LockedDispatch<'b> {
         let completed =
             self.files.complete(reading, &additions, now, &|note| self.ready(note, lost.keys().cloned().collect()))?;
         if let Committed::Done { error: None } = completed {
-            self.files.record(&JsonRun::completing(&lost, now))?;
+            let head = Head { at: now, by: Origin::default(), plan_id: String::new() };
+            let record = Record { name: self.files.name_run(now)?, head };
+            self.files.record(&JsonRun::completing(&lost, &record))?;
             // The registry is another one now.
             return Ok(Committed::Stale);
         }
@@ -265,6 +267,10 @@ impl Locked for LockedDispatch<'_> {
 
     fn forget_applied(&self) -> Result<()> {
         self.files.forget_applied()
+    }
+
+    fn name_run(&self, at: Timestamp) -> Result<String> {
+        self.files.name_run(at)
     }
 
     fn record(&self, run: &JsonRun<'_>) -> Result<()> {

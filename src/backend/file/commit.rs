@@ -19,7 +19,7 @@ use crate::os::lock::Lock;
 use crate::os::mount::check_writable;
 use crate::os::rights::{keep, mark_with_state};
 use crate::os::{FileMeta, Stamp, fill};
-use crate::plan::json::JsonRun;
+use crate::plan::json::{JsonRun, name_after};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::{Reading, Row};
@@ -107,10 +107,11 @@ impl Files {
 
     fn recovered<'l>(&'l self, mut ledger: OpenLedger<'l>) -> Result<OpenLedger<'l>> {
         if let Some(note) = ledger.kept().exchange.clone() {
-            self.exchange().recover(&note, &mut |note| ledger.append(under_way(note)))?;
+            let is_made = self.exchange().recover(&note, &mut |note| ledger.append(under_way(note)))?;
             self.dir().remove(NEW)?;
             // A note of files that are gone would speak of the next ones.
-            ledger.append(Patch { exchange: Some(ExchangeState::Ended), ..Patch::default() })?;
+            let ended = if is_made { ExchangeState::Made } else { ExchangeState::Ended };
+            ledger.append(Patch { exchange: Some(ended), ..Patch::default() })?;
         }
         self.dir().remove(NEW)?;
         self.dir().discard_unfinished(KEY)?;
@@ -120,6 +121,41 @@ impl Files {
 
     pub(super) fn exchange(&self) -> Exchange<'_> {
         Exchange { target: self.registry.place(), waiting: self.dir().place(NEW), method: self.method }
+    }
+
+    /// A name in the history for a command that begins.
+    pub(super) fn name(&self, ledger: &OpenLedger, at: Timestamp) -> Result<String> {
+        let recorded = history::newest_name(self.dir())?;
+        let newest = ledger.ledger().unrecorded.keys().cloned().max().max(recorded);
+        Ok(name_after(newest.as_deref(), at))
+    }
+
+    /// Appends to the history what a launch did. What else is not told there yet may be of a run that goes on.
+    pub(super) fn record_launch(&self, ledger: &mut OpenLedger, name: &str) -> Result<()> {
+        let Some(draft) = ledger.ledger().unrecorded.get(name).cloned() else { return Ok(()) };
+        history::append(self.dir(), draft.into_run(name).map(JsonRun::finished).as_slice())?;
+        crash_point!("launch: history appended");
+        let unrecorded = [(name.to_owned(), None)].into();
+        ledger.append(Patch { unrecorded, ..Patch::default() })
+    }
+
+    /// Appends to the history what is not told there yet: what this run did, and what commands did that died or started a
+    /// session.
+    pub(super) fn record(&self, ledger: &mut OpenLedger, own: Option<&JsonRun>) -> Result<()> {
+        let drafts = ledger.ledger().unrecorded.clone();
+        let names: Vec<String> = drafts.keys().cloned().collect();
+        let drafts = drafts.into_iter().filter(|(name, _)| own.is_none_or(|own| own.run != *name));
+        let mut runs: Vec<JsonRun> = drafts.filter_map(|(name, draft)| draft.into_run(&name)).collect();
+        if let Some(own) = own {
+            // A name that was not reserved by an effect may be another run's by now.
+            let is_reserved = names.iter().any(|name| *name == own.run);
+            let name = if is_reserved { own.run.to_string() } else { self.name(ledger, own.at)? };
+            runs.push(JsonRun { run: name.into(), ..own.clone() });
+        }
+        runs.sort_by(|a, b| a.run.cmp(&b.run));
+        history::append(self.dir(), &runs)?;
+        crash_point!("history: appended");
+        ledger.append(Patch { unrecorded: names.into_iter().map(|name| (name, None)).collect(), ..Patch::default() })
     }
 
     /// Writes the new registry beside the old, for the same users.
@@ -198,7 +234,7 @@ impl Files {
         self.exchange().clear(ours)?;
         crash_point!("registry: displaced file removed");
         let patch = ledger.kept().noting(around.after, around.now);
-        ledger.append(Patch { exchange: Some(ExchangeState::Ended), ..patch })
+        ledger.append(Patch { exchange: Some(ExchangeState::Made), ..patch })
     }
 }
 
@@ -251,8 +287,10 @@ impl LockedFiles {
         let files = Files::new(registry.clone(), registry.meta()?)?;
         let run = files.dir().lock(RUN_LOCK, patience, give_up)?;
         crash_point!("locked");
-        files.open_within(patience, give_up).map(drop)?;
         history::discard_unfinished(files.dir())?;
+        let mut ledger = files.open_within(patience, give_up)?;
+        files.record(&mut ledger, None)?;
+        drop(ledger);
         Ok(Self { files, made: Mutex::default(), run })
     }
 
@@ -404,7 +442,16 @@ impl LockedFiles {
     /// # Errors
     /// Where that cannot be done.
     pub fn record(&self, run: &JsonRun) -> Result<()> {
-        history::append(self.files.dir(), run.clone())
+        let mut ledger = self.open()?;
+        self.files.record(&mut ledger, Some(run))
+    }
+
+    /// A name for a run that begins, after those of all others.
+    ///
+    /// # Errors
+    /// Where the history or the ledger cannot be read.
+    pub fn name_run(&self, at: Timestamp) -> Result<String> {
+        self.files.name(&self.open()?, at)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
-use crate::plan::json::JsonRun;
+use crate::plan::json::{JsonRun, Origin};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::observed::Observed;
@@ -99,8 +99,8 @@ impl Backend for FileBackend {
         Ok(Box::new(self.registry.history()?))
     }
 
-    fn register(&self, patience: Duration, now: Timestamp, decide: &mut Decide<'_>) -> Result<Registered> {
-        self.registry.register(patience, now, decide)
+    fn register(&self, patience: Duration, now: Timestamp, by: &Origin, decide: &mut Decide<'_>) -> Result<Registered> {
+        self.registry.register(patience, now, by, decide)
     }
 
     fn not_started(&self, chat: &str, now: Timestamp) -> Result<()> {
@@ -161,6 +161,10 @@ impl Locked for LockedFileBackend<'_> {
 
     fn forget_applied(&self) -> Result<()> {
         self.files.forget_applied()
+    }
+
+    fn name_run(&self, at: Timestamp) -> Result<String> {
+        self.files.name_run(at)
     }
 
     fn record(&self, run: &JsonRun<'_>) -> Result<()> {

@@ -15,6 +15,7 @@ use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::launch::Registration;
 use crate::os::{FileMeta, Stamp};
+use crate::plan::json::{Head, JsonRow, Origin, Record};
 use crate::plan::ledger::Note;
 use crate::registry::Snapshot;
 use crate::registry::json::edit::{add_entry, add_members, set_member};
@@ -32,13 +33,23 @@ impl RegistryFile {
     ///
     /// # Errors
     /// Those of `decide`, and where the registry or its state cannot be used. Nothing has happened then.
-    pub fn register(&self, patience: Duration, now: Timestamp, decide: &mut Decide<'_>) -> Result<Registered> {
+    pub fn register(
+        &self,
+        patience: Duration,
+        now: Timestamp,
+        by: &Origin,
+        decide: &mut Decide<'_>,
+    ) -> Result<Registered> {
         let found = if self.is_missing() { Found::Missing } else { Found::There };
         let meta = if found == Found::Missing { new_file() } else { self.meta()? };
         let files = Files::new(self.clone(), meta)?;
         for _ in 0..TRIES {
             let mut ledger = files.open_within(patience, &|| false)?;
-            if let Some(done) = files.register(&mut ledger, found, now, decide)? {
+            let head = Head { at: now, by: by.clone(), plan_id: String::new() };
+            let record = Record { name: files.name(&ledger, now)?, head };
+            if let Some(done) = files.register(&mut ledger, found, &record, decide)? {
+                // Where it cannot be told of now, the next run does that.
+                let _ = files.record_launch(&mut ledger, &record.name);
                 return Ok(done);
             }
         }
@@ -77,7 +88,7 @@ impl Files {
         &self,
         ledger: &mut OpenLedger,
         found: Found,
-        now: Timestamp,
+        record: &Record,
         decide: &mut Decide<'_>,
     ) -> Result<Option<Registered>> {
         let is_missing = found == Found::Missing && self.registry.is_missing();
@@ -90,13 +101,19 @@ impl Files {
         let chat = registration.chat.id.as_ref();
         let paid = ledger.ledger().owed.contains_key(chat);
         let splices = registration_edits(seen.text()?, &registration)?;
+        let row = JsonRow { restart: paid, ..registration.told.clone() };
+        let mut before = Vec::new();
         // A session from before runs on the old model until the new one has started.
-        let owes = [Note::Owes { chat, ran: None, identity: None }];
-        let has_one_before = registration.entry.is_some() && registration.model.is_some();
-        let mut before: Vec<Note> = if has_one_before { owes.to_vec() } else { Vec::new() };
+        if registration.entry.is_some() && registration.model.is_some() {
+            before.extend([Note::Owes { chat, ran: None, identity: None }, Note::Edits { record, row: &row }]);
+        }
         before.extend(registration.wrote());
         // The debt is settled last: a launch that died before would have paid for nothing.
-        let after = [Note::ReadBack { chat }, Note::Settled { chat }];
+        let mut after = vec![Note::ReadBack { chat }, Note::Settled { chat }];
+        if registration.model.is_some() || paid {
+            after.push(Note::Does { record, row: &row });
+        }
+        let now = record.head.at;
         let around = NotesAround { before: &before, after: &after, now, ready: &|_| Ok(Proceed::Yes) };
         let replaced = match () {
             () if registration.is_edit() && is_missing => self.create(ledger, &seen, &splices, &around),
@@ -164,7 +181,7 @@ fn note_after(ledger: &mut OpenLedger, around: &NotesAround) -> Result<()> {
 /// # Errors
 /// Where its entry is not where it was read.
 pub fn registration_edits(text: &str, registration: &Registration) -> Result<Vec<Splice>> {
-    let Registration { chat, entry, fields, model, remembers: _ } = registration;
+    let Registration { chat, entry, fields, model, remembers: _, told: _ } = registration;
     let fields = fields.iter().map(|(key, value)| (*key, value.as_str()));
     let members = fields.chain(model.as_ref().map(|model| ("model", model.as_str())));
     let Some(at) = *entry else {

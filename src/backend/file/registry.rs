@@ -233,7 +233,15 @@ impl RegistryFile {
     /// # Errors
     /// Where the state directory cannot be used; the iterator, where a part of the history cannot.
     pub fn history(&self) -> Result<impl Iterator<Item = Result<JsonRun<'static>>> + use<>> {
-        Ok(self.state_dir()?.into_iter().flat_map(history::newest_first))
+        let dir = self.state_dir()?;
+        let mut untold = Vec::new();
+        if let Some(dir) = &dir {
+            let told = history::told(dir)?;
+            let drafts = ledger::read(dir)?.ledger.unrecorded.into_iter().rev();
+            let drafts = drafts.filter(|(name, _)| !told.contains(name));
+            untold.extend(drafts.filter_map(|(name, draft)| draft.into_run(&name)).map(Ok));
+        }
+        Ok(untold.into_iter().chain(dir.into_iter().flat_map(history::newest_first)))
     }
 
     /// The key that the registry's chats are redacted with.

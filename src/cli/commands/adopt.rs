@@ -21,7 +21,10 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
     };
     let backend = backend::of_registry(RegistryFile::open(&path)?);
     let adopted = adopt(backend.snapshot()?.as_ref())?;
-    terminal.to_stdout(|out| adopted::write(&adopted, &written, out))?;
+    let mut policy = Vec::new();
+    adopted::write(&adopted, &written, &mut policy)?;
+    sources::check_size("the policy", &policy)?;
+    terminal.to_stdout(|out| out.write_all(&policy))?;
     Ok(Exit::Done)
 }
 

@@ -14,10 +14,11 @@ use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_quietly};
 use crate::error::{Error, Result};
+use crate::plan::line::{JsonEdit, JsonOverride};
 use crate::plan::select::Selector;
 use crate::policy::edit::{Wanted, set_all, unset};
 use crate::policy::{self, Override, Policy, Setting, Source, Until};
-use crate::sources::PolicyFile;
+use crate::sources::{PolicyFile, check_size};
 
 /// How often a policy that others edit at the same time is looked at again.
 const TRIES: usize = 20;
@@ -25,7 +26,7 @@ const TRIES: usize = 20;
 /// What becomes of the override of one chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    Set { model: Model, until: Option<Until>, reason: Option<String> },
+    Set { model: Model, until: Option<Until>, then: Option<Model>, reason: Option<String> },
     Remove,
 }
 
@@ -41,7 +42,7 @@ pub(crate) struct Decided {
 pub(crate) fn edit_and_run(
     terminal: &Terminal,
     place: &PlaceArgs,
-    args: &EditArgs,
+    (command, args): (&str, &EditArgs),
     decide: impl Fn(&Opened) -> Result<Decided>,
 ) -> anyhow::Result<Exit> {
     if place.redact && args.dry_run && args.report.format.shows_policy() {
@@ -70,11 +71,26 @@ pub(crate) fn edit_and_run(
             return Err(cannot_edit(&opened.name(chat)).into());
         }
     }
-    (opened.policy, _) = edited.map_err(Error::Invalid)?;
+    let (edited, _) = edited.map_err(Error::Invalid)?;
+    let overrides = changes.keys().map(|chat| {
+        let entry = |policy: &Policy| policy.chats.get(chat).map(JsonOverride::from);
+        JsonEdit { chat_id: chat.clone(), before: entry(&opened.policy), after: entry(&edited) }
+    });
+    let overrides = overrides.filter(|edit| edit.before != edit.after).collect();
+    opened.policy = edited;
     let selector = Selector { ids: changes.into_keys().collect(), ..Selector::default() };
     let (allow_changes, report) = (args.allow_changes, args.report.clone());
     let edits = PolicyEdits::new(edits);
-    let options = RunOptions { selector, dry_run: args.dry_run, allow_changes, report, edits, ..RunOptions::default() };
+    let options = RunOptions {
+        command,
+        overrides,
+        selector,
+        dry_run: args.dry_run,
+        allow_changes,
+        report,
+        edits,
+        ..RunOptions::default()
+    };
     let exit = execute(terminal, place, &opened, &options, interrupt)?;
     if args.dry_run || options.edits.any_made() {
         for lost in &lost {
@@ -141,6 +157,7 @@ fn edits(opened: &Opened, changes: &BTreeMap<String, Change>) -> Result<Vec<Poli
     }
     let edit = |(source, changes): (&Source, BTreeMap<&str, &Change>)| {
         let after = edited(&source.text, &changes).map_err(|chat| cannot_edit(&opened.name(chat)))?;
+        check_size(&source.name, after.as_bytes())?;
         Ok(PolicyEdit { name: source.name.to_string(), before: source.text.clone(), after, file: None })
     };
     files.into_values().map(edit).collect()
@@ -152,8 +169,9 @@ fn edited<'c>(text: &str, changes: &BTreeMap<&'c str, &Change>) -> Result<String
     let mut overrides = BTreeMap::new();
     for (chat, change) in changes {
         match change {
-            Change::Set { model, until, reason } => {
-                let wanted = Wanted { model, until: until.as_ref(), reason: reason.as_deref() };
+            Change::Set { model, until, then, reason } => {
+                let (until, then, reason) = (until.as_ref(), then.as_ref(), reason.as_deref());
+                let wanted = Wanted { model, until, then, reason };
                 overrides.insert(*chat, wanted);
             }
             // The text is parsed for each, but no command removes more than one.
@@ -184,16 +202,20 @@ fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = String> {
     let managed = (entry.setting == Setting::Unmanaged).then(|| "it was not managed, and is from now on".to_owned());
     let until = entry.until.as_ref().filter(|_| new.is_some_and(|(until, _)| until.is_none()));
     let until = until.map(|until| format!("the override ended with {until}, and is without end now"));
+    let keeps = |then: &&Model| matches!(change, Change::Set { model, then: kept, .. } if model == *then || kept.as_ref() == Some(*then));
+    let then = entry.then.as_ref().filter(|then| !keeps(then));
+    let then = then.map(|then| format!("that it is {then} afterwards is gone"));
     let reason = entry.reason.as_ref().filter(|_| new.is_none_or(|(_, reason)| reason.is_none()));
     let reason = reason.map(|_| "the reason that stood there is gone".to_owned());
-    managed.into_iter().chain(until).chain(reason)
+    managed.into_iter().chain(until).chain(then).chain(reason)
 }
 
 fn is_made(policy: &Policy, chat: &str, change: &Change) -> bool {
     match (policy.chats.get(chat), change) {
         (None, Change::Remove) => true,
-        (Some(entry), Change::Set { model, until, reason }) => {
-            entry.setting == Setting::Model(model.clone()) && entry.until == *until && entry.reason == *reason
+        (Some(entry), Change::Set { model, until, then, reason }) => {
+            entry.setting == Setting::Model(model.clone())
+                && (&entry.until, &entry.then, &entry.reason) == (until, then, reason)
         }
         _ => false,
     }

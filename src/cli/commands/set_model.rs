@@ -21,6 +21,9 @@ use crate::registry::find_entry;
 use crate::resolve::resolve;
 use crate::suggest;
 
+/// As the history calls it.
+const SET: &str = "set-model";
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SetModelArgs {
     /// The chat: its id, its session's name, or its contact's
@@ -62,20 +65,22 @@ pub(crate) fn set(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -
     if args.no_policy {
         return set_registry_alone(terminal, place, args);
     }
-    edit_and_run(terminal, place, &args.edit, |opened| {
+    edit_and_run(terminal, place, (SET, &args.edit), |opened| {
         let (chat, model, _) = target(opened, args)?;
         let until = args.until.as_ref().map(|end| end.from(&opened.now)).transpose()?;
         if let Some(until) = until.as_ref().filter(|until| until.is_past(&opened.now)) {
             return Err(Error::other(format!("--until {until} has already expired"))
                 .with_hint("an override that has expired does not count; nothing was changed"));
         }
-        let change = Change::Set { model, until, reason: args.reason.clone() };
+        let entry = opened.policy.chats.get(&chat).filter(|_| args.until.is_some());
+        let then = entry.and_then(Override::permanent).cloned();
+        let change = Change::Set { model, until, then, reason: args.reason.clone() };
         Ok(Decided { changes: BTreeMap::from([(chat, change)]), ..Decided::default() })
     })
 }
 
 pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArgs) -> anyhow::Result<Exit> {
-    edit_and_run(terminal, place, &args.edit, |opened| {
+    edit_and_run(terminal, place, ("unset-model", &args.edit), |opened| {
         let overrides = &opened.policy.chats;
         let chat = if overrides.contains_key(&args.chat) {
             args.chat.clone()
@@ -85,8 +90,20 @@ pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArg
         // Not an error: a command that died after the edit is repeated to finish what it began.
         let is_gone = !overrides.contains_key(&chat);
         let note = || format!("{} has no override for {}", opened.policy_name, opened.name(&chat));
-        let notes = is_gone.then(note).into_iter().collect();
-        Ok(Decided { changes: BTreeMap::from([(chat, Change::Remove)]), notes })
+        let mut notes: Vec<String> = is_gone.then(note).into_iter().collect();
+        // What a temporary override has only covered comes to light again.
+        let covered = overrides.get(&chat).filter(|entry| entry.ended(&opened.now).is_none());
+        let change = match covered.and_then(|entry| entry.then.clone()) {
+            Some(model) => {
+                let name = opened.name(&chat);
+                notes.push(format!(
+                    "the override of {name} is {model} again, as before; to remove that, too, repeat this"
+                ));
+                Change::Set { model, until: None, then: None, reason: None }
+            }
+            None => Change::Remove,
+        };
+        Ok(Decided { changes: BTreeMap::from([(chat, change)]), notes })
     })
 }
 
@@ -99,11 +116,11 @@ fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArg
         terminal.warning(&format!("the policy says {model} ({rule}): the next run puts that back"));
     }
     let because = Because { rule: "set-model".to_owned(), at: At::elsewhere("command line") };
-    let by_hand = Override { setting: Setting::Model(model), until: None, reason: None, because };
+    let by_hand = Override { setting: Setting::Model(model), until: None, then: None, reason: None, because };
     opened.policy.chats.insert(chat.clone(), by_hand);
     let selector = Selector { ids: vec![chat], ..Selector::default() };
     let EditArgs { dry_run, allow_changes, report } = args.edit.clone();
-    let options = RunOptions { selector, dry_run, allow_changes, report, ..RunOptions::default() };
+    let options = RunOptions { command: SET, selector, dry_run, allow_changes, report, ..RunOptions::default() };
     execute(terminal, place, &opened, &options, interrupt)
 }
 

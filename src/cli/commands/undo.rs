@@ -7,14 +7,15 @@ use clap::Args;
 use crate::apply::Backend;
 use crate::backend::Probe;
 use crate::chat::Model;
-use crate::cli::args::{EditArgs, PlaceArgs};
+use crate::cli::args::{EditArgs, End, PlaceArgs, until};
 use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::error::{Error, Result};
 use crate::plan::json::{JsonRow, JsonRun};
-use crate::policy::Setting;
+use crate::plan::line::JsonOverride;
+use crate::policy::{Setting, Until};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UndoArgs {
@@ -27,7 +28,7 @@ pub(crate) struct UndoArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &UndoArgs) -> anyhow::Result<Exit> {
-    edit_and_run(terminal, place, &args.edit, |opened| {
+    edit_and_run(terminal, place, ("undo", &args.edit), |opened| {
         let decided = take_back(opened, &args.run)?;
         if !decided.changes.is_empty() {
             return Ok(decided);
@@ -44,6 +45,13 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &UndoArgs) -> an
 fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
     let backend = opened.backend(Probe::Nothing)?;
     let (run, touched_since) = find(backend.as_ref(), name)?;
+    if run.part > 1 {
+        return Err(Error::other(format!("the history no longer has all of the run {}: it was too long", run.run))
+            .with_hint("nothing was changed; see what it still has with: reconcile history"));
+    }
+    if !run.by.overrides.is_empty() {
+        return Ok(restored(opened, &run));
+    }
     let mut now = BTreeMap::new();
     backend.snapshot()?.each(&mut |entry| {
         let model = entry.model.as_deref().map(|model| opened.policy.canonical(model).to_owned());
@@ -57,12 +65,57 @@ fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
         let begun = begun(opened, chat, &reason).cloned();
         match begun.map_or_else(|| old_model(opened, row, now.get(chat), touched_since.contains(chat)), Ok) {
             Ok(model) => {
-                decided.changes.insert(chat.to_owned(), Change::Set { model, until: None, reason: Some(reason) });
+                decided
+                    .changes
+                    .insert(chat.to_owned(), Change::Set { model, until: None, then: None, reason: Some(reason) });
             }
             Err(why) => decided.notes.push(format!("{shown} is left as it is: {why}")),
         }
     }
     Ok(decided)
+}
+
+/// The overrides as they were before a command changed them, and why some are left as they are.
+fn restored(opened: &Opened, run: &JsonRun) -> Decided {
+    let mut decided = Decided::default();
+    for edit in &run.by.overrides {
+        let now = opened.policy.chats.get(&edit.chat_id).map(JsonOverride::from);
+        // One that is back already is reconciled once more: a command may have died before it was finished.
+        let is_as_left = now == edit.after || now == edit.before;
+        let change = match &edit.before {
+            _ if !is_as_left => Err("its override was changed since".to_owned()),
+            None => Ok(Change::Remove),
+            Some(before) => set_again(opened, before),
+        };
+        match change {
+            Ok(change) => _ = decided.changes.insert(edit.chat_id.clone(), change),
+            Err(why) => decided.notes.push(format!("{} is left as it is: {why}", opened.name(&edit.chat_id))),
+        }
+    }
+    decided
+}
+
+fn set_again(opened: &Opened, before: &JsonOverride) -> Result<Change, String> {
+    let JsonOverride { model, until: ended, then, reason } = before;
+    let allowed = |name: &String| {
+        let model = opened.policy.allowed.iter().find(|model| model.as_str() == name).cloned();
+        model.ok_or_else(|| format!("the policy does not allow {name}"))
+    };
+    let model = model.as_ref().ok_or("it was not managed, which is to be written by hand: managed = false")?;
+    Ok(Change::Set {
+        model: allowed(model)?,
+        until: ended.as_deref().map(ended_at).transpose()?,
+        then: then.as_ref().map(allowed).transpose()?,
+        reason: reason.clone(),
+    })
+}
+
+/// The end of an override, as the history tells of it.
+fn ended_at(text: &str) -> Result<Until, String> {
+    match until(text)? {
+        End::At(until) => Ok(until),
+        End::In(_) => Err(format!("the history says that the override ended with {text:?}, which is no time")),
+    }
 }
 
 /// The model that this undo has set already: then it is repeated, because it died before it was finished.

@@ -10,7 +10,6 @@ use crate::cli::outputs::{NewMode, Target, check_replaceable};
 use crate::error::{Error, Result};
 use crate::os::open_regular;
 use crate::plan::Plan;
-use crate::report::Mode;
 use crate::report::metrics::{Metrics, label, last_success};
 
 /// What every file of metrics begins with.
@@ -36,22 +35,28 @@ pub(crate) fn check(path: &Path) -> Result<()> {
         .with_hint("name another file, or remove this one"))
 }
 
+/// Whether a run had no failures of its own. What is held or refused in every run is none, and a dry run has done nothing that
+/// could succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Success {
+    Yes,
+    No,
+}
+
 /// Writes what became of a run. `planned` is `None` where it ended before a plan was made.
 pub(crate) fn write(
     path: &Path,
     registry: &str,
     at: Timestamp,
     exit: Exit,
-    planned: Option<(&Plan, Mode)>,
+    planned: Option<(&Plan, Success)>,
 ) -> Result<()> {
     let mut earlier = String::new();
     // What cannot be read tells of no success. A pipe or a device is not even tried.
     let _ = open_regular(path).map(|file| file.take(LARGEST).read_to_string(&mut earlier));
     let earlier = last_success(&earlier);
-    // A dry run has done nothing that could succeed.
-    let (plan, applied) = planned.map_or((None, false), |(plan, mode)| (Some(plan), mode == Mode::Apply));
-    let succeeded = applied && exit == Exit::Done;
-    let last_success = if succeeded { Some(at.as_second()) } else { earlier.map(|(_, at)| at) };
+    let (plan, success) = planned.map_or((None, Success::No), |(plan, success)| (Some(plan), success));
+    let last_success = if success == Success::Yes { Some(at.as_second()) } else { earlier.map(|(_, at)| at) };
     let named = label(registry);
     // A run that could not read its policy need not know which registry it was for.
     let label = earlier.map(|(label, _)| label).filter(|_| registry.is_empty()).unwrap_or(&named);

@@ -5,13 +5,14 @@ pub(crate) mod options;
 mod outcome;
 pub(crate) mod policy_edit;
 mod progress;
+mod quiet;
 pub(crate) mod signals;
 
 use std::path::Path;
 
 use jiff::{Timestamp, Zoned};
 
-use crate::apply::{self, Backend, RunContext};
+use crate::apply::{self, Applied, Backend, RunContext};
 use crate::backend::Probe;
 use crate::cli::args::{PlaceArgs, RunArgs};
 use crate::cli::exit::Exit;
@@ -19,6 +20,7 @@ use crate::cli::outputs::{Outputs, refuse_needed};
 use crate::cli::run::options::RunOptions;
 use crate::cli::run::outcome::End;
 use crate::cli::run::progress::Progress;
+use crate::cli::run::quiet::Quiet;
 use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{
@@ -26,6 +28,7 @@ use crate::cli::workspace::{
 };
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
+use crate::plan::json::Origin;
 use crate::plan::{Limits, Plan, PlanInput};
 use crate::policy::Policy;
 use crate::report::Mode;
@@ -103,11 +106,12 @@ pub(crate) fn execute(
         let planned = apply::plan(&input, backend.as_ref())?;
         warn_of_obstacles(terminal, opened, options, backend.as_ref(), &planned.plan);
         let exit = Exit::of_dry_run(&planned.plan, options.detailed_exitcode);
-        let end = End { mode: Mode::DryRun, planned, exit, error: None };
+        let end = End { mode: Mode::DryRun, planned, exit, error: None, interrupted: false, quiet: None };
         return Ok(end.show(terminal, options, outputs, opened, &now));
     }
 
     let locked = backend.lock(place.lock_timeout, &|| interrupt.is_asked())?;
+    let quiet = if options.quiet { Quiet::open(&opened.registry)? } else { None };
     tidy(terminal, &opened.files);
     // Not earlier: a run that has waited must not go by an override that has ended meanwhile.
     let now = now_for(&opened.policy);
@@ -129,7 +133,7 @@ pub(crate) fn execute(
     warn_of_expired(terminal, opened, &now);
     let input = input(opened, backend.as_ref(), &now, options, limits);
     let progress = Progress::new(interrupt, opened.names.redaction().is_none());
-    let author = || author(place);
+    let author = || Origin { overrides: options.overrides.clone(), ..author(place, options.command) };
     let context = RunContext { backend: backend.as_ref(), locked: locked.as_ref(), watch: &progress, author: &author };
     let apply = || match options.edits.make(&input, backend.as_ref())? {
         Some(refused) => Ok(apply::refuse(refused)),
@@ -143,8 +147,9 @@ pub(crate) fn execute(
         }
         applied => applied?,
     };
-    let exit = Exit::of_apply(&applied.planned.plan, applied.interrupted || applied.error.is_some());
-    let end = End { mode: Mode::Apply, planned: applied.planned, exit, error: applied.error };
+    let Applied { planned, interrupted, error } = applied;
+    let exit = Exit::of_apply(&planned.plan, interrupted || error.is_some());
+    let end = End { mode: Mode::Apply, planned, exit, error, interrupted, quiet };
     Ok(end.show(terminal, options, outputs, opened, &now))
 }
 

@@ -7,6 +7,7 @@ use crate::cli::args::{Moment, NamedPlan, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::run::policy_edit::PolicyEdits;
 use crate::error::{Error, Result, reason};
 use crate::os::open_regular;
+use crate::plan::line::JsonEdit;
 use crate::plan::select::Selector;
 use crate::plan::{Expected, ID_LENGTH};
 use crate::report::Format;
@@ -15,6 +16,8 @@ use crate::report::Format;
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct RunOptions<'a> {
+    /// The command, as the history calls it.
+    pub(crate) command: &'a str,
     pub(crate) selector: Selector,
     pub(crate) dry_run: bool,
     pub(crate) probe: bool,
@@ -25,6 +28,8 @@ pub(crate) struct RunOptions<'a> {
     pub(crate) report: ReportArgs,
     pub(crate) quiet: bool,
     pub(crate) metrics: Option<&'a Path>,
+    /// What these do to overrides, for the history.
+    pub(crate) overrides: Vec<JsonEdit>,
     /// The edits of the policy's files that the run begins with.
     pub(crate) edits: PolicyEdits,
     /// Whether a policy that changes while the run waits for another run is read again.
@@ -35,6 +40,7 @@ impl<'a> RunOptions<'a> {
     /// A run for what the policy says.
     pub(crate) fn of(args: &'a RunArgs) -> Self {
         Self {
+            command: "apply",
             selector: Selector { retry: args.retry.clone(), take_over: args.take_over(), ..args.selection.selector() },
             dry_run: args.dry_run,
             probe: args.probe,
@@ -45,6 +51,7 @@ impl<'a> RunOptions<'a> {
             report: args.report.clone(),
             quiet: args.quiet,
             metrics: args.metrics.as_deref(),
+            overrides: Vec::new(),
             edits: PolicyEdits::default(),
             follows_policy: true,
         }

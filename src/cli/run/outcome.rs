@@ -7,14 +7,15 @@ use crate::apply::Planned;
 use crate::backend::capabilities;
 use crate::cli::exit::Exit;
 use crate::cli::outputs::Outputs;
-use crate::cli::run::metrics;
+use crate::cli::run::metrics::{self, Success};
 use crate::cli::run::options::RunOptions;
+use crate::cli::run::quiet::Quiet;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::error::{Error, Result};
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::{Plan, Refusal, Row, Verdict};
-use crate::report::{self, Mode, Report, failed_model, refusal, voided};
+use crate::report::{self, Mode, Report, conditions, failed_model, has_failures, refusal, voided};
 
 /// How a run has ended.
 pub(crate) struct End {
@@ -23,6 +24,10 @@ pub(crate) struct End {
     pub(crate) exit: Exit,
     /// What went wrong after its first effect.
     pub(crate) error: Option<Error>,
+    /// Whether it was asked to end before it was done.
+    pub(crate) interrupted: bool,
+    /// What quiet runs have told before, where this is one.
+    pub(crate) quiet: Option<Quiet>,
 }
 
 impl End {
@@ -35,24 +40,39 @@ impl End {
         opened: &Opened,
         now: &Zoned,
     ) -> Exit {
-        let Self { mode, planned: Planned { plan, reading }, exit, error } = self;
+        let Self { mode, planned: Planned { plan, reading }, exit, error, interrupted, quiet } = self;
         let (plan, snapshot) = (opened.names.shown(plan), reading.snapshot.as_ref());
         let plan = &plan;
         // The policy may be of another zone than the people who read the report.
         let shown_now = &now.with_time_zone(TimeZone::system());
         let report =
             Report { policy: &opened.policy_name, snapshot, plan, mode, now: shown_now, width: terminal.width() };
-        let has_news = plan.is_eventful() || plan.rows.iter().any(Row::is_planned);
-        let silent = options.quiet && exit == Exit::Done && !has_news;
+        let has_failed = interrupted || error.is_some() || has_failures(plan);
+        let conditions = conditions(plan, &terminal.held_warnings());
+        let news = quiet.as_ref().map(|quiet| quiet.news(plan, &conditions, now.timestamp()));
+        let has_news = match &news {
+            Some(news) => has_failed || news.is_any(),
+            None => exit != Exit::Done,
+        };
+        let is_eventful = plan.refused.is_none() && (plan.is_eventful() || plan.rows.iter().any(Row::is_planned));
+        let silent = options.quiet && !has_news && !is_eventful;
         if !silent {
             terminal.release();
         }
         let shown = if silent { Ok(()) } else { print(terminal, options, &report) };
         let shown = shown.and_then(|()| outputs.write(&report));
+        for over in news.iter().flat_map(|news| &news.over) {
+            terminal.note(&format!("no longer so: {over}"));
+        }
+        let remembered = match quiet {
+            Some(quiet) if !silent && shown.is_ok() => quiet.remember(plan, &conditions, now.timestamp()),
+            _ => Ok(()),
+        };
         tell(terminal, plan, capabilities(&opened.policy).as_ref(), mode, shown_now);
         if mode == Mode::DryRun && options.can_name_the_plan() && is_applicable(plan) {
             terminal.hint(&format!("to apply this plan or nothing, pass --plan {}", plan.id));
         }
+        let came_to = exit;
         let edited = options.edits.any_made();
         if edited && exit == Exit::Refused {
             options.edits.tell_alone(terminal);
@@ -70,10 +90,12 @@ impl End {
                 exit => exit,
             }
         };
-        for error in error.into_iter().chain(shown.err()) {
+        for error in error.into_iter().chain(shown.err()).chain(remembered.err()) {
             exit = failed(error, exit);
         }
-        let write = |path| metrics::write(path, snapshot.name(), now.timestamp(), exit, Some((plan, mode)));
+        let is_success = mode == Mode::Apply && plan.refused.is_none() && !has_failed && exit == came_to;
+        let success = if is_success { Success::Yes } else { Success::No };
+        let write = |path| metrics::write(path, snapshot.name(), now.timestamp(), exit, Some((plan, success)));
         match options.metrics.map(write) {
             Some(Err(error)) => failed(error, exit),
             _ => exit,

@@ -18,7 +18,7 @@ use crate::readme;
 use crate::support::below;
 
 /// The mistakes that can be seen without comparing one part of a policy with another, or reading commands.
-const STRUCTURAL: [&str; 14] = [
+const STRUCTURAL: [&str; 15] = [
     "duplicate",
     "empty",
     "missing-key",
@@ -30,6 +30,7 @@ const STRUCTURAL: [&str; 14] = [
     "rule-without-condition",
     "unknown-key",
     "unknown-value",
+    "then-without-until",
     "unmanaged-with-model",
     "wrong-backend",
     "wrong-type",

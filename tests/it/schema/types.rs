@@ -116,25 +116,29 @@ enum Exception {
 
 /// A model for one chat.
 #[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("dependencies" = { "then": ["until"] }))]
 struct ModelOfChat {
     model: Model,
     /// Which a chat with a model is.
     #[schemars(extend("const" = true))]
     managed: Option<bool>,
     until: Option<Until>,
+    /// The model that counts once the override has ended.
+    then: Option<Model>,
     /// Why, for whoever reads the report.
     reason: Option<String>,
 }
 
 /// A chat whose model is not ours to decide.
 #[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("dependencies" = { "then": ["until"] }))]
 struct LeftAlone {
     /// The chat is left alone.
     #[schemars(extend("const" = false))]
     managed: bool,
     until: Option<Until>,
+    /// The model that counts once the override has ended.
+    then: Option<Model>,
     /// Why, for whoever reads the report.
     reason: Option<String>,
 }

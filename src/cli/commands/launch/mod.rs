@@ -17,7 +17,7 @@ use crate::cli::commands::launch::known::Known;
 use crate::cli::commands::launch::tell::tell;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::warn_of_lost_state;
+use crate::cli::workspace::{user, warn_of_lost_state};
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result, reason};
 use crate::launch::{Decider, Start, Wanted, start};
@@ -145,7 +145,8 @@ impl Launch<'_> {
             decided = Some(start);
             Ok(registration)
         };
-        let registered = match backend.register(self.place.lock_timeout, Timestamp::now(), &mut decide) {
+        let registered = match backend.register(self.place.lock_timeout, Timestamp::now(), &user("launch"), &mut decide)
+        {
             Err(error) | Ok(Registered { changed: false, error: Some(error), .. }) if error.is_no_room() => {
                 return self.start_unregistered(file, backend.as_ref(), error);
             }

@@ -1,0 +1,52 @@
+//! The conditions that quiet runs have told of, in the state directory.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::plan::conditions::Told;
+use crate::state::dir::StateDir;
+
+const NAME: &str = "conditions.json";
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Form {
+    version: u32,
+    told: Told,
+}
+
+/// What has been told; nothing where there is no such file.
+///
+/// # Errors
+/// Where it is damaged, or was written by a later version.
+pub(crate) fn read(dir: &StateDir) -> Result<Told> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    // A run that died while it saved left it.
+    dir.discard_unfinished(NAME)?;
+    let Some(text) = dir.read(NAME)? else { return Ok(Told::default()) };
+    let path = dir.path(NAME);
+    let damaged = |error: serde_json::Error| {
+        let damaged = format!("{} is damaged", path.display());
+        Error::other(format!("{damaged}: {error}"))
+            .with_hint("remove it: quiet runs then tell once more of everything that is wrong")
+            .or_nameless(damaged)
+    };
+    let Version { version } = serde_json::from_slice(&text).map_err(damaged)?;
+    if version > VERSION {
+        let newer = format!("{} has the form {version}: a later version of reconcile wrote it", path.display());
+        return Err(Error::other(newer).with_hint("use that version, or a later one still"));
+    }
+    let Form { told, .. } = serde_json::from_slice(&text).map_err(damaged)?;
+    Ok(told)
+}
+
+/// Remembers what has been told. On disk when it returns.
+pub(crate) fn save(dir: &StateDir, told: Told) -> Result<()> {
+    let form = Form { version: VERSION, told };
+    let json = serde_json::to_vec(&form).map_err(|error| Error::other(error.to_string()))?;
+    dir.save(NAME, &json)
+}
