@@ -68,6 +68,7 @@ mod preflight;
 mod readers;
 mod readme;
 mod redaction;
+mod registry_form;
 mod reports;
 mod rollout_laws;
 mod scarce;
