@@ -17,6 +17,7 @@ pub mod cli;
 mod crash;
 pub mod diagnostic;
 pub mod error;
+pub mod form;
 pub mod launch;
 pub mod lint;
 pub mod os;

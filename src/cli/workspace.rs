@@ -163,12 +163,16 @@ pub(crate) struct Past {
 /// Opens it. The policy only says where the registry is, if the command line does not, and may have mistakes: what is
 /// owed and what was done can be looked at all the same.
 pub(crate) fn open_past(place: &PlaceArgs) -> anyhow::Result<Past> {
-    let of_policy = || {
-        let path = place.policy();
-        registry_of(policy::outline(&sources::load(&path)?.sources).registry.as_deref(), &path)
+    let path = place.policy();
+    let outline = sources::load(&path).map(|files| policy::outline(&files.sources));
+    let (registry, form) = match (place.registry(), outline) {
+        // What runs remember can be looked at without a policy.
+        (Some(registry), outline) => (registry, outline.map(|outline| outline.form).unwrap_or_default()),
+        (None, outline) => {
+            outline.and_then(|outline| Ok((registry_of(outline.registry.as_deref(), &path)?, outline.form)))?
+        }
     };
-    let registry = place.registry().map_or_else(of_policy, Ok)?;
-    let registry = RegistryFile::open(&registry)?;
+    let registry = RegistryFile::open(&registry)?.in_form(&form);
     let names = names(place, place.redaction_key()?, &registry)?;
     Ok(Past { backend: backend::of_registry(registry.clone()), registry, now: Zoned::now(), names })
 }
@@ -224,7 +228,7 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     warnings.extend(zone::warning(&policy, &files.sources, &now));
     let policy_name = leading(&path.display().to_string()).into_owned();
     let registry = place.registry().map_or_else(|| registry_of(policy.registry.as_deref(), &path), Ok)?;
-    let registry = RegistryFile::open(&registry)?;
+    let registry = RegistryFile::open(&registry)?.in_form(&policy.form);
     Ok(Opened { policy, files, path, policy_name, registry, now, names: Names::Own, warnings })
 }
 

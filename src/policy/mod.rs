@@ -26,6 +26,7 @@ use wildmatch::WildMatch;
 
 use crate::chat::{Chat, Model};
 use crate::diagnostic::Place;
+use crate::form::Form;
 
 pub use outline::{Outline, outline};
 pub use read::{read, zone_advice};
@@ -55,6 +56,8 @@ pub struct Policy {
     pub chats: BTreeMap<String, Override>,
     /// `registry.path`, as written.
     pub registry: Option<String>,
+    /// `registry.key` and `registry.shape`.
+    pub form: Form,
     /// Where `existing = "keep"` stands: an allowed model in the registry then wins over rules, tiers and fallback.
     pub keep_existing: Option<Because>,
     /// Where models are kept, and how sessions come to run on them.

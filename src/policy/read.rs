@@ -8,6 +8,7 @@ use wildmatch::WildMatch;
 
 use crate::chat::Model;
 use crate::diagnostic::{Diagnostic, Level, Place};
+use crate::form::{Form, Shape};
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
 use crate::policy::{Because, Choice, Override, Policy, Rule, Setting, Until, syntax};
@@ -72,7 +73,7 @@ impl<'r> Reader<'r> {
         let tiers = self.tiers(&mut whole);
         let rules = self.rules(&mut whole);
         let chats = self.chats(&mut whole);
-        let (registry, keep_existing) = self.registry(&mut whole);
+        let (registry, form, keep_existing) = self.registry(&mut whole);
         let sessions = self.sessions(&mut whole, keep_existing.as_ref().map(|(_, item)| item));
         let rollout = self.rollout(&mut whole);
         let max_changes = self.limits(&mut whole);
@@ -86,6 +87,7 @@ impl<'r> Reader<'r> {
             rules,
             chats,
             registry,
+            form,
             keep_existing: keep_existing.map(|(because, _)| because),
             sessions,
             rollout,
@@ -270,16 +272,20 @@ impl<'r> Reader<'r> {
         parsed
     }
 
-    fn registry(&self, whole: &mut Section<'r>) -> (Option<String>, Option<(Because, Item<'r>)>) {
+    fn registry(&self, whole: &mut Section<'r>) -> (Option<String>, Form, Option<(Because, Item<'r>)>) {
         const EXISTING: [&str; 2] = ["replace", "keep"];
         let mut section = whole.section(self.mistakes, "registry", "a table: [registry]");
         let path = section.get(self.mistakes, "path");
         let path = path.and_then(|item| self.text(&item, r#"path = "~/dispatch/state/sessions.json""#));
+        let key = section.get(self.mistakes, "key").and_then(|item| self.text(&item, r#"key = "sessions""#));
+        let shape = section.get(self.mistakes, "shape");
+        let shape = shape.filter(|item| self.word(item, &["sessions", "any"]) == Some("any"));
+        let form = Form { key, shape: shape.map_or(Shape::Sessions, |_| Shape::Any) };
         let existing = section.get(self.mistakes, "existing");
         let keep = existing.filter(|item| self.word(item, &EXISTING) == Some("keep"));
         section.finish(self.mistakes);
         let because = |item: &Item| Because { rule: item.name.clone(), at: item.source.at(item.span.clone()) };
-        (path, keep.map(|item| (because(&item), item)))
+        (path, form, keep.map(|item| (because(&item), item)))
     }
 
     fn limits(&self, whole: &mut Section<'r>) -> Option<usize> {

@@ -19,6 +19,8 @@ pub struct Entry<'a> {
     pub model: Option<Cow<'a, str>>,
     /// What its conversation can be resumed by: `session_id`, else `resume_id`. A new session has none yet.
     pub resume: Option<Cow<'a, str>>,
+    /// Whether it has a field of a session besides its model.
+    pub is_session: bool,
     /// The fields that it has without a value.
     pub blank: Blank,
     /// Where its snapshot finds it again.
@@ -33,6 +35,7 @@ impl Entry<'_> {
             chat: self.chat.into_owned(),
             model: own(self.model),
             resume: own(self.resume),
+            is_session: self.is_session,
             blank: self.blank,
             at: self.at,
         }

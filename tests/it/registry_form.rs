@@ -49,13 +49,9 @@ fn one_field_of_one_session_is_enough() {
 fn a_large_file_that_is_no_registry_is_refused_as_a_small_one_is() {
     // Read by several threads, and in windows.
     for size in [3 << 20, 17 << 20] {
-        let mut text = "{\n".to_owned();
-        for number in 0.. {
-            if text.len() > size {
-                break;
-            }
-            text += &format!("  \"package-{number}\": {{\n    \"version\": \"1.2.3\"\n  }},\n");
-        }
+        let package = |number: usize| format!("  \"package-{number:07}\": {{\n    \"version\": \"1.2.3\"\n  }},\n");
+        let packages: String = (0..size / package(0).len()).map(package).collect();
+        let text = format!("{{\n{packages}");
         let sandbox = Sandbox::new(&policy(""), &format!("{text}  \"last\": {{}}\n}}\n"));
         let run = sandbox.run(&["--dry-run"]).expect(1);
         assert!(run.stderr.contains("error[not-a-registry]"), "{run:#?}");

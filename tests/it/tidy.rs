@@ -11,6 +11,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("chat", 0),
     ("crash", 0),
     ("diagnostic", 0),
+    ("form", 0),
     ("redact", 0),
     ("splice", 0),
     ("suggest", 0),

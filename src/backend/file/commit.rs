@@ -369,7 +369,7 @@ fn is_stale(batch: &Batch, now: &Ledger) -> bool {
 fn splices(snapshot: &FileSnapshot, batch: &Batch) -> Result<Vec<Splice>> {
     let splice = |change: &&Change| {
         let lost = || Error::other(format!("the entry of {} is not where it was read", change.chat));
-        snapshot.edit(change.at, &|text, at| set_model(text, at, change.after))?.ok_or_else(lost)
+        snapshot.edit(change.at, &|text, at| set_model(text, snapshot.form(), at, change.after))?.ok_or_else(lost)
     };
     let mut changes: Vec<&Change> = batch.changes.iter().collect();
     changes.sort_by_key(|change| change.at.0);

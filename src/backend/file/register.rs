@@ -13,6 +13,7 @@ use crate::backend::file::registry::RegistryFile;
 use crate::backend::file::snapshot::FileSnapshot;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
+use crate::form::Form;
 use crate::launch::Registration;
 use crate::os::{FileMeta, Stamp};
 use crate::plan::ledger::Note;
@@ -89,7 +90,7 @@ impl Files {
         let registration = decide(&seen, ledger.ledger())?;
         let chat = registration.chat.id.as_ref();
         let paid = ledger.ledger().owed.contains_key(chat);
-        let splices = registration_edits(seen.text()?, &registration)?;
+        let splices = registration_edits(seen.text()?, seen.form(), &registration)?;
         // A session from before runs on the old model until the new one has started.
         let owes = [Note::Owes { chat, ran: None, identity: None }];
         let has_one_before = registration.entry.is_some() && registration.model.is_some();
@@ -162,22 +163,23 @@ fn note_after(ledger: &mut OpenLedger, around: &NotesAround) -> Result<()> {
 ///
 /// # Errors
 /// Where its entry is not where it was read.
-pub fn registration_edits(text: &str, registration: &Registration) -> Result<Vec<Splice>> {
+pub fn registration_edits(text: &str, form: &Form, registration: &Registration) -> Result<Vec<Splice>> {
     let Registration { chat, entry, fields, model } = registration;
     let model = model.as_ref();
     let mut new: Vec<(&str, &str)> = fields.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let Some(at) = *entry else {
         new.extend(model.map(|model| ("model", model.as_str())));
-        return Ok(vec![add_entry(text, &chat.id, &new)]);
+        let lost = || Error::other("the object of sessions is not where it was read");
+        return Ok(vec![add_entry(text, form, &chat.id, &new).ok_or_else(lost)?]);
     };
     let mut splices = Vec::new();
     match model {
-        Some(_) if has_model(text, at) => splices.push(set_model(text, at, model)),
+        Some(_) if has_model(text, at) => splices.push(set_model(text, form, at, model)),
         Some(model) => new.push(("model", model.as_str())),
         None => {}
     }
     if !new.is_empty() {
-        splices.push(add_members(text, at, &new));
+        splices.push(add_members(text, form, at, &new));
     }
     let lost = || Error::other(format!("the entry of {} is not where it was read", chat.id));
     splices.into_iter().map(|splice| splice.ok_or_else(lost)).collect()

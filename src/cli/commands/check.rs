@@ -62,6 +62,7 @@ fn warnings_of(
     let now = now_for(&policy);
     warnings.extend(zone::warning(&policy, sources, &now));
     let registry = place.registry().map(|path| RegistryFile::open(&path)).transpose()?;
+    let registry = registry.map(|registry| registry.in_form(&policy.form));
     let snapshot = registry.clone().map(|registry| backend::of_registry(registry).snapshot()).transpose()?;
     let policy = match &registry {
         None => policy,

@@ -74,7 +74,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
             return Err(Error::other("no registry given: set registry.path in the policy, or pass --registry").into());
         }
     };
-    let file = RegistryFile::open_or_new(&registry)?;
+    let file = RegistryFile::open_or_new(&registry)?.in_form(&outline.form);
     warn_of_lost_state(terminal, &file)?;
     let backend = backend::of_registry(file);
     let fields = args.fields.chat();
@@ -168,8 +168,7 @@ fn usable_policy(terminal: &Terminal, place: &PlaceArgs) -> (Option<Policy>, Out
         Ok((policy, warnings)) => {
             terminal.diagnostics(&warnings);
             terminal.diagnostics(zone::warning(&policy, &files.sources, &now_for(&policy)).as_slice());
-            let backend = Some(policy.sessions.backend.name().to_owned());
-            let outline = Outline { registry: policy.registry.clone(), backend };
+            let outline = Outline::from(&policy);
             (Some(policy), outline, files.sources)
         }
         Err(mistakes) => {

@@ -17,6 +17,7 @@ pub(super) enum Member {
     Source,
     SessionId,
     ResumeId,
+    ChatId,
     /// One that nothing here asks for.
     Other,
 }
@@ -33,6 +34,7 @@ impl Member {
             "source" => Self::Source,
             "session_id" => Self::SessionId,
             "resume_id" => Self::ResumeId,
+            "chat_id" => Self::ChatId,
             _ => Self::Other,
         }
     }
@@ -40,6 +42,11 @@ impl Member {
     /// The place among those that may stand once only, and hold a string or `null` only.
     pub(super) fn strict(self) -> Option<usize> {
         [Self::Model, Self::Tier].iter().position(|strict| *strict == self)
+    }
+
+    /// Whether a session has it, and other things that have a model do not.
+    pub(super) fn is_of_sessions(self) -> bool {
+        !matches!(self, Self::Model | Self::Other)
     }
 
     /// The field that a launch fills with it.
@@ -50,7 +57,7 @@ impl Member {
             Self::ContactName => Some(Field::ContactName),
             Self::Type => Some(Field::Type),
             Self::Source => Some(Field::Source),
-            Self::Model | Self::DisplayName | Self::SessionId | Self::ResumeId | Self::Other => None,
+            Self::Model | Self::DisplayName | Self::SessionId | Self::ResumeId | Self::ChatId | Self::Other => None,
         }
     }
 }
@@ -60,6 +67,7 @@ impl Member {
 pub(super) struct Fields<'a> {
     pub(super) chat: Chat<'a>,
     at: Position,
+    is_session: bool,
     blank: Blank,
     model: Option<Cow<'a, str>>,
     display_name: Option<Cow<'a, str>>,
@@ -71,12 +79,13 @@ impl<'a> Fields<'a> {
     pub(super) fn new(id: Cow<'a, str>, at: Position) -> Self {
         let chat = Chat { id, ..Chat::default() };
         let (model, display_name, session_id, resume_id) = (None, None, None, None);
-        Self { chat, at, blank: Blank::default(), model, display_name, session_id, resume_id }
+        Self { chat, at, is_session: false, blank: Blank::default(), model, display_name, session_id, resume_id }
     }
 
     /// Takes what a member says, if that is a string with anything in it. Of several the last counts.
     pub(super) fn set(&mut self, member: Member, text: Option<Cow<'a, str>>) {
         let text = text.filter(|text| !text.is_empty());
+        self.is_session |= member.is_of_sessions();
         if let Some(field) = member.field() {
             self.blank.set(field, text.is_none());
         }
@@ -90,13 +99,13 @@ impl<'a> Fields<'a> {
             Member::Source => self.chat.source = text,
             Member::SessionId => self.session_id = text,
             Member::ResumeId => self.resume_id = text,
-            Member::Other => {}
+            Member::ChatId | Member::Other => {}
         }
     }
 
     pub(super) fn entry(self) -> Entry<'a> {
-        let Self { chat, at, blank, model, display_name, session_id, resume_id } = self;
+        let Self { chat, at, is_session, blank, model, display_name, session_id, resume_id } = self;
         let chat = Chat { contact_name: chat.contact_name.or(display_name), ..chat };
-        Entry { chat, model, resume: session_id.or(resume_id), blank, at }
+        Entry { chat, model, resume: session_id.or(resume_id), is_session, blank, at }
     }
 }

@@ -122,6 +122,12 @@ fn what_is_left_out_is_what_it_names_as_the_default() {
         read(&[Source::new("policy.toml", policy)]).unwrap().0.keep_existing.is_some()
     };
     assert_eq!(existing(&format!("existing = {of_registry}")), existing(""));
+    let of_registry = &schema["definitions"]["Registry"]["properties"]["shape"]["default"];
+    let form = |text: &str| {
+        let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[registry]\n{text}");
+        read(&[Source::new("policy.toml", policy)]).unwrap().0.form
+    };
+    assert_eq!(form(&format!("shape = {of_registry}")), form(""));
 }
 
 #[test]
@@ -239,6 +245,8 @@ model  = "opus"
 [registry]
 path     = "sessions.json"
 existing = "keep"
+key      = "sessions"
+shape    = "any"
 [sessions]
 backend    = "file"
 names_in_arguments = false

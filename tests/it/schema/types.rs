@@ -154,6 +154,19 @@ struct Registry {
     /// "keep": an allowed model in the registry wins over all but overrides.
     #[schemars(extend("default" = "replace"))]
     existing: Option<Existing>,
+    /// The member that holds the sessions, where they do not stand at the top.
+    #[schemars(length(min = 1))]
+    key: Option<String>,
+    /// "any": a file without a single field of a session, such as a tier or a source, is taken for a registry as well.
+    #[schemars(extend("default" = "sessions"))]
+    shape: Option<Shape>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Shape {
+    Sessions,
+    Any,
 }
 
 #[derive(JsonSchema)]
