@@ -25,6 +25,7 @@ mod civil_time;
 mod commands;
 mod commands_as_root;
 mod cron;
+mod dangling;
 mod dispatch;
 mod dispatch_debts;
 mod dispatch_down;
