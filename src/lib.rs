@@ -20,6 +20,7 @@ pub mod error;
 pub mod form;
 pub mod launch;
 pub mod lint;
+pub mod names;
 pub mod os;
 pub mod plan;
 pub mod policy;

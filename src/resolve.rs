@@ -67,7 +67,7 @@ pub fn candidates<'p>(
     existing: Option<&str>,
     now: &Zoned,
 ) -> impl Iterator<Item = Candidate<'p>> {
-    let entry = policy.chats.get(chat.id.as_ref());
+    let entry = policy.override_of(&chat.id);
     let overriding = entry.map(|entry| match entry.until.as_ref().filter(|until| until.is_past(now)) {
         Some(until) => Candidate::Over(entry.into(), until),
         None => Candidate::Speaks(entry.into()),

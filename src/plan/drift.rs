@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::chat::Model;
 use crate::error::Result;
+use crate::names::{Names, Unshared};
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::input::PlanInput;
 use crate::plan::ledger::{Debt, Ledger};
@@ -36,6 +37,7 @@ pub struct Drift {
     pub(super) complete: bool,
     pub(super) reset: Vec<String>,
     pub(super) selection: Selection,
+    pub(super) unshared: Vec<Unshared>,
     /// Chats in the registry of which the ledger remembers a debt, or a start that failed.
     remembered: BTreeSet<String>,
 }
@@ -48,12 +50,15 @@ pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
     let snapshot = reading.snapshot.as_ref();
     let selection = input.selector.resolve(input.policy, snapshot)?;
     let comparison = Comparison { input, ledger: &reading.ledger, doubtful: &reading.doubtful, selection: &selection };
-    let (counts, parts) = collect(snapshot, Drift::default, |drift, entry| comparison.take(drift, entry))?;
-    let mut drift = parts.into_iter().fold(Drift::default(), Drift::and);
+    let none = || (Drift::default(), Names::of(input.policy));
+    let (counts, parts) = collect(snapshot, none, |(drift, names), entry| comparison.take(drift, names, entry))?;
+    let parts = parts.into_iter().reduce(|(drift, names), (more, others)| (drift.and(more), names.and(others)));
+    let (mut drift, names) = parts.unwrap_or_else(none);
     drift.sessions = counts.sessions;
     drift.selected = counts.selected.unwrap_or(drift.selected);
     drift.complete = selection.is_complete();
     if drift.complete {
+        drift.unshared = names.unshared(input.now);
         let is_gone = |chat: &&String| !drift.remembered.contains(*chat);
         let unowed: Vec<String> = reading.ledger.owed.keys().filter(is_gone).cloned().collect();
         let unfailed: Vec<String> = reading.ledger.failed.keys().filter(is_gone).cloned().collect();
@@ -143,8 +148,8 @@ impl Models<'_> {
     }
 }
 
-impl Comparison<'_> {
-    fn take(&self, drift: &mut Drift, entry: Entry) {
+impl<'a> Comparison<'a> {
+    fn take(&self, drift: &mut Drift, names: &mut Names<'a>, entry: Entry) {
         let chat = entry.chat.id.as_ref();
         if self.ledger.owed.contains_key(chat) || self.ledger.failed.contains_key(chat) {
             drift.remembered.insert(chat.to_owned());
@@ -152,6 +157,7 @@ impl Comparison<'_> {
         if self.selection.contains(&entry.chat) {
             drift.selected += 1;
             let decision = resolve(self.input.policy, &entry.chat, entry.model.as_deref(), self.input.now);
+            names.take(&entry.chat, decision.because);
             let row = self.row(drift, entry, decision);
             drift.rows.extend(row);
         }

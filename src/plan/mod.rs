@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use crate::chat::Model;
+use crate::names::Unshared;
 use crate::plan::observed::{Edits, Void};
 
 pub use drift::{Drift, Reading, drift};
@@ -57,6 +58,8 @@ pub struct Plan {
     pub working: BTreeMap<Model, String>,
     /// Models that are not used further until they come up on the chat that they were tried on.
     pub failed_models: Vec<FailedModel>,
+    /// The names that policy and registry do not share, of a plan for the whole registry.
+    pub unshared: Vec<Unshared>,
     /// What the backend says of the edits and restarts, where there are any.
     pub remark: Option<String>,
     /// Why nothing of it may be done.

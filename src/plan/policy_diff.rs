@@ -81,6 +81,7 @@ pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot) -> Result<Plan
         reset: Vec::new(),
         working: BTreeMap::new(),
         failed_models: Vec::new(),
+        unshared: Vec::new(),
         remark: None,
         refused: None,
     })

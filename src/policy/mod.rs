@@ -54,6 +54,10 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Overrides by chat id; they win over everything.
     pub chats: BTreeMap<String, Override>,
+    /// The ids that chats with an override had before, and those that they have now.
+    pub former: BTreeMap<String, String>,
+    /// The keys that are written like globs, and stand for themselves: of `models.aliases` and `[chats]`.
+    pub globs_in_keys: Vec<Because>,
     /// `registry.path`, as written.
     pub registry: Option<String>,
     /// `registry.key` and `registry.shape`.
@@ -101,6 +105,27 @@ impl At {
     /// For what stands in no policy.
     pub fn elsewhere(name: &str) -> Self {
         Self { file: name.into(), line: 1, span: (0, 0) }
+    }
+
+    /// The comment at the end of its line, without the `#` and the blanks around it.
+    pub fn comment<'s>(&self, sources: &'s [Source]) -> Option<&'s str> {
+        let text = &sources.iter().find(|source| source.name == self.file)?.text;
+        let line = text.get(self.span.0 as usize..)?.lines().next()?;
+        let mut quote = None;
+        let mut is_escaped = false;
+        let starts = |(_, letter): &(usize, char)| {
+            let was_escaped = std::mem::take(&mut is_escaped);
+            match (quote, letter) {
+                (None, '#') => return true,
+                (None, '"' | '\'') => quote = Some(*letter),
+                (Some('"'), '\\') => is_escaped = !was_escaped,
+                (Some(open), letter) if *letter == open && !was_escaped => quote = None,
+                _ => {}
+            }
+            false
+        };
+        let (start, _) = line.char_indices().find(starts)?;
+        Some(line[start + 1..].trim()).filter(|comment| !comment.is_empty())
     }
 
     /// The order of the files, and of what stands in them.
@@ -173,6 +198,11 @@ impl Rule {
         }
     }
 
+    /// The globs of its condition on the chat id.
+    pub fn globs(&self) -> &[WildMatch] {
+        self.chat.as_deref().unwrap_or_default()
+    }
+
     /// Whether the chat id alone tells that it matches.
     pub fn needs_no_more(&self) -> bool {
         self.source.is_none() && self.tier.is_none() && self.kind.is_none()
@@ -193,6 +223,8 @@ pub struct Override {
     pub until: Option<Until>,
     /// Why it is there.
     pub reason: Option<String>,
+    /// The ids that the chat had before.
+    pub was: Vec<String>,
     /// Where it stands.
     pub because: Because,
 }
@@ -251,6 +283,11 @@ fn first_instant(time: civil::DateTime, zone: &TimeZone) -> Option<Timestamp> {
     zone.following(before_gap).next().map(|transition| transition.timestamp())
 }
 
+/// Whether a name is written like a glob.
+pub fn is_glob(name: &str) -> bool {
+    name.contains(['*', '?'])
+}
+
 impl std::fmt::Display for Until {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -265,6 +302,17 @@ impl Policy {
     /// The allowed model that a registry's value stands for, or the value itself.
     pub fn canonical<'a>(&'a self, model: &'a str) -> &'a str {
         self.aliases.get(model).map_or(model, Model::as_str)
+    }
+
+    /// The override for a chat, by its id or by one that it had before.
+    pub fn override_of(&self, chat: &str) -> Option<&Override> {
+        self.chats.get(chat).or_else(|| self.chats.get(self.former.get(chat)?))
+    }
+
+    /// Whether it lists the tier, or a rule asks for it.
+    pub fn names_tier(&self, tier: &str) -> bool {
+        let asks = |rule: &Rule| rule.tier.as_ref().is_some_and(|tiers| tiers.iter().any(|known| known == tier));
+        self.tiers.contains_key(tier) || self.rules.iter().any(asks)
     }
 
     /// The override that stands first among those whose end depends on the host's time zone. One that is over in every

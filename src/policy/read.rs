@@ -11,7 +11,7 @@ use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::form::{Form, Shape};
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
-use crate::policy::{Because, Choice, Override, Policy, Rule, Setting, Until, syntax};
+use crate::policy::{Because, Choice, Override, Policy, Rule, Setting, Until, is_glob, syntax};
 use crate::suggest;
 
 /// Reads a policy from its files, which are in path order.
@@ -31,7 +31,9 @@ pub fn read(sources: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnos
     }
     let mistakes = Mistakes::default();
     let whole = Section::whole(sources.iter().zip(&trees));
-    let policy = Reader { mistakes: &mistakes, allowed: None, special_models: Vec::new(), sources }.policy(whole);
+    let policy =
+        Reader { mistakes: &mistakes, allowed: None, special_models: Vec::new(), sources, globs_in_keys: Vec::new() }
+            .policy(whole);
 
     let more = if astray { unread } else { mistakes.more.get() };
     let broken = !diagnostics.is_empty();
@@ -65,6 +67,7 @@ pub(super) struct Reader<'r> {
     /// The allowed models that no argument of a command can hold.
     pub(super) special_models: Vec<Item<'r>>,
     sources: &'r [Source],
+    globs_in_keys: Vec<Because>,
 }
 
 impl<'r> Reader<'r> {
@@ -72,7 +75,7 @@ impl<'r> Reader<'r> {
         let (fallback, aliases, time_zone) = self.models(&mut whole);
         let tiers = self.tiers(&mut whole);
         let rules = self.rules(&mut whole);
-        let chats = self.chats(&mut whole);
+        let (chats, former) = self.chats(&mut whole);
         let (registry, form, keep_existing) = self.registry(&mut whole);
         let sessions = self.sessions(&mut whole, keep_existing.as_ref().map(|(_, item)| item));
         let rollout = self.rollout(&mut whole);
@@ -86,6 +89,8 @@ impl<'r> Reader<'r> {
             tiers,
             rules,
             chats,
+            former,
+            globs_in_keys: self.globs_in_keys,
             registry,
             form,
             keep_existing: keep_existing.map(|(because, _)| because),
@@ -125,12 +130,15 @@ impl<'r> Reader<'r> {
             let Some(model) = self.model(&item) else { continue };
             let is_allowed = |alias: Model| self.allowed.as_ref().is_some_and(|allowed| allowed.contains(&alias));
             if Model::new(alias).is_some_and(is_allowed) {
-                let place = item.source.place(key);
+                let place = item.source.place(key.clone());
                 let message = format!("`{alias}` is an allowed model, so it cannot be another spelling of `{model}`");
                 self.mistakes.add(|| {
                     Diagnostic::error("alias-of-itself", message, place, "")
                         .help("remove this alias, or remove the model from `models.allowed`")
                 });
+            }
+            if is_glob(alias) {
+                self.globs_in_keys.push(Because { rule: item.name.clone(), at: item.source.at(key) });
             }
             aliases.insert(alias.to_owned(), model);
         }
@@ -194,23 +202,52 @@ impl<'r> Reader<'r> {
         Some(items.iter().filter_map(|item| item.string(self.mistakes, example)).map(str::to_owned).collect())
     }
 
-    fn chats(&self, whole: &mut Section<'r>) -> BTreeMap<String, Override> {
+    /// The overrides, and the ids that their chats had before.
+    fn chats(&mut self, whole: &mut Section<'r>) -> (BTreeMap<String, Override>, BTreeMap<String, String>) {
         let section = whole.section(self.mistakes, "chats", "a table: [chats]");
         let mut chats = BTreeMap::new();
+        let mut renamed = Vec::new();
         for (id, key, item) in section.entries(self.mistakes) {
             let because = Because { rule: format!("chats.{id:?}"), at: item.source.at(key) };
-            if let Some(entry) = self.chat(&item, because) {
+            if is_glob(id) {
+                self.globs_in_keys.push(because.clone());
+            }
+            if let Some((entry, was)) = self.chat(&item, because) {
                 chats.insert(id.to_owned(), entry);
+                renamed.extend(was.into_iter().map(|old| (id, old)));
             }
         }
-        chats
+        let former = self.former(&chats, &renamed);
+        (chats, former)
     }
 
-    fn chat(&self, item: &Item<'r>, because: Because) -> Option<Override> {
+    /// The ids that chats had before, each of which must stand for one override alone.
+    fn former(&self, chats: &BTreeMap<String, Override>, renamed: &[(&str, Item<'r>)]) -> BTreeMap<String, String> {
+        let mut former: BTreeMap<String, String> = BTreeMap::new();
+        for (id, item) in renamed {
+            let Some(old) = item.value.as_str() else { continue };
+            let other = if chats.contains_key(old) { Some(old) } else { former.get(old).map(String::as_str) };
+            if let Some(entry) = other.and_then(|other| chats.get(other)) {
+                self.mistakes.add(|| {
+                    let message = format!("there are two overrides for the chat {old:?}");
+                    Diagnostic::error("duplicate", message, item.place(), "again here")
+                        .and(entry.because.at.place(self.sources), "first here")
+                        .help("remove one of them")
+                });
+            } else {
+                former.insert(old.to_owned(), (*id).to_owned());
+            }
+        }
+        former
+    }
+
+    /// An override, and where the ids stand that its chat had before.
+    fn chat(&self, item: &Item<'r>, because: Because) -> Option<(Override, Vec<Item<'r>>)> {
+        const WAS: &str = r#"was = ["+16175550104"]"#;
         const EXAMPLE: &str = r#""opus", or { model = "opus", until = 2026-12-31, reason = "…" }"#;
         if item.value.is_str() {
             let setting = Setting::Model(self.model(item)?);
-            return Some(Override { setting, until: None, reason: None, because });
+            return Some((Override { setting, until: None, reason: None, was: Vec::new(), because }, Vec::new()));
         }
         if !item.value.is_table() {
             self.mistakes.add(|| item.wrong_type("a model or a table", EXAMPLE));
@@ -223,6 +260,9 @@ impl<'r> Reader<'r> {
         let until = table.get(self.mistakes, "until").and_then(|item| self.until(&item));
         let reason = table.get(self.mistakes, "reason");
         let reason = reason.and_then(|item| item.string(self.mistakes, r#"reason = "why""#)).map(str::to_owned);
+        let was = table.get(self.mistakes, "was");
+        let was = was.and_then(|item| item.list(self.mistakes, WAS)).unwrap_or_default();
+        let ids = was.iter().filter_map(|item| self.text(item, WAS)).collect();
         table.finish(self.mistakes);
 
         let setting = match (model, managed_here) {
@@ -242,7 +282,7 @@ impl<'r> Reader<'r> {
                 return None;
             }
         };
-        Some(Override { setting, until, reason, because })
+        Some((Override { setting, until, reason, was: ids, because }, was))
     }
 
     fn until(&self, item: &Item<'r>) -> Option<Until> {

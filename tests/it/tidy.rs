@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("policy", 2),
     ("registry", 2),
     ("adopt", 3),
+    ("names", 3),
     ("os", 3),
     ("resolve", 3),
     ("lint", 4),

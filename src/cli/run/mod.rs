@@ -6,6 +6,7 @@ mod outcome;
 pub(crate) mod policy_edit;
 mod progress;
 pub(crate) mod signals;
+mod unshared;
 
 use std::path::Path;
 

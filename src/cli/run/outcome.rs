@@ -9,6 +9,7 @@ use crate::cli::exit::Exit;
 use crate::cli::outputs::Outputs;
 use crate::cli::run::metrics;
 use crate::cli::run::options::RunOptions;
+use crate::cli::run::unshared;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::error::{Error, Result};
@@ -49,6 +50,7 @@ impl End {
         let shown = if silent { Ok(()) } else { print(terminal, options, &report) };
         let shown = shown.and_then(|()| outputs.write(&report));
         tell(terminal, plan, capabilities(&opened.policy).as_ref(), mode, shown_now);
+        unshared::tell(terminal, opened, snapshot, &plan.unshared);
         if mode == Mode::DryRun && options.can_name_the_plan() && is_applicable(plan) {
             terminal.hint(&format!("to apply this plan or nothing, pass --plan {}", plan.id));
         }

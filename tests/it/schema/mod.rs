@@ -240,8 +240,8 @@ model  = "opus"
 "+1" = "opus"
 "+2" = { model = "opus", managed = true, until = 2026-12-31, reason = "thesis season" }
 "+3" = { managed = false, until = 2026-12-31T18:00:00, reason = "the group votes itself" }
-"+4" = { model = "opus" }
-"+5" = { managed = false }
+"+4" = { model = "opus", was = ["+40"] }
+"+5" = { managed = false, was = ["+50", "+51"] }
 [registry]
 path     = "sessions.json"
 existing = "keep"

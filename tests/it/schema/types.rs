@@ -125,7 +125,16 @@ struct ModelOfChat {
     until: Option<Until>,
     /// Why, for whoever reads the report.
     reason: Option<String>,
+    was: Option<Was>,
 }
+
+/// The ids that the chat had before. The override counts for them, too.
+#[derive(JsonSchema)]
+struct Was(#[schemars(length(min = 1))] Vec<ChatId>);
+
+/// The id of a chat.
+#[derive(JsonSchema)]
+struct ChatId(#[schemars(length(min = 1))] String);
 
 /// A chat whose model is not ours to decide.
 #[derive(JsonSchema)]
@@ -137,6 +146,7 @@ struct LeftAlone {
     until: Option<Until>,
     /// Why, for whoever reads the report.
     reason: Option<String>,
+    was: Option<Was>,
 }
 
 /// When the override ends: a date, which is included, or a date-time; in TOML without quotes.
