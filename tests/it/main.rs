@@ -71,6 +71,7 @@ mod readme;
 mod redaction;
 mod registry_form;
 mod reports;
+mod retired;
 mod rollout_laws;
 mod scarce;
 mod schema;
