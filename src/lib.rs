@@ -32,3 +32,4 @@ pub mod sources;
 pub mod splice;
 pub mod state;
 pub mod suggest;
+pub mod withdrawn;

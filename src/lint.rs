@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Zoned;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Place};
 use crate::error::Result;
 use crate::names::{Alike, Likeness, Names};
 use crate::policy::{At, Because, Choice, Override, Policy, Rule, Setting, Source, is_glob};
 use crate::registry::Snapshot;
-use crate::resolve::{Decision, resolve_default};
+use crate::resolve::{Decision, resolve, resolve_default};
 use crate::suggest;
+use crate::withdrawn::{Withdrawal, Withdrawals};
 
 /// More than these are counted, not shown.
 const SHOWN: usize = 100;
@@ -47,6 +48,7 @@ struct Seen<'p> {
     contacts: BTreeSet<&'p str>,
     /// Values of `source`, `tier` and `type`.
     values: [BTreeSet<String>; 3],
+    withdrawals: Vec<Withdrawal>,
     sessions: usize,
 }
 
@@ -63,6 +65,7 @@ impl<'a> Lint<'a> {
         found.extend(self.of_keys(seen.as_ref()));
         if let Some(seen) = &seen {
             found.extend(self.of_names(seen));
+            found.extend(seen.withdrawals.iter().cloned().map(Finding::Withdrawn));
             let unused = self.policy.tiers.iter().filter(|(tier, _)| !seen.tiers.contains(tier.as_str()));
             found.extend(unused.map(|(_, choice)| Finding::UnusedTier(choice)));
         }
@@ -88,8 +91,10 @@ impl<'a> Lint<'a> {
             overridden: BTreeMap::new(),
             contacts: BTreeSet::new(),
             values: Default::default(),
+            withdrawals: Vec::new(),
             sessions: 0,
         };
+        let mut withdrawals = Withdrawals::of(policy, self.now);
         let counts = snapshot.each(&mut |entry| {
             let chat = &entry.chat;
             let tier = chat.tier.as_deref().and_then(|tier| policy.tiers.get_key_value(tier));
@@ -102,12 +107,15 @@ impl<'a> Lint<'a> {
                     values.insert(value.to_owned());
                 }
             }
-            let default = resolve_default(policy, chat, entry.model.as_deref());
+            let existing = entry.model.as_deref();
+            withdrawals.take(chat, existing, resolve(policy, chat, existing, self.now).model);
+            let default = resolve_default(policy, chat, existing);
             let entry = policy.override_of(&chat.id);
             seen.names.take(chat, entry.map_or(default.because, |entry| &entry.because));
             seen.overridden.extend(entry.map(|entry| (entry.because.at.order(), default)));
         })?;
         seen.sessions = counts.sessions;
+        seen.withdrawals = withdrawals.all(counts.sessions);
         Ok(seen)
     }
 
@@ -306,6 +314,7 @@ impl<'a> Lint<'a> {
                 Diagnostic::note("undeclared-tier", message, at, "the tiers are listed here")
                     .help(format!("{}{help}", near.unwrap_or_default()))
             }
+            Finding::Withdrawn(withdrawal) => self.withdrawn(withdrawal, at),
             Finding::GlobInKey(because) => {
                 let message = format!("`{}` is written like a glob, and stands for that name alone", because.rule);
                 let help = if because.rule.starts_with("chats.") {
@@ -322,6 +331,21 @@ impl<'a> Lint<'a> {
                     .help("names are compared exactly: remove the one that the registry does not have")
             }
         }
+    }
+
+    fn withdrawn(&self, withdrawal: &Withdrawal, at: Place) -> Diagnostic {
+        let message = format!("{}: {}", withdrawal.when(self.now), withdrawal.effect(None));
+        let chats = withdrawal.effect(Some(&str::to_owned));
+        let advice = match withdrawal.over_limit {
+            Some(_) => "raise limits.max_changes, or change some of them by hand: over the limit nothing is done",
+            None if withdrawal.has_begun => "the next run changes what is managed",
+            None => "let the run of that day change them, or change them before",
+        };
+        let found = match withdrawal.over_limit {
+            Some(_) => Diagnostic::warning("withdrawn-model", message, at, ""),
+            None => Diagnostic::note("withdrawn-model", message, at, ""),
+        };
+        found.help(advice).private_help(format!("{advice}: {chats}"))
     }
 
     fn nobody(&self) -> String {
@@ -353,6 +377,7 @@ enum Finding<'p> {
         /// The first tier that the policy lists.
         first: &'p Choice,
     },
+    Withdrawn(Withdrawal),
     GlobInKey(&'p Because),
     DiffersInCase(&'p Because, &'p Because),
 }
@@ -369,6 +394,7 @@ impl Finding<'_> {
             Self::UnusedTier(choice) | Self::UndeclaredTier { first: choice, .. } => &choice.because.at,
             Self::Unreachable(rule, _) | Self::UnusedRule(rule) | Self::UnusedGlob(rule, _) => &rule.start,
             Self::GlobInKey(because) | Self::DiffersInCase(because, _) => &because.at,
+            Self::Withdrawn(withdrawal) => &withdrawal.at,
         }
     }
 }

@@ -94,9 +94,11 @@ pub fn defaults<'p>(policy: &'p Policy, chat: &Chat, existing: Option<&str>) -> 
     kept.into_iter().chain(rules).chain(always.map(|choice| Candidate::Speaks(choice.into())))
 }
 
-/// The decision on a chat: what the first candidate says that speaks.
+/// The decision on a chat: what the first candidate says that speaks. Instead of a model that has been withdrawn by then,
+/// it is what has taken its place.
 pub fn resolve<'p>(policy: &'p Policy, chat: &Chat, existing: Option<&str>, now: &Zoned) -> Decision<'p> {
-    first(policy, candidates(policy, chat, existing, now))
+    let decision = first(policy, candidates(policy, chat, existing, now));
+    Decision { model: decision.model.map(|model| policy.in_use(model, now)), ..decision }
 }
 
 /// The decision that there would be without an override.

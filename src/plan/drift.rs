@@ -13,6 +13,7 @@ use crate::plan::row::{Effects, Outcome, Row, Verdict};
 use crate::plan::select::Selection;
 use crate::registry::{Entry, Key, Snapshot, collect};
 use crate::resolve::{Decision, resolve};
+use crate::withdrawn::{Withdrawal, Withdrawals};
 
 /// What a backend reads: the registry and the ledger, together.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub struct Drift {
     pub(super) reset: Vec<String>,
     pub(super) selection: Selection,
     pub(super) unshared: Vec<Unshared>,
+    pub(super) withdrawals: Vec<Withdrawal>,
     /// Chats in the registry of which the ledger remembers a debt, or a start that failed.
     remembered: BTreeSet<String>,
 }
@@ -50,15 +52,16 @@ pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
     let snapshot = reading.snapshot.as_ref();
     let selection = input.selector.resolve(input.policy, snapshot)?;
     let comparison = Comparison { input, ledger: &reading.ledger, doubtful: &reading.doubtful, selection: &selection };
-    let none = || (Drift::default(), Names::of(input.policy));
-    let (counts, parts) = collect(snapshot, none, |(drift, names), entry| comparison.take(drift, names, entry))?;
-    let parts = parts.into_iter().reduce(|(drift, names), (more, others)| (drift.and(more), names.and(others)));
-    let (mut drift, names) = parts.unwrap_or_else(none);
+    let none = || (Drift::default(), Beside::of(input));
+    let (counts, parts) = collect(snapshot, none, |(drift, beside), entry| comparison.take(drift, beside, entry))?;
+    let parts = parts.into_iter().reduce(|(drift, beside), (more, others)| (drift.and(more), beside.and(others)));
+    let (mut drift, Beside { names, withdrawals }) = parts.unwrap_or_else(none);
     drift.sessions = counts.sessions;
     drift.selected = counts.selected.unwrap_or(drift.selected);
     drift.complete = selection.is_complete();
     if drift.complete {
         drift.unshared = names.unshared(input.now);
+        drift.withdrawals = withdrawals.all(counts.sessions);
         let is_gone = |chat: &&String| !drift.remembered.contains(*chat);
         let unowed: Vec<String> = reading.ledger.owed.keys().filter(is_gone).cloned().collect();
         let unfailed: Vec<String> = reading.ledger.failed.keys().filter(is_gone).cloned().collect();
@@ -121,6 +124,22 @@ impl Drift {
     }
 }
 
+/// What is found of a policy's names and models while entries are compared.
+struct Beside<'p> {
+    names: Names<'p>,
+    withdrawals: Withdrawals<'p>,
+}
+
+impl<'p> Beside<'p> {
+    fn of(input: &PlanInput<'p>) -> Self {
+        Self { names: Names::of(input.policy), withdrawals: Withdrawals::of(input.policy, input.now) }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { names: self.names.and(other.names), withdrawals: self.withdrawals.and(other.withdrawals) }
+    }
+}
+
 /// What entries are compared with.
 pub(super) struct Comparison<'a> {
     pub(super) input: &'a PlanInput<'a>,
@@ -149,7 +168,7 @@ impl Models<'_> {
 }
 
 impl<'a> Comparison<'a> {
-    fn take(&self, drift: &mut Drift, names: &mut Names<'a>, entry: Entry) {
+    fn take(&self, drift: &mut Drift, beside: &mut Beside<'a>, entry: Entry) {
         let chat = entry.chat.id.as_ref();
         if self.ledger.owed.contains_key(chat) || self.ledger.failed.contains_key(chat) {
             drift.remembered.insert(chat.to_owned());
@@ -157,7 +176,9 @@ impl<'a> Comparison<'a> {
         if self.selection.contains(&entry.chat) {
             drift.selected += 1;
             let decision = resolve(self.input.policy, &entry.chat, entry.model.as_deref(), self.input.now);
-            names.take(&entry.chat, decision.because);
+            beside.names.take(&entry.chat, decision.because);
+            let managed = decision.model.filter(|_| self.input.capabilities.unmanaged(&entry.chat).is_none());
+            beside.withdrawals.take(&entry.chat, entry.model.as_deref(), managed);
             let row = self.row(drift, entry, decision);
             drift.rows.extend(row);
         }

@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::chat::Model;
 use crate::names::Unshared;
 use crate::plan::observed::{Edits, Void};
+use crate::withdrawn::Withdrawal;
 
 pub use drift::{Drift, Reading, drift};
 pub use expected::Expected;
@@ -60,6 +61,8 @@ pub struct Plan {
     pub failed_models: Vec<FailedModel>,
     /// The names that policy and registry do not share, of a plan for the whole registry.
     pub unshared: Vec<Unshared>,
+    /// What the withdrawal of models comes to, in a plan for the whole registry.
+    pub withdrawals: Vec<Withdrawal>,
     /// What the backend says of the edits and restarts, where there are any.
     pub remark: Option<String>,
     /// Why nothing of it may be done.

@@ -82,6 +82,7 @@ pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot) -> Result<Plan
         working: BTreeMap::new(),
         failed_models: Vec::new(),
         unshared: Vec::new(),
+        withdrawals: Vec::new(),
         remark: None,
         refused: None,
     })

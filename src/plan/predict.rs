@@ -43,6 +43,7 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
         failed_models: if restarts { failed_models(&reading.ledger, &drift.reset) } else { Vec::new() },
         reset: drift.reset,
         unshared: drift.unshared,
+        withdrawals: drift.withdrawals,
         working,
         remark,
         refused: None,

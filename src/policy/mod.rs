@@ -10,6 +10,7 @@ mod outline;
 pub mod placeholder;
 mod read;
 mod redacted;
+mod retired;
 mod rollout;
 pub mod scope;
 mod sessions;
@@ -34,6 +35,11 @@ pub use rollout::Rollout;
 pub use sessions::{BackendSettings, DispatchSettings, FileSettings, SUGGESTED, Sessions};
 pub use source::{Commit, Source};
 
+/// Without a limit in the policy: this many changes…
+const LEAST: usize = 10;
+/// …or this share of all sessions, in percent, where that is more.
+const SHARE: usize = 30;
+
 /// By no more than this do the clocks of two time zones differ.
 const ZONES_DIFFER_BY: SignedDuration = SignedDuration::from_hours(26);
 
@@ -44,6 +50,8 @@ pub struct Policy {
     pub allowed: BTreeSet<Model>,
     /// `models.time_zone`: the name of the time zone for dates and times without an offset, instead of the host's.
     pub time_zone: Option<String>,
+    /// Models that are withdrawn. They are allowed, so that what says them stays valid.
+    pub retired: BTreeMap<Model, Retirement>,
     /// Other spellings that a registry may hold, and what they mean.
     pub aliases: BTreeMap<String, Model>,
     /// For chats that nothing else decides.
@@ -214,6 +222,17 @@ impl Rule {
     }
 }
 
+/// One entry of `models.retired`: when a model is withdrawn, and what takes its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retirement {
+    /// The first day on which the model is not used, in the policy's time zone.
+    pub on: civil::Date,
+    /// What is used instead.
+    pub replacement: Model,
+    /// Where it stands.
+    pub because: Because,
+}
+
 /// One entry of `[chats]`.
 #[derive(Debug)]
 pub struct Override {
@@ -299,6 +318,11 @@ impl std::fmt::Display for Until {
 }
 
 impl Policy {
+    /// How many changes one run may make in a registry of so many sessions.
+    pub fn limit(&self, sessions: usize) -> usize {
+        self.max_changes.unwrap_or_else(|| LEAST.max(sessions.saturating_mul(SHARE) / 100))
+    }
+
     /// The allowed model that a registry's value stands for, or the value itself.
     pub fn canonical<'a>(&'a self, model: &'a str) -> &'a str {
         self.aliases.get(model).map_or(model, Model::as_str)

@@ -11,7 +11,7 @@ use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::form::{Form, Shape};
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
-use crate::policy::{Because, Choice, Override, Policy, Rule, Setting, Until, is_glob, syntax};
+use crate::policy::{Because, Choice, Override, Policy, Retirement, Rule, Setting, Until, is_glob, syntax};
 use crate::suggest;
 
 /// Reads a policy from its files, which are in path order.
@@ -66,13 +66,13 @@ pub(super) struct Reader<'r> {
     allowed: Option<BTreeSet<Model>>,
     /// The allowed models that no argument of a command can hold.
     pub(super) special_models: Vec<Item<'r>>,
-    sources: &'r [Source],
+    pub(super) sources: &'r [Source],
     globs_in_keys: Vec<Because>,
 }
 
 impl<'r> Reader<'r> {
     fn policy(mut self, mut whole: Section<'r>) -> Option<Policy> {
-        let (fallback, aliases, time_zone) = self.models(&mut whole);
+        let Models { fallback, aliases, time_zone, retired } = self.models(&mut whole);
         let tiers = self.tiers(&mut whole);
         let rules = self.rules(&mut whole);
         let (chats, former) = self.chats(&mut whole);
@@ -84,6 +84,7 @@ impl<'r> Reader<'r> {
         Some(Policy {
             allowed: self.allowed?,
             time_zone,
+            retired,
             aliases,
             fallback: fallback?,
             tiers,
@@ -100,8 +101,9 @@ impl<'r> Reader<'r> {
         })
     }
 
-    fn models(&mut self, whole: &mut Section<'r>) -> (Option<Choice>, BTreeMap<String, Model>, Option<String>) {
+    fn models(&mut self, whole: &mut Section<'r>) -> Models {
         const ALLOWED: &str = r#"allowed = ["opus", "sonnet", "haiku"]"#;
+        const RETIRED: &str = r#"retired = { "opus-4" = { on = 2026-12-01, use = "opus-5" } }"#;
         const ALIASES: &str = r#"aliases = { "claude-opus-4-6" = "opus" }"#;
         let mut section = whole.section(self.mistakes, "models", "a table: [models]");
 
@@ -120,6 +122,12 @@ impl<'r> Reader<'r> {
             }
             models
         });
+
+        let withdrawn = section.section(self.mistakes, "retired", RETIRED).entries(self.mistakes);
+        if let Some(allowed) = &mut self.allowed {
+            allowed.extend(withdrawn.iter().filter_map(|(name, ..)| Model::declarable(name)));
+        }
+        let retired = self.retired(withdrawn, RETIRED);
 
         let fallback = self.required(&mut section, "fallback", r#"fallback = "sonnet""#);
         let fallback = fallback.and_then(|item| self.choice(&item, item.name.clone()));
@@ -144,7 +152,7 @@ impl<'r> Reader<'r> {
         }
         let time_zone = section.get(self.mistakes, "time_zone").and_then(|item| self.time_zone(&item));
         section.finish(self.mistakes);
-        (fallback, aliases, time_zone)
+        Models { fallback, aliases, time_zone, retired }
     }
 
     /// The name of a time zone that the program knows by itself, so that a policy is valid on every host or on none.
@@ -285,7 +293,7 @@ impl<'r> Reader<'r> {
         Some((Override { setting, until, reason, was: ids, because }, was))
     }
 
-    fn until(&self, item: &Item<'r>) -> Option<Until> {
+    pub(super) fn until(&self, item: &Item<'r>) -> Option<Until> {
         let parsed = match item.value {
             DeValue::Datetime(time) => {
                 let text = time.to_string();
@@ -419,6 +427,14 @@ impl<'r> Reader<'r> {
         }
         model
     }
+}
+
+/// What `[models]` says besides what is allowed.
+struct Models {
+    fallback: Option<Choice>,
+    aliases: BTreeMap<String, Model>,
+    time_zone: Option<String>,
+    retired: BTreeMap<Model, Retirement>,
 }
 
 /// Advice on a time zone that there is not. A list of those that there are would not fit.

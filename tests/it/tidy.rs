@@ -22,6 +22,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("names", 3),
     ("os", 3),
     ("resolve", 3),
+    ("withdrawn", 3),
     ("lint", 4),
     ("plan", 4),
     ("launch", 5),

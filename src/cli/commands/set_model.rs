@@ -114,6 +114,11 @@ type Otherwise = Option<(String, String)>;
 fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherwise)> {
     let policy = &opened.policy;
     let model = allowed(policy, &args.model)?;
+    let in_use = policy.in_use(&model, &opened.now);
+    if *in_use != model {
+        return Err(Error::other(format!("{model} has been withdrawn, and {in_use} has taken its place"))
+            .with_hint(format!("set {in_use} instead; nothing was changed")));
+    }
     let backend = opened.backend(Probe::Nothing)?;
     let snapshot = backend.snapshot()?;
     let id = find_registered(&args.chat, snapshot.as_ref())?;

@@ -225,6 +225,7 @@ const WHOLE: [&str; 2] = [
 allowed  = ["opus", "sonnet"]
 fallback = "sonnet"
 aliases  = { "claude-opus-4-6" = "opus" }
+retired  = { "opus-4" = { on = 2026-12-01, use = "opus" } }
 [tiers]
 family = "sonnet"
 [[rules]]

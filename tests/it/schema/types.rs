@@ -73,9 +73,24 @@ struct Models {
     /// The time zone of dates and times without an offset, such as "Europe/Berlin". Default: the host's.
     #[schemars(length(min = 1))]
     time_zone: Option<String>,
+    /// Models that are withdrawn, and what takes their place.
+    retired: Option<BTreeMap<String, Retirement>>,
     /// Other spellings that a registry may hold, and what they mean: neither drift nor restart.
     aliases: Option<BTreeMap<String, Model>>,
 }
+
+/// From which day a model is not used any more, and what is used instead wherever policy and registry say it.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Retirement {
+    on: Day,
+    r#use: Model,
+}
+
+/// A date, in the policy's time zone; in TOML without quotes.
+#[derive(JsonSchema)]
+#[schemars(extend("pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
+struct Day(String);
 
 /// One value, or several of which one must match.
 #[derive(JsonSchema)]
