@@ -30,12 +30,21 @@ pub struct Diagnostic {
     pub labels: Vec<(Place, String)>,
     /// What to do about it.
     pub help: Option<String>,
+    /// What to do about it, with names of chats and people: it takes the place of `help`, except where others may read it.
+    pub private_help: Option<String>,
 }
 
 impl Diagnostic {
     /// An error at one place.
     pub fn error(code: &'static str, message: impl Into<String>, place: Place, label: impl Into<String>) -> Self {
-        Self { level: Level::Error, code, message: message.into(), labels: vec![(place, label.into())], help: None }
+        Self {
+            level: Level::Error,
+            code,
+            message: message.into(),
+            labels: vec![(place, label.into())],
+            help: None,
+            private_help: None,
+        }
     }
 
     /// That a file is not UTF-8. `what` is what it should be: `the registry`.
@@ -69,12 +78,31 @@ impl Diagnostic {
         self
     }
 
+    /// The same, with advice that names chats or people.
+    #[must_use]
+    pub fn private_help(mut self, help: impl Into<String>) -> Self {
+        self.private_help = Some(help.into());
+        self
+    }
+
+    /// What to do about it, in full.
+    pub fn advice(&self) -> Option<&str> {
+        self.private_help.as_deref().or(self.help.as_deref())
+    }
+
     /// Which kind of mistake it is and where it stands, and nothing of what stands there.
     #[must_use]
     pub fn nameless(&self) -> Self {
         let blank = |place: &Place| Place { excerpt: String::new(), caret: 0..0, cut: 0, ..place.clone() };
         let labels = self.labels.iter().take(1).map(|(place, _)| (blank(place), String::new()));
-        Self { level: self.level, code: self.code, message: self.code.to_owned(), labels: labels.collect(), help: None }
+        Self {
+            level: self.level,
+            code: self.code,
+            message: self.code.to_owned(),
+            labels: labels.collect(),
+            help: None,
+            private_help: None,
+        }
     }
 
     /// Source order, for reports that read from top to bottom.

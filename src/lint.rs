@@ -5,17 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Zoned;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Place};
 use crate::error::Result;
-use crate::policy::{At, Because, Choice, Existing, Override, Policy, Rule, Setting, Source};
+use crate::names::{Alike, Likeness, Names};
+use crate::policy::{At, Because, Choice, Existing, Override, Policy, Rule, Setting, Source, is_glob};
 use crate::registry::Snapshot;
-use crate::resolve::{Decision, resolve_default};
+use crate::resolve::{Decision, resolve, resolve_default};
+use crate::suggest;
+use crate::withdrawn::{Withdrawal, Withdrawals};
 
 /// More than these are counted, not shown.
 const SHOWN: usize = 100;
 
 /// Comparing every rule with every other is given up after about so many steps.
 const PATIENCE: usize = 20_000_000;
+
+/// So many values of a field of the registry are told apart.
+const VALUES: usize = 100;
 
 /// What a policy is looked at with.
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +39,17 @@ pub struct Lint<'a> {
 }
 
 /// What the registry says of the policy's names.
-#[derive(Default)]
 struct Seen<'p> {
+    names: Names<'p>,
     tiers: BTreeSet<&'p str>,
     /// The chats that have an override, and what they would get without it.
-    overridden: BTreeMap<String, Decision<'p>>,
+    overridden: BTreeMap<(&'p str, u32), Decision<'p>>,
+    /// The overrides that stand under the name of a contact.
+    contacts: BTreeSet<&'p str>,
+    /// Values of `source`, `tier` and `type`.
+    values: [BTreeSet<String>; 3],
+    withdrawals: Vec<Withdrawal>,
+    sessions: usize,
 }
 
 impl<'a> Lint<'a> {
@@ -50,31 +62,60 @@ impl<'a> Lint<'a> {
         let mut found = self.of_overrides(seen.as_ref());
         found.extend(self.policy.first_in_host_zone(self.now).map(Finding::HostZone));
         found.extend(self.of_rules());
+        found.extend(self.of_keys(seen.as_ref()));
         if let Some(seen) = &seen {
+            found.extend(self.of_names(seen));
+            found.extend(seen.withdrawals.iter().cloned().map(Finding::Withdrawn));
             let unused = self.policy.tiers.iter().filter(|(tier, _)| !seen.tiers.contains(tier.as_str()));
             found.extend(unused.map(|(_, choice)| Finding::UnusedTier(choice)));
         }
         found.sort_by(|a, b| a.at().order().cmp(&b.at().order()));
         let more = found.len().saturating_sub(SHOWN);
-        let mut warnings: Vec<Diagnostic> = found.iter().take(SHOWN).map(|finding| self.diagnostic(finding)).collect();
+        found.truncate(SHOWN);
+        let alike = self.alike(&found, seen.as_ref())?;
+        let tell = |finding| self.diagnostic(finding, seen.as_ref(), &alike);
+        let mut warnings: Vec<Diagnostic> = found.iter().map(tell).collect();
         if let Some(last) = warnings.last_mut().filter(|_| more > 0) {
-            let help = last.help.take().unwrap_or_default();
-            last.help = Some(format!("{help}; {more} more warnings are not shown"));
+            for help in [&mut last.help, &mut last.private_help].into_iter().flatten() {
+                *help = format!("{help}; {more} more warnings are not shown");
+            }
         }
         Ok(warnings)
     }
 
     fn look(&self, snapshot: &dyn Snapshot) -> Result<Seen<'a>> {
         let policy = self.policy;
-        let mut seen = Seen::default();
-        snapshot.each(&mut |entry| {
-            let tier = entry.chat.tier.as_deref().and_then(|tier| policy.tiers.get_key_value(tier));
+        let mut seen = Seen {
+            names: Names::of(policy),
+            tiers: BTreeSet::new(),
+            overridden: BTreeMap::new(),
+            contacts: BTreeSet::new(),
+            values: Default::default(),
+            withdrawals: Vec::new(),
+            sessions: 0,
+        };
+        let mut withdrawals = Withdrawals::of(policy, self.now);
+        let counts = snapshot.each(&mut |entry| {
+            let chat = &entry.chat;
+            let tier = chat.tier.as_deref().and_then(|tier| policy.tiers.get_key_value(tier));
             seen.tiers.extend(tier.map(|(tier, _)| tier.as_str()));
-            if policy.chats.contains_key(entry.chat.id.as_ref()) {
-                let default = resolve_default(policy, &entry.chat, entry.model.as_deref().into());
-                seen.overridden.insert(entry.chat.id.into_owned(), default);
+            let contact = chat.contact_name.as_deref().and_then(|name| policy.chats.get_key_value(name));
+            seen.contacts.extend(contact.map(|(name, _)| name.as_str()));
+            for (values, value) in seen.values.iter_mut().zip([&chat.source, &chat.tier, &chat.kind]) {
+                if let Some(value) = value.as_deref().filter(|value| values.len() < VALUES && !values.contains(*value))
+                {
+                    values.insert(value.to_owned());
+                }
             }
+            let existing = entry.model.as_deref();
+            withdrawals.take(chat, existing, resolve(policy, chat, existing.into(), self.now).model);
+            let default = resolve_default(policy, chat, existing.into());
+            let entry = policy.override_of(&chat.id);
+            seen.names.take(chat, entry.map_or(default.because, |entry| &entry.because));
+            seen.overridden.extend(entry.map(|entry| (entry.because.at.order(), default)));
         })?;
+        seen.sessions = counts.sessions;
+        seen.withdrawals = withdrawals.all(counts.sessions);
         Ok(seen)
     }
 
@@ -84,23 +125,69 @@ impl<'a> Lint<'a> {
         for (chat, entry) in &self.policy.chats {
             let ends_by = |time| entry.until.as_ref().is_some_and(|until| until.is_past(time));
             if ends_by(self.now) {
-                found.push(Finding::Expired(entry));
+                found.push(Finding::Expired(chat, entry));
                 continue;
             }
             // Where it says what counts then, its end is expected, and it says more than one model.
             if entry.then.is_some() {
                 continue;
             }
-            found.extend(ends_by(self.horizon).then_some(Finding::Expiring(entry)));
-            found.extend(match seen.map(|seen| seen.overridden.get(chat)) {
+            found.extend(ends_by(self.horizon).then_some(Finding::Expiring(chat, entry)));
+            found.extend(match seen.map(|seen| seen.overridden.get(&entry.because.at.order())) {
                 None => anyway(chat, entry).then_some(Finding::RedundantAnyway(entry)),
-                Some(None) => Some(Finding::UnusedOverride(entry)),
+                Some(None) => (!is_glob(chat)).then_some(Finding::UnusedOverride(chat, entry)),
                 Some(Some(default)) => {
                     self.equals(entry, default).then_some(Finding::Redundant(entry, default.because))
                 }
             });
         }
         found
+    }
+
+    /// Names that policy and registry do not share, the overrides excepted.
+    fn of_names<'f>(&self, seen: &'f Seen<'a>) -> impl Iterator<Item = Finding<'a>> + use<'f, 'a> {
+        let first_tier = self.policy.tiers.values().min_by_key(|tier| tier.because.at.order());
+        let tiers = seen.names.tiers().zip(first_tier.into_iter().cycle());
+        let tiers = tiers.map(|((tier, sessions, near), first)| {
+            let tier = tier.to_owned();
+            Finding::UndeclaredTier { tier, sessions, near, first }
+        });
+        let rules = seen.names.rules().map(Finding::UnusedRule);
+        rules.chain(seen.names.globs().map(|(rule, glob)| Finding::UnusedGlob(rule, glob))).chain(tiers)
+    }
+
+    /// Keys that stand for themselves and are written like globs, and those that differ in case alone.
+    fn of_keys(&self, seen: Option<&Seen<'a>>) -> Vec<Finding<'a>> {
+        let Policy { chats, tiers, globs_in_keys, .. } = self.policy;
+        let is_registered =
+            |because: &Because| seen.is_some_and(|seen| seen.overridden.contains_key(&because.at.order()));
+        let globs = globs_in_keys.iter().filter(|because| !is_registered(because));
+        let mut found: Vec<Finding> = globs.map(Finding::GlobInKey).collect();
+        let chats = chats.iter().map(|(id, entry)| ("chats", id, &entry.because));
+        let tiers = tiers.iter().map(|(tier, choice)| ("tiers", tier, &choice.because));
+        let mut seen = BTreeMap::new();
+        for (table, name, because) in chats.chain(tiers) {
+            if let Some(other) = seen.insert((table, name.to_lowercase()), because) {
+                found.push(Finding::DiffersInCase(because, other));
+            }
+        }
+        found
+    }
+
+    /// The chats that overrides may be for whose own is not registered. As many are looked for as is soon done.
+    fn alike(&self, found: &[Finding<'a>], seen: Option<&Seen>) -> Result<BTreeMap<&'a str, (Likeness, String)>> {
+        let (Some(snapshot), Some(seen)) = (self.registry, seen) else { return Ok(BTreeMap::new()) };
+        let unused = found.iter().filter_map(|finding| match finding {
+            Finding::UnusedOverride(chat, entry) => Some((*chat, entry.because.at.comment(self.sources))),
+            _ => None,
+        });
+        let most = PATIENCE / seen.sessions.max(1);
+        let mut alike: Vec<(&str, Alike)> =
+            unused.take(most).map(|(chat, contact)| (chat, Alike::to(chat, contact))).collect();
+        if !alike.is_empty() {
+            snapshot.each(&mut |entry| alike.iter_mut().for_each(|(_, alike)| alike.look_at(&entry.chat)))?;
+        }
+        Ok(alike.into_iter().filter_map(|(chat, alike)| Some((chat, alike.found()?))).collect())
     }
 
     /// Whether an override says what would be decided without it. What the registry holds may be there because of the
@@ -146,18 +233,28 @@ impl<'a> Lint<'a> {
         found
     }
 
-    fn diagnostic(&self, finding: &Finding) -> Diagnostic {
+    fn diagnostic(
+        &self,
+        finding: &Finding,
+        seen: Option<&Seen>,
+        alike: &BTreeMap<&str, (Likeness, String)>,
+    ) -> Diagnostic {
+        let is_name = |chat: &str| seen.is_some_and(|seen| seen.contacts.contains(chat));
+        // A person's name is no part of a message, which others may read.
+        let rule = |chat: &str, entry: &Override| {
+            if is_name(chat) { "under a contact's name".to_owned() } else { format!("`{}`", entry.because.rule) }
+        };
         let place = |at: &At| at.place(self.sources);
         let at = place(finding.at());
         match finding {
-            Finding::Expired(entry) => {
-                let message = format!("the override `{}` is over", entry.because.rule);
+            Finding::Expired(chat, entry) => {
+                let message = format!("the override {} is over", rule(chat, entry));
                 let shorter = |then| format!("what counts is its `then`: write \"{then}\" alone, or a later `until`");
                 let help = entry.then.as_ref().map_or("remove it, or give it a later `until`".to_owned(), shorter);
                 Diagnostic::warning("expired-override", message, at, ended("ended with", entry)).help(help)
             }
-            Finding::Expiring(entry) => {
-                let message = format!("the override `{}` is over soon", entry.because.rule);
+            Finding::Expiring(chat, entry) => {
+                let message = format!("the override {} is over soon", rule(chat, entry));
                 Diagnostic::warning("expiring-override", message, at, ended("ends with", entry))
                     .help("nothing needs to be done if that is meant; else give it a later `until`")
             }
@@ -192,12 +289,70 @@ impl<'a> Lint<'a> {
                 Diagnostic::warning("unused-tier", message, at, self.nobody())
                     .help("remove it if there will be none, or see whether the name is right")
             }
-            Finding::UnusedOverride(entry) => {
-                let message = format!("no session has the chat of `{}`", entry.because.rule);
-                Diagnostic::warning("unused-override", message, at, self.nobody())
-                    .help("remove it if the chat is gone, or see whether the id is right")
+            Finding::UnusedOverride(chat, entry) => {
+                let message = if is_name(chat) {
+                    "an override stands under a contact's name, and not under the id of a chat".to_owned()
+                } else {
+                    format!("no session has the chat of `{}`", entry.because.rule)
+                };
+                let advice = "remove it if the chat is gone, or see whether the id is right";
+                let found = Diagnostic::warning("unused-override", message, at, self.nobody()).help(advice);
+                match alike.get(chat) {
+                    Some((likeness, id)) => found.private_help(advice_on(*likeness, chat, id)),
+                    None => found,
+                }
+            }
+            Finding::UnusedRule(rule) => {
+                let message = format!("the rule `{}` matches no chat", rule.choice.because.rule);
+                let near = seen.and_then(|seen| near_value(rule, &seen.values));
+                let usual = "remove it if there will be none, or see whether its values are right".to_owned();
+                Diagnostic::note("unused-rule", message, at, self.nobody()).help(near.unwrap_or(usual))
+            }
+            Finding::UnusedGlob(rule, glob) => {
+                let message = format!("the glob {glob:?} of `{}` matches no chat", rule.choice.because.rule);
+                Diagnostic::note("unused-glob", message, at, self.nobody())
+                    .help("remove it if there will be none, or see whether it is right")
+            }
+            Finding::UndeclaredTier { tier, sessions, near, .. } => {
+                let chats = if *sessions == 1 { "1 chat has".to_owned() } else { format!("{sessions} chats have") };
+                let message = format!("{chats} the tier {tier:?}, which the policy does not list");
+                let near = near.as_ref().map(|near| format!("did you mean {near:?}? "));
+                let help = "list it below [tiers], or leave it to models.fallback";
+                Diagnostic::note("undeclared-tier", message, at, "the tiers are listed here")
+                    .help(format!("{}{help}", near.unwrap_or_default()))
+            }
+            Finding::Withdrawn(withdrawal) => self.withdrawn(withdrawal, at),
+            Finding::GlobInKey(because) => {
+                let message = format!("`{}` is written like a glob, and stands for that name alone", because.rule);
+                let help = if because.rule.starts_with("chats.") {
+                    "for many chats, write a rule: [[rules]] with chat = \"…*\""
+                } else {
+                    "write each spelling as an alias of its own"
+                };
+                Diagnostic::note("glob-in-exact-key", message, at, "* and ? mean nothing here").help(help)
+            }
+            Finding::DiffersInCase(because, other) => {
+                let message = format!("`{}` and `{}` differ only in case", because.rule, other.rule);
+                Diagnostic::note("differs-in-case", message, at, "")
+                    .and(place(&other.at), "the other one")
+                    .help("names are compared exactly: remove the one that the registry does not have")
             }
         }
+    }
+
+    fn withdrawn(&self, withdrawal: &Withdrawal, at: Place) -> Diagnostic {
+        let message = format!("{}: {}", withdrawal.when(self.now), withdrawal.effect(None));
+        let chats = withdrawal.effect(Some(&str::to_owned));
+        let advice = match withdrawal.over_limit {
+            Some(_) => "raise limits.max_changes, or change some of them by hand: over the limit nothing is done",
+            None if withdrawal.has_begun => "the next run changes what is managed",
+            None => "let the run of that day change them, or change them before",
+        };
+        let found = match withdrawal.over_limit {
+            Some(_) => Diagnostic::warning("withdrawn-model", message, at, ""),
+            None => Diagnostic::note("withdrawn-model", message, at, ""),
+        };
+        found.help(advice).private_help(format!("{advice}: {chats}"))
     }
 
     fn nobody(&self) -> String {
@@ -207,8 +362,10 @@ impl<'a> Lint<'a> {
 
 /// What was found, before anybody looks for its line.
 enum Finding<'p> {
-    Expired(&'p Override),
-    Expiring(&'p Override),
+    /// With the id that it is for.
+    Expired(&'p str, &'p Override),
+    /// With the id that it is for.
+    Expiring(&'p str, &'p Override),
     /// Its end depends on the host.
     HostZone(&'p Override),
     Redundant(&'p Override, &'p Because),
@@ -216,24 +373,61 @@ enum Finding<'p> {
     /// The second rule is the earlier one.
     Unreachable(&'p Rule, &'p Rule),
     UnusedTier(&'p Choice),
-    UnusedOverride(&'p Override),
+    /// With the id that it is for.
+    UnusedOverride(&'p str, &'p Override),
+    UnusedRule(&'p Rule),
+    UnusedGlob(&'p Rule, String),
+    UndeclaredTier {
+        tier: String,
+        sessions: usize,
+        near: Option<String>,
+        /// The first tier that the policy lists.
+        first: &'p Choice,
+    },
+    Withdrawn(Withdrawal),
+    GlobInKey(&'p Because),
+    DiffersInCase(&'p Because, &'p Because),
 }
 
 impl Finding<'_> {
     fn at(&self) -> &At {
         match self {
-            Self::Expired(entry)
-            | Self::Expiring(entry)
+            Self::Expired(_, entry)
+            | Self::Expiring(_, entry)
             | Self::HostZone(entry)
             | Self::Redundant(entry, _)
             | Self::RedundantAnyway(entry)
-            | Self::UnusedOverride(entry) => &entry.because.at,
-            Self::UnusedTier(choice) => &choice.because.at,
-            Self::Unreachable(rule, _) => &rule.start,
+            | Self::UnusedOverride(_, entry) => &entry.because.at,
+            Self::UnusedTier(choice) | Self::UndeclaredTier { first: choice, .. } => &choice.because.at,
+            Self::Unreachable(rule, _) | Self::UnusedRule(rule) | Self::UnusedGlob(rule, _) => &rule.start,
+            Self::GlobInKey(because) | Self::DiffersInCase(because, _) => &because.at,
+            Self::Withdrawn(withdrawal) => &withdrawal.at,
         }
     }
 }
 
 fn ended(verb: &str, entry: &Override) -> String {
     entry.until.as_ref().map_or_else(String::new, |until| format!("it {verb} {until}"))
+}
+
+/// What to do about an override whose chat is not registered, where another chat may be meant.
+fn advice_on(likeness: Likeness, chat: &str, id: &str) -> String {
+    let advice = likeness.advice(id);
+    match likeness {
+        Likeness::Contact | Likeness::Digits => {
+            format!("{advice} if the chat's id has changed, write {id:?} = {{ model = …, was = [{chat:?}] }}")
+        }
+        Likeness::Name | Likeness::Case | Likeness::Plus | Likeness::Spelling => advice,
+    }
+}
+
+/// A value of the registry that is much like one of a rule which the registry does not have.
+fn near_value(rule: &Rule, values: &[BTreeSet<String>; 3]) -> Option<String> {
+    let conditions = [("source", &rule.source), ("tier", &rule.tier), ("type", &rule.kind)];
+    conditions.into_iter().zip(values).find_map(|((name, wanted), known)| {
+        let mut unknown = wanted.iter().flatten().filter(|value| !known.contains(value.as_str()));
+        let near = |value: &String| suggest::nearest(value, known.iter().map(String::as_str));
+        let near = unknown.find_map(near)?;
+        Some(format!("did you mean {name} = {near:?}?"))
+    })
 }

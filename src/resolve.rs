@@ -90,7 +90,7 @@ pub fn candidates<'p>(
     current: Current,
     now: &Zoned,
 ) -> impl Iterator<Item = Candidate<'p>> {
-    let entry = policy.chats.get(chat.id.as_ref());
+    let entry = policy.override_of(&chat.id);
     let ended = entry.and_then(|entry| entry.ended(now));
     let overriding = entry.map(|entry| match ended {
         Some(until) => Candidate::Over(entry.into(), until),
@@ -139,9 +139,11 @@ fn written<'p>(policy: &'p Policy, chat: &Chat) -> impl Iterator<Item = Candidat
     rules.chain(always.map(|choice| Candidate::Speaks(choice.into())))
 }
 
-/// The decision on a chat: what the first candidate says that speaks.
+/// The decision on a chat: what the first candidate says that speaks. Instead of a model that has been withdrawn by then,
+/// it is what has taken its place.
 pub fn resolve<'p>(policy: &'p Policy, chat: &Chat, current: Current, now: &Zoned) -> Decision<'p> {
-    first(policy, candidates(policy, chat, current, now))
+    let decision = first(policy, candidates(policy, chat, current, now));
+    Decision { model: decision.model.map(|model| policy.in_use(model, now)), ..decision }
 }
 
 /// The decision that there would be without an override.

@@ -5,6 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use reconcile::chat::Model;
 use reconcile::error::Error;
+use reconcile::form::Form;
 use reconcile::registry::collect;
 use reconcile::registry::json::JsonText;
 use reconcile::registry::json::edit::{has_model, set_model};
@@ -71,7 +72,7 @@ fuzz_target!(|bytes: &[u8]| {
                 }
             }
             // An edit says what it should, and undone it is what was there.
-            let set = |at| set_model(text, at, Some(&haiku)).expect("the entry is where it was read");
+            let set = |at| set_model(text, &Form::ANY, at, Some(&haiku)).expect("the entry is where it was read");
             let splices: Vec<Splice> = places.iter().copied().map(set).collect();
             let edited: String = spliced(text, &splices).collect();
             let again = json(&edited);
@@ -96,7 +97,7 @@ fuzz_target!(|bytes: &[u8]| {
             // Taking an added model away again restores the text, but for an entry `{}` at the beginning of a line.
             for at in places.into_iter().filter(|at| !has_model(text, *at) && !text[..at.0].ends_with('\n')) {
                 let added: String = spliced(text, &[set(at)]).collect();
-                let removal = set_model(&added, at, None).expect("it was added");
+                let removal = set_model(&added, &Form::ANY, at, None).expect("it was added");
                 assert_eq!(spliced(&added, &[removal]).collect::<String>(), text);
             }
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::paths::beside_policy;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::error::Result;
+use crate::form::Form;
 use crate::policy::{Certainty, Outline};
 use crate::report::escape::leading;
 use crate::sources::Last;
@@ -14,6 +15,8 @@ use crate::sources::Last;
 pub(crate) struct Recovered {
     /// The registry's path, and how it is known.
     pub(crate) registry: Option<(PathBuf, KnownBy)>,
+    /// Its form.
+    pub(crate) form: Form,
     /// `sessions.conversation`, as written.
     pub(crate) conversation: Option<String>,
     /// `sessions.backend`.
@@ -33,18 +36,23 @@ pub(crate) enum KnownBy {
 
 /// What is known of the policy at `path`, of which `outline` could be read.
 pub(crate) fn recover(path: &Path, outline: Outline) -> Result<Recovered> {
-    let Outline { registry, backend, conversation, certainty } = outline;
+    let Outline { registry, form, backend, conversation, certainty } = outline;
     let registry = registry.map(|registry| beside_policy(path, &registry)).transpose()?;
     let last = Last::recall(path);
-    let (registry, conversation) = match (registry, last, certainty) {
+    Ok(match (registry, last, certainty) {
         (Some(registry), last, Certainty::Said) => {
-            (Some((registry, KnownBy::Said)), conversation.or_else(|| last?.conversation))
+            let conversation = conversation.or_else(|| last?.conversation);
+            Recovered { registry: Some((registry, KnownBy::Said)), form, conversation, backend }
         }
-        (_, Some(last), _) => (Some((last.registry, KnownBy::Remembered)), last.conversation.or(conversation)),
-        (Some(registry), None, Certainty::Guessed) => (Some((registry, KnownBy::Guessed)), conversation),
-        (None, None, _) => (None, conversation),
-    };
-    Ok(Recovered { registry, conversation, backend })
+        (_, Some(Last { registry, form, conversation: remembered, .. }), _) => {
+            let conversation = remembered.or(conversation);
+            Recovered { registry: Some((registry, KnownBy::Remembered)), form, conversation, backend }
+        }
+        (Some(registry), None, Certainty::Guessed) => {
+            Recovered { registry: Some((registry, KnownBy::Guessed)), form, conversation, backend }
+        }
+        (None, None, _) => Recovered { registry: None, form, conversation, backend },
+    })
 }
 
 /// That the policy at `path` cannot be read, with the line of its first mistake.

@@ -1,6 +1,6 @@
 //! What a command works on: the policy, the registry with its state, the time, and what chats are called.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Zoned;
@@ -15,6 +15,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
+use crate::form::Form;
 use crate::plan::Plan;
 use crate::plan::json::Origin;
 use crate::policy::{self, Outline, Policy};
@@ -170,8 +171,8 @@ pub(crate) struct Past {
 /// Opens it. The policy only says where the registry is, if the command line does not, and may have mistakes: what is
 /// owed and what was done can be looked at all the same.
 pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Past> {
-    let registry = place.registry().map_or_else(|| registry_of_past(terminal, &place.policy()), Ok)?;
-    let registry = RegistryFile::open(&registry)?;
+    let (registry, form) = registry_of_past(terminal, place)?;
+    let registry = RegistryFile::open(&registry)?.in_form(&form);
     let names = names(place, place.redaction_key()?, &registry)?;
     Ok(Past { backend: backend::of_registry(registry.clone()), registry, now: Zoned::now(), names })
 }
@@ -185,12 +186,18 @@ pub(crate) fn registry_path(place: &PlaceArgs) -> Result<PathBuf> {
     place.registry().map_or_else(of_policy, Ok)
 }
 
-/// The registry of the policy at `path`, also where that has mistakes.
-fn registry_of_past(terminal: &Terminal, path: &Path) -> Result<PathBuf> {
-    let (recovered, why) = match sources::load(path) {
+/// The registry that the command line names, or the policy, also where that has mistakes; and its form.
+fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<(PathBuf, Form)> {
+    let path = &place.policy();
+    let files = sources::load(path);
+    if let Some(registry) = place.registry() {
+        // What runs remember can be looked at without a policy.
+        return Ok((registry, files.map(|files| policy::outline(&files.sources).form).unwrap_or_default()));
+    }
+    let (recovered, why) = match files {
         Err(error) => (recover(path, Outline::default())?, error),
         Ok(files) => match policy::read(&files.sources) {
-            Ok((policy, _)) => return registry_of(policy.registry.as_deref(), path),
+            Ok((policy, _)) => return Ok((registry_of(policy.registry.as_deref(), path)?, policy.form)),
             Err(mistakes) => {
                 let hint = "fix it (reconcile check shows all mistakes), or pass --registry";
                 let why = Error::other(unreadable(path, &mistakes)).with_hint(hint);
@@ -207,7 +214,7 @@ fn registry_of_past(terminal: &Terminal, path: &Path) -> Result<PathBuf> {
         }
         KnownBy::Guessed => terminal.warning(&format!("{why}; the registry is {name}: one of its lines names it")),
     }
-    Ok(registry)
+    Ok((registry, recovered.form))
 }
 
 /// Says so where the memory of runs is gone: what they left owed is never noticed again.
@@ -269,7 +276,7 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     warnings.extend(zone::warning(&policy, &files.sources, &now));
     let policy_name = leading(&path.display().to_string()).into_owned();
     let registry = place.registry().map_or_else(|| registry_of(policy.registry.as_deref(), &path), Ok)?;
-    let registry = RegistryFile::open(&registry)?;
+    let registry = RegistryFile::open(&registry)?.in_form(&policy.form);
     Ok(Opened { policy, files, path, policy_name, registry, now, names: Names::Own, warnings })
 }
 

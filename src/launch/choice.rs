@@ -82,7 +82,8 @@ pub(super) fn decide(
     // Not managed: its model is set by something else, and the session must run on something until that happens. Where the
     // backend knows what a session without a model runs on, its runs take it for that.
     let unset = || capabilities.unset_runs(chat).and_then(Model::new);
-    let default = || resolve_default(policy, chat, Current::default()).model.cloned();
+    let default =
+        || resolve_default(policy, chat, Current::default()).model.map(|model| policy.in_use(model, now).clone());
     let model =
         existing.and_then(Model::new).or_else(unset).or_else(default).unwrap_or_else(|| policy.fallback.model.clone());
     Choice::untold(Some(model))

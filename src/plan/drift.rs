@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::chat::Model;
 use crate::error::Result;
+use crate::names::{Names, Unshared};
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::input::PlanInput;
 use crate::plan::last_applied::{Found, Hint, Origin};
@@ -14,6 +15,7 @@ use crate::plan::select::Selection;
 use crate::plan::verdict::Verdict;
 use crate::registry::{Entry, Key, Snapshot, collect};
 use crate::resolve::{Current, Decision, resolve};
+use crate::withdrawn::{Withdrawal, Withdrawals};
 
 /// What a backend reads: the registry and the ledger, together.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub struct Drift {
     hint: Hint,
     /// Chats that keep their model because no run has looked at them before.
     pub(super) unseen: usize,
+    pub(super) unshared: Vec<Unshared>,
+    pub(super) withdrawals: Vec<Withdrawal>,
     /// Chats in the registry of which the ledger remembers a debt, or a start that failed.
     remembered: BTreeSet<String>,
 }
@@ -56,12 +60,16 @@ pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
     let snapshot = reading.snapshot.as_ref();
     let selection = input.selector.resolve(input.policy, snapshot)?;
     let comparison = Comparison { input, ledger: &reading.ledger, doubtful: &reading.doubtful, selection: &selection };
-    let (counts, parts) = collect(snapshot, Drift::default, |drift, entry| comparison.take(drift, entry))?;
-    let mut drift = parts.into_iter().fold(Drift::default(), Drift::and);
+    let none = || (Drift::default(), Beside::of(input));
+    let (counts, parts) = collect(snapshot, none, |(drift, beside), entry| comparison.take(drift, beside, entry))?;
+    let parts = parts.into_iter().reduce(|(drift, beside), (more, others)| (drift.and(more), beside.and(others)));
+    let (mut drift, Beside { names, withdrawals }) = parts.unwrap_or_else(none);
     drift.sessions = counts.sessions;
     drift.selected = counts.selected.unwrap_or(drift.selected);
     drift.complete = selection.is_complete();
     if drift.complete {
+        drift.unshared = names.unshared(input.now);
+        drift.withdrawals = withdrawals.all(counts.sessions);
         let is_gone = |chat: &&String| !drift.remembered.contains(*chat);
         let unowed: Vec<String> = reading.ledger.owed.keys().filter(is_gone).cloned().collect();
         let unfailed: Vec<String> = reading.ledger.failed.keys().filter(is_gone).cloned().collect();
@@ -126,6 +134,22 @@ impl Drift {
     }
 }
 
+/// What is found of a policy's names and models while entries are compared.
+struct Beside<'p> {
+    names: Names<'p>,
+    withdrawals: Withdrawals<'p>,
+}
+
+impl<'p> Beside<'p> {
+    fn of(input: &PlanInput<'p>) -> Self {
+        Self { names: Names::of(input.policy), withdrawals: Withdrawals::of(input.policy, input.now) }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { names: self.names.and(other.names), withdrawals: self.withdrawals.and(other.withdrawals) }
+    }
+}
+
 /// What entries are compared with.
 pub(super) struct Comparison<'a> {
     pub(super) input: &'a PlanInput<'a>,
@@ -154,19 +178,22 @@ impl Models<'_> {
 }
 
 impl<'a> Comparison<'a> {
-    fn take(&self, drift: &mut Drift, entry: Entry) {
+    fn take(&self, drift: &mut Drift, beside: &mut Beside<'a>, entry: Entry) {
         let chat = entry.chat.id.as_ref();
         if self.ledger.owed.contains_key(chat) || self.ledger.failed.contains_key(chat) {
             drift.remembered.insert(chat.to_owned());
         }
         if self.selection.contains(&entry.chat) {
             drift.selected += 1;
-            self.compare(drift, entry);
+            self.compare(drift, beside, entry);
         }
     }
 
-    fn compare(&self, drift: &mut Drift, entry: Entry) {
+    fn compare(&self, drift: &mut Drift, beside: &mut Beside<'a>, entry: Entry) {
         let (decision, origin) = self.decide(&entry, &mut drift.hint);
+        beside.names.take(&entry.chat, decision.because);
+        let managed = decision.model.filter(|_| self.input.capabilities.unmanaged(&entry.chat).is_none());
+        beside.withdrawals.take(&entry.chat, entry.model.as_deref(), managed);
         let is_kept = self.keeps(&decision);
         drift.unseen += usize::from(is_kept && origin == Some(Origin::Unseen));
         // All but new chats are remembered mostly, so that little is copied.

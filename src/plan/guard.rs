@@ -8,11 +8,6 @@ use crate::plan::input::Limits;
 use crate::plan::{Plan, Refusal};
 use crate::policy::Policy;
 
-/// Without a limit in the policy: this many rows…
-const LEAST: usize = 10;
-/// …or this share of all sessions, in percent, where that is more.
-const SHARE: usize = 30;
-
 /// Why `plan` may not be done, if so.
 pub fn guard(plan: &Plan, policy: &Policy, limits: Limits) -> Option<Refusal> {
     if let Some(expected) = limits.expected {
@@ -31,8 +26,7 @@ pub fn guard(plan: &Plan, policy: &Policy, limits: Limits) -> Option<Refusal> {
         }
     }
     let changes = plan.rows.iter().filter(|row| row.counts()).count();
-    let default = || LEAST.max(plan.sessions.saturating_mul(SHARE) / 100);
-    let limit = limits.allow_changes.or(policy.max_changes).unwrap_or_else(default);
+    let limit = limits.allow_changes.unwrap_or_else(|| policy.limit(plan.sessions));
     (changes > limit).then_some(Refusal::Limit { changes, limit })
 }
 

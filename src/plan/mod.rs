@@ -28,8 +28,10 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use crate::chat::Model;
+use crate::names::Unshared;
 use crate::plan::last_applied::Found;
 use crate::plan::observed::{Edits, Void};
+use crate::withdrawn::Withdrawal;
 
 pub use drift::{Drift, Reading, drift};
 pub use expected::Expected;
@@ -67,6 +69,10 @@ pub struct Plan {
     pub failed_models: Vec<FailedModel>,
     /// Chats whose sessions are live and which the registry does not have, in order.
     pub unlisted: Vec<String>,
+    /// The names that policy and registry do not share, of a plan for the whole registry.
+    pub unshared: Vec<Unshared>,
+    /// What the withdrawal of models comes to, in a plan for the whole registry.
+    pub withdrawals: Vec<Withdrawal>,
     /// What the backend says of the edits and restarts, where there are any.
     pub remark: Option<String>,
     /// What is to be remembered of what chats were given. Only where the policy keeps what was set by hand.

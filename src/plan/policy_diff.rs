@@ -86,6 +86,8 @@ pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot, remembered: &L
         working: BTreeMap::new(),
         failed_models: Vec::new(),
         unlisted: Vec::new(),
+        unshared: Vec::new(),
+        withdrawals: Vec::new(),
         remark: None,
         found: Found::default(),
         unseen: 0,

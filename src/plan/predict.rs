@@ -46,6 +46,8 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
         void: prediction.void,
         failed_models: if restarts { failed_models(&reading.ledger, &drift.reset) } else { Vec::new() },
         reset: drift.reset,
+        unshared: drift.unshared,
+        withdrawals: drift.withdrawals,
         working,
         unlisted,
         remark,

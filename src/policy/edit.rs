@@ -34,11 +34,15 @@ impl Wanted<'_> {
         ]
     }
 
-    fn value(&self) -> String {
-        if self.until.is_none() && self.reason.is_none() {
+    /// As a value that takes the place of `old`. The ids that the chat had before stay.
+    fn value(&self, old: Option<&Value>) -> String {
+        let was = old.and_then(|old| old.as_inline_table()?.get("was"));
+        if self.until.is_none() && self.reason.is_none() && was.is_none() {
             return quoted(self.model.as_str());
         }
-        let members = self.members().into_iter().filter_map(|(key, value)| Some(format!("{key} = {}", value?)));
+        let was = ("was", was.map(|was| was.to_string().trim().to_owned()));
+        let members = self.members().into_iter().chain([was]);
+        let members = members.filter_map(|(key, value)| Some(format!("{key} = {}", value?)));
         format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
     }
 }
@@ -153,7 +157,8 @@ impl<'t> File<'t> {
         if let Some(first) = dotted.keys().next() {
             let new = inline(self.text, |chats| {
                 for (chat, wanted) in &dotted {
-                    chats.insert(*chat, wanted.value().parse().ok()?);
+                    let value = wanted.value(chats.get(chat)).parse().ok()?;
+                    chats.insert(*chat, value);
                 }
                 Some(())
             });
@@ -165,9 +170,9 @@ impl<'t> File<'t> {
             match chats.get(chat) {
                 Some(value) => {
                     let span = value.span().ok_or(*chat)?;
-                    edits.insert(span.start, (span, wanted.value()));
+                    edits.insert(span.start, (span, wanted.value(Some(value))));
                 }
-                None => new.push((*chat, format!("{} = {}", quoted(chat), wanted.value()))),
+                None => new.push((*chat, format!("{} = {}", quoted(chat), wanted.value(None)))),
             }
         }
         if let Some((first, _)) = new.first() {
@@ -253,7 +258,7 @@ impl<'t> File<'t> {
         let mut new: Option<NewLines> = None;
         for (chat, wanted) in overrides {
             match chats.and_then(|chats| chats.get(chat)) {
-                Some(Item::Value(value)) => edits.push((value.span().ok_or(*chat)?, wanted.value())),
+                Some(Item::Value(value)) => edits.push((value.span().ok_or(*chat)?, wanted.value(Some(value)))),
                 Some(Item::Table(own)) => edits.extend(self.member_lines(own, wanted).ok_or(*chat)?),
                 Some(_) => return Err(chat),
                 None => {
@@ -261,7 +266,7 @@ impl<'t> File<'t> {
                         Some(lines) => lines,
                         None => self.room_in(chats, &edits).ok_or(*chat)?,
                     };
-                    new = Some(lines.with(&format!("{} = {}", quoted(chat), wanted.value()), self.line_end));
+                    new = Some(lines.with(&format!("{} = {}", quoted(chat), wanted.value(None)), self.line_end));
                 }
             }
         }

@@ -12,6 +12,7 @@ mod outline;
 pub mod placeholder;
 mod read;
 mod redacted;
+mod retired;
 mod rollout;
 pub mod scope;
 mod sessions;
@@ -27,6 +28,7 @@ use jiff::{SignedDuration, Timestamp, Zoned, civil};
 
 use crate::chat::{Chat, Model};
 use crate::diagnostic::Place;
+use crate::form::Form;
 
 pub use glob::Glob;
 pub use outline::{Certainty, Outline, outline};
@@ -34,6 +36,11 @@ pub use read::{read, zone_advice};
 pub use rollout::Rollout;
 pub use sessions::{BackendSettings, DispatchSettings, FileSettings, SUGGESTED, Sessions};
 pub use source::{Commit, Source};
+
+/// Without a limit in the policy: this many changes…
+const LEAST: usize = 10;
+/// …or this share of all sessions, in percent, where that is more.
+const SHARE: usize = 30;
 
 /// By no more than this do the clocks of two time zones differ.
 const ZONES_DIFFER_BY: SignedDuration = SignedDuration::from_hours(26);
@@ -45,6 +52,8 @@ pub struct Policy {
     pub allowed: BTreeSet<Model>,
     /// `models.time_zone`: the name of the time zone for dates and times without an offset, instead of the host's.
     pub time_zone: Option<String>,
+    /// Models that are withdrawn. They are allowed, so that what says them stays valid.
+    pub retired: BTreeMap<Model, Retirement>,
     /// Other spellings that a registry may hold, and what they mean.
     pub aliases: BTreeMap<String, Model>,
     /// For chats that nothing else decides.
@@ -55,8 +64,14 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Overrides by chat id; they win over everything.
     pub chats: BTreeMap<String, Override>,
+    /// The ids that chats with an override had before, and those that they have now.
+    pub former: BTreeMap<String, String>,
+    /// The keys that are written like globs, and stand for themselves: of `models.aliases` and `[chats]`.
+    pub globs_in_keys: Vec<Because>,
     /// `registry.path`, as written.
     pub registry: Option<String>,
+    /// `registry.key` and `registry.shape`.
+    pub form: Form,
     /// `registry.existing`.
     pub existing: Existing,
     /// Where models are kept, and how sessions come to run on them.
@@ -129,6 +144,27 @@ impl At {
         Self { file: name.into(), line: 1, span: (0, 0) }
     }
 
+    /// The comment at the end of its line, without the `#` and the blanks around it.
+    pub fn comment<'s>(&self, sources: &'s [Source]) -> Option<&'s str> {
+        let text = &sources.iter().find(|source| source.name == self.file)?.text;
+        let line = text.get(self.span.0 as usize..)?.lines().next()?;
+        let mut quote = None;
+        let mut is_escaped = false;
+        let starts = |(_, letter): &(usize, char)| {
+            let was_escaped = std::mem::take(&mut is_escaped);
+            match (quote, letter) {
+                (None, '#') => return true,
+                (None, '"' | '\'') => quote = Some(*letter),
+                (Some('"'), '\\') => is_escaped = !was_escaped,
+                (Some(open), letter) if *letter == open && !was_escaped => quote = None,
+                _ => {}
+            }
+            false
+        };
+        let (start, _) = line.char_indices().find(starts)?;
+        Some(line[start + 1..].trim()).filter(|comment| !comment.is_empty())
+    }
+
     /// The order of the files, and of what stands in them.
     pub fn order(&self) -> (&str, u32) {
         (&self.file, self.span.0)
@@ -199,6 +235,11 @@ impl Rule {
         }
     }
 
+    /// The globs of its condition on the chat id.
+    pub fn globs(&self) -> &[Glob] {
+        self.chat.as_deref().unwrap_or_default()
+    }
+
     /// Whether the chat id alone tells that it matches.
     pub fn needs_no_more(&self) -> bool {
         self.source.is_none() && self.tier.is_none() && self.kind.is_none()
@@ -208,6 +249,17 @@ impl Rule {
     pub fn allows(&self, id: &str) -> bool {
         self.chat.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(id)))
     }
+}
+
+/// One entry of `models.retired`: when a model is withdrawn, and what takes its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retirement {
+    /// The first day on which the model is not used, in the policy's time zone.
+    pub on: civil::Date,
+    /// What is used instead.
+    pub replacement: Model,
+    /// Where it stands.
+    pub because: Because,
 }
 
 /// One entry of `[chats]`.
@@ -221,6 +273,8 @@ pub struct Override {
     pub then: Option<Model>,
     /// Why it is there.
     pub reason: Option<String>,
+    /// The ids that the chat had before.
+    pub was: Vec<String>,
     /// Where it stands.
     pub because: Because,
 }
@@ -295,6 +349,11 @@ fn first_instant(time: civil::DateTime, zone: &TimeZone) -> Option<Timestamp> {
     zone.following(before_gap).next().map(|transition| transition.timestamp())
 }
 
+/// Whether a name is written like a glob.
+pub fn is_glob(name: &str) -> bool {
+    name.contains(['*', '?'])
+}
+
 impl std::fmt::Display for Until {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -306,9 +365,25 @@ impl std::fmt::Display for Until {
 }
 
 impl Policy {
+    /// How many changes one run may make in a registry of so many sessions.
+    pub fn limit(&self, sessions: usize) -> usize {
+        self.max_changes.unwrap_or_else(|| LEAST.max(sessions.saturating_mul(SHARE) / 100))
+    }
+
     /// The allowed model that a registry's value stands for, or the value itself.
     pub fn canonical<'a>(&'a self, model: &'a str) -> &'a str {
         self.aliases.get(model).map_or(model, Model::as_str)
+    }
+
+    /// The override for a chat, by its id or by one that it had before.
+    pub fn override_of(&self, chat: &str) -> Option<&Override> {
+        self.chats.get(chat).or_else(|| self.chats.get(self.former.get(chat)?))
+    }
+
+    /// Whether it lists the tier, or a rule asks for it.
+    pub fn names_tier(&self, tier: &str) -> bool {
+        let asks = |rule: &Rule| rule.tier.as_ref().is_some_and(|tiers| tiers.iter().any(|known| known == tier));
+        self.tiers.contains_key(tier) || self.rules.iter().any(asks)
     }
 
     /// The override that stands first among those whose end depends on the host's time zone. One that is over in every

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use toml::de::DeTable;
 
+use crate::form::{Form, Shape};
 use crate::policy::{Source, syntax};
 
 /// What can be told of a policy that has mistakes.
@@ -11,6 +12,8 @@ use crate::policy::{Source, syntax};
 pub struct Outline {
     /// `registry.path`, where one is named and no other.
     pub registry: Option<String>,
+    /// `registry.key` and `registry.shape`.
+    pub form: Form,
     /// `sessions.backend`.
     pub backend: Option<String>,
     /// `sessions.conversation`, where one is named and no other.
@@ -34,7 +37,7 @@ type Values = BTreeSet<String>;
 
 /// Looks for the settings that a launch cannot do without, in a policy that cannot be used otherwise.
 pub fn outline(sources: &[Source]) -> Outline {
-    let mut found = [const { Values::new() }; 3];
+    let mut found = [const { Values::new() }; 5];
     let mut certainty = Certainty::Said;
     for source in sources {
         let parsed = syntax::parse(source);
@@ -45,15 +48,23 @@ pub fn outline(sources: &[Source]) -> Outline {
             look_at_lines(&source.text, &mut found);
         }
     }
-    let [registries, backends, conversations] = found;
+    let [registries, backends, conversations, keys, shapes] = found;
     let the_one = |values: Values| if values.len() == 1 { values.into_iter().next() } else { None };
     // Of several, the one that a launch must not start.
     let backend = backends.into_iter().find(|backend| backend != "file");
-    Outline { registry: the_one(registries), backend, conversation: the_one(conversations), certainty }
+    let shape = if shapes.contains("any") { Shape::Any } else { Shape::Sessions };
+    let form = Form { key: the_one(keys), shape };
+    Outline { registry: the_one(registries), form, backend, conversation: the_one(conversations), certainty }
 }
 
-fn look(tree: &DeTable, found: &mut [Values; 3]) {
-    let settings = [("registry", "path"), ("sessions", "backend"), ("sessions", "conversation")];
+fn look(tree: &DeTable, found: &mut [Values; 5]) {
+    let settings = [
+        ("registry", "path"),
+        ("sessions", "backend"),
+        ("sessions", "conversation"),
+        ("registry", "key"),
+        ("registry", "shape"),
+    ];
     for ((table, key), values) in settings.into_iter().zip(found) {
         let table = tree.get(table).and_then(|table| table.get_ref().as_table());
         let value = table.and_then(|table| table.get(key)?.get_ref().as_str());
@@ -62,7 +73,7 @@ fn look(tree: &DeTable, found: &mut [Values; 3]) {
 }
 
 /// Takes every line for a file of its own, below the last header.
-fn look_at_lines(text: &str, found: &mut [Values; 3]) {
+fn look_at_lines(text: &str, found: &mut [Values; 5]) {
     let mut header = "";
     for line in text.lines() {
         if line.trim_start().starts_with('[') {

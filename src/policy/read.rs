@@ -7,9 +7,12 @@ use toml::de::DeValue;
 
 use crate::chat::Model;
 use crate::diagnostic::{Diagnostic, Level, Place};
+use crate::form::{Form, Shape};
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
-use crate::policy::{Because, Choice, Existing, Glob, Override, Policy, Rule, Setting, Until, syntax};
+use crate::policy::{
+    Because, Choice, Existing, Glob, Override, Policy, Retirement, Rule, Setting, Until, is_glob, syntax,
+};
 use crate::suggest;
 
 /// Reads a policy from its files, which are in path order.
@@ -29,7 +32,9 @@ pub fn read(sources: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnos
     }
     let mistakes = Mistakes::default();
     let whole = Section::whole(sources.iter().zip(&trees));
-    let policy = Reader { mistakes: &mistakes, allowed: None, special_models: Vec::new(), sources }.policy(whole);
+    let policy =
+        Reader { mistakes: &mistakes, allowed: None, special_models: Vec::new(), sources, globs_in_keys: Vec::new() }
+            .policy(whole);
 
     let more = if astray { unread } else { mistakes.more.get() };
     let broken = !diagnostics.is_empty();
@@ -63,15 +68,16 @@ pub(super) struct Reader<'r> {
     /// The allowed models that no argument of a command can hold.
     pub(super) special_models: Vec<Item<'r>>,
     pub(super) sources: &'r [Source],
+    globs_in_keys: Vec<Because>,
 }
 
 impl<'r> Reader<'r> {
     fn policy(mut self, mut whole: Section<'r>) -> Option<Policy> {
-        let (fallback, aliases, time_zone) = self.models(&mut whole);
+        let Models { fallback, aliases, time_zone, retired } = self.models(&mut whole);
         let tiers = self.tiers(&mut whole);
         let rules = self.rules(&mut whole);
-        let chats = self.chats(&mut whole);
-        let (registry, existing) = self.registry(&mut whole);
+        let (chats, former) = self.chats(&mut whole);
+        let (registry, form, existing) = self.registry(&mut whole);
         let sessions = self.sessions(&mut whole, &existing);
         let rollout = self.rollout(&mut whole);
         let max_changes = self.limits(&mut whole);
@@ -79,12 +85,16 @@ impl<'r> Reader<'r> {
         Some(Policy {
             allowed: self.allowed?,
             time_zone,
+            retired,
             aliases,
             fallback: fallback?,
             tiers,
             rules,
             chats,
+            former,
+            globs_in_keys: self.globs_in_keys,
             registry,
+            form,
             existing,
             sessions,
             rollout,
@@ -92,8 +102,9 @@ impl<'r> Reader<'r> {
         })
     }
 
-    fn models(&mut self, whole: &mut Section<'r>) -> (Option<Choice>, BTreeMap<String, Model>, Option<String>) {
+    fn models(&mut self, whole: &mut Section<'r>) -> Models {
         const ALLOWED: &str = r#"allowed = ["opus", "sonnet", "haiku"]"#;
+        const RETIRED: &str = r#"retired = { "opus-4" = { on = 2026-12-01, use = "opus-5" } }"#;
         const ALIASES: &str = r#"aliases = { "claude-opus-4-6" = "opus" }"#;
         let mut section = whole.section(self.mistakes, "models", "a table: [models]");
 
@@ -113,6 +124,12 @@ impl<'r> Reader<'r> {
             models
         });
 
+        let withdrawn = section.section(self.mistakes, "retired", RETIRED).entries(self.mistakes);
+        if let Some(allowed) = &mut self.allowed {
+            allowed.extend(withdrawn.iter().filter_map(|(name, ..)| Model::declarable(name)));
+        }
+        let retired = self.retired(withdrawn, RETIRED);
+
         let fallback = self.required(&mut section, "fallback", r#"fallback = "sonnet""#);
         let fallback = fallback.and_then(|item| self.choice(&item, item.name.clone()));
 
@@ -122,18 +139,21 @@ impl<'r> Reader<'r> {
             let Some(model) = self.model(&item) else { continue };
             let is_allowed = |alias: Model| self.allowed.as_ref().is_some_and(|allowed| allowed.contains(&alias));
             if Model::new(alias).is_some_and(is_allowed) {
-                let place = item.source.place(key);
+                let place = item.source.place(key.clone());
                 let message = format!("`{alias}` is an allowed model, so it cannot be another spelling of `{model}`");
                 self.mistakes.add(|| {
                     Diagnostic::error("alias-of-itself", message, place, "")
                         .help("remove this alias, or remove the model from `models.allowed`")
                 });
             }
+            if is_glob(alias) {
+                self.globs_in_keys.push(Because { rule: item.name.clone(), at: item.source.at(key) });
+            }
             aliases.insert(alias.to_owned(), model);
         }
         let time_zone = section.get(self.mistakes, "time_zone").and_then(|item| self.time_zone(&item));
         section.finish(self.mistakes);
-        (fallback, aliases, time_zone)
+        Models { fallback, aliases, time_zone, retired }
     }
 
     /// The name of a time zone that the program knows by itself, so that a policy is valid on every host or on none.
@@ -191,23 +211,53 @@ impl<'r> Reader<'r> {
         Some(items.iter().filter_map(|item| item.string(self.mistakes, example)).map(str::to_owned).collect())
     }
 
-    fn chats(&self, whole: &mut Section<'r>) -> BTreeMap<String, Override> {
+    /// The overrides, and the ids that their chats had before.
+    fn chats(&mut self, whole: &mut Section<'r>) -> (BTreeMap<String, Override>, BTreeMap<String, String>) {
         let section = whole.section(self.mistakes, "chats", "a table: [chats]");
         let mut chats = BTreeMap::new();
+        let mut renamed = Vec::new();
         for (id, key, item) in section.entries(self.mistakes) {
             let because = Because { rule: format!("chats.{id:?}"), at: item.source.at(key) };
-            if let Some(entry) = self.chat(&item, because) {
+            if is_glob(id) {
+                self.globs_in_keys.push(because.clone());
+            }
+            if let Some((entry, was)) = self.chat(&item, because) {
                 chats.insert(id.to_owned(), entry);
+                renamed.extend(was.into_iter().map(|old| (id, old)));
             }
         }
-        chats
+        let former = self.former(&chats, &renamed);
+        (chats, former)
     }
 
-    fn chat(&self, item: &Item<'r>, because: Because) -> Option<Override> {
+    /// The ids that chats had before, each of which must stand for one override alone.
+    fn former(&self, chats: &BTreeMap<String, Override>, renamed: &[(&str, Item<'r>)]) -> BTreeMap<String, String> {
+        let mut former: BTreeMap<String, String> = BTreeMap::new();
+        for (id, item) in renamed {
+            let Some(old) = item.value.as_str() else { continue };
+            let other = if chats.contains_key(old) { Some(old) } else { former.get(old).map(String::as_str) };
+            if let Some(entry) = other.and_then(|other| chats.get(other)) {
+                self.mistakes.add(|| {
+                    let message = format!("there are two overrides for the chat {old:?}");
+                    Diagnostic::error("duplicate", message, item.place(), "again here")
+                        .and(entry.because.at.place(self.sources), "first here")
+                        .help("remove one of them")
+                });
+            } else {
+                former.insert(old.to_owned(), (*id).to_owned());
+            }
+        }
+        former
+    }
+
+    /// An override, and where the ids stand that its chat had before.
+    fn chat(&self, item: &Item<'r>, because: Because) -> Option<(Override, Vec<Item<'r>>)> {
+        const WAS: &str = r#"was = ["+16175550104"]"#;
         const EXAMPLE: &str = r#""opus", or { model = "opus", until = 2026-12-31, reason = "…" }"#;
         if item.value.is_str() {
             let setting = Setting::Model(self.model(item)?);
-            return Some(Override { setting, until: None, then: None, reason: None, because });
+            let entry = Override { setting, until: None, then: None, reason: None, was: Vec::new(), because };
+            return Some((entry, Vec::new()));
         }
         if !item.value.is_table() {
             self.mistakes.add(|| item.wrong_type("a model or a table", EXAMPLE));
@@ -229,6 +279,9 @@ impl<'r> Reader<'r> {
         let then = then.and_then(|item| self.model(&item));
         let reason = table.get(self.mistakes, "reason");
         let reason = reason.and_then(|item| item.string(self.mistakes, r#"reason = "why""#)).map(str::to_owned);
+        let was = table.get(self.mistakes, "was");
+        let was = was.and_then(|item| item.list(self.mistakes, WAS)).unwrap_or_default();
+        let ids = was.iter().filter_map(|item| self.text(item, WAS)).collect();
         table.finish(self.mistakes);
 
         let setting = match (model, managed_here) {
@@ -248,10 +301,10 @@ impl<'r> Reader<'r> {
                 return None;
             }
         };
-        Some(Override { setting, until, then, reason, because })
+        Some((Override { setting, until, then, reason, was: ids, because }, was))
     }
 
-    fn until(&self, item: &Item<'r>) -> Option<Until> {
+    pub(super) fn until(&self, item: &Item<'r>) -> Option<Until> {
         let parsed = match item.value {
             DeValue::Datetime(time) => {
                 let text = time.to_string();
@@ -278,11 +331,15 @@ impl<'r> Reader<'r> {
         parsed
     }
 
-    fn registry(&self, whole: &mut Section<'r>) -> (Option<String>, Existing) {
+    fn registry(&self, whole: &mut Section<'r>) -> (Option<String>, Form, Existing) {
         const EXISTING: [&str; 3] = ["replace", "keep", "keep-manual"];
         let mut section = whole.section(self.mistakes, "registry", "a table: [registry]");
         let path = section.get(self.mistakes, "path");
         let path = path.and_then(|item| self.text(&item, r#"path = "~/dispatch/state/sessions.json""#));
+        let key = section.get(self.mistakes, "key").and_then(|item| self.text(&item, r#"key = "sessions""#));
+        let shape = section.get(self.mistakes, "shape");
+        let shape = shape.filter(|item| self.word(item, &["sessions", "any"]) == Some("any"));
+        let form = Form { key, shape: shape.map_or(Shape::Sessions, |_| Shape::Any) };
         let existing = section.get(self.mistakes, "existing");
         let existing = existing.map_or(Existing::Replace, |item| {
             let because = Because { rule: item.name.clone(), at: item.source.at(item.span.clone()) };
@@ -293,7 +350,7 @@ impl<'r> Reader<'r> {
             }
         });
         section.finish(self.mistakes);
-        (path, existing)
+        (path, form, existing)
     }
 
     fn limits(&self, whole: &mut Section<'r>) -> Option<usize> {
@@ -387,6 +444,14 @@ impl<'r> Reader<'r> {
         }
         model
     }
+}
+
+/// What `[models]` says besides what is allowed.
+struct Models {
+    fallback: Option<Choice>,
+    aliases: BTreeMap<String, Model>,
+    time_zone: Option<String>,
+    retired: BTreeMap<Model, Retirement>,
 }
 
 /// Advice on a time zone that there is not. A list of those that there are would not fit.

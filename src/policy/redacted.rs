@@ -32,8 +32,11 @@ impl Policy {
             let id = redaction.chat(&id);
             entry.because.rule = format!("chats.{id:?}");
             entry.reason = None;
+            entry.was = entry.was.iter().map(|id| redaction.chat(id)).collect();
             (id, entry)
         });
         self.chats = chats.collect();
+        let former = std::mem::take(&mut self.former).into_iter();
+        self.former = former.map(|(old, id)| (redaction.chat(&old), redaction.chat(&id))).collect();
     }
 }

@@ -22,6 +22,8 @@ pub struct Entry<'a> {
     pub resume: Option<Cow<'a, str>>,
     /// Whether its model was set by hand, where a redacted snapshot says so.
     pub by_hand: Option<bool>,
+    /// Whether it has a field of a session besides its model.
+    pub is_session: bool,
     /// The fields that it has without a value.
     pub blank: Blank,
     /// Where its snapshot finds it again.
@@ -37,6 +39,7 @@ impl Entry<'_> {
             model: own(self.model),
             resume: own(self.resume),
             by_hand: self.by_hand,
+            is_session: self.is_session,
             blank: self.blank,
             at: self.at,
         }

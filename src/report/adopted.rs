@@ -6,6 +6,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::adopt::{Adopted, Exception, Kind};
 use crate::chat::Model;
+use crate::form::{Form, Shape};
 use crate::policy::SUGGESTED;
 use crate::report::escape::{escape, escape_json};
 use crate::report::text::pad;
@@ -20,11 +21,11 @@ const WIDEST_KEY: usize = 40;
 const USUAL: [&str; 3] = ["opus", "sonnet", "haiku"];
 const USUAL_FALLBACK: &str = "sonnet";
 
-/// Writes the policy. `registry` is the path that it names.
+/// Writes the policy. `registry` is the path that it names, of a registry of that form.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(adopted: &Adopted, registry: &str, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(adopted: &Adopted, registry: &str, form: &Form, out: &mut dyn Write) -> io::Result<()> {
     let Adopted { allowed, fallback, tiers, chats } = adopted;
     let fallback = fallback.as_ref().map_or(USUAL_FALLBACK, Model::as_str);
     writeln!(
@@ -50,6 +51,12 @@ pub fn write(adopted: &Adopted, registry: &str, out: &mut dyn Write) -> io::Resu
         write_chats(out, adopted, fallback)?;
     }
     writeln!(out, "\n[registry]\npath = {}", quoted(registry))?;
+    if let Some(key) = &form.key {
+        line(out, &format!("key = {}", quoted(key)), "what holds the sessions in it")?;
+    }
+    if form.shape == Shape::Any {
+        line(out, "shape = \"any\"", "its entries need no fields of sessions")?;
+    }
 
     writeln!(out)?;
     line(out, "[sessions]", "without a restart command, only the registry is changed")?;

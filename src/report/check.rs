@@ -135,7 +135,7 @@ impl<'a> From<&'a Diagnostic> for WireDiagnostic<'a> {
             message: &found.message,
             span: first.map(|(place, _)| place.into()),
             label: first.map(|(_, label)| label.as_str()).filter(|label| !label.is_empty()),
-            help: found.help.as_deref(),
+            help: found.advice(),
             related: related.collect(),
         }
     }

@@ -28,7 +28,7 @@ fn group(found: &Diagnostic) -> Group<'static> {
             group = group.element(Severity::NOTE.message(note));
         }
     }
-    match &found.help {
+    match found.advice() {
         Some(help) => group.element(Severity::HELP.message(escape(help).into_owned())),
         None => group,
     }

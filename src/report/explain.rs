@@ -203,18 +203,21 @@ impl<'a> Explanation<'a> {
 
     /// What there is to say of that which decides.
     fn grounds(&self, decision: Decision) -> Option<String> {
-        if *decision.because == self.policy.fallback.because {
-            return Some(match self.chat.tier.as_deref() {
-                None => "the chat has no tier".to_owned(),
-                Some(tier) => format!("[tiers] does not list {tier}"),
-            });
-        }
+        let is_fallback = *decision.because == self.policy.fallback.because;
+        let fallback = is_fallback.then(|| match self.chat.tier.as_deref() {
+            None => "the chat has no tier".to_owned(),
+            Some(tier) => format!("[tiers] does not list {tier}"),
+        });
+        let withdrawn = decision.model.map(|model| (model, self.policy.in_use(model, self.now)));
+        let withdrawn = withdrawn.filter(|(model, in_use)| model != in_use);
+        let withdrawn =
+            withdrawn.map(|(model, in_use)| format!("{model} has been withdrawn, {in_use} takes its place"));
         let until = decision.until.map(|until| match decision.then {
             Some(then) => format!("until {until}, then {then}"),
             None => format!("until {until}"),
         });
         let reason = decision.reason.map(|reason| format!("{reason:?}"));
-        let parts: Vec<String> = until.into_iter().chain(reason).collect();
+        let parts: Vec<String> = fallback.into_iter().chain(withdrawn).chain(until).chain(reason).collect();
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::form::Form;
 use crate::os::unnamed::NewFile;
 use crate::os::{FileMeta, open_regular};
 
@@ -25,14 +26,17 @@ pub struct Last {
     version: u32,
     /// The absolute path of the registry.
     pub registry: PathBuf,
+    /// Its form.
+    #[serde(default)]
+    pub form: Form,
     /// `sessions.conversation`, as written.
     pub conversation: Option<String>,
 }
 
 impl Last {
-    /// With the absolute path of the registry, and `sessions.conversation` as written.
-    pub fn new(registry: PathBuf, conversation: Option<String>) -> Self {
-        Self { version: VERSION, registry, conversation }
+    /// With the absolute path of the registry, its form, and `sessions.conversation` as written.
+    pub fn new(registry: PathBuf, form: Form, conversation: Option<String>) -> Self {
+        Self { version: VERSION, registry, form, conversation }
     }
 
     /// What is remembered of the policy at `path`. Nothing where there is no such file, where it is of another version, or

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use reconcile::adopt::adopt;
 use reconcile::backend::capabilities;
 use reconcile::chat::Model;
+use reconcile::form::Form;
 use reconcile::plan::ledger::Ledger;
 use reconcile::plan::select::Selector;
 use reconcile::plan::{Limits, PlanInput, Reading, Row, Verdict, drift};
@@ -53,7 +54,7 @@ fn snapshot(chats: &[(String, Value)]) -> JsonText {
 
 fn policy_for(snapshot: &JsonText) -> String {
     let mut text = Vec::new();
-    adopted::write(&adopt(snapshot).unwrap(), "sessions.json", &mut text).unwrap();
+    adopted::write(&adopt(snapshot).unwrap(), "sessions.json", &Form::default(), &mut text).unwrap();
     String::from_utf8(text).unwrap()
 }
 

@@ -334,12 +334,19 @@ fn what_is_checked_and_explained_is_shown_as_text() {
                     sandbox.run(&["check", "--policy", policy, "--registry", "sessions.json", "--format", format]);
                 assert!(run.stdout.contains("expired-override"), "{run:#?}");
                 // Annotations are what a runner should read: it is told by their start which are ours.
-                let ours = ["::warning file=", "::error file="];
+                let ours = ["::warning file=", "::error file=", "::notice file="];
                 let others = |line: &&str| !ours.iter().any(|start| line.starts_with(start));
                 let stdout: String = run.stdout.lines().filter(others).map(|line| format!("{line}\n")).collect();
                 assert_harmless(&format!("{policy} checked as {format}"), &stdout);
                 assert_harmless(&format!("{policy} checked as {format}"), &run.stderr);
-                assert_eq!(harm(&run.stdout.replace("::warning", "").replace("::error", "")), None);
+                assert_eq!(
+                    harm(
+                        &["::warning", "::error", "::notice"]
+                            .iter()
+                            .fold(run.stdout.clone(), |text, ours| text.replace(ours, ""))
+                    ),
+                    None
+                );
             }
             for chat in [*text, "chat2", &format!("near{text}x")] {
                 for format in ["text", "json"] {

@@ -156,7 +156,7 @@ fn of_very_many_mistakes_the_rest_is_counted() {
 fn folder() -> TempDir {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("policy.toml"), VALID).unwrap();
-    fs::write(folder.path().join("sessions.json"), r#"{"a": {"model": "haiku"}}"#).unwrap();
+    fs::write(folder.path().join("sessions.json"), r#"{"a": {"tier": "bots", "model": "haiku"}}"#).unwrap();
     folder
 }
 

@@ -227,8 +227,8 @@ fn what_must_not_stand_in_a_command_is_refused_before_anything_is_written() {
         (json!({ "resume_id": "--yolo" }), "{resume_id}", "would be taken for an option"),
         (json!({ "session_name": "a\nb" }), "{session_name}", "control character"),
         (json!({ "session_name": "a\u{0}b" }), "x", "its session name holds a NUL byte"),
-        (json!({}), "{session_name}", "needs a session name"),
-        (json!({}), "{session_slug}", "needs a session name"),
+        (json!({ "type": null }), "{session_name}", "needs a session name"),
+        (json!({ "type": null }), "{session_slug}", "needs a session name"),
     ] {
         let registry = json!({ "+1": entry }).to_string();
         let sandbox = sandbox(POLICY, &registry);
@@ -251,7 +251,7 @@ fn what_must_not_stand_in_a_command_is_refused_before_anything_is_written() {
 fn a_model_of_the_registry_is_an_argument_only_if_it_is_plain() {
     let policy = format!("{POLICY}\n[chats]\n\"+1\" = {{ managed = false }}\n");
     for model in ["gpt 5", "-5", "$(id)", "é"] {
-        let registry = json!({ "+1": { "model": model } }).to_string();
+        let registry = json!({ "+1": { "type": null, "model": model } }).to_string();
         let sandbox = sandbox(&policy, &registry);
         for argument in ["{model}", "--model={model}"] {
             let run = sandbox.run(&["launch", "+1", "--", "./show", argument]).expect(1);
@@ -301,7 +301,7 @@ fn a_policy_that_cannot_be_used_keeps_no_session_from_starting_on_the_registrys_
 
 #[test]
 fn a_policy_that_cannot_be_used_still_says_where_the_registry_is_if_that_can_be_read() {
-    let registry = r#"{"+1": {"model": "opus"}}"#;
+    let registry = r#"{"+1": {"tier": "bots", "model": "opus"}}"#;
     let syntax = sandbox(&format!("{POLICY}\n[tiers\n"), registry);
     assert_eq!(started(&launch(&syntax, &["+1"]).expect(0)), ["--model", "opus"]);
     let silent = sandbox("[models]\nallowed = 5\n", registry);

@@ -8,6 +8,7 @@ use reconcile::backend::capabilities;
 use reconcile::backend::file::registration_edits;
 use reconcile::chat::{Chat, Model};
 use reconcile::error::Result;
+use reconcile::form::Form;
 use reconcile::launch::{Decider, Start, Wanted, start};
 use reconcile::plan::ledger::Ledger;
 use reconcile::policy::scope::Scope;
@@ -77,7 +78,7 @@ fn the_registry_is_read_once() {
 
 /// The edits that register a session.
 fn edits(registry: &str, start: &Start) -> Vec<Splice> {
-    registration_edits(registry, &start.registration).unwrap()
+    registration_edits(registry, &Form::ANY, &start.registration).unwrap()
 }
 
 fn given(session_name: &'static str, tier: &'static str) -> Chat<'static> {

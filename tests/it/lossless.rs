@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use reconcile::chat::Model;
+use reconcile::form::Form;
 use reconcile::registry::json::JsonText;
 use reconcile::registry::json::edit::set_model;
 use reconcile::registry::json::scan::scan;
@@ -18,7 +19,8 @@ allowed  = ["opus"]
 fallback = "opus"
 
 [registry]
-path = "sessions.json"
+path  = "sessions.json"
+shape = "any"
 
 [limits]
 max_changes = 1000
@@ -39,7 +41,7 @@ pub fn splices(text: &str) -> Vec<Splice> {
         }
     };
     scan(&snapshot, wrong).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{text}"));
-    places.into_iter().map(|at| set_model(text, at, Some(&opus)).unwrap()).collect()
+    places.into_iter().map(|at| set_model(text, &Form::ANY, at, Some(&opus)).unwrap()).collect()
 }
 
 /// What the library makes of a registry, and the binary.

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use reconcile::backend::capabilities;
 use reconcile::chat::Model;
+use reconcile::form::Form;
 use reconcile::plan::ledger::Ledger;
 use reconcile::plan::observed::Observed;
 use reconcile::plan::select::Selector;
@@ -312,9 +313,9 @@ proptest! {
             if set_member(&before, place, "model", "").is_some() {
                 continue;
             }
-            let added: String = spliced(&before, &[set_model(&before, place, Some(&opus)).unwrap()]).collect();
+            let added: String = spliced(&before, &[set_model(&before, &Form::ANY, place, Some(&opus)).unwrap()]).collect();
             prop_assert!(set_member(&added, place, "model", "").is_some());
-            let removed: String = spliced(&added, &[set_model(&added, place, None).unwrap()]).collect();
+            let removed: String = spliced(&added, &[set_model(&added, &Form::ANY, place, None).unwrap()]).collect();
             // An entry `{}` and one of a single line end look the same with a model, where the registry is not indented.
             let line = if before[..place.0].ends_with("\r\n") { "\r\n" } else { "\n" };
             let wanted = if &before[entry.clone()] == "{}" && before[..place.0].ends_with('\n') {

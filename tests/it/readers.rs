@@ -10,6 +10,7 @@ use reconcile::backend::file::{FileSnapshot, RegistryFile};
 use reconcile::chat::Model;
 use reconcile::diagnostic::Diagnostic;
 use reconcile::error::{Error, Result};
+use reconcile::form::{Form, Shape};
 use reconcile::registry::json::edit::set_model;
 use reconcile::registry::json::scan::{scan, scan_fast, scan_slowly};
 use reconcile::registry::json::{Bytes, JsonText, JsonWindows};
@@ -77,14 +78,30 @@ impl Bytes for Still {
     }
 }
 
-fn windows(text: &str, window: usize) -> JsonWindows {
+fn windows(text: &str, form: &Form, window: usize) -> JsonWindows {
     let bytes = Box::new(Still(text.as_bytes().to_vec()));
-    JsonWindows::new("sessions.json".to_owned(), bytes, text.len(), 3).by_windows_of(window)
+    JsonWindows::new("sessions.json".to_owned(), bytes, text.len(), 3).by_windows_of(window).in_form(form.clone())
 }
 
-/// Every way to read it finds the same. Whether the fast reader accepted it.
+/// The same registry as one member among others, and its form.
+fn one_level_deeper(text: &str) -> (String, Form) {
+    let text = format!("{{\"v\": [1, {{}}],\n  \"s\\u0065ssions\": {text},\n  \"a\": {{\"sessions\": 1}} }}\n");
+    (text, Form { key: Some("sessions".to_owned()), shape: Shape::Any })
+}
+
+/// Every way to read it finds the same, at the top and one level deeper. Whether the fast reader accepted it.
 #[track_caller]
 fn agrees(text: &str) -> bool {
+    let is_fast = agrees_in(&Form::ANY, text);
+    let (deeper, form) = one_level_deeper(text);
+    let is_fast_deeper = agrees_in(&form, &deeper);
+    assert!(is_fast_deeper || !is_fast, "{deeper}");
+    is_fast
+}
+
+#[track_caller]
+fn agrees_in(form: &Form, text: &str) -> bool {
+    let snapshot = |text: &str| snapshot(text).in_form(form.clone());
     let one = snapshot(text);
     let wanted = slow(&one);
     let fast = fast(&one);
@@ -96,8 +113,8 @@ fn agrees(text: &str) -> bool {
         assert_eq!(wanted, in_parts(&snapshot(text).read_by(threads)), "by {threads}: {text}");
     }
     for window in [1, 5, 64, 300] {
-        assert_eq!(wanted, in_order(&windows(text, window)), "in windows of {window}: {text}");
-        assert_eq!(wanted, in_parts(&windows(text, window)), "at once in windows of {window}: {text}");
+        assert_eq!(wanted, in_order(&windows(text, form, window)), "in windows of {window}: {text}");
+        assert_eq!(wanted, in_parts(&windows(text, form, window)), "at once in windows of {window}: {text}");
     }
     fast.is_some()
 }
@@ -258,7 +275,8 @@ fn a_registry_that_is_too_large_for_memory_is_edited_like_any_other() {
     };
     let entries: Vec<String> = (0..17_500).map(entry).collect();
     let text = format!("{{\n{}\n}}\n", entries.join(",\n"));
-    let policy = "models = { allowed = ['opus'], fallback = 'opus' }\nregistry = { path = 'sessions.json' }\n";
+    let policy =
+        "models = { allowed = ['opus'], fallback = 'opus' }\nregistry = { path = 'sessions.json', shape = 'any' }\n";
     let sandbox = Sandbox::new(policy, &text);
 
     let registry = RegistryFile::open(&sandbox.path("sessions.json")).unwrap();
@@ -372,16 +390,18 @@ proptest! {
         window in 1..2_000_usize,
     ) {
         let text = write(&sessions, &layout).text;
-        let opus = Model::new("opus").unwrap();
-        let places: Vec<Position> = slow(&snapshot(&text)).unwrap().iter().map(|entry| entry.at).collect();
-        let wanted: Vec<Splice> = places.iter().map(|at| set_model(&text, *at, Some(&opus)).unwrap()).collect();
-        let windows = windows(&text, window);
-        let edit = |at: &Position| windows.edit(*at, &|text, at| set_model(text, at, Some(&opus))).unwrap().unwrap();
-        let found: Vec<Splice> = places.iter().map(edit).collect();
-        prop_assert_eq!(&found, &wanted);
-        let mut written = Vec::new();
-        windows.write_edited(&found, &mut written).unwrap();
-        prop_assert_eq!(String::from_utf8(written).unwrap(), spliced(&text, &wanted).collect::<String>());
+        for (text, form) in [(text.clone(), Form::ANY), one_level_deeper(&text)] {
+            let opus = Model::new("opus").unwrap();
+            let places: Vec<Position> = slow(&snapshot(&text).in_form(form.clone())).unwrap().iter().map(|entry| entry.at).collect();
+            let wanted: Vec<Splice> = places.iter().map(|at| set_model(&text, &form, *at, Some(&opus)).unwrap()).collect();
+            let windows = windows(&text, &form, window);
+            let edit = |at: &Position| windows.edit(*at, &|text, at| set_model(text, &form, at, Some(&opus))).unwrap().unwrap();
+            let found: Vec<Splice> = places.iter().map(edit).collect();
+            prop_assert_eq!(&found, &wanted);
+            let mut written = Vec::new();
+            windows.write_edited(&found, &mut written).unwrap();
+            prop_assert_eq!(String::from_utf8(written).unwrap(), spliced(&text, &wanted).collect::<String>());
+        }
     }
 
     #[test]

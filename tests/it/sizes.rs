@@ -37,7 +37,11 @@ fn check(what: &str, run: &Run, codes: &[i32]) {
 }
 
 fn registry(what: &str, codes: &[i32], text: &str) {
-    check(what, &dry_run(&Sandbox::new(&format!("{POLICY}[limits]\nmax_changes = 1000000000\n"), text)), codes);
+    check(
+        what,
+        &dry_run(&Sandbox::new(&format!("{POLICY}shape = \"any\"\n[limits]\nmax_changes = 1000000000\n"), text)),
+        codes,
+    );
 }
 
 fn policy(what: &str, codes: &[i32], text: &str) {

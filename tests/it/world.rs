@@ -200,7 +200,15 @@ impl Snapshot for MemorySnapshot {
         for (index, (chat, model)) in self.entries.iter().enumerate() {
             let chat = Chat { id: chat.into(), ..Chat::default() };
             let model = model.as_deref().map(Into::into);
-            take(Entry { chat, model, resume: None, by_hand: None, blank: Blank::default(), at: Position(index) });
+            take(Entry {
+                chat,
+                model,
+                resume: None,
+                by_hand: None,
+                is_session: true,
+                blank: Blank::default(),
+                at: Position(index),
+            });
         }
         Ok(Counts { sessions: self.entries.len(), selected: None })
     }

@@ -373,7 +373,9 @@ impl LockedFiles {
         let mut splices = Vec::new();
         for Addition { at, name, value } in additions {
             let is_there = |text: &str, at| has_member(text, at, name);
-            let add = |text: &str, at| if is_there(text, at) { None } else { add_members(text, at, &[(name, value)]) };
+            let new = [(*name, *value)];
+            let add =
+                |text: &str, at| if is_there(text, at) { None } else { add_members(text, snapshot.form(), at, &new) };
             splices.extend(snapshot.edit(*at, &add)?);
         }
         if splices.is_empty() {
@@ -479,7 +481,7 @@ fn is_stale(batch: &Batch, now: &Ledger) -> bool {
 fn splices(snapshot: &FileSnapshot, batch: &Batch) -> Result<Vec<Splice>> {
     let splice = |change: &&Change| {
         let lost = || Error::other(format!("the entry of {} is not where it was read", change.chat));
-        snapshot.edit(change.at, &|text, at| set_model(text, at, change.after))?.ok_or_else(lost)
+        snapshot.edit(change.at, &|text, at| set_model(text, snapshot.form(), at, change.after))?.ok_or_else(lost)
     };
     let mut changes: Vec<&Change> = batch.changes.iter().collect();
     changes.sort_by_key(|change| change.at.0);

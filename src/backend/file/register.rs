@@ -13,6 +13,7 @@ use crate::backend::file::registry::RegistryFile;
 use crate::backend::file::snapshot::FileSnapshot;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
+use crate::form::Form;
 use crate::launch::Registration;
 use crate::os::{FileMeta, Stamp};
 use crate::plan::json::{Head, JsonRow, Origin, Record};
@@ -100,7 +101,7 @@ impl Files {
         let registration = decide(&seen, &ledger.ledger_with_applied()?)?;
         let chat = registration.chat.id.as_ref();
         let paid = ledger.ledger().owed.contains_key(chat);
-        let splices = registration_edits(seen.text()?, &registration)?;
+        let splices = registration_edits(seen.text()?, seen.form(), &registration)?;
         let row = JsonRow { restart: paid, ..registration.told.clone() };
         let mut before = Vec::new();
         // A session from before runs on the old model until the new one has started.
@@ -180,13 +181,14 @@ fn note_after(ledger: &mut OpenLedger, around: &NotesAround) -> Result<()> {
 ///
 /// # Errors
 /// Where its entry is not where it was read.
-pub fn registration_edits(text: &str, registration: &Registration) -> Result<Vec<Splice>> {
+pub fn registration_edits(text: &str, form: &Form, registration: &Registration) -> Result<Vec<Splice>> {
     let Registration { chat, entry, fields, model, remembers: _, told: _ } = registration;
     let fields = fields.iter().map(|(key, value)| (*key, value.as_str()));
     let members = fields.chain(model.as_ref().map(|model| ("model", model.as_str())));
     let Some(at) = *entry else {
         let members: Vec<_> = members.collect();
-        return Ok(vec![add_entry(text, &chat.id, &members)]);
+        let lost = || Error::other("the object of sessions is not where it was read");
+        return Ok(vec![add_entry(text, form, &chat.id, &members).ok_or_else(lost)?]);
     };
     let mut splices = Vec::new();
     let mut new = Vec::new();
@@ -199,7 +201,7 @@ pub fn registration_edits(text: &str, registration: &Registration) -> Result<Vec
     splices.sort_by_key(|splice| splice.range.start);
     if !new.is_empty() {
         let lost = || Error::other(format!("the entry of {} is not where it was read", chat.id));
-        splices.push(add_members(text, at, &new).ok_or_else(lost)?);
+        splices.push(add_members(text, form, at, &new).ok_or_else(lost)?);
     }
     Ok(splices)
 }

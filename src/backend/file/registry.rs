@@ -10,12 +10,13 @@ use rustix::io::Errno;
 
 use crate::backend::file::snapshot::FileSnapshot;
 use crate::error::{Error, Result};
+use crate::form::Form;
 use crate::os::directory::{Directory, Place};
 use crate::os::rights::is_marked_with_state;
 use crate::os::{FileMeta, mount};
 use crate::plan::json::JsonRun;
 use crate::redact::Redaction;
-use crate::registry::json::changes_while_read;
+use crate::registry::json::{changes_while_read, key_of_sessions};
 use crate::registry::redacted::marker;
 use crate::state::dir::{self, StateDir};
 use crate::state::kept::Kept;
@@ -42,6 +43,7 @@ pub struct RegistryFile {
     directory: Arc<Directory>,
     /// Its name there.
     name_there: OsString,
+    form: Form,
     state: StateUse,
 }
 
@@ -91,7 +93,20 @@ impl RegistryFile {
             return Err(Error::other(format!("{} names no file", path.display())));
         };
         let (directory, name_there) = (Arc::new(Directory::open(directory)?), name_there.to_owned());
-        Ok(Self { name: path.display().to_string(), file, directory, name_there, state: StateUse::Read })
+        Ok(Self {
+            name: path.display().to_string(),
+            file,
+            directory,
+            name_there,
+            form: Form::ANY,
+            state: StateUse::Read,
+        })
+    }
+
+    /// Takes it for a registry of that form.
+    #[must_use]
+    pub fn in_form(self, form: &Form) -> Self {
+        Self { form: form.clone(), ..self }
     }
 
     /// The real file, links resolved.
@@ -196,11 +211,12 @@ impl RegistryFile {
     /// # Errors
     /// Where it cannot be read, or is not UTF-8.
     pub fn snapshot(&self) -> Result<FileSnapshot> {
+        let form = self.form_there()?;
         // Something may write into the file while it is read.
         for _ in 0..READS {
             let file = self.place().open_regular()?;
             let stamp = FileMeta::of_open(&file, &self.file)?.stamp;
-            if let Some(snapshot) = FileSnapshot::read(&self.name, file, stamp)? {
+            if let Some(snapshot) = FileSnapshot::read(&self.name, file, stamp, form.clone())? {
                 return Ok(snapshot);
             }
         }
@@ -209,7 +225,21 @@ impl RegistryFile {
 
     /// A registry of no sessions: what a launch begins with where there is none.
     pub(crate) fn no_sessions(&self) -> FileSnapshot {
-        FileSnapshot::empty(&self.name)
+        FileSnapshot::empty(&self.name, self.form.clone())
+    }
+
+    /// The form of what stands there. The sessions of a redacted snapshot always stand at the top.
+    fn form_there(&self) -> Result<Form> {
+        let form = self.form.clone();
+        if form.key.is_some() && self.redacted_with()?.is_some() { Ok(Form { key: None, ..form }) } else { Ok(form) }
+    }
+
+    /// The member that seems to hold the sessions, where they do not stand at the top.
+    ///
+    /// # Errors
+    /// Where the registry cannot be read.
+    pub fn key_of_sessions(&self) -> Result<Option<String>> {
+        Ok(key_of_sessions(self.snapshot()?.text()?))
     }
 
     /// What runs remember; nothing before the first of them.

@@ -15,6 +15,7 @@ use std::thread;
 
 use crate::chat::Model;
 use crate::error::{Error, Result};
+use crate::form::Form;
 use crate::os::rights::Attributes;
 use crate::os::{FileMeta, Stamp};
 use crate::plan::Reading;
@@ -33,6 +34,7 @@ const SMALLEST_FOR_THREADS: u64 = 2 << 20;
 pub struct FileSnapshot {
     text: Text,
     stamp: Stamp,
+    form: Form,
     /// Kept open, so that no other file gets its inode as long as the stamp may be compared.
     pinned: Option<File>,
     /// The tiers of chats that are known better than the file says, by chat id.
@@ -47,13 +49,13 @@ enum Text {
 
 impl FileSnapshot {
     /// Of an open file, whose state before it is read `stamp` tells; `None` where it changed while it was read.
-    pub(super) fn read(name: &str, mut file: File, stamp: Stamp) -> Result<Option<Self>> {
+    pub(super) fn read(name: &str, mut file: File, stamp: Stamp, form: Form) -> Result<Option<Self>> {
         let failed = |error| Error::io("read", Path::new(name))(error);
         let size = usize::try_from(stamp.size).map_err(|_| failed(ErrorKind::FileTooLarge.into()))?;
         let name = name.to_owned();
         let text = if stamp.size > LARGEST_IN_MEMORY {
             let bytes = OpenRegistry { file: file.try_clone().map_err(failed)?, stamp };
-            Text::InFile(JsonWindows::new(name, Box::new(bytes), size, threads(stamp.size)))
+            Text::InFile(JsonWindows::new(name, Box::new(bytes), size, threads(stamp.size)).in_form(form.clone()))
         } else {
             let mut bytes = Vec::with_capacity(size);
             // One byte more tells that it has grown.
@@ -63,15 +65,19 @@ impl FileSnapshot {
                 return Ok(None);
             }
             let text = JsonText::new(name, bytes).map_err(|mistake| Error::Invalid(vec![mistake]))?;
-            Text::InMemory(text.read_by(threads(stamp.size)))
+            Text::InMemory(text.read_by(threads(stamp.size)).in_form(form.clone()))
         };
-        Ok(Some(Self { text, stamp, pinned: Some(file), tiers: BTreeMap::new() }))
+        Ok(Some(Self { text, stamp, form, pinned: Some(file), tiers: BTreeMap::new() }))
     }
 
     /// A registry of no sessions: what a launch begins with where there is none.
-    pub(super) fn empty(name: &str) -> Self {
-        let text = JsonText::of_text(name.to_owned(), "{}\n".to_owned());
-        Self { text: Text::InMemory(text), stamp: Stamp::default(), pinned: None, tiers: BTreeMap::new() }
+    pub(super) fn empty(name: &str, form: Form) -> Self {
+        let text = match &form.key {
+            Some(key) => format!("{{\n  {}: {{}}\n}}\n", serde_json::Value::from(key.as_str())),
+            None => "{}\n".to_owned(),
+        };
+        let text = JsonText::of_text(name.to_owned(), text).in_form(form.clone());
+        Self { text: Text::InMemory(text), stamp: Stamp::default(), form, pinned: None, tiers: BTreeMap::new() }
     }
 
     /// The same, with these tiers of chats, by chat id, in place of what the file says. Groups have none.
@@ -124,6 +130,11 @@ impl FileSnapshot {
     /// Which state of the file it is.
     pub fn stamp(&self) -> Stamp {
         self.stamp
+    }
+
+    /// The form that its text has.
+    pub(super) fn form(&self) -> &Form {
+        &self.form
     }
 
     fn snapshot(&self) -> &dyn Snapshot {

@@ -9,27 +9,37 @@ use crate::cli::exit::Exit;
 use crate::cli::paths::registry_of;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
+use crate::form::Form;
 use crate::policy;
 use crate::report::adopted;
 use crate::report::escape::leading;
 use crate::sources;
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit> {
-    let (path, written) = match place.registry() {
-        Some(path) => (path.clone(), written(&path)?),
+    let (path, written, mut form) = match place.registry() {
+        Some(path) => (path.clone(), written(&path)?, form_in_policy(&place.policy())),
         None => named_by_policy(&place.policy())?,
     };
-    let backend = backend::of_registry(RegistryFile::open(&path)?);
+    let registry = RegistryFile::open(&path)?;
+    if form.key.is_none() {
+        form.key = registry.key_of_sessions()?;
+    }
+    let backend = backend::of_registry(registry.in_form(&form));
     let adopted = adopt(backend.snapshot()?.as_ref())?;
     let mut policy = Vec::new();
-    adopted::write(&adopted, &written, &mut policy)?;
+    adopted::write(&adopted, &written, &form, &mut policy)?;
     sources::check_size("the policy", &policy)?;
     terminal.to_stdout(|out| out.write_all(&policy))?;
     Ok(Exit::Done)
 }
 
+/// The form of the registry, where a policy that is there already tells it.
+fn form_in_policy(policy_path: &Path) -> Form {
+    sources::load(policy_path).map(|files| policy::outline(&files.sources).form).unwrap_or_default()
+}
+
 /// The registry of the policy that is there already, and how the new one names it.
-fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String)> {
+fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String, Form)> {
     if !policy_path.exists() {
         let name = leading(&policy_path.display().to_string()).into_owned();
         return Err(Error::other(format!("no registry is named, and there is no policy {name} that could name one"))
@@ -43,7 +53,7 @@ fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String)> {
         Some(registry) if registry.starts_with("~/") => registry,
         _ => written(&path)?,
     };
-    Ok((path, written))
+    Ok((path, written, policy.form))
 }
 
 /// The path as a policy in the current directory names it.

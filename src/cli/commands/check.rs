@@ -1,11 +1,14 @@
 //! `reconcile check`: what is wrong with the policy, and what in it is legal and probably not meant.
 
+use std::path::Path;
+
 use clap::Args;
 use jiff::Span;
 
 use crate::backend::{self, file::RegistryFile};
 use crate::cli::args::{PlaceArgs, one_of};
 use crate::cli::exit::Exit;
+use crate::cli::paths::registry_of;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::for_snapshot;
 use crate::cli::zone::{self, now_for};
@@ -38,7 +41,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &CheckArgs) -> a
         Ok((files.sources, policy, warnings))
     });
     let diagnostics = match read {
-        Ok((sources, policy, warnings)) => warnings_of(place, args, &sources, policy, warnings)?,
+        Ok((sources, policy, warnings)) => warnings_of(terminal, place, args, &sources, (policy, warnings))?,
         Err(Error::Invalid(found)) => found,
         Err(error) => return Err(error.into()),
     };
@@ -53,16 +56,20 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &CheckArgs) -> a
 
 /// Those that reading it gave, and those of a closer look.
 fn warnings_of(
+    terminal: &Terminal,
     place: &PlaceArgs,
     args: &CheckArgs,
     sources: &[Source],
-    policy: Policy,
-    mut warnings: Vec<Diagnostic>,
+    (policy, mut warnings): (Policy, Vec<Diagnostic>),
 ) -> anyhow::Result<Vec<Diagnostic>> {
     let now = now_for(&policy);
     warnings.extend(zone::warning(&policy, sources, &now));
-    let registry = place.registry().map(|path| RegistryFile::open(&path)).transpose()?;
-    let snapshot = registry.clone().map(|registry| backend::of_registry(registry).snapshot()).transpose()?;
+    let named = place.registry().map(|path| RegistryFile::open(&path)).transpose()?;
+    let named = named.map(|registry| registry.in_form(&policy.form));
+    let is_named = named.is_some();
+    let registry = named.or_else(|| of_this_host(&policy, &place.policy()));
+    let snapshot = registry.clone().map(|registry| backend::of_registry(registry).snapshot()).transpose();
+    let snapshot = if is_named { snapshot? } else { snapshot.unwrap_or_default() };
     let policy = match &registry {
         None => policy,
         Some(registry) => match registry.redacted_with()? {
@@ -72,9 +79,22 @@ fn warnings_of(
     };
     let horizon = now.checked_add(args.within).map_err(|_| Error::other("--within reaches beyond all calendars"))?;
     let lint = Lint { policy: &policy, sources, registry: snapshot.as_deref(), now: &now, horizon: &horizon };
-    warnings.extend(lint.warnings()?);
+    warnings.extend(match lint.warnings() {
+        Err(error) if !is_named => {
+            terminal.warning(&format!("the registry was not looked at: {error}"));
+            Lint { registry: None, ..lint }.warnings()?
+        }
+        found => found?,
+    });
     warnings.sort_by(|a, b| a.order().cmp(&b.order()));
     Ok(warnings)
+}
+
+/// The registry that the policy names, where runs have kept state beside it: then it is the policy's on this host.
+fn of_this_host(policy: &Policy, path: &Path) -> Option<RegistryFile> {
+    let registry = registry_of(policy.registry.as_deref(), path).ok()?;
+    let registry = RegistryFile::open(&registry).ok()?.in_form(&policy.form);
+    matches!(registry.state_dir(), Ok(Some(_))).then_some(registry)
 }
 
 const FORMATS: [(&str, CheckFormat); 3] =

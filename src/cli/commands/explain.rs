@@ -53,7 +53,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
     let new = || Chat { id: Cow::Borrowed(args.chat.as_str()), ..Chat::default() };
     let mut chat = entry.map_or_else(new, |entry| entry.chat);
     let assumed = fill(&mut chat, &args.fields)?;
-    let is_known = registered || !assumed.is_empty() || policy.chats.contains_key(chat.id.as_ref());
+    let is_known = registered || !assumed.is_empty() || policy.override_of(&chat.id).is_some();
     if !is_known && !terminal.hides_names() {
         let near = nearest(&args.chat, snapshot)?.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
         terminal.note(&format!("no chat {:?} in {}: taken as the id of a new one{near}", args.chat, snapshot.name()));

@@ -87,6 +87,7 @@ pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArg
         } else {
             find_registered(&args.chat, opened.snapshot()?.as_ref())?
         };
+        refuse_former(opened, &chat)?;
         // Not an error: a command that died after the edit is repeated to finish what it began.
         let is_gone = !overrides.contains_key(&chat);
         let note = || format!("{} has no override for {}", opened.policy_name, opened.name(&chat));
@@ -116,7 +117,8 @@ fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArg
         terminal.warning(&format!("the policy says {model} ({rule}): the next run puts that back"));
     }
     let because = Because { rule: "set-model".to_owned(), at: At::elsewhere("command line") };
-    let by_hand = Override { setting: Setting::Model(model), until: None, then: None, reason: None, because };
+    let setting = Setting::Model(model);
+    let by_hand = Override { setting, until: None, then: None, reason: None, was: Vec::new(), because };
     opened.policy.chats.insert(chat.clone(), by_hand);
     let selector = Selector { ids: vec![chat], ..Selector::default() };
     let EditArgs { dry_run, allow_changes, report } = args.edit.clone();
@@ -131,9 +133,15 @@ type Otherwise = Option<(String, String)>;
 fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherwise)> {
     let policy = &opened.policy;
     let model = allowed(policy, &args.model)?;
+    let in_use = policy.in_use(&model, &opened.now);
+    if *in_use != model {
+        return Err(Error::other(format!("{model} has been withdrawn, and {in_use} has taken its place"))
+            .with_hint(format!("set {in_use} instead; nothing was changed")));
+    }
     let backend = opened.backend(Probe::Nothing)?;
     let snapshot = backend.snapshot()?;
     let id = find_registered(&args.chat, snapshot.as_ref())?;
+    refuse_former(opened, &id)?;
     let entry = find_entry(snapshot.as_ref(), &id)?;
     let chat = entry.map_or_else(|| Chat { id: id.as_str().into(), ..Chat::default() }, |entry| entry.chat);
     let capabilities = backend.capabilities();
@@ -150,6 +158,14 @@ fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherw
         (format!("{}:{} {rule}", at.file, at.line), decided.to_string())
     });
     Ok((id, model, decided))
+}
+
+/// Refuses a chat whose override stands under the id that it will have, or has elsewhere: two would be a mistake.
+fn refuse_former(opened: &Opened, chat: &str) -> Result<()> {
+    let Some(id) = opened.policy.former.get(chat) else { return Ok(()) };
+    let (chat, id) = (opened.name(chat), opened.name(id));
+    Err(Error::other(format!("the override for {chat} stands under {id}, with `was`"))
+        .with_hint("nothing was changed: edit it there by hand"))
 }
 
 fn allowed(policy: &Policy, name: &str) -> Result<Model> {

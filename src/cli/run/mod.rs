@@ -7,6 +7,7 @@ pub(crate) mod policy_edit;
 mod progress;
 mod quiet;
 pub(crate) mod signals;
+mod unshared;
 
 use std::path::Path;
 

@@ -10,12 +10,14 @@ use crate::cli::outputs::Outputs;
 use crate::cli::run::metrics::{self, Success};
 use crate::cli::run::options::RunOptions;
 use crate::cli::run::quiet::Quiet;
+use crate::cli::run::unshared;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::error::{Error, Result};
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::{Plan, Refusal, Row, Verdict};
 use crate::report::{self, Mode, Report, conditions, failed_model, has_failures, refusal, voided};
+use crate::withdrawn::Withdrawal;
 
 /// How a run has ended.
 pub(crate) struct End {
@@ -69,6 +71,10 @@ impl End {
             _ => Ok(()),
         };
         tell(terminal, plan, capabilities(&opened.policy).as_ref(), mode, shown_now);
+        unshared::tell(terminal, opened, snapshot, &plan.unshared);
+        for withdrawal in &plan.withdrawals {
+            tell_withdrawal(terminal, opened, withdrawal, now);
+        }
         if mode == Mode::DryRun && options.can_name_the_plan() && is_applicable(plan) {
             terminal.hint(&format!("to apply this plan or nothing, pass --plan {}", plan.id));
         }
@@ -115,6 +121,14 @@ fn print(terminal: &Terminal, options: &RunOptions, report: &Report) -> Result<(
 /// Whether a plan has an id that is worth naming: it is made of edits, and a refused plan stays refused.
 fn is_applicable(plan: &Plan) -> bool {
     plan.refused.is_none() && plan.rows.iter().any(|row| row.edit && row.is_planned())
+}
+
+fn tell_withdrawal(terminal: &Terminal, opened: &Opened, withdrawal: &Withdrawal, now: &Zoned) {
+    let effect = withdrawal.effect(Some(&|chat| opened.name(chat)));
+    terminal.warning(&format!("{}: {effect}", withdrawal.when(now)));
+    if withdrawal.over_limit.is_some() && !withdrawal.has_begun {
+        terminal.hint("change some of them before, or raise limits.max_changes; on that day nothing is done otherwise");
+    }
 }
 
 /// What a user should know beyond the rows.

@@ -6,6 +6,7 @@ use serde_json::Deserializer;
 use serde_json::value::RawValue;
 
 use crate::chat::Model;
+use crate::form::Form;
 use crate::registry::Position;
 use crate::registry::json::raw::{decoded, members, range_in};
 use crate::splice::Splice;
@@ -13,6 +14,7 @@ use crate::splice::Splice;
 const MODEL: &str = "model";
 
 /// Where an entry stands, in bytes of the registry's text.
+#[derive(Clone)]
 struct Site {
     /// Its key, with the quotes.
     key: Range<usize>,
@@ -33,10 +35,10 @@ impl Site {
         text.get(entry.clone())?.starts_with('{').then_some(Self { key, entry })
     }
 
-    fn with_members(&self, text: &str, members: &[(&str, &str)]) -> Splice {
+    fn with_members(&self, text: &str, form: &Form, members: &[(&str, &str)]) -> Splice {
         match Layout::of(text, self.entry.clone()) {
             Some(layout) => layout.append(members),
-            None => first_members(text, self, members),
+            None => first_members(text, self, form.depth(), members),
         }
     }
 
@@ -57,11 +59,11 @@ impl Site {
 /// The edit that makes the entry at `at` say `model`: of the value that is there, or one member added after the entry's
 /// last, laid out as that entry is. Without a model, the edit that takes such a member away again. `None` where there is
 /// no such entry, or nothing to take away.
-pub fn set_model(text: &str, at: Position, model: Option<&Model>) -> Option<Splice> {
+pub fn set_model(text: &str, form: &Form, at: Position, model: Option<&Model>) -> Option<Splice> {
     let site = Site::find(text, at)?;
     match (site.member(text, MODEL), model) {
         (Some(range), Some(model)) => Some(Splice { range, text: quoted(model.as_str()) }),
-        (None, Some(model)) => Some(site.with_members(text, &[(MODEL, model.as_str())])),
+        (None, Some(model)) => Some(site.with_members(text, form, &[(MODEL, model.as_str())])),
         (Some(_), None) => remove_member(text, site.entry, MODEL),
         (None, None) => None,
     }
@@ -81,20 +83,25 @@ pub fn has_member(text: &str, at: Position, name: &str) -> bool {
 
 /// The edit that adds members after the entry's last, laid out as that entry is. It must have none of them yet. `None`
 /// where there is no such entry.
-pub fn add_members(text: &str, at: Position, members: &[(&str, &str)]) -> Option<Splice> {
-    Some(Site::find(text, at)?.with_members(text, members))
+pub fn add_members(text: &str, form: &Form, at: Position, members: &[(&str, &str)]) -> Option<Splice> {
+    Some(Site::find(text, at)?.with_members(text, form, members))
 }
 
-/// The edit that adds an entry after the registry's last, laid out as that one is.
-pub fn add_entry(text: &str, id: &str, fields: &[(&str, &str)]) -> Splice {
-    let start = text.len() - text.trim_ascii_start().len();
-    let whole = start..text.trim_ascii_end().len();
-    let Some(registry) = Layout::of(text, whole.clone()) else {
-        // The form that Python's json.dump writes with an indent of two.
-        let fields: Vec<String> =
-            fields.iter().map(|(key, value)| format!("    {}", member(key, ": ", value))).collect();
-        let text = format!("\n  {}: {{\n{}\n  }}\n", quoted(id), fields.join(",\n"));
-        return Splice { range: whole.start + 1..whole.end - 1, text };
+/// The edit that adds an entry after the registry's last, laid out as that one is. `None` where the text has not
+/// that form.
+pub fn add_entry(text: &str, form: &Form, id: &str, fields: &[(&str, &str)]) -> Option<Splice> {
+    let whole = text.len() - text.trim_ascii_start().len()..text.trim_ascii_end().len();
+    let below = form.key.as_deref().map(|key| member_named(text, whole.clone(), key));
+    let sessions = match &below {
+        Some(found) => found.clone()?.entry,
+        None => whole,
+    };
+    let Some(registry) = Layout::of(text, sessions.clone()) else {
+        let (range, inside) = match below.flatten() {
+            Some(site) => (site.entry.start + 1..site.entry.end - 1, Inside::of(text, &site, 1)),
+            None => (sessions.start + 1..sessions.end - 1, Inside::AS_PYTHON_WRITES),
+        };
+        return Some(Splice { range, text: inside.around(&[inside.entry(id, fields)]) });
     };
     let entry = text.get(registry.last.clone()).filter(|entry| entry.starts_with('{'));
     let entry = entry.and_then(|_| Layout::of(text, registry.last.clone()));
@@ -106,7 +113,20 @@ pub fn add_entry(text: &str, id: &str, fields: &[(&str, &str)]) -> Splice {
     let fields: Vec<String> = fields.iter().map(|(key, value)| member(key, colon, value)).collect();
     let body = format!("{{{open}{}{close}}}", fields.join(separator));
     let text = format!("{}{}{}{body}", registry.separator, quoted(id), registry.colon);
-    Splice { range: registry.last.end..registry.last.end, text }
+    Some(Splice { range: registry.last.end..registry.last.end, text })
+}
+
+/// The member of that name of the object at `object`, if it is an object.
+fn member_named(text: &str, object: Range<usize>, name: &str) -> Option<Site> {
+    let mut found = None;
+    // It was well-formed when it was scanned.
+    let _ = members(text.get(object)?, |key, value| {
+        if decoded(key) == name && value.starts_with('{') {
+            found = Some(Site { key: range_in(text, key), entry: range_in(text, value) });
+        }
+        found.is_none()
+    });
+    found
 }
 
 /// How an object that has members is laid out.
@@ -153,25 +173,71 @@ impl<'a> Layout<'a> {
 }
 
 /// For an entry `{}`, which has no layout of its own: that of the object it stands in.
-fn first_members(text: &str, site: &Site, members: &[(&str, &str)]) -> Splice {
+fn first_members(text: &str, site: &Site, depth: usize, members: &[(&str, &str)]) -> Splice {
     let at = site.entry.start + 1;
-    let inside = &text[at..site.entry.end - 1];
-    let colon = &text[site.key.end..site.entry.start];
-    let head = text[..site.key.start].trim_end_matches([' ', '\t', '\n', '\r']);
-    let space = &text[head.len()..site.key.start];
-    let members: Vec<String> = members.iter().map(|(key, value)| member(key, colon, value)).collect();
-    let one_line = || members.join(if colon.ends_with(' ') { ", " } else { "," });
-    let text = match space.rfind('\n') {
-        _ if !inside.is_empty() => format!("{inside}{}", one_line()),
-        None => one_line(),
-        Some(newline) => {
-            let indent = &space[newline + 1..];
-            let line = if space[..newline].ends_with('\r') { "\r\n" } else { "\n" };
-            let between = format!(",{line}{indent}{indent}");
-            format!("{line}{indent}{indent}{}{line}{indent}", members.join(&between))
-        }
-    };
+    let blanks = &text[at..site.entry.end - 1];
+    let inside = Inside::of(text, site, depth);
+    let members: Vec<String> = members.iter().map(|(key, value)| member(key, inside.colon, value)).collect();
+    let text =
+        if blanks.is_empty() { inside.around(&members) } else { format!("{blanks}{}", inside.in_one_line(&members)) };
     Splice { range: at..at, text }
+}
+
+/// How the members of an empty object are laid out.
+#[derive(Clone, Copy)]
+struct Inside<'t> {
+    /// Between a key and its value.
+    colon: &'t str,
+    lines: Option<Lines<'t>>,
+}
+
+/// Members that stand in lines of their own.
+#[derive(Clone, Copy)]
+struct Lines<'t> {
+    end: &'static str,
+    /// What the line of the object begins with.
+    indent: &'t str,
+    /// How much farther in its members stand.
+    step: &'t str,
+}
+
+impl<'t> Inside<'t> {
+    /// The form of `json.dump` with an indent of two.
+    const AS_PYTHON_WRITES: Self = Self { colon: ": ", lines: Some(Lines { end: "\n", indent: "", step: "  " }) };
+
+    /// As the object is laid out in which the empty one stands: so many levels below the top.
+    fn of(text: &'t str, site: &Site, depth: usize) -> Self {
+        let colon = &text[site.key.end..site.entry.start];
+        let head = text[..site.key.start].trim_end_matches([' ', '\t', '\n', '\r']);
+        let space = &text[head.len()..site.key.start];
+        let lines = space.rfind('\n').map(|newline| {
+            let indent = &space[newline + 1..];
+            let end = if space[..newline].ends_with('\r') { "\r\n" } else { "\n" };
+            let step = indent.get(..indent.len() / depth).unwrap_or(indent);
+            Lines { end, indent, step }
+        });
+        Self { colon, lines }
+    }
+
+    /// These members, with the blanks between them and the braces.
+    fn around(&self, members: &[String]) -> String {
+        let Some(Lines { end, indent, step }) = self.lines else { return self.in_one_line(members) };
+        let between = format!(",{end}{indent}{step}");
+        format!("{end}{indent}{step}{}{end}{indent}", members.join(&between))
+    }
+
+    fn in_one_line(&self, members: &[String]) -> String {
+        members.join(if self.colon.ends_with(' ') { ", " } else { "," })
+    }
+
+    /// A member that is an object of these fields.
+    fn entry(&self, id: &str, fields: &[(&str, &str)]) -> String {
+        let deeper = self.lines.map(|lines| format!("{}{}", lines.indent, lines.step));
+        let lines = self.lines.zip(deeper.as_deref()).map(|(lines, indent)| Lines { indent, ..lines });
+        let inside = Inside { lines, colon: self.colon };
+        let fields: Vec<String> = fields.iter().map(|(key, value)| member(key, self.colon, value)).collect();
+        format!("{}{}{{{}}}", quoted(id), self.colon, inside.around(&fields))
+    }
 }
 
 fn member(key: &str, colon: &str, value: &str) -> String {

@@ -74,11 +74,10 @@ impl<'a> Window<'a> {
 }
 
 /// What stands between two entries that begin lines of their own, up to the second; `None` where a registry that begins
-/// so does not look like that.
-pub(super) fn between_entries(beginning: &str) -> Option<String> {
+/// so does not look like that. The entries are the members of `key`, where there is one.
+pub(super) fn between_entries(beginning: &str, key: Option<&str>) -> Option<String> {
     let mut reader = Reader::at(Window::whole(beginning), 0);
-    reader.blanks();
-    reader.take(b'{')?;
+    reader.open(key)?;
     let start = reader.at;
     reader.blanks();
     let lead = beginning.get(start..reader.at).filter(|lead| lead.contains('\n'))?;
@@ -91,20 +90,26 @@ pub(super) fn seam(text: &[u8], from: usize, between: &memmem::Finder) -> Option
 }
 
 /// Reads a part as far as it lies in a window, and calls `each` for every entry, in the order of the file. Returns what
-/// is left of the part: it begins with what does not end in the window, or is not as usual.
-pub(super) fn read<'a>(window: Window<'a>, part: Part, mut each: impl FnMut(Entry<'a>)) -> Option<Part> {
+/// is left of the part: it begins with what does not end in the window, or is not as usual. The entries are the members
+/// of `key`, where there is one.
+pub(super) fn read<'a>(
+    window: Window<'a>,
+    part: Part,
+    key: Option<&str>,
+    mut each: impl FnMut(Entry<'a>),
+) -> Option<Part> {
     let Some(at) = part.start.checked_sub(window.start) else { return Some(part) };
     let mut reader = Reader::at(window, at);
     let mut left = part;
     reader.blanks();
     if part.at_start == Stands::Brace {
-        if reader.take(b'{').is_none() {
+        if reader.open(key).is_none() {
             return Some(part);
         }
         reader.blanks();
         if reader.peek() == b'}' {
             reader.at += 1;
-            return Some(part).filter(|_| !reader.is_over(part));
+            return Some(part).filter(|_| !reader.is_over(part, key));
         }
     }
     loop {
@@ -112,7 +117,7 @@ pub(super) fn read<'a>(window: Window<'a>, part: Part, mut each: impl FnMut(Entr
         reader.blanks();
         match reader.next() {
             b',' => {}
-            b'}' if reader.is_over(part) => {
+            b'}' if reader.is_over(part, key) => {
                 each(entry);
                 return None;
             }
@@ -178,17 +183,59 @@ impl<'a> Reader<'a> {
         if plain { Some(Cow::Borrowed(raw.get(1..raw.len() - 1)?)) } else { Some(decoded(raw)) }
     }
 
+    /// Past the brace that opens the object of entries.
+    fn open(&mut self, key: Option<&str>) -> Option<()> {
+        self.blanks();
+        self.take(b'{')?;
+        let Some(key) = key else { return Some(()) };
+        self.blanks();
+        while self.name()? != key {
+            self.value(0)?;
+            self.blanks();
+            self.take(b',')?;
+            self.blanks();
+        }
+        self.take(b'{')
+    }
+
+    /// Past the members that stand behind the object of entries, none of which is another of that name.
+    fn close(&mut self, key: &str) -> Option<()> {
+        loop {
+            self.blanks();
+            match self.next() {
+                b',' => {}
+                b'}' => return Some(()),
+                _ => return None,
+            }
+            self.blanks();
+            if self.name()? == key {
+                return None;
+            }
+            self.value(0)?;
+        }
+    }
+
+    /// Past the key of a member, to its value.
+    fn name(&mut self) -> Option<Cow<'a, str>> {
+        let start = self.at;
+        let plain = self.string()?;
+        let name = self.said(start, plain)?;
+        self.colon()?;
+        Some(name)
+    }
+
     /// Whether the registry ends here, and the part with it.
-    fn is_over(&mut self, part: Part) -> bool {
+    fn is_over(&mut self, part: Part, key: Option<&str>) -> bool {
+        if key.is_some_and(|key| self.close(key).is_none()) {
+            return false;
+        }
         self.blanks();
         part.next.is_none() && self.window.is_last && self.at == self.window.text.len()
     }
 
     fn entry(&mut self) -> Option<Entry<'a>> {
         let start = self.at;
-        let plain = self.string()?;
-        let mut fields = Fields::new(self.said(start, plain)?, Position(self.window.start + start));
-        self.colon()?;
+        let mut fields = Fields::new(self.name()?, Position(self.window.start + start));
         self.take(b'{')?;
         let first = self.at;
         self.blanks();
@@ -236,10 +283,7 @@ impl<'a> Reader<'a> {
         }
         let end = self.at;
         self.blanks();
-        let start = self.at;
-        let plain = self.string()?;
-        let field = Member::named(&self.said(start, plain)?);
-        self.colon()?;
+        let field = Member::named(&self.name()?);
         let lead = (self.window.text.as_bytes().get(end..self.at)?, field);
         match self.leads.get_mut(index) {
             Some(before) => *before = lead,

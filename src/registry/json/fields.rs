@@ -19,6 +19,7 @@ pub(super) enum Member {
     SessionId,
     ResumeId,
     SetBy,
+    ChatId,
     /// One that nothing here asks for.
     Other,
 }
@@ -36,6 +37,7 @@ impl Member {
             "session_id" => Self::SessionId,
             "resume_id" => Self::ResumeId,
             SET_BY => Self::SetBy,
+            "chat_id" => Self::ChatId,
             _ => Self::Other,
         }
     }
@@ -43,6 +45,11 @@ impl Member {
     /// The place among those that may stand once only, and hold a string or `null` only.
     pub(super) fn strict(self) -> Option<usize> {
         [Self::Model, Self::Tier].iter().position(|strict| *strict == self)
+    }
+
+    /// Whether a session has it, and other things that have a model do not.
+    pub(super) fn is_of_sessions(self) -> bool {
+        !matches!(self, Self::Model | Self::Other)
     }
 
     /// The field that a launch fills with it.
@@ -53,7 +60,13 @@ impl Member {
             Self::ContactName => Some(Field::ContactName),
             Self::Type => Some(Field::Type),
             Self::Source => Some(Field::Source),
-            Self::Model | Self::DisplayName | Self::SessionId | Self::ResumeId | Self::SetBy | Self::Other => None,
+            Self::Model
+            | Self::DisplayName
+            | Self::SessionId
+            | Self::ResumeId
+            | Self::ChatId
+            | Self::SetBy
+            | Self::Other => None,
         }
     }
 }
@@ -63,6 +76,7 @@ impl Member {
 pub(super) struct Fields<'a> {
     pub(super) chat: Chat<'a>,
     at: Position,
+    is_session: bool,
     blank: Blank,
     model: Option<Cow<'a, str>>,
     display_name: Option<Cow<'a, str>>,
@@ -75,12 +89,23 @@ impl<'a> Fields<'a> {
     pub(super) fn new(id: Cow<'a, str>, at: Position) -> Self {
         let chat = Chat { id, ..Chat::default() };
         let (model, display_name, session_id, resume_id) = (None, None, None, None);
-        Self { chat, at, blank: Blank::default(), model, display_name, session_id, resume_id, by_hand: None }
+        Self {
+            chat,
+            at,
+            is_session: false,
+            blank: Blank::default(),
+            model,
+            display_name,
+            session_id,
+            resume_id,
+            by_hand: None,
+        }
     }
 
     /// Takes what a member says, if that is a string with anything in it. Of several the last counts.
     pub(super) fn set(&mut self, member: Member, text: Option<Cow<'a, str>>) {
         let text = text.filter(|text| !text.is_empty());
+        self.is_session |= member.is_of_sessions();
         if let Some(field) = member.field() {
             self.blank.set(field, text.is_none());
         }
@@ -95,15 +120,15 @@ impl<'a> Fields<'a> {
             Member::SessionId => self.session_id = text,
             Member::ResumeId => self.resume_id = text,
             Member::SetBy => self.by_hand = text.map(|by| by == BY_HAND),
-            Member::Other => {}
+            Member::ChatId | Member::Other => {}
         }
     }
 
     pub(super) fn entry(self) -> Entry<'a> {
-        let Self { chat, at, blank, model, display_name, session_id, resume_id, by_hand } = self;
+        let Self { chat, at, is_session, blank, model, display_name, session_id, resume_id, by_hand } = self;
         let chat = Chat { contact_name: chat.contact_name.or(display_name), ..chat };
         // An id that cannot be used is told only where there is no other, because then no conversation is resumed.
         let usable = [&session_id, &resume_id].into_iter().flatten().find(|id| is_session_id(id)).cloned();
-        Entry { chat, model, resume: usable.or(session_id).or(resume_id), by_hand, blank, at }
+        Entry { chat, model, resume: usable.or(session_id).or(resume_id), by_hand, is_session, blank, at }
     }
 }

@@ -3,6 +3,7 @@
 pub mod edit;
 mod fast;
 mod fields;
+mod object;
 pub(crate) mod raw;
 pub mod scan;
 mod text;
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::registry::{Counts, Entry, Make, Position, Snapshot};
 use crate::splice::{Hunks, Splice};
 
+pub use object::key_of_sessions;
 pub use text::JsonText;
 pub(crate) use windows::changes as changes_while_read;
 pub use windows::{Bytes, JsonWindows};
@@ -34,7 +36,7 @@ impl Snapshot for JsonText {
 
     fn preview(&self, edits: &[(Position, &Model)]) -> Result<Option<Hunks<'_>>> {
         let text = self.text();
-        let set = |(at, model): &(Position, &Model)| edit::set_model(text, *at, Some(model));
+        let set = |(at, model): &(Position, &Model)| edit::set_model(text, &self.form, *at, Some(model));
         let mut splices: Vec<Splice> = edits.iter().filter_map(set).collect();
         // Edits come in the order of chat ids.
         splices.sort_by_key(|splice| splice.range.start);

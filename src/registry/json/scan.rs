@@ -13,17 +13,17 @@ use std::thread::{Builder, scope};
 
 use memchr::memmem;
 
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::Diagnostic;
+use crate::form::Shape;
 use crate::registry::json::fast::{self, Part, Window};
 use crate::registry::json::fields::{Fields, Member};
+use crate::registry::json::object::{DEEPER, NOTHING_WRITTEN, find, malformed, not_sessions};
 use crate::registry::json::raw::{decoded, members, range_in, string};
 use crate::registry::json::text::JsonText;
 use crate::registry::{Collector, Entry, Make, Position};
 
 /// More mistakes than these are not looked for.
 const MISTAKES_SHOWN: usize = 20;
-
-const NOTHING_WRITTEN: &str = "fix or restore the file; nothing was written";
 
 /// Calls `each` for every entry, in the order of the file, and returns how many there were.
 ///
@@ -62,10 +62,9 @@ pub(super) fn scan_slowly_after<'a>(
 /// # Errors
 /// What is wrong with the registry.
 pub fn scan_parts(json: &JsonText, threads: usize, make: Make<'_>) -> Result<usize, Vec<Diagnostic>> {
-    let text = json.text();
-    let parts = parts(text, threads);
+    let parts = parts(json, threads);
     if parts.len() > 1
-        && let Some(sessions) = scan_at_once(parts, make, |part, each| read_all(text, part, each))
+        && let Some(sessions) = scan_at_once(parts, json.form.shape, make, |part, each| read_all(json, part, each))
     {
         return Ok(sessions);
     }
@@ -76,33 +75,36 @@ pub fn scan_parts(json: &JsonText, threads: usize, make: Make<'_>) -> Result<usi
 }
 
 /// At most `most` parts that together seem to be the registry.
-fn parts(text: &str, most: usize) -> Vec<Part> {
-    let between = fast::between_entries(text);
+fn parts(json: &JsonText, most: usize) -> Vec<Part> {
+    let text = json.text();
+    let between = fast::between_entries(text, json.form.key.as_deref());
     let finder = between.as_deref().map(memmem::Finder::new);
     let seam = |part| fast::seam(text.as_bytes(), text.len() / most * part, finder.as_ref()?);
     Part::between((1..most).filter_map(seam))
 }
 
 /// `None`: the fast reader gave up.
-fn read_all<'a>(text: &'a str, part: Part, each: impl FnMut(Entry<'a>)) -> Option<()> {
-    fast::read(Window::whole(text), part, each).is_none().then_some(())
+fn read_all<'a>(json: &'a JsonText, part: Part, each: impl FnMut(Entry<'a>)) -> Option<()> {
+    fast::read(Window::whole(json.text()), part, json.form.key.as_deref(), each).is_none().then_some(())
 }
 
 /// Reads each part in a thread, by `read`, and returns how many entries there were. `None`: the fast reader gave up, an id
-/// seems to stand twice, or a thread cannot be started; the collectors are not finished then.
+/// seems to stand twice, the entries have not that shape, or a thread cannot be started; the collectors are not finished
+/// then.
 pub(super) fn scan_at_once(
     parts: Vec<Part>,
+    shape: Shape,
     make: Make<'_>,
     read: impl Fn(Part, &mut dyn FnMut(Entry<'_>)) -> Option<()> + Sync,
 ) -> Option<usize> {
     let read = |part| {
-        let (mut ids, mut collector) = (Vec::new(), make());
+        let (mut seen, mut collector) = (Seen::default(), make());
         read(part, &mut |entry| {
-            ids.push(hash(&entry.chat.id));
+            seen.take(&entry);
             collector.take(entry);
         })?;
-        ids.sort_unstable();
-        Some((ids, collector))
+        seen.ids.sort_unstable();
+        Some((seen, collector))
     };
     let found: Option<Vec<_>> = scope(|scope| {
         let read = &read;
@@ -110,44 +112,50 @@ pub(super) fn scan_at_once(
             parts.into_iter().map(|part| Builder::new().spawn_scoped(scope, move || read(part))).collect();
         readers.into_iter().map(|reader| reader.ok()?.join().ok().flatten()).collect()
     });
-    let (ids, collectors): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
-    let mut ids = ids.concat();
-    if has_twins(&mut ids) {
-        return None;
-    }
+    let (seen, collectors): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
+    let sessions = Seen::all(&seen).count(shape)?;
     collectors.into_iter().for_each(Collector::finish);
-    Some(ids.len())
-}
-
-/// Whether two hashes are the same. Sorts them.
-#[allow(clippy::stable_sort_primitive, reason = "of those that are sorted in parts already it makes one pass")]
-fn has_twins(ids: &mut [u64]) -> bool {
-    ids.sort();
-    ids.windows(2).any(|pair| pair[0] == pair[1])
+    Some(sessions)
 }
 
 /// What [`scan`] does, by the fast reader alone. `None`: it gave up, maybe after some entries.
 pub fn scan_fast<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Option<usize> {
-    let mut ids = Ids::default();
-    read_all(json.text(), Part::WHOLE, |entry| {
-        ids.take(&entry);
+    let mut seen = Seen::default();
+    read_all(json, Part::WHOLE, |entry| {
+        seen.take(&entry);
         each(entry);
     })?;
-    ids.count()
+    seen.count(json.form.shape)
 }
 
-/// The ids of the entries that were read, as hashes.
+/// What is kept of the entries that were read.
 #[derive(Default)]
-pub(super) struct Ids(Vec<u64>);
+pub(super) struct Seen {
+    /// Their ids, as hashes.
+    ids: Vec<u64>,
+    /// Whether one of them has a field of a session.
+    any_session: bool,
+}
 
-impl Ids {
+impl Seen {
     pub(super) fn take(&mut self, entry: &Entry) {
-        self.0.push(hash(&entry.chat.id));
+        self.ids.push(hash(&entry.chat.id));
+        self.any_session |= entry.is_session;
     }
 
-    /// How many there are; `None` where one seems to stand twice.
-    pub(super) fn count(mut self) -> Option<usize> {
-        (!has_twins(&mut self.0)).then_some(self.0.len())
+    /// What all parts have seen.
+    fn all(parts: &[Self]) -> Self {
+        let ids: Vec<&[u64]> = parts.iter().map(|part| part.ids.as_slice()).collect();
+        Self { ids: ids.concat(), any_session: parts.iter().any(|part| part.any_session) }
+    }
+
+    /// How many entries there are; `None` where an id seems to stand twice, or the entries have not that shape.
+    #[allow(clippy::stable_sort_primitive, reason = "of those that are sorted in parts already it makes one pass")]
+    pub(super) fn count(mut self, shape: Shape) -> Option<usize> {
+        self.ids.sort();
+        let has_twins = self.ids.windows(2).any(|pair| pair[0] == pair[1]);
+        let has_shape = shape == Shape::Any || self.any_session || self.ids.is_empty();
+        (has_shape && !has_twins).then_some(self.ids.len())
     }
 }
 
@@ -156,29 +164,41 @@ impl Ids {
 /// # Errors
 /// What is wrong with the registry.
 pub fn scan_slowly<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Result<usize, Vec<Diagnostic>> {
-    let text = json.text();
+    let object = find(json).map_err(|mistake| vec![mistake])?;
     let mut mistakes = Vec::new();
     let mut ids: Vec<u64> = Vec::new();
-    let walked = members(text, |key, value| {
+    let mut any_session = false;
+    let walked = members(object, |key, value| {
         ids.push(hash(&decoded(key)));
         match entry(json, key, value) {
-            Ok(entry) => each(entry),
+            Ok(entry) => {
+                any_session |= entry.is_session;
+                each(entry);
+            }
             Err(found) => mistakes.extend(found),
         }
         mistakes.len() < MISTAKES_SHOWN
     });
-    if let Err(error) = walked {
-        // The walk was stopped by us where there are enough mistakes already.
-        if mistakes.len() < MISTAKES_SHOWN {
-            mistakes.push(malformed(json, &error));
-        }
+    // The walk was stopped by us where there are enough mistakes already.
+    if let Err(error) = &walked
+        && mistakes.len() < MISTAKES_SHOWN
+    {
+        mistakes.push(malformed(json, error));
         return Err(mistakes);
     }
     let sessions = ids.len();
     ids.sort_unstable();
     let twice: HashSet<u64> = ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
-    if !twice.is_empty() {
-        mistakes.extend(duplicates(json, &twice));
+    if walked.is_ok() && !twice.is_empty() {
+        mistakes.extend(duplicates(json, object, &twice));
+    }
+    if !any_session
+        && sessions > 0
+        && let Some(mistake) = not_sessions(json, object)
+        // All other mistakes follow from that one.
+        && (mistakes.is_empty() || mistake.code == DEEPER)
+    {
+        return Err(vec![mistake]);
     }
     if mistakes.is_empty() { Ok(sessions) } else { Err(mistakes) }
 }
@@ -190,12 +210,12 @@ fn hash(id: &str) -> u64 {
 }
 
 /// Tells ids that really stand twice from those that only share a hash.
-fn duplicates(json: &JsonText, suspects: &HashSet<u64>) -> Vec<Diagnostic> {
+fn duplicates(json: &JsonText, object: &str, suspects: &HashSet<u64>) -> Vec<Diagnostic> {
     let text = json.text();
     let mut first: BTreeMap<String, Range<usize>> = BTreeMap::new();
     let mut found = Vec::new();
     // It parsed a moment ago.
-    let _ = members(text, |key, _| {
+    let _ = members(object, |key, _| {
         let id = decoded(key);
         let range = range_in(text, key);
         if !suspects.contains(&hash(&id)) {
@@ -218,34 +238,6 @@ fn duplicates(json: &JsonText, suspects: &HashSet<u64>) -> Vec<Diagnostic> {
         found.len() < MISTAKES_SHOWN
     });
     found
-}
-
-fn malformed(json: &JsonText, error: &serde_json::Error) -> Diagnostic {
-    let text = json.text();
-    if text.trim_ascii().is_empty() {
-        return Diagnostic::error("registry-empty", "the registry is empty", json.place(0..0), "")
-            .help("a registry of no sessions is `{}`; an empty file is what a failed write leaves: restore it");
-    }
-    if error.is_data() {
-        let start = text.len() - text.trim_ascii_start().len();
-        let place = json.place(start..start + 1);
-        return Diagnostic::error(
-            "malformed",
-            "the registry is not a JSON object",
-            place,
-            "it maps chat ids to entries",
-        )
-        .help(NOTHING_WRITTEN);
-    }
-    let full = error.to_string();
-    let message = full.find(" at line ").map_or(full.as_str(), |end| &full[..end]);
-    let place = Place::at_line(&json.name, text, error.line(), error.column());
-    let help = match text.as_bytes() {
-        [0xEF, 0xBB, 0xBF, ..] => "the file begins with a byte order mark: remove it",
-        _ if error.is_eof() => "the file ends too early: it may have been cut off; restore it; nothing was written",
-        _ => NOTHING_WRITTEN,
-    };
-    Diagnostic::error("malformed", format!("the registry is malformed: {message}"), place, "").help(help)
 }
 
 fn entry<'a>(json: &'a JsonText, key: &'a str, value: &'a str) -> Result<Entry<'a>, Vec<Diagnostic>> {

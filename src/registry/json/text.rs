@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, Place};
+use crate::form::Form;
 
 /// The text of a registry, as it was read at one instant.
 #[derive(Clone, Debug)]
@@ -10,6 +11,7 @@ pub struct JsonText {
     pub(super) name: String,
     text: String,
     pub(super) threads: usize,
+    pub(super) form: Form,
 }
 
 impl JsonText {
@@ -27,7 +29,13 @@ impl JsonText {
 
     /// Takes the text of a registry. `name` is what the user would call it.
     pub fn of_text(name: String, text: String) -> Self {
-        Self { name, text, threads: 1 }
+        Self { name, text, threads: 1, form: Form::ANY }
+    }
+
+    /// Takes it for a registry of that form.
+    #[must_use]
+    pub fn in_form(self, form: Form) -> Self {
+        Self { form, ..self }
     }
 
     /// Lets so many threads read it where it is large.
@@ -39,6 +47,12 @@ impl JsonText {
     /// The text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The place of the first character that is not blank, where the brace stands that opens a registry.
+    pub(super) fn first_brace(&self) -> Place {
+        let start = self.text.len() - self.text.trim_ascii_start().len();
+        self.place(start..start + 1)
     }
 
     /// The place of a range of bytes.

@@ -10,8 +10,9 @@ use memchr::memmem;
 
 use crate::chat::Model;
 use crate::error::{Error, Result};
+use crate::form::Form;
 use crate::registry::json::fast::{self, Part, Window};
-use crate::registry::json::scan::{Ids, scan_at_once, scan_slowly_after};
+use crate::registry::json::scan::{Seen, scan_at_once, scan_slowly_after};
 use crate::registry::json::text::JsonText;
 use crate::registry::{Counts, Entry, Make, Position, Snapshot};
 use crate::splice::{Hunks, Splice};
@@ -45,6 +46,7 @@ pub struct JsonWindows {
     size: usize,
     threads: usize,
     window: usize,
+    form: Form,
     /// All of it, once something has asked for that.
     whole: OnceLock<JsonText>,
 }
@@ -52,7 +54,13 @@ pub struct JsonWindows {
 impl JsonWindows {
     /// Takes `size` bytes of a registry, which at most so many threads read. `name` is what the user would call it.
     pub fn new(name: String, bytes: Box<dyn Bytes>, size: usize, threads: usize) -> Self {
-        Self { name, bytes, size, threads, window: WINDOW, whole: OnceLock::new() }
+        Self { name, bytes, size, threads, window: WINDOW, form: Form::ANY, whole: OnceLock::new() }
+    }
+
+    /// Takes it for a registry of that form.
+    #[must_use]
+    pub fn in_form(self, form: Form) -> Self {
+        Self { form, ..self }
     }
 
     /// Lets it read in windows of another size, in bytes.
@@ -73,7 +81,7 @@ impl JsonWindows {
         let read = self.bytes.read_at(&mut bytes, 0).map_err(|error| self.unreadable(&error))?;
         let whole = self.unless_changed((read == self.size).then_some(bytes))?.ok_or_else(|| changes(&self.name))?;
         let whole = JsonText::new(self.name.clone(), whole).map_err(|mistake| Error::Invalid(vec![mistake]))?;
-        Ok(self.whole.get_or_init(|| whole))
+        Ok(self.whole.get_or_init(|| whole.in_form(self.form.clone())))
     }
 
     /// An edit that `find` makes of an entry, whose place it is told in a stretch of text around it; `None` where it makes
@@ -172,7 +180,8 @@ impl JsonWindows {
         loop {
             let window = self.window(left.start, &mut room)?;
             let is_last = window.is_last;
-            let Some(rest) = fast::read(window, left, &mut *each) else { return Some(()) };
+            let key = self.form.key.as_deref();
+            let Some(rest) = fast::read(window, left, key, &mut *each) else { return Some(()) };
             if is_last {
                 return None;
             }
@@ -190,7 +199,8 @@ impl JsonWindows {
     /// The parts that together seem to be the registry.
     fn parts(&self) -> Vec<Part> {
         let mut room = vec![0; self.window];
-        let between = self.window(0, &mut room).and_then(|window| fast::between_entries(window.text));
+        let between =
+            self.window(0, &mut room).and_then(|window| fast::between_entries(window.text, self.form.key.as_deref()));
         let finder = between.as_deref().map(memmem::Finder::new);
         let seam = |part| {
             let from = self.size / self.threads * part;
@@ -207,21 +217,21 @@ impl Snapshot for JsonWindows {
     }
 
     fn each(&self, take: &mut dyn FnMut(Entry<'_>)) -> Result<Counts> {
-        let (mut ids, mut seen) = (Ids::default(), 0);
+        let (mut seen, mut count) = (Seen::default(), 0);
         let read = self.read(Part::WHOLE, &mut |entry| {
-            ids.take(&entry);
-            seen += 1;
+            seen.take(&entry);
+            count += 1;
             take(entry);
         });
-        let sessions = match read.and_then(|()| ids.count()) {
+        let sessions = match read.and_then(|()| seen.count(self.form.shape)) {
             Some(sessions) => sessions,
-            None => scan_slowly_after(seen, self.whole()?, take).map_err(Error::Invalid)?,
+            None => scan_slowly_after(count, self.whole()?, take).map_err(Error::Invalid)?,
         };
         self.unless_changed(Counts { sessions, selected: None })
     }
 
     fn in_parts(&self, make: Make<'_>) -> Result<Counts> {
-        let sessions = scan_at_once(self.parts(), make, |part, each| self.read(part, each));
+        let sessions = scan_at_once(self.parts(), self.form.shape, make, |part, each| self.read(part, each));
         if let Some(sessions) = sessions {
             return self.unless_changed(Counts { sessions, selected: None });
         }

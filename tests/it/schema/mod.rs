@@ -124,6 +124,12 @@ fn what_is_left_out_is_what_it_names_as_the_default() {
         read(&[Source::new("policy.toml", policy)]).unwrap().0.existing.because().is_some()
     };
     assert_eq!(existing(&format!("existing = {of_registry}")), existing(""));
+    let of_registry = &schema["definitions"]["Registry"]["properties"]["shape"]["default"];
+    let form = |text: &str| {
+        let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[registry]\n{text}");
+        read(&[Source::new("policy.toml", policy)]).unwrap().0.form
+    };
+    assert_eq!(form(&format!("shape = {of_registry}")), form(""));
 }
 
 #[test]
@@ -221,6 +227,7 @@ const WHOLE: [&str; 2] = [
 allowed  = ["opus", "sonnet"]
 fallback = "sonnet"
 aliases  = { "claude-opus-4-6" = "opus" }
+retired  = { "opus-4" = { on = 2026-12-01, use = "opus" } }
 [tiers]
 family = "sonnet"
 [[rules]]
@@ -236,11 +243,13 @@ model  = "opus"
 "+1" = "opus"
 "+2" = { model = "opus", managed = true, until = 2026-12-31, reason = "thesis season" }
 "+3" = { managed = false, until = 2026-12-31T18:00:00, reason = "the group votes itself" }
-"+4" = { model = "opus" }
-"+5" = { managed = false }
+"+4" = { model = "opus", was = ["+40"] }
+"+5" = { managed = false, was = ["+50", "+51"] }
 [registry]
 path     = "sessions.json"
 existing = "keep"
+key      = "sessions"
+shape    = "any"
 [sessions]
 backend    = "file"
 names_in_arguments = false

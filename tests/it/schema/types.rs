@@ -73,9 +73,24 @@ struct Models {
     /// The time zone of dates and times without an offset, such as "Europe/Berlin". Default: the host's.
     #[schemars(length(min = 1))]
     time_zone: Option<String>,
+    /// Models that are withdrawn, and what takes their place.
+    retired: Option<BTreeMap<String, Retirement>>,
     /// Other spellings that a registry may hold, and what they mean: neither drift nor restart.
     aliases: Option<BTreeMap<String, Model>>,
 }
+
+/// From which day a model is not used any more, and what is used instead wherever policy and registry say it.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Retirement {
+    on: Day,
+    r#use: Model,
+}
+
+/// A date, in the policy's time zone; in TOML without quotes.
+#[derive(JsonSchema)]
+#[schemars(extend("pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
+struct Day(String);
 
 /// One value, or several of which one must match.
 #[derive(JsonSchema)]
@@ -127,7 +142,16 @@ struct ModelOfChat {
     then: Option<Model>,
     /// Why, for whoever reads the report.
     reason: Option<String>,
+    was: Option<Was>,
 }
+
+/// The ids that the chat had before. The override counts for them, too.
+#[derive(JsonSchema)]
+struct Was(#[schemars(length(min = 1))] Vec<ChatId>);
+
+/// The id of a chat.
+#[derive(JsonSchema)]
+struct ChatId(#[schemars(length(min = 1))] String);
 
 /// A chat whose model is not ours to decide.
 #[derive(JsonSchema)]
@@ -141,6 +165,7 @@ struct LeftAlone {
     then: Option<Model>,
     /// Why, for whoever reads the report.
     reason: Option<String>,
+    was: Option<Was>,
 }
 
 /// When the override ends: a date, which is included, or a date-time; in TOML without quotes.
@@ -159,6 +184,19 @@ struct Registry {
     /// and everything else follows the policy.
     #[schemars(extend("default" = "replace"))]
     existing: Option<Existing>,
+    /// The member that holds the sessions, where they do not stand at the top.
+    #[schemars(length(min = 1))]
+    key: Option<String>,
+    /// "any": a file without a single field of a session, such as a tier or a source, is taken for a registry as well.
+    #[schemars(extend("default" = "sessions"))]
+    shape: Option<Shape>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Shape {
+    Sessions,
+    Any,
 }
 
 #[derive(JsonSchema)]

@@ -43,6 +43,7 @@ impl Known {
                 let registry = policy.registry.as_deref().map(|named| beside_policy(&path, named)).transpose()?;
                 let rest = Recovered {
                     registry: registry.map(|registry| (registry, KnownBy::Said)),
+                    form: policy.form.clone(),
                     conversation: policy.sessions.conversation().map(|path| path.as_str().to_owned()),
                     backend: Some(policy.sessions.backend.name().to_owned()),
                 };
@@ -72,7 +73,8 @@ impl Known {
         let file = match self.policy {
             Some(_) => RegistryFile::open_or_new(&path)?,
             None => RegistryFile::open(&path)?,
-        };
+        }
+        .in_form(&self.rest.form);
         let name = path.display();
         match known_by {
             KnownBy::Said => {}
@@ -93,7 +95,7 @@ impl Known {
         if let (Some(_), Some((registry, _))) = (&self.policy, &self.rest.registry)
             && let Ok(registry) = std::path::absolute(registry)
         {
-            Last::new(registry, self.rest.conversation.clone()).remember(path);
+            Last::new(registry, self.rest.form.clone(), self.rest.conversation.clone()).remember(path);
         }
     }
 }

@@ -1,0 +1,65 @@
+//! What a run tells of names that policy and registry do not share: one line of each kind. `reconcile check` has the rest.
+
+use crate::cli::terminal::Terminal;
+use crate::cli::workspace::Opened;
+use crate::names::{Alike, Kind, Unshared};
+use crate::policy::At;
+use crate::registry::Snapshot;
+use crate::report::counted;
+
+pub(crate) fn tell(terminal: &Terminal, opened: &Opened, snapshot: &dyn Snapshot, unshared: &[Unshared]) {
+    for found in unshared {
+        let line = if terminal.hides_names() { count(found) } else { line(found, &near(found, opened, snapshot)) };
+        match found.kind {
+            Kind::Override => terminal.warning(&line),
+            Kind::Rule | Kind::Glob | Kind::Tier | Kind::GlobInKey => terminal.note(&line),
+        }
+    }
+    if !unshared.is_empty() {
+        terminal.hint(&format!("for details, run reconcile check --registry {}", snapshot.name()));
+    }
+}
+
+/// What may be meant instead, where something is near. Of a chat that takes another pass over the registry.
+fn near(found: &Unshared, opened: &Opened, snapshot: &dyn Snapshot) -> String {
+    if found.kind != Kind::Override {
+        return found.near.as_ref().map_or_else(String::new, |near| format!(": did you mean {near:?}?"));
+    }
+    if opened.names.is_snapshot() {
+        return String::new();
+    }
+    let contact = found.at.as_ref().and_then(|at| at.comment(&opened.files.sources));
+    let mut alike = Alike::to(&found.first, contact);
+    // The run has read it already. What goes wrong by now is not worth an error.
+    let read = snapshot.each(&mut |entry| alike.look_at(&entry.chat));
+    let near = read.ok().and_then(|_| alike.found());
+    near.map_or_else(String::new, |(likeness, chat)| format!(": {}", likeness.advice(&chat)))
+}
+
+fn line(found: &Unshared, near: &str) -> String {
+    let Unshared { kind, count, first, at, .. } = found;
+    let at = at.as_ref().map_or_else(String::new, |At { file, line, .. }| format!(" ({file}:{line})"));
+    match (kind, count) {
+        (Kind::Override, 1) => format!("the override for {first:?}{at} is for a chat that is not registered{near}"),
+        (Kind::Rule, 1) => format!("the rule {first}{at} matches no chat"),
+        (Kind::Glob, 1) => format!("the glob {first:?} of a rule{at} matches no chat"),
+        (Kind::Tier, 1) => format!("the policy does not list the tier {first:?} of the registry{near}"),
+        (Kind::GlobInKey, 1) => format!("{first}{at} stands for one name alone and is written like a glob"),
+        (Kind::Override, _) => format!("{}, the first for {first:?}{at}{near}", self::count(found)),
+        (Kind::Rule | Kind::GlobInKey, _) => format!("{}, the first is {first}{at}", self::count(found)),
+        (Kind::Glob | Kind::Tier, _) => format!("{}, the first is {first:?}{at}{near}", self::count(found)),
+    }
+}
+
+/// How many there are, without a name.
+fn count(found: &Unshared) -> String {
+    let (is, matches) = if found.count == 1 { ("is", "matches") } else { ("are", "match") };
+    let counted = |thing| counted(found.count, thing);
+    match found.kind {
+        Kind::Override => format!("{} {is} for chats that are not registered", counted("override")),
+        Kind::Rule => format!("{} {matches} no chat", counted("rule")),
+        Kind::Glob => format!("{} of rules {matches} no chat", counted("glob")),
+        Kind::Tier => format!("{} of the registry {is} not listed in the policy", counted("tier")),
+        Kind::GlobInKey => format!("{} for one name alone {is} written like a glob", counted("key")),
+    }
+}

@@ -1,0 +1,183 @@
+//! The chats that the withdrawal of a model changes or leaves behind, told from a month before it.
+
+use std::collections::BTreeMap;
+
+use jiff::{ToSpan, Zoned, civil};
+
+use crate::chat::{Chat, Model};
+use crate::policy::{At, Policy, Retirement};
+
+/// Before a withdrawal it is told of for so many days.
+const DAYS: i64 = 30;
+/// So many chats are named.
+const NAMED: usize = 100;
+
+/// Chats, of which the first are named.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chats {
+    /// How many there are.
+    pub count: usize,
+    /// The ids of the first, in no order.
+    pub ids: Vec<String>,
+}
+
+impl Chats {
+    fn add(&mut self, chat: &Chat) {
+        self.count += 1;
+        if self.ids.len() < NAMED {
+            self.ids.push(chat.id.clone().into_owned());
+        }
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.count += other.count;
+        self.ids.extend(other.ids);
+        self.ids.truncate(NAMED);
+        self
+    }
+}
+
+/// What the withdrawal of one model comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// The model.
+    pub model: Model,
+    /// What takes its place.
+    pub replacement: Model,
+    /// The first day without it.
+    pub on: civil::Date,
+    /// Whether that day has come.
+    pub has_begun: bool,
+    /// Where the policy says so.
+    pub at: At,
+    /// The chats that change.
+    pub changing: Chats,
+    /// The chats that have it and are not managed.
+    pub unmanaged: Chats,
+    /// How many changes one run may make, where these are more.
+    pub over_limit: Option<usize>,
+}
+
+/// Gathers what soon is withdrawn, or has been.
+#[derive(Debug)]
+pub struct Withdrawals<'p> {
+    policy: &'p Policy,
+    soon: BTreeMap<&'p str, Affected<'p>>,
+}
+
+#[derive(Debug)]
+struct Affected<'p> {
+    model: &'p Model,
+    retirement: &'p Retirement,
+    /// What is used instead of it by now; itself before the day.
+    in_use: &'p Model,
+    has_begun: bool,
+    changing: Chats,
+    unmanaged: Chats,
+}
+
+impl<'p> Withdrawals<'p> {
+    /// Before the first entry.
+    pub fn of(policy: &'p Policy, now: &Zoned) -> Self {
+        let horizon = now.date().saturating_add(DAYS.days());
+        let soon = policy.retired.iter().filter(|(_, retirement)| retirement.on <= horizon);
+        let soon = soon.map(|(model, retirement)| {
+            let (changing, unmanaged) = (Chats::default(), Chats::default());
+            let (in_use, has_begun) = (policy.in_use(model, now), retirement.has_begun(now));
+            (model.as_str(), Affected { model, retirement, in_use, has_begun, changing, unmanaged })
+        });
+        Self { policy, soon: soon.collect() }
+    }
+
+    /// Takes a chat of the registry, the model that it has there, and what is decided, if it is managed.
+    pub fn take(&mut self, chat: &Chat, existing: Option<&str>, decided: Option<&Model>) {
+        if self.soon.is_empty() {
+            return;
+        }
+        let existing = existing.map(|existing| self.policy.canonical(existing));
+        let Some(decided) = decided else {
+            if let Some(affected) = existing.and_then(|existing| self.soon.get_mut(existing)) {
+                affected.unmanaged.add(chat);
+            }
+            return;
+        };
+        // Once a model is withdrawn, no decision says it any more, but for chats that have it still.
+        let is_affected = |model: &&str| self.soon.get(model).is_some_and(|affected| decided == affected.in_use);
+        let model = existing.into_iter().chain([decided.as_str()]).find(is_affected);
+        if let Some(affected) = model.and_then(|model| self.soon.get_mut(model)) {
+            affected.changing.add(chat);
+        }
+    }
+
+    /// What this and another part of the registry have together.
+    #[must_use]
+    pub fn and(mut self, mut other: Self) -> Self {
+        for (model, affected) in &mut self.soon {
+            if let Some(more) = other.soon.remove(model) {
+                affected.changing = std::mem::take(&mut affected.changing).and(more.changing);
+                affected.unmanaged = std::mem::take(&mut affected.unmanaged).and(more.unmanaged);
+            }
+        }
+        self
+    }
+
+    /// The withdrawals that concern a chat, in a registry of so many sessions.
+    pub fn all(self, sessions: usize) -> Vec<Withdrawal> {
+        let limit = self.policy.limit(sessions);
+        let concerned = self.soon.into_values().filter(|found| found.changing.count + found.unmanaged.count > 0);
+        let withdrawal = |Affected { model, retirement, has_begun, changing, unmanaged, .. }: Affected| Withdrawal {
+            model: model.clone(),
+            replacement: retirement.replacement.clone(),
+            on: retirement.on,
+            has_begun,
+            at: retirement.because.at.clone(),
+            over_limit: (changing.count > limit).then_some(limit),
+            changing,
+            unmanaged,
+        };
+        concerned.map(withdrawal).collect()
+    }
+}
+
+impl Withdrawal {
+    /// When it is, seen from `now`.
+    pub fn when(&self, now: &Zoned) -> String {
+        let (model, on) = (&self.model, self.on);
+        match (on - now.date()).get_days() {
+            _ if self.has_begun => format!("{model} was withdrawn on {on}"),
+            ..=1 => format!("{model} is withdrawn on {on}, which is tomorrow"),
+            days => format!("{model} is withdrawn on {on}, in {days} days"),
+        }
+    }
+
+    /// What it comes to. `name` shows a chat; without it no chat is named.
+    pub fn effect(&self, name: Option<&dyn Fn(&str) -> String>) -> String {
+        let replacement = &self.replacement;
+        let counted = |count: usize, one: &str, many: &str| match count {
+            1 => format!("1 chat {one}"),
+            count => format!("{count} chats {many}"),
+        };
+        let named = |chats: &Chats| {
+            let Some(name) = name else { return String::new() };
+            let mut names: Vec<String> = chats.ids.iter().map(|id| name(id)).collect();
+            names.sort();
+            let more = match chats.count - names.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!(" ({}{more})", names.join(", "))
+        };
+        let to = format!("to {replacement}");
+        let changing = (self.changing.count > 0).then(|| {
+            let count = counted(self.changing.count, &format!("changes {to}"), &format!("change {to}"));
+            let limit = self.over_limit.map_or_else(String::new, |limit| format!(", over the limit of {limit}"));
+            format!("{count}{}{limit}", named(&self.changing))
+        });
+        let unmanaged = (self.unmanaged.count > 0).then(|| {
+            let count = counted(self.unmanaged.count, "that is not managed keeps it", "that are not managed keep it");
+            format!("{count}{}", named(&self.unmanaged))
+        });
+        let parts: Vec<String> = changing.into_iter().chain(unmanaged).collect();
+        parts.join("; ")
+    }
+}
