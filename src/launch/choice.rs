@@ -107,7 +107,8 @@ impl Decider<'_> {
             Some(Trial::Worked(_)) => None,
             // Where no run restarts sessions, none ever tries it. A new chat takes down no session.
             None => {
-                let is_tried_by_runs = self.capabilities.takes_effect() == TakesEffect::OnRestart && existing.is_some();
+                let restarts = self.capabilities.takes_effect() == TakesEffect::OnRestart;
+                let is_tried_by_runs = restarts && self.policy.rollout.canary && existing.is_some();
                 let is_unknown = is_tried_by_runs && !in_use.contains(model.as_str());
                 is_unknown.then(|| UNTRIED.to_owned())
             }

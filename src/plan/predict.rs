@@ -24,6 +24,7 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
     }
     if restarts {
         let rollout = Rollout {
+            canary: input.policy.rollout.canary,
             ledger: &reading.ledger,
             selection: &drift.selection,
             reset: &drift.reset,

@@ -43,6 +43,8 @@ pub fn failed_models(ledger: &Ledger, reset: &[String]) -> Vec<FailedModel> {
 
 /// What decides on the order of a rollout.
 pub(super) struct Rollout<'a> {
+    /// Whether a model that no session is known to work on is tried on one session first.
+    pub(super) canary: bool,
     pub(super) ledger: &'a Ledger,
     pub(super) selection: &'a Selection,
     /// Chats whose failed starts no longer count.
@@ -127,6 +129,7 @@ impl Rollout<'_> {
         }
         match (self.ledger.trials.get(model), self.canaries.get(model)) {
             (_, Some(Canary { unhealthy: Some(chat) })) => Known::UnhealthyOn(chat),
+            _ if !self.canary => Known::Works,
             (Some(Trial::Trying(chat)), _) => Known::Unproven(Some(chat)),
             (Some(Trial::Failed), _) | (_, Some(_)) => Known::Unproven(None),
             (Some(Trial::Worked(_)) | None, None) => Known::Works,

@@ -8,6 +8,8 @@ use crate::policy::read::Reader;
 /// `[rollout]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rollout {
+    /// Whether a model that no session is known to work on is tried on one session first.
+    pub canary: bool,
     /// How long a restarted session must stay up before its restart counts. Zero: it need only come up.
     pub min_healthy: Duration,
     /// Whether a session that was up before and does not come up on its new model is put back on the one that it ran.
@@ -20,7 +22,13 @@ pub struct Rollout {
 
 impl Default for Rollout {
     fn default() -> Self {
-        Self { min_healthy: Duration::from_secs(2), auto_revert: true, max_failures: 1, pause: Duration::ZERO }
+        Self {
+            canary: true,
+            min_healthy: Duration::from_secs(2),
+            auto_revert: true,
+            max_failures: 1,
+            pause: Duration::ZERO,
+        }
     }
 }
 
@@ -29,6 +37,8 @@ impl<'r> Reader<'r> {
     pub(super) fn rollout(&self, whole: &mut Section<'r>) -> Rollout {
         let usual = Rollout::default();
         let mut section = whole.section(self.mistakes, "rollout", "a table: [rollout]");
+        let canary = section.get(self.mistakes, "canary");
+        let canary = canary.and_then(|item| item.boolean(self.mistakes, "canary = false"));
         let min_healthy = section.get(self.mistakes, "min_healthy");
         let min_healthy = min_healthy.and_then(|item| item.wait(self.mistakes, r#"min_healthy = "2s""#));
         let auto_revert = section.get(self.mistakes, "auto_revert");
@@ -40,6 +50,7 @@ impl<'r> Reader<'r> {
         let pause = pause.and_then(|item| item.wait(self.mistakes, r#"pause = "30s""#));
         section.finish(self.mistakes);
         Rollout {
+            canary: canary.unwrap_or(usual.canary),
             min_healthy: min_healthy.unwrap_or(usual.min_healthy),
             auto_revert: auto_revert.unwrap_or(usual.auto_revert),
             max_failures: max_failures.unwrap_or(usual.max_failures),

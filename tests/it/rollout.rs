@@ -290,3 +290,15 @@ fn a_session_that_runs_its_model_after_all_does_not_wait_where_that_has_failed_e
     assert_eq!((state.entries["cal"].as_deref(), state.ledger.owed.len(), state.tried.len()), (Some("opus"), 0, 0));
     assert_eq!(state.runs["cal"], "opus");
 }
+
+#[test]
+fn without_a_canary_every_session_gets_an_untried_model_at_once() {
+    let sandbox = sessions(&["a", "b"], Starter::Restart, "canary = false\n");
+    decide(&sandbox, &[("a", "sonnet"), ("b", "sonnet")]);
+    let plan = sandbox.json(&["--dry-run"]);
+    assert!(plan["changes"].as_array().unwrap().iter().all(|row| row["canary"] == false), "{plan:#}");
+    let launched = sandbox.run(&["launch", "a", "--", "./start", "a", "{model}"]).expect(0);
+    assert!(!launched.stderr.contains("starts on opus"), "{}", launched.stderr);
+    sandbox.run(&[]).expect(0);
+    assert_eq!(up(&sandbox, &["a", "b"]), on(&[("a", Some("sonnet")), ("b", Some("sonnet"))]));
+}

@@ -116,7 +116,7 @@ fn what_is_left_out_is_what_it_names_as_the_default() {
     let properties = schema["definitions"]["Rollout"]["properties"].as_object().unwrap();
     let written: String =
         properties.iter().map(|(key, property)| format!("{key} = {}\n", property["default"])).collect();
-    assert_eq!((properties.len(), rollout(&written)), (4, rollout("")));
+    assert_eq!((properties.len(), rollout(&written)), (5, rollout("")));
     assert_ne!(rollout(&written.replace("2s", "3s")), rollout(""), "a default that is not the reader's would be seen");
     let of_registry = &schema["definitions"]["Registry"]["properties"]["existing"]["default"];
     let existing = |text: &str| {

@@ -290,6 +290,9 @@ struct Wait(String);
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Rollout {
+    /// Whether a model that no session is known to work on is tried on one session first, alone.
+    #[schemars(extend("default" = true))]
+    canary: Option<bool>,
     /// How long a restarted session must stay up before its restart counts. A run takes this for each restart, divided
     /// by `sessions.parallel`.
     #[schemars(extend("default" = "2s"))]
