@@ -290,3 +290,61 @@ fn a_session_that_runs_its_model_after_all_does_not_wait_where_that_has_failed_e
     assert_eq!((state.entries["cal"].as_deref(), state.ledger.owed.len(), state.tried.len()), (Some("opus"), 0, 0));
     assert_eq!(state.runs["cal"], "opus");
 }
+
+/// The chat of a launch, what is remembered, and why its session does not start on sonnet.
+type Kept = (&'static str, Value, &'static str);
+
+#[test]
+fn a_launch_starts_on_what_the_registry_says_where_the_model_of_its_chat_is_not_known_to_work() {
+    let failed = json!({ "a": { "model": "sonnet", "since": "2026-01-01T00:00:00Z", "attempts": 1 } });
+    let kept: [Kept; 5] = [
+        ("b", json!({ "trials": { "sonnet": "failed" }, "failed": failed }), "it did not come up on a"),
+        ("a", json!({ "trials": { "sonnet": "failed" }, "failed": failed }), "the session did not come up on it"),
+        (
+            "a",
+            json!({ "trials": { "sonnet": { "worked": "2026-01-01T00:00:00Z" } }, "failed": failed }),
+            "the session did not come up on it",
+        ),
+        ("b", json!({ "trials": { "sonnet": { "trying": "a" } } }), "it is being tried on a"),
+        ("b", json!({}), "no session is known to work on it, and the next run tries it"),
+    ];
+    for (chat, ledger, why) in kept {
+        let sandbox = sessions(&["a", "b"], Starter::Launch, "");
+        write_ledger(&sandbox.path("sessions.json.reconcile"), ledger);
+        decide(&sandbox, &[("a", "sonnet"), ("b", "sonnet")]);
+        let before = sandbox.read("sessions.json");
+        let launched = sandbox.run(&["launch", chat, "--", "./start", chat, "{model}"]).expect(0);
+        assert_eq!(launched.stderr, format!("note: {chat} starts on opus, not on sonnet: {why}\n"));
+        assert_eq!((up(&sandbox, &[chat]), sandbox.read("sessions.json")), (on(&[(chat, Some("opus"))]), before));
+    }
+}
+
+#[test]
+fn a_launch_without_a_model_in_the_registry_starts_on_the_last_one_that_worked() {
+    let sandbox = sessions(&["a"], Starter::Launch, "");
+    sandbox.write("sessions.json", registry(&[("a", "none", "")]));
+    let worked = |day: &str| json!({ "worked": format!("2026-01-{day}T00:00:00Z") });
+    let trials =
+        json!({ "opus": worked("01"), "haiku": worked("02"), "sonnet": "failed", "no longer allowed": worked("03") });
+    write_ledger(&sandbox.path("sessions.json.reconcile"), json!({ "trials": trials }));
+    decide(&sandbox, &[("a", "sonnet")]);
+    sandbox.run(&["launch", "a", "--", "./start", "a", "{model}"]).expect(0);
+    assert_eq!((up(&sandbox, &["a"]), sandbox.model("a")), (on(&[("a", Some("haiku"))]), None));
+}
+
+#[test]
+fn what_is_put_back_is_not_changed_back_by_something_else() {
+    let world = World::new(r#"{"ada": {"model": "opus"}}"#);
+    let mut state = world.state();
+    let (opus, sonnet, now) = (Model::new("opus").unwrap(), Model::new("sonnet").unwrap(), at(0).timestamp());
+    // An earlier run has made the change, and ended before the restart.
+    state.set("ada", Some("sonnet"));
+    state.ledger.note(&Note::Owes { chat: "ada", ran: Some(&opus), identity: None }, now);
+    state.ledger.note(&Note::Confirmed { chat: "ada", model: &sonnet }, now);
+    state.behaviours.insert(("ada".to_owned(), "sonnet".to_owned()), Behaviour::Fails);
+    drop(state);
+    let policy = policy(&[("ada", "sonnet")]);
+    world.run(&policy, 1, None).unwrap();
+    assert_eq!(world.state().entries["ada"].as_deref(), Some("opus"));
+    assert_eq!(world.plan(&policy, 2).rows[0].changed_back, []);
+}
