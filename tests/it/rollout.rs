@@ -204,6 +204,31 @@ fn a_session_that_did_not_come_up_is_tried_again_also_where_a_launch_has_struck_
 }
 
 #[test]
+fn after_a_canary_that_failed_the_rest_is_not_even_edited() {
+    let sandbox = sessions(&["a", "b"], Starter::Restart, "");
+    sandbox.has_seen(&["opus", "haiku"]);
+    sandbox.write("broken", "a sonnet\n");
+    decide(&sandbox, &[("a", "sonnet"), ("b", "haiku")]);
+    let report = sandbox.json(&[]);
+    assert_eq!(outcome(&report, "b"), ("deferred", "rollout stopped after 1 failure"));
+    assert_eq!((sandbox.ledger()["owed"].clone(), sandbox.model("b").as_deref()), (json!({}), Some("opus")));
+}
+
+#[test]
+fn a_session_that_was_down_before_a_change_is_not_put_back() {
+    let sandbox = sessions(&["a"], Starter::Restart, "auto_revert = false");
+    sandbox.has_seen(&["opus", "sonnet", "haiku"]);
+    sandbox.write("broken", "a sonnet\na haiku\n");
+    let failed = ("failed", "the restart command (./restart) exited with code 1; the session is not running");
+    decide(&sandbox, &[("a", "sonnet")]);
+    assert_eq!(outcome(&sandbox.json(&[]), "a"), failed);
+    sandbox.write("rollout", "[rollout]\nmin_healthy = \"0s\"\n");
+    decide(&sandbox, &[("a", "haiku")]);
+    assert_eq!(outcome(&sandbox.json(&[]), "a"), failed);
+    assert_eq!((sandbox.model("a").as_deref(), sandbox.calls().len()), (Some("haiku"), 2));
+}
+
+#[test]
 fn a_session_that_does_not_come_up_on_its_old_model_owes_a_restart_also_where_a_launch_starts_it() {
     let sandbox = sessions(&["a"], Starter::Launch, "");
     sandbox.has_seen(&["opus", "sonnet"]);
