@@ -373,3 +373,17 @@ fn what_is_put_back_is_not_changed_back_by_something_else() {
     assert_eq!(world.state().entries["ada"].as_deref(), Some("opus"));
     assert_eq!(world.plan(&policy, 2).rows[0].changed_back, []);
 }
+
+#[test]
+fn what_is_forgotten_counts_against_no_model_any_more() {
+    for forget in [&["owed", "--forget", "a"][..], &["owed", "--forget-all"]] {
+        let sandbox = sessions(&["a"], Starter::Restart, "auto_revert = false");
+        sandbox.write("broken", "a sonnet\n");
+        decide(&sandbox, &[("a", "sonnet")]);
+        sandbox.run(&[]).expect(4);
+        assert_eq!(sandbox.ledger()["trials"], json!({ "sonnet": "failed" }));
+        sandbox.run(forget).expect(0);
+        let ledger = sandbox.ledger();
+        assert_eq!((&ledger["owed"], &ledger["failed"], &ledger["trials"]), (&json!({}), &json!({}), &json!({})));
+    }
+}
