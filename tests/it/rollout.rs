@@ -204,6 +204,31 @@ fn a_session_that_did_not_come_up_is_tried_again_also_where_a_launch_has_struck_
 }
 
 #[test]
+fn after_a_canary_that_failed_the_rest_is_not_even_edited() {
+    let sandbox = sessions(&["a", "b"], Starter::Restart, "");
+    sandbox.has_seen(&["opus", "haiku"]);
+    sandbox.write("broken", "a sonnet\n");
+    decide(&sandbox, &[("a", "sonnet"), ("b", "haiku")]);
+    let report = sandbox.json(&[]);
+    assert_eq!(outcome(&report, "b"), ("deferred", "rollout stopped after 1 failure"));
+    assert_eq!((sandbox.ledger()["owed"].clone(), sandbox.model("b").as_deref()), (json!({}), Some("opus")));
+}
+
+#[test]
+fn a_session_that_was_down_before_a_change_is_not_put_back() {
+    let sandbox = sessions(&["a"], Starter::Restart, "auto_revert = false");
+    sandbox.has_seen(&["opus", "sonnet", "haiku"]);
+    sandbox.write("broken", "a sonnet\na haiku\n");
+    let failed = ("failed", "the restart command (./restart) exited with code 1; the session is not running");
+    decide(&sandbox, &[("a", "sonnet")]);
+    assert_eq!(outcome(&sandbox.json(&[]), "a"), failed);
+    sandbox.write("rollout", "[rollout]\nmin_healthy = \"0s\"\n");
+    decide(&sandbox, &[("a", "haiku")]);
+    assert_eq!(outcome(&sandbox.json(&[]), "a"), failed);
+    assert_eq!((sandbox.model("a").as_deref(), sandbox.calls().len()), (Some("haiku"), 2));
+}
+
+#[test]
 fn a_session_that_does_not_come_up_on_its_old_model_owes_a_restart_also_where_a_launch_starts_it() {
     let sandbox = sessions(&["a"], Starter::Launch, "");
     sandbox.has_seen(&["opus", "sonnet"]);
@@ -301,4 +326,76 @@ fn without_a_canary_every_session_gets_an_untried_model_at_once() {
     assert!(!launched.stderr.contains("starts on opus"), "{}", launched.stderr);
     sandbox.run(&[]).expect(0);
     assert_eq!(up(&sandbox, &["a", "b"]), on(&[("a", Some("sonnet")), ("b", Some("sonnet"))]));
+}
+
+/// The chat of a launch, what is remembered, and why its session does not start on sonnet.
+type Kept = (&'static str, Value, &'static str);
+
+#[test]
+fn a_launch_starts_on_what_the_registry_says_where_the_model_of_its_chat_is_not_known_to_work() {
+    let failed = json!({ "a": { "model": "sonnet", "since": "2026-01-01T00:00:00Z", "attempts": 1 } });
+    let kept: [Kept; 5] = [
+        ("b", json!({ "trials": { "sonnet": "failed" }, "failed": failed }), "it did not come up on a"),
+        ("a", json!({ "trials": { "sonnet": "failed" }, "failed": failed }), "the session did not come up on it"),
+        (
+            "a",
+            json!({ "trials": { "sonnet": { "worked": "2026-01-01T00:00:00Z" } }, "failed": failed }),
+            "the session did not come up on it",
+        ),
+        ("b", json!({ "trials": { "sonnet": { "trying": "a" } } }), "it is being tried on a"),
+        ("b", json!({}), "no session is known to work on it, and the next run tries it"),
+    ];
+    for (chat, ledger, why) in kept {
+        let sandbox = sessions(&["a", "b"], Starter::Launch, "");
+        write_ledger(&sandbox.path("sessions.json.reconcile"), ledger);
+        decide(&sandbox, &[("a", "sonnet"), ("b", "sonnet")]);
+        let before = sandbox.read("sessions.json");
+        let launched = sandbox.run(&["launch", chat, "--", "./start", chat, "{model}"]).expect(0);
+        assert_eq!(launched.stderr, format!("note: {chat} starts on opus, not on sonnet: {why}\n"));
+        assert_eq!((up(&sandbox, &[chat]), sandbox.read("sessions.json")), (on(&[(chat, Some("opus"))]), before));
+    }
+}
+
+#[test]
+fn a_launch_without_a_model_in_the_registry_starts_on_the_last_one_that_worked() {
+    let sandbox = sessions(&["a"], Starter::Launch, "");
+    sandbox.write("sessions.json", registry(&[("a", "none", "")]));
+    let worked = |day: &str| json!({ "worked": format!("2026-01-{day}T00:00:00Z") });
+    let trials =
+        json!({ "opus": worked("01"), "haiku": worked("02"), "sonnet": "failed", "no longer allowed": worked("03") });
+    write_ledger(&sandbox.path("sessions.json.reconcile"), json!({ "trials": trials }));
+    decide(&sandbox, &[("a", "sonnet")]);
+    sandbox.run(&["launch", "a", "--", "./start", "a", "{model}"]).expect(0);
+    assert_eq!((up(&sandbox, &["a"]), sandbox.model("a")), (on(&[("a", Some("haiku"))]), None));
+}
+
+#[test]
+fn what_is_put_back_is_not_changed_back_by_something_else() {
+    let world = World::new(r#"{"ada": {"model": "opus"}}"#);
+    let mut state = world.state();
+    let (opus, sonnet, now) = (Model::new("opus").unwrap(), Model::new("sonnet").unwrap(), at(0).timestamp());
+    // An earlier run has made the change, and ended before the restart.
+    state.set("ada", Some("sonnet"));
+    state.ledger.note(&Note::Owes { chat: "ada", ran: Some(&opus), identity: None }, now);
+    state.ledger.note(&Note::Confirmed { chat: "ada", model: &sonnet }, now);
+    state.behaviours.insert(("ada".to_owned(), "sonnet".to_owned()), Behaviour::Fails);
+    drop(state);
+    let policy = policy(&[("ada", "sonnet")]);
+    world.run(&policy, 1, None).unwrap();
+    assert_eq!(world.state().entries["ada"].as_deref(), Some("opus"));
+    assert_eq!(world.plan(&policy, 2).rows[0].changed_back, []);
+}
+
+#[test]
+fn what_is_forgotten_counts_against_no_model_any_more() {
+    for forget in [&["owed", "--forget", "a"][..], &["owed", "--forget-all"]] {
+        let sandbox = sessions(&["a"], Starter::Restart, "auto_revert = false");
+        sandbox.write("broken", "a sonnet\n");
+        decide(&sandbox, &[("a", "sonnet")]);
+        sandbox.run(&[]).expect(4);
+        assert_eq!(sandbox.ledger()["trials"], json!({ "sonnet": "failed" }));
+        sandbox.run(forget).expect(0);
+        let ledger = sandbox.ledger();
+        assert_eq!((&ledger["owed"], &ledger["failed"], &ledger["trials"]), (&json!({}), &json!({}), &json!({})));
+    }
 }
