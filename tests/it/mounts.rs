@@ -64,12 +64,12 @@ fn refused(script: &str, message: &str, hint: &str) {
 
 #[test]
 fn a_registry_that_is_mounted_as_a_single_file_is_found_when_planning() {
-    refused(SINGLE_FILE, "sessions.json: it is mounted as a single file", "mount its directory instead of the file");
+    refused(SINGLE_FILE, "sessions.json: it is mounted as a single file", "mount its directory, not the file alone");
 }
 
 #[test]
 fn a_registry_on_a_read_only_file_system_is_found_when_planning() {
-    refused(READ_ONLY, "it is on a read-only file system", "so that it can be written");
+    refused(READ_ONLY, "it is on a read-only file system", "mount it read-write");
 }
 
 #[test]
