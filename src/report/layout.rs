@@ -44,7 +44,7 @@ impl Cell {
         Self::default().and(Style::new(), text)
     }
 
-    /// The same with more text after it.
+    /// This text with more after it.
     #[must_use]
     pub fn and(mut self, style: Style, text: impl Into<String>) -> Self {
         self.0.push((style, text.into()));
