@@ -95,9 +95,7 @@ impl Opened {
 
     /// The backend that the policy names, with another view of the registry.
     pub(crate) fn backend_of(&self, registry: RegistryFile, probe: Probe) -> Result<Box<dyn Backend>> {
-        let socket = self.policy.sessions.socket().map(|socket| beside_policy(&self.path, socket)).transpose()?;
-        let directory = self.files.directory.clone();
-        backend::open(&self.policy, Place { registry, directory, socket, probe })
+        backend_of(&self.policy, &self.path, &self.files, registry, probe)
     }
 
     /// The registry, every entry of it.
@@ -110,6 +108,18 @@ impl Opened {
         let policies = self.files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
         policies.chain([self.registry.file().to_owned(), self.registry.state()]).collect()
     }
+}
+
+/// The backend that the policy at `path` names.
+pub(crate) fn backend_of(
+    policy: &Policy,
+    path: &Path,
+    files: &PolicyFiles,
+    registry: RegistryFile,
+    probe: Probe,
+) -> Result<Box<dyn Backend>> {
+    let socket = policy.sessions.socket().map(|socket| beside_policy(path, socket)).transpose()?;
+    backend::open(policy, Place { registry, directory: files.directory.clone(), socket, probe })
 }
 
 /// The files that no report may take the place of, where one of them is missing or cannot be read.

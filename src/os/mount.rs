@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::os::directory::{Directory, Place};
 
 /// What to do where a file is mounted by itself, or cannot be written where it is mounted.
-const HINT: &str = "mount its directory instead of the file, and so that it can be written; under systemd, name the directory in ReadWritePaths=";
+const HINT: &str = "mount its directory, not the file alone, and mount it read-write; under systemd, name the directory in ReadWritePaths=";
 
 /// That a file which waits in a directory can take the place of another, as far as mounts have a say in it.
 ///

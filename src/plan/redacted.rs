@@ -55,7 +55,7 @@ fn redacted_because(because: Because, chat: &Chat, redaction: &Redaction) -> Bec
 }
 
 impl Listing {
-    /// The same list under pseudonyms, sorted by them.
+    /// The list under pseudonyms, sorted by them.
     #[must_use]
     pub fn redacted(self, redaction: &Redaction) -> Self {
         let redacted = |listed: Listed| Listed {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
@@ -11,7 +12,8 @@ use crate::error::Error;
 use crate::report::TextOrJson;
 use crate::report::escape::escape;
 use crate::report::json::write_json;
-use crate::report::text::{counted, pad};
+use crate::report::layout::{Cell, Width, write_after};
+use crate::report::text::{colour, counted, pad};
 
 /// Whether chats and people may be named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +40,30 @@ struct WireCheck {
     fix: Option<String>,
 }
 
-/// Writes what was found.
-///
-/// # Errors
-/// Those of `out`.
-pub fn write(checks: &[Check], format: TextOrJson, naming: Naming, out: &mut dyn Write) -> io::Result<()> {
-    let checks: Vec<WireCheck> = checks.iter().map(|check| in_words(check, naming)).collect();
-    match format {
-        TextOrJson::Text => text(&checks, out),
-        TextOrJson::Json => {
-            let (problems, not_checked) = (count(&checks, PROBLEM), count(&checks, NOT_CHECKED));
-            write_json(&Wire { format_version: "1.0", checks, problems, not_checked }, out)
+/// What was found, and how it is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Checkup<'a> {
+    /// In the order in which they are shown.
+    pub checks: &'a [Check],
+    /// Whether chats and people may be named.
+    pub naming: Naming,
+    /// How much room its lines have, as text.
+    pub width: Width,
+}
+
+impl Checkup<'_> {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, format: TextOrJson, out: &mut dyn Write) -> io::Result<()> {
+        let checks: Vec<WireCheck> = self.checks.iter().map(|check| in_words(check, self.naming)).collect();
+        match format {
+            TextOrJson::Text => text(&checks, self.width, out),
+            TextOrJson::Json => {
+                let (problems, not_checked) = (count(&checks, PROBLEM), count(&checks, NOT_CHECKED));
+                write_json(&Wire { format_version: "1.0", checks, problems, not_checked }, out)
+            }
         }
     }
 }
@@ -95,15 +110,25 @@ fn count(checks: &[WireCheck], status: &str) -> usize {
     checks.iter().filter(|check| check.status == status).count()
 }
 
-fn text(checks: &[WireCheck], out: &mut dyn Write) -> io::Result<()> {
+fn text(checks: &[WireCheck], width: Width, out: &mut dyn Write) -> io::Result<()> {
     let widest =
         |cell: fn(&WireCheck) -> &str| checks.iter().map(|check| cell(check).width()).max().unwrap_or_default();
     let (status, name) = (widest(|check| check.status), widest(|check| check.check));
+    // Two spaces before the status, and three after it and after the name.
+    let indent = 2 + status + 3 + name + 3;
     for check in checks {
-        let (status, name) = (pad(check.status, status), pad(check.check, name));
-        writeln!(out, "  {status}   {name}   {}", escape(&check.message))?;
+        let colour = match check.status {
+            OK => colour(AnsiColor::Green),
+            PROBLEM => colour(AnsiColor::Red),
+            _ => colour(AnsiColor::Yellow),
+        };
+        let start = Cell::plain("  ").and(colour, check.status);
+        let gap = " ".repeat(status - check.status.width() + 3);
+        let start = start.and(Style::new(), format!("{gap}{}   ", pad(check.check, name)));
+        write_after(&start, indent, &escape(&check.message), width, out)?;
         if let Some(fix) = &check.fix {
-            writeln!(out, "  {}   {}   fix: {}", pad("", status.width()), pad("", name.width()), escape(fix))?;
+            let start = Cell::plain(" ".repeat(indent));
+            write_after(&start, indent, &format!("fix: {}", escape(fix)), width, out)?;
         }
     }
     let left = match count(checks, NOT_CHECKED) {

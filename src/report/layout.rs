@@ -44,7 +44,7 @@ impl Cell {
         Self::default().and(Style::new(), text)
     }
 
-    /// The same with more text after it.
+    /// This text with more after it.
     #[must_use]
     pub fn and(mut self, style: Style, text: impl Into<String>) -> Self {
         self.0.push((style, text.into()));
@@ -116,11 +116,21 @@ pub fn fits(rows: &[TableRow], width: Width) -> bool {
 /// # Errors
 /// Those of `out`.
 pub fn write_text(text: &str, width: Width, out: &mut dyn Write) -> io::Result<()> {
-    const INDENT: &str = "  ";
-    let lines = wrapped(text, width.most().saturating_sub(INDENT.width()));
-    let mut lines = if text.width() <= width.most() { vec![text.to_owned()] } else { lines }.into_iter();
+    write_after(&Cell::default(), 2, text, width, out)
+}
+
+/// Writes text after a beginning of its first line. Further lines are indented by so many columns.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_after(start: &Cell, indent: usize, text: &str, width: Width, out: &mut dyn Write) -> io::Result<()> {
+    start.write(out)?;
+    if start.width() + text.width() <= width.most() {
+        return writeln!(out, "{text}");
+    }
+    let mut lines = wrapped(text, width.most().saturating_sub(indent.max(start.width()))).into_iter();
     writeln!(out, "{}", lines.next().unwrap_or_default())?;
-    lines.try_for_each(|line| writeln!(out, "{INDENT}{line}"))
+    lines.try_for_each(|line| writeln!(out, "{}{line}", " ".repeat(indent)))
 }
 
 /// How wide the columns of some rows are, and where remarks stand.

@@ -19,8 +19,7 @@ use crate::os::{FileMeta, Stamp};
 
 const PRIVATE: u32 = 0o600;
 /// What to do where a policy cannot be replaced.
-const CANNOT_EDIT: &str =
-    "mount the directory of the policy so that it can be written, or set the registry alone: set-model --no-policy";
+const CANNOT_EDIT: &str = "mount the policy's directory read-write, or set the registry alone: set-model --no-policy";
 
 /// A policy file that no other `reconcile` edits as long as this is there.
 #[derive(Debug)]

@@ -8,11 +8,13 @@ use std::path::PathBuf;
 
 use reconcile::os::exchange::Method;
 use serde_json::{Value, json};
+use unicode_width::UnicodeWidthStr;
 
 use crate::bad_input::drifted;
 use crate::bad_state::{as_nobody, give_to_nobody};
 use crate::mounts::in_mounts;
 use crate::support::{POLICY, Run, Sandbox, finish, is_root, registry, write_state};
+use crate::terminal::at;
 
 const STATE: &str = "sessions.json.reconcile";
 
@@ -261,7 +263,7 @@ fn mounts_on_which_a_run_would_fail_are_problems() {
     let arguments = &["doctor", "--format", "json"];
     let single = "mount --bind host.json sessions.json";
     let Some(run) = in_mounts(&sandbox, single, arguments) else { return };
-    problem(run, "mounts", "it is mounted as a single file", "mount its directory instead of the file");
+    problem(run, "mounts", "it is mounted as a single file", "mount its directory, not the file alone");
     let read_only = "mount --bind . .; mount -o remount,ro,bind .; cd \"$PWD\"";
     let run = in_mounts(&sandbox, read_only, arguments).unwrap();
     problem(run, "mounts", "it is on a read-only file system", "ReadWritePaths=");
@@ -324,6 +326,23 @@ fn the_socket_of_a_daemon_is_looked_at() {
     symlink("policy.toml", sandbox.path("daemon.sock")).unwrap();
     problem(doctor(&sandbox), "socket", "daemon.sock is not a socket", "see sessions.socket in the policy");
     fs::remove_file(sandbox.path("daemon.sock")).unwrap();
+    // What keeps the rest from being looked at is told as well.
+    sandbox.write("policy.toml", dispatch("~/daemon.sock"));
+    let homeless = finish(sandbox.command(&["doctor", "--format", "json"]).env_remove("HOME"));
+    problem(homeless, "backend", "HOME is not set", "");
+    sandbox.write("policy.toml", dispatch("daemon.sock"));
     write_state(&sandbox.path(STATE), "pending.json", "junk");
     problem(doctor(&sandbox), "pending", "pending.json", "");
+}
+
+#[test]
+fn it_fits_the_terminal() {
+    let sandbox = drifted();
+    fs::remove_file(sandbox.path("restart")).unwrap();
+    let shown = at(&sandbox, 80, &["doctor"]);
+    assert!(shown.lines().all(|line| line.width() <= 80), "{shown}");
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    let whole = sandbox.run(&["doctor"]).stdout;
+    assert_eq!(words, whole.split_whitespace().collect::<Vec<_>>(), "{shown}");
+    assert!(shown.lines().count() > whole.lines().count(), "{shown}");
 }

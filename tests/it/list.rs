@@ -92,7 +92,7 @@ fn some_chats_can_be_selected() {
     assert_eq!(listed(&["--tier", "bots", "--exclude", "+5"]), some("+4 +6"));
     let text = sandbox.run(&["list", "--chat", "+1"]).expect(0).stdout;
     assert!(text.starts_with("policy.toml · 7 sessions in sessions.json · 1 selected\n"), "{text}");
-    sandbox.run(&["list", "--chat", "nobody"]).expect(1);
+    sandbox.run(&["list", "--chat", "nosuch"]).expect(1);
     sandbox.run(&["list", "--tier", "nosuch"]).expect(1);
     sandbox.write("sessions.json", "{");
     sandbox.run(&["list"]).expect(1);
@@ -129,7 +129,7 @@ fn a_row_that_would_be_refused_says_so() {
 }
 
 #[test]
-fn under_pseudonyms_nobody_is_named() {
+fn under_pseudonyms_no_name_is_shown() {
     let sandbox = scene();
     sandbox.run(&["snapshot", "--redact"]).expect(0);
     for format in ["text", "json"] {

@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use crate::bad_input::drifted;
-use crate::support::{Run, Sandbox, finish, is_installed};
+use crate::handle::Double;
+use crate::support::{POLICY, Run, Sandbox, finish, is_installed, registry};
 
 const STATE: &str = "sessions.json.reconcile";
 /// What Docker does where a single file is given to a container.
@@ -64,12 +65,12 @@ fn refused(script: &str, message: &str, hint: &str) {
 
 #[test]
 fn a_registry_that_is_mounted_as_a_single_file_is_found_when_planning() {
-    refused(SINGLE_FILE, "sessions.json: it is mounted as a single file", "mount its directory instead of the file");
+    refused(SINGLE_FILE, "sessions.json: it is mounted as a single file", "mount its directory, not the file alone");
 }
 
 #[test]
 fn a_registry_on_a_read_only_file_system_is_found_when_planning() {
-    refused(READ_ONLY, "it is on a read-only file system", "so that it can be written");
+    refused(READ_ONLY, "it is on a read-only file system", "mount it read-write");
 }
 
 #[test]
@@ -116,6 +117,21 @@ fn what_needs_no_edit_works_however_the_registry_is_mounted() {
             assert_eq!(in_mounts(&sandbox, script, arguments).unwrap().expect(0).stderr, "", "{arguments:?}: {script}");
         }
     }
+}
+
+#[test]
+fn a_registry_that_a_daemon_writes_itself_may_be_mounted_in_any_way() {
+    let policy = format!("{POLICY}\n[sessions]\nbackend = \"dispatch\"\nsocket = \"daemon.sock\"\n");
+    let sandbox = Sandbox::new(&policy, &registry(&[("+1", "family", "opus")]));
+    sandbox.write("host.json", sandbox.read("sessions.json"));
+    let message = "sessions.json: it is mounted as a single file";
+    let daemon = Double::start(&sandbox.path(""), &["--live", "+1"]);
+    let Some(up) = in_mounts(&sandbox, SINGLE_FILE, &["--dry-run"]) else { return };
+    let up = up.expect(0);
+    assert!(up.stdout.contains("opus → sonnet") && !up.stderr.contains(message), "{up:#?}");
+    drop(daemon);
+    let down = in_mounts(&sandbox, SINGLE_FILE, &["--dry-run"]).unwrap();
+    is_told(&down.expect(0), "warning: ", message, "mount its directory");
 }
 
 #[test]

@@ -15,11 +15,11 @@ impl RegistryFile {
     /// Looks at everything that a run needs of the registry.
     pub fn checkup(&self) -> Vec<Check> {
         vec![
-            Check::of("registry", self.look_at_sessions(), "let this user read it, and put back what is missing"),
+            Check::of("registry", self.look_at_sessions(), "let this user read it; if it is damaged, restore it"),
             Check::of("permissions", self.look_at_permissions(), "run as the owner of the registry, or as root"),
-            Check::of("mounts", self.look_at_mounts(), "mount the directory of the registry so that it can be written"),
+            Check::of("mounts", self.look_at_mounts(), "mount the directory of the registry read-write"),
             self.look_at_exchange(),
-            Check::of("state", self.look_at_state(), "let the owner of the registry own it, and this user be that"),
+            Check::of("state", self.look_at_state(), "run as the owner of the registry, or as root"),
         ]
     }
 
@@ -44,7 +44,7 @@ impl RegistryFile {
 
     fn look_at_mounts(&self) -> Result<String> {
         self.check_replaceable()?;
-        Ok("the registry and its state are where one file can take another's place".to_owned())
+        Ok("the registry can be replaced where it is mounted".to_owned())
     }
 
     fn look_at_exchange(&self) -> Check {

@@ -1,7 +1,5 @@
 //! `reconcile doctor`: whether a run would work on this host. Nothing is changed for that.
 
-use std::path::Path;
-
 use clap::Args;
 
 use crate::backend::Probe;
@@ -11,12 +9,12 @@ use crate::cli::args::{PlaceArgs, TEXT_OR_JSON, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::run::refuse_exposed;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{open_plain, registry_path};
+use crate::cli::workspace::{backend_of, registry_path};
 use crate::cli::zone;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::policy::{self, Policy};
-use crate::report::doctor::{Naming, write};
+use crate::report::doctor::{Checkup, Naming};
 use crate::report::{TextOrJson, counted};
 use crate::sources::{self, PolicyFiles};
 
@@ -30,7 +28,8 @@ pub(crate) struct DoctorArgs {
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DoctorArgs) -> anyhow::Result<Exit> {
     let checks = checkup(place);
     let naming = if terminal.hides_names() { Naming::Hidden } else { Naming::Plain };
-    terminal.to_stdout(|out| write(&checks, args.format, naming, out))?;
+    let checkup = Checkup { checks: &checks, naming, width: terminal.width() };
+    terminal.to_stdout(|out| checkup.write(args.format, out))?;
     Ok(if checks.iter().any(Check::is_problem) { Exit::Error } else { Exit::Done })
 }
 
@@ -40,12 +39,11 @@ fn checkup(place: &PlaceArgs) -> Vec<Check> {
     match policy {
         Ok((policy, files, warnings)) => {
             checks.extend([look_at_policy(place, &warnings), look_at_access(&policy, &files)]);
-            checks.extend(look_at_backend(place).unwrap_or_else(|error| vec![no_registry(error)]));
+            checks.extend(look_at_backend(place, &policy, &files));
         }
         Err(error) => {
             checks.push(Check::of("policy", Err(error), "see all mistakes with: reconcile check"));
-            let which = registry_path(place).map(|path| look_at_registry(&path));
-            checks.extend(which.unwrap_or_else(|_| vec![Check::unknown("registry", "no policy says which it is")]));
+            checks.extend(look_at_registry(place));
             checks.push(Check::unknown("commands", "the policy cannot be used, so what it runs is not known"));
         }
     }
@@ -79,16 +77,28 @@ fn look_at_access(policy: &Policy, files: &PolicyFiles) -> Check {
     Check::of("policy-access", found, "let only this user and root change the policy")
 }
 
-/// What the backend needs that the policy names. The registry is looked at also where the rest cannot be.
-fn look_at_backend(place: &PlaceArgs) -> Result<Vec<Check>> {
-    let path = registry_path(place)?;
-    let backend = open_plain(place).and_then(|opened| Ok(opened.backend(Probe::Nothing)?));
-    Ok(backend.map_or_else(|_| look_at_registry(&path), |backend| backend.checkup()))
+/// The registry, and what the policy names beside it.
+fn look_at_backend(place: &PlaceArgs, policy: &Policy, files: &PolicyFiles) -> Vec<Check> {
+    let registry = match registry_path(place).and_then(|path| RegistryFile::open(&path)) {
+        Ok(registry) => registry,
+        Err(error) => return vec![no_registry(error)],
+    };
+    match backend_of(policy, &place.policy(), files, registry.clone(), Probe::Nothing) {
+        Ok(backend) => backend.checkup(),
+        Err(error) => {
+            let mut checks = registry.checkup();
+            checks.push(Check::of("backend", Err(error), "see [sessions] in the policy"));
+            checks
+        }
+    }
 }
 
-/// The registry alone.
-fn look_at_registry(path: &Path) -> Vec<Check> {
-    RegistryFile::open(path).map_or_else(|error| vec![no_registry(error)], |registry| registry.checkup())
+/// The registry alone. A policy that cannot be used may still say which it is.
+fn look_at_registry(place: &PlaceArgs) -> Vec<Check> {
+    let Ok(path) = registry_path(place) else {
+        return vec![Check::unknown("registry", "no policy says which it is")];
+    };
+    RegistryFile::open(&path).map_or_else(|error| vec![no_registry(error)], |registry| registry.checkup())
 }
 
 fn no_registry(error: Error) -> Check {
