@@ -259,6 +259,7 @@ pub(super) fn plain(entry: Entry, decision: Decision) -> Row {
         runs: None,
         owed: None,
         canary: false,
+        imposed: false,
         changed_back: Vec::new(),
         standing: Standing::default(),
         outcome: Outcome::plain(Verdict::Planned),

@@ -67,8 +67,19 @@ struct Prediction<'a> {
 impl Prediction<'_> {
     /// The row as it is planned; `None` where the chat is in sync.
     fn row(&mut self, mut row: Row, finding: Finding) -> Option<Row> {
-        let Finding { standing, void, identity, runs } = finding;
-        row.runs = runs.or(row.runs);
+        let Finding { standing, void, identity, runs, is_overridden } = finding;
+        if let Some(runs) = runs {
+            let is_another = row.after.is_some() && row.after.as_ref() != Some(&runs);
+            (row.restart, row.stale) = (row.restart || is_another, row.stale || is_another);
+            row.runs = Some(runs);
+        }
+        if is_overridden && self.was_confirmed(&row) {
+            row.imposed = true;
+            row.changed_back.clear();
+            if row.outcome.verdict == Verdict::Held {
+                row.outcome = Outcome::plain(Verdict::Planned);
+            }
+        }
         if let Some(why) = void {
             self.void(&mut row, why);
         }
@@ -103,6 +114,12 @@ impl Prediction<'_> {
             self.void(&mut row, Void::Back);
         }
         Some(row)
+    }
+
+    /// Whether the decision of a row is the one that was last confirmed.
+    fn was_confirmed(&self, row: &Row) -> bool {
+        let made = self.ledger.corrected.get(row.chat.id.as_ref());
+        row.edit && made.is_some_and(|made| row.after.as_ref() == Some(&made.model))
     }
 
     /// Whether the session of a row is remembered not to have come up on its model.

@@ -27,6 +27,7 @@ fn drifted() -> Row {
         runs: model("opus"),
         owed: None,
         canary: false,
+        imposed: false,
         changed_back: Vec::new(),
         standing: Standing::default(),
         outcome: Outcome::plain(Verdict::Planned),
