@@ -267,6 +267,12 @@ fn a_model_that_the_daemon_does_not_know_is_refused_in_the_plan() {
     sandbox.run(&[]).expect(4);
     assert_eq!(changes(&daemon), Vec::<Value>::new());
     assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"));
+
+    let check = sandbox.run(&["check"]).expect(1).stdout;
+    assert!(check.contains("no session can be given the model of `tiers.family`: the daemon knows opus"), "{check}");
+    assert!(check.contains("policy.toml:9:"), "{check}");
+    sandbox.write("policy.toml", POLICY);
+    sandbox.run(&["check"]).expect(0);
 }
 
 #[test]
