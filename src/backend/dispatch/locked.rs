@@ -36,6 +36,15 @@ pub(super) struct Parts<'b> {
     pub(super) noticed: &'b Mutex<Option<Noticed>>,
 }
 
+/// Whether entries got back what a crash had lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Completed {
+    /// The registry is another one now.
+    Now,
+    /// It is as it was.
+    NothingToDo,
+}
+
 #[derive(Debug)]
 pub(super) struct LockedDispatch<'b> {
     parts: Parts<'b>,
@@ -101,7 +110,10 @@ impl<'b> LockedDispatch<'b> {
     }
 
     /// Gives entries back what their conversations can be resumed by, while the daemon is down: it reads them when it starts.
-    fn complete(&self, reading: &Reading, now: Timestamp) -> Result<Committed> {
+    ///
+    /// # Errors
+    /// Also where something went wrong after that: nothing else has happened then.
+    fn complete(&self, reading: &Reading, now: Timestamp) -> Result<Completed> {
         let pending = self.pending()?;
         let mut lost = BTreeMap::new();
         let mut places = Vec::new();
@@ -113,19 +125,19 @@ impl<'b> LockedDispatch<'b> {
             }
         }
         if lost.is_empty() || !self.parts.daemon.is_down()? {
-            return Ok(Committed::Done { error: None });
+            return Ok(Completed::NothingToDo);
         }
         let additions = places.into_iter().zip(lost.values());
         let additions: Vec<Addition> =
             additions.map(|(at, value)| Addition { at, name: "session_id", value }).collect();
-        let completed =
-            self.files.complete(reading, &additions, now, &|note| self.ready(note, lost.keys().cloned().collect()))?;
-        if let Committed::Done { error: None } = completed {
-            self.files.record(&JsonRun::completing(&lost, now))?;
-            // The registry is another one now.
-            return Ok(Committed::Stale);
+        let ready = |note: &ExchangeNote| self.ready(note, lost.keys().cloned().collect());
+        match self.files.complete(reading, &additions, now, &ready)? {
+            Committed::Stale => Ok(Completed::Now),
+            Committed::Done { error } => {
+                self.files.record(&JsonRun::completing(&lost, now))?;
+                error.map_or(Ok(Completed::Now), Err)
+            }
         }
-        Ok(completed)
     }
 
     /// Changes one row, and remembers what its session runs until the file says so.
@@ -222,9 +234,8 @@ impl<'b> LockedDispatch<'b> {
 impl Locked for LockedDispatch<'_> {
     fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
         self.drop_saved(reading)?;
-        match self.complete(reading, batch.now)? {
-            Committed::Done { error: None } => {}
-            other => return Ok(other),
+        if self.complete(reading, batch.now)? == Completed::Now {
+            return Ok(Committed::Stale);
         }
         let chats = || batch.changes.iter().map(|change| change.chat.to_owned()).collect();
         self.files.commit(reading, batch, &|note| self.ready(note, chats()))

@@ -79,12 +79,14 @@ impl DispatchBackend {
     }
 
     /// What is found while the daemon is down: an edit is enough, because sessions read the registry when it starts.
-    fn all_down(&self, drift: &Drift) -> Observed {
+    fn all_down(&self, reading: &Reading, drift: &Drift) -> Observed {
         let void = Some(Void::Because("the daemon is down, and sessions read the registry when it starts"));
         let starts = "the daemon is down, and starts the session when it starts itself";
         let finding = |row: &Row| {
-            let did_not_come_up = !row.edit && row.restart && row.owed.is_none();
-            let standing = if did_not_come_up { Standing::Deferred(starts.to_owned()) } else { Standing::AllDown };
+            let failed = reading.ledger.failed.get(row.chat.id.as_ref());
+            let did_not_come_up = failed.is_some_and(|failed| row.after.as_ref() == Some(&failed.model));
+            let standing =
+                if did_not_come_up && !row.edit { Standing::Deferred(starts.to_owned()) } else { Standing::AllDown };
             Finding { standing, void, ..Finding::default() }
         };
         let findings = drift.rows.iter().map(|row| (row.chat.id.clone().into_owned(), finding(row)));
@@ -168,7 +170,7 @@ impl Backend for DispatchBackend {
     }
 
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
-        let Some(sessions) = self.daemon.sessions()? else { return Ok(self.all_down(drift)) };
+        let Some(sessions) = self.daemon.sessions()? else { return Ok(self.all_down(reading, drift)) };
         let hold = self.daemon.hold()?;
         let mut pending = self.pending()?;
         if let Some(noticed) = &*self.noticed.lock().unwrap_or_else(PoisonError::into_inner) {

@@ -58,23 +58,26 @@ impl Site {
 /// last, laid out as that entry is. Without a model, the edit that takes such a member away again. `None` where there is
 /// no such entry, or nothing to take away.
 pub fn set_model(text: &str, at: Position, model: Option<&Model>) -> Option<Splice> {
-    let site = Site::find(text, at)?;
-    match (site.value(text, MODEL), model) {
-        (Some(range), Some(model)) => Some(Splice { range, text: quoted(model.as_str()) }),
-        (None, Some(model)) => Some(site.with_members(text, &[(MODEL, model.as_str())])),
-        (Some(_), None) => remove_member(text, site.entry, MODEL),
-        (None, None) => None,
+    if let Some(model) = model {
+        return set_member(text, at, MODEL, model.as_str());
     }
+    let site = Site::find(text, at)?;
+    site.value(text, MODEL).and_then(|_| remove_member(text, site.entry, MODEL))
+}
+
+/// The edit that gives a member of the entry at `at` this value: in place of the value that is there, or one member added
+/// after the entry's last. `None` where there is no such entry.
+pub fn set_member(text: &str, at: Position, name: &str, value: &str) -> Option<Splice> {
+    let site = Site::find(text, at)?;
+    Some(match site.value(text, name) {
+        Some(range) => Splice { range, text: quoted(value) },
+        None => site.with_members(text, &[(name, value)]),
+    })
 }
 
 /// Whether the entry at `at` has a `model`, with or without a value.
 pub fn has_model(text: &str, at: Position) -> bool {
-    has_member(text, at, MODEL)
-}
-
-/// Whether the entry at `at` has a member of this name, with or without a value.
-pub fn has_member(text: &str, at: Position, name: &str) -> bool {
-    Site::find(text, at).is_some_and(|site| site.value(text, name).is_some())
+    Site::find(text, at).is_some_and(|site| site.value(text, MODEL).is_some())
 }
 
 /// The edit that adds members after the entry's last, laid out as that entry is. It must have none of them yet. `None`
