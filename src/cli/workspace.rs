@@ -1,6 +1,6 @@
 //! What a command works on: the policy, the registry with its state, the time, and what chats are called.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Zoned;

@@ -335,6 +335,7 @@ pub(super) fn plain(entry: Entry, decision: Decision) -> Row {
         did_not_come_up: false,
         owed: None,
         canary: false,
+        imposed: false,
         changed_back: Vec::new(),
         standing: Standing::default(),
         outcome: Outcome::plain(Verdict::Planned),

@@ -50,6 +50,8 @@ pub struct Finding {
     pub identity: Option<String>,
     /// What the session runs, where the backend knows it better than the registry says.
     pub runs: Option<Model>,
+    /// Whether an override of the registry's owner wrote the model that the registry says.
+    pub is_overridden: bool,
 }
 
 /// What a session is doing, and what follows for its row.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::drift::{Drift, Reading};
 use crate::plan::input::PlanInput;
+use crate::plan::ledger::Ledger;
 use crate::plan::observed::{Edits, Finding, Observed, Standing, Void};
 use crate::plan::rollout::{Rollout, failed_models};
 use crate::plan::row::{Outcome, Row};
@@ -16,7 +17,7 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
     let Observed { edits, mut findings, canaries, working, restarts: made, unlisted, remark } = observed;
     let restarts = input.capabilities.takes_effect() == TakesEffect::OnRestart;
     let is_per_row = matches!(edits, Edits::PerRow { .. });
-    let mut prediction = Prediction { is_per_row, restarts, void: drift.void };
+    let mut prediction = Prediction { ledger: &reading.ledger, is_per_row, restarts, void: drift.void };
     let mut rows = Vec::new();
     for row in drift.rows {
         let finding = findings.remove(row.chat.id.as_ref()).unwrap_or_default();
@@ -60,7 +61,8 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
     plan
 }
 
-struct Prediction {
+struct Prediction<'a> {
+    ledger: &'a Ledger,
     /// Whether a row's edit and its restart are one request.
     is_per_row: bool,
     /// Whether changes are followed by restarts.
@@ -68,11 +70,22 @@ struct Prediction {
     void: BTreeMap<String, Void>,
 }
 
-impl Prediction {
+impl Prediction<'_> {
     /// The row as it is planned; `None` where the chat is in sync.
     fn row(&mut self, mut row: Row, finding: Finding) -> Option<Row> {
-        let Finding { standing, void, identity, runs } = finding;
-        row.runs = runs.or(row.runs);
+        let Finding { standing, void, identity, runs, is_overridden } = finding;
+        if let Some(runs) = runs {
+            let is_another = row.after.is_some() && row.after.as_ref() != Some(&runs);
+            (row.restart, row.stale) = (row.restart || is_another, row.stale || is_another);
+            row.runs = Some(runs);
+        }
+        if is_overridden && self.was_confirmed(&row) {
+            row.imposed = true;
+            row.changed_back.clear();
+            if row.outcome.verdict == Verdict::Held {
+                row.outcome = Outcome::plain(Verdict::Planned);
+            }
+        }
         if let Some(why) = void {
             self.void(&mut row, why);
         }
@@ -107,6 +120,12 @@ impl Prediction {
             self.void(&mut row, Void::Back);
         }
         Some(row)
+    }
+
+    /// Whether the decision of a row is the one that was last confirmed.
+    fn was_confirmed(&self, row: &Row) -> bool {
+        let made = self.ledger.corrected.get(row.chat.id.as_ref());
+        row.edit && made.is_some_and(|made| row.after.as_ref() == Some(&made.model))
     }
 
     /// Drops what the row owes, and with it the wait for its next try.

@@ -38,6 +38,9 @@ pub struct Row {
     /// Whether its model is tried on its session first, because no session is known to work on that. The model's other
     /// rows wait for it.
     pub canary: bool,
+    /// Whether an override of the registry's owner wrote the model that the registry says, and the decision was confirmed
+    /// before: nobody chose the difference.
+    pub imposed: bool,
     /// When earlier corrections of this row were found changed back.
     pub changed_back: Vec<Timestamp>,
     /// What the backend found the session doing.
@@ -107,8 +110,8 @@ impl Row {
     }
 
     /// Whether it counts against the limit: it replaces an existing model, or its change restarts a session. An owed
-    /// restart was consented to when its change was.
+    /// restart was consented to when its change was, and so was a decision that an override has written over.
     pub fn counts(&self) -> bool {
-        self.is_planned() && self.edit && (self.before.is_some() || self.stale)
+        self.is_planned() && self.edit && !self.imposed && (self.before.is_some() || self.stale)
     }
 }

@@ -98,8 +98,10 @@ fn main() -> anyhow::Result<ExitCode> {
     for chat in options.live.iter().chain(&options.young) {
         anyhow::ensure!(sessions.is_registered(chat), "{chat} is not registered");
     }
+    // Those that are live have a turn behind them, which ends when all have been started.
     let lines = |verb: &str, chats: &[String]| chats.iter().map(|chat| format!("{verb} {chat}")).collect::<Vec<_>>();
-    sessions.to_recreate = [lines("live", &options.live), lines("young", &options.young)].concat();
+    sessions.to_recreate =
+        [lines("young", &options.live), lines("young", &options.young), lines("turn-ends", &options.live)].concat();
 
     // The process is the daemon: it lives as long.
     let daemon: &'static Daemon = Box::leak(Box::new(Daemon::new(options.socket, sessions)));

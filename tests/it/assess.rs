@@ -28,6 +28,7 @@ fn drifted() -> Row {
         did_not_come_up: false,
         owed: None,
         canary: false,
+        imposed: false,
         changed_back: Vec::new(),
         standing: Standing::default(),
         outcome: Outcome::plain(Verdict::Planned),

@@ -238,7 +238,7 @@ fn under_the_global_override_nothing_is_restarted() {
 
     // It may be set between the plan and the change: it is read again.
     daemon.tell("override --clear");
-    daemon.tell("after 1 get_global_model override haiku");
+    daemon.tell("after 2 get_global_model override haiku");
     let report = sandbox.json(&[]);
     assert_eq!(became(&report, CAL).0, "deferred", "{report:#}");
     assert_eq!(changes(&daemon), Vec::<Value>::new());
@@ -249,7 +249,7 @@ fn a_session_that_changes_between_plan_and_restart_is_looked_at_again() {
     for (event, why) in [("kill", "its session is no longer live"), ("busy", "busy for as long as the run waits")] {
         let sandbox = sandbox();
         let daemon = daemon(&sandbox, &[CAL]);
-        daemon.tell(&format!("after 1 get_global_model {event} {CAL}"));
+        daemon.tell(&format!("after 2 get_global_model {event} {CAL}"));
         assert_eq!(became(&sandbox.json(&[]), CAL), ("deferred", why));
         assert_eq!(changes(&daemon), Vec::<Value>::new(), "{event}");
     }
@@ -267,6 +267,12 @@ fn a_model_that_the_daemon_does_not_know_is_refused_in_the_plan() {
     sandbox.run(&[]).expect(4);
     assert_eq!(changes(&daemon), Vec::<Value>::new());
     assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"));
+
+    let check = sandbox.run(&["check"]).expect(1).stdout;
+    assert!(check.contains("no session can be given the model of `tiers.family`: the daemon knows opus"), "{check}");
+    assert!(check.contains("policy.toml:9:"), "{check}");
+    sandbox.write("policy.toml", POLICY);
+    sandbox.run(&["check"]).expect(0);
 }
 
 #[test]
@@ -418,4 +424,71 @@ fn a_live_session_that_the_file_does_not_have_is_told_of() {
     let report = sandbox.json(&[]);
     assert_eq!(became(&report, "+15550009999"), ("done", ""), "{report:#}");
     assert!(!sandbox.run(&[]).expect(0).stderr.contains("not in the registry"));
+}
+
+/// The daemon starts a session anew by itself.
+fn restart(daemon: &Double, chat: &str, by: &str) {
+    daemon.tell(&format!("kill {chat}"));
+    daemon.tell("advance 1");
+    daemon.tell(&format!("{by} {chat}"));
+    daemon.tell(&format!("turn-ends {chat}"));
+}
+
+#[test]
+fn a_session_that_started_under_the_global_override_is_restarted_when_that_has_ended() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL, BOT]);
+    sandbox.json(&[]);
+    for chat in [CAL, BOT] {
+        daemon.tell(&format!("turn-ends {chat}"));
+    }
+    daemon.tell("override opus");
+    // One before a run sees the override, and one after.
+    restart(&daemon, CAL, "young");
+    sandbox.run(&[]).expect(0);
+    restart(&daemon, BOT, "young");
+    daemon.tell("override --clear");
+    daemon.tell("flush");
+    let model = |chat| (daemon.truth(chat)["model"].clone(), sandbox.model(chat).unwrap());
+    assert_eq!(model(CAL), (json!("opus"), "sonnet".to_owned()), "the file agrees with the policy");
+
+    let sent = changes(&daemon).len();
+    let dry = sandbox.json(&["--dry-run"]);
+    assert_eq!(became(&dry, CAL).0, "planned", "{dry:#}");
+    let report = sandbox.json(&[]);
+    for (chat, wanted) in [(CAL, "sonnet"), (BOT, "haiku")] {
+        assert_eq!(became(&report, chat).0, "done", "{report:#}");
+        assert_eq!((&row(&report, chat)["edit"], model(chat)), (&json!(false), (json!(wanted), wanted.to_owned())));
+        daemon.tell(&format!("turn-ends {chat}"));
+    }
+    assert_eq!(changes(&daemon).len(), sent + 2);
+    for _ in 0..2 {
+        let report = sandbox.json(&[]);
+        assert!(!has_row(&report, CAL) && !has_row(&report, BOT), "{report:#}");
+    }
+    assert_eq!(changes(&daemon).len(), sent + 2);
+}
+
+#[test]
+fn what_an_override_wrote_into_entries_does_not_count_against_the_limit_where_the_decision_was_confirmed() {
+    let sandbox = sandbox();
+    let daemon = daemon(&sandbox, &[CAL, BOT]);
+    sandbox.run(&["--exclude", BOT]).expect(0);
+    daemon.tell("override opus");
+    daemon.tell(&format!("turn-ends {CAL}"));
+    sandbox.run(&[]).expect(0);
+    for _ in 0..4 {
+        restart(&daemon, CAL, "wake");
+    }
+    daemon.tell("override --clear");
+    daemon.tell("flush");
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"), "a message has woken it under the override");
+    let limit = |changes: usize| sandbox.write("policy.toml", format!("{POLICY}\n[limits]\nmax_changes = {changes}\n"));
+    limit(0);
+    // The other one was never confirmed.
+    sandbox.run(&["--dry-run"]).expect(3);
+    limit(1);
+    let report = sandbox.json(&[]);
+    assert_eq!((became(&report, CAL), became(&report, BOT)), (("done", ""), ("done", "")), "{report:#}");
+    assert_eq!(sandbox.ledger()["corrected"][CAL]["changed_back"], json!([]), "nobody has changed it back");
 }

@@ -91,3 +91,17 @@ fn the_history_has_the_conversations_of_restarted_sessions() {
     let run: Value = serde_json::from_str(history.stdout.lines().next().unwrap()).unwrap();
     assert_eq!(run["conversations"], ids);
 }
+
+#[test]
+fn a_conversation_is_put_back_also_into_an_entry_that_has_its_field_without_a_value() {
+    let (sandbox, id) = crashed();
+    let mut registry: Value = serde_json::from_str(&sandbox.read("sessions.json")).unwrap();
+    registry[CAL]["session_id"] = Value::Null;
+    sandbox.write("sessions.json", serde_json::to_string_pretty(&registry).unwrap());
+    sandbox.run(&[]).expect(0);
+    assert_eq!(entry(&sandbox, CAL)["session_id"], id);
+    assert_eq!(
+        sandbox.read("sessions.json").matches("session_id").count(),
+        registry.to_string().matches("session_id").count()
+    );
+}

@@ -88,7 +88,7 @@ fn a_debt_that_is_met_between_plan_and_restart_is_not_paid_again() {
     let daemon = daemon(&sandbox, &[CAL]);
     owe(&sandbox, CAL, daemon.status(CAL)["created_at"].as_str().unwrap());
     for event in [format!("kill {CAL}"), "advance 1".to_owned(), format!("wake {CAL}"), format!("turn-ends {CAL}")] {
-        daemon.tell(&format!("after 1 get_global_model {event}"));
+        daemon.tell(&format!("after 2 get_global_model {event}"));
     }
     assert_eq!(became(&sandbox.json(&["--chat", CAL]), CAL), ("done", "it was started anew meanwhile"));
     assert_eq!(changes(&daemon), Vec::<Value>::new());
@@ -124,7 +124,7 @@ fn a_debt_from_before_outlives_a_daemon_that_goes_down_in_the_middle() {
     sandbox.write("sessions.json", REGISTRY.replace("\"model\": \"opus\"", "\"model\": \"sonnet\""));
     let daemon = daemon(&sandbox, &[CAL]);
     owe(&sandbox, CAL, daemon.status(CAL)["created_at"].as_str().unwrap());
-    daemon.tell("after 2 get_global_model shutdown");
+    daemon.tell("after 3 get_global_model shutdown");
     let report = sandbox.json(&["--chat", CAL]);
     assert_eq!(became(&report, CAL), ("deferred", "the daemon went down"), "{report:#}");
     assert_eq!(report["summary"]["owed"], 1);

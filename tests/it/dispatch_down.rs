@@ -93,7 +93,7 @@ fn a_daemon_that_goes_down_in_the_middle_leaves_rows_deferred_and_nothing_owed()
     let sandbox = sandbox();
     let daemon = daemon(&sandbox, &[CAL]);
     // After the two looks of the plan and the one before the change.
-    daemon.tell("after 2 get_global_model shutdown");
+    daemon.tell("after 3 get_global_model shutdown");
     let report = sandbox.json(&[]);
     assert_eq!(became(&report, CAL), ("deferred", "the daemon went down"), "{report:#}");
     assert_eq!(sandbox.ledger()["owed"], json!({}));

@@ -307,3 +307,21 @@ fn a_session_that_came_up_late_after_all_clears_its_model() {
     assert_eq!((sandbox.run(&[]).code, &sandbox.ledger()["failed"]), (0, &json!({})));
     assert_eq!(daemon.truth("ada")["starts"], 2);
 }
+
+#[test]
+fn a_daemon_that_dies_before_it_replies_is_found_out_by_later_runs() {
+    let (sandbox, mut daemon) = world_of(&[("ada", "opus")]);
+    daemon.tell("after 1 set_model die");
+    let report = sandbox.json(&[]);
+    assert_eq!((became(&report, "ada").0, &report["summary"]["owed"]), ("unknown", &json!(1)), "{report:#}");
+    assert!(daemon.has_ended());
+    // Nothing more can be known while it is down.
+    let down = sandbox.run(&["--format", "json"]).expect(4);
+    let down: Value = serde_json::from_str(&down.stdout).unwrap();
+    assert_eq!(became(&down, "ada").0, "deferred", "{down:#}");
+
+    let daemon = Double::start(&sandbox.path(""), &["--live", "ada"]);
+    assert!(sandbox.run(&[]).expect(0).stdout.contains("No changes."));
+    assert_eq!((&daemon.truth("ada")["model"], &daemon.truth("ada")["starts"]), (&json!("haiku"), &json!(1)));
+    assert_eq!((&sandbox.ledger()["failed"], &sandbox.ledger()["owed"]), (&json!({}), &json!({})));
+}

@@ -22,7 +22,10 @@ use crate::handle::Double;
 use crate::support::{Sandbox, registry};
 use crate::world::{Unwatched, at, input};
 
-const WORLDS: u32 = 2_400;
+/// Each world is a process of its own, with a socket and files, so a usual test has fewer than a few thousand of them.
+const WORLDS: u32 = 240;
+/// So many worlds, if this variable says so.
+const MORE: &str = "RECONCILE_DISPATCH_WORLDS";
 /// Most of the time goes by while a session is waited for.
 const THREADS: u32 = 8;
 
@@ -288,7 +291,10 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
             met(format!("starts {how}"));
         }
         takes_few_down(story, &wanted, &tried, &up)?;
-        if !matches!(step.event, Event::Breaker(_)) {
+        if matches!(step.event, Event::Breaker(_)) {
+            // Which of its requests the breaker refused is not told.
+            failures = Failures::default();
+        } else {
             tries_a_failed_model_on_one_chat(&wanted, &tried, &up, &ran, &mut failures)?;
         }
         for chat in &up {
@@ -394,15 +400,16 @@ fn nothing_failed_is_in_sync(
 
 #[test]
 fn the_laws_of_rollouts_hold_where_a_daemon_owns_the_sessions() {
+    let worlds = std::env::var(MORE).map_or(WORLDS, |worlds| worlds.parse().unwrap());
     let config =
-        Config { cases: WORLDS / THREADS, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
+        Config { cases: worlds / THREADS, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| TestRunner::new(config.clone()).run(&stories(), |story| check(&story)).unwrap());
         }
     });
     let met = MET.lock().unwrap();
-    println!("{WORLDS} worlds: {met:?}");
+    println!("{worlds} worlds: {met:?}");
     for how in BEHAVIOURS {
         assert!(met.contains_key(&format!("starts {how}")), "{how} was met: {met:?}");
     }

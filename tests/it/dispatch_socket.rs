@@ -162,7 +162,7 @@ fn what_python_writes_and_no_text_can_hold_does_not_matter() {
     let normal = r#"{"ok": true, "state": "normal", "override": null, "trigger": "\ud83d"}"#;
     let daemon = thread::spawn(move || {
         // Once for the tiers, and once for what the sessions are doing.
-        for reply in [status.as_str(), status.as_str(), normal] {
+        for reply in [status.as_str(), normal, status.as_str(), normal] {
             let (mut stream, _) = listener.accept().unwrap();
             BufReader::new(stream.try_clone().unwrap()).read_line(&mut String::new()).unwrap();
             stream.write_all(format!("{reply}\n").as_bytes()).unwrap();

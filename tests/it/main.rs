@@ -33,6 +33,7 @@ mod dispatch_debts;
 mod dispatch_down;
 mod dispatch_failed;
 mod dispatch_laws;
+mod dispatch_new_chats;
 mod dispatch_socket;
 mod doctor;
 mod double;

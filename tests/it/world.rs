@@ -478,7 +478,7 @@ impl Backend for World {
                     Manner::Batch | Manner::AtOnce => Standing::Ready,
                     Manner::PerRow => Standing::Live,
                 };
-                let finding = Finding { standing, void, identity: Some(run), runs: None };
+                let finding = Finding { standing, void, identity: Some(run), ..Finding::default() };
                 observed.findings.insert(row.chat.id.clone().into_owned(), finding);
                 if let Some(model) = &row.after {
                     state.prove(model, reading, &mut observed);

@@ -2,6 +2,7 @@
 
 use crate::backend::dispatch::daemon::Live;
 use crate::backend::dispatch::pending::Unsaved;
+use crate::chat::Model;
 use crate::plan::Row;
 use crate::plan::observed::{Finding, Standing, Void};
 
@@ -12,6 +13,8 @@ pub struct Known<'a> {
     pub session: Option<&'a Live>,
     /// A change of the chat that the daemon had not saved yet.
     pub unsaved: Option<&'a Unsaved>,
+    /// What the session is known to run, where the file may say something else.
+    pub runs: Option<&'a Model>,
     /// Whether the entry was edited while the daemon seemed to be down, and the daemon has not rewritten the file since.
     pub is_unconfirmed: bool,
     /// Whether the session is remembered not to have come up on the row's model.
@@ -52,10 +55,10 @@ fn void(row: &Row, session: Option<&Live>) -> Option<Void> {
 }
 
 fn standing(row: &Row, owes: Owes, known: Known) -> Standing {
-    let Known { session, unsaved, is_unconfirmed, did_not_come_up, hold } = known;
+    let Known { session, unsaved, runs, is_unconfirmed, did_not_come_up, hold } = known;
+    let runs_another = runs.is_some() && runs != row.after.as_ref();
     if !row.edit && owes == Owes::Nothing && !is_unconfirmed {
-        let runs_another = unsaved.is_some_and(|made| row.after.as_ref() != Some(&made.model));
-        if !did_not_come_up {
+        if !did_not_come_up && !runs_another {
             return Standing::Ready;
         }
         // It has come up late, or something else has started it.
@@ -67,7 +70,7 @@ fn standing(row: &Row, owes: Owes, known: Known) -> Standing {
         let run = session.map(|session| &session.created_at);
         let only_unsaved =
             unsaved.is_some_and(|made| row.after.as_ref() == Some(&made.model) && run == Some(&made.session));
-        let runs_it_anyway = row.before.is_none() && row.runs == row.after;
+        let runs_it_anyway = row.before.is_none() && row.runs == row.after && !runs_another;
         if only_unsaved || (runs_it_anyway && !is_unconfirmed) {
             return Standing::InSync;
         }

@@ -32,6 +32,14 @@ pub(super) struct Daemon {
     drained: OnceLock<Instant>,
 }
 
+/// A global override: every session that is started while it is on runs its model.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Override {
+    pub(super) model: Option<Lossy>,
+    /// When it was set.
+    pub(super) set_at: Option<Lossy>,
+}
+
 /// How long is waited for what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
@@ -124,23 +132,27 @@ impl Daemon {
         Ok(Some(live.map(|session| (session.chat_id.0.clone(), session)).collect()))
     }
 
-    /// Why a restart would change nothing, if so. `None` also where the daemon is down.
-    pub(super) fn hold(&self) -> Result<Option<String>> {
+    /// The global override, if one is on. `None` also where the daemon is down.
+    pub(super) fn global(&self) -> Result<Option<Override>> {
         #[derive(Deserialize)]
         struct Global {
             state: Option<Lossy>,
             r#override: Option<Override>,
         }
-        #[derive(Deserialize)]
-        struct Override {
-            model: Option<Lossy>,
-        }
         let Some(global) = self.read::<Global>("get_global_model", self.deadline())? else { return Ok(None) };
-        let model = match global.r#override {
-            None if global.state.is_some_and(|Lossy(state)| state == "normal") => return Ok(None),
-            set => set.and_then(|set| set.model).map_or_else(|| "another model".to_owned(), |Lossy(model)| model),
+        Ok(match global.r#override {
+            None if global.state.is_some_and(|Lossy(state)| state == "normal") => None,
+            set => Some(set.unwrap_or_default()),
+        })
+    }
+
+    /// Why a restart would change nothing, if so. `None` also where the daemon is down.
+    pub(super) fn hold(&self) -> Result<Option<String>> {
+        let hold = |global: Override| {
+            let model = global.model.map_or_else(|| "another model".to_owned(), |Lossy(model)| model);
+            format!("the daemon's global override is on ({model}): a restart would change nothing")
         };
-        Ok(Some(format!("the daemon's global override is on ({model}): a restart would change nothing")))
+        Ok(self.global()?.map(hold))
     }
 
     /// Asks for something that changes nothing. `None` where the daemon is down.

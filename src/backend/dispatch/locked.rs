@@ -12,8 +12,9 @@ use crate::apply::{Attempt, Batch, Committed, Locked, Stands, Turn};
 use crate::backend::dispatch::abilities::BREAKER;
 use crate::backend::dispatch::arrival::{Arrival, Arrived};
 use crate::backend::dispatch::daemon::{Daemon, PAUSE};
+use crate::backend::dispatch::overridden::Noticed;
 use crate::backend::dispatch::pending::{self, Pending, Unsaved};
-use crate::backend::file::{Addition, LockedFiles, Proceed, RegistryFile};
+use crate::backend::file::{Addition, FileSnapshot, LockedFiles, Proceed, RegistryFile};
 use crate::chat::Model;
 use crate::error::Result;
 use crate::os::exchange::ExchangeNote;
@@ -26,11 +27,28 @@ use crate::registry::find_entry;
 /// The daemon saves a second after a change; its file is waited for so long.
 const SAVED: Duration = Duration::from_secs(2);
 
+/// What a run uses of its backend.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts<'b> {
+    pub(super) daemon: &'b Daemon,
+    /// The aliases of the policy, which the registry may hold.
+    pub(super) aliases: &'b BTreeMap<String, Model>,
+    /// What the daemon said when the registry was last read.
+    pub(super) noticed: &'b Mutex<Option<Noticed>>,
+}
+
+/// Whether entries got back what a crash had lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Completed {
+    /// The registry is another one now.
+    Now,
+    /// It is as it was.
+    NothingToDo,
+}
+
 #[derive(Debug)]
 pub(super) struct LockedDispatch<'b> {
-    daemon: &'b Daemon,
-    /// The aliases of the policy, which the registry may hold.
-    aliases: &'b BTreeMap<String, Model>,
+    parts: Parts<'b>,
     files: LockedFiles,
     /// The runs of sessions that this run has started, by chat id.
     started: Mutex<BTreeMap<String, String>>,
@@ -43,20 +61,19 @@ pub(super) struct LockedDispatch<'b> {
 impl<'b> LockedDispatch<'b> {
     pub(super) fn lock(
         registry: &RegistryFile,
-        daemon: &'b Daemon,
-        aliases: &'b BTreeMap<String, Model>,
+        parts: Parts<'b>,
         patience: Duration,
         give_up: &dyn Fn() -> bool,
     ) -> Result<Self> {
         let files = LockedFiles::lock(registry, patience, give_up)?;
         Pending::discard_unfinished(files.dir())?;
-        Ok(Self { daemon, aliases, files, started: Mutex::default(), asked: Mutex::default(), saved: Mutex::default() })
+        Ok(Self { parts, files, started: Mutex::default(), asked: Mutex::default(), saved: Mutex::default() })
     }
 
     /// Asks for the model of a row. What must be known if this run dies is saved before.
     fn change(&self, row: &Row, turn: &dyn Turn) -> Arrived {
         let Some(model) = &row.after else { return Attempt::NotBegun.into() };
-        let daemon = self.daemon;
+        let daemon = self.parts.daemon;
         let before = match daemon.ready(row, turn) {
             Ok(before) => before,
             Err(attempt) => return attempt.into(),
@@ -94,7 +111,10 @@ impl<'b> LockedDispatch<'b> {
     }
 
     /// Gives entries back what their conversations can be resumed by, while the daemon is down: it reads them when it starts.
-    fn complete(&self, reading: &Reading, now: Timestamp) -> Result<Committed> {
+    ///
+    /// # Errors
+    /// Also where something went wrong after that: nothing else has happened then.
+    fn complete(&self, reading: &Reading, now: Timestamp) -> Result<Completed> {
         let pending = self.pending()?;
         let mut lost = BTreeMap::new();
         let mut places = Vec::new();
@@ -105,22 +125,22 @@ impl<'b> LockedDispatch<'b> {
                 places.push(entry.at);
             }
         }
-        if lost.is_empty() || !self.daemon.is_down()? {
-            return Ok(Committed::Done { error: None });
+        if lost.is_empty() || !self.parts.daemon.is_down()? {
+            return Ok(Completed::NothingToDo);
         }
         let additions = places.into_iter().zip(lost.values());
         let additions: Vec<Addition> =
             additions.map(|(at, value)| Addition { at, name: "session_id", value }).collect();
-        let completed =
-            self.files.complete(reading, &additions, now, &|note| self.ready(note, lost.keys().cloned().collect()))?;
-        if let Committed::Done { error: None } = completed {
-            let head = Head { at: now, by: Origin::default(), plan_id: String::new() };
-            let record = Record { name: self.files.name_run(now)?, head };
-            self.files.record(&JsonRun::completing(&lost, &record))?;
-            // The registry is another one now.
-            return Ok(Committed::Stale);
+        let ready = |note: &ExchangeNote| self.ready(note, lost.keys().cloned().collect());
+        match self.files.complete(reading, &additions, now, &ready)? {
+            Committed::Stale => Ok(Completed::Now),
+            Committed::Done { error } => {
+                let head = Head { at: now, by: Origin::default(), plan_id: String::new() };
+                let record = Record { name: self.files.name_run(now)?, head };
+                self.files.record(&JsonRun::completing(&lost, &record))?;
+                error.map_or(Ok(Completed::Now), Err)
+            }
         }
-        Ok(completed)
     }
 
     /// Changes one row, and remembers what its session runs until the file says so.
@@ -160,15 +180,19 @@ impl<'b> LockedDispatch<'b> {
         pending.edit(note, chats);
         self.save(&pending)?;
         // Last, because it may come up at any time.
-        Ok(if self.daemon.is_down()? { Proceed::Yes } else { Proceed::Stale })
+        Ok(if self.parts.daemon.is_down()? { Proceed::Yes } else { Proceed::Stale })
     }
 
-    /// Drops what is remembered of what the daemon has saved since, or whose session runs no longer.
+    /// Remembers what was noticed when the plan was made, and drops what is remembered of what the daemon has saved since, or whose session runs no longer.
     fn drop_saved(&self, reading: &Reading) -> Result<()> {
         let before = self.pending()?;
         let mut pending = before.clone();
+        if let Some(noticed) = &*self.parts.noticed.lock().unwrap_or_else(PoisonError::into_inner) {
+            pending.notice(noticed);
+        }
+        let unconfirmed = pending.unconfirmed(FileSnapshot::of(reading)?.stamp());
         if !before.unsaved.is_empty() {
-            let sessions = self.daemon.sessions()?.unwrap_or_default();
+            let sessions = self.parts.daemon.sessions()?.unwrap_or_default();
             for (chat, made) in &before.unsaved {
                 let entry = find_entry(reading.snapshot.as_ref(), chat)?;
                 let saved = entry.and_then(|entry| entry.model).is_some_and(|model| model == made.model.as_str());
@@ -181,8 +205,7 @@ impl<'b> LockedDispatch<'b> {
         for chat in before.conversations.keys() {
             let entry = find_entry(reading.snapshot.as_ref(), chat)?;
             // What this program has put back, the daemon may not have read.
-            let is_saved =
-                entry.as_ref().is_none_or(|entry| entry.resume.is_some()) && !reading.doubtful.contains(chat);
+            let is_saved = entry.as_ref().is_none_or(|entry| entry.resume.is_some()) && !unconfirmed.contains(chat);
             if is_saved {
                 pending.conversations.remove(chat);
             }
@@ -206,7 +229,7 @@ impl<'b> LockedDispatch<'b> {
     /// Whether the registry says what the row wants.
     fn says(&self, found: &BTreeMap<String, Stands>, row: &Row) -> bool {
         let Some(Stands::Model(Some(model))) = found.get(row.chat.id.as_ref()) else { return false };
-        let canonical = self.aliases.get(model.as_str()).unwrap_or(model);
+        let canonical = self.parts.aliases.get(model.as_str()).unwrap_or(model);
         row.after.as_ref() == Some(canonical)
     }
 }
@@ -214,9 +237,8 @@ impl<'b> LockedDispatch<'b> {
 impl Locked for LockedDispatch<'_> {
     fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
         self.drop_saved(reading)?;
-        match self.complete(reading, batch.now)? {
-            Committed::Done { error: None } => {}
-            other => return Ok(other),
+        if self.complete(reading, batch.now)? == Completed::Now {
+            return Ok(Committed::Stale);
         }
         let chats = || batch.changes.iter().map(|change| change.chat.to_owned()).collect();
         self.files.commit(reading, batch, &|note| self.ready(note, chats()))

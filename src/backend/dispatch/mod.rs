@@ -8,18 +8,21 @@ mod arrival;
 mod assess;
 mod daemon;
 mod locked;
+mod overridden;
 mod pending;
 mod socket;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::apply::{Ask, Backend, Locked};
 use crate::backend::dispatch::daemon::{Daemon, Times};
-use crate::backend::dispatch::locked::LockedDispatch;
+use crate::backend::dispatch::locked::{LockedDispatch, Parts};
+use crate::backend::dispatch::overridden::Noticed;
 use crate::backend::dispatch::pending::Pending;
-use crate::backend::file::RegistryFile;
+use crate::backend::file::{FileSnapshot, RegistryFile};
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::Result;
@@ -47,6 +50,8 @@ pub struct DispatchBackend {
     aliases: BTreeMap<String, Model>,
     /// The socket, as the policy names it.
     socket: String,
+    /// What the daemon said when the registry was last read, for the run to remember.
+    noticed: Mutex<Option<Noticed>>,
 }
 
 impl DispatchBackend {
@@ -59,7 +64,11 @@ impl DispatchBackend {
             Times { timeout: policy.sessions.timeout, drain: settings.drain, min_healthy: policy.rollout.min_healthy };
         let daemon = Daemon::new(socket, registry.owner()?, times);
         let (aliases, socket) = (policy.aliases.clone(), settings.socket.clone());
-        Ok(Self { registry, daemon, abilities: Abilities, aliases, socket })
+        Ok(Self { registry, daemon, abilities: Abilities, aliases, socket, noticed: Mutex::default() })
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts { daemon: &self.daemon, aliases: &self.aliases, noticed: &self.noticed }
     }
 
     fn pending(&self) -> Result<Pending> {
@@ -71,12 +80,14 @@ impl DispatchBackend {
     }
 
     /// What is found while the daemon is down: an edit is enough, because sessions read the registry when it starts.
-    fn all_down(&self, drift: &Drift) -> Observed {
+    fn all_down(&self, reading: &Reading, drift: &Drift) -> Observed {
         let void = Some(Void::Because("the daemon is down, and sessions read the registry when it starts"));
         let starts = "the daemon is down, and starts the session when it starts itself";
         let finding = |row: &Row| {
-            let did_not_come_up = !row.edit && row.restart && row.owed.is_none();
-            let standing = if did_not_come_up { Standing::Deferred(starts.to_owned()) } else { Standing::AllDown };
+            let failed = reading.ledger.failed.get(row.chat.id.as_ref());
+            let did_not_come_up = failed.is_some_and(|failed| row.after.as_ref() == Some(&failed.model));
+            let standing =
+                if did_not_come_up && !row.edit { Standing::Deferred(starts.to_owned()) } else { Standing::AllDown };
             Finding { standing, void, ..Finding::default() }
         };
         let findings = drift.rows.iter().map(|row| (row.chat.id.clone().into_owned(), finding(row)));
@@ -111,7 +122,7 @@ impl DispatchBackend {
             if owes || self.abilities.unmanaged(&entry.chat).is_some() {
                 return;
             }
-            let unsaved = pending.made_in(chat, &session.created_at).map(Model::as_str);
+            let unsaved = pending.runs(chat, &session.created_at).map(Model::as_str);
             let model = unsaved.or(entry.model.as_deref().map(|model| self.canonical(model)));
             let Some(runs) = model.or(self.abilities.unset_runs(&entry.chat)) else { return };
             if session.works() {
@@ -135,13 +146,19 @@ impl Backend for DispatchBackend {
 
     fn read(&self, _: Ask<'_>) -> Result<Reading> {
         let ledger = self.registry.kept()?.ledger;
-        let pending = self.pending()?;
+        let mut pending = self.pending()?;
         let snapshot = self.registry.snapshot()?;
-        let doubtful = pending.unconfirmed(snapshot.stamp());
+        let mut doubtful = pending.unconfirmed(snapshot.stamp());
+        let Some(sessions) = self.daemon.sessions()? else {
+            return Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful });
+        };
+        let noticed = Noticed { global: self.daemon.global()?, sessions };
+        pending.notice(&noticed);
+        doubtful.extend(pending.overridden.keys().cloned());
         // The daemon saves another tier up to a minute late.
-        let sessions = self.daemon.sessions()?.unwrap_or_default();
-        let tiers = sessions.into_iter().filter_map(|(chat, live)| Some((chat, live.into_tier()?)));
+        let tiers = noticed.sessions.clone().into_iter().filter_map(|(chat, live)| Some((chat, live.into_tier()?)));
         let snapshot = snapshot.with_tiers(tiers.collect());
+        *self.noticed.lock().unwrap_or_else(PoisonError::into_inner) = Some(noticed);
         Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful })
     }
 
@@ -154,24 +171,32 @@ impl Backend for DispatchBackend {
     }
 
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
-        let Some(sessions) = self.daemon.sessions()? else { return Ok(self.all_down(drift)) };
+        let Some(sessions) = self.daemon.sessions()? else { return Ok(self.all_down(reading, drift)) };
         let hold = self.daemon.hold()?;
-        let pending = self.pending()?;
+        let mut pending = self.pending()?;
+        if let Some(noticed) = &*self.noticed.lock().unwrap_or_else(PoisonError::into_inner) {
+            pending.notice(noticed);
+        }
+        let unconfirmed = pending.unconfirmed(FileSnapshot::of(reading)?.stamp());
         let mut findings = BTreeMap::new();
         let mut working = BTreeMap::new();
         for row in &drift.rows {
             let chat = row.chat.id.as_ref();
             let session = sessions.get(chat);
-            let runs = session.and_then(|session| pending.made_in(chat, &session.created_at)).cloned();
+            let runs = session.and_then(|session| pending.runs(chat, &session.created_at)).cloned();
             let failed = reading.ledger.failed.get(chat).filter(|failed| row.after.as_ref() == Some(&failed.model));
             let known = Known {
                 session,
                 unsaved: pending.unsaved.get(chat),
-                is_unconfirmed: reading.doubtful.contains(chat),
+                runs: runs.as_ref(),
+                is_unconfirmed: unconfirmed.contains(chat),
                 did_not_come_up: failed.is_some(),
                 hold: hold.as_deref(),
             };
-            let finding = Finding { runs, ..assess(row, known) };
+            let wrote = pending.global.as_ref().map(|global| &global.model);
+            let is_overridden = wrote.is_some() && row.before.as_ref() == wrote;
+            let finding = assess(row, known);
+            let finding = Finding { runs, is_overridden, ..finding };
             if finding.standing == Standing::InSync && failed.is_some() {
                 working.extend(row.after.clone().map(|model| (model, chat.to_owned())));
             }
@@ -199,7 +224,7 @@ impl Backend for DispatchBackend {
     }
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
-        Ok(Box::new(LockedDispatch::lock(&self.registry, &self.daemon, &self.aliases, patience, give_up)?))
+        Ok(Box::new(LockedDispatch::lock(&self.registry, self.parts(), patience, give_up)?))
     }
 
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {

@@ -26,6 +26,12 @@ pub struct Pending {
     edits: Vec<Edits>,
     /// Changes that the daemon has made and not saved yet, by chat id.
     pub unsaved: BTreeMap<String, Unsaved>,
+    /// The global override that was last met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global: Option<GlobalOverride>,
+    /// Sessions that run the model of an override, by chat id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overridden: BTreeMap<String, Unsaved>,
     /// What the conversations of sessions that were restarted can be resumed by, by chat id, until the file says it again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub conversations: BTreeMap<String, String>,
@@ -40,6 +46,8 @@ impl Default for Pending {
             version: VERSION,
             edits: Vec::new(),
             unsaved: BTreeMap::new(),
+            global: None,
+            overridden: BTreeMap::new(),
             conversations: BTreeMap::new(),
             restarts: BTreeMap::new(),
         }
@@ -55,7 +63,7 @@ struct Edits {
     chats: BTreeSet<String>,
 }
 
-/// A change that the daemon has made, and its file lags behind.
+/// What a session runs, and its file need not say so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unsaved {
@@ -63,6 +71,18 @@ pub struct Unsaved {
     pub model: Model,
     /// Which run of the session.
     pub session: String,
+}
+
+/// A global override that a run has met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GlobalOverride {
+    /// What every session was started on.
+    pub model: Model,
+    /// When it was set, as the daemon says it.
+    pub(super) set_at: String,
+    /// Whether a later run has found that it is over.
+    pub(super) is_over: bool,
 }
 
 /// The form in which version 0.1 kept it.
@@ -147,11 +167,6 @@ impl Pending {
 
     pub(super) fn save(&self, dir: &StateDir) -> Result<()> {
         dir.save(PENDING, &json(self)?)
-    }
-
-    /// The model that this run of a chat's session was started on, where the file need not say so yet.
-    pub(super) fn made_in(&self, chat: &str, session: &str) -> Option<&Model> {
-        self.unsaved.get(chat).filter(|made| made.session == session).map(|made| &made.model)
     }
 
     /// Notes that restarts of these chats are asked for, and drops those that are so long ago.

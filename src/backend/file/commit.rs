@@ -23,7 +23,7 @@ use crate::plan::json::{JsonRun, name_after};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::{Reading, Row};
-use crate::registry::json::edit::{add_members, has_member, set_model};
+use crate::registry::json::edit::{put_member, set_model};
 use crate::registry::{Key, Position, Snapshot};
 use crate::splice::Splice;
 use crate::state::dir::StateDir;
@@ -358,7 +358,7 @@ impl LockedFiles {
         }
     }
 
-    /// Gives entries a member that they do not have. `ready` is asked right before the registry is replaced.
+    /// Gives members of entries that have no value one. `ready` is asked right before the registry is replaced.
     ///
     /// # Errors
     /// Where nothing has happened. What goes wrong after the effect is returned in [`Committed::Done`].
@@ -372,14 +372,9 @@ impl LockedFiles {
         let snapshot = FileSnapshot::of(reading)?;
         let mut splices = Vec::new();
         for Addition { at, name, value } in additions {
-            let is_there = |text: &str, at| has_member(text, at, name);
-            let new = [(*name, *value)];
-            let add =
-                |text: &str, at| if is_there(text, at) { None } else { add_members(text, snapshot.form(), at, &new) };
-            splices.extend(snapshot.edit(*at, &add)?);
-        }
-        if splices.is_empty() {
-            return Ok(Committed::Done { error: None });
+            let lost = || Error::other(format!("an entry that is to get its {name} is not where it was read"));
+            let set = |text: &str, at| put_member(text, snapshot.form(), at, name, value);
+            splices.push(snapshot.edit(*at, &set)?.ok_or_else(lost)?);
         }
         splices.sort_by_key(|splice| splice.range.start);
         let mut ledger = self.open()?;

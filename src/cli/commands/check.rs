@@ -15,7 +15,7 @@ use crate::cli::zone::{self, now_for};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::error::Error;
 use crate::lint::Lint;
-use crate::policy::{self, Policy, Source};
+use crate::policy::{self, Policy, Setting, Source};
 use crate::report::check::{Check, CheckFormat};
 use crate::sources;
 
@@ -64,6 +64,7 @@ fn warnings_of(
 ) -> anyhow::Result<Vec<Diagnostic>> {
     let now = now_for(&policy);
     warnings.extend(zone::warning(&policy, sources, &now));
+    warnings.extend(refused_models(&policy, sources));
     let named = place.registry().map(|path| RegistryFile::open(&path)).transpose()?;
     let named = named.map(|registry| registry.in_form(&policy.form));
     let is_named = named.is_some();
@@ -95,6 +96,23 @@ fn of_this_host(policy: &Policy, path: &Path) -> Option<RegistryFile> {
     let registry = registry_of(policy.registry.as_deref(), path).ok()?;
     let registry = RegistryFile::open(&registry).ok()?.in_form(&policy.form);
     matches!(registry.state_dir(), Ok(Some(_))).then_some(registry)
+}
+
+/// What names a model that the backend cannot give to any session. A run refuses those rows alone.
+fn refused_models(policy: &Policy, sources: &[Source]) -> Vec<Diagnostic> {
+    let capabilities = backend::capabilities(policy);
+    let overrides = policy.chats.values().filter_map(|entry| match &entry.setting {
+        Setting::Model(model) => Some((model, &entry.because)),
+        Setting::Unmanaged => None,
+    });
+    let choices = policy.tiers.values().chain([&policy.fallback]).chain(policy.rules.iter().map(|rule| &rule.choice));
+    let choices = choices.map(|choice| (&choice.model, &choice.because));
+    let refused = choices.chain(overrides).filter_map(|(model, because)| {
+        let why = capabilities.refuses_model(model)?;
+        let message = format!("no session can be given the model of `{}`: {why}", because.rule);
+        Some(Diagnostic::error("model-refused-by-backend", message, because.at.place(sources), ""))
+    });
+    refused.collect()
 }
 
 const FORMATS: [(&str, CheckFormat); 3] =

@@ -76,9 +76,10 @@ pub fn set_member(text: &str, at: Position, name: &str, value: &str) -> Option<S
     Some(Splice { range, text: quoted(value) })
 }
 
-/// Whether the entry at `at` has a member of this name, with or without a value.
-pub fn has_member(text: &str, at: Position, name: &str) -> bool {
-    Site::find(text, at).is_some_and(|site| site.member(text, name).is_some())
+/// The edit that gives a member of the entry at `at` this value: in place of the value that is there, or as one member more.
+/// `None` where there is no such entry.
+pub fn put_member(text: &str, form: &Form, at: Position, name: &str, value: &str) -> Option<Splice> {
+    set_member(text, at, name, value).or_else(|| add_members(text, form, at, &[(name, value)]))
 }
 
 /// The edit that adds members after the entry's last, laid out as that entry is. It must have none of them yet. `None`
