@@ -172,7 +172,7 @@ pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Resul
 }
 
 /// The registry of the policy at `path`, also where that has mistakes.
-fn registry_of_past(terminal: &Terminal, path: &Path) -> Result<PathBuf> {
+pub(crate) fn registry_of_past(terminal: &Terminal, path: &Path) -> Result<PathBuf> {
     let (recovered, why) = match sources::load(path) {
         Err(error) => (recover(path, Outline::default())?, error),
         Ok(files) => match policy::read(&files.sources) {

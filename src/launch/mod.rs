@@ -2,6 +2,7 @@
 
 mod choice;
 mod conversation;
+mod record;
 mod seen;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use crate::registry::{Entry, Field, Position, Snapshot};
 
 pub use choice::{Decider, Kept};
 pub use conversation::{Conversations, Remark};
+pub use record::record;
 
 /// The member of an entry in which the id of a conversation is recorded.
 const SESSION_ID: &str = "session_id";

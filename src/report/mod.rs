@@ -6,6 +6,7 @@ pub mod diagnostics;
 mod diff;
 pub mod escape;
 pub mod explain;
+pub mod first_policy;
 mod format;
 pub mod history;
 mod json;

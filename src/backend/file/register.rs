@@ -34,11 +34,30 @@ impl RegistryFile {
     /// Those of `decide`, and where the registry or its state cannot be used. Nothing has happened then.
     pub fn register(&self, patience: Duration, now: Timestamp, decide: &mut Decide<'_>) -> Result<Registered> {
         let found = if self.is_missing() { Found::Missing } else { Found::There };
+        self.edit_entry(patience, found, Purpose::Start, now, decide)
+    }
+
+    /// Registers what a running session has told of itself. What is owed stays so.
+    ///
+    /// # Errors
+    /// Those of `decide`, and where the registry or its state cannot be used. Nothing has happened then.
+    pub fn record_session(&self, patience: Duration, now: Timestamp, decide: &mut Decide<'_>) -> Result<Registered> {
+        self.edit_entry(patience, Found::There, Purpose::Record, now, decide)
+    }
+
+    fn edit_entry(
+        &self,
+        patience: Duration,
+        found: Found,
+        purpose: Purpose,
+        now: Timestamp,
+        decide: &mut Decide<'_>,
+    ) -> Result<Registered> {
         let meta = if found == Found::Missing { new_file() } else { self.meta()? };
         let files = Files::new(self.clone(), meta)?;
         for _ in 0..TRIES {
             let mut ledger = files.open_within(patience, &|| false)?;
-            if let Some(done) = files.register(&mut ledger, found, now, decide)? {
+            if let Some(done) = files.register(&mut ledger, found, purpose, now, decide)? {
                 return Ok(done);
             }
         }
@@ -65,6 +84,15 @@ enum Found {
     Missing,
 }
 
+/// What an entry is edited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A start of its session, which pays what that owes.
+    Start,
+    /// What its session, which runs, has told of itself.
+    Record,
+}
+
 /// Of a registry that this user creates.
 fn new_file() -> FileMeta {
     let (owner, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -77,6 +105,7 @@ impl Files {
         &self,
         ledger: &mut OpenLedger,
         found: Found,
+        purpose: Purpose,
         now: Timestamp,
         decide: &mut Decide<'_>,
     ) -> Result<Option<Registered>> {
@@ -87,6 +116,9 @@ impl Files {
                 .with_hint("start the session where the registry is"));
         }
         let registration = decide(&seen, ledger.ledger())?;
+        if purpose == Purpose::Record && !registration.is_edit() {
+            return Ok(Some(Registered { changed: false, paid: false, error: None }));
+        }
         let chat = registration.chat.id.as_ref();
         let paid = ledger.ledger().owed.contains_key(chat);
         let splices = registration_edits(seen.text()?, &registration)?;
@@ -95,8 +127,9 @@ impl Files {
         let has_one_before = registration.entry.is_some() && registration.model.is_some();
         let before: &[Note] = if has_one_before { &owes } else { &[] };
         // The debt is settled last: a launch that died before would have paid for nothing.
-        let after = [Note::Settled { chat }];
-        let around = NotesAround { before, after: &after, now, ready: &|_| Ok(Proceed::Yes) };
+        let settled = [Note::Settled { chat }];
+        let after: &[Note] = if purpose == Purpose::Start { &settled } else { &[] };
+        let around = NotesAround { before, after, now, ready: &|_| Ok(Proceed::Yes) };
         let replaced = match () {
             () if registration.is_edit() && is_missing => self.create(ledger, &seen, &splices, &around),
             () if registration.is_edit() => self.replace(ledger, &seen, &splices, &around),

@@ -5,10 +5,12 @@ mod check;
 mod diff;
 mod explain;
 mod history;
+mod init;
 mod launch;
 mod manual;
 mod overrides;
 mod owed;
+mod record_session;
 mod set_model;
 mod snapshot;
 mod undo;
@@ -23,6 +25,7 @@ use crate::cli::commands::history::HistoryArgs;
 use crate::cli::commands::launch::LaunchArgs;
 use crate::cli::commands::manual::CompletionsArgs;
 use crate::cli::commands::owed::OwedArgs;
+use crate::cli::commands::record_session::RecordSessionArgs;
 use crate::cli::commands::set_model::{SetModelArgs, UnsetModelArgs};
 use crate::cli::commands::undo::UndoArgs;
 use crate::cli::exit::Exit;
@@ -48,6 +51,7 @@ Examples:
   reconcile --dry-run --output json=plan.json
   reconcile --plan plan.json                 do exactly what that dry run showed, or nothing
   reconcile --chat \"Cal Ortiz\" --dry-run     look at one chat
+  reconcile init                             a first policy, with comments
   reconcile adopt --registry sessions.json > policy.toml
   reconcile diff --from git:main             what a change of policy alone does
   reconcile owed                             restarts that are still to be done
@@ -93,6 +97,14 @@ pub(crate) enum Command {
     Undo(UndoArgs),
     /// Register a session, decide on its model, and become the command that starts it
     Launch(LaunchArgs),
+    /// Record the id of a conversation, for the next launch to resume
+    RecordSession(RecordSessionArgs),
+
+    /// Write a first policy, with comments
+    ///
+    /// The policy is --policy, `RECONCILE_POLICY` or policy.toml, which must not be there yet. With --registry, or
+    /// `RECONCILE_REGISTRY`, it describes that registry as it is, as `reconcile adopt` does.
+    Init,
 
     /// Print a policy that describes the registry as it is
     ///
@@ -122,7 +134,10 @@ pub(crate) enum Command {
 impl Command {
     /// Whether what it shows can be redacted.
     fn takes_redaction(&self) -> bool {
-        !matches!(self, Self::Launch(_) | Self::Adopt | Self::Completions(_) | Self::Man)
+        !matches!(
+            self,
+            Self::Launch(_) | Self::RecordSession(_) | Self::Init | Self::Adopt | Self::Completions(_) | Self::Man
+        )
     }
 }
 
@@ -134,6 +149,8 @@ impl Cli {
             Some(Command::Check(args)) => check::run(terminal, &self.place, &args),
             Some(Command::Explain(args)) => explain::run(terminal, &self.place, &args),
             Some(Command::Launch(args)) => launch::run(terminal, &self.place, &args),
+            Some(Command::RecordSession(args)) => record_session::run(terminal, &self.place, &args),
+            Some(Command::Init) => init::run(terminal, &self.place),
             Some(Command::Snapshot) => snapshot::run(terminal, &self.place),
             Some(Command::SetModel(args)) => set_model::set(terminal, &self.place, &args),
             Some(Command::UnsetModel(args)) => set_model::unset(terminal, &self.place, &args),

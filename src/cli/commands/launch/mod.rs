@@ -245,7 +245,7 @@ fn owe(terminal: &Terminal, backend: &dyn Backend, chat: &str) -> Option<Exit> {
 }
 
 /// Refuses a backend whose sessions are started by the owner of its registry.
-fn refuse_foreign(backend: Option<&str>) -> Result<()> {
+pub(super) fn refuse_foreign(backend: Option<&str>) -> Result<()> {
     match backend.and_then(backend::refuses_launch) {
         Some((message, hint)) => Err(Error::other(message).with_hint(hint)),
         None => Ok(()),
