@@ -111,7 +111,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     let new_session_id = begins.then(|| Uuid::new_v4().to_string());
     let (path, file) = known.registry(terminal, place, &args.chat)?;
     warn_of_lost_state(terminal, &file)?;
-    known.remember(&place.policy());
+    known.remember(&place.policy(), &path);
     let fields = args.fields.chat();
     let wanted = Wanted {
         chat: &args.chat,
