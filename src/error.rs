@@ -41,6 +41,14 @@ pub enum Error {
         /// What holds the lock.
         holder: Holder,
     },
+    /// A directory is on a file system that is mounted read-only.
+    #[error("cannot write in {}: it is on a read-only file system", path.display())]
+    ReadOnly {
+        /// The directory.
+        path: PathBuf,
+        /// What to do next.
+        hint: &'static str,
+    },
     /// Anything else, with what to do about it.
     #[error("{message}")]
     Other {
@@ -62,7 +70,20 @@ impl Error {
     /// Whether the file system takes nothing more: it is full, or can only be read.
     pub fn is_no_room(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-        matches!(self, Self::Io { source, .. } if [QuotaExceeded, ReadOnlyFilesystem, StorageFull].contains(&source.kind()))
+        match self {
+            Self::Io { source, .. } => [QuotaExceeded, ReadOnlyFilesystem, StorageFull].contains(&source.kind()),
+            Self::ReadOnly { .. } => true,
+            Self::Invalid(_) | Self::Locked { .. } | Self::Interrupted { .. } | Self::Other { .. } => false,
+        }
+    }
+
+    /// What to do next, where it says that.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Other { hint, .. } => hint.as_deref(),
+            Self::ReadOnly { hint, .. } => Some(hint),
+            Self::Io { .. } | Self::Invalid(_) | Self::Locked { .. } | Self::Interrupted { .. } => None,
+        }
     }
 
     /// An error in words.

@@ -107,6 +107,15 @@ pub trait Backend: Sync {
         Err(never_launched())
     }
 
+    /// Registers what a running session has told of itself. Nothing is started, so what is owed stays so. `decide` is
+    /// asked once or more, with the registry and the ledger as they are, and what it says last is done.
+    ///
+    /// # Errors
+    /// As [`Backend::register`].
+    fn record_session(&self, _patience: Duration, _now: Timestamp, _decide: &mut Decide<'_>) -> Result<Registered> {
+        Err(never_launched())
+    }
+
     /// Notes that a session which was registered did not start: another may still run on what it did before.
     ///
     /// # Errors

@@ -81,7 +81,7 @@ impl Terminal {
     /// What would keep a run from working, and what to do about it.
     pub(crate) fn obstacle(&self, error: &Error) {
         self.warning(&error.to_string());
-        if let Error::Other { hint: Some(hint), .. } = error {
+        if let Some(hint) = error.hint() {
             self.hint(hint);
         }
     }
@@ -112,7 +112,9 @@ impl Terminal {
         match failed.downcast_ref() {
             Some(Error::Invalid(found)) => self.diagnostics(found),
             Some(Error::Other { nameless: Some(nameless), .. }) if self.names_hidden => self.error(nameless, None),
-            Some(Error::Other { message, hint, .. }) => self.error(message, hint.as_deref()),
+            Some(error @ (Error::Other { .. } | Error::ReadOnly { .. })) => {
+                self.error(&error.to_string(), error.hint())
+            }
             Some(locked @ Error::Locked { .. }) => {
                 let hint = "wait for it to finish, or give --lock-timeout more time";
                 self.error(&locked.to_string(), Some(hint));

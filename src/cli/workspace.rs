@@ -197,7 +197,7 @@ pub(crate) fn registry_path(place: &PlaceArgs) -> Result<PathBuf> {
 }
 
 /// The registry that the command line names, or the policy, also where that has mistakes; and its form.
-fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<(PathBuf, Form)> {
+pub(crate) fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<(PathBuf, Form)> {
     let path = &place.policy();
     let files = sources::load(path);
     if let Some(registry) = place.registry() {

@@ -2,6 +2,7 @@
 
 mod choice;
 mod conversation;
+mod record;
 mod seen;
 
 use std::borrow::Cow;
@@ -25,6 +26,7 @@ use crate::resolve::{Current, resolve};
 
 pub use choice::{Decider, Kept};
 pub use conversation::{Conversations, Remark};
+pub use record::record;
 
 /// The member of an entry in which the id of a conversation is recorded.
 const SESSION_ID: &str = "session_id";
@@ -148,7 +150,9 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     let model_to_write = model.clone().filter(|_| register == Register::Model);
     let remembers = decider.is_some_and(|decider| decider.policy.existing.keeps_manual());
     let remembers = remembers.then(|| Before(current.model.and_then(Model::new)));
-    let told = told(decider, &chat, current, model.as_ref(), register, now);
+    let by_policy = decider.map(|Decider { policy, .. }| resolve(policy, &chat, current, now).because.clone());
+    let because = by_policy.unwrap_or_else(|| Because { rule: "launch".to_owned(), at: At::elsewhere("command line") });
+    let told = told(&because, &chat, current, model.as_ref(), register);
     let registration = registration(&chat, found.as_ref(), model_to_write, told);
     let mut registration = Registration { remembers, ..registration };
     if let Conversation::New(id) = &conversation
@@ -182,22 +186,19 @@ fn current<'e>(decider: Option<Decider>, found: Option<&'e Entry>) -> Current<'e
 
 /// What the history tells of a start on this model.
 fn told(
-    decider: Option<Decider>,
+    because: &Because,
     chat: &Chat,
     current: Current,
     model: Option<&Model>,
     register: Register,
-    now: &Zoned,
 ) -> JsonRow<'static> {
-    let by_policy = decider.map(|Decider { policy, .. }| resolve(policy, chat, current, now).because.clone());
-    let because = by_policy.unwrap_or_else(|| Because { rule: "launch".to_owned(), at: At::elsewhere("command line") });
     let told = JsonRow {
         chat_id: chat.id.as_ref().into(),
         session_name: chat.session_name.as_deref().map(Cow::Borrowed),
         tier: chat.tier.as_deref().map(Cow::Borrowed),
         before: current.model.map(Cow::Borrowed),
         after: model.map(|model| model.as_str().into()),
-        because: (&because).into(),
+        because: because.into(),
         edit: register == Register::Model,
         restart: false,
         owed: false,

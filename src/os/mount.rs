@@ -39,10 +39,7 @@ pub(crate) fn check_replaceable(target: Place, waits_in: &Directory) -> Result<(
 /// Where it is.
 pub(crate) fn check_writable(directory: &Directory) -> Result<()> {
     match directory.may_write() {
-        Err(Errno::ROFS) => {
-            let path = directory.path().display();
-            Err(Error::other(format!("cannot write in {path}: it is on a read-only file system")).with_hint(HINT))
-        }
+        Err(Errno::ROFS) => Err(Error::ReadOnly { path: directory.path().to_owned(), hint: HINT }),
         _ => Ok(()),
     }
 }

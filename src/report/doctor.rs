@@ -89,8 +89,7 @@ fn problem(error: &Error, naming: Naming) -> (String, Option<String>) {
     match error {
         Error::Invalid(found) => mistakes(found, naming),
         Error::Other { nameless: Some(nameless), .. } if naming == Naming::Hidden => (nameless.clone(), None),
-        Error::Other { message, hint, .. } => (message.clone(), hint.clone()),
-        error => (error.to_string(), None),
+        error => (error.to_string(), error.hint().map(str::to_owned)),
     }
 }
 

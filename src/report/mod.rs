@@ -8,6 +8,7 @@ mod diff;
 pub mod doctor;
 pub mod escape;
 pub mod explain;
+pub mod first_policy;
 mod format;
 pub mod history;
 mod json;

@@ -171,6 +171,10 @@ fn under_supervisord_exactly_the_sessions_that_drifted_are_started_anew_and_resu
         supervisorctl(&kit, &["pid", "all"]).stdout.lines().map(str::to_owned).collect()
     });
 
+    // What the kit writes is beside it: a log of the supervisor, and two of each session.
+    let files = fs::read_dir(kit.path("")).unwrap().map(|file| file.unwrap().path());
+    assert_eq!(files.filter(|file| file.extension().is_some_and(|end| end == "log")).count(), 7);
+
     // One that is not running needs no restart: it starts on its model.
     supervisorctl(&kit, &["stop", "imessage-_16175550103"]).expect(0);
     kit.change_policy("family = \"opus\"", "family = \"haiku\"");

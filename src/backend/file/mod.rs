@@ -103,6 +103,10 @@ impl Backend for FileBackend {
         self.registry.register(patience, now, by, decide)
     }
 
+    fn record_session(&self, patience: Duration, now: Timestamp, decide: &mut Decide<'_>) -> Result<Registered> {
+        self.registry.record_session(patience, now, decide)
+    }
+
     fn not_started(&self, chat: &str, now: Timestamp) -> Result<()> {
         self.registry.owe(chat, now)
     }

@@ -42,13 +42,33 @@ impl RegistryFile {
         decide: &mut Decide<'_>,
     ) -> Result<Registered> {
         let found = if self.is_missing() { Found::Missing } else { Found::There };
+        self.edit_entry(patience, found, Purpose::Start, now, by, decide)
+    }
+
+    /// Registers what a running session has told of itself. What is owed stays so.
+    ///
+    /// # Errors
+    /// Those of `decide`, and where the registry or its state cannot be used. Nothing has happened then.
+    pub fn record_session(&self, patience: Duration, now: Timestamp, decide: &mut Decide<'_>) -> Result<Registered> {
+        self.edit_entry(patience, Found::There, Purpose::Record, now, &Origin::default(), decide)
+    }
+
+    fn edit_entry(
+        &self,
+        patience: Duration,
+        found: Found,
+        purpose: Purpose,
+        now: Timestamp,
+        by: &Origin,
+        decide: &mut Decide<'_>,
+    ) -> Result<Registered> {
         let meta = if found == Found::Missing { new_file() } else { self.meta()? };
         let files = Files::new(self.clone(), meta)?;
         for _ in 0..TRIES {
             let mut ledger = files.open_within(patience, &|| false)?;
             let head = Head { at: now, by: by.clone(), plan_id: String::new() };
             let record = Record { name: files.name(&ledger, now)?, head };
-            if let Some(done) = files.register(&mut ledger, found, &record, decide)? {
+            if let Some(done) = files.register(&mut ledger, found, purpose, &record, decide)? {
                 // Where it cannot be told of now, the next run does that.
                 let _ = files.record_launch(&mut ledger, &record.name);
                 return Ok(done);
@@ -77,6 +97,15 @@ enum Found {
     Missing,
 }
 
+/// What an entry is edited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A start of its session, which pays what that owes.
+    Start,
+    /// What its session, which runs, has told of itself.
+    Record,
+}
+
 /// Of a registry that this user creates.
 fn new_file() -> FileMeta {
     let (owner, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -89,6 +118,7 @@ impl Files {
         &self,
         ledger: &mut OpenLedger,
         found: Found,
+        purpose: Purpose,
         record: &Record,
         decide: &mut Decide<'_>,
     ) -> Result<Option<Registered>> {
@@ -99,6 +129,9 @@ impl Files {
                 .with_hint("start the session where the registry is"));
         }
         let registration = decide(&seen, &ledger.ledger_with_applied()?)?;
+        if purpose == Purpose::Record && !registration.is_edit() {
+            return Ok(Some(Registered { changed: false, paid: false, error: None }));
+        }
         let chat = registration.chat.id.as_ref();
         let paid = ledger.ledger().owed.contains_key(chat);
         let splices = registration_edits(seen.text()?, seen.form(), &registration)?;
@@ -110,8 +143,11 @@ impl Files {
         }
         before.extend(registration.wrote());
         // The debt is settled last: a launch that died before would have paid for nothing.
-        let mut after = vec![Note::ReadBack { chat }, Note::Settled { chat }];
-        if registration.model.is_some() || paid {
+        let mut after = Vec::new();
+        if purpose == Purpose::Start {
+            after.extend([Note::ReadBack { chat }, Note::Settled { chat }]);
+        }
+        if purpose == Purpose::Start && (registration.model.is_some() || paid) {
             after.push(Note::Does { record, row: &row });
         }
         let now = record.head.at;

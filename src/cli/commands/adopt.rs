@@ -57,7 +57,7 @@ fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String, Form)
 }
 
 /// The path as a policy in the current directory names it.
-fn written(path: &Path) -> Result<String> {
+pub(super) fn written(path: &Path) -> Result<String> {
     let Some(text) = path.to_str() else {
         return Err(Error::other(format!("no policy can name the registry {}: it is not UTF-8", path.display()))
             .with_hint("make a link to it with a name that is, and give that"));

@@ -6,11 +6,13 @@ mod diff;
 mod doctor;
 mod explain;
 mod history;
+mod init;
 mod launch;
 mod list;
 mod manual;
 mod overrides;
 mod owed;
+mod record_session;
 mod set_model;
 mod snapshot;
 mod undo;
@@ -27,6 +29,7 @@ use crate::cli::commands::launch::LaunchArgs;
 use crate::cli::commands::list::ListArgs;
 use crate::cli::commands::manual::CompletionsArgs;
 use crate::cli::commands::owed::OwedArgs;
+use crate::cli::commands::record_session::RecordSessionArgs;
 use crate::cli::commands::set_model::{SetModelArgs, UnsetModelArgs};
 use crate::cli::commands::undo::UndoArgs;
 use crate::cli::exit::Exit;
@@ -54,6 +57,7 @@ Examples:
   reconcile --chat \"Cal Ortiz\" --dry-run     look at one chat
   reconcile list --tier family               chats, their models, and how they stand
   reconcile doctor                           look whether a run would work on this host
+  reconcile init                             a first policy, with comments
   reconcile adopt --registry sessions.json > policy.toml
   reconcile diff --from git:main             what a change of policy alone does
   reconcile owed                             restarts that are still to be done
@@ -105,6 +109,14 @@ pub(crate) enum Command {
     Undo(UndoArgs),
     /// Register a session, decide on its model, and become the command that starts it
     Launch(LaunchArgs),
+    /// Record the id of a conversation, for the next launch to resume
+    RecordSession(RecordSessionArgs),
+
+    /// Write a first policy, with comments
+    ///
+    /// The policy is --policy, `RECONCILE_POLICY` or policy.toml, which must not be there yet. With --registry, or
+    /// `RECONCILE_REGISTRY`, it describes that registry as it is, as `reconcile adopt` does.
+    Init,
 
     /// Print a policy that describes the registry as it is
     ///
@@ -134,7 +146,10 @@ pub(crate) enum Command {
 impl Command {
     /// Whether what it shows can be redacted.
     fn takes_redaction(&self) -> bool {
-        !matches!(self, Self::Launch(_) | Self::Adopt | Self::Completions(_) | Self::Man)
+        !matches!(
+            self,
+            Self::Launch(_) | Self::RecordSession(_) | Self::Init | Self::Adopt | Self::Completions(_) | Self::Man
+        )
     }
 }
 
@@ -148,6 +163,8 @@ impl Cli {
             Some(Command::List(args)) => list::run(terminal, &self.place, &args),
             Some(Command::Explain(args)) => explain::run(terminal, &self.place, &args),
             Some(Command::Launch(args)) => launch::run(terminal, &self.place, &args),
+            Some(Command::RecordSession(args)) => record_session::run(terminal, &self.place, &args),
+            Some(Command::Init) => init::run(terminal, &self.place),
             Some(Command::Snapshot) => snapshot::run(terminal, &self.place),
             Some(Command::SetModel(args)) => set_model::set(terminal, &self.place, &args),
             Some(Command::UnsetModel(args)) => set_model::unset(terminal, &self.place, &args),

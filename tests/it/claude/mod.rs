@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::claude::kit::{ADMIN, BOT, FAMILY, Kit, can_run};
 use crate::slow::until;
@@ -176,6 +176,24 @@ fn a_conversation_is_found_again_in_directories_of_every_kind() {
             let turn = kit.provider.turn(&text);
             assert!(turn.model.contains(model) && turn.knows("My name is Cal"), "{name}: {turn:?}");
         }
+    }
+}
+
+#[test]
+fn a_hook_tells_the_id_that_claude_code_has_made() {
+    if !can_run() {
+        return;
+    }
+    let kit = Kit::new();
+    let command = "reconcile record-session \"$RECONCILE_CHAT_ID\" --stdin";
+    let hooks = json!({ "hooks": { "SessionStart": [{ "hooks": [{ "type": "command", "command": command }] }] } });
+    fs::write(kit.path("hooks.json"), hooks.to_string()).unwrap();
+    for text in ["My name is Cal", "What is my name?"] {
+        let command =
+            ["--", "claude", "-p", text, "--settings", "hooks.json", "--model", "{model}", "--resume", "{resume_id}"];
+        kit.reconcile(&[&["launch", "+1"], &command[..]].concat()).expect(0);
+        assert!(kit.provider.turn(text).knows("My name is Cal"));
+        assert_eq!(kit.entry("+1")["session_id"].as_str().unwrap().len(), 36);
     }
 }
 

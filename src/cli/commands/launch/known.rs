@@ -90,11 +90,10 @@ impl Known {
         Ok((path, file))
     }
 
-    /// Remembers what the policy at `path` says, for when it cannot be read.
-    pub(super) fn remember(&self, path: &Path) {
-        if let (Some(_), Some((registry, _))) = (&self.policy, &self.rest.registry)
-            && let Ok(registry) = std::path::absolute(registry)
-        {
+    /// Remembers what the policy at `path` says, for when it cannot be read. Where it names no registry, that is `used`.
+    pub(super) fn remember(&self, path: &Path, used: &Path) {
+        let registry = self.rest.registry.as_ref().map_or(used, |(registry, _)| registry);
+        if let (Some(_), Ok(registry)) = (&self.policy, std::path::absolute(registry)) {
             Last::new(registry, self.rest.form.clone(), self.rest.conversation.clone()).remember(path);
         }
     }

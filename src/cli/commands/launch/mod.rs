@@ -111,7 +111,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     let new_session_id = begins.then(|| Uuid::new_v4().to_string());
     let (path, file) = known.registry(terminal, place, &args.chat)?;
     warn_of_lost_state(terminal, &file)?;
-    known.remember(&place.policy());
+    known.remember(&place.policy(), &path);
     let fields = args.fields.chat();
     let wanted = Wanted {
         chat: &args.chat,
@@ -246,7 +246,7 @@ fn owe(terminal: &Terminal, backend: &dyn Backend, chat: &str) -> Option<Exit> {
 }
 
 /// Refuses a backend whose sessions are started by the owner of its registry.
-fn refuse_foreign(backend: Option<&str>) -> Result<()> {
+pub(super) fn refuse_foreign(backend: Option<&str>) -> Result<()> {
     match backend.and_then(backend::refuses_launch) {
         Some((message, hint)) => Err(Error::other(message).with_hint(hint)),
         None => Ok(()),

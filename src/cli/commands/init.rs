@@ -1,0 +1,67 @@
+//! `reconcile init`: a first policy, in a new file.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use crate::adopt::adopt;
+use crate::backend::{self, file::RegistryFile};
+use crate::cli::args::PlaceArgs;
+use crate::cli::commands::adopt::written;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::Terminal;
+use crate::error::{Error, Result};
+use crate::form::Form;
+use crate::report::adopted;
+use crate::report::escape::{escape, leading};
+use crate::report::first_policy::FIRST_POLICY;
+
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit> {
+    let path = place.policy();
+    let (text, next) = match place.registry() {
+        Some(registry) => {
+            (adopted(&path, registry)?, "It describes the registry as it is: edit it into what it should be.")
+        }
+        None => (
+            FIRST_POLICY.to_owned(),
+            "Edit its models and tiers, and let your supervisor start each session with reconcile launch.",
+        ),
+    };
+    write_new(&path, &text)?;
+    let name = path.display().to_string();
+    let option = if name == "policy.toml" { String::new() } else { format!(" --policy {name}") };
+    terminal.to_stdout(|out| {
+        writeln!(out, "Wrote {}. {next}", escape(&leading(&name)))?;
+        writeln!(out, "  reconcile check{option}        looks for mistakes in it", option = escape(&option))?;
+        writeln!(out, "  reconcile --dry-run{option}    shows what a run would change", option = escape(&option))
+    })?;
+    Ok(Exit::Done)
+}
+
+/// The policy that describes a registry.
+fn adopted(policy: &Path, registry: PathBuf) -> Result<String> {
+    let file = RegistryFile::open(&registry)?;
+    let form = Form { key: file.key_of_sessions()?, ..Form::default() };
+    let adopted = adopt(backend::of_registry(file.in_form(&form)).snapshot()?.as_ref())?;
+    // A relative path counts from the policy's directory.
+    let is_here = policy.parent().is_none_or(|parent| parent.as_os_str().is_empty());
+    let registry = if is_here { registry } else { std::path::absolute(&registry).unwrap_or(registry) };
+    let mut text = Vec::new();
+    adopted::write(&adopted, &written(&registry)?, &form, &mut text).map_err(Error::io("write", policy))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Writes a file that must not be there yet.
+fn write_new(path: &Path, text: &str) -> Result<()> {
+    let mut file = File::options().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Error::other(format!("there is a policy already: {}", path.display()))
+            .with_hint("edit that, remove it, or name another file with --policy"),
+        _ => Error::io("create", path)(error),
+    })?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // The error that matters is the first.
+        let _ = std::fs::remove_file(path);
+    }
+    written.map_err(Error::io("write", path))
+}

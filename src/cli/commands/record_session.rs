@@ -1,0 +1,91 @@
+//! `reconcile record-session`: the id of a conversation, told by an assistant that makes its own.
+
+use std::io::{self, Read};
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::apply::Registered;
+use crate::backend::{self, file::RegistryFile};
+use crate::chat::is_session_id;
+use crate::cli::args::PlaceArgs;
+use crate::cli::commands::launch::refuse_foreign;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::Terminal;
+use crate::cli::workspace::registry_of_past;
+use crate::error::{Error, Result};
+use crate::launch::record;
+use crate::registry::Snapshot;
+use crate::{policy, sources};
+
+/// In bytes. What a hook is given is much shorter.
+const LONGEST_INPUT: u64 = 1 << 20;
+const FORM: &str = "An id consists of at most 128 characters of A-Z a-z 0-9 _ -";
+
+const HOOK: &str = "\
+As a hook of Claude Code, in the settings of its sessions:
+
+  { \"hooks\": { \"SessionStart\": [ { \"hooks\": [ { \"type\": \"command\",
+    \"command\": \"reconcile record-session \\\"$RECONCILE_CHAT_ID\\\" --stdin --policy /srv/chats/policy.toml\" } ] } ] } }";
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = HOOK)]
+pub(crate) struct RecordSessionArgs {
+    /// The chat: its id, or its session's name
+    #[arg(value_name = "CHAT")]
+    chat: String,
+
+    /// The id of its conversation
+    #[arg(value_name = "ID", required_unless_present = "stdin", conflicts_with = "stdin")]
+    id: Option<String>,
+
+    /// Read the id from standard input: the `session_id` of the JSON that a `SessionStart` hook of Claude Code is given
+    #[arg(long)]
+    stdin: bool,
+}
+
+/// Prints nothing on stdout: what a hook prints there becomes part of the conversation.
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RecordSessionArgs) -> anyhow::Result<Exit> {
+    let id = match &args.id {
+        Some(id) if !is_session_id(id) => {
+            terminal.error(&format!("{id:?} cannot be the id of a session"), Some(FORM));
+            return Ok(Exit::Usage);
+        }
+        Some(id) => id.clone(),
+        None => id_of_input()?,
+    };
+    let backend = sources::load(&place.policy()).ok().and_then(|files| policy::outline(&files.sources).backend);
+    refuse_foreign(backend.as_deref())?;
+    let (path, form) = registry_of_past(terminal, place)?;
+    let backend = backend::of_registry(RegistryFile::open(&path)?.in_form(&form));
+    let mut record = |snapshot: &dyn Snapshot, _: &_| record(snapshot, &args.chat, &id);
+    let Registered { changed, error, .. } =
+        backend.record_session(place.lock_timeout, Timestamp::now(), &mut record)?;
+    let done = format!("{} goes on as {id} when it next starts", args.chat);
+    Ok(match error {
+        Some(error) => terminal.failure_after(error, &done),
+        None if changed => {
+            terminal.note(&done);
+            Exit::Done
+        }
+        None => Exit::Done,
+    })
+}
+
+/// The id in the JSON on standard input.
+fn id_of_input() -> Result<String> {
+    let wrong = |why: &str| {
+        Error::other(format!("standard input is not what a SessionStart hook is given: {why}"))
+            .with_hint("it is a JSON object with a session_id, or give the id as an argument")
+    };
+    let mut text = Vec::new();
+    let read = io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut text);
+    read.map_err(|error| wrong(&error.to_string()))?;
+    let hook: Value = serde_json::from_slice(&text).map_err(|error| wrong(&error.to_string()))?;
+    let id = hook.get("session_id").and_then(Value::as_str).ok_or_else(|| wrong("it has no session_id"))?;
+    if !is_session_id(id) {
+        return Err(Error::other(format!("{id:?} cannot be the id of a session")).with_hint(FORM));
+    }
+    Ok(id.to_owned())
+}

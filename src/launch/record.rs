@@ -1,0 +1,30 @@
+//! What the registry lacks of a session that has told the id of its conversation.
+
+use crate::error::{Error, Result};
+use crate::launch::choice::Register;
+use crate::launch::seen::Seen;
+use crate::launch::{Registration, SESSION_ID, told};
+use crate::policy::{At, Because};
+use crate::registry::Snapshot;
+use crate::resolve::Current;
+
+/// What is to be registered so that the session that the word means, a chat's id or a session's name, goes on with the
+/// conversation of this id.
+///
+/// # Errors
+/// What is wrong with the registry; a word that no session has, or several.
+pub fn record(snapshot: &dyn Snapshot, word: &str, id: &str) -> Result<Registration> {
+    let mut seen = Seen::nothing(word, None);
+    snapshot.each(&mut |entry| seen.take(entry, None))?;
+    let (found, ..) = seen.sort_out()?;
+    let Some(entry) = found else {
+        return Err(Error::other(format!("{word} is not in {}", snapshot.name()))
+            .with_hint("a session that reconcile launch starts is registered before it starts"));
+    };
+    let is_recorded = entry.resume.as_deref() == Some(id);
+    let fields = if is_recorded { Vec::new() } else { vec![(SESSION_ID, id.to_owned())] };
+    // No model is changed and no restart is paid, so the history tells nothing of it.
+    let because = Because { rule: "record-session".to_owned(), at: At::elsewhere("command line") };
+    let told = told(&because, &entry.chat, Current::default(), None, Register::Nothing);
+    Ok(Registration { entry: Some(entry.at), chat: entry.chat, fields, model: None, remembers: None, told })
+}
