@@ -26,6 +26,9 @@ pub struct Reading {
     pub ledger: Ledger,
     /// Chats that get a row even where nothing differs, because the backend may have something to say of them.
     pub doubtful: BTreeSet<String>,
+    /// A model that something other than a person may have written into entries: an override of the registry's owner. An entry
+    /// that has it was not set by hand.
+    pub imposed: Option<Model>,
 }
 
 /// What differs between policy and registry.
@@ -59,7 +62,13 @@ pub struct Drift {
 pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
     let snapshot = reading.snapshot.as_ref();
     let selection = input.selector.resolve(input.policy, snapshot)?;
-    let comparison = Comparison { input, ledger: &reading.ledger, doubtful: &reading.doubtful, selection: &selection };
+    let comparison = Comparison {
+        input,
+        ledger: &reading.ledger,
+        doubtful: &reading.doubtful,
+        imposed: reading.imposed.as_ref(),
+        selection: &selection,
+    };
     let none = || (Drift::default(), Beside::of(input));
     let (counts, parts) = collect(snapshot, none, |(drift, beside), entry| comparison.take(drift, beside, entry))?;
     let parts = parts.into_iter().reduce(|(drift, beside), (more, others)| (drift.and(more), beside.and(others)));
@@ -155,6 +164,7 @@ pub(super) struct Comparison<'a> {
     pub(super) input: &'a PlanInput<'a>,
     pub(super) ledger: &'a Ledger,
     pub(super) doubtful: &'a BTreeSet<String>,
+    pub(super) imposed: Option<&'a Model>,
     pub(super) selection: &'a Selection,
 }
 
@@ -227,8 +237,9 @@ impl<'a> Comparison<'a> {
     /// Where the model of an entry comes from; `None` where that makes no difference.
     fn origin(&self, entry: &Entry, hint: &mut Hint) -> Option<Origin> {
         let origin = self.ledger.origin(self.input.policy, entry, hint)?;
+        let is_imposed = self.imposed.is_some_and(|imposed| entry.model.as_deref() == Some(imposed.as_str()));
         let is_taken_over = origin.is_by_hand() && self.selection.takes_over(entry.chat.id.as_ref());
-        Some(if is_taken_over { Origin::Open } else { origin })
+        Some(if is_taken_over || (is_imposed && origin.is_by_hand()) { Origin::Open } else { origin })
     }
 
     /// The row of an entry; `None` where it is as decided. What follows for the ledger is added to the drift.

@@ -81,7 +81,13 @@ impl State {
 pub fn listing(input: &PlanInput, reading: &Reading) -> Result<Listing> {
     let snapshot = reading.snapshot.as_ref();
     let selection = input.selector.resolve(input.policy, snapshot)?;
-    let comparison = Comparison { input, ledger: &reading.ledger, doubtful: &reading.doubtful, selection: &selection };
+    let comparison = Comparison {
+        input,
+        ledger: &reading.ledger,
+        doubtful: &reading.doubtful,
+        imposed: reading.imposed.as_ref(),
+        selection: &selection,
+    };
     let take = |chats: &mut Vec<Listed>, entry: Entry| {
         if selection.contains(&entry.chat) {
             chats.push(listed(&comparison, entry));

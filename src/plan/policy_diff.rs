@@ -54,7 +54,8 @@ pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot, remembered: &L
     let Side { policy, capabilities, now } = new;
     let input = PlanInput { policy, capabilities, now, selector: &selector, limits: Limits::default() };
     let (ledger, doubtful, selection) = (Ledger::default(), BTreeSet::new(), Selection::default());
-    let comparison = Comparison { input: &input, ledger: &ledger, doubtful: &doubtful, selection: &selection };
+    let comparison =
+        Comparison { input: &input, ledger: &ledger, doubtful: &doubtful, imposed: None, selection: &selection };
     let mut drift = Drift::default();
     let counts = snapshot.each(&mut |entry| {
         let (_, was) = old.decide(&entry, remembered);

@@ -66,7 +66,7 @@ fn rows(policy: &str, snapshot: &JsonText) -> Vec<Row> {
     let (capabilities, limits) = (capabilities.as_ref(), Limits::default());
     let input = PlanInput { policy: &policy, capabilities, now: &now, selector: &selector, limits };
     let (ledger, doubtful) = (Ledger::default(), BTreeSet::new());
-    drift(&input, &Reading { snapshot: Box::new(snapshot.clone()), ledger, doubtful }).unwrap().rows
+    drift(&input, &Reading { snapshot: Box::new(snapshot.clone()), ledger, doubtful, imposed: None }).unwrap().rows
 }
 
 proptest! {

@@ -492,3 +492,23 @@ fn what_an_override_wrote_into_entries_does_not_count_against_the_limit_where_th
     assert_eq!((became(&report, CAL), became(&report, BOT)), (("done", ""), ("done", "")), "{report:#}");
     assert_eq!(sandbox.ledger()["corrected"][CAL]["changed_back"], json!([]), "nobody has changed it back");
 }
+
+#[test]
+fn with_keep_manual_the_daemons_own_command_makes_a_choice_and_an_override_makes_none() {
+    let sandbox = sandbox();
+    let policy = POLICY.replace("[registry]", "[registry]\nexisting = \"keep-manual\"");
+    assert_ne!(policy, POLICY);
+    sandbox.write("policy.toml", &policy);
+    let daemon = daemon(&sandbox, &[CAL, BOT]);
+    sandbox.run(&["--take-over-all"]).expect(0);
+    daemon.tell(&format!("turn-ends {CAL}"));
+    daemon.tell(&format!("turn-ends {BOT}"));
+    daemon.tell("override opus");
+    sandbox.run(&[]).expect(0);
+    restart(&daemon, CAL, "wake");
+    daemon.tell("override --clear");
+    daemon.tell("flush");
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"), "a message has woken it under the override");
+    let report = sandbox.json(&["--dry-run"]);
+    assert_eq!(became(&report, CAL), ("planned", ""), "{report:#}");
+}

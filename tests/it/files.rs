@@ -56,7 +56,7 @@ pub fn locked(registry: &Path) -> LockedFiles {
 pub fn reading(registry: &Path) -> Reading {
     let registry = open(registry);
     let (snapshot, ledger) = (Box::new(registry.snapshot().unwrap()), registry.kept().unwrap().ledger);
-    Reading { snapshot, ledger, doubtful: BTreeSet::new() }
+    Reading { snapshot, ledger, doubtful: BTreeSet::new(), imposed: None }
 }
 
 /// Makes every entry say haiku. `owing` are the chats that owed a restart when that was planned. Whether it was done: it

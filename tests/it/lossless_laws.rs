@@ -236,7 +236,7 @@ fn plan(policy: &Policy, text: &str) -> Plan {
     let (capabilities, limits) = (capabilities(policy), Limits::default());
     let input = PlanInput { policy, capabilities: capabilities.as_ref(), now: &now, selector: &selector, limits };
     let (ledger, doubtful) = (Ledger::default(), BTreeSet::new());
-    let reading = Reading { snapshot: Box::new(snapshot(text)), ledger, doubtful };
+    let reading = Reading { snapshot: Box::new(snapshot(text)), ledger, doubtful, imposed: None };
     let drift = drift(&input, &reading).unwrap();
     predict(&input, &reading, drift, Observed::default())
 }

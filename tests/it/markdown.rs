@@ -33,7 +33,7 @@ fn report(words: &[String; 8], refused: bool) -> String {
     let (capabilities, limits) = (capabilities.as_ref(), Limits::default());
     let input = PlanInput { policy: &wanted, capabilities, now: &now, selector: &selector, limits };
     let (ledger, doubtful) = (Ledger::default(), BTreeSet::new());
-    let reading = Reading { snapshot: Box::new(snapshot.clone()), ledger, doubtful };
+    let reading = Reading { snapshot: Box::new(snapshot.clone()), ledger, doubtful, imposed: None };
     let drift = drift(&input, &reading).unwrap();
     let mut plan = predict(&input, &reading, drift, Observed::default());
     plan.rows[0].outcome = Outcome::because(Verdict::Failed, detail.as_str());

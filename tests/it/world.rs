@@ -451,7 +451,7 @@ impl Backend for World {
     }
 
     fn read(&self, _: Ask<'_>) -> Result<Reading> {
-        Ok(Reading { ledger: self.ledger()?, snapshot: self.snapshot()?, doubtful: BTreeSet::new() })
+        Ok(Reading { ledger: self.ledger()?, snapshot: self.snapshot()?, doubtful: BTreeSet::new(), imposed: None })
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>> {

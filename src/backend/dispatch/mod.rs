@@ -150,7 +150,8 @@ impl Backend for DispatchBackend {
         let snapshot = self.registry.snapshot()?;
         let mut doubtful = pending.unconfirmed(snapshot.stamp());
         let Some(sessions) = self.daemon.sessions()? else {
-            return Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful });
+            let imposed = pending.global.as_ref().map(|global| global.model.clone());
+            return Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful, imposed });
         };
         let noticed = Noticed { global: self.daemon.global()?, sessions };
         pending.notice(&noticed);
@@ -159,7 +160,8 @@ impl Backend for DispatchBackend {
         let tiers = noticed.sessions.clone().into_iter().filter_map(|(chat, live)| Some((chat, live.into_tier()?)));
         let snapshot = snapshot.with_tiers(tiers.collect());
         *self.noticed.lock().unwrap_or_else(PoisonError::into_inner) = Some(noticed);
-        Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful })
+        let imposed = pending.global.as_ref().map(|global| global.model.clone());
+        Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful, imposed })
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>> {

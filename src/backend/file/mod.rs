@@ -60,7 +60,7 @@ impl Backend for FileBackend {
 
     fn read(&self, _: Ask<'_>) -> Result<Reading> {
         let ledger = self.registry.kept()?.ledger;
-        Ok(Reading { snapshot: Box::new(self.registry.snapshot()?), ledger, doubtful: BTreeSet::new() })
+        Ok(Reading { snapshot: Box::new(self.registry.snapshot()?), ledger, doubtful: BTreeSet::new(), imposed: None })
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
