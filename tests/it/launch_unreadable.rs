@@ -151,6 +151,14 @@ fn a_policy_that_is_gone_is_remembered_and_one_that_can_be_read_again_counts() {
 }
 
 #[test]
+fn a_registry_that_the_command_line_names_is_remembered_where_the_policy_names_none() {
+    let sandbox = sandbox(&POLICY.replace("[registry]\npath = \"sessions.json\"\n", ""), REGISTRY);
+    launch(&sandbox, &["+2", "--tier", "bots", "--registry", "sessions.json"]).expect(0);
+    sandbox.write("policy.toml", "");
+    assert_eq!(started(&launch(&sandbox, &["+2"])), ["--model", "haiku"]);
+}
+
+#[test]
 fn what_is_remembered_counts_only_where_this_program_wrote_it() {
     let last =
         |version: u32| json!({ "version": version, "registry": "sessions.json", "conversation": null }).to_string();
