@@ -20,6 +20,7 @@ mod journal_text;
 mod launch;
 mod other_owner;
 mod points;
+mod quiet;
 mod set_model;
 mod supervisor;
 mod swapped;
