@@ -11,14 +11,19 @@ use serde::{Deserialize, Serialize};
 pub struct Model(String);
 
 impl Model {
+    /// As many bytes can a name have that a policy holds: each row of each report has it, whatever their number.
+    pub const LONGEST: usize = 4096;
+
     /// A model of that name; `None` for the empty name, which means "no model" in a registry.
     pub fn new(name: &str) -> Option<Self> {
         (!name.is_empty()).then(|| Self(name.to_owned()))
     }
 
-    /// The same, for a name that a policy can hold: it has no blanks and no control characters.
+    /// The same, for a name that a policy can hold: it has no blanks, no control characters and at most
+    /// [`Model::LONGEST`] bytes.
     pub fn declarable(name: &str) -> Option<Self> {
-        Self::new(name).filter(|_| !name.chars().any(|c| c.is_control() || c.is_whitespace()))
+        let is_usable = name.len() <= Self::LONGEST && !name.chars().any(|c| c.is_control() || c.is_whitespace());
+        Self::new(name).filter(|_| is_usable)
     }
 
     /// Whether an argument of a command can hold it: no program takes it for an option, or for code.

@@ -438,7 +438,7 @@ impl<'r> Reader<'r> {
                 item.mistake(
                     "not-a-model",
                     message,
-                    "a model's name has at least one character, no blanks and no control characters",
+                    format!("a model's name has 1 to {} bytes, no blanks and no control characters", Model::LONGEST),
                 )
             });
         }

@@ -166,7 +166,8 @@ pub(crate) fn newest_first(dir: StateDir) -> impl Iterator<Item = Result<JsonRun
         lines.unwrap_or_else(|error| vec![Err(error)])
     });
     let mut lines = lines.peekable();
-    iter::from_fn(move || {
+    let mut seen = BTreeSet::new();
+    let runs = iter::from_fn(move || {
         let mut run = match lines.next()? {
             Ok(run) => run,
             Err(error) => return Some(Err(error)),
@@ -190,7 +191,9 @@ pub(crate) fn newest_first(dir: StateDir) -> impl Iterator<Item = Result<JsonRun
         run.changes.sort_by(|a, b| a.chat_id.cmp(&b.chat_id));
         run.changes.dedup_by(|later, first| later.chat_id == first.chat_id);
         Some(Ok(run))
-    })
+    });
+    // Of a run that died while it was told of, and is told of once more since, the later lines count.
+    runs.filter(move |run| run.as_ref().map_or(true, |run| seen.insert(run.run.to_string())))
 }
 
 /// The version of a line, where it is a newer one than is known here. It is read by itself, because the rest of such a

@@ -21,6 +21,7 @@ mod keep_manual;
 mod launch;
 mod other_owner;
 mod points;
+mod quiet;
 mod set_model;
 mod supervisor;
 mod swapped;

@@ -188,7 +188,7 @@ fn the_next_run_finishes_after_a_death_at_any_point() {
             let edits = rows.iter().filter(|row| row["edit"] == true);
             let edits: Vec<_> = edits.map(|row| [model(row, "before"), model(row, "after")]).collect();
             assert_eq!(edits, [change], "{story}: each change is told once: {told:#?}");
-            let is_restart = |row: &&serde_json::Value| row["restart"] == true && row["outcome"] == "done";
+            let is_restart = |row: &serde_json::Value| row["restart"] == true && row["outcome"] == "done";
             assert!(rows.into_iter().any(is_restart), "{story}: the restart of {chat} is told: {told:#?}");
         }
         // Once, but for a restart that had begun when the run died and was not settled yet.

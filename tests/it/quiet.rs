@@ -195,3 +195,18 @@ fn what_stays_wrong_is_no_failure_of_the_run_that_finds_it() {
     quiet(&sandbox, 4);
     assert!(success().is_some(), "the restart waits for its next try");
 }
+
+#[test]
+fn a_name_that_a_stranger_chose_makes_no_run_fail() {
+    for name in ["-rf", "all", "$(reboot)", "a\nb", "\u{0}", "\u{202e}", &"x".repeat(200_000)] {
+        let chats = serde_json::json!({ "a": {
+            "session_name": "a", "contact_name": name, "source": name, "type": name, "tier": "family", "model": "opus",
+        } });
+        let restart = "[sessions]\nrestart = [\"./restart\", \"{session_slug}\", \"{model}\"]\n";
+        let sandbox = Sandbox::new(&format!("{POLICY}{restart}"), &chats.to_string());
+        sandbox.script("restart", "echo \"$@\" >> calls");
+        quiet(&sandbox, 0);
+        assert_eq!(sandbox.calls(), ["a sonnet"], "{name:.20?}");
+        is_silent(&sandbox, 0);
+    }
+}

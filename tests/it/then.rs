@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{POLICY, Sandbox, registry};
+use crate::support::{POLICY, Sandbox, finish, registry};
 
 const ADA: &str = "+16175550142";
 const BOTH: &str = "{ model = \"haiku\", until = 2099-12-12, then = \"opus\" }";
@@ -178,4 +178,18 @@ fn redacted_output_names_no_chat_of_an_override() {
     sandbox.run(&["snapshot", "--redact"]).expect(0);
     let told = sandbox.run(&["history", "--format", "json", "--redact"]).expect(0).stdout;
     assert!(told.contains("set-model") && !told.contains(ADA) && !told.contains("for Ada"), "{told}");
+}
+
+#[test]
+fn what_counts_afterwards_counts_once_where_an_hour_repeats() {
+    let chats = format!("[chats]\n\"{ADA}\" = {{ model = \"haiku\", until = 2026-10-25T02:30:00, then = \"opus\" }}\n");
+    let sandbox = Sandbox::new(&format!("{POLICY}{chats}"), &registry(&[(ADA, "family", "sonnet")]));
+    let decided = |at: &str| {
+        let time = format!("2026-10-25T{at}:00Z");
+        let arguments = ["--dry-run", "--at", &time, "--format", "json"];
+        let run = finish(sandbox.command(&arguments).env("TZ", "Europe/Berlin")).expect(0);
+        let report: Value = serde_json::from_str(&run.stdout).unwrap();
+        report["changes"][0]["after"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(["00:20", "00:35", "01:05", "01:35"].map(decided), ["haiku", "opus", "opus", "opus"]);
 }

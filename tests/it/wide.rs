@@ -43,6 +43,17 @@ fn one_long_value_does_not_make_every_row_long() {
     }
 }
 
+/// It would stand in every row, of every report and of the history.
+#[test]
+fn a_model_of_a_policy_has_a_name_of_a_sensible_length() {
+    let policy = |length: usize| POLICY.replace("sonnet", &"x".repeat(length));
+    let sandbox = Sandbox::new(&policy(4_096), r#"{"a": {"tier": "family", "model": "opus"}}"#);
+    sandbox.run(&["--dry-run"]).expect(0);
+    sandbox.write("policy.toml", policy(4_097));
+    let run = sandbox.run(&["--dry-run"]).expect(1);
+    assert!(run.stderr.contains("a model's name has 1 to 4096 bytes"), "{}", run.stderr);
+}
+
 #[test]
 fn a_cell_that_is_cut_says_so() {
     let long = "x".repeat(LONG);

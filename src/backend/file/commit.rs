@@ -152,6 +152,9 @@ impl Files {
             let name = if is_reserved { own.run.to_string() } else { self.name(ledger, own.at)? };
             runs.push(JsonRun { run: name.into(), ..own.clone() });
         }
+        if runs.is_empty() && names.is_empty() {
+            return Ok(());
+        }
         runs.sort_by(|a, b| a.run.cmp(&b.run));
         history::append(self.dir(), &runs)?;
         crash_point!("history: appended");

@@ -202,7 +202,10 @@ fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = String> {
     let managed = (entry.setting == Setting::Unmanaged).then(|| "it was not managed, and is from now on".to_owned());
     let until = entry.until.as_ref().filter(|_| new.is_some_and(|(until, _)| until.is_none()));
     let until = until.map(|until| format!("the override ended with {until}, and is without end now"));
-    let keeps = |then: &&Model| matches!(change, Change::Set { model, then: kept, .. } if model == *then || kept.as_ref() == Some(*then));
+    let keeps = |then: &Model| match change {
+        Change::Set { model, then: kept, .. } => model == then || kept.as_ref() == Some(then),
+        Change::Remove => false,
+    };
     let then = entry.then.as_ref().filter(|then| !keeps(then));
     let then = then.map(|then| format!("that it is {then} afterwards is gone"));
     let reason = entry.reason.as_ref().filter(|_| new.is_none_or(|(_, reason)| reason.is_none()));

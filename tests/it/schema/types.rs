@@ -58,7 +58,7 @@ struct Policy {
 
 /// The name of a model, such as "opus": without blanks and control characters.
 #[derive(JsonSchema)]
-#[schemars(extend("pattern" = r"^[^\s\u0000-\u001f\u007f-\u009f]+$"))]
+#[schemars(extend("pattern" = r"^[^\s\u0000-\u001f\u007f-\u009f]+$", "maxLength" = 4096))]
 struct Model(String);
 
 /// The models that there are.
