@@ -58,6 +58,7 @@ mod lossless;
 mod lossless_laws;
 mod manual;
 mod markdown;
+mod misleading;
 mod names;
 mod nightly;
 mod old_state;
