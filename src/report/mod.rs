@@ -20,6 +20,7 @@ use crate::registry::Snapshot;
 
 pub use diff::policy_diff;
 pub use format::Format;
+pub use json::write_json;
 pub use text::{counted, failed_model, refusal, time, voided};
 
 /// Whether a plan was only made, or executed.
