@@ -84,7 +84,8 @@ fn remember(input: &PlanInput, context: RunContext, planned: &Planned, reach: Re
 
 /// What becomes of a plan that is refused as a whole: nothing is done.
 pub fn refuse(mut planned: Planned) -> Applied {
-    leave(&mut planned.plan, &Outcome::because(Verdict::Refused, "the plan as a whole is refused"));
+    // The reason is the plan's, and is told once.
+    leave(&mut planned.plan, &Outcome::plain(Verdict::Refused));
     Applied { planned, interrupted: false, error: None }
 }
 

@@ -259,7 +259,8 @@ impl Report {
         }
     }
 
-    /// What happened, in words.
+    /// What happened, in words. What the command said begins on a line of its own: it may hold a secret, and a report for
+    /// many eyes leaves it out.
     pub(crate) fn words(&self, program: &str, timeout: Duration) -> String {
         let what = match &self.ended {
             Ended::NotStarted(error) => format!("{program} could not be started: {}", reason(error)),
@@ -271,6 +272,6 @@ impl Report {
                 (None, None) => format!("{program} ended: {status}"),
             },
         };
-        if self.complaint.is_empty() { what } else { format!("{what}: {}", self.complaint) }
+        if self.complaint.is_empty() { what } else { format!("{what}:\n{}", self.complaint) }
     }
 }

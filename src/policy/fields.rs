@@ -17,6 +17,8 @@ use crate::suggest;
 
 /// More mistakes than these are counted, not shown: the wrong file was passed.
 pub(super) const MISTAKES_SHOWN: usize = 100;
+/// The sections of a policy.
+const SECTIONS: [&str; 8] = ["models", "tiers", "rules", "chats", "registry", "sessions", "rollout", "limits"];
 /// No setting is a longer time.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -210,8 +212,22 @@ impl<'s> Section<'s> {
     /// Every value of this key, one a file at most.
     fn all(&mut self, key: &'static str) -> Vec<Item<'s>> {
         self.asked.push(key);
-        let value = |part: &Part<'s>| Some(Item::new(part.source, self.full_name(key), part.table.get(key)?));
+        let written = |part: &Part<'s>| part.table.get(key).or_else(|| part.table.get(self.misspelt(key)?.as_str()));
+        let value = |part: &Part<'s>| Some(Item::new(part.source, self.full_name(key), written(part)?));
         self.parts.iter().filter_map(value).collect()
+    }
+
+    /// The name that a section was given which stands nowhere under its own. That is a mistake, and no reason to hide those
+    /// in the section.
+    fn misspelt(&self, key: &str) -> Option<String> {
+        let has = |name: &str| self.parts.iter().any(|part| part.table.contains_key(name));
+        if !self.name.is_empty() || !SECTIONS.contains(&key) || has(key) {
+            return None;
+        }
+        let names = self.parts.iter().flat_map(|part| part.table.keys().map(|key| key.get_ref().as_ref()));
+        let mut strangers = names.filter(|name| !SECTIONS.contains(name));
+        let is_meant = |name: &&str| suggest::nearest(name, SECTIONS).as_deref() == Some(key);
+        strangers.find(is_meant).map(str::to_owned)
     }
 
     /// The one value of this key.
@@ -269,7 +285,15 @@ impl<'s> Section<'s> {
     /// Reports the keys that no reader asked for.
     pub(super) fn finish(self, mistakes: &Mistakes) {
         for part in &self.parts {
-            for key in part.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref())) {
+            let is_unknown = |(key, _): &(&Spanned<_>, _)| !self.asked.contains(&AsRef::<str>::as_ref(key.get_ref()));
+            for (key, value) in part.table.iter().filter(is_unknown) {
+                // The parser leaves it to the reader whether a number is one, and no other reader asks for this one.
+                broken_numbers(value, &mut |span| {
+                    mistakes.add(|| {
+                        let label = "a number has at least one digit, and fits into 64 bits";
+                        Diagnostic::error("not-a-number", "this is not a number", part.source.place(span), label)
+                    });
+                });
                 mistakes.add(|| {
                     let message = format!("unknown key `{}`", self.full_name(key.get_ref()));
                     Diagnostic::error("unknown-key", message, part.source.place(key.span()), "")
@@ -277,6 +301,26 @@ impl<'s> Section<'s> {
                 });
             }
         }
+    }
+}
+
+/// Calls `each` for the numbers in a value that are none, such as `0b`.
+fn broken_numbers(value: &Spanned<DeValue>, each: &mut impl FnMut(Range<usize>)) {
+    let is_broken = match value.get_ref() {
+        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix()).is_err(),
+        DeValue::Float(float) => float.as_str().parse::<f64>().is_err(),
+        DeValue::Array(items) => {
+            items.iter().for_each(|item| broken_numbers(item, each));
+            false
+        }
+        DeValue::Table(table) => {
+            table.values().for_each(|value| broken_numbers(value, each));
+            false
+        }
+        _ => false,
+    };
+    if is_broken {
+        each(value.span());
     }
 }
 

@@ -25,6 +25,10 @@ pub(super) struct Parsed<'s> {
 /// Parses as much as can be made sense of.
 pub(super) fn parse(source: &Source) -> Parsed<'_> {
     let (tree, mut errors) = DeTable::parse_recoverable(&source.text);
+    if let Some(conflict) = conflict(source).filter(|_| !errors.is_empty()) {
+        // All other errors come from that.
+        return Parsed { mistakes: vec![conflict], unread: 0, astray: true, tree };
+    }
     errors.sort_by_key(|error| error.span().map(|span| span.start));
     // After a bracket or a quote that is never closed, every line is read as part of it, and none is what it seems.
     let unclosed = errors.iter().position(|error| error.message().starts_with("unclosed") && runs_on(source, error));
@@ -42,6 +46,21 @@ pub(super) fn parse(source: &Source) -> Parsed<'_> {
         }
     });
     Parsed { mistakes: shown.collect(), unread, astray: unread > 0 || unclosed.is_some(), tree }
+}
+
+/// That a merge was left unresolved in a file.
+fn conflict(source: &Source) -> Option<Diagnostic> {
+    let marker = |mark: &str| {
+        let is_mark = |(at, _): &(usize, &str)| *at == 0 || source.text[..*at].ends_with('\n');
+        source.text.match_indices(mark).find(is_mark).map(|(at, mark)| at..at + mark.len())
+    };
+    let (ours, theirs) = (marker("<<<<<<< ")?, marker(">>>>>>> ")?);
+    let place = |span: Range<usize>| source.place(span.start..span.end - 1);
+    Some(
+        Diagnostic::error("merge-conflict", "a merge is unresolved in this file", place(ours), "it begins here")
+            .and(place(theirs), "and ends here")
+            .help("decide between the two sides and remove the markers; git status lists the files"),
+    )
 }
 
 /// Whether the parser looked for the end of something until the file's.

@@ -115,9 +115,12 @@ fn cells(line: &Line) -> String {
     let (mark, change) = (mark.to_string(), change.text());
     let cells = [&mark, name, tier, &change, action].into_iter().chain(rule);
     let cells: String = cells.map(|cell| format!("<td>{}</td>", code(cell, CELL))).collect();
-    let detail = detail.as_deref().map(|detail| cut(detail, DETAIL)).unwrap_or_default();
-    let lines = detail.lines().map(|line| code(line, DETAIL)).collect::<Vec<_>>().join("<br>");
-    let detail = if lines.is_empty() { lines } else { format!("<tr><td></td><td colspan=\"5\">{lines}</td></tr>\n") };
+    // What a command said stands behind the first line, and may hold a secret.
+    let first = detail.as_deref().and_then(|detail| detail.lines().next()).unwrap_or_default();
+    let detail = match code(first.trim_end_matches(':'), DETAIL) {
+        none if none.is_empty() => none,
+        first => format!("<tr><td></td><td colspan=\"5\">{first}</td></tr>\n"),
+    };
     format!("<tr>{cells}</tr>\n{detail}")
 }
 

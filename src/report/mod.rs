@@ -26,6 +26,7 @@ use crate::registry::Snapshot;
 pub use conditions::{conditions, has_failures};
 pub use diff::policy_diff;
 pub use format::{Format, TextOrJson};
+pub use json::write_json;
 pub use layout::Width;
 pub use text::{counted, failed_model, refusal, time, voided};
 

@@ -196,10 +196,14 @@ pub(super) fn summary(report: &Report) -> String {
         Mode::DryRun => {
             let paid = report.plan.rows.iter().filter(|row| row.is_planned() && row.restart && !row.edit).count();
             let owed = if paid > 0 { format!(" ({paid} owed)") } else { String::new() };
-            let rest = others(&["deferred", "in sync", "not managed"]);
+            let rest = others(&["deferred", "in sync"]);
             format!(
                 "Plan: {changed} to change, {restarted} to restart{owed}, {deferred} deferred, {in_sync} in sync{rest}."
             )
+        }
+        Mode::Apply if report.plan.refused.is_some() => {
+            let rest = others(&["refused"]);
+            format!("Refused: nothing was changed, {} left undone{rest}.", counted(refused, "row"))
         }
         Mode::Apply => {
             let rest = others(&["deferred", "failed", "in sync", "not managed"]);

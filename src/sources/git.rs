@@ -103,6 +103,11 @@ impl Tree {
         let inside = tree.git(&["rev-parse", "--is-inside-work-tree"], Stdio::null(), SHORT)?;
         match inside {
             Ok(answer) if answer.starts_with(b"true") => Ok(tree),
+            Err(complaint) if complaint.contains("dubious ownership") => {
+                let directory = tree.directory.display();
+                Err(Error::other(format!("git refuses the work tree around {directory}: another user owns it"))
+                    .with_hint("run as its owner, or allow it: git config --global --add safe.directory PATH"))
+            }
             answer => {
                 let directory = tree.directory.display();
                 let complaint = answer.err().map_or_else(String::new, |complaint| format!(": {complaint}"));

@@ -74,7 +74,7 @@ fn a_failed_restart_stays_owed_and_waits_until_it_is_tried_again() {
     let run = sandbox.run(&[]).expect(4);
     assert_eq!(run.summary(), "Applied: 1 changed, 0 restarted, 0 deferred, 1 failed, 1 restart still owed.");
     assert!(
-        run.stdout.contains("      | the restart command (./restart) exited with code 1: no such process\n"),
+        run.stdout.contains("      | the restart command (./restart) exited with code 1:\n      | no such process\n"),
         "{run:#?}"
     );
     assert_eq!(sandbox.model(CHAT).as_deref(), Some("sonnet"));
@@ -150,7 +150,7 @@ fn only_the_end_of_a_complaint_is_shown_and_escaped() {
     assert!(
         run.stdout.contains("\n      | ::error::\\u{1b}[31mred\\u{7} \\u{202e}left\n      | ::warning::\u{fffd}\n")
     );
-    assert!(run.stdout.contains("exited with code 7: "));
+    assert!(run.stdout.contains("exited with code 7:\n"));
     assert!(!run.stdout.lines().any(|line| line.starts_with("::")), "{run:#?}");
     assert!(run.stdout.contains("line 499 of many") && !run.stdout.contains("line 100 of many"));
 
@@ -158,7 +158,7 @@ fn only_the_end_of_a_complaint_is_shown_and_escaped() {
     assert!(!report.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{report}");
     let report: Value = serde_json::from_str(&report).unwrap();
     let detail = row(&report, CHAT)["detail"].as_str().unwrap().to_owned();
-    let complaint = detail.strip_prefix("the restart command (./restart) exited with code 7: ").unwrap();
+    let complaint = detail.strip_prefix("the restart command (./restart) exited with code 7:\n").unwrap();
     assert!(complaint.ends_with("red\u{7} \u{202e}left\n::warning::\u{fffd}"));
     // One byte of the last 4 KiB was a line's end, and one stands for three since it was no UTF-8.
     assert_eq!(complaint.len(), 4096 - 1 + 2);

@@ -76,6 +76,7 @@ mod lossless;
 mod lossless_laws;
 mod manual;
 mod markdown;
+mod misleading;
 mod mounts;
 mod names;
 mod nightly;

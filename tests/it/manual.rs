@@ -39,7 +39,7 @@ fn bash_completes_commands_options_and_values() {
     sandbox.write("completions", sandbox.run(&["completions", "bash"]).expect(0).stdout);
     assert_eq!(offered(&sandbox, &["reconcile", "ow"]), ["owed"]);
     assert_eq!(offered(&sandbox, &["reconcile", "--dry"]), ["--dry-run"]);
-    assert_eq!(offered(&sandbox, &["reconcile", "owed", "--fo"]), ["--forget", "--forget-all"]);
+    assert_eq!(offered(&sandbox, &["reconcile", "owed", "--fo"]), ["--forget", "--forget-all", "--format"]);
     assert_eq!(offered(&sandbox, &["reconcile", "adopt", "--reg"]), ["--registry"]);
     assert_eq!(offered(&sandbox, &["reconcile", "completions", "z"]), ["zsh"]);
     assert_eq!(offered(&sandbox, &["reconcile", "--format", "j"]), ["json"]);

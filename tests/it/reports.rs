@@ -130,7 +130,7 @@ fn the_text_shows_each_row_with_what_decided_and_ends_with_the_summary() {
         "~ imessage/_16175550006 family (none) → sonnet restart policy.toml:8 tiers.family"
     );
     assert_eq!(line("_16175550003"), "! imessage/_16175550003 family not managed she picks it herself");
-    assert_eq!(lines.last(), Some(&"Plan: 4 to change, 4 to restart, 0 deferred, 7 in sync."));
+    assert_eq!(lines.last(), Some(&"Plan: 4 to change, 4 to restart, 0 deferred, 7 in sync, 1 not managed."));
     assert!(!text.contains('\u{1b}'));
 }
 

@@ -142,7 +142,7 @@ fn what_running_or_identity_cannot_tell_is_unknown_and_nothing_is_put_back() {
     let says = |what: &str| format!("the running command (./running) {what}");
     for (scene, why) in [
         (Scene { running: "exit 2", ..WELL }, says("exited with code 2")),
-        (Scene { running: "echo no socket >&2; exit 4", ..WELL }, says("exited with code 4: no socket")),
+        (Scene { running: "echo no socket >&2; exit 4", ..WELL }, says("exited with code 4:\nno socket")),
         (Scene { running: "kill -9 $$", ..WELL }, says("was ended by signal 9")),
         (Scene { running: "test $asked -lt 3 || exit 2", min_healthy: LONG, ..WELL }, says("exited with code 2")),
         (Scene { identity: "exit 9", ..WELL }, "the identity command (./identity) exited with code 9".to_owned()),

@@ -1,6 +1,10 @@
 //! `reconcile adopt`: a policy that describes a registry as it is.
 
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+
+use clap::Args;
 
 use crate::adopt::adopt;
 use crate::backend::{self, file::RegistryFile};
@@ -15,7 +19,14 @@ use crate::report::adopted;
 use crate::report::escape::leading;
 use crate::sources;
 
-pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit> {
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AdoptArgs {
+    /// Write the policy to a new file, instead of stdout; never over one that is there
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+}
+
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &AdoptArgs) -> anyhow::Result<Exit> {
     let (path, written, mut form) = match place.registry() {
         Some(path) => (path.clone(), written(&path)?, form_in_policy(&place.policy())),
         None => named_by_policy(&place.policy())?,
@@ -29,8 +40,30 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
     let mut policy = Vec::new();
     adopted::write(&adopted, &written, &form, &mut policy)?;
     sources::check_size("the policy", &policy)?;
-    terminal.to_stdout(|out| out.write_all(&policy))?;
+    let Some(file) = &args.write else {
+        terminal.to_stdout(|out| out.write_all(&policy))?;
+        return Ok(Exit::Done);
+    };
+    write_new(file, &policy)?;
+    terminal.note(&format!("wrote {}", file.display()));
     Ok(Exit::Done)
+}
+
+/// Writes a file that is not there yet.
+fn write_new(path: &Path, text: &[u8]) -> Result<()> {
+    let mut file = File::create_new(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            Error::other(format!("{} is there already, and is not overwritten", path.display()))
+                .with_hint("name a new file, and compare the two")
+        }
+        _ => Error::io("create", path)(error),
+    })?;
+    let written = file.write_all(text).and_then(|()| file.sync_all()).map_err(Error::io("write", path));
+    if written.is_err() {
+        // Half a policy must not be taken for one. The error that matters is the first.
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 /// The form of the registry, where a policy that is there already tells it.

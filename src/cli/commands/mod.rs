@@ -20,6 +20,7 @@ mod undo;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::args::{PlaceArgs, RunArgs};
+use crate::cli::commands::adopt::AdoptArgs;
 use crate::cli::commands::check::CheckArgs;
 use crate::cli::commands::diff::DiffArgs;
 use crate::cli::commands::doctor::DoctorArgs;
@@ -58,7 +59,7 @@ Examples:
   reconcile list --tier family               chats, their models, and how they stand
   reconcile doctor                           look whether a run would work on this host
   reconcile init                             a first policy, with comments
-  reconcile adopt --registry sessions.json > policy.toml
+  reconcile adopt --registry sessions.json --write policy.toml
   reconcile diff --from git:main             what a change of policy alone does
   reconcile owed                             restarts that are still to be done
 
@@ -122,9 +123,9 @@ pub(crate) enum Command {
     ///
     /// Most chats of a tier decide on the tier's model, and the others become overrides. Reconciling with that policy
     /// changes no session that has a model. The registry is --registry, `RECONCILE_REGISTRY`, or what a policy that
-    /// is already there names; the printed policy finds it when it is saved in the current directory. A shell empties
-    /// the file that it redirects to first: over that policy itself, give --registry.
-    Adopt,
+    /// is already there names; the printed policy finds it when it is saved in the current directory. A shell's >
+    /// empties the file before it is read: use --write, which never overwrites one.
+    Adopt(AdoptArgs),
 
     /// Show what past runs did, the newest first
     History(HistoryArgs),
@@ -148,7 +149,7 @@ impl Command {
     fn takes_redaction(&self) -> bool {
         !matches!(
             self,
-            Self::Launch(_) | Self::RecordSession(_) | Self::Init | Self::Adopt | Self::Completions(_) | Self::Man
+            Self::Launch(_) | Self::RecordSession(_) | Self::Init | Self::Adopt(_) | Self::Completions(_) | Self::Man
         )
     }
 }
@@ -168,7 +169,7 @@ impl Cli {
             Some(Command::Snapshot) => snapshot::run(terminal, &self.place),
             Some(Command::SetModel(args)) => set_model::set(terminal, &self.place, &args),
             Some(Command::UnsetModel(args)) => set_model::unset(terminal, &self.place, &args),
-            Some(Command::Adopt) => adopt::run(terminal, &self.place),
+            Some(Command::Adopt(args)) => adopt::run(terminal, &self.place, &args),
             Some(Command::Completions(args)) => Ok(manual::completions(terminal, Self::command(), &args)?),
             Some(Command::Man) => Ok(manual::man(terminal, Self::command())?),
             Some(Command::Diff(args)) => diff::run(terminal, &self.place, &args),

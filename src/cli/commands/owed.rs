@@ -2,6 +2,7 @@
 
 use clap::Args;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::apply::Backend;
 use crate::cli::args::PlaceArgs;
@@ -9,11 +10,12 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Past, open_past, warn_of_lost_state};
 use crate::error::Error;
+use crate::plan::json::JsonFailedModel;
 use crate::plan::ledger::Note;
 use crate::plan::select::find_registered;
 use crate::plan::{FailedModel, failed_models};
 use crate::report::escape::escape;
-use crate::report::{counted, failed_model, time};
+use crate::report::{counted, failed_model, time, write_json};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OwedArgs {
@@ -24,6 +26,25 @@ pub(crate) struct OwedArgs {
     /// Forget every restart that is owed, because the sessions were restarted by hand
     #[arg(long, conflicts_with = "forget")]
     forget_all: bool,
+
+    /// How it is written: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]
+    format: String,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    format_version: &'static str,
+    owed: Vec<WireDebt>,
+    failed_models: Vec<JsonFailedModel<'a>>,
+}
+
+#[derive(Serialize)]
+struct WireDebt {
+    chat_id: String,
+    since: Timestamp,
+    attempts: u32,
+    next_try: Option<Timestamp>,
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
@@ -35,6 +56,20 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
     }
     let ledger = backend.ledger()?;
     let Some(word) = args.forget.as_deref() else {
+        let shown = |failed: FailedModel| FailedModel { chat: names.of(&failed.chat), ..failed };
+        let failed: Vec<FailedModel> = failed_models(&ledger, &[]).into_iter().map(shown).collect();
+        if args.format == "json" {
+            let owed = ledger.owed.iter().map(|(chat, debt)| WireDebt {
+                chat_id: names.of(chat),
+                since: debt.since,
+                attempts: debt.attempts,
+                next_try: debt.next_try.filter(|_| debt.waits(now.timestamp())),
+            });
+            let failed_models = failed.iter().map(JsonFailedModel::from).collect();
+            let wire = Wire { format_version: "1.0", owed: owed.collect(), failed_models };
+            terminal.to_stdout(|out| write_json(&wire, out))?;
+            return Ok(Exit::Done);
+        }
         terminal.to_stdout(|out| {
             for (chat, debt) in &ledger.owed {
                 let since = time(debt.since, now);
@@ -45,9 +80,8 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
                     None => writeln!(out)?,
                 }
             }
-            for failed in failed_models(&ledger, &[]) {
-                let failed = FailedModel { chat: names.of(&failed.chat), ..failed };
-                writeln!(out, "  {}", escape(&failed_model(&failed, now)))?;
+            for failed in &failed {
+                writeln!(out, "  {}", escape(&failed_model(failed, now)))?;
             }
             match ledger.owed.len() {
                 0 => writeln!(out, "No restarts are owed."),

@@ -173,6 +173,10 @@ fn allowed(policy: &Policy, name: &str) -> Result<Model> {
     policy.allowed.iter().find(|model| model.as_str() == name).cloned().ok_or_else(|| {
         let near = suggest::nearest(name, known()).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
         let all = suggest::list(known()).unwrap_or_default();
-        Error::other(format!("{name:?} is not an allowed model")).with_hint(format!("{near}the policy allows: {all}"))
+        let error = Error::other(format!("{name:?} is not an allowed model"));
+        match policy.aliases.get(name) {
+            Some(model) => error.with_hint(format!("the policy takes it for another spelling of {model}: set {model}")),
+            None => error.with_hint(format!("{near}the policy allows: {all}")),
+        }
     })
 }
