@@ -6,7 +6,9 @@ mod edit;
 pub mod git;
 mod last;
 mod load;
+mod new;
 
 pub use edit::PolicyFile;
 pub use last::Last;
 pub use load::{PolicyFiles, check_size, load};
+pub use new::write_new;

@@ -55,7 +55,10 @@ fn a_file_that_is_there_is_never_touched() {
         make(&sandbox);
         let before = sandbox.read("policy.toml");
         let run = sandbox.run(&["init"]).expect(1);
-        assert!(run.stderr.contains("there is a policy already: policy.toml") && run.stdout.is_empty(), "{run:#?}");
+        assert!(
+            run.stderr.contains("policy.toml is there already, and is not overwritten") && run.stdout.is_empty(),
+            "{run:#?}"
+        );
         assert_eq!(sandbox.read("policy.toml"), before);
         assert!(!sandbox.path("nowhere").exists());
     }

@@ -1,7 +1,5 @@
 //! `reconcile adopt`: a policy that describes a registry as it is.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -44,26 +42,9 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &AdoptArgs) -> a
         terminal.to_stdout(|out| out.write_all(&policy))?;
         return Ok(Exit::Done);
     };
-    write_new(file, &policy)?;
+    sources::write_new(file, &policy)?;
     terminal.note(&format!("wrote {}", file.display()));
     Ok(Exit::Done)
-}
-
-/// Writes a file that is not there yet.
-fn write_new(path: &Path, text: &[u8]) -> Result<()> {
-    let mut file = File::create_new(path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => {
-            Error::other(format!("{} is there already, and is not overwritten", path.display()))
-                .with_hint("name a new file, and compare the two")
-        }
-        _ => Error::io("create", path)(error),
-    })?;
-    let written = file.write_all(text).and_then(|()| file.sync_all()).map_err(Error::io("write", path));
-    if written.is_err() {
-        // Half a policy must not be taken for one. The error that matters is the first.
-        let _ = fs::remove_file(path);
-    }
-    written
 }
 
 /// The form of the registry, where a policy that is there already tells it.

@@ -1,7 +1,5 @@
 //! `reconcile init`: a first policy, in a new file.
 
-use std::fs::File;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::adopt::adopt;
@@ -15,6 +13,7 @@ use crate::form::Form;
 use crate::report::adopted;
 use crate::report::escape::{escape, leading};
 use crate::report::first_policy::FIRST_POLICY;
+use crate::sources;
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit> {
     let path = place.policy();
@@ -27,7 +26,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
             "Edit its models and tiers, and let your supervisor start each session with reconcile launch.",
         ),
     };
-    write_new(&path, &text)?;
+    sources::write_new(&path, text.as_bytes())?;
     let name = path.display().to_string();
     let option = if name == "policy.toml" { String::new() } else { format!(" --policy {name}") };
     terminal.to_stdout(|out| {
@@ -49,19 +48,4 @@ fn adopted(policy: &Path, registry: PathBuf) -> Result<String> {
     let mut text = Vec::new();
     adopted::write(&adopted, &written(&registry)?, &form, &mut text).map_err(Error::io("write", policy))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// Writes a file that must not be there yet.
-fn write_new(path: &Path, text: &str) -> Result<()> {
-    let mut file = File::options().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => Error::other(format!("there is a policy already: {}", path.display()))
-            .with_hint("edit that, remove it, or name another file with --policy"),
-        _ => Error::io("create", path)(error),
-    })?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-    if written.is_err() {
-        // The error that matters is the first.
-        let _ = std::fs::remove_file(path);
-    }
-    written.map_err(Error::io("write", path))
 }
