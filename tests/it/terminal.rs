@@ -207,7 +207,9 @@ fn rows_fit_the_terminal() {
     let piped = sandbox.run(&["--dry-run"]).expect(0).stdout;
     assert!(!piped.contains('…') && piped.contains("imessage/c41f09d2e7b84f3f9d0f6f7f8f21aa03"), "{piped}");
     assert_eq!(at(&sandbox, 200, &["--dry-run"]), piped, "at 200 columns nothing is cut");
-    for columns in [80, 100, 120] {
+    let widest = u32::try_from(piped.lines().map(UnicodeWidthStr::width).max().unwrap()).unwrap();
+    assert_eq!(at(&sandbox, widest, &["--dry-run"]), piped, "there is room to the last column");
+    for columns in [80, 100, 120, widest - 1] {
         let shown = at(&sandbox, columns, &["--dry-run"]);
         let longest = shown.lines().map(UnicodeWidthStr::width).max().unwrap();
         assert!(longest <= columns as usize, "{longest} of {columns}: {shown}");
