@@ -212,7 +212,8 @@ impl<'s> Section<'s> {
     /// Every value of this key, one a file at most.
     fn all(&mut self, key: &'static str) -> Vec<Item<'s>> {
         self.asked.push(key);
-        let written = |part: &Part<'s>| part.table.get(key).or_else(|| part.table.get(self.misspelt(key)?.as_str()));
+        let misspelt = self.misspelt(key);
+        let written = |part: &Part<'s>| part.table.get(key).or_else(|| part.table.get(misspelt.as_deref()?));
         let value = |part: &Part<'s>| Some(Item::new(part.source, self.full_name(key), written(part)?));
         self.parts.iter().filter_map(value).collect()
     }

@@ -208,7 +208,7 @@ fn a_key_that_names_no_object_is_an_error() {
 }
 
 #[test]
-fn a_redacted_snapshot_has_its_sessions_at_the_top_whatever_the_key() {
+fn a_redacted_snapshot_has_its_sessions_at_the_top_with_any_key() {
     let sandbox = Sandbox::new(&policy("key = \"sessions\""), NESTED);
     let snapshot = sandbox.run(&["snapshot", "--redact"]).expect(0).stdout;
     sandbox.write("redacted.json", snapshot);
