@@ -148,7 +148,7 @@ impl Rollout<'_> {
     }
 
     /// That the session of a row did not come up on its model and waits for its next try, if so. Where requests carry models,
-    /// one that was to be put back and has not been is put back before.
+    /// one that is not live, because it has not been put back, is put back before.
     fn waits_for_next_try(&self, row: &Row) -> Option<Outcome> {
         let (chat, model) = (row.chat.id.as_ref(), row.after.as_ref()?);
         let failed = self.ledger.failed.get(chat).filter(|failed| failed.model == *model)?;
@@ -156,7 +156,8 @@ impl Rollout<'_> {
             let why = format!("it did not come up on {model}, and is tried again once it is running");
             return Some(Outcome::because(Verdict::Deferred, why));
         }
-        let goes_back = self.is_per_row && self.way_back(row).is_some();
+        let is_live = matches!(row.standing, Standing::Live | Standing::Busy);
+        let goes_back = self.is_per_row && !is_live && self.way_back(row).is_some();
         let waits = failed.waits(self.now) || goes_back;
         if !waits || self.selection.retries(chat) {
             return None;

@@ -351,7 +351,7 @@ impl Sessions {
     /// The live sessions as `status` lists them: without the model.
     pub fn status(&mut self) -> Json {
         let rows = self.rows();
-        // Who is late has come up by the next look.
+        // A session that is late has come up by the next look.
         for session in self.live.iter_mut().filter(|session| session.mishap == Some(Mishap::Late)) {
             session.mishap = None;
         }

@@ -1,5 +1,6 @@
-//! What only this backend must remember, in `pending.json`: edits that the daemon may not have seen, and changes that it
-//! has made and not saved yet.
+//! What only this backend must remember, in `pending.json`: edits that the daemon may not have seen, changes that it has made
+//! and not saved yet, sessions that run the model of a global override, what their conversations are resumed by, and when
+//! restarts were asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
