@@ -47,7 +47,7 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
         /// What to do next.
-        hint: &'static str,
+        hint: String,
     },
     /// Anything else, with what to do about it.
     #[error("{message}")]
@@ -91,11 +91,12 @@ impl Error {
         Self::Other { message: message.into(), hint: None, nameless: None }
     }
 
-    /// The same, with advice. Only errors in words take it.
+    /// The same, with advice. Only errors in words take it, and that of a read-only file system.
     #[must_use]
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         match self {
             Self::Other { message, nameless, .. } => Self::Other { message, hint: Some(hint.into()), nameless },
+            Self::ReadOnly { path, .. } => Self::ReadOnly { path, hint: hint.into() },
             error => error,
         }
     }

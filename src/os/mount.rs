@@ -39,7 +39,7 @@ pub(crate) fn check_replaceable(target: Place, waits_in: &Directory) -> Result<(
 /// Where it is.
 pub(crate) fn check_writable(directory: &Directory) -> Result<()> {
     match directory.may_write() {
-        Err(Errno::ROFS) => Err(Error::ReadOnly { path: directory.path().to_owned(), hint: HINT }),
+        Err(Errno::ROFS) => Err(Error::ReadOnly { path: directory.path().to_owned(), hint: HINT.to_owned() }),
         _ => Ok(()),
     }
 }

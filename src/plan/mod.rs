@@ -13,6 +13,7 @@ pub mod last_applied;
 pub mod ledger;
 pub mod line;
 pub mod listing;
+mod note;
 pub mod observed;
 mod policy_diff;
 mod predict;

@@ -99,13 +99,28 @@ fn an_empty_file_is_no_conversation_and_its_id_is_used_up() {
 #[test]
 fn a_recorded_id_is_replaced_where_it_stands_and_a_missing_one_is_added() {
     for (entry, expected) in [
-        (r#"{"session_id": null, "model": "sonnet"}"#, r#"{"session_id": "ID", "model": "sonnet"}"#),
-        (r#"{"session_id": "", "x": [1,  2]}"#, r#"{"session_id": "ID", "x": [1,  2], "model": "sonnet"}"#),
-        (r#"{"model": "opus", "session_id": "a b"}"#, r#"{"model": "sonnet", "session_id": "ID"}"#),
-        (r#"{"session_id": 5, "session_id": "é"}"#, r#"{"session_id": 5, "session_id": "ID", "model": "sonnet"}"#),
-        (r#"{"model": "sonnet"}"#, r#"{"model": "sonnet", "session_id": "ID"}"#),
-        (r#"{"resume_id": "", "model": "opus"}"#, r#"{"resume_id": "", "model": "sonnet", "session_id": "ID"}"#),
-        ("{}", r#"{"session_id": "ID", "model": "sonnet"}"#),
+        (
+            r#"{"type": "x", "session_id": null, "model": "sonnet"}"#,
+            r#"{"type": "x", "session_id": "ID", "model": "sonnet"}"#,
+        ),
+        (
+            r#"{"type": "x", "session_id": "", "x": [1,  2]}"#,
+            r#"{"type": "x", "session_id": "ID", "x": [1,  2], "model": "sonnet"}"#,
+        ),
+        (
+            r#"{"type": "x", "model": "opus", "session_id": "a b"}"#,
+            r#"{"type": "x", "model": "sonnet", "session_id": "ID"}"#,
+        ),
+        (
+            r#"{"type": "x", "session_id": 5, "session_id": "é"}"#,
+            r#"{"type": "x", "session_id": 5, "session_id": "ID", "model": "sonnet"}"#,
+        ),
+        (r#"{"type": "x", "model": "sonnet"}"#, r#"{"type": "x", "model": "sonnet", "session_id": "ID"}"#),
+        (
+            r#"{"type": "x", "resume_id": "", "model": "opus"}"#,
+            r#"{"type": "x", "resume_id": "", "model": "sonnet", "session_id": "ID"}"#,
+        ),
+        (r#"{"type": "x"}"#, r#"{"type": "x", "session_id": "ID", "model": "sonnet"}"#),
     ] {
         let sandbox = scene(&format!("{{\"+1\": {entry}}}"));
         // A model that is in use is not tried first.

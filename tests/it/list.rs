@@ -110,7 +110,7 @@ fn its_json_is_stable() {
         "chat_id": "+2", "session_name": "imessage/_2", "contact_name": "Bo", "tier": "family",
         "type": "individual", "source": "imessage", "model": "opus", "wanted": "sonnet",
         "because": { "rule": "tiers.family", "file": "policy.toml", "line": 8 },
-        "managed": true, "differs": true, "owed": false, "held": false, "refused": false, "failed": false,
+        "managed": true, "set_by_hand": false, "differs": true, "owed": false, "held": false, "refused": false, "failed": false,
     });
     assert_eq!(*row(&chats, "+2"), expected);
     let group = row(&chats, "group");

@@ -126,7 +126,7 @@ fn commands_that_change_one_chat_know_the_key() {
     sandbox.run(&["owed"]).expect(0);
     sandbox.run(&["undo", &first_run(&sandbox)]).expect(0);
     assert!(
-        sandbox.read("sessions.json").contains("\"+1\": {\n      \"tier\": \"family\",\n      \"model\": \"opus\"\n")
+        sandbox.read("sessions.json").contains("\"+1\": {\n      \"tier\": \"family\",\n      \"model\": \"sonnet\"\n")
     );
     assert!(sandbox.read("sessions.json").ends_with("  \"stats\": {\"+1\": {\"model\": \"none\"}}\n}\n"));
 }

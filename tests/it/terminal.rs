@@ -198,7 +198,7 @@ policy.toml · 21 sessions in examples/sessions.json · partial: 2 selected ·
       | because the walking group, which has many members, votes on its model
       | itself
 
-Plan: 1 to change, 0 to restart, 0 deferred, 0 in sync.
+Plan: 1 to change, 0 to restart, 0 deferred, 0 in sync, 1 not managed.
 ";
 
 #[test]
@@ -218,7 +218,7 @@ fn rows_fit_the_terminal() {
         assert!(cut.iter().all(|word| word.ends_with('…') || *word == "|"), "{cut:?}");
         assert!(words(&shown).is_superset(&words("policy.toml:22 chats.\"+16175550104\" sonnet → opus")), "{shown}");
         assert_eq!(shown.lines().filter(|line| line.starts_with("  ~ ")).count(), 7);
-        assert!(shown.ends_with(" in sync.\n") || shown.contains("Plan: 7 to change"), "{shown}");
+        assert!(shown.ends_with(" not managed.\n") || shown.contains("Plan: 7 to change"), "{shown}");
     }
     let two = ["--dry-run", "--tier", "wife", "--chat", "c41f09d2e7b84f3f9d0f6f7f8f21aa03"];
     assert_eq!(at(&sandbox, 80, &two), AT_EIGHTY);

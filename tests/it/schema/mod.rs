@@ -307,7 +307,7 @@ fn lengths_of_time_that_it_takes_are_ones_that_the_reader_takes() {
     let text = |timeout: &str| format!("{models}[sessions]\ntimeout = {timeout:?}\n");
     let times = [
         "30s", "1m", "1m30s", "1h 30m", "500ms", "1.5s", "24h", "0s", "0h0m", "-1s", "1", "s", "", "soon", "1d 1s",
-        "1s!", " 1s",
+        "1s!", " 1s", "1d", "1 d",
     ];
     for time in times {
         let valid = validator.is_valid(&json(&Value::Table(text(time).parse().unwrap())));

@@ -276,14 +276,16 @@ struct DispatchSessions {
 #[schemars(extend("minItems" = 1, "items" = [{ "type": "string", "minLength": 1 }], "additionalItems" = { "type": "string" }))]
 struct CommandLine(Vec<String>);
 
-/// A length of time above zero and up to a day: a number and a unit (ms, s, m or h), as in "30s" or "1m 30s".
+/// A length of time above zero and up to a day: a number and a unit (ms, s, m or h), as in "30s" or
+/// "1m 30s", a day ("1d"), or seconds alone.
 #[derive(JsonSchema)]
-#[schemars(extend("pattern" = r"^(?=.*[1-9])[0-9]+(\.[0-9]+)? ?(ms|s|m|h)( ?[0-9]+(\.[0-9]+)? ?(ms|s|m|h))*$"))]
+#[schemars(extend("pattern" = r"^(?=.*[1-9])([0-9]+|1 ?d|[0-9]+(\.[0-9]+)? ?(ms|s|m|h)( ?[0-9]+(\.[0-9]+)? ?(ms|s|m|h))*)$"))]
 struct Duration(String);
 
-/// A length of time up to a day, "0s" included: a number and a unit (ms, s, m or h), as in "2s" or "1m 30s".
+/// A length of time up to a day, "0s" included: a number and a unit (ms, s, m or h), as in "2s" or
+/// "1m 30s", a day ("1d"), or seconds alone.
 #[derive(JsonSchema)]
-#[schemars(extend("pattern" = r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h)( ?[0-9]+(\.[0-9]+)? ?(ms|s|m|h))*$"))]
+#[schemars(extend("pattern" = r"^([0-9]+|1 ?d|[0-9]+(\.[0-9]+)? ?(ms|s|m|h)( ?[0-9]+(\.[0-9]+)? ?(ms|s|m|h))*)$"))]
 struct Wait(String);
 
 /// How a run moves sessions to another model, and when it stops.
