@@ -104,7 +104,9 @@ impl Trial {
             Event::ByHand(chat, model) => {
                 let (chat, model) = (CHATS[chat], MODELS[model]);
                 let was = self.registry().get(chat).cloned();
-                if !self.is_settled || was.flatten().is_none() {
+                // What was written and not read back yet may look as before, or as written: neither is taken for a choice.
+                let is_unread = self.world.state().ledger.wrote.get(chat).is_some_and(|wrote| !wrote.read_back);
+                if !self.is_settled || is_unread || was.flatten().is_none() {
                     return;
                 }
                 self.world.state().set(chat, Some(model));
