@@ -113,7 +113,7 @@ impl Terminal {
             Some(Error::Invalid(found)) => self.diagnostics(found),
             Some(Error::Other { nameless: Some(nameless), .. }) if self.names_hidden => self.error(nameless, None),
             Some(error @ (Error::Other { .. } | Error::ReadOnly { .. })) => {
-                self.error(&error.to_string(), error.hint())
+                self.error(&error.to_string(), error.hint());
             }
             Some(locked @ Error::Locked { .. }) => {
                 let hint = "wait for it to finish, or give --lock-timeout more time";

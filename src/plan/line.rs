@@ -36,7 +36,7 @@ pub struct JsonRow<'a> {
     /// Whether its model is tried on this session first.
     #[serde(default)]
     pub canary: bool,
-    /// What became of it: the name of a [`Verdict`].
+    /// What became of it: the name of a [`Verdict`](crate::plan::Verdict).
     pub outcome: Cow<'a, str>,
     /// Why.
     pub detail: Option<Cow<'a, str>>,

@@ -1,6 +1,7 @@
 //! Laws of `existing = "keep-manual"`: what was set by hand stays, and without that every plan is the one of `replace`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use proptest::prelude::*;
 use reconcile::apply::Applied;
@@ -52,7 +53,7 @@ fn policy(models: &[usize], existing: &str) -> Policy {
          [registry]\nexisting = \"{existing}\"\n[sessions]\nrestart = [\"true\"]\nparallel = 1\n"
     );
     for (chat, model) in CHATS.iter().zip(models) {
-        text += &format!("[[rules]]\nchat = \"{chat}\"\nmodel = \"{}\"\n", MODELS[*model]);
+        writeln!(text, "[[rules]]\nchat = \"{chat}\"\nmodel = \"{}\"", MODELS[*model]).unwrap();
     }
     text += "[[rules]]\nchat = \"foreign-*\"\nmodel = \"sonnet\"\n";
     read(&[Source::new("policy.toml", text)]).unwrap().0
