@@ -286,7 +286,7 @@ impl<'a> Lint<'a> {
             }
             Finding::UnusedTier(choice) => {
                 let message = format!("no session has the tier of `{}`", choice.because.rule);
-                Diagnostic::warning("unused-tier", message, at, self.nobody())
+                Diagnostic::warning("unused-tier", message, at, self.not_there())
                     .help("remove it if there will be none, or see whether the name is right")
             }
             Finding::UnusedOverride(chat, entry) => {
@@ -296,7 +296,7 @@ impl<'a> Lint<'a> {
                     format!("no session has the chat of `{}`", entry.because.rule)
                 };
                 let advice = "remove it if the chat is gone, or see whether the id is right";
-                let found = Diagnostic::warning("unused-override", message, at, self.nobody()).help(advice);
+                let found = Diagnostic::warning("unused-override", message, at, self.not_there()).help(advice);
                 match alike.get(chat) {
                     Some((likeness, id)) => found.private_help(advice_on(*likeness, chat, id)),
                     None => found,
@@ -306,11 +306,11 @@ impl<'a> Lint<'a> {
                 let message = format!("the rule `{}` matches no chat", rule.choice.because.rule);
                 let near = seen.and_then(|seen| near_value(rule, &seen.values));
                 let usual = "remove it if there will be none, or see whether its values are right".to_owned();
-                Diagnostic::note("unused-rule", message, at, self.nobody()).help(near.unwrap_or(usual))
+                Diagnostic::note("unused-rule", message, at, self.not_there()).help(near.unwrap_or(usual))
             }
             Finding::UnusedGlob(rule, glob) => {
                 let message = format!("the glob {glob:?} of `{}` matches no chat", rule.choice.because.rule);
-                Diagnostic::note("unused-glob", message, at, self.nobody())
+                Diagnostic::note("unused-glob", message, at, self.not_there())
                     .help("remove it if there will be none, or see whether it is right")
             }
             Finding::UndeclaredTier { tier, sessions, near, .. } => {
@@ -355,12 +355,12 @@ impl<'a> Lint<'a> {
         found.help(advice).private_help(format!("{advice}: {chats}"))
     }
 
-    fn nobody(&self) -> String {
+    fn not_there(&self) -> String {
         self.registry.map_or_else(String::new, |snapshot| format!("not in {}", snapshot.name()))
     }
 }
 
-/// What was found, before anybody looks for its line.
+/// What was found, before its line is looked for.
 enum Finding<'p> {
     /// With the id that it is for.
     Expired(&'p str, &'p Override),

@@ -39,7 +39,7 @@ pub struct Row {
     /// rows wait for it.
     pub canary: bool,
     /// Whether an override of the registry's owner wrote the model that the registry says, and the decision was confirmed
-    /// before: nobody chose the difference.
+    /// before: no person chose the difference.
     pub imposed: bool,
     /// When earlier corrections of this row were found changed back.
     pub changed_back: Vec<Timestamp>,

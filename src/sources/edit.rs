@@ -1,5 +1,5 @@
-//! A policy file that is being edited: locked against other edits, and replaced as the registry is. Whoever dies in the
-//! middle leaves a note beside it, and the next edit puts it right.
+//! A policy file that is being edited: locked against other edits, and replaced as the registry is. A program that dies in
+//! the middle leaves a note beside it, and the next edit puts it right.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -155,7 +155,7 @@ impl PolicyFile {
         let note = self.note_name();
         let note = self.directory.place(&note);
         if let Some(meta) = note.look()? {
-            // In a directory like /tmp anybody can leave a note, and have a policy of theirs put in place.
+            // In a directory like /tmp any user can leave a note, and have a policy of theirs put in place.
             if ![0, rustix::process::geteuid().as_raw(), self.owner].contains(&meta.owner) {
                 return Err(Error::other(format!("cannot use {}: user {} owns it", note.path().display(), meta.owner))
                     .with_hint("an edit that died leaves such a file; find out who made this one, and remove it"));

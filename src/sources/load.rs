@@ -56,8 +56,8 @@ pub fn load(path: &Path) -> Result<PolicyFiles> {
 /// As many as the system follows.
 const MOST_LINKS: usize = 40;
 
-/// What has a say in which files are read, and whether others can change it: whoever can rename a directory or turn a
-/// link can put another policy in its place.
+/// What has a say in which files are read, and whether others can change it: a user who can rename a directory or turn
+/// a link can put another policy in its place.
 #[derive(Default)]
 struct Way {
     seen: BTreeSet<PathBuf>,
