@@ -72,6 +72,13 @@ fn link_over(file: &File, path: &Path) -> io::Result<()> {
     Err(io::Error::other("other processes write it all the time"))
 }
 
+/// Removes what a process left that died while its file took the place of the one at `path`. Another that is about to do so
+/// finds out, and names its file again.
+pub(crate) fn discard_unfinished(path: &Path) -> io::Result<()> {
+    let temporary = path.with_file_name(temporary_name(path.file_name().unwrap_or_default()));
+    std::fs::remove_file(temporary).or_else(unless_missing)
+}
+
 fn unless_missing(error: io::Error) -> io::Result<()> {
     if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }

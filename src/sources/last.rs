@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::form::Form;
-use crate::os::unnamed::NewFile;
+use crate::os::unnamed::{NewFile, discard_unfinished};
 use crate::os::{FileMeta, open_regular};
 
 const VERSION: u32 = 1;
@@ -59,6 +59,11 @@ impl Last {
             // A session is to be started, and needs this only while its policy is broken.
             let _ = self.write(path);
         }
+    }
+
+    /// Removes what a launch left that died while it remembered what the policy at `path` says. It is in the way of nothing.
+    pub fn tidy(path: &Path) {
+        let _ = place(path).map(|place| discard_unfinished(&place));
     }
 
     fn write(&self, path: &Path) -> Option<()> {

@@ -36,9 +36,10 @@ restart = ["true"]
 "#;
 
 /// What stands in the directory of a scene when all work is done, state included.
-const STAYS: [&str; 12] = [
+const STAYS: [&str; 13] = [
     "metrics.prom",
     "policy.toml",
+    "policy.toml.reconcile-last",
     "report.json",
     "report.md",
     "sessions.json",

@@ -26,7 +26,7 @@ path = "sessions.json"
 fn scene() -> TempDir {
     let directory = TempDir::new().unwrap();
     fs::write(directory.path().join("policy.toml"), POLICY).unwrap();
-    fs::write(directory.path().join("sessions.json"), r#"{ "ada": { "model": "opus" } }"#).unwrap();
+    fs::write(directory.path().join("sessions.json"), r#"{ "ada": { "type": "x", "model": "opus" } }"#).unwrap();
     for name in ["", "sessions.json"] {
         chown(directory.path().join(name), Some(NOBODY), Some(NOBODY)).unwrap();
     }
@@ -66,7 +66,7 @@ fn the_owners_next_run_finishes_after_a_death_of_root_at_any_point() {
         let next = as_owner(directory.path());
         assert_eq!(next.status.code(), Some(0), "{story}: {next:?}");
         let registry = fs::read_to_string(directory.path().join("sessions.json")).unwrap();
-        assert_eq!(registry, r#"{ "ada": { "model": "haiku" } }"#, "{story}");
+        assert_eq!(registry, r#"{ "ada": { "type": "x", "model": "haiku" } }"#, "{story}");
         let state = fs::read_dir(directory.path().join("sessions.json.reconcile")).unwrap();
         let files: Vec<_> = state.map(|entry| entry.unwrap()).collect();
         assert!(files.iter().all(|file| file.metadata().unwrap().uid() == NOBODY), "{story}: {files:?}");

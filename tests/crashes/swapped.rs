@@ -25,7 +25,8 @@ fn scene() -> TempDir {
         let directory = scene.path().join(name);
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("policy.toml"), format!("# {name}{POLICY}")).unwrap();
-        fs::write(directory.join("sessions.json"), format!(r#"{{ "{name}": {{ "model": "opus" }} }}"#)).unwrap();
+        fs::write(directory.join("sessions.json"), format!(r#"{{ "{name}": {{ "type": "x", "model": "opus" }} }}"#))
+            .unwrap();
     }
     scene
 }
@@ -86,7 +87,7 @@ fn a_directory_that_is_swapped_at_any_point_costs_no_other_one() {
             let next = Waiting::start(scene.path(), arguments, 0);
             assert_eq!(next.status().exit_status(), Some(0), "{story}");
             let registry = fs::read_to_string(path("ours/sessions.json")).unwrap();
-            assert_eq!(registry, r#"{ "ours": { "model": "haiku" } }"#, "{story}");
+            assert_eq!(registry, r#"{ "ours": { "type": "x", "model": "haiku" } }"#, "{story}");
             let left =
                 fs::read_dir(path("ours")).unwrap().chain(fs::read_dir(path("ours/sessions.json.reconcile")).unwrap());
             let left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -107,7 +108,7 @@ fn only_the_file_that_was_displaced_is_removed() {
     let path = |name: &str| scene.path().join(name);
     let run = Waiting::start(scene.path(), &[], replaced);
     assert!(run.status().stopped());
-    let later = r#"{ "ours": { "model": "opus" }, "later": { "model": "opus" } }"#;
+    let later = r#"{ "ours": { "type": "x", "model": "opus" }, "later": { "type": "x", "model": "opus" } }"#;
     fs::write(path("later"), later).unwrap();
     fs::rename(path("later"), path("ours/sessions.json.reconcile/registry.new")).unwrap();
     assert_eq!(run.finish().exit_status(), Some(4));

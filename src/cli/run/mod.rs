@@ -33,7 +33,7 @@ use crate::plan::json::Origin;
 use crate::plan::{Limits, Plan, PlanInput};
 use crate::policy::Policy;
 use crate::report::Mode;
-use crate::sources::{self, PolicyFile, PolicyFiles};
+use crate::sources::{self, Last, PolicyFile, PolicyFiles};
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
@@ -113,7 +113,7 @@ pub(crate) fn execute(
 
     let locked = backend.lock(place.lock_timeout, &|| interrupt.is_asked())?;
     let quiet = if options.quiet { Quiet::open(&opened.registry)? } else { None };
-    tidy(terminal, &opened.files);
+    tidy(terminal, &opened.path, &opened.files);
     // Not earlier: a run that has waited must not go by an override that has ended meanwhile.
     let now = now_for(&opened.policy);
     let sources = sources::load(&place.policy())?.sources;
@@ -166,7 +166,8 @@ fn input<'a>(
 }
 
 /// Removes what edits of the policy left that died. What they displaced is put back before the policy is read again.
-fn tidy(terminal: &Terminal, files: &PolicyFiles) {
+fn tidy(terminal: &Terminal, path: &Path, files: &PolicyFiles) {
+    Last::tidy(path);
     for source in &files.sources {
         // The run does not need it; the user should know.
         if let Err(error) = PolicyFile::tidy(Path::new(source.name.as_ref())) {
