@@ -91,7 +91,7 @@ impl Error {
         Self::Other { message: message.into(), hint: None, nameless: None }
     }
 
-    /// The same, with advice. Only errors in words take it, and that of a read-only file system.
+    /// This error, with advice. Only errors in words take it, and that of a read-only file system.
     #[must_use]
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         match self {

@@ -209,7 +209,7 @@ pub(super) fn first_part() -> usize {
 }
 
 impl JsonRun<'_> {
-    /// The same, of a run that got to its end.
+    /// This line, as one of a run that got to its end.
     #[must_use]
     pub fn finished(self) -> Self {
         Self { unfinished: false, ..self }
@@ -228,7 +228,7 @@ impl JsonRow<'_> {
         self.edit && self.after.is_some()
     }
 
-    /// The same, with nothing borrowed.
+    /// This row, with nothing borrowed.
     #[must_use]
     pub fn into_owned(self) -> JsonRow<'static> {
         let own = |text: Cow<str>| Cow::Owned(text.into_owned());
