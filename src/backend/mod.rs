@@ -3,6 +3,7 @@
 mod commands;
 pub mod dispatch;
 pub mod file;
+pub mod openclaw;
 mod verify;
 
 use std::collections::BTreeMap;
