@@ -4,6 +4,7 @@ mod commands;
 pub mod dispatch;
 pub mod file;
 mod home;
+pub mod openclaw;
 mod verify;
 
 use std::collections::BTreeMap;
