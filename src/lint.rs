@@ -318,15 +318,7 @@ impl<'a> Lint<'a> {
                 Diagnostic::note("unused-glob", message, at, self.not_there())
                     .help("remove it if there will be none, or see whether it is right")
             }
-            Finding::UnusedAssignment(assignment, member, _) => {
-                let name = &assignment.because.rule;
-                let (message, meant) = match member {
-                    Member::Chats(glob) => (format!("the glob {:?} of `{name}` matches no chat", glob.pattern()), "it"),
-                    Member::Contact(_) => (format!("no chat has a contact of `{name}`"), "the name"),
-                };
-                Diagnostic::note("unused-assignment", message, at, self.not_there())
-                    .help(format!("remove it if there will be none, or see whether {meant} is right"))
-            }
+            Finding::UnusedAssignment(assignment, member, _) => self.unused_member(assignment, member, at),
             Finding::UndeclaredTier { tier, sessions, near, .. } => {
                 let chats = if *sessions == 1 { "1 chat has".to_owned() } else { format!("{sessions} chats have") };
                 let message = format!("{chats} the tier {tier:?}, which the policy does not list");
@@ -367,6 +359,16 @@ impl<'a> Lint<'a> {
             None => Diagnostic::note("withdrawn-model", message, at, ""),
         };
         found.help(advice).private_help(format!("{advice}: {chats}"))
+    }
+
+    fn unused_member(&self, assignment: &Assignment, member: &Member, at: Place) -> Diagnostic {
+        let name = &assignment.because.rule;
+        let (message, meant) = match member {
+            Member::Chats(glob) => (format!("the glob {:?} of `{name}` matches no chat", glob.pattern()), "it"),
+            Member::Contact(_) => (format!("no chat has a contact of `{name}`"), "the name"),
+        };
+        Diagnostic::note("unused-assignment", message, at, self.not_there())
+            .help(format!("remove it if there will be none, or see whether {meant} is right"))
     }
 
     fn not_there(&self) -> String {

@@ -93,7 +93,16 @@ fn every_command_sees_the_tier() {
 #[test]
 fn a_launch_decides_by_it_and_does_not_register_it() {
     let sandbox = Sandbox::new(POLICY, "{}");
-    let launch = ["launch", "signal:eve", "--contact-name", "Ben Roe", "--", "sh", "-c", "echo $RECONCILE_MODEL $RECONCILE_TIER"];
+    let launch = [
+        "launch",
+        "signal:eve",
+        "--contact-name",
+        "Ben Roe",
+        "--",
+        "sh",
+        "-c",
+        "echo $RECONCILE_MODEL $RECONCILE_TIER",
+    ];
     assert_eq!(sandbox.run(&launch).expect(0).stdout, "sonnet family\n");
     let registry: Value = serde_json::from_str(&sandbox.read("sessions.json")).unwrap();
     assert_eq!(registry["signal:eve"]["model"], "sonnet");
