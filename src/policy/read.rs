@@ -78,9 +78,9 @@ impl<'r> Reader<'r> {
         let assignments = self.assignments(&mut whole);
         let rules = self.rules(&mut whole);
         let (chats, former) = self.chats(&mut whole);
-        let (registry, form, existing) = self.registry(&mut whole);
-        let sessions = self.sessions(&mut whole, &existing);
-        let rollout = self.rollout(&mut whole);
+        let (registry, form, existing, of_file) = self.registry(&mut whole);
+        let sessions = self.sessions(&mut whole, &existing, &of_file);
+        let rollout = self.rollout(&mut whole, &sessions);
         let max_changes = self.limits(&mut whole);
         whole.finish(self.mistakes);
         Some(Policy {
@@ -335,13 +335,16 @@ impl<'r> Reader<'r> {
         parsed
     }
 
-    fn registry(&self, whole: &mut Section<'r>) -> (Option<String>, Form, Existing) {
+    /// The registry's path, its form, what becomes of models that it has, and what of the section is about a file.
+    fn registry(&self, whole: &mut Section<'r>) -> (Option<String>, Form, Existing, Vec<Item<'r>>) {
         const EXISTING: [&str; 3] = ["replace", "keep", "keep-manual"];
         let mut section = whole.section(self.mistakes, "registry", "a table: [registry]");
         let path = section.get(self.mistakes, "path");
-        let path = path.and_then(|item| self.text(&item, r#"path = "~/dispatch/state/sessions.json""#));
-        let key = section.get(self.mistakes, "key").and_then(|item| self.text(&item, r#"key = "sessions""#));
+        let key = section.get(self.mistakes, "key");
         let shape = section.get(self.mistakes, "shape");
+        let of_file = [&path, &key, &shape].into_iter().flatten().cloned().collect();
+        let path = path.and_then(|item| self.text(&item, r#"path = "~/dispatch/state/sessions.json""#));
+        let key = key.and_then(|item| self.text(&item, r#"key = "sessions""#));
         let shape = shape.filter(|item| self.word(item, &["sessions", "any"]) == Some("any"));
         let form = Form { key, shape: shape.map_or(Shape::Sessions, |_| Shape::Any) };
         let existing = section.get(self.mistakes, "existing");
@@ -354,7 +357,7 @@ impl<'r> Reader<'r> {
             }
         });
         section.finish(self.mistakes);
-        (path, form, existing)
+        (path, form, existing, of_file)
     }
 
     fn limits(&self, whole: &mut Section<'r>) -> Option<usize> {
