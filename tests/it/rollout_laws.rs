@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 use reconcile::apply::{Backend, Watch};
-use reconcile::chat::Chat;
+use reconcile::chat::{Chat, Model};
 use reconcile::launch::{Decider, Wanted as Launch, start};
 use reconcile::plan::trial::Trial;
 use reconcile::plan::{Plan, Row, Verdict};
@@ -278,6 +278,9 @@ fn launches_start_on_nothing_that_failed(
     let command = CommandLine::parse(&["assistant"], Scope::Launch).unwrap();
     let (ledger, snapshot, now) = (world.ledger().unwrap(), world.snapshot().unwrap(), at(hour));
     let decider = Decider { policy, capabilities: world, ledger: &ledger };
+    let worked =
+        |(known, trial): (&Model, &Trial), model: &str| known.as_str() == model && matches!(trial, Trial::Worked(_));
+    let has_worked = |model: &str| ledger.trials.iter().any(|known| worked(known, model));
     let entries = world.state().entries.clone();
     for chat in CHATS.into_iter().filter(|chat| entries.contains_key(*chat)) {
         let (fields, new_session_id) = (&Chat::default(), None);
@@ -285,27 +288,21 @@ fn launches_start_on_nothing_that_failed(
         let started = start(Some(decider), snapshot.as_ref(), &launch, &now).unwrap();
         let (runs, registered) = (started.model.unwrap().to_string(), entries[chat].clone().unwrap());
         let has_failed = failures.victims.get(&runs).is_some_and(|victims| victims.contains(chat));
-        let works =
-            ledger.trials.iter().any(|(model, trial)| model.as_str() == runs && matches!(trial, Trial::Worked(_)));
         let runs_elsewhere = entries.iter().any(|(other, model)| other != chat && model.as_ref() == Some(&runs));
         if runs != registered {
             prop_assert_eq!(wanted[chat], &runs, "what is decided, or what is registered");
             prop_assert!(!has_failed, "{} has failed on {}", &runs, chat);
             prop_assert!(!failures.models.contains(&runs), "{} has failed: {:?}", &runs, failures.victims);
             prop_assert!(
-                works || runs_elsewhere,
+                has_worked(&runs) || runs_elsewhere,
                 "{} is not known to work, and {} would be started on it",
                 &runs,
                 chat
             );
         } else if wanted[chat] != runs {
-            let decided = wanted[chat];
-            let is_free = ledger
-                .trials
-                .iter()
-                .any(|(model, trial)| model.as_str() == decided && matches!(trial, Trial::Worked(_)));
-            let has_failed = failures.victims.get(decided).is_some_and(|victims| victims.contains(chat));
-            prop_assert!(!is_free || has_failed, "{decided} works, and {chat} would be started on {runs}");
+            let better = wanted[chat];
+            let has_failed = failures.victims.get(better).is_some_and(|victims| victims.contains(chat));
+            prop_assert!(!has_worked(better) || has_failed, "{better} works, and {chat} would be started on {runs}");
         }
     }
     Ok(())
