@@ -70,26 +70,61 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
+/// What a run takes, which is planned alone or applied.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[command(mut_group("PreviewArgs", |group| group.requires("dry_run")))]
 pub(crate) struct RunArgs {
     /// Print the plan; write nothing, and run nothing that the policy names
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
 
+    /// Show the plan on the terminal, and ask before it is applied
+    #[arg(long, conflicts_with_all = ["dry_run", "quiet"])]
+    pub(crate) confirm: bool,
+
+    #[command(flatten)]
+    pub(crate) preview: PreviewArgs,
+
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// What `reconcile plan` takes: a dry run by another name.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    preview: PreviewArgs,
+
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+impl From<PlanArgs> for RunArgs {
+    fn from(PlanArgs { preview, common }: PlanArgs) -> Self {
+        Self { dry_run: true, confirm: false, preview, common }
+    }
+}
+
+/// What only a dry run takes.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub(crate) struct PreviewArgs {
     /// In a dry run, ask which sessions are running, with the policy's `running` command
-    #[arg(long, requires = "dry_run")]
+    #[arg(long)]
     pub(crate) probe: bool,
 
     /// In a dry run, plan as of another time: 2026-12-31, 2026-12-31T18:00 (in the policy's time zone), with an
     /// offset, or so long from now: 7d
-    #[arg(long, requires = "dry_run", value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) at: Option<Moment>,
 
     /// In a dry run, exit with 2 if a run would do something
-    #[arg(long, requires = "dry_run")]
+    #[arg(long)]
     pub(crate) detailed_exitcode: bool,
+}
 
+/// What a run takes, whether it is applied or not.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub(crate) struct CommonArgs {
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
 
@@ -126,10 +161,11 @@ pub(crate) struct RunArgs {
     pub(crate) metrics: Option<PathBuf>,
 }
 
-impl RunArgs {
-    /// The chats that go back under the policy.
-    pub(crate) fn take_over(&self) -> TakeOver {
-        if self.take_over_all { TakeOver::All } else { TakeOver::Chats(self.take_over.clone()) }
+impl CommonArgs {
+    /// The chats that the run is about, and how it treats them.
+    pub(crate) fn selector(&self) -> Selector {
+        let take_over = if self.take_over_all { TakeOver::All } else { TakeOver::Chats(self.take_over.clone()) };
+        Selector { retry: self.retry.clone(), take_over, ..self.selection.selector() }
     }
 }
 

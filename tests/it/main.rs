@@ -25,6 +25,7 @@ mod civil_time;
 mod claude;
 mod commands;
 mod commands_as_root;
+mod confirm;
 mod cron;
 mod dangling;
 mod dispatch;

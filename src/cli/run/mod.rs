@@ -1,5 +1,6 @@
 //! The main job: plan, and apply unless it is a dry run.
 
+mod confirm;
 mod metrics;
 pub(crate) mod options;
 mod outcome;
@@ -36,16 +37,34 @@ use crate::report::Mode;
 use crate::sources::{self, Last, PolicyFile, PolicyFiles};
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
-    let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let options = RunOptions::of(args);
+    if args.confirm && !Terminal::can_ask() {
+        let hint =
+            "leave it out, or review a plan and apply that alone: reconcile plan, then reconcile apply --plan ID";
+        terminal.error("--confirm asks on a terminal, and stdin or stderr is not one", Some(hint));
+        return Ok(Exit::Usage);
+    }
+    // At a question, a signal ends the program as it ends any other.
+    let interrupt = if args.dry_run || args.confirm { Interrupt::default() } else { Interrupt::listen()? };
+    let mut options = RunOptions::of(args);
     let opened = open(terminal, place);
     if let Some(path) = options.metrics {
         let needed = opened.as_ref().map_or_else(|_| needed_to_open(place), Opened::needed);
         refuse_needed("--metrics", path, &options.needed(needed, place))?;
         metrics::check(path)?;
     }
-    let result = opened.and_then(|opened| execute(terminal, place, &opened, &options, interrupt));
-    if let (Err(error), Some(path)) = (&result, options.metrics) {
+    let metrics = options.metrics;
+    let result = opened.and_then(|opened| {
+        if !args.confirm {
+            return execute(terminal, place, &opened, &options, interrupt);
+        }
+        let Some(confirmed) = confirm::confirmed(terminal, &opened, &options)? else {
+            terminal.note("nothing was done: the plan was not confirmed");
+            return Ok(Exit::Refused);
+        };
+        options.confirmed = Some(confirmed);
+        execute(terminal, place, &opened, &options, Interrupt::listen()?)
+    });
+    if let (Err(error), Some(path)) = (&result, metrics) {
         let registry = place.registry().unwrap_or_default();
         let (registry, exit) = (registry.display().to_string(), Exit::of_error(error));
         if let Err(another) = metrics::write(path, &registry, Timestamp::now(), exit, None) {
@@ -54,6 +73,17 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> any
         }
     }
     result
+}
+
+/// Looks whether what is asked for can be asked of this policy and registry.
+fn check(opened: &Opened, options: &RunOptions) -> Result<()> {
+    if opened.names.is_snapshot() && !options.dry_run {
+        let file = opened.registry.file().display();
+        return Err(Error::other(format!("{file} is a redacted snapshot, not a registry"))
+            .with_hint("plan on it with --dry-run; apply the plan where the registry is, with --plan and --redact"));
+    }
+    check_take_over(&opened.policy, options)?;
+    check_commands(&opened.policy, &opened.files, options)
 }
 
 /// That there is something to take over.
@@ -75,17 +105,10 @@ pub(crate) fn execute(
 ) -> anyhow::Result<Exit> {
     let needed = options.needed(opened.needed(), place).into_iter().chain(options.metrics.map(Path::to_owned));
     let outputs = Outputs::open(&options.report.output, &needed.collect::<Vec<_>>())?;
-    let file = opened.registry.file().display();
-    if opened.names.is_snapshot() && !options.dry_run {
-        return Err(Error::other(format!("{file} is a redacted snapshot, not a registry"))
-            .with_hint("plan on it with --dry-run; apply the plan where the registry is, with --plan and --redact")
-            .into());
-    }
-    let expected = options.expected()?.map(|expected| expected.redacted(opened.names.redaction().cloned()));
+    check(opened, options)?;
+    let expected = options.expected(&opened.names)?;
     let limits = Limits { allow_changes: options.allow_changes, expected: expected.as_ref() };
     warn_of_lost_state(terminal, &opened.registry)?;
-    check_take_over(&opened.policy, options)?;
-    check_commands(&opened.policy, &opened.files, options)?;
     let probe = match (options.dry_run, options.probe) {
         (false, _) => Probe::Needed,
         (true, true) => Probe::Rows,
