@@ -40,7 +40,10 @@ fn a_dry_run_comes_first_and_what_every_command_takes_comes_last() {
         assert_eq!(headings(&help), expected, "{flag}");
         let of = |heading: &str| options(&help.iter().find(|(name, _)| name == heading).unwrap().1);
         assert_eq!(of("Options")[..3], ["--dry-run", "--confirm", "--probe"]);
-        assert_eq!(of("Selection"), ["--chat", "--tier", "--exclude", "--retry", "--take-over", "--take-over-all"]);
+        assert_eq!(
+            of("Selection"),
+            ["--chat", "--tier", "--exclude", "--retry", "--retry-failed", "--take-over", "--take-over-all"]
+        );
         assert_eq!(of("Limits"), ["--plan", "--allow-changes"]);
         assert_eq!(of("Output"), ["--format", "--output", "--quiet", "--metrics"]);
         assert_eq!(of("Shared options"), ["--policy", "--registry", "--lock-timeout", "--color"]);

@@ -27,6 +27,7 @@ mod commands;
 mod commands_as_root;
 mod confirm;
 mod cron;
+mod daily;
 mod dangling;
 mod dispatch;
 mod dispatch_conversations;

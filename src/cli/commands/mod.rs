@@ -211,6 +211,11 @@ impl Cli {
             let hint = "write it after the subcommand if that has it, too: reconcile help SUBCOMMAND";
             return Err(("an option before a subcommand is one of a run", hint));
         }
+        if let Some(Command::Check(CheckArgs { path: Some(_), .. })) = &self.command
+            && self.place.names_policy()
+        {
+            return Err(("the policy is named twice", "leave out --policy, or the path behind check"));
+        }
         if self.place.redact && report.is_some_and(|report| report.formats().any(|format| format == Format::Diff)) {
             let why = "a diff of the registry cannot be redacted: it is the registry's own text";
             return Err((why, "show text, json or markdown instead"));

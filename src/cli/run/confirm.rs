@@ -4,8 +4,8 @@ use jiff::tz::TimeZone;
 
 use crate::apply;
 use crate::backend::Probe;
+use crate::cli::run::checks::check;
 use crate::cli::run::options::RunOptions;
-use crate::cli::run::{check, input};
 use crate::cli::terminal::{Answer, Terminal};
 use crate::cli::workspace::Opened;
 use crate::plan::{Expected, Limits, Row};
@@ -22,7 +22,7 @@ pub(super) fn confirmed(
     let backend = opened.backend(Probe::Needed)?;
     let expected = options.expected(&opened.names)?;
     let limits = Limits { allow_changes: options.allow_changes, expected: expected.as_ref() };
-    let input = input(opened, backend.as_ref(), &opened.now, options, limits);
+    let input = options.input(opened, backend.as_ref(), &opened.now, limits);
     let planned = apply::plan(&input, backend.as_ref())?;
     let confirmed = Expected::of_plan(&planned.plan);
     if planned.plan.refused.is_some() || !planned.plan.rows.iter().any(Row::is_planned) {

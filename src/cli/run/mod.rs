@@ -1,5 +1,6 @@
 //! The main job: plan, and apply unless it is a dry run.
 
+pub(crate) mod checks;
 mod confirm;
 mod metrics;
 pub(crate) mod options;
@@ -19,6 +20,7 @@ use crate::backend::Probe;
 use crate::cli::args::{PlaceArgs, RunArgs};
 use crate::cli::exit::Exit;
 use crate::cli::outputs::{Outputs, refuse_needed};
+use crate::cli::run::checks::check;
 use crate::cli::run::options::RunOptions;
 use crate::cli::run::outcome::End;
 use crate::cli::run::progress::Progress;
@@ -31,8 +33,7 @@ use crate::cli::workspace::{
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
 use crate::plan::json::Origin;
-use crate::plan::{Limits, Plan, PlanInput};
-use crate::policy::Policy;
+use crate::plan::{Limits, Plan};
 use crate::report::Mode;
 use crate::sources::{self, Last, PolicyFile, PolicyFiles};
 
@@ -75,26 +76,6 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> any
     result
 }
 
-/// Looks whether what is asked for can be asked of this policy and registry.
-fn check(opened: &Opened, options: &RunOptions) -> Result<()> {
-    if opened.names.is_snapshot() && !options.dry_run {
-        let file = opened.registry.file().display();
-        return Err(Error::other(format!("{file} is a redacted snapshot, not a registry"))
-            .with_hint("plan on it with --dry-run; apply the plan where the registry is, with --plan and --redact"));
-    }
-    check_take_over(&opened.policy, options)?;
-    check_commands(&opened.policy, &opened.files, options)
-}
-
-/// That there is something to take over.
-fn check_take_over(policy: &Policy, options: &RunOptions) -> Result<()> {
-    if policy.existing.keeps_manual() || !options.selector.take_over.is_asked() {
-        return Ok(());
-    }
-    Err(Error::other("there is nothing to take over: the policy does not say existing = \"keep-manual\"")
-        .with_hint("leave out --take-over and --take-over-all"))
-}
-
 /// Plans, and applies unless it is a dry run.
 pub(crate) fn execute(
     terminal: &Terminal,
@@ -126,7 +107,7 @@ pub(crate) fn execute(
             None => opened.now.clone(),
         };
         warn_of_expired(terminal, opened, &now);
-        let input = input(opened, backend.as_ref(), &now, options, limits);
+        let input = options.input(opened, backend.as_ref(), &now, limits);
         let planned = apply::plan(&input, backend.as_ref())?;
         warn_of_obstacles(terminal, opened, options, backend.as_ref(), &planned.plan);
         let exit = Exit::of_dry_run(&planned.plan, options.detailed_exitcode);
@@ -155,7 +136,7 @@ pub(crate) fn execute(
             .into());
     }
     warn_of_expired(terminal, opened, &now);
-    let input = input(opened, backend.as_ref(), &now, options, limits);
+    let input = options.input(opened, backend.as_ref(), &now, limits);
     let progress = Progress::new(interrupt, opened.names.redaction().is_none());
     let author = || Origin { overrides: options.overrides.clone(), ..author(place, options.command) };
     let context = RunContext { backend: backend.as_ref(), locked: locked.as_ref(), watch: &progress, author: &author };
@@ -175,17 +156,6 @@ pub(crate) fn execute(
     let exit = Exit::of_apply(&planned.plan, interrupted || error.is_some());
     let end = End { mode: Mode::Apply, planned, exit, error, interrupted, quiet };
     Ok(end.show(terminal, options, outputs, opened, &now))
-}
-
-fn input<'a>(
-    opened: &'a Opened,
-    backend: &'a dyn Backend,
-    now: &'a Zoned,
-    options: &'a RunOptions,
-    limits: Limits<'a>,
-) -> PlanInput<'a> {
-    let (policy, capabilities) = (&opened.policy, backend.capabilities());
-    PlanInput { policy, capabilities, now, selector: &options.selector, limits }
 }
 
 /// Removes what edits of the policy left that died. What they displaced is put back before the policy is read again.
@@ -217,22 +187,5 @@ fn warn_of_obstacles(terminal: &Terminal, opened: &Opened, options: &RunOptions,
     };
     for error in [options.edits.check(), of_plan].into_iter().filter_map(Result::err) {
         terminal.obstacle(&error);
-    }
-}
-
-/// Looks whether the commands of a policy may be run.
-fn check_commands(policy: &Policy, files: &PolicyFiles, options: &RunOptions) -> Result<()> {
-    let runs_none = options.dry_run && !options.probe;
-    if runs_none || !policy.sessions.has_commands() { Ok(()) } else { refuse_exposed(files) }
-}
-
-/// A user who can write the policy can run commands as the user who runs it. As root, only root may do that.
-pub(crate) fn refuse_exposed(files: &PolicyFiles) -> Result<()> {
-    match &files.exposed {
-        Some(path) if rustix::process::geteuid().is_root() => {
-            let message = format!("others can write {}, and its commands would run as root", path.display());
-            Err(Error::other(message).with_hint("chown it to root and chmod go-w it, or run as the sessions' own user"))
-        }
-        _ => Ok(()),
     }
 }

@@ -3,14 +3,17 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use jiff::Zoned;
+
+use crate::apply::Backend;
 use crate::cli::args::{Moment, NamedPlan, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::run::policy_edit::PolicyEdits;
-use crate::cli::workspace::Names;
+use crate::cli::workspace::{Names, Opened};
 use crate::error::{Error, Result, reason};
 use crate::os::open_regular;
 use crate::plan::line::JsonEdit;
 use crate::plan::select::Selector;
-use crate::plan::{Expected, ID_LENGTH};
+use crate::plan::{Expected, ID_LENGTH, Limits, PlanInput};
 use crate::report::Format;
 
 /// What the command line asks of a run: for which chats, with which limits, and where its results go.
@@ -73,6 +76,18 @@ impl<'a> RunOptions<'a> {
             None => self.plan.map(expected).transpose()?,
         };
         Ok(expected.map(|expected| expected.redacted(names.redaction().cloned())))
+    }
+
+    /// What its plan is made from.
+    pub(crate) fn input<'p>(
+        &'p self,
+        opened: &'p Opened,
+        backend: &'p dyn Backend,
+        now: &'p Zoned,
+        limits: Limits<'p>,
+    ) -> PlanInput<'p> {
+        let (policy, capabilities) = (&opened.policy, backend.capabilities());
+        PlanInput { policy, capabilities, now, selector: &self.selector, limits }
     }
 
     /// The files that this run needs: the `others`, and those that its options name.
