@@ -272,8 +272,10 @@ pub(crate) fn for_snapshot(
 pub(crate) fn under_pseudonyms(key: &Redaction, policy: Policy) -> anyhow::Result<Policy> {
     let redacted = policy.redacted(key).map_err(|because| {
         let rule = format!("{} ({}:{})", because.rule, because.at.file, because.at.line);
-        Error::other(format!("{rule} asks for chat ids, and under pseudonyms there are none"))
-            .with_hint("write the rule by source, tier or type, or name the chats in [chats]")
+        Error::other(format!("{rule} asks for chats by pattern or name, and under pseudonyms there are none"))
+            .with_hint(
+                "write a rule by source, tier or type, an [[assign]] by whole chat ids, or name the chats in [chats]",
+            )
     });
     Ok(redacted?)
 }

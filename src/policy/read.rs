@@ -11,7 +11,7 @@ use crate::form::{Form, Shape};
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
 use crate::policy::{
-    Because, Choice, Existing, Glob, Override, Policy, Retirement, Rule, Setting, Until, is_glob, syntax,
+    Because, Choice, Condition, Existing, Glob, Override, Policy, Retirement, Rule, Setting, Until, is_glob, syntax,
 };
 use crate::suggest;
 
@@ -75,6 +75,7 @@ impl<'r> Reader<'r> {
     fn policy(mut self, mut whole: Section<'r>) -> Option<Policy> {
         let Models { fallback, aliases, time_zone, retired } = self.models(&mut whole);
         let tiers = self.tiers(&mut whole);
+        let assignments = self.assignments(&mut whole);
         let rules = self.rules(&mut whole);
         let (chats, former) = self.chats(&mut whole);
         let (registry, form, existing) = self.registry(&mut whole);
@@ -89,6 +90,7 @@ impl<'r> Reader<'r> {
             aliases,
             fallback: fallback?,
             tiers,
+            assignments,
             rules,
             chats,
             former,
@@ -185,23 +187,25 @@ impl<'r> Reader<'r> {
 
     fn rule(&self, mut table: Section<'r>) -> Option<Rule> {
         let name = table.name.clone();
-        let source = self.values(&mut table, "source", r#"source = "discord""#);
-        let tier = self.values(&mut table, "tier", r#"tier = ["family", "favorite"]"#);
-        let kind = self.values(&mut table, "type", r#"type = "group""#);
-        let chat = self.values(&mut table, "chat", r#"chat = "discord:*""#);
+        let mut values = BTreeMap::new();
+        for condition in Condition::ON_VALUES {
+            let wanted = self.values(&mut table, condition.name(), example_of(condition));
+            values.extend(wanted.map(|wanted| (condition, wanted)));
+        }
+        let chat = self.values(&mut table, "chat", example_of(Condition::Chat));
         let model = self.required(&mut table, "model", r#"model = "sonnet""#);
-        if source.is_none() && tier.is_none() && kind.is_none() && chat.is_none() {
+        if values.is_empty() && chat.is_none() {
             self.mistakes.add(|| {
                 let message = format!("`{name}` has no condition");
                 let place = table.place().unwrap_or_else(|| self.start());
                 Diagnostic::error("rule-without-condition", message, place, "it would match every chat")
-                    .help("give it at least one of source, tier, type and chat, or set models.fallback instead")
+                    .help("give it at least one of source, tier, type, agent, account and chat, or set models.fallback instead")
             });
         }
         let start = table.at();
         table.finish(self.mistakes);
         let chat = chat.map(|globs| globs.iter().map(|glob| Glob::new(glob)).collect());
-        Some(Rule { source, tier, kind, chat, choice: self.choice(&model?, name)?, start: start? })
+        Some(Rule { values, chat, choice: self.choice(&model?, name)?, start: start? })
     }
 
     /// One string or a list of them. `None` only where the key is absent.
@@ -362,7 +366,7 @@ impl<'r> Reader<'r> {
     }
 
     /// The value of a key that must be there.
-    fn required(&self, section: &mut Section<'r>, key: &'static str, example: &str) -> Option<Item<'r>> {
+    pub(super) fn required(&self, section: &mut Section<'r>, key: &'static str, example: &str) -> Option<Item<'r>> {
         let found = section.get(self.mistakes, key);
         if found.is_none() {
             self.mistakes.add(|| {
@@ -376,7 +380,7 @@ impl<'r> Reader<'r> {
     }
 
     /// For what stands nowhere.
-    fn start(&self) -> Place {
+    pub(super) fn start(&self) -> Place {
         self.sources.first().map_or_else(|| Place::new("", "", 0..0), |source| source.place(0..0))
     }
 
@@ -443,6 +447,18 @@ impl<'r> Reader<'r> {
             });
         }
         model
+    }
+}
+
+/// How a condition of a rule is written.
+fn example_of(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Source => r#"source = "discord""#,
+        Condition::Tier => r#"tier = ["family", "favorite"]"#,
+        Condition::Type => r#"type = "group""#,
+        Condition::Agent => r#"agent = "work""#,
+        Condition::Account => r#"account = "personal""#,
+        Condition::Chat => r#"chat = "discord:*""#,
     }
 }
 

@@ -13,6 +13,7 @@ mod adopt;
 mod after_effects;
 mod arguments;
 mod assess;
+mod assign;
 #[cfg(target_os = "linux")]
 mod attributes;
 mod backends;

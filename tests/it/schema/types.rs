@@ -45,6 +45,8 @@ struct Policy {
     models: Models,
     /// The model of each tier.
     tiers: Option<BTreeMap<String, Model>>,
+    #[schemars(length(min = 1))]
+    assign: Option<Vec<Assignment>>,
     /// The first that matches wins over the tier.
     #[schemars(length(min = 1))]
     rules: Option<Vec<Rule>>,
@@ -105,7 +107,8 @@ enum OneOrMore {
 #[schemars(
     deny_unknown_fields,
     extend("anyOf" = [
-        { "required": ["source"] }, { "required": ["tier"] }, { "required": ["type"] }, { "required": ["chat"] }
+        { "required": ["source"] }, { "required": ["tier"] }, { "required": ["type"] }, { "required": ["agent"] },
+        { "required": ["account"] }, { "required": ["chat"] }
     ])
 )]
 struct Rule {
@@ -115,9 +118,33 @@ struct Rule {
     tier: Option<OneOrMore>,
     /// "individual" or "group".
     r#type: Option<OneOrMore>,
+    /// Which agent answers the chat.
+    agent: Option<OneOrMore>,
+    /// Through which account of yours the chat comes.
+    account: Option<OneOrMore>,
     /// A glob of chat ids: * stands for any text, ? for any character.
     chat: Option<OneOrMore>,
     model: Model,
+}
+
+/// A tier for chats of which the registry tells none. The first assignment that is for a chat counts.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, extend("anyOf" = [{ "required": ["chat"] }, { "required": ["contact"] }]))]
+struct Assignment {
+    #[schemars(length(min = 1))]
+    tier: String,
+    /// Globs of chat ids: * stands for any text, ? for any character.
+    chat: Option<OneOrMoreNames>,
+    /// The names of contacts.
+    contact: Option<OneOrMoreNames>,
+}
+
+/// One name, or several.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum OneOrMoreNames {
+    One(#[schemars(length(min = 1))] String),
+    More(#[schemars(length(min = 1), inner(length(min = 1)))] Vec<String>),
 }
 
 /// What holds for one chat, whatever else is said.
