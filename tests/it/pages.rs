@@ -238,6 +238,43 @@ fn the_index_has_every_page() {
     assert_eq!(listed, pages.collect());
 }
 
+/// The words that a page shows as code.
+fn code(page: &str) -> Vec<String> {
+    let code = events(page).filter_map(|(event, _)| match event {
+        Event::Code(text) => Some(text.into_string()),
+        _ => None,
+    });
+    code.collect()
+}
+
+/// Everything below a folder of this repository that is written in Rust.
+fn rust_below(folder: &str) -> String {
+    let files = walkdir::WalkDir::new(root().join(folder)).into_iter().map(|entry| entry.unwrap().into_path());
+    let rust = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    rust.map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
+#[test]
+fn every_file_and_every_test_that_a_page_names_exists() {
+    let (tests, rooms) = (rust_below("tests"), fs::read_dir(root().join("src")).unwrap());
+    let rooms = rooms.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let known = ["src", "tests", "docs", "examples", "benches", "fuzz", ".ci"].map(str::to_owned);
+    let folders: BTreeSet<String> = rooms.chain(known).collect();
+    for name in pages().into_iter().chain(["ARCHITECTURE.md", "CONTRIBUTING.md"].map(str::to_owned)) {
+        for word in code(&file(&name)) {
+            let is_path =
+                word.split_once('/').is_some_and(|(folder, _)| folders.contains(folder)) && !word.contains([' ', '*']);
+            let exists = [root().join(&word), root().join("src").join(&word)].iter().any(|path| path.exists());
+            assert!(!is_path || exists, "{name} names the file {word}");
+            let test = word.strip_prefix("cargo test ").map_or(word.as_str(), |words| words.split(' ').last().unwrap());
+            let is_test = test.contains("::")
+                && test.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c));
+            let has = |part: &str| tests.contains(&format!("mod {part}")) || tests.contains(&format!("fn {part}"));
+            assert!(!is_test || test.split("::").all(has), "{name} names the test {test}");
+        }
+    }
+}
+
 /// The first cell of each row of the tables of a page, as far as it is code: what a reference explains.
 fn explained(page: &str) -> BTreeSet<String> {
     let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
@@ -272,13 +309,6 @@ fn every_exit_code_is_explained() {
     }
 }
 
-/// The Rust files of the program.
-fn sources() -> String {
-    let files = walkdir::WalkDir::new(root().join("src")).into_iter().map(|entry| entry.unwrap().into_path());
-    let rust = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
-    rust.map(|path| fs::read_to_string(path).unwrap()).collect()
-}
-
 /// The codes of mistakes, warnings and notes: the first argument of what makes one.
 fn codes(source: &str) -> BTreeSet<String> {
     let makers = ["Diagnostic::error(", "Diagnostic::warning(", "Diagnostic::note(", "Self::error(", "mistake("];
@@ -303,7 +333,7 @@ fn shown_codes() -> BTreeSet<String> {
 
 #[test]
 fn every_code_of_a_mistake_a_warning_or_a_note_is_explained() {
-    let (page, source) = (file("docs/troubleshooting.md"), sources());
+    let (page, source) = (file("docs/troubleshooting.md"), rust_below("src"));
     let known: BTreeSet<String> = codes(&source).union(&shown_codes()).cloned().collect();
     assert!(known.len() > 40, "{known:?}");
     let explained = explained(page.split("## Codes").nth(1).unwrap());
@@ -314,32 +344,26 @@ fn every_code_of_a_mistake_a_warning_or_a_note_is_explained() {
 }
 
 /// The keys below a part of the schema, as `rules.source`, where a name that the user chooses is `*`.
-fn keys(schema: &Value, part: &Value, path: &str, found: &mut BTreeSet<String>) {
+fn keys(schema: &Value, part: &Value, path: &str) -> BTreeSet<String> {
     let name = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-    let parts = ["allOf", "anyOf"].into_iter().filter_map(|list| part[list].as_array()).flatten();
-    let referred =
-        part["$ref"].as_str().map(|target| &schema["definitions"][target.trim_start_matches("#/definitions/")]);
-    let before = found.len();
-    parts.chain(referred).for_each(|part| keys(schema, part, path, found));
-    for (key, value) in part["properties"].as_object().into_iter().flatten() {
-        keys(schema, value, &name(key), found);
-    }
-    if part["items"]["$ref"] == "#/definitions/Rule" {
-        keys(schema, &part["items"], path, found);
-    }
-    if part["additionalProperties"].is_object() {
-        keys(schema, &part["additionalProperties"], &name("*"), found);
-    }
-    if found.len() == before && !path.is_empty() && part["required"].is_null() {
-        found.insert(path.to_owned());
-    }
+    let definition =
+        |target: &Value| Some(&schema["definitions"][target.as_str()?.trim_start_matches("#/definitions/")]);
+    let item = definition(&part["items"]["$ref"]).filter(|item| item["properties"].is_object());
+    let lists = ["allOf", "anyOf"].into_iter().filter_map(|list| part[list].as_array()).flatten();
+    let here = lists.chain(definition(&part["$ref"])).chain(item).map(|part| (path.to_owned(), part));
+    let properties = part["properties"].as_object().into_iter().flatten().map(|(key, part)| (name(key), part));
+    let chosen = Some(&part["additionalProperties"]).filter(|part| part.is_object()).map(|part| (name("*"), part));
+    let parts = here.chain(properties).chain(chosen);
+    let found: BTreeSet<String> = parts.flat_map(|(path, part)| keys(schema, part, &path)).collect();
+    // What is only said to be required is a key of its own elsewhere.
+    let is_key = found.is_empty() && !path.is_empty() && part["required"].is_null();
+    if is_key { BTreeSet::from([path.to_owned()]) } else { found }
 }
 
 #[test]
 fn the_reference_has_every_key_of_a_policy() {
     let schema: Value = serde_json::from_str(&file("policy.schema.json")).unwrap();
-    let mut known = BTreeSet::new();
-    keys(&schema, &schema, "", &mut known);
+    let known = keys(&schema, &schema, "");
     assert!(known.contains("models.retired.*.use") && known.contains("chats.*.until") && known.len() > 30, "{known:?}");
     // In the page a name that the user chooses stands in capitals.
     let is_chosen = |part: &&str| part.chars().all(|c| c.is_ascii_uppercase());
