@@ -360,10 +360,15 @@ fn keys(schema: &Value, part: &Value, path: &str) -> BTreeSet<String> {
     if is_key { BTreeSet::from([path.to_owned()]) } else { found }
 }
 
+/// The keys that a policy can have.
+pub fn policy_keys() -> BTreeSet<String> {
+    let schema: Value = serde_json::from_str(&file("policy.schema.json")).unwrap();
+    keys(&schema, &schema, "")
+}
+
 #[test]
 fn the_reference_has_every_key_of_a_policy() {
-    let schema: Value = serde_json::from_str(&file("policy.schema.json")).unwrap();
-    let known = keys(&schema, &schema, "");
+    let known = policy_keys();
     assert!(known.contains("models.retired.*.use") && known.contains("chats.*.until") && known.len() > 30, "{known:?}");
     // In the page a name that the user chooses stands in capitals.
     let is_chosen = |part: &&str| part.chars().all(|c| c.is_ascii_uppercase());
