@@ -94,6 +94,7 @@ mod record_session;
 mod redaction;
 mod registry_form;
 mod reports;
+mod restart_laws;
 mod retired;
 mod rollout;
 mod rollout_laws;

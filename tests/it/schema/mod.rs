@@ -18,7 +18,7 @@ use crate::pages;
 use crate::support::below;
 
 /// The mistakes that can be seen without comparing one part of a policy with another, or reading commands.
-const STRUCTURAL: [&str; 15] = [
+const STRUCTURAL: [&str; 16] = [
     "duplicate",
     "empty",
     "missing-key",
@@ -33,6 +33,7 @@ const STRUCTURAL: [&str; 15] = [
     "then-without-until",
     "unmanaged-with-model",
     "wrong-backend",
+    "wrong-registry",
     "wrong-type",
 ];
 
@@ -118,13 +119,13 @@ fn what_is_left_out_is_what_it_names_as_the_default() {
         properties.iter().map(|(key, property)| format!("{key} = {}\n", property["default"])).collect();
     assert_eq!((properties.len(), rollout(&written)), (5, rollout("")));
     assert_ne!(rollout(&written.replace("2s", "3s")), rollout(""), "a default that is not the reader's would be seen");
-    let of_registry = &schema["definitions"]["Registry"]["properties"]["existing"]["default"];
+    let of_registry = &schema["definitions"]["FileRegistry"]["properties"]["existing"]["default"];
     let existing = |text: &str| {
         let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[registry]\npath = \"x\"\n{text}");
         read(&[Source::new("policy.toml", policy)]).unwrap().0.existing.because().is_some()
     };
     assert_eq!(existing(&format!("existing = {of_registry}")), existing(""));
-    let of_registry = &schema["definitions"]["Registry"]["properties"]["shape"]["default"];
+    let of_registry = &schema["definitions"]["FileRegistry"]["properties"]["shape"]["default"];
     let form = |text: &str| {
         let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[registry]\n{text}");
         read(&[Source::new("policy.toml", policy)]).unwrap().0.form
@@ -221,7 +222,7 @@ fn mutants(policy: &Value) -> Vec<Value> {
 }
 
 /// Policies that together have every key.
-const WHOLE: [&str; 2] = [
+const WHOLE: [&str; 3] = [
     r#"
 [models]
 allowed  = ["opus", "sonnet"]
@@ -280,6 +281,24 @@ socket   = "/tmp/claude-assistant.sock"
 drain    = "60s"
 timeout  = "500ms"
 parallel = 1
+"#,
+    r#"
+[models]
+allowed   = ["opus"]
+fallback  = "opus"
+[registry]
+postgres = "service=assistant"
+table    = "public.sessions"
+existing = "keep"
+[registry.columns]
+chat_id      = "id"
+model        = { column = "settings", path = ["llm", "model"] }
+tier         = "tier"
+source       = "source"
+type         = "kind"
+session_name = "name"
+contact_name = "contact"
+session_id   = "resume"
 "#,
 ];
 
