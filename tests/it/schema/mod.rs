@@ -14,7 +14,7 @@ use snapbox::data::DataFormat;
 use snapbox::{Assert, Data, IntoData};
 use toml::{Table, Value};
 
-use crate::readme;
+use crate::pages;
 use crate::support::below;
 
 /// The mistakes that can be seen without comparing one part of a policy with another, or reading commands.
@@ -82,7 +82,7 @@ fn valid_policies() -> Vec<(String, String)> {
     let is_policy = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
     let files: Vec<PathBuf> = files.filter(is_policy).chain([root().join("policy.toml")]).collect();
     let files = files.iter().map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap()));
-    files.chain(readme::policies().into_iter().map(|policy| ("README.md".to_owned(), policy))).collect()
+    files.chain(pages::policies()).collect()
 }
 
 #[test]
@@ -305,7 +305,7 @@ session_id   = "resume"
 #[test]
 fn with_any_one_key_changed_it_says_what_the_reader_says() {
     let validator = validator();
-    let policies = WHOLE.map(str::to_owned).into_iter().chain(readme::policies());
+    let policies = WHOLE.map(str::to_owned).into_iter().chain(pages::policies().into_iter().map(|(_, policy)| policy));
     let (mut refused, mut accepted) = (0, 0);
     for policy in policies.map(|text| Value::Table(text.parse().unwrap())) {
         for mutant in mutants(&policy) {
