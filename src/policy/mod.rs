@@ -4,6 +4,7 @@
 
 mod assign;
 mod command;
+pub mod conninfo;
 pub mod conversation;
 mod cover;
 pub mod edit;
@@ -13,12 +14,14 @@ mod outline;
 pub mod placeholder;
 mod read;
 mod redacted;
+mod registry;
 mod retired;
 mod rollout;
 pub mod scope;
 mod sessions;
 mod source;
 mod syntax;
+mod table;
 pub mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +42,7 @@ pub use rollout::Rollout;
 pub use sessions::{BackendSettings, DispatchSettings, FileSettings, OpenclawSettings};
 pub use sessions::{SUGGESTED, Sessions, TokenSource};
 pub use source::{Commit, Source};
+pub use table::{Column, Columns, Table};
 
 /// Without a limit in the policy: this many changes…
 const LEAST: usize = 10;
@@ -77,6 +81,8 @@ pub struct Policy {
     pub registry: Option<String>,
     /// `registry.key` and `registry.shape`.
     pub form: Form,
+    /// `registry.postgres`, `registry.table` and `registry.columns`, where the registry is a table.
+    pub table: Option<Table>,
     /// `registry.existing`.
     pub existing: Existing,
     /// Where models are kept, and how sessions come to run on them.

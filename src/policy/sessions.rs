@@ -163,9 +163,8 @@ const OWN_KEYS: [(&str, &[&str]); 13] = [
 ];
 
 impl<'r> Reader<'r> {
-    /// Reads the section. `existing` is what becomes of models that the registry has already, and `of_file` what the policy
-    /// says of a registry that is a file.
-    pub(super) fn sessions(&self, whole: &mut Section<'r>, existing: &Existing, of_file: &[Item<'r>]) -> Sessions {
+    /// Reads the section. `existing` is what becomes of models that the registry has already.
+    pub(super) fn sessions(&self, whole: &mut Section<'r>, existing: &Existing) -> Sessions {
         const BACKENDS: [&str; 3] = ["file", "dispatch", "openclaw"];
         let mut section = whole.section(self.mistakes, "sessions", "a table: [sessions]");
         let backend = section.get(self.mistakes, "backend");
@@ -191,20 +190,7 @@ impl<'r> Reader<'r> {
         };
         self.refuse_foreign(&mut section, backend);
         section.finish(self.mistakes);
-        if !settings.has_file() {
-            self.refuse_file(of_file, backend);
-        }
         Sessions { backend: settings, timeout, parallel: parallel.unwrap_or(usual) }
-    }
-
-    /// Refuses what is about a file, for a backend whose registry is none.
-    fn refuse_file(&self, of_file: &[Item<'r>], backend: &str) {
-        for item in of_file {
-            self.mistakes.add(|| {
-                let message = format!("`{}` is not for `backend = {backend:?}`", item.name);
-                item.mistake("registry-elsewhere", message, "remove it; to plan on a file, pass --registry FILE")
-            });
-        }
     }
 
     /// Refuses the keys of other backends.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 use reconcile::apply::{Backend, Watch};
-use reconcile::chat::Chat;
+use reconcile::chat::{Chat, Model};
 use reconcile::launch::{Decider, Wanted as Launch, start};
 use reconcile::plan::trial::Trial;
 use reconcile::plan::{Plan, Row, Verdict};
@@ -172,7 +172,7 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
         let proven = proven(&world, &up);
         let ran = world.state().runs.clone();
         excused.decide(&wanted, &world.state().entries);
-        let pace = Pace { end_in: *pauses, seen: Mutex::default() };
+        let pace = Pace { world: &world, end_in: *pauses, seen: Mutex::default() };
         let plan = world.watched(&policy, hour, None, &pace).unwrap().planned.plan;
         pace.is_kept(story.parallel)?;
         let state = world.state();
@@ -214,8 +214,12 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// The model of each chat in the registry.
+type Entries = BTreeMap<String, Option<String>>;
+
 /// Watches a run that pauses between portions, and asks it to end in one of its pauses.
-struct Pace {
+struct Pace<'w> {
+    world: &'w World,
     end_in: Option<usize>,
     seen: Mutex<Seen>,
 }
@@ -228,9 +232,11 @@ struct Seen {
     canaries: BTreeSet<String>,
     largest: usize,
     begun_after_end: usize,
+    /// What the registry said when the run was asked to end.
+    at_end: Option<Entries>,
 }
 
-impl Watch for Pace {
+impl Watch for Pace<'_> {
     fn interrupted(&self) -> bool {
         self.end_in.is_some_and(|end| self.seen.lock().unwrap().pauses > end)
     }
@@ -239,6 +245,9 @@ impl Watch for Pace {
         let mut seen = self.seen.lock().unwrap();
         seen.pauses += usize::from(!time.is_zero());
         seen.portion.clear();
+        if self.end_in.is_some_and(|end| seen.pauses == end + 1) {
+            seen.at_end = Some(self.world.state().entries.clone());
+        }
     }
 
     fn begun(&self, row: &Row) {
@@ -256,12 +265,15 @@ impl Watch for Pace {
     }
 }
 
-impl Pace {
+impl Pace<'_> {
     /// Between two pauses at most `parallel` sessions are restarted, and none after a pause in which the run was asked to end.
     fn is_kept(&self, parallel: usize) -> Result<(), TestCaseError> {
-        let Seen { largest, begun_after_end, .. } = *self.seen.lock().unwrap();
+        let seen = self.seen.lock().unwrap();
+        let (largest, at_end) = (seen.largest, seen.at_end.as_ref());
         prop_assert!(self.end_in.is_none() || largest <= parallel, "{largest} restarts between two pauses");
-        prop_assert_eq!(begun_after_end, 0, "restarts after the run was asked to end");
+        prop_assert_eq!(seen.begun_after_end, 0, "restarts after the run was asked to end");
+        let is_as_left = at_end.is_none_or(|at_end| *at_end == self.world.state().entries);
+        prop_assert!(is_as_left, "edits after the run was asked to end: {at_end:?}");
         Ok(())
     }
 }
@@ -278,6 +290,9 @@ fn launches_start_on_nothing_that_failed(
     let command = CommandLine::parse(&["assistant"], Scope::Launch).unwrap();
     let (ledger, snapshot, now) = (world.ledger().unwrap(), world.snapshot().unwrap(), at(hour));
     let decider = Decider { policy, capabilities: world, ledger: &ledger };
+    let worked =
+        |(known, trial): (&Model, &Trial), model: &str| known.as_str() == model && matches!(trial, Trial::Worked(_));
+    let has_worked = |model: &str| ledger.trials.iter().any(|known| worked(known, model));
     let entries = world.state().entries.clone();
     for chat in CHATS.into_iter().filter(|chat| entries.contains_key(*chat)) {
         let (fields, new_session_id) = (&Chat::default(), None);
@@ -285,27 +300,21 @@ fn launches_start_on_nothing_that_failed(
         let started = start(Some(decider), snapshot.as_ref(), &launch, &now).unwrap();
         let (runs, registered) = (started.model.unwrap().to_string(), entries[chat].clone().unwrap());
         let has_failed = failures.victims.get(&runs).is_some_and(|victims| victims.contains(chat));
-        let works =
-            ledger.trials.iter().any(|(model, trial)| model.as_str() == runs && matches!(trial, Trial::Worked(_)));
         let runs_elsewhere = entries.iter().any(|(other, model)| other != chat && model.as_ref() == Some(&runs));
         if runs != registered {
             prop_assert_eq!(wanted[chat], &runs, "what is decided, or what is registered");
             prop_assert!(!has_failed, "{} has failed on {}", &runs, chat);
             prop_assert!(!failures.models.contains(&runs), "{} has failed: {:?}", &runs, failures.victims);
             prop_assert!(
-                works || runs_elsewhere,
+                has_worked(&runs) || runs_elsewhere,
                 "{} is not known to work, and {} would be started on it",
                 &runs,
                 chat
             );
         } else if wanted[chat] != runs {
-            let decided = wanted[chat];
-            let is_free = ledger
-                .trials
-                .iter()
-                .any(|(model, trial)| model.as_str() == decided && matches!(trial, Trial::Worked(_)));
-            let has_failed = failures.victims.get(decided).is_some_and(|victims| victims.contains(chat));
-            prop_assert!(!is_free || has_failed, "{decided} works, and {chat} would be started on {runs}");
+            let better = wanted[chat];
+            let has_failed = failures.victims.get(better).is_some_and(|victims| victims.contains(chat));
+            prop_assert!(!has_worked(better) || has_failed, "{better} works, and {chat} would be started on {runs}");
         }
     }
     Ok(())
