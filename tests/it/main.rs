@@ -42,6 +42,7 @@ mod explain;
 mod faults;
 mod files;
 mod foreign_state;
+mod gateway;
 mod globs;
 #[path = "../double/handle.rs"]
 mod handle;
@@ -81,6 +82,8 @@ mod mounts;
 mod names;
 mod nightly;
 mod old_state;
+mod openclaw_faults;
+mod openclaw_recordings;
 mod patience;
 mod placeholders;
 mod policy_edit;

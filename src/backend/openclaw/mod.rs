@@ -12,7 +12,7 @@ mod listing;
 mod token;
 
 pub use address::{Address, BadAddress};
-pub use catalog::{AgentModel, AgentRow, ModelRow};
+pub use catalog::{AgentModel, AgentRow, Configuration, ModelRow};
 pub use fault::{Fault, Unavailable};
 pub use gateway::{Gateway, Scope, Target, TargetOutcome};
 pub use listing::{Listed, SessionRow};
