@@ -45,6 +45,7 @@ mod explain;
 mod faults;
 mod files;
 mod foreign_state;
+mod gateway;
 mod globs;
 #[path = "../double/handle.rs"]
 mod handle;
@@ -84,6 +85,8 @@ mod mounts;
 mod names;
 mod nightly;
 mod old_state;
+mod openclaw_faults;
+mod openclaw_recordings;
 mod pages;
 mod patience;
 mod placeholders;

@@ -19,7 +19,7 @@ mod token;
 pub use abilities::Abilities;
 pub use address::{Address, BadAddress};
 pub use backend::OpenclawBackend;
-pub use catalog::{AgentModel, AgentRow, ModelRow};
+pub use catalog::{AgentModel, AgentRow, Configuration, ModelRow};
 pub use fault::{Fault, Unavailable};
 pub use gateway::{Gateway, Scope, Target, TargetOutcome};
 pub use home::{GatewayHome, TokenAt, token_of};
