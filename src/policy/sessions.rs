@@ -110,6 +110,14 @@ pub struct OpenclawSettings {
     pub background: bool,
 }
 
+impl OpenclawSettings {
+    /// A gateway at this address, with what is usual for all else.
+    pub fn at(url: String) -> Self {
+        let token = Some(TokenSource::Env("OPENCLAW_GATEWAY_TOKEN".to_owned()));
+        Self { url, token, state: None, background: false }
+    }
+}
+
 /// Where a token is. The token itself never stands in a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
