@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::chat::Model;
 use crate::checkup::Check;
+use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::launch::Registration;
 use crate::plan::capabilities::Capabilities;
@@ -17,6 +18,7 @@ use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Begin, Debt, Ledger, Note};
 use crate::plan::observed::Observed;
 use crate::plan::{Drift, PlanInput, Reading, Row};
+use crate::policy::{Policy, Source};
 use crate::redact::Redaction;
 use crate::registry::{Position, Snapshot};
 
@@ -118,6 +120,15 @@ pub trait Backend: Sync {
     /// Looks at everything that a run needs on this host. Changes nothing.
     fn checkup(&self) -> Vec<Check> {
         Vec::new()
+    }
+
+    /// What the owner of the registry says that is probably not what the policy means, with the places in these files that
+    /// it is about. Changes nothing.
+    ///
+    /// # Errors
+    /// Where the owner cannot be asked. By default, nothing is.
+    fn advise(&self, _policy: &Policy, _sources: &[Source]) -> Result<Vec<Diagnostic>> {
+        Ok(Vec::new())
     }
 
     /// Takes the lock of a run, waiting for it at most `patience` and until `give_up` says so, and finishes what a run

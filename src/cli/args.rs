@@ -78,6 +78,11 @@ impl PlaceArgs {
         self.registry_path.clone().or_else(|| variable("RECONCILE_REGISTRY"))
     }
 
+    /// Whether the command line itself names a server, so that also what otherwise looks at files alone asks it.
+    pub(crate) fn is_told_to_connect(&self) -> bool {
+        self.connect_url.is_some()
+    }
+
     /// The address of a server to which the user consents, if the user names one.
     pub(crate) fn connect(&self) -> Option<String> {
         let of_environment = || std::env::var("RECONCILE_GATEWAY_URL").ok().filter(|url| !url.is_empty());

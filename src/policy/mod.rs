@@ -410,6 +410,16 @@ impl Policy {
         self.chats.get(chat).or_else(|| self.chats.get(self.former.get(chat)?))
     }
 
+    /// The models that it gives to chats, and what names each.
+    pub fn named_models(&self) -> impl Iterator<Item = (&Model, &Because)> {
+        let overrides = self.chats.values().filter_map(|entry| match &entry.setting {
+            Setting::Model(model) => Some((model, &entry.because)),
+            Setting::Unmanaged => None,
+        });
+        let choices = self.tiers.values().chain([&self.fallback]).chain(self.rules.iter().map(|rule| &rule.choice));
+        choices.map(|choice| (&choice.model, &choice.because)).chain(overrides)
+    }
+
     /// Whether it lists the tier, or a rule asks for it.
     pub fn names_tier(&self, tier: &str) -> bool {
         let asks = |rule: &Rule| {

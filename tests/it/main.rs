@@ -86,6 +86,7 @@ mod names;
 mod nightly;
 mod old_state;
 mod openclaw;
+mod openclaw_commands;
 mod openclaw_consent;
 mod openclaw_faults;
 mod openclaw_recordings;

@@ -168,7 +168,8 @@ pub fn policies() -> Vec<(String, String)> {
 
 #[test]
 fn every_policy_is_valid() {
-    let examples = ["policy.toml", "examples/dispatch.toml"].map(|name| (name.to_owned(), file(name)));
+    let examples = ["policy.toml", "examples/dispatch.toml", "examples/openclaw/policy.toml"]
+        .map(|name| (name.to_owned(), file(name)));
     for (name, policy) in policies().into_iter().chain(examples) {
         let (_, warnings) =
             read(&[Source::new(&name, policy.clone())]).unwrap_or_else(|found| panic!("{name}: {found:#?}\n{policy}"));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::apply::{Ask, Backend, Locked};
 use crate::backend::openclaw::abilities::{Abilities, CARRIED, pin};
+use crate::backend::openclaw::advice::{Told, advice};
 use crate::backend::openclaw::catalog::ModelRow;
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Scope};
@@ -16,12 +17,14 @@ use crate::backend::openclaw::locked::LockedGateway;
 use crate::backend::openclaw::snapshot::{GatewaySnapshot, Sessions};
 use crate::chat::Model;
 use crate::checkup::Check;
+use crate::diagnostic::Diagnostic;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::Ledger;
 use crate::plan::observed::{Edits, Finding, Observed, Standing};
 use crate::plan::{Drift, Reading, Row};
+use crate::policy::{Policy, Source};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
 use crate::report::counted;
@@ -141,6 +144,19 @@ impl Backend for OpenclawBackend {
         ]
     }
 
+    fn advise(&self, policy: &Policy, sources: &[Source]) -> Result<Vec<Diagnostic>> {
+        let listed = self.ask(Gateway::sessions)?;
+        let configuration = self.ask(Gateway::configuration)?;
+        let agents = self.ask(Gateway::agents)?.into_iter().map(|agent| agent.id);
+        let models = |agent: String| {
+            let models = self.ask(|gateway| gateway.models(&agent))?;
+            Ok((agent, models))
+        };
+        let models: BTreeMap<String, Vec<ModelRow>> = agents.map(models).collect::<Result<_>>()?;
+        let default_model = listed.default_model.as_deref();
+        Ok(advice(policy, sources, &Told { models: &models, default_model, configuration: &configuration }))
+    }
+
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
         Ok(Box::new(LockedGateway::lock(&self.home, patience, give_up)?))
     }
@@ -153,6 +169,6 @@ impl Backend for OpenclawBackend {
 /// Why no session of an agent can be pinned to a model, if so. `models` are those that it can be pinned to.
 fn refuses(agent: &str, model: &Model, models: Option<&[ModelRow]>) -> Option<String> {
     let Some(models) = models else { return Some(format!("the agent {agent} is not configured in OpenClaw")) };
-    let is_it = |known: &ModelRow| known.name() == model.as_str() || known.alias.as_deref() == Some(model.as_str());
-    (!models.iter().any(is_it)).then(|| format!("OpenClaw lists no model {model} for the agent {agent}"))
+    let is_listed = models.iter().any(|known| known.is_named(model.as_str()));
+    (!is_listed).then(|| format!("OpenClaw lists no model {model} for the agent {agent}"))
 }

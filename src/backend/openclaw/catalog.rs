@@ -50,6 +50,11 @@ impl ModelRow {
     pub fn name(&self) -> String {
         format!("{}/{}", self.provider, self.id)
     }
+
+    /// Whether a policy means it by this name.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.name() == name || self.alias.as_deref() == Some(name)
+    }
 }
 
 /// The reply to [`AGENTS`].

@@ -152,8 +152,10 @@ impl Locked for LockedGateway {
         Ok(rows.iter().map(|row| (row.chat.id.clone().into_owned(), stands(row))).collect())
     }
 
-    fn remember(&self, found: &Found, reach: Reach) -> Result<()> {
-        self.state.remember(found, reach)
+    /// A chat that no run has seen has no pin of ours, whatever earlier runs have looked at: so what is remembered never
+    /// speaks of all chats.
+    fn remember(&self, found: &Found, _: Reach) -> Result<()> {
+        self.state.remember(found, Reach::Some)
     }
 
     fn forget_applied(&self) -> Result<()> {

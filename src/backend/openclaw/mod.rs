@@ -4,6 +4,7 @@
 
 mod abilities;
 mod address;
+mod advice;
 mod backend;
 mod catalog;
 mod connection;

@@ -10,12 +10,12 @@ use crate::cli::args::{PlaceArgs, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::paths::registry_of;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::for_snapshot;
+use crate::cli::workspace::{for_snapshot, home_of};
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::error::Error;
 use crate::lint::Lint;
-use crate::policy::{self, Policy, Setting, Source};
+use crate::policy::{self, Policy, Source};
 use crate::report::check::{Check, CheckFormat};
 use crate::sources;
 
@@ -70,11 +70,15 @@ fn warnings_of(
     let now = now_for(&policy);
     warnings.extend(zone::warning(&policy, sources, &now));
     warnings.extend(refused_models(&policy, sources));
-    let named = place.registry().map(|path| RegistryFile::open(&path)).transpose()?;
-    let named = named.map(|registry| registry.in_form(&policy.form));
-    let is_named = named.is_some();
-    let registry = named.or_else(|| of_this_host(&policy, &place.policy()));
-    let home = registry.map(Home::File);
+    let is_named = place.registry().is_some() || place.is_told_to_connect();
+    let home = if is_named {
+        Some(home_of(place, &policy, &place.policy())?)
+    } else {
+        of_this_host(&policy, &place.policy()).map(Home::File)
+    };
+    if let Some(home) = home.clone().filter(|_| place.is_told_to_connect()) {
+        warnings.extend(backend::of_home(home).advise(&policy, sources)?);
+    }
     let snapshot = home.clone().map(|home| backend::of_home(home).snapshot()).transpose();
     let snapshot = if is_named { snapshot? } else { snapshot.unwrap_or_default() };
     let policy = match &home {
@@ -107,13 +111,7 @@ fn of_this_host(policy: &Policy, path: &Path) -> Option<RegistryFile> {
 /// What names a model that the backend cannot give to any session. A run refuses those rows alone.
 fn refused_models(policy: &Policy, sources: &[Source]) -> Vec<Diagnostic> {
     let capabilities = backend::capabilities(policy);
-    let overrides = policy.chats.values().filter_map(|entry| match &entry.setting {
-        Setting::Model(model) => Some((model, &entry.because)),
-        Setting::Unmanaged => None,
-    });
-    let choices = policy.tiers.values().chain([&policy.fallback]).chain(policy.rules.iter().map(|rule| &rule.choice));
-    let choices = choices.map(|choice| (&choice.model, &choice.because));
-    let refused = choices.chain(overrides).filter_map(|(model, because)| {
+    let refused = policy.named_models().filter_map(|(model, because)| {
         let why = capabilities.refuses_model(model)?;
         let message = format!("no session can be given the model of `{}`: {why}", because.rule);
         Some(Diagnostic::error("model-refused-by-backend", message, because.at.place(sources), ""))

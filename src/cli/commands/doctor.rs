@@ -84,13 +84,26 @@ fn look_at_backend(place: &PlaceArgs, policy: &Policy, files: &PolicyFiles) -> V
         Err(error) => return vec![no_registry(error)],
     };
     match backend_of(policy, &place.policy(), files, home.clone(), Probe::Nothing) {
-        Ok(backend) => backend.checkup(),
+        Ok(backend) => {
+            let mut checks = backend.checkup();
+            // What cannot be asked is among these already.
+            let advice = backend.advise(policy, &files.sources).unwrap_or_default();
+            checks.extend(advice.into_iter().map(advised));
+            checks
+        }
         Err(error) => {
             let mut checks = home.checkup();
             checks.push(Check::of("backend", Err(error), "see [sessions] in the policy"));
             checks
         }
     }
+}
+
+/// What the owner of the registry says that is probably not what the policy means.
+fn advised(found: Diagnostic) -> Check {
+    let Diagnostic { message, help, code, .. } = found;
+    let error = Error::other(message).with_hint(help.unwrap_or_default()).or_nameless(code);
+    Check::of("configuration", Err(error), "see reconcile check")
 }
 
 /// The registry alone. A policy that cannot be used may still say which it is.

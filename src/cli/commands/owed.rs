@@ -10,6 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Past, open_past, warn_of_lost_state};
 use crate::error::Error;
+use crate::plan::capabilities::TakesEffect;
 use crate::plan::json::JsonFailedModel;
 use crate::plan::ledger::Note;
 use crate::plan::select::find_registered;
@@ -51,6 +52,12 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
     let Past { backend, now, names } = open_past(terminal, place)?;
     warn_of_lost_state(terminal, backend.as_ref())?;
     let now = &now;
+    if backend.capabilities().takes_effect() == TakesEffect::AtOnce {
+        terminal.note("with this backend a changed model takes effect by itself, so no restart is ever owed");
+        if args.forget.is_some() || args.forget_all {
+            return Ok(Exit::Done);
+        }
+    }
     if args.forget_all {
         return forget_all(terminal, place, backend.as_ref(), now.timestamp());
     }

@@ -1,18 +1,24 @@
 //! The backends under test, and what a test can do to their registries and sessions from outside.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reconcile::apply::{Backend, Locked};
 use reconcile::backend::file::RegistryFile;
+use reconcile::backend::openclaw::{GatewayHome, Token, TokenAt};
 use reconcile::backend::{Home, Place, Probe, open};
 use reconcile::plan::ledger::Note;
 use reconcile::policy::{Policy, Source, read};
-use serde_json::Value;
+use reconcile::state::home::StateHome;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::dispatch::daemon;
+use crate::gateway::{Double as Gateway, Model, World as GatewayWorld};
 use crate::handle::Double;
+use crate::openclaw::pinned;
 use crate::support::{Sandbox, registry};
 use crate::world::{Manner, World, policy};
 
@@ -32,6 +38,11 @@ pub trait Subject {
 
     /// What the registry says of each chat, read without the backend.
     fn models(&self) -> Vec<(String, Option<String>)>;
+
+    /// A model as a policy names it, where the registry has another spelling.
+    fn plain(&self, model: &str) -> String {
+        model.to_owned()
+    }
 
     /// Another program adds a chat to the registry.
     fn replace(&self);
@@ -188,5 +199,75 @@ impl Subject for InFile {
     }
     fn commits(&self) -> bool {
         self.daemon.is_none()
+    }
+}
+
+/// A gateway, and a policy that calls its models by their aliases.
+struct Asked {
+    gateway: Gateway,
+    backend: Box<dyn Backend>,
+    policy: Policy,
+    _state: TempDir,
+}
+
+pub fn openclaw() -> Box<dyn Subject> {
+    let model = |id| Model { id, alias: Some(id), reasoning: false };
+    let names = ["opus", "sonnet", "haiku"];
+    let mut world = GatewayWorld {
+        models: names.map(model).to_vec(),
+        allowed: names.map(|name| format!("fake/{name}")).to_vec(),
+        default_model: "fake/sonnet".to_owned(),
+        ..GatewayWorld::default()
+    };
+    for (chat, model) in [("ada", "opus"), ("ben", "sonnet"), ("cal", "haiku")] {
+        world.add(chat, &pinned(&format!("fake/{model}"), &json!({})));
+    }
+    world.add("dan", &json!({}));
+    let gateway = Gateway::start(world);
+    let aliases = names.map(|name| format!("\"fake/{name}\" = {name:?}")).join(", ");
+    let models = MODELS.replace("[limits]", &format!("aliases = {{ {aliases} }}\n[limits]"));
+    let text = format!("{models}backend = \"openclaw\"\n");
+    let (policy, _) = read(&[Source::new("policy.toml", text)]).unwrap();
+    let state = TempDir::new().unwrap();
+    let home = GatewayHome {
+        address: gateway.url().parse().unwrap(),
+        token: TokenAt::Env("TOKEN".to_owned(), Some(Token::new("TOKEN-FOR-TESTS"))),
+        timeout: Duration::from_secs(20),
+        background: false,
+        state: StateHome::new(state.path().join("state")),
+    };
+    let place = Place { home: Home::Gateway(home), directory: PathBuf::new(), socket: None, probe: Probe::Nothing };
+    Box::new(Asked { backend: open(&policy, place).unwrap(), gateway, policy, _state: state })
+}
+
+impl Subject for Asked {
+    fn backend(&self) -> &dyn Backend {
+        self.backend.as_ref()
+    }
+    fn policy(&self) -> &Policy {
+        &self.policy
+    }
+    fn models(&self) -> Vec<(String, Option<String>)> {
+        let world = self.gateway.world();
+        let keys = world.sessions.iter().map(|row| row["key"].as_str().unwrap().to_owned());
+        let model = |key: &str| world.pinned(key).map_or("default".to_owned(), |model| self.plain(&model));
+        let mut models: Vec<_> = keys.map(|key| (key.clone(), Some(model(&key)))).collect();
+        models.sort();
+        models
+    }
+    fn plain(&self, model: &str) -> String {
+        model.trim_start_matches("fake/").to_owned()
+    }
+    fn replace(&self) {
+        self.gateway.world().add("foreign-1", &pinned("fake/sonnet", &json!({})));
+    }
+    fn remove(&self) -> bool {
+        false
+    }
+    fn changes(&self) -> usize {
+        self.gateway.count("sessions.patchMany")
+    }
+    fn commits(&self) -> bool {
+        false
     }
 }

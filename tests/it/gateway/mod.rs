@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
-pub use world::World;
+pub use world::{Model, World};
 
 /// What goes wrong with a request.
 #[derive(Clone)]

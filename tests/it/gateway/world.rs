@@ -233,7 +233,7 @@ impl World {
             return Err(missing_scope("operator.admin"));
         }
         let agent = agent_of(key).to_owned();
-        let key = full_key(key);
+        let key = if self.sessions.iter().any(|row| row["key"] == key) { key.to_owned() } else { full_key(key) };
         let at = self.sessions.iter().position(|row| row["key"] == key.as_str());
         let held = at.map(|at| &self.sessions[at]["sessionId"]);
         if expected.is_some() && expected != held {

@@ -1,0 +1,231 @@
+//! The commands on the sessions of a gateway. They do what they do with a registry that is a file.
+
+use serde_json::{Value, json};
+
+use crate::gateway::Double;
+use crate::openclaw::{CAL, DEE, ROOM, Setting, TOKEN, pinned, world};
+use crate::support::{Sandbox, finish, row};
+
+#[test]
+fn a_plan_is_applied_as_it_was_shown_or_not_at_all() {
+    let setting = Setting::new();
+    setting.run(&["--dry-run", "--output", "json=plan.json"]).expect(0);
+    let plan: Value = serde_json::from_str(&setting.sandbox.read("plan.json")).unwrap();
+    setting.run(&["--plan", &"0".repeat(32)]).expect(3);
+    assert_eq!(setting.gateway.count("sessions.patchMany"), 0);
+    let run = setting.run(&["--plan", plan["plan_id"].as_str().unwrap()]).expect(0);
+    assert!(run.summary().starts_with("Applied: 2 changed"), "{run:#?}");
+}
+
+#[test]
+fn over_the_limit_nothing_is_changed() {
+    let setting = Setting::of(world(), "[limits]\nmax_changes = 1\n");
+    setting.run(&["--dry-run"]).expect(3);
+    let run = setting.run(&[]).expect(3);
+    assert!(run.stderr.contains("--allow-changes 2"), "{run:#?}");
+    assert_eq!(setting.gateway.count("sessions.patchMany"), 0);
+    setting.run(&["--allow-changes", "2"]).expect(0);
+}
+
+#[test]
+fn chats_are_selected_by_tier_and_by_the_name_of_a_contact() {
+    let setting = Setting::new();
+    setting.run(&["--tier", "family"]).expect(0);
+    assert_eq!(
+        (setting.gateway.world().pinned(CAL).as_deref(), setting.gateway.count("sessions.patchMany")),
+        (Some("fake/big"), 1)
+    );
+    let run = setting.run(&["--chat", "Cal Ortiz"]).expect(0);
+    assert!(run.summary().starts_with("No changes."), "{run:#?}");
+}
+
+#[test]
+fn a_run_is_told_in_the_history_and_can_be_undone() {
+    let setting = Setting::new();
+    setting.run(&[]).expect(0);
+    let history = setting.run(&["history", "--format", "json"]).expect(0);
+    let run: Value = serde_json::from_str(history.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!(run["summary"]["changed"], 2, "{run:#}");
+    setting.run(&["undo", run["run"].as_str().unwrap()]).expect(0);
+    assert_eq!(setting.gateway.world().pinned(CAL), None, "it was not pinned before");
+    assert_eq!(setting.gateway.world().pinned(ROOM).as_deref(), Some("fake/mid"));
+    assert!(setting.sandbox.read("policy.toml").contains("= { model = \"default\", reason = \"undo of "));
+}
+
+#[test]
+fn a_model_is_set_and_unset() {
+    let setting = Setting::new();
+    setting.run(&["set-model", DEE, "fake/mid", "--reason", "a test"]).expect(0);
+    assert_eq!(setting.gateway.world().pinned(DEE).as_deref(), Some("fake/mid"));
+    setting.run(&["unset-model", DEE]).expect(0);
+    assert_eq!(setting.gateway.world().pinned(DEE).as_deref(), Some("fake/small"));
+    setting.run(&["set-model", DEE, "default"]).expect(0);
+    assert_eq!(setting.gateway.world().pinned(DEE), None);
+}
+
+#[test]
+fn what_decides_is_explained_and_listed() {
+    let setting = Setting::new();
+    let explained = setting.run(&["explain", CAL]).expect(0);
+    assert!(explained.stdout.contains("tiers.family"), "{explained:#?}");
+    let list: Value = serde_json::from_str(&setting.run(&["list", "--format", "json"]).expect(0).stdout).unwrap();
+    assert_eq!(list["chats"].as_array().map(Vec::len), Some(3), "{list:#}");
+    let diff = setting.run(&["diff", "--from", "policy.toml"]).expect(0);
+    assert!(diff.stdout.contains("0 to change"), "{diff:#?}");
+}
+
+#[test]
+fn rules_ask_for_the_agent_and_the_account() {
+    let mut world = world();
+    world.agents.insert("work".to_owned(), None);
+    world.add("agent:work:main", &json!({}));
+    world.add("agent:main:telegram:second:direct:7", &json!({ "lastAccountId": "second" }));
+    let rules =
+        "[[rules]]\nagent = \"work\"\nmodel = \"fake/mid\"\n[[rules]]\naccount = \"second\"\nmodel = \"fake/small\"\n";
+    let setting = Setting::of(world, rules);
+    setting.run(&[]).expect(0);
+    assert_eq!(setting.gateway.world().pinned("agent:work:main").as_deref(), Some("fake/mid"));
+    assert_eq!(setting.gateway.world().pinned("agent:main:telegram:second:direct:7").as_deref(), Some("fake/small"));
+}
+
+#[test]
+fn a_pin_that_was_set_by_hand_is_kept_and_a_session_that_is_not_pinned_never_counts_as_that() {
+    let setting = Setting::of(world(), "[registry]\nexisting = \"keep-manual\"\n");
+    let run = setting.run(&[]).expect(0);
+    assert_eq!(setting.gateway.world().pinned(CAL).as_deref(), Some("fake/big"), "nobody had pinned it: {run:#?}");
+    assert_eq!(setting.gateway.world().pinned(ROOM).as_deref(), Some("fake/mid"), "a pin that no run has set");
+    // A chat that is new since, and that its user has pinned.
+    setting.gateway.world().add("agent:main:new", &pinned("fake/small", &json!({})));
+    let report: Value =
+        serde_json::from_str(&setting.run(&["--dry-run", "--format", "json"]).expect(0).stdout).unwrap();
+    for chat in [ROOM, "agent:main:new"] {
+        assert_eq!(row(&report, chat)["outcome"], "unmanaged", "{report:#}");
+    }
+    setting.run(&["--take-over", ROOM]).expect(0);
+    assert_eq!(setting.gateway.world().pinned(ROOM), None);
+}
+
+#[test]
+fn there_is_nothing_to_launch_and_nothing_to_pay() {
+    let setting = Setting::new();
+    let launch = setting.run(&["launch", CAL, "--", "true"]).expect(1);
+    assert!(launch.stderr.contains("started by their gateway, never by a launch"), "{launch:#?}");
+    let requests = setting.gateway.requests().len();
+    for arguments in [&["owed"][..], &["owed", "--forget", CAL], &["owed", "--forget-all"]] {
+        let owed = setting.run(arguments).expect(0);
+        assert!(owed.stderr.contains("so no restart is ever owed"), "{owed:#?}");
+    }
+    assert_eq!(setting.gateway.requests().len(), requests, "nothing was asked for that");
+}
+
+#[test]
+fn a_redacted_snapshot_can_be_planned_on_elsewhere() {
+    let setting = Setting::new();
+    let snapshot = setting.run(&["snapshot", "--redact"]).expect(0);
+    assert!(!snapshot.stdout.contains("Cal Ortiz") && !snapshot.stdout.contains("100301"), "{snapshot:#?}");
+    setting.sandbox.write("snapshot.json", &snapshot.stdout);
+    let key = setting.sandbox.path("state/gateway/redact.key");
+    let elsewhere = ["--registry", "snapshot.json", "--redact-key", key.to_str().unwrap()];
+    let connected = setting.gateway.requests().len();
+    let planned = setting.run(&[&["--dry-run", "--output", "json=plan.json"][..], &elsewhere].concat()).expect(0);
+    assert!(planned.summary().starts_with("Plan: 2 to change"), "{planned:#?}");
+    assert_eq!(setting.gateway.requests().len(), connected, "a plan on a file connects to nothing");
+    setting.run(&["--plan", "plan.json", "--redact"]).expect(0);
+    assert_eq!(setting.gateway.world().pinned(CAL).as_deref(), Some("fake/big"));
+}
+
+#[test]
+fn metrics_are_of_the_gateway() {
+    let setting = Setting::new();
+    setting.run(&["--metrics", "reconcile.prom"]).expect(0);
+    let metrics = setting.sandbox.read("reconcile.prom");
+    assert!(metrics.contains(&setting.gateway.url()), "{metrics}");
+    let refused = setting.run(&["--metrics", "state/gateway/ledger.journal"]).expect(1);
+    assert!(refused.stderr.contains("the run itself needs that file"), "{refused:#?}");
+}
+
+#[test]
+fn what_runs_remember_is_below_the_state_home_of_the_user_and_goes_by_the_address() {
+    let setting = Setting::new();
+    let policy = setting.sandbox.read("policy.toml").replace("state = \"state/gateway\"\n", "");
+    setting.sandbox.write("policy.toml", policy);
+    let home = setting.sandbox.path("state-home");
+    let run = |arguments: &[&str]| finish(setting.command(arguments).env("XDG_STATE_HOME", &home)).expect(0);
+    run(&[]);
+    let named: Vec<String> = std::fs::read_dir(home.join("reconcile"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(named.len(), 1, "{named:?}");
+    assert!(named[0].starts_with("openclaw-"), "{named:?}");
+    assert!(!run(&["history"]).stdout.contains("No run has changed anything"));
+}
+
+#[test]
+fn a_policy_is_adopted_and_reconciling_with_it_changes_nothing() {
+    let gateway = Double::start(world());
+    let sandbox = Sandbox::new("", "{}");
+    std::fs::remove_file(sandbox.path("policy.toml")).unwrap();
+    let run = |arguments: &[&str]| finish(sandbox.command(arguments).env("OPENCLAW_GATEWAY_TOKEN", TOKEN));
+    run(&["adopt", "--connect", &gateway.url(), "--write", "policy.toml"]).expect(0);
+    let policy = sandbox.read("policy.toml");
+    assert!(policy.contains("backend = \"openclaw\"") && !policy.contains(TOKEN), "{policy}");
+    let planned = run(&["--dry-run"]).expect(0);
+    assert!(planned.summary().starts_with("No changes."), "{policy}\n{planned:#?}");
+    // From the policy that is there, the same comes again.
+    assert_eq!(run(&["adopt"]).expect(0).stdout, policy);
+}
+
+/// A gateway whose configuration stands against the policy in every way, and the policy.
+fn at_odds() -> Setting {
+    let mut world = world();
+    world.config = json!({ "session": {}, "channels": { "modelByChannel": { "telegram": { "*": "fake/small" } } } });
+    let rules = format!("[[rules]]\ntype = \"direct\"\nmodel = \"fake/mid\"\n[chats]\n{CAL:?} = \"fake/nope\"\n");
+    let setting = Setting::of(world, &rules);
+    let policy = setting.sandbox.read("policy.toml").replace("fallback = \"default\"", "fallback = \"fake/small\"");
+    setting.sandbox.write("policy.toml", policy);
+    setting
+}
+
+/// What is told of a gateway at odds with its policy.
+const TOLD: [&str; 5] = ["model-not-listed", "pins-the-default", "model-by-channel", "shared-session", "new-chats"];
+
+#[test]
+fn check_asks_the_gateway_only_where_it_is_told_to_and_warns_with_a_fix() {
+    let setting = at_odds();
+    let alone = setting.run(&["check"]).expect(0);
+    assert!(TOLD.iter().all(|code| !alone.stdout.contains(code)), "{alone:#?}");
+    assert_eq!(setting.gateway.requests().len(), 0);
+    let url = setting.gateway.url();
+    let asked = setting.run(&["check", "--connect", &url]).expect(0);
+    for code in TOLD {
+        assert!(asked.stdout.contains(&format!("[{code}]")), "{code}: {asked:#?}");
+    }
+    let json: Value =
+        serde_json::from_str(&setting.run(&["check", "--connect", &url, "--format", "json"]).expect(0).stdout).unwrap();
+    let text = json.to_string();
+    assert!(text.contains("session.dmScope") && text.contains("modelByChannel"), "{text}");
+
+    let at_peace = Setting::new();
+    let url = at_peace.gateway.url();
+    let policy = at_peace.sandbox.read("policy.toml").replace(", \"fake/mid\"", "").replace(", \"fake/nope\"", "");
+    at_peace.sandbox.write("policy.toml", policy);
+    let asked = at_peace.run(&["check", "--connect", &url]).expect(0);
+    assert!(TOLD.iter().all(|code| !asked.stdout.contains(code)), "{asked:#?}");
+}
+
+#[test]
+fn a_checkup_looks_at_the_gateway_and_changes_nothing() {
+    let setting = Setting::new();
+    let well = setting.run(&["doctor"]).expect(0);
+    assert!(well.stdout.contains("has 3 sessions"), "{well:#?}");
+    assert!(!setting.sandbox.path("state").exists());
+    assert_eq!(setting.gateway.count("sessions.patchMany"), 0);
+    let odd = at_odds().run(&["doctor"]).expect(1);
+    assert!(odd.stdout.contains("session.dmScope"), "{odd:#?}");
+
+    let Setting { sandbox, gateway } = setting;
+    drop(gateway);
+    let down = finish(sandbox.command(&["doctor"]).env("GATEWAY_TOKEN", TOKEN)).expect(1);
+    assert!(down.stdout.contains("no gateway listens at"), "{down:#?}");
+}
