@@ -242,7 +242,7 @@ impl Run<'_> {
         for index in todo {
             let row = &mut self.planned.plan.rows[index];
             let attempt = attempts.entry(index).or_insert(Attempt::NotBegun);
-            row.outcome = outcome(attempt, &unbegun);
+            row.outcome = outcome(attempt, row.remark.as_deref(), &unbegun);
             row.effects.restarted = *attempt == Attempt::Changed && row.restart;
             let has_changed = matches!(attempt, Attempt::Changed | Attempt::Unhealthy(_));
             row.effects.edited |= has_changed && row.edit && is_per_row;
@@ -380,9 +380,10 @@ fn is_back_by_edit(plan: &Plan, row: &Row) -> bool {
     row.is_planned() && row.edit && plan.void.get(row.chat.id.as_ref()) == Some(&Void::Back)
 }
 
-fn outcome(attempt: &Attempt, unbegun: &Outcome) -> Outcome {
+/// What an attempt comes to. `remark` is what else the change does that was tried.
+fn outcome(attempt: &Attempt, remark: Option<&str>, unbegun: &Outcome) -> Outcome {
     match attempt {
-        Attempt::Changed => Outcome::plain(Verdict::Done),
+        Attempt::Changed => Outcome { detail: remark.map(str::to_owned), ..Outcome::plain(Verdict::Done) },
         Attempt::NotNeeded(detail) => Outcome::because(Verdict::Done, detail),
         Attempt::Failed(detail)
         | Attempt::Refused(detail)

@@ -352,6 +352,7 @@ pub(super) fn plain(entry: Entry, decision: Decision) -> Row {
         imposed: false,
         changed_back: Vec::new(),
         standing: Standing::default(),
+        remark: None,
         outcome: Outcome::plain(Verdict::Planned),
         effects: Effects::default(),
         at: entry.at,

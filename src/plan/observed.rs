@@ -52,6 +52,8 @@ pub struct Finding {
     pub runs: Option<Model>,
     /// Whether an override of the registry's owner wrote the model that the registry says.
     pub is_overridden: bool,
+    /// What else its change does, if anything.
+    pub remark: Option<String>,
 }
 
 /// What a session is doing, and what follows for its row.

@@ -73,7 +73,7 @@ struct Prediction<'a> {
 impl Prediction<'_> {
     /// The row as it is planned; `None` where the chat is in sync.
     fn row(&mut self, mut row: Row, finding: Finding) -> Option<Row> {
-        let Finding { standing, void, identity, runs, is_overridden } = finding;
+        let Finding { standing, void, identity, runs, is_overridden, remark } = finding;
         if let Some(runs) = runs {
             let is_another = row.after.is_some() && row.after.as_ref() != Some(&runs);
             (row.restart, row.stale) = (row.restart || is_another, row.stale || is_another);
@@ -119,6 +119,10 @@ impl Prediction<'_> {
         }
         if runs_it && row.is_planned() {
             self.void(&mut row, Void::Back);
+        }
+        if let Some(remark) = remark.filter(|_| row.is_planned()) {
+            row.outcome.detail = Some(remark.clone());
+            row.remark = Some(remark);
         }
         Some(row)
     }

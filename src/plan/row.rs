@@ -45,6 +45,8 @@ pub struct Row {
     pub changed_back: Vec<Timestamp>,
     /// What the backend found the session doing.
     pub standing: Standing,
+    /// What else its change does, if anything.
+    pub remark: Option<String>,
     /// What became of the row, or is planned.
     pub outcome: Outcome,
     /// What has happened so far.

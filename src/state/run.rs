@@ -93,4 +93,9 @@ impl RunState {
     pub(crate) fn remember_told(&self, told: Told) -> Result<()> {
         conditions::save(self.ledger.dir(), told)
     }
+
+    /// The directory, for what only one backend remembers.
+    pub(crate) fn dir(&self) -> &StateDir {
+        self.ledger.dir()
+    }
 }

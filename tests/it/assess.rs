@@ -31,6 +31,7 @@ fn drifted() -> Row {
         imposed: false,
         changed_back: Vec::new(),
         standing: Standing::default(),
+        remark: None,
         outcome: Outcome::plain(Verdict::Planned),
         effects: Effects::default(),
         at: Position(0),

@@ -90,6 +90,7 @@ mod openclaw_commands;
 mod openclaw_consent;
 mod openclaw_faults;
 mod openclaw_recordings;
+mod openclaw_thinking;
 mod pages;
 mod patience;
 mod placeholders;

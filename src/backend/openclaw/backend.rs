@@ -12,9 +12,10 @@ use crate::backend::openclaw::catalog::ModelRow;
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Scope};
 use crate::backend::openclaw::home::GatewayHome;
-use crate::backend::openclaw::listing::Listed;
+use crate::backend::openclaw::listing::{Listed, SessionRow};
 use crate::backend::openclaw::locked::LockedGateway;
 use crate::backend::openclaw::snapshot::{GatewaySnapshot, Sessions};
+use crate::backend::openclaw::thinking::{Levels, Thoughts};
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::diagnostic::Diagnostic;
@@ -35,12 +36,14 @@ pub struct OpenclawBackend {
     home: GatewayHome,
     /// A connection that can only read; `None` until something is read.
     reader: Mutex<Option<Gateway>>,
+    /// What the changes of the last plan mean for the thinking of sessions.
+    thoughts: Thoughts,
 }
 
 impl OpenclawBackend {
     /// The sessions of this gateway. Nothing is connected to until something is read.
     pub fn new(home: GatewayHome) -> Self {
-        Self { home, reader: Mutex::default() }
+        Self { home, reader: Mutex::default(), thoughts: Mutex::default() }
     }
 
     /// Asks over the connection that can only read.
@@ -58,20 +61,36 @@ impl OpenclawBackend {
         Ok(GatewaySnapshot::new(self.home.address.to_string(), managed(listed, &self.home)))
     }
 
-    /// What each agent can be pinned to, of the agents whose sessions are to be pinned; `None` for one that is not
-    /// configured. The gateway would take a name that is mistyped.
-    fn catalog<'a>(&self, agents: impl Iterator<Item = &'a str>) -> Result<BTreeMap<&'a str, Option<Vec<ModelRow>>>> {
-        let agents: BTreeSet<&str> = agents.collect();
+    /// What these agents are configured with; `None` for one that is not configured. The gateway would take a name that is
+    /// mistyped.
+    fn catalog<'a>(&self, agents: BTreeSet<&'a str>) -> Result<BTreeMap<&'a str, Option<Agent>>> {
         if agents.is_empty() {
             return Ok(BTreeMap::new());
         }
         // A gateway never answers about the models of an agent that is not configured.
         let configured = self.ask(Gateway::agents)?;
-        let models = |agent: &str| {
-            let is_configured = configured.iter().any(|known| known.id == agent);
-            is_configured.then(|| self.ask(|gateway| gateway.models(agent))).transpose()
+        let look_up = |agent: &str| -> Result<Option<Agent>> {
+            let Some(known) = configured.iter().find(|known| known.id == agent) else { return Ok(None) };
+            let models = self.ask(|gateway| gateway.models(agent))?;
+            Ok(Some(Agent { default: known.model.primary.clone(), models }))
         };
-        agents.into_iter().map(|agent| Ok((agent, models(agent)?))).collect()
+        agents.into_iter().map(|agent| Ok((agent, look_up(agent)?))).collect()
+    }
+}
+
+/// What an agent is configured with.
+struct Agent {
+    /// What its sessions run on that are not pinned.
+    default: Option<String>,
+    /// What they can be pinned to.
+    models: Vec<ModelRow>,
+}
+
+impl Agent {
+    /// The model that its sessions run on with this one, if it is known.
+    fn model(&self, model: &Model) -> Option<&ModelRow> {
+        let name = pin(model).or(self.default.as_deref())?;
+        self.models.iter().find(|known| known.is_named(name))
     }
 }
 
@@ -81,9 +100,27 @@ pub(super) fn managed(listed: Listed, home: &GatewayHome) -> Sessions {
     rows.map(|row| (row.key.clone(), row)).collect()
 }
 
-/// The model that a row's session is to be pinned to, if it is to be.
-fn new_pin(row: &Row) -> Option<&Model> {
-    row.after.as_ref().filter(|model| row.edit && row.is_planned() && pin(model).is_some())
+/// A session whose model is to be changed.
+struct Change<'a> {
+    row: &'a Row,
+    session: &'a SessionRow,
+    model: &'a Model,
+}
+
+impl<'a> Change<'a> {
+    fn of(row: &'a Row, sessions: &'a Sessions) -> Option<Self> {
+        let session = sessions.get(row.chat.id.as_ref())?;
+        let model = row.after.as_ref().filter(|_| row.edit && row.is_planned())?;
+        Some(Self { row, session, model })
+    }
+
+    /// Why it cannot be made, if so. `None` stands for an agent that is not configured.
+    fn refused(&self, agent: Option<&Agent>) -> Option<String> {
+        let name = &self.session.agent;
+        let Some(agent) = agent else { return Some(format!("the agent {name} is not configured in OpenClaw")) };
+        let is_known = pin(self.model).is_none() || agent.model(self.model).is_some();
+        (!is_known).then(|| format!("OpenClaw lists no model {} for the agent {name}", self.model))
+    }
 }
 
 impl Backend for OpenclawBackend {
@@ -106,15 +143,27 @@ impl Backend for OpenclawBackend {
 
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
         let sessions = GatewaySnapshot::of(reading)?.sessions();
-        let agent = |row: &Row| sessions.get(row.chat.id.as_ref()).map_or("", |session| session.agent.as_str());
-        let pinned = || drift.rows.iter().filter_map(|row| Some((row, new_pin(row)?)));
-        let catalog = self.catalog(pinned().map(|(row, _)| agent(row)))?;
-        let refused = pinned().filter_map(|(row, model)| {
-            let why = refuses(agent(row), model, catalog.get(agent(row))?.as_deref())?;
-            let finding = Finding { standing: Standing::Refused(why), ..Finding::default() };
-            Some((row.chat.id.clone().into_owned(), finding))
-        });
-        Ok(Observed { edits: Edits::PerRow { batch: CARRIED }, findings: refused.collect(), ..Observed::default() })
+        let levels = Levels::read(self.home.state.open()?.as_ref())?;
+        let changes: Vec<Change> = drift.rows.iter().filter_map(|row| Change::of(row, sessions)).collect();
+        let asks = |change: &&Change| pin(change.model).is_some() || levels.concern(change.session);
+        let agents = changes.iter().filter(asks).map(|change| change.session.agent.as_str());
+        let catalog = self.catalog(agents.collect())?;
+        let (mut findings, mut thoughts) = (BTreeMap::new(), BTreeMap::new());
+        for change in &changes {
+            let Some(agent) = catalog.get(change.session.agent.as_str()) else { continue };
+            let chat = || change.row.chat.id.clone().into_owned();
+            if let Some(why) = change.refused(agent.as_ref()) {
+                findings.insert(chat(), Finding { standing: Standing::Refused(why), ..Finding::default() });
+                continue;
+            }
+            let model = agent.as_ref().and_then(|agent| agent.model(change.model));
+            let Some(thought) = model.and_then(|model| levels.thought(change.session, model)) else { continue };
+            let remark = Some(thought.words(change.model.as_str()));
+            findings.insert(chat(), Finding { remark, ..Finding::default() });
+            thoughts.insert(chat(), thought);
+        }
+        *self.thoughts.lock().unwrap_or_else(PoisonError::into_inner) = thoughts;
+        Ok(Observed { edits: Edits::PerRow { batch: CARRIED }, findings, ..Observed::default() })
     }
 
     fn has_state(&self) -> Result<bool> {
@@ -158,17 +207,10 @@ impl Backend for OpenclawBackend {
     }
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
-        Ok(Box::new(LockedGateway::lock(&self.home, patience, give_up)?))
+        Ok(Box::new(LockedGateway::lock(&self.home, &self.thoughts, patience, give_up)?))
     }
 
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {
         Ok(Box::new(whole::history(self.home.state.open()?)?))
     }
-}
-
-/// Why no session of an agent can be pinned to a model, if so. `models` are those that it can be pinned to.
-fn refuses(agent: &str, model: &Model, models: Option<&[ModelRow]>) -> Option<String> {
-    let Some(models) = models else { return Some(format!("the agent {agent} is not configured in OpenClaw")) };
-    let is_listed = models.iter().any(|known| known.is_named(model.as_str()));
-    (!is_listed).then(|| format!("OpenClaw lists no model {model} for the agent {agent}"))
 }

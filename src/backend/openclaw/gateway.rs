@@ -140,6 +140,19 @@ impl Gateway {
         self.change(targets, &json!({ "model": model }))
     }
 
+    /// As [`Gateway::patch`], and gives the sessions this thinking level of their own in the same step.
+    ///
+    /// # Errors
+    /// As [`Gateway::patch`].
+    pub fn patch_with_thinking(
+        &mut self,
+        targets: &[Target],
+        model: Option<&str>,
+        level: &str,
+    ) -> Result<Vec<TargetOutcome>, Fault> {
+        self.change(targets, &json!({ "model": model, "thinkingLevel": level }))
+    }
+
     /// Gives sessions a thinking level of their own, or takes it from them. Returns what became of each target, in their
     /// order.
     ///

@@ -13,6 +13,7 @@ use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Scope, Target, TargetOutcome};
 use crate::backend::openclaw::home::GatewayHome;
 use crate::backend::openclaw::snapshot::{GatewaySnapshot, Sessions};
+use crate::backend::openclaw::thinking::{Levels, Thought, Thoughts};
 use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::plan::conditions::Told;
@@ -28,20 +29,27 @@ const CHANGED: &str = "its session was deleted or made anew since the plan was m
 const NOT_THERE: &str = "the gateway did not reply, and has not made the change: the next run tries again";
 
 /// The one run that holds the lock, with a connection that may change sessions and nothing else.
-pub(super) struct LockedGateway {
+pub(super) struct LockedGateway<'b> {
     state: RunState,
+    /// What the changes of the last plan mean for the thinking of sessions.
+    thoughts: &'b Thoughts,
     gateway: Mutex<Gateway>,
     /// What the last plan was made on.
     planned_on: Mutex<Arc<Sessions>>,
 }
 
-impl LockedGateway {
+impl<'b> LockedGateway<'b> {
     /// Takes the lock, and connects.
-    pub(super) fn lock(home: &GatewayHome, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
+    pub(super) fn lock(
+        home: &GatewayHome,
+        thoughts: &'b Thoughts,
+        patience: Duration,
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<Self> {
         let state = RunState::lock(home.state.create()?, patience, give_up)?;
         // Not earlier: a connection that waits for another run would be cut.
         let gateway = Mutex::new(home.connect(Scope::Write)?);
-        Ok(Self { state, gateway, planned_on: Mutex::default() })
+        Ok(Self { state, thoughts, gateway, planned_on: Mutex::default() })
     }
 
     fn gateway(&self) -> MutexGuard<'_, Gateway> {
@@ -58,8 +66,28 @@ impl LockedGateway {
         Ok(listed.rows.into_iter().map(|row| (row.key, row.pinned)).collect())
     }
 
-    /// Pins the sessions of these rows to their one model by one request.
-    fn patch(&self, rows: &[&Row], model: &Model) -> Vec<Attempt> {
+    /// What the change of this row means for the thinking of its session.
+    fn thought(&self, row: &Row) -> Option<Thought> {
+        self.thoughts.lock().unwrap_or_else(PoisonError::into_inner).get(row.chat.id.as_ref()).cloned()
+    }
+
+    /// Saves the thinking levels that the sessions of these rows are about to lose.
+    fn save_levels(&self, rows: &[&Row]) -> Result<()> {
+        let sessions = self.planned_on();
+        let before = Levels::read(Some(self.state.dir()))?;
+        let mut levels = before.clone();
+        levels.prune(&sessions);
+        for row in rows {
+            if let (Some(Thought::Lost(level)), Some(session)) = (self.thought(row), sessions.get(row.chat.id.as_ref()))
+            {
+                levels.lose(session, &level);
+            }
+        }
+        if levels == before { Ok(()) } else { levels.save(self.state.dir()) }
+    }
+
+    /// Pins the sessions of these rows to their one model by one request, with the thinking level that is put back, if one is.
+    fn patch(&self, rows: &[&Row], model: &Model, level: Option<&str>) -> Vec<Attempt> {
         let sessions = self.planned_on();
         let listed = |row: &&Row| {
             let session = sessions.get(row.chat.id.as_ref())?;
@@ -72,7 +100,10 @@ impl LockedGateway {
             return rows.iter().map(|_| lost()).collect();
         }
         // The connection is free again before anything is listed.
-        let outcomes = self.gateway().patch(&targets, pin(model));
+        let outcomes = match level {
+            Some(level) => self.gateway().patch_with_thinking(&targets, pin(model), level),
+            None => self.gateway().patch(&targets, pin(model)),
+        };
         match outcomes {
             Ok(outcomes) => outcomes.into_iter().map(attempt).collect(),
             Err(fault) if fault.is_perhaps_done() => self.look(rows, model, &fault),
@@ -102,7 +133,7 @@ fn attempt(outcome: TargetOutcome) -> Attempt {
     }
 }
 
-impl Locked for LockedGateway {
+impl Locked for LockedGateway<'_> {
     /// Takes the notes of a wave. Its edits are made by [`Locked::converge`].
     fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
         if !batch.changes.is_empty() {
@@ -123,17 +154,21 @@ impl Locked for LockedGateway {
     fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
         let begun = turn.begin_each(rows, Begin::Free);
         let mut attempts = vec![Attempt::NotBegun; rows.len()];
-        let mut by_model: BTreeMap<&Model, Vec<usize>> = BTreeMap::new();
+        let mut by_change: BTreeMap<(&Model, Option<String>), Vec<usize>> = BTreeMap::new();
         for (index, row) in rows.iter().enumerate().filter(|(index, _)| begun.get(*index) == Some(&true)) {
             let Some(model) = &row.after else { continue };
-            by_model.entry(model).or_default().push(index);
+            let level = match self.thought(row) {
+                Some(Thought::PutBack(level)) => Some(level),
+                Some(Thought::Lost(_)) | None => None,
+            };
+            by_change.entry((model, level)).or_default().push(index);
         }
-        let mut gone: Option<Attempt> = None;
-        for (model, indices) in by_model {
+        let mut gone = self.save_levels(rows).err().map(|error| Attempt::Unavailable(error.to_string()));
+        for ((model, level), indices) in by_change {
             let rows: Vec<&Row> = indices.iter().map(|index| rows[*index]).collect();
             let made = match &gone {
                 Some(gone) => vec![gone.clone(); rows.len()],
-                None => self.patch(&rows, model),
+                None => self.patch(&rows, model, level.as_deref()),
             };
             gone = gone.or_else(|| made.iter().find(|attempt| matches!(attempt, Attempt::Unavailable(_))).cloned());
             for (index, attempt) in indices.into_iter().zip(made) {

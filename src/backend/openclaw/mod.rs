@@ -15,6 +15,7 @@ mod home;
 mod listing;
 mod locked;
 mod snapshot;
+mod thinking;
 mod token;
 
 pub use abilities::Abilities;

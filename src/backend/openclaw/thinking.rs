@@ -1,0 +1,122 @@
+//! The thinking levels that sessions lose with their models. A gateway sets the level of a session to `off`, and leaves it
+//! there, when the session gets a model that cannot think. So the level is saved before, and put back when the session gets
+//! a model that can.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backend::openclaw::catalog::ModelRow;
+use crate::backend::openclaw::listing::SessionRow;
+use crate::backend::openclaw::snapshot::Sessions;
+use crate::error::{Error, Result};
+use crate::state::dir::StateDir;
+
+const NAME: &str = "thinking.json";
+const VERSION: u32 = 1;
+/// The level of a session that does not think.
+const OFF: &str = "off";
+
+/// What a change of model means for the thinking of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Thought {
+    /// It loses this level, which is saved before.
+    Lost(String),
+    /// This level, which it lost earlier, is put back.
+    PutBack(String),
+}
+
+/// What the changes of a plan mean, by chat id.
+pub(super) type Thoughts = Mutex<BTreeMap<String, Thought>>;
+
+/// A level that a session lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Saved {
+    /// The id of the session. A chat that was made anew has another, and never had the level.
+    session: String,
+    level: String,
+}
+
+/// The levels that sessions lost, by chat id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Levels {
+    version: u32,
+    saved: BTreeMap<String, Saved>,
+}
+
+impl Levels {
+    /// What is saved; nothing before the first run.
+    ///
+    /// # Errors
+    /// Where it is damaged, or was written by a later version.
+    pub(super) fn read(dir: Option<&StateDir>) -> Result<Self> {
+        let none = Self { version: VERSION, saved: BTreeMap::new() };
+        let Some(dir) = dir else { return Ok(none) };
+        let Some(text) = dir.read(NAME)? else { return Ok(none) };
+        let unusable = |why: String| {
+            Error::other(format!("{} cannot be used: {why}", dir.path(NAME).display()))
+                .with_hint("restore it, or remove it: the thinking levels in it are then not put back")
+        };
+        let levels: Self = serde_json::from_slice(&text).map_err(|error| unusable(error.to_string()))?;
+        if levels.version > VERSION {
+            return Err(unusable("a later version of reconcile wrote it".to_owned()));
+        }
+        Ok(levels)
+    }
+
+    /// Saves it. On disk when it returns.
+    pub(super) fn save(&self, dir: &StateDir) -> Result<()> {
+        let json = serde_json::to_vec(self).map_err(|error| Error::other(error.to_string()))?;
+        dir.save(NAME, &json)
+    }
+
+    /// Whether a change of the session's model may concern its thinking.
+    pub(super) fn concern(&self, session: &SessionRow) -> bool {
+        own_level(session).is_some() || self.of(session).is_some()
+    }
+
+    /// What it means for a session to get this model.
+    pub(super) fn thought(&self, session: &SessionRow, model: &ModelRow) -> Option<Thought> {
+        match own_level(session) {
+            Some(level) => (!model.reasoning).then(|| Thought::Lost(level.to_owned())),
+            None => self.of(session).filter(|_| model.reasoning).map(|level| Thought::PutBack(level.to_owned())),
+        }
+    }
+
+    /// With the level of a session that is about to lose it.
+    pub(super) fn lose(&mut self, session: &SessionRow, level: &str) {
+        let saved = Saved { session: session.session_id.clone(), level: level.to_owned() };
+        self.saved.insert(session.key.clone(), saved);
+    }
+
+    /// Without those of sessions that have a level of their own again, or are gone.
+    pub(super) fn prune(&mut self, sessions: &Sessions) {
+        self.saved.retain(|chat, saved| {
+            let session = sessions.get(chat).filter(|session| session.session_id == saved.session);
+            session.is_some_and(|session| own_level(session).is_none())
+        });
+    }
+
+    fn of(&self, session: &SessionRow) -> Option<&str> {
+        let saved = self.saved.get(&session.key).filter(|saved| saved.session == session.session_id);
+        saved.map(|saved| saved.level.as_str())
+    }
+}
+
+/// The level that a session has of its own, at which it thinks.
+fn own_level(session: &SessionRow) -> Option<&str> {
+    session.thinking.as_deref().filter(|level| *level != OFF)
+}
+
+impl Thought {
+    /// What is said of it in the row of a change to this model.
+    pub(super) fn words(&self, model: &str) -> String {
+        match self {
+            Self::Lost(level) => format!("its thinking level {level} is saved: {model} cannot think"),
+            Self::PutBack(level) => format!("its thinking level {level} is put back"),
+        }
+    }
+}
