@@ -3,10 +3,12 @@
 mod commands;
 pub mod dispatch;
 pub mod file;
+mod listener;
 mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::apply::Backend;
 use crate::backend::file::RegistryFile;
@@ -17,6 +19,7 @@ use crate::policy::{BackendSettings, Policy};
 pub use commands::{Commands, Probe};
 pub use dispatch::DispatchBackend;
 pub use file::FileBackend;
+pub use listener::{Deaf, Listener};
 
 /// Where a policy and its registry are on this host.
 #[derive(Clone, Debug)]
@@ -36,15 +39,23 @@ pub struct Place {
 /// # Errors
 /// Where its registry cannot be looked at.
 pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
+    open_heard(policy, place, Arc::new(Deaf))
+}
+
+/// The backend that a policy names, with this to hear of its commands and requests.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) -> Result<Box<dyn Backend>> {
     let Place { registry, directory, socket, probe } = place;
     Ok(match &policy.sessions.backend {
         BackendSettings::File(settings) => {
-            let commands = Commands::new(policy, settings, directory, probe);
+            let commands = Commands::new(policy, settings, directory, probe).heard_by(listener);
             Box::new(FileBackend::new(registry, policy.aliases.clone(), commands))
         }
         BackendSettings::Dispatch(settings) => {
             let socket = socket.unwrap_or_else(|| PathBuf::from(&settings.socket));
-            Box::new(DispatchBackend::new(registry, policy, settings, socket)?)
+            Box::new(DispatchBackend::new(registry, policy, settings, socket)?.heard_by(listener))
         }
     })
 }

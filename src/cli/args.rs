@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 use jiff::{RoundMode, SpanFieldwise, Timestamp, TimestampRound, Unit, Zoned};
 
 use crate::chat::Chat;
 use crate::cli::color::{COLORS, Color};
+use crate::cli::trace::{Detail, Names, Trace};
 use crate::error::{Error, Result};
 use crate::length;
 use crate::plan::ID_LENGTH;
@@ -41,6 +42,10 @@ pub(crate) struct PlaceArgs {
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true, value_parser = one_of(&COLORS), hide_possible_values = true, help_heading = SHARED)]
     pub(crate) color: Color,
 
+    /// Tell on stderr what is done, step by step; twice: each command and request, too
+    #[arg(long, short = 'v', global = true, action = ArgAction::Count, help_heading = SHARED)]
+    verbose: u8,
+
     /// Show chats under pseudonyms, and nothing else that says whose they are
     #[arg(long, global = true, help_heading = "Privacy")]
     pub(crate) redact: bool,
@@ -53,6 +58,16 @@ pub(crate) struct PlaceArgs {
 impl PlaceArgs {
     pub(crate) fn policy(&self) -> PathBuf {
         self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY")).unwrap_or_else(|| "policy.toml".into())
+    }
+
+    /// What tells the user what the program does.
+    pub(crate) fn trace(&self) -> Trace {
+        let detail = match self.verbose {
+            0 => Detail::Nothing,
+            1 => Detail::Steps,
+            _ => Detail::Exchanges,
+        };
+        Trace::new(detail, if self.redact { Names::Hidden } else { Names::Shown })
     }
 
     /// Whether the command line names the policy.

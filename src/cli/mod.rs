@@ -11,6 +11,7 @@ mod paths;
 mod recovered;
 mod run;
 mod terminal;
+mod trace;
 mod workspace;
 mod zone;
 

@@ -1,17 +1,19 @@
 //! What a command works on: the policy, the registry with its state, the time, and what chats are called.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Zoned;
 
 use crate::apply::Backend;
 use crate::backend::file::{LOST_STATE, RegistryFile};
-use crate::backend::{self, Place, Probe};
+use crate::backend::{self, Listener, Place, Probe};
 use crate::cli::args::PlaceArgs;
 use crate::cli::paths::{beside_policy, registry_of};
 use crate::cli::recovered::{KnownBy, recover, unreadable};
 use crate::cli::terminal::Terminal;
+use crate::cli::trace::Trace;
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
@@ -42,6 +44,8 @@ pub(crate) struct Opened {
     pub(crate) names: Names,
     /// What there is to warn of.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// What hears of the commands and requests of its backend.
+    pub(crate) trace: Arc<Trace>,
 }
 
 /// What chats are called.
@@ -95,7 +99,8 @@ impl Opened {
 
     /// The backend that the policy names, with another view of the registry.
     pub(crate) fn backend_of(&self, registry: RegistryFile, probe: Probe) -> Result<Box<dyn Backend>> {
-        backend_of(&self.policy, &self.path, &self.files, registry, probe)
+        let listener = Arc::clone(&self.trace) as Arc<dyn Listener>;
+        backend_of(&self.policy, &self.path, &self.files, registry, probe, listener)
     }
 
     /// The registry, every entry of it.
@@ -117,9 +122,11 @@ pub(crate) fn backend_of(
     files: &PolicyFiles,
     registry: RegistryFile,
     probe: Probe,
+    listener: Arc<dyn Listener>,
 ) -> Result<Box<dyn Backend>> {
     let socket = policy.sessions.socket().map(|socket| beside_policy(path, socket)).transpose()?;
-    backend::open(policy, Place { registry, directory: files.directory.clone(), socket, probe })
+    let place = Place { registry, directory: files.directory.clone(), socket, probe };
+    backend::open_heard(policy, place, listener)
 }
 
 /// The files that no report may take the place of, where one of them is missing or cannot be read.
@@ -137,6 +144,7 @@ pub(crate) fn needed_to_open(place: &PlaceArgs) -> Vec<PathBuf> {
 /// Opens what a command needs, and shows what there is to warn of.
 pub(crate) fn open(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_quietly(place)?;
+    terminal.trace().step(&format!("read the policy {}", opened.policy_name));
     terminal.diagnostics(&opened.warnings);
     Ok(opened)
 }
@@ -287,7 +295,17 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let policy_name = leading(&path.display().to_string()).into_owned();
     let registry = place.registry().map_or_else(|| registry_of(policy.registry.as_deref(), &path), Ok)?;
     let registry = RegistryFile::open(&registry)?.in_form(&policy.form);
-    Ok(Opened { policy, files, path, policy_name, registry, now, names: Names::Own, warnings })
+    Ok(Opened {
+        policy,
+        files,
+        path,
+        policy_name,
+        registry,
+        now,
+        names: Names::Own,
+        warnings,
+        trace: Arc::new(place.trace()),
+    })
 }
 
 /// Who runs this command, and by which commit of the policy, for the history.
