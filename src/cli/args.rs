@@ -291,6 +291,8 @@ impl FieldArgs {
             tier: own(&self.tier),
             kind: own(&self.kind),
             source: own(&self.source),
+            agent: None,
+            account: None,
         }
     }
 }

@@ -191,6 +191,7 @@ impl Models<'_> {
 
 impl<'a> Comparison<'a> {
     fn take(&self, drift: &mut Drift, beside: &mut Beside<'a>, entry: Entry) {
+        let entry = Entry { chat: self.input.policy.with_tier(entry.chat), ..entry };
         let chat = entry.chat.id.as_ref();
         if self.ledger.owed.contains_key(chat) || self.ledger.failed.contains_key(chat) {
             drift.remembered.insert(chat.to_owned());

@@ -81,6 +81,7 @@ impl Selector {
         let named = |words: &[String]| words.iter().filter_map(|word| ids.get(word.as_str()).cloned()).collect();
         if !self.tiers.is_empty() {
             let mut known: BTreeSet<String> = policy.tiers.keys().cloned().collect();
+            known.extend(policy.assignments.iter().map(|assignment| assignment.tier.clone()));
             snapshot.each(&mut |entry| known.extend(entry.chat.tier.map(Into::into)))?;
             if let Some(tier) = self.tiers.iter().find(|tier| !known.contains(*tier)) {
                 let advice = suggest::advice(tier, known.iter().map(String::as_str));

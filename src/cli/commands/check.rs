@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use jiff::Span;
 
-use crate::backend::{self, file::RegistryFile};
+use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::{PlaceArgs, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::paths::registry_of;
@@ -74,13 +74,14 @@ fn warnings_of(
     let named = named.map(|registry| registry.in_form(&policy.form));
     let is_named = named.is_some();
     let registry = named.or_else(|| of_this_host(&policy, &place.policy()));
-    let snapshot = registry.clone().map(|registry| backend::of_registry(registry).snapshot()).transpose();
+    let home = registry.map(Home::File);
+    let snapshot = home.clone().map(|home| backend::of_home(home).snapshot()).transpose();
     let snapshot = if is_named { snapshot? } else { snapshot.unwrap_or_default() };
-    let policy = match &registry {
+    let policy = match &home {
         None => policy,
-        Some(registry) => match registry.redacted_with()? {
+        Some(home) => match home.redacted_with()? {
             None => policy,
-            Some(fingerprint) => for_snapshot(place.redaction_key()?, registry, &fingerprint, policy)?.0,
+            Some(fingerprint) => for_snapshot(place.redaction_key()?, home, &fingerprint, policy)?.0,
         },
     };
     let horizon = now.checked_add(args.within).map_err(|_| Error::other("--within reaches beyond all calendars"))?;

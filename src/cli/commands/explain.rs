@@ -58,6 +58,8 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
     let new = || Chat { id: Cow::Borrowed(args.chat.as_str()), ..Chat::default() };
     let mut chat = entry.map_or_else(new, |entry| entry.chat);
     let assumed = fill(&mut chat, &args.fields)?;
+    let assigned = policy.assignment(&chat).map(|assignment| assignment.because.clone());
+    let chat = policy.with_tier(chat).into_owned();
     let is_known = registered || !assumed.is_empty() || policy.override_of(&chat.id).is_some();
     if !is_known && !terminal.hides_names() {
         let near = nearest(&args.chat, snapshot)?.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
@@ -91,6 +93,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
         capabilities,
         chat: &chat,
         assumed: &assumed,
+        assigned: assigned.as_ref(),
         registry: snapshot.name(),
         registered,
         existing: Current { model: existing.as_deref(), by_hand: origin.is_some_and(Origin::is_by_hand) },

@@ -30,7 +30,7 @@ pub(crate) struct HistoryArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit> {
-    let Past { backend, now, names, .. } = open_past(terminal, place)?;
+    let Past { backend, now, names } = open_past(terminal, place)?;
     // A chat that is gone still has a history.
     let chat = match &args.chat {
         Some(word) => Some(find_one(word, backend.snapshot()?.as_ref())?.unwrap_or_else(|| word.clone())),

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod check;
+mod completions;
 mod diff;
 mod doctor;
 mod explain;
@@ -9,7 +10,7 @@ mod history;
 mod init;
 mod launch;
 mod list;
-mod manual;
+mod man;
 mod overrides;
 mod owed;
 mod record_session;
@@ -22,13 +23,14 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::cli::args::{CommonArgs, PlaceArgs, PlanArgs, RunArgs};
 use crate::cli::commands::adopt::AdoptArgs;
 use crate::cli::commands::check::CheckArgs;
+use crate::cli::commands::completions::CompletionsArgs;
 use crate::cli::commands::diff::DiffArgs;
 use crate::cli::commands::doctor::DoctorArgs;
 use crate::cli::commands::explain::ExplainArgs;
 use crate::cli::commands::history::HistoryArgs;
 use crate::cli::commands::launch::LaunchArgs;
 use crate::cli::commands::list::ListArgs;
-use crate::cli::commands::manual::CompletionsArgs;
+use crate::cli::commands::man::ManArgs;
 use crate::cli::commands::owed::OwedArgs;
 use crate::cli::commands::record_session::RecordSessionArgs;
 use crate::cli::commands::set_model::{SetModelArgs, UnsetModelArgs};
@@ -145,8 +147,8 @@ pub(crate) enum Command {
     /// For fish: reconcile completions fish | source.
     Completions(CompletionsArgs),
 
-    /// Print the manual page; read it with: reconcile man | man -l -
-    Man,
+    /// Print a manual page; read it with: reconcile man | man -l -
+    Man(ManArgs),
 }
 
 impl Command {
@@ -154,7 +156,12 @@ impl Command {
     fn takes_redaction(&self) -> bool {
         !matches!(
             self,
-            Self::Launch(_) | Self::RecordSession(_) | Self::Init | Self::Adopt(_) | Self::Completions(_) | Self::Man
+            Self::Launch(_)
+                | Self::RecordSession(_)
+                | Self::Init
+                | Self::Adopt(_)
+                | Self::Completions(_)
+                | Self::Man(_)
         )
     }
 }
@@ -177,8 +184,8 @@ impl Cli {
             Some(Command::SetModel(args)) => set_model::set(terminal, &self.place, &args),
             Some(Command::UnsetModel(args)) => set_model::unset(terminal, &self.place, &args),
             Some(Command::Adopt(args)) => adopt::run(terminal, &self.place, &args),
-            Some(Command::Completions(args)) => Ok(manual::completions(terminal, Self::command(), &args)?),
-            Some(Command::Man) => Ok(manual::man(terminal, Self::command())?),
+            Some(Command::Completions(args)) => Ok(completions::run(terminal, Self::command(), &args)?),
+            Some(Command::Man(args)) => Ok(man::run(terminal, Self::command(), &args)?),
             Some(Command::Diff(args)) => diff::run(terminal, &self.place, &args),
             Some(Command::History(args)) => history::run(terminal, &self.place, &args),
             Some(Command::Undo(args)) => undo::run(terminal, &self.place, &args),

@@ -9,7 +9,7 @@ use crate::sources::PolicyFiles;
 /// Looks whether what is asked for can be asked of this policy and registry.
 pub(super) fn check(opened: &Opened, options: &RunOptions) -> Result<()> {
     if opened.names.is_snapshot() && !options.dry_run {
-        let file = opened.registry.file().display();
+        let file = opened.home.name();
         return Err(Error::other(format!("{file} is a redacted snapshot, not a registry"))
             .with_hint("plan on it with --dry-run; apply the plan where the registry is, with --plan and --redact"));
     }

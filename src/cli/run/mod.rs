@@ -28,9 +28,7 @@ use crate::cli::run::progress::Progress;
 use crate::cli::run::quiet::Quiet;
 use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{
-    Opened, author, needed_to_open, open, open_quietly, registry_to_plan_on, warn_of_lost_state,
-};
+use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly, warn_of_lost_state};
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
 use crate::plan::json::Origin;
@@ -90,15 +88,14 @@ pub(crate) fn execute(
     check(opened, options)?;
     let expected = options.expected(&opened.names)?;
     let limits = Limits { allow_changes: options.allow_changes, expected: expected.as_ref() };
-    warn_of_lost_state(terminal, &opened.registry)?;
     let probe = match (options.dry_run, options.probe) {
         (false, _) => Probe::Needed,
         (true, true) => Probe::Rows,
         (true, false) => Probe::Nothing,
     };
-    let registry = &opened.registry;
-    let registry = if options.dry_run { registry_to_plan_on(terminal, registry)? } else { registry.clone() };
-    let backend = opened.backend_of(registry, probe)?;
+    let backend = opened.backend(probe)?;
+    warn_of_lost_state(terminal, backend.as_ref())?;
+    let backend = if options.dry_run { opened.backend_to_plan_on(terminal, backend, probe)? } else { backend };
 
     // Sessions outlive this run: a lock that our caller left open must not live on in them.
     close_fds::set_fds_cloexec(3, &[]);
@@ -119,13 +116,14 @@ pub(crate) fn execute(
 
     let locked = backend.lock(place.lock_timeout, &|| interrupt.is_asked())?;
     terminal.trace().step("took the lock of runs");
-    let quiet = if options.quiet { Quiet::open(&opened.registry)? } else { None };
+    let quiet = options.quiet.then(|| Quiet::open(locked.as_ref())).transpose()?;
     tidy(terminal, &opened.path, &opened.files);
     // Not earlier: a run that has waited must not go by an override that has ended meanwhile.
     let now = now_for(&opened.policy);
     let sources = sources::load(&place.policy())?.sources;
     if options.follows_policy && sources != opened.files.sources {
         // What was set while it waited must not be set back.
+        drop(quiet);
         drop((locked, outputs));
         let again = open_quietly(place)?;
         if again.warnings != opened.warnings {
@@ -186,7 +184,7 @@ fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
 /// Says that a run of this plan would not begin, because of how a file is mounted or because a program is missing. Programs
 /// only on a host where runs have been: others, such as those of CI, restart nothing.
 fn warn_of_obstacles(terminal: &Terminal, opened: &Opened, options: &RunOptions, backend: &dyn Backend, plan: &Plan) {
-    let is_host = matches!(opened.registry.state_dir(), Ok(Some(_)));
+    let is_host = matches!(backend.has_state(), Ok(true));
     let of_plan = match () {
         () if opened.names.is_snapshot() => Ok(()),
         () if is_host => apply::preflight(plan, backend),
