@@ -11,6 +11,7 @@ use jiff::{RoundMode, SpanFieldwise, Timestamp, TimestampRound, Unit, Zoned};
 
 use crate::chat::Chat;
 use crate::cli::color::{COLORS, Color};
+use crate::cli::paths::expanded;
 use crate::cli::trace::{Detail, Names, Trace};
 use crate::error::{Error, Result};
 use crate::length;
@@ -52,12 +53,13 @@ pub(crate) struct PlaceArgs {
 
     /// The key of the pseudonyms, to plan on a redacted snapshot, or to use another than the registry's own
     #[arg(long, global = true, value_name = "FILE", help_heading = "Privacy")]
-    pub(crate) redact_key: Option<PathBuf>,
+    redact_key: Option<PathBuf>,
 }
 
 impl PlaceArgs {
     pub(crate) fn policy(&self) -> PathBuf {
-        self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY")).unwrap_or_else(|| "policy.toml".into())
+        let named = self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY"));
+        named.map_or_else(|| "policy.toml".into(), expanded)
     }
 
     /// What tells the user what the program does.
@@ -80,13 +82,18 @@ impl PlaceArgs {
         Self { policy_path: path.or(self.policy_path), ..self }
     }
 
+    /// The file with the key that the user names, if any.
+    pub(crate) fn redact_key(&self) -> Option<PathBuf> {
+        self.redact_key.clone().map(expanded)
+    }
+
     /// The key that the user names, if any.
     pub(crate) fn redaction_key(&self) -> Result<Option<Redaction>> {
-        self.redact_key.as_deref().map(redaction_key).transpose()
+        self.redact_key().as_deref().map(redaction_key).transpose()
     }
 
     pub(crate) fn registry(&self) -> Option<PathBuf> {
-        self.registry_path.clone().or_else(|| variable("RECONCILE_REGISTRY"))
+        self.registry_path.clone().or_else(|| variable("RECONCILE_REGISTRY")).map(expanded)
     }
 }
 
