@@ -7,7 +7,7 @@ use crate::backend::file::RegistryFile;
 use crate::checkup::Check;
 use crate::cli::args::{PlaceArgs, TEXT_OR_JSON, one_of};
 use crate::cli::exit::Exit;
-use crate::cli::run::refuse_exposed;
+use crate::cli::run::checks::refuse_exposed;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{backend_of, home_of, registry_path};
 use crate::cli::zone;
