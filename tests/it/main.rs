@@ -83,6 +83,7 @@ mod names;
 mod nightly;
 mod old_state;
 mod openclaw_faults;
+mod openclaw_real;
 mod openclaw_recordings;
 mod patience;
 mod placeholders;
