@@ -71,6 +71,10 @@ pub struct Chat<'a> {
     pub kind: Option<Cow<'a, str>>,
     /// `source`: `imessage`, `signal`, `discord`, …
     pub source: Option<Cow<'a, str>>,
+    /// `agent`: which agent answers it.
+    pub agent: Option<Cow<'a, str>>,
+    /// `account`: through which account of ours it comes.
+    pub account: Option<Cow<'a, str>>,
 }
 
 impl Chat<'_> {
@@ -84,6 +88,8 @@ impl Chat<'_> {
             tier: own(self.tier),
             kind: own(self.kind),
             source: own(self.source),
+            agent: own(self.agent),
+            account: own(self.account),
         }
     }
 

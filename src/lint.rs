@@ -8,7 +8,9 @@ use jiff::Zoned;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::error::Result;
 use crate::names::{Alike, Likeness, Names};
-use crate::policy::{At, Because, Choice, Existing, Override, Policy, Rule, Setting, Source, is_glob};
+use crate::policy::{
+    Assignment, At, Because, Choice, Condition, Existing, Member, Override, Policy, Rule, Setting, Source, is_glob,
+};
 use crate::registry::Snapshot;
 use crate::resolve::{Decision, resolve, resolve_default};
 use crate::suggest;
@@ -46,8 +48,8 @@ struct Seen<'p> {
     overridden: BTreeMap<(&'p str, u32), Decision<'p>>,
     /// The overrides that stand under the name of a contact.
     contacts: BTreeSet<&'p str>,
-    /// Values of `source`, `tier` and `type`.
-    values: [BTreeSet<String>; 3],
+    /// The values that there are for each condition of rules.
+    values: BTreeMap<Condition, BTreeSet<String>>,
     withdrawals: Vec<Withdrawal>,
     sessions: usize,
 }
@@ -90,20 +92,21 @@ impl<'a> Lint<'a> {
             tiers: BTreeSet::new(),
             overridden: BTreeMap::new(),
             contacts: BTreeSet::new(),
-            values: Default::default(),
+            values: BTreeMap::new(),
             withdrawals: Vec::new(),
             sessions: 0,
         };
         let mut withdrawals = Withdrawals::of(policy, self.now);
         let counts = snapshot.each(&mut |entry| {
-            let chat = &entry.chat;
+            let chat = &policy.with_tier(entry.chat);
             let tier = chat.tier.as_deref().and_then(|tier| policy.tiers.get_key_value(tier));
             seen.tiers.extend(tier.map(|(tier, _)| tier.as_str()));
             let contact = chat.contact_name.as_deref().and_then(|name| policy.chats.get_key_value(name));
             seen.contacts.extend(contact.map(|(name, _)| name.as_str()));
-            for (values, value) in seen.values.iter_mut().zip([&chat.source, &chat.tier, &chat.kind]) {
-                if let Some(value) = value.as_deref().filter(|value| values.len() < VALUES && !values.contains(*value))
-                {
+            for condition in Condition::ON_VALUES {
+                let Some(value) = condition.of(chat) else { continue };
+                let values = seen.values.entry(condition).or_default();
+                if values.len() < VALUES && !values.contains(value) {
                     values.insert(value.to_owned());
                 }
             }
@@ -153,7 +156,9 @@ impl<'a> Lint<'a> {
             Finding::UndeclaredTier { tier, sessions, near, first }
         });
         let rules = seen.names.rules().map(Finding::UnusedRule);
-        rules.chain(seen.names.globs().map(|(rule, glob)| Finding::UnusedGlob(rule, glob))).chain(tiers)
+        let globs = seen.names.globs().map(|(rule, glob)| Finding::UnusedGlob(rule, glob));
+        let members = seen.names.members().map(|(of, member, at)| Finding::UnusedAssignment(of, member, at));
+        rules.chain(globs).chain(members).chain(tiers)
     }
 
     /// Keys that stand for themselves and are written like globs, and those that differ in case alone.
@@ -313,6 +318,7 @@ impl<'a> Lint<'a> {
                 Diagnostic::note("unused-glob", message, at, self.not_there())
                     .help("remove it if there will be none, or see whether it is right")
             }
+            Finding::UnusedAssignment(assignment, member, _) => self.unused_member(assignment, member, at),
             Finding::UndeclaredTier { tier, sessions, near, .. } => {
                 let chats = if *sessions == 1 { "1 chat has".to_owned() } else { format!("{sessions} chats have") };
                 let message = format!("{chats} the tier {tier:?}, which the policy does not list");
@@ -355,6 +361,16 @@ impl<'a> Lint<'a> {
         found.help(advice).private_help(format!("{advice}: {chats}"))
     }
 
+    fn unused_member(&self, assignment: &Assignment, member: &Member, at: Place) -> Diagnostic {
+        let name = &assignment.because.rule;
+        let (message, meant) = match member {
+            Member::Chats(glob) => (format!("the glob {:?} of `{name}` matches no chat", glob.pattern()), "it"),
+            Member::Contact(_) => (format!("no chat has a contact of `{name}`"), "the name"),
+        };
+        Diagnostic::note("unused-assignment", message, at, self.not_there())
+            .help(format!("remove it if there will be none, or see whether {meant} is right"))
+    }
+
     fn not_there(&self) -> String {
         self.registry.map_or_else(String::new, |snapshot| format!("not in {}", snapshot.name()))
     }
@@ -377,6 +393,8 @@ enum Finding<'p> {
     UnusedOverride(&'p str, &'p Override),
     UnusedRule(&'p Rule),
     UnusedGlob(&'p Rule, String),
+    /// With the one whom it is for, and where that stands.
+    UnusedAssignment(&'p Assignment, &'p Member, &'p At),
     UndeclaredTier {
         tier: String,
         sessions: usize,
@@ -400,6 +418,7 @@ impl Finding<'_> {
             | Self::UnusedOverride(_, entry) => &entry.because.at,
             Self::UnusedTier(choice) | Self::UndeclaredTier { first: choice, .. } => &choice.because.at,
             Self::Unreachable(rule, _) | Self::UnusedRule(rule) | Self::UnusedGlob(rule, _) => &rule.start,
+            Self::UnusedAssignment(_, _, at) => at,
             Self::GlobInKey(because) | Self::DiffersInCase(because, _) => &because.at,
             Self::Withdrawn(withdrawal) => &withdrawal.at,
         }
@@ -422,12 +441,12 @@ fn advice_on(likeness: Likeness, chat: &str, id: &str) -> String {
 }
 
 /// A value of the registry that is much like one of a rule which the registry does not have.
-fn near_value(rule: &Rule, values: &[BTreeSet<String>; 3]) -> Option<String> {
-    let conditions = [("source", &rule.source), ("tier", &rule.tier), ("type", &rule.kind)];
-    conditions.into_iter().zip(values).find_map(|((name, wanted), known)| {
-        let mut unknown = wanted.iter().flatten().filter(|value| !known.contains(value.as_str()));
+fn near_value(rule: &Rule, values: &BTreeMap<Condition, BTreeSet<String>>) -> Option<String> {
+    rule.values.iter().find_map(|(condition, wanted)| {
+        let known = values.get(condition)?;
+        let mut unknown = wanted.iter().filter(|value| !known.contains(value.as_str()));
         let near = |value: &String| suggest::nearest(value, known.iter().map(String::as_str));
         let near = unknown.find_map(near)?;
-        Some(format!("did you mean {name} = {near:?}?"))
+        Some(format!("did you mean {} = {near:?}?", condition.name()))
     })
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Zoned;
 
 use crate::chat::Chat;
-use crate::policy::{At, Because, Override, Policy, Rule, is_glob};
+use crate::policy::{Assignment, At, Because, Member, Override, Policy, Rule, is_glob};
 use crate::suggest;
 
 /// Rules that no chat has matched so far are compared with every chat, until it took so many steps: then they are taken
@@ -25,6 +25,8 @@ pub struct Names<'p> {
     rules: Vec<usize>,
     /// The globs that have matched no chat, of rules that have several: the rule's index, and theirs.
     globs: Vec<(usize, usize)>,
+    /// Those whom an assignment is for and who have no chat: its index, and theirs.
+    members: Vec<(usize, usize)>,
     /// How many chats have each of the tiers that the policy does not name.
     tiers: BTreeMap<String, usize>,
     patience: usize,
@@ -39,6 +41,8 @@ pub enum Kind {
     Rule,
     /// One of a rule's globs matches no chat.
     Glob,
+    /// No chat is of those whom an assignment is for.
+    Member,
     /// The policy does not name a tier of the registry.
     Tier,
     /// A key that stands for one name alone is written like a glob.
@@ -72,6 +76,7 @@ impl<'p> Names<'p> {
             overridden: BTreeSet::new(),
             rules: (0..policy.rules.len()).collect(),
             globs: policy.rules.iter().enumerate().flat_map(several).collect(),
+            members: members(policy),
             tiers: BTreeMap::new(),
             patience: PATIENCE,
         }
@@ -82,7 +87,7 @@ impl<'p> Names<'p> {
         if because.rule.starts_with("chats.") {
             self.overridden.insert(because.at.order());
         }
-        if !self.rules.is_empty() || !self.globs.is_empty() {
+        if !self.rules.is_empty() || !self.globs.is_empty() || !self.members.is_empty() {
             self.match_rules(chat);
         }
         if let Some(tier) = chat.tier.as_deref()
@@ -100,21 +105,26 @@ impl<'p> Names<'p> {
 
     fn match_rules(&mut self, chat: &Chat) {
         let rules = &self.policy.rules;
-        let steps = self.rules.len() + self.globs.len();
+        let assignments = &self.policy.assignments;
+        let steps = self.rules.len() + self.globs.len() + self.members.len();
         let Some(patience) = self.patience.checked_sub(steps) else {
             self.rules.clear();
             self.globs.clear();
+            self.members.clear();
             return;
         };
         self.patience = patience;
         self.rules.retain(|index| !rules[*index].matches(chat));
         self.globs.retain(|(rule, glob)| !rules[*rule].globs()[*glob].matches(&chat.id));
+        self.members.retain(|(assignment, member)| !assignments[*assignment].members[*member].0.is(chat));
     }
 
     /// What this and another part of the registry have together.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         let (rules, globs) = (BTreeSet::from_iter(other.rules), BTreeSet::from_iter(other.globs));
+        let members = BTreeSet::from_iter(other.members);
+        self.members.retain(|member| members.contains(member));
         self.rules.retain(|rule| rules.contains(rule));
         self.globs.retain(|glob| globs.contains(glob));
         self.overridden.extend(other.overridden);
@@ -157,6 +167,16 @@ impl<'p> Names<'p> {
         })
     }
 
+    /// Those whom assignments are for and who have no chat, and where they stand.
+    pub fn members(&self) -> impl Iterator<Item = (&'p Assignment, &'p Member, &'p At)> {
+        let policy = self.policy;
+        self.members.iter().filter_map(|(assignment, member)| {
+            let assignment = policy.assignments.get(*assignment)?;
+            let (member, at) = assignment.members.get(*member)?;
+            Some((assignment, member, at))
+        })
+    }
+
     /// The tiers that the policy does not name, how many chats have each, and a tier of the policy that is much like it.
     pub fn tiers(&self) -> impl Iterator<Item = (&str, usize, Option<String>)> {
         let known = || self.policy.tiers.keys().map(String::as_str);
@@ -175,13 +195,14 @@ impl<'p> Names<'p> {
         let overrides = self.overrides(now).map(|(id, entry)| one(Kind::Override, id, &entry.because.at));
         let rules = self.rules().map(|rule| one(Kind::Rule, &rule.choice.because.rule, &rule.start));
         let globs = self.globs().map(|(rule, glob)| one(Kind::Glob, &glob, &rule.start));
+        let members = self.members().map(|(assignment, _, at)| one(Kind::Member, &assignment.because.rule, at));
         let tiers = self.tiers().map(|(tier, _, near)| {
             let first = tier.to_owned();
             Unshared { kind: Kind::Tier, count: 1, first, at: None, near }
         });
         let keys = self.globs_in_keys().map(|because| one(Kind::GlobInKey, &because.rule, &because.at));
         let mut unshared: Vec<Unshared> = Vec::new();
-        for found in overrides.chain(rules).chain(globs).chain(tiers).chain(keys) {
+        for found in overrides.chain(rules).chain(globs).chain(members).chain(tiers).chain(keys) {
             match unshared.last_mut().filter(|last| last.kind == found.kind) {
                 Some(last) => last.count += 1,
                 None => unshared.push(found),
@@ -194,6 +215,15 @@ impl<'p> Names<'p> {
     pub fn globs_in_keys(&self) -> impl Iterator<Item = &'p Because> {
         self.policy.globs_in_keys.iter().filter(|because| !self.overridden.contains(&because.at.order()))
     }
+}
+
+/// All whom the assignments of a policy are for.
+fn members(policy: &Policy) -> Vec<(usize, usize)> {
+    let mut all = Vec::new();
+    for (index, assignment) in policy.assignments.iter().enumerate() {
+        all.extend((0..assignment.members.len()).map(|member| (index, member)));
+    }
+    all
 }
 
 /// In which way a chat is like the one that is sought, the closest first.

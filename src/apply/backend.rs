@@ -1,6 +1,7 @@
 //! What the order of effects needs of a backend: where models are kept, and how a session comes to run on one.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,11 +11,13 @@ use crate::checkup::Check;
 use crate::error::{Error, Result};
 use crate::launch::Registration;
 use crate::plan::capabilities::Capabilities;
+use crate::plan::conditions::Told;
 use crate::plan::json::{JsonRun, Origin, name};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Begin, Debt, Ledger, Note};
 use crate::plan::observed::Observed;
 use crate::plan::{Drift, PlanInput, Reading, Row};
+use crate::redact::Redaction;
 use crate::registry::{Position, Snapshot};
 
 /// What a registry is read for. A backend may leave out entries that cannot be needed for it.
@@ -72,6 +75,46 @@ pub trait Backend: Sync {
         Ok(())
     }
 
+    /// Whether runs have remembered anything of the registry that this host knows of.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    fn has_state(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Where what runs have remembered is gone: that it is, and what to do about it.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    fn lost_state(&self) -> Result<Option<LostState>> {
+        Ok(None)
+    }
+
+    /// The id of the user who alone may see what runs remember, where that is another user.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    fn hidden_state_of(&self) -> Result<Option<u32>> {
+        Ok(None)
+    }
+
+    /// The key that makes pseudonyms of the registry's chats.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be read. By default: that this backend keeps none.
+    fn redaction_key(&self) -> Result<Redaction> {
+        Err(no_key())
+    }
+
+    /// The key that makes pseudonyms of the registry's chats. Where there is none, one is made, and its file returned.
+    ///
+    /// # Errors
+    /// Where it cannot be read or written. By default: that this backend keeps none.
+    fn redaction_key_or_new(&self, _patience: Duration) -> Result<(Redaction, Option<PathBuf>)> {
+        Err(no_key())
+    }
+
     /// Looks at everything that a run needs on this host. Changes nothing.
     fn checkup(&self) -> Vec<Check> {
         Vec::new()
@@ -125,12 +168,25 @@ pub trait Backend: Sync {
     }
 }
 
+fn no_key() -> Error {
+    Error::other("this backend keeps no key for redaction").with_hint("name one with --redact-key FILE")
+}
+
 fn never_launched() -> Error {
     Error::other("sessions of this backend are started by the owner of its registry, never by a launch")
 }
 
 /// Decides on the registration of a session, given the registry and the ledger as they are.
 pub type Decide<'d> = dyn FnMut(&dyn Snapshot, &Ledger) -> Result<Registration> + 'd;
+
+/// That what runs have remembered is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostState {
+    /// What is lost with it.
+    pub message: &'static str,
+    /// What to do about it.
+    pub hint: &'static str,
+}
 
 /// What was registered.
 #[derive(Debug)]
@@ -178,6 +234,22 @@ pub trait Locked: Sync {
     /// # Errors
     /// Where that cannot be done.
     fn forget_applied(&self) -> Result<()>;
+
+    /// What quiet runs have told of that stays wrong. By default, nothing.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn told(&self) -> Result<Told> {
+        Ok(Told::default())
+    }
+
+    /// Remembers what quiet runs have told of. By default, that is forgotten.
+    ///
+    /// # Errors
+    /// Where it cannot be saved.
+    fn remember_told(&self, _told: Told) -> Result<()> {
+        Ok(())
+    }
 
     /// A name in the history for a run that began at this time. By default, the time.
     ///

@@ -22,7 +22,8 @@ use crate::plan::ledger::Note;
 use crate::plan::{Outcome, PlanInput, Row, Verdict, failed_models};
 
 pub use backend::{
-    Ask, Attempt, Backend, Batch, Change, Committed, Decide, Locked, Owes, PlannedOn, Registered, Stands, Turn, Watch,
+    Ask, Attempt, Backend, Batch, Change, Committed, Decide, Locked, LostState, Owes, PlannedOn, Registered, Stands,
+    Turn, Watch,
 };
 pub use planned::{Planned, RunContext, check_edits, plan, preflight};
 

@@ -3,6 +3,7 @@
 mod commands;
 pub mod dispatch;
 pub mod file;
+mod home;
 pub mod openclaw;
 mod verify;
 
@@ -10,7 +11,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::apply::Backend;
-use crate::backend::file::RegistryFile;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::policy::{BackendSettings, Policy};
@@ -18,12 +18,13 @@ use crate::policy::{BackendSettings, Policy};
 pub use commands::{Commands, Probe};
 pub use dispatch::DispatchBackend;
 pub use file::FileBackend;
+pub use home::Home;
 
 /// Where a policy and its registry are on this host.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The registry.
-    pub registry: RegistryFile,
+    /// Where the registry is.
+    pub home: Home,
     /// The policy's directory, where its commands run.
     pub directory: PathBuf,
     /// The socket that the policy names, if it names one.
@@ -37,13 +38,13 @@ pub struct Place {
 /// # Errors
 /// Where its registry cannot be looked at.
 pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
-    let Place { registry, directory, socket, probe } = place;
-    Ok(match &policy.sessions.backend {
-        BackendSettings::File(settings) => {
+    let Place { home, directory, socket, probe } = place;
+    Ok(match (&policy.sessions.backend, home) {
+        (BackendSettings::File(settings), Home::File(registry)) => {
             let commands = Commands::new(policy, settings, directory, probe);
             Box::new(FileBackend::new(registry, policy.aliases.clone(), commands))
         }
-        BackendSettings::Dispatch(settings) => {
+        (BackendSettings::Dispatch(settings), Home::File(registry)) => {
             let socket = socket.unwrap_or_else(|| PathBuf::from(&settings.socket));
             Box::new(DispatchBackend::new(registry, policy, settings, socket)?)
         }
@@ -51,8 +52,10 @@ pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
 }
 
 /// The backend of a registry whose policy is not asked: for what only looks at it, or at what runs remember.
-pub fn of_registry(registry: RegistryFile) -> Box<dyn Backend> {
-    Box::new(FileBackend::new(registry, BTreeMap::new(), Commands::none()))
+pub fn of_home(home: Home) -> Box<dyn Backend> {
+    match home {
+        Home::File(registry) => Box::new(FileBackend::new(registry, BTreeMap::new(), Commands::none())),
+    }
 }
 
 /// What the backend that a policy names can do.

@@ -55,6 +55,16 @@ impl PlaceArgs {
         self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY")).unwrap_or_else(|| "policy.toml".into())
     }
 
+    /// Whether the command line names the policy.
+    pub(crate) fn names_policy(&self) -> bool {
+        self.policy_path.is_some()
+    }
+
+    /// This place with another policy, where a command takes one of its own.
+    pub(crate) fn with_policy(self, path: Option<PathBuf>) -> Self {
+        Self { policy_path: path.or(self.policy_path), ..self }
+    }
+
     /// The key that the user names, if any.
     pub(crate) fn redaction_key(&self) -> Result<Option<Redaction>> {
         self.redact_key.as_deref().map(redaction_key).transpose()
@@ -70,32 +80,72 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
+/// What a run takes, which is planned alone or applied.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[command(mut_group("PreviewArgs", |group| group.requires("dry_run")))]
 pub(crate) struct RunArgs {
     /// Print the plan; write nothing, and run nothing that the policy names
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
 
+    /// Show the plan on the terminal, and ask before it is applied
+    #[arg(long, conflicts_with_all = ["dry_run", "quiet"])]
+    pub(crate) confirm: bool,
+
+    #[command(flatten)]
+    pub(crate) preview: PreviewArgs,
+
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// What `reconcile plan` takes: a dry run by another name.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    preview: PreviewArgs,
+
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+impl From<PlanArgs> for RunArgs {
+    fn from(PlanArgs { preview, common }: PlanArgs) -> Self {
+        Self { dry_run: true, confirm: false, preview, common }
+    }
+}
+
+/// What only a dry run takes.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub(crate) struct PreviewArgs {
     /// In a dry run, ask which sessions are running, with the policy's `running` command
-    #[arg(long, requires = "dry_run")]
+    #[arg(long)]
     pub(crate) probe: bool,
 
     /// In a dry run, plan as of another time: 2026-12-31, 2026-12-31T18:00 (in the policy's time zone), with an
     /// offset, or so long from now: 7d
-    #[arg(long, requires = "dry_run", value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) at: Option<Moment>,
 
     /// In a dry run, exit with 2 if a run would do something
-    #[arg(long, requires = "dry_run")]
+    #[arg(long)]
     pub(crate) detailed_exitcode: bool,
+}
 
+/// What a run takes, whether it is applied or not.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(crate) struct CommonArgs {
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
 
     /// Try this chat now, though it waits for its next try or is held (repeatable)
     #[arg(long, value_name = "CHAT", help_heading = "Selection")]
-    pub(crate) retry: Vec<String>,
+    retry: Vec<String>,
+
+    /// Try all chats now that have failed and wait for their next try
+    #[arg(long, help_heading = "Selection")]
+    retry_failed: bool,
 
     /// Put this chat back under the policy, where that keeps a model which was set by hand (repeatable)
     #[arg(long, value_name = "CHAT", help_heading = "Selection")]
@@ -126,10 +176,12 @@ pub(crate) struct RunArgs {
     pub(crate) metrics: Option<PathBuf>,
 }
 
-impl RunArgs {
-    /// The chats that go back under the policy.
-    pub(crate) fn take_over(&self) -> TakeOver {
-        if self.take_over_all { TakeOver::All } else { TakeOver::Chats(self.take_over.clone()) }
+impl CommonArgs {
+    /// The chats that the run is about, and how it treats them.
+    pub(crate) fn selector(&self) -> Selector {
+        let take_over = if self.take_over_all { TakeOver::All } else { TakeOver::Chats(self.take_over.clone()) };
+        let (retry, retry_failed) = (self.retry.clone(), self.retry_failed);
+        Selector { retry, retry_failed, take_over, ..self.selection.selector() }
     }
 }
 
@@ -224,6 +276,8 @@ impl FieldArgs {
             tier: own(&self.tier),
             kind: own(&self.kind),
             source: own(&self.source),
+            agent: None,
+            account: None,
         }
     }
 }
@@ -269,6 +323,14 @@ impl Moment {
             Self::In(length) => now.checked_add(length.0),
         }
     }
+
+    /// That time, where it is `now` and a length of time is one that is over.
+    pub(crate) fn before(self, now: &Zoned) -> Result<Zoned, jiff::Error> {
+        match self {
+            Self::In(length) => now.checked_sub(length.0),
+            Self::Local(_) | Self::Instant(_) => self.from(now),
+        }
+    }
 }
 
 /// The end of an override, as the user wrote it.
@@ -296,7 +358,7 @@ impl End {
     }
 }
 
-fn moment(text: &str) -> Result<Moment, String> {
+pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     let instant = || text.parse().map(Moment::Instant).ok();
     let civil = || day(text).map(Date::into).or_else(|| text.parse().ok());
     // A time zone in brackets is skipped in a local time; only beside an offset does that not matter. And near the ends of
@@ -306,6 +368,14 @@ fn moment(text: &str) -> Result<Moment, String> {
     let from_now = || length::span(text.strip_prefix('+').unwrap_or(text)).map(|length| Moment::In(length.fieldwise()));
     instant().or_else(local).or_else(from_now).ok_or_else(|| {
         "a date, a date-time or a length of time from now, as in 2026-12-31, 2026-12-31T18:00 or 7d".to_owned()
+    })
+}
+
+/// A time that is over, where a length of time is so long ago.
+pub(crate) fn past(text: &str) -> Result<Moment, String> {
+    let past = Some(text).filter(|text| !text.starts_with('+')).and_then(|text| moment(text).ok());
+    past.ok_or_else(|| {
+        "a date, a date-time or a length of time until now, as in 2026-12-31, 2026-12-31T18:00 or 7d".to_owned()
     })
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::Zoned;
 
-use crate::apply::Backend;
-use crate::backend::file::{LOST_STATE, RegistryFile};
-use crate::backend::{self, Place, Probe};
+use crate::apply::{Backend, LostState};
+use crate::backend::file::RegistryFile;
+use crate::backend::{self, Home, Place, Probe};
 use crate::cli::args::PlaceArgs;
 use crate::cli::paths::{beside_policy, registry_of};
 use crate::cli::recovered::{KnownBy, recover, unreadable};
@@ -36,7 +36,8 @@ pub(crate) struct Opened {
     pub(crate) path: PathBuf,
     /// The policy's name, as the user would write it.
     pub(crate) policy_name: String,
-    pub(crate) registry: RegistryFile,
+    /// Where the registry is.
+    pub(crate) home: Home,
     /// The time, in the policy's time zone.
     pub(crate) now: Zoned,
     pub(crate) names: Names,
@@ -90,12 +91,26 @@ impl Opened {
 
     /// The backend that the policy names.
     pub(crate) fn backend(&self, probe: Probe) -> Result<Box<dyn Backend>> {
-        self.backend_of(self.registry.clone(), probe)
+        self.backend_of(self.home.clone(), probe)
     }
 
-    /// The backend that the policy names, with another view of the registry.
-    pub(crate) fn backend_of(&self, registry: RegistryFile, probe: Probe) -> Result<Box<dyn Backend>> {
-        backend_of(&self.policy, &self.path, &self.files, registry, probe)
+    fn backend_of(&self, home: Home, probe: Probe) -> Result<Box<dyn Backend>> {
+        backend_of(&self.policy, &self.path, &self.files, home, probe)
+    }
+
+    /// The backend as a plan sees it: without what runs remember where only another user may see that, which is said.
+    pub(crate) fn backend_to_plan_on(
+        &self,
+        terminal: &Terminal,
+        backend: Box<dyn Backend>,
+        probe: Probe,
+    ) -> Result<Box<dyn Backend>> {
+        let Some(owner) = backend.hidden_state_of()? else { return Ok(backend) };
+        terminal.warning(&format!(
+            "the state of earlier runs may be read by user {owner} alone: planned without the restarts that are owed, and without what is held or has failed"
+        ));
+        terminal.hint("for the whole plan, run as that user, or as root");
+        self.backend_of(self.home.clone().without_state(), probe)
     }
 
     /// The registry, every entry of it.
@@ -106,7 +121,7 @@ impl Opened {
     /// The files that no report may take the place of, because they are read or hold the state.
     pub(crate) fn needed(&self) -> Vec<PathBuf> {
         let policies = self.files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
-        policies.chain([self.registry.file().to_owned(), self.registry.state()]).collect()
+        policies.chain(self.home.needed()).collect()
     }
 }
 
@@ -115,11 +130,11 @@ pub(crate) fn backend_of(
     policy: &Policy,
     path: &Path,
     files: &PolicyFiles,
-    registry: RegistryFile,
+    home: Home,
     probe: Probe,
 ) -> Result<Box<dyn Backend>> {
     let socket = policy.sessions.socket().map(|socket| beside_policy(path, socket)).transpose()?;
-    backend::open(policy, Place { registry, directory: files.directory.clone(), socket, probe })
+    backend::open(policy, Place { home, directory: files.directory.clone(), socket, probe })
 }
 
 /// The files that no report may take the place of, where one of them is missing or cannot be read.
@@ -145,34 +160,33 @@ pub(crate) fn open(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Ope
 pub(crate) fn open_quietly(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_plain(place)?;
     let key = place.redaction_key()?;
-    if let Some(fingerprint) = opened.registry.redacted_with()? {
-        let (policy, key) = for_snapshot(key, &opened.registry, &fingerprint, opened.policy)?;
+    if let Some(fingerprint) = opened.home.redacted_with()? {
+        let (policy, key) = for_snapshot(key, &opened.home, &fingerprint, opened.policy)?;
         return Ok(Opened { policy, names: Names::Snapshot(key), ..opened });
     }
     if key.is_some() && !place.redact {
-        let registry = opened.registry.file().display();
+        let registry = opened.home.name();
         return Err(Error::other(format!(
             "{registry} is no redacted snapshot, so its chats would be shown as they are"
         ))
         .with_hint("say --redact, too, or leave out --redact-key")
         .into());
     }
-    let names = names(place, key, &opened.registry)?;
+    let names = names(place, key, &opened.home)?;
     Ok(Opened { names, ..opened })
 }
 
 /// What the chats of a registry are called that is no snapshot.
-pub(crate) fn names(place: &PlaceArgs, key: Option<Redaction>, registry: &RegistryFile) -> Result<Names> {
+fn names(place: &PlaceArgs, key: Option<Redaction>, home: &Home) -> Result<Names> {
     Ok(match (place.redact, key) {
         (false, _) => Names::Own,
         (true, Some(key)) => Names::Redacted(key),
-        (true, None) => Names::Redacted(registry.redaction_key()?),
+        (true, None) => Names::Redacted(backend::of_home(home.clone()).redaction_key()?),
     })
 }
 
 /// What a command starts from that is about past runs alone.
 pub(crate) struct Past {
-    pub(crate) registry: RegistryFile,
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) now: Zoned,
     pub(crate) names: Names,
@@ -182,9 +196,9 @@ pub(crate) struct Past {
 /// owed and what was done can be looked at all the same.
 pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Past> {
     let (registry, form) = registry_of_past(terminal, place)?;
-    let registry = RegistryFile::open(&registry)?.in_form(&form);
-    let names = names(place, place.redaction_key()?, &registry)?;
-    Ok(Past { backend: backend::of_registry(registry.clone()), registry, now: Zoned::now(), names })
+    let home = Home::File(RegistryFile::open(&registry)?.in_form(&form));
+    let names = names(place, place.redaction_key()?, &home)?;
+    Ok(Past { backend: backend::of_home(home), now: Zoned::now(), names })
 }
 
 /// The path of the registry. The policy may have mistakes.
@@ -228,33 +242,22 @@ pub(crate) fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result
 }
 
 /// Says so where the memory of runs is gone: what they left owed is never noticed again.
-pub(crate) fn warn_of_lost_state(terminal: &Terminal, registry: &RegistryFile) -> Result<()> {
-    if registry.has_lost_state()? {
-        let (what, hint) = LOST_STATE;
-        terminal.warning(what);
+pub(crate) fn warn_of_lost_state(terminal: &Terminal, backend: &dyn Backend) -> Result<()> {
+    if let Some(LostState { message, hint }) = backend.lost_state()? {
+        terminal.warning(message);
         terminal.hint(hint);
     }
     Ok(())
 }
 
-/// The registry as a dry run sees it: without what runs remember where only another user may see that, which is said.
-pub(crate) fn registry_to_plan_on(terminal: &Terminal, registry: &RegistryFile) -> Result<RegistryFile> {
-    let Some(owner) = registry.hidden_state_of()? else { return Ok(registry.clone()) };
-    terminal.warning(&format!(
-        "the state of earlier runs may be read by user {owner} alone: planned without the restarts that are owed, and without what is held or has failed"
-    ));
-    terminal.hint("for the whole plan, run as that user, or as root");
-    Ok(registry.clone().without_state())
-}
-
 /// A policy for a redacted snapshot, which was made with the key of this fingerprint, and that key.
 pub(crate) fn for_snapshot(
     key: Option<Redaction>,
-    registry: &RegistryFile,
+    home: &Home,
     fingerprint: &str,
     policy: Policy,
 ) -> anyhow::Result<(Policy, Redaction)> {
-    let registry = registry.file().display();
+    let registry = home.name();
     let Some(key) = key else {
         return Err(Error::other(format!("{registry} is a redacted snapshot"))
             .with_hint("give the key that it was made with: --redact-key FILE")
@@ -272,8 +275,10 @@ pub(crate) fn for_snapshot(
 pub(crate) fn under_pseudonyms(key: &Redaction, policy: Policy) -> anyhow::Result<Policy> {
     let redacted = policy.redacted(key).map_err(|because| {
         let rule = format!("{} ({}:{})", because.rule, because.at.file, because.at.line);
-        Error::other(format!("{rule} asks for chat ids, and under pseudonyms there are none"))
-            .with_hint("write the rule by source, tier or type, or name the chats in [chats]")
+        Error::other(format!("{rule} asks for chats by pattern or name, and under pseudonyms there are none"))
+            .with_hint(
+                "write a rule by source, tier or type, an [[assign]] by whole chat ids, or name the chats in [chats]",
+            )
     });
     Ok(redacted?)
 }
@@ -285,9 +290,14 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let now = now_for(&policy);
     warnings.extend(zone::warning(&policy, &files.sources, &now));
     let policy_name = leading(&path.display().to_string()).into_owned();
-    let registry = place.registry().map_or_else(|| registry_of(policy.registry.as_deref(), &path), Ok)?;
-    let registry = RegistryFile::open(&registry)?.in_form(&policy.form);
-    Ok(Opened { policy, files, path, policy_name, registry, now, names: Names::Own, warnings })
+    let home = home_of(place, &policy, &path)?;
+    Ok(Opened { policy, files, path, policy_name, home, now, names: Names::Own, warnings })
+}
+
+/// Where the registry is of the policy at `path`: as the command line says, else as the policy does.
+pub(crate) fn home_of(place: &PlaceArgs, policy: &Policy, path: &Path) -> Result<Home> {
+    let registry = place.registry().map_or_else(|| registry_of(policy.registry.as_deref(), path), Ok)?;
+    Ok(Home::File(RegistryFile::open(&registry)?.in_form(&policy.form)))
 }
 
 /// Who runs this command, and by which commit of the policy, for the history.

@@ -132,14 +132,19 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
         tier: fill(Field::Tier, registered.tier, &given.tier),
         kind: fill(Field::Type, registered.kind, &given.kind),
         source: fill(Field::Source, registered.source, &given.source),
+        agent: registered.agent,
+        account: registered.account,
     }
     .into_owned();
 
     let current = current(decider, found.as_ref());
-    let Choice { model, register, kept } = decide(decider, &chat, current, &in_use, now);
+    // The registry is not told of a tier that the policy gives: that may be another tomorrow.
+    let seen =
+        decider.map_or_else(|| chat.clone(), |Decider { policy, .. }| policy.with_tier(chat.clone()).into_owned());
+    let Choice { model, register, kept } = decide(decider, &seen, current, &in_use, now);
     let recorded = found.as_ref().and_then(|entry| entry.resume.as_deref());
     let (conversation, remark) = choose(recorded, wanted.conversations, wanted.new_session_id);
-    let session = Session { chat: &chat, model: model.as_ref(), conversation: &conversation };
+    let session = Session { chat: &seen, model: model.as_ref(), conversation: &conversation };
     let command = wanted.command.fill(&session).map_err(|why| {
         Error::other(format!("the session of {} cannot be started: {why}", chat.id))
             .with_hint("nothing was changed; fix its entry in the registry, or the command")
@@ -150,9 +155,9 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     let model_to_write = model.clone().filter(|_| register == Register::Model);
     let remembers = decider.is_some_and(|decider| decider.policy.existing.keeps_manual());
     let remembers = remembers.then(|| Before(current.model.and_then(Model::new)));
-    let by_policy = decider.map(|Decider { policy, .. }| resolve(policy, &chat, current, now).because.clone());
+    let by_policy = decider.map(|Decider { policy, .. }| resolve(policy, &seen, current, now).because.clone());
     let because = by_policy.unwrap_or_else(|| Because { rule: "launch".to_owned(), at: At::elsewhere("command line") });
-    let told = told(&because, &chat, current, model.as_ref(), register);
+    let told = told(&because, &seen, current, model.as_ref(), register);
     let registration = registration(&chat, found.as_ref(), model_to_write, told);
     let mut registration = Registration { remembers, ..registration };
     if let Conversation::New(id) = &conversation

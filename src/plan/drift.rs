@@ -62,6 +62,8 @@ pub struct Drift {
 pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
     let snapshot = reading.snapshot.as_ref();
     let selection = input.selector.resolve(input.policy, snapshot)?;
+    let failed = input.selector.retry_failed.then(|| reading.ledger.failed_chats(input.now.timestamp()));
+    let selection = selection.retrying(failed.into_iter().flatten().cloned());
     let comparison = Comparison {
         input,
         ledger: &reading.ledger,
@@ -189,6 +191,7 @@ impl Models<'_> {
 
 impl<'a> Comparison<'a> {
     fn take(&self, drift: &mut Drift, beside: &mut Beside<'a>, entry: Entry) {
+        let entry = Entry { chat: self.input.policy.with_tier(entry.chat), ..entry };
         let chat = entry.chat.id.as_ref();
         if self.ledger.owed.contains_key(chat) || self.ledger.failed.contains_key(chat) {
             drift.remembered.insert(chat.to_owned());

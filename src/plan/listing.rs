@@ -89,6 +89,7 @@ pub fn listing(input: &PlanInput, reading: &Reading) -> Result<Listing> {
         selection: &selection,
     };
     let take = |chats: &mut Vec<Listed>, entry: Entry| {
+        let entry = Entry { chat: input.policy.with_tier(entry.chat), ..entry };
         if selection.contains(&entry.chat) {
             chats.push(listed(&comparison, entry));
         }

@@ -36,8 +36,9 @@ impl<'a> Side<'a> {
     fn decide(&self, entry: &Entry, ledger: &Ledger) -> (Decision<'a>, Option<&'a Model>) {
         let by_hand = ledger.origin(self.policy, entry, &mut Hint::default()).is_some_and(Origin::is_by_hand);
         let current = Current { model: entry.model.as_deref(), by_hand };
-        let decision = resolve(self.policy, &entry.chat, current, self.now);
-        (decision, decision.model.filter(|_| self.capabilities.unmanaged(&entry.chat).is_none()))
+        let chat = self.policy.with_tier(entry.chat.clone());
+        let decision = resolve(self.policy, &chat, current, self.now);
+        (decision, decision.model.filter(|_| self.capabilities.unmanaged(&chat).is_none()))
     }
 }
 
@@ -60,6 +61,7 @@ pub fn policy_diff(old: Side, new: Side, snapshot: &dyn Snapshot, remembered: &L
     let counts = snapshot.each(&mut |entry| {
         let (_, was) = old.decide(&entry, remembered);
         let (decision, is) = new.decide(&entry, remembered);
+        let entry = Entry { chat: policy.with_tier(entry.chat), ..entry };
         let row = match (was, is) {
             (None, None) => None,
             (Some(was), _) => {

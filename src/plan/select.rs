@@ -19,6 +19,8 @@ pub struct Selector {
     pub exclude: Vec<String>,
     /// Tried now, also where it waits or is held.
     pub retry: Vec<String>,
+    /// Whether all chats are tried now that have failed.
+    pub retry_failed: bool,
     /// Back under the policy, where they keep a model that was set by hand.
     pub take_over: TakeOver,
     /// Only these chats, and now. They are ids already, and need not have a session.
@@ -79,6 +81,7 @@ impl Selector {
         let named = |words: &[String]| words.iter().filter_map(|word| ids.get(word.as_str()).cloned()).collect();
         if !self.tiers.is_empty() {
             let mut known: BTreeSet<String> = policy.tiers.keys().cloned().collect();
+            known.extend(policy.assignments.iter().map(|assignment| assignment.tier.clone()));
             snapshot.each(&mut |entry| known.extend(entry.chat.tier.map(Into::into)))?;
             if let Some(tier) = self.tiers.iter().find(|tier| !known.contains(*tier)) {
                 let advice = suggest::advice(tier, known.iter().map(String::as_str));
@@ -100,6 +103,13 @@ impl Selector {
 }
 
 impl Selection {
+    /// This selection, in which these chats are tried now, too.
+    #[must_use]
+    pub fn retrying(mut self, chats: impl IntoIterator<Item = String>) -> Self {
+        self.retry.extend(chats);
+        self
+    }
+
     /// Whether it is the whole registry.
     pub fn is_complete(&self) -> bool {
         self.chats.is_empty() && self.tiers.is_empty() && self.exclude.is_empty()

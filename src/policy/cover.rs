@@ -6,27 +6,21 @@ use crate::policy::glob::Glob;
 impl Rule {
     /// Whether it matches every chat that `other` matches. `false` where that is not certain.
     pub fn covers(&self, other: &Self) -> bool {
-        values_cover(self.source.as_deref(), other.source.as_deref())
-            && values_cover(self.tier.as_deref(), other.tier.as_deref())
-            && values_cover(self.kind.as_deref(), other.kind.as_deref())
+        self.values.iter().all(|(condition, wider)| values_cover(wider, other.values.get(condition).map(Vec::as_slice)))
             && globs_cover(self.chat.as_deref(), other.chat.as_deref())
     }
 
     /// About how many steps it takes to tell whether it covers another or is covered by one: the two numbers multiply.
     pub fn weight(&self) -> usize {
-        let values = [&self.source, &self.tier, &self.kind].into_iter().flatten().map(Vec::len);
+        let values = self.values.values().map(Vec::len);
         let globs = self.chat.iter().flatten().map(|glob| glob.pattern().chars().count() + 1);
         1 + values.chain(globs).sum::<usize>()
     }
 }
 
 /// A chat without the field meets no condition on it, so what has no condition is never covered by what has one.
-fn values_cover(wider: Option<&[String]>, narrower: Option<&[String]>) -> bool {
-    match (wider, narrower) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(wider), Some(narrower)) => narrower.iter().all(|value| wider.contains(value)),
-    }
+fn values_cover(wider: &[String], narrower: Option<&[String]>) -> bool {
+    narrower.is_some_and(|narrower| narrower.iter().all(|value| wider.contains(value)))
 }
 
 fn globs_cover(wider: Option<&[Glob]>, narrower: Option<&[Glob]>) -> bool {

@@ -2,7 +2,9 @@
 //!
 //! A [`Policy`] exists only where every part of it is valid; [`read()`] is the one way to make one.
 
+mod assign;
 mod command;
+pub mod conninfo;
 pub mod conversation;
 mod cover;
 pub mod edit;
@@ -12,12 +14,14 @@ mod outline;
 pub mod placeholder;
 mod read;
 mod redacted;
+mod registry;
 mod retired;
 mod rollout;
 pub mod scope;
 mod sessions;
 mod source;
 mod syntax;
+mod table;
 pub mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,12 +34,14 @@ use crate::chat::{Chat, Model};
 use crate::diagnostic::Place;
 use crate::form::Form;
 
+pub use assign::{Assignment, Member};
 pub use glob::Glob;
 pub use outline::{Certainty, Outline, outline};
 pub use read::{read, zone_advice};
 pub use rollout::Rollout;
 pub use sessions::{BackendSettings, DispatchSettings, FileSettings, SUGGESTED, Sessions};
 pub use source::{Commit, Source};
+pub use table::{Column, Columns, Table};
 
 /// Without a limit in the policy: this many changes…
 const LEAST: usize = 10;
@@ -60,6 +66,8 @@ pub struct Policy {
     pub fallback: Choice,
     /// The default of each tier.
     pub tiers: BTreeMap<String, Choice>,
+    /// The first that is for a chat gives it a tier, where the registry tells none.
+    pub assignments: Vec<Assignment>,
     /// The first that matches decides.
     pub rules: Vec<Rule>,
     /// Overrides by chat id; they win over everything.
@@ -72,6 +80,8 @@ pub struct Policy {
     pub registry: Option<String>,
     /// `registry.key` and `registry.shape`.
     pub form: Form,
+    /// `registry.postgres`, `registry.table` and `registry.columns`, where the registry is a table.
+    pub table: Option<Table>,
     /// `registry.existing`.
     pub existing: Existing,
     /// Where models are kept, and how sessions come to run on them.
@@ -181,12 +191,8 @@ impl At {
 /// One `[[rules]]` entry. Every condition that it has must hold; it has at least one.
 #[derive(Debug)]
 pub struct Rule {
-    /// Values of `source`, one of which must be the chat's.
-    pub source: Option<Vec<String>>,
-    /// The same for `tier`.
-    pub tier: Option<Vec<String>>,
-    /// The same for `type`.
-    pub kind: Option<Vec<String>>,
+    /// The values that meet each of its other conditions.
+    pub values: BTreeMap<Condition, Vec<String>>,
     /// Globs, one of which must match the chat id.
     pub chat: Option<Vec<Glob>>,
     /// What follows.
@@ -195,8 +201,8 @@ pub struct Rule {
     pub start: At,
 }
 
-/// A condition that a rule can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A condition that a rule can have: on a field of the chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
     /// On where the chat comes from.
     Source,
@@ -204,8 +210,41 @@ pub enum Condition {
     Tier,
     /// On whether it is a group.
     Type,
+    /// On which agent answers it.
+    Agent,
+    /// On the account of ours that it comes through.
+    Account,
     /// On the chat id.
     Chat,
+}
+
+impl Condition {
+    /// Those that name the values which meet them, in the order in which rules are compared with chats.
+    pub const ON_VALUES: [Self; 5] = [Self::Source, Self::Tier, Self::Type, Self::Agent, Self::Account];
+
+    /// Its name in a rule.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Tier => "tier",
+            Self::Type => "type",
+            Self::Agent => "agent",
+            Self::Account => "account",
+            Self::Chat => "chat",
+        }
+    }
+
+    /// What a chat has there.
+    pub fn of<'c>(self, chat: &'c Chat) -> Option<&'c str> {
+        match self {
+            Self::Source => chat.source.as_deref(),
+            Self::Tier => chat.tier.as_deref(),
+            Self::Type => chat.kind.as_deref(),
+            Self::Agent => chat.agent.as_deref(),
+            Self::Account => chat.account.as_deref(),
+            Self::Chat => Some(&chat.id),
+        }
+    }
 }
 
 impl Rule {
@@ -216,23 +255,13 @@ impl Rule {
 
     /// The first of its conditions that does not hold for this chat.
     pub fn unmet(&self, chat: &Chat) -> Option<Condition> {
-        let fails = |wanted: &Option<Vec<String>>, value: &Option<_>| {
-            wanted.as_ref().is_some_and(|wanted| {
-                let value: Option<&str> = Option::as_deref(value);
-                !value.is_some_and(|value| wanted.iter().any(|wanted| wanted == value))
-            })
-        };
-        if fails(&self.source, &chat.source) {
-            Some(Condition::Source)
-        } else if fails(&self.tier, &chat.tier) {
-            Some(Condition::Tier)
-        } else if fails(&self.kind, &chat.kind) {
-            Some(Condition::Type)
-        } else if !self.allows(&chat.id) {
-            Some(Condition::Chat)
-        } else {
-            None
+        for (condition, wanted) in &self.values {
+            let value = condition.of(chat);
+            if !value.is_some_and(|value| wanted.iter().any(|wanted| wanted == value)) {
+                return Some(*condition);
+            }
         }
+        (!self.allows(&chat.id)).then_some(Condition::Chat)
     }
 
     /// The globs of its condition on the chat id.
@@ -242,7 +271,7 @@ impl Rule {
 
     /// Whether the chat id alone tells that it matches.
     pub fn needs_no_more(&self) -> bool {
-        self.source.is_none() && self.tier.is_none() && self.kind.is_none()
+        self.values.is_empty()
     }
 
     /// Whether its condition on the chat id holds, where it has one.
@@ -382,7 +411,9 @@ impl Policy {
 
     /// Whether it lists the tier, or a rule asks for it.
     pub fn names_tier(&self, tier: &str) -> bool {
-        let asks = |rule: &Rule| rule.tier.as_ref().is_some_and(|tiers| tiers.iter().any(|known| known == tier));
+        let asks = |rule: &Rule| {
+            rule.values.get(&Condition::Tier).is_some_and(|tiers| tiers.iter().any(|known| known == tier))
+        };
         self.tiers.contains_key(tier) || self.rules.iter().any(asks)
     }
 

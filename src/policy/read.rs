@@ -7,11 +7,10 @@ use toml::de::DeValue;
 
 use crate::chat::Model;
 use crate::diagnostic::{Diagnostic, Level, Place};
-use crate::form::{Form, Shape};
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
 use crate::policy::{
-    Because, Choice, Existing, Glob, Override, Policy, Retirement, Rule, Setting, Until, is_glob, syntax,
+    Because, Choice, Condition, Glob, Override, Policy, Retirement, Rule, Setting, Until, is_glob, syntax,
 };
 use crate::suggest;
 
@@ -75,31 +74,37 @@ impl<'r> Reader<'r> {
     fn policy(mut self, mut whole: Section<'r>) -> Option<Policy> {
         let Models { fallback, aliases, time_zone, retired } = self.models(&mut whole);
         let tiers = self.tiers(&mut whole);
+        let assignments = self.assignments(&mut whole);
         let rules = self.rules(&mut whole);
         let (chats, former) = self.chats(&mut whole);
-        let (registry, form, existing) = self.registry(&mut whole);
-        let sessions = self.sessions(&mut whole, &existing);
+        let registry = self.registry(&mut whole);
+        let sessions = self.sessions(&mut whole, &registry.existing);
+        self.check_registry(&registry, &sessions);
         let rollout = self.rollout(&mut whole);
         let max_changes = self.limits(&mut whole);
         whole.finish(self.mistakes);
-        Some(Policy {
-            allowed: self.allowed?,
+        let policy = Policy {
+            allowed: self.allowed.take()?,
             time_zone,
             retired,
             aliases,
             fallback: fallback?,
             tiers,
+            assignments,
             rules,
             chats,
             former,
-            globs_in_keys: self.globs_in_keys,
-            registry,
-            form,
-            existing,
+            globs_in_keys: std::mem::take(&mut self.globs_in_keys),
+            registry: registry.path,
+            form: registry.form,
+            table: registry.table,
+            existing: registry.existing,
             sessions,
             rollout,
             max_changes,
-        })
+        };
+        self.check_dates(&policy);
+        Some(policy)
     }
 
     fn models(&mut self, whole: &mut Section<'r>) -> Models {
@@ -185,23 +190,25 @@ impl<'r> Reader<'r> {
 
     fn rule(&self, mut table: Section<'r>) -> Option<Rule> {
         let name = table.name.clone();
-        let source = self.values(&mut table, "source", r#"source = "discord""#);
-        let tier = self.values(&mut table, "tier", r#"tier = ["family", "favorite"]"#);
-        let kind = self.values(&mut table, "type", r#"type = "group""#);
-        let chat = self.values(&mut table, "chat", r#"chat = "discord:*""#);
+        let mut values = BTreeMap::new();
+        for condition in Condition::ON_VALUES {
+            let wanted = self.values(&mut table, condition.name(), example_of(condition));
+            values.extend(wanted.map(|wanted| (condition, wanted)));
+        }
+        let chat = self.values(&mut table, "chat", example_of(Condition::Chat));
         let model = self.required(&mut table, "model", r#"model = "sonnet""#);
-        if source.is_none() && tier.is_none() && kind.is_none() && chat.is_none() {
+        if values.is_empty() && chat.is_none() {
             self.mistakes.add(|| {
                 let message = format!("`{name}` has no condition");
                 let place = table.place().unwrap_or_else(|| self.start());
                 Diagnostic::error("rule-without-condition", message, place, "it would match every chat")
-                    .help("give it at least one of source, tier, type and chat, or set models.fallback instead")
+                    .help("give it at least one of source, tier, type, agent, account and chat, or set models.fallback instead")
             });
         }
         let start = table.at();
         table.finish(self.mistakes);
         let chat = chat.map(|globs| globs.iter().map(|glob| Glob::new(glob)).collect());
-        Some(Rule { source, tier, kind, chat, choice: self.choice(&model?, name)?, start: start? })
+        Some(Rule { values, chat, choice: self.choice(&model?, name)?, start: start? })
     }
 
     /// One string or a list of them. `None` only where the key is absent.
@@ -331,28 +338,6 @@ impl<'r> Reader<'r> {
         parsed
     }
 
-    fn registry(&self, whole: &mut Section<'r>) -> (Option<String>, Form, Existing) {
-        const EXISTING: [&str; 3] = ["replace", "keep", "keep-manual"];
-        let mut section = whole.section(self.mistakes, "registry", "a table: [registry]");
-        let path = section.get(self.mistakes, "path");
-        let path = path.and_then(|item| self.text(&item, r#"path = "~/dispatch/state/sessions.json""#));
-        let key = section.get(self.mistakes, "key").and_then(|item| self.text(&item, r#"key = "sessions""#));
-        let shape = section.get(self.mistakes, "shape");
-        let shape = shape.filter(|item| self.word(item, &["sessions", "any"]) == Some("any"));
-        let form = Form { key, shape: shape.map_or(Shape::Sessions, |_| Shape::Any) };
-        let existing = section.get(self.mistakes, "existing");
-        let existing = existing.map_or(Existing::Replace, |item| {
-            let because = Because { rule: item.name.clone(), at: item.source.at(item.span.clone()) };
-            match self.word(&item, &EXISTING) {
-                Some("keep") => Existing::Keep(because),
-                Some("keep-manual") => Existing::KeepManual(because),
-                _ => Existing::Replace,
-            }
-        });
-        section.finish(self.mistakes);
-        (path, form, existing)
-    }
-
     fn limits(&self, whole: &mut Section<'r>) -> Option<usize> {
         let mut section = whole.section(self.mistakes, "limits", "a table: [limits]");
         let limit = section.get(self.mistakes, "max_changes");
@@ -362,7 +347,7 @@ impl<'r> Reader<'r> {
     }
 
     /// The value of a key that must be there.
-    fn required(&self, section: &mut Section<'r>, key: &'static str, example: &str) -> Option<Item<'r>> {
+    pub(super) fn required(&self, section: &mut Section<'r>, key: &'static str, example: &str) -> Option<Item<'r>> {
         let found = section.get(self.mistakes, key);
         if found.is_none() {
             self.mistakes.add(|| {
@@ -376,7 +361,7 @@ impl<'r> Reader<'r> {
     }
 
     /// For what stands nowhere.
-    fn start(&self) -> Place {
+    pub(super) fn start(&self) -> Place {
         self.sources.first().map_or_else(|| Place::new("", "", 0..0), |source| source.place(0..0))
     }
 
@@ -443,6 +428,18 @@ impl<'r> Reader<'r> {
             });
         }
         model
+    }
+}
+
+/// How a condition of a rule is written.
+fn example_of(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Source => r#"source = "discord""#,
+        Condition::Tier => r#"tier = ["family", "favorite"]"#,
+        Condition::Type => r#"type = "group""#,
+        Condition::Agent => r#"agent = "work""#,
+        Condition::Account => r#"account = "personal""#,
+        Condition::Chat => r#"chat = "discord:*""#,
     }
 }
 

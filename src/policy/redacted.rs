@@ -1,18 +1,22 @@
-//! A policy for a registry under pseudonyms: its overrides are for them, too, and do not say in words why they are there.
+//! A policy for a registry under pseudonyms: what it names is under them, too, and overrides do not say in words why they
+//! are there.
 
-use crate::policy::{Because, Glob, Policy};
+use crate::policy::{Assignment, Because, Condition, Glob, Member, Policy, is_glob};
 use crate::redact::Redaction;
 
 impl Policy {
     /// The same policy, its chats under pseudonyms.
     ///
     /// # Errors
-    /// The first rule that asks for chat ids, of which nothing is left to ask for.
+    /// The first rule or assignment that asks for chat ids or names, of which nothing is left to ask for.
     pub fn redacted(mut self, redaction: &Redaction) -> Result<Self, Because> {
         if let Some(rule) = self.rules.iter().find(|rule| rule.chat.is_some()) {
             return Err(rule.choice.because.clone());
         }
-        self.redact_overrides(redaction);
+        for assignment in &mut self.assignments {
+            assignment.redact(redaction)?;
+        }
+        self.redact_names(redaction);
         Ok(self)
     }
 
@@ -23,11 +27,11 @@ impl Policy {
             let id = if globs.iter().any(|glob| glob.matches(chat)) { redaction.chat(chat) } else { "…".to_owned() };
             *globs = vec![Glob::new(&id)];
         }
-        self.redact_overrides(redaction);
+        self.redact_names(redaction);
         self
     }
 
-    fn redact_overrides(&mut self, redaction: &Redaction) {
+    fn redact_names(&mut self, redaction: &Redaction) {
         let chats = std::mem::take(&mut self.chats).into_iter().map(|(id, mut entry)| {
             let id = redaction.chat(&id);
             entry.because.rule = format!("chats.{id:?}");
@@ -38,5 +42,21 @@ impl Policy {
         self.chats = chats.collect();
         let former = std::mem::take(&mut self.former).into_iter();
         self.former = former.map(|(old, id)| (redaction.chat(&old), redaction.chat(&id))).collect();
+        for accounts in self.rules.iter_mut().filter_map(|rule| rule.values.get_mut(&Condition::Account)) {
+            *accounts = accounts.iter().map(|account| redaction.chat(account)).collect();
+        }
+    }
+}
+
+impl Assignment {
+    /// Puts those whom it is for under pseudonyms, if it names them by their ids.
+    fn redact(&mut self, redaction: &Redaction) -> Result<(), Because> {
+        for (member, _) in &mut self.members {
+            match member {
+                Member::Chats(glob) if !is_glob(glob.pattern()) => *glob = Glob::new(&redaction.chat(glob.pattern())),
+                Member::Chats(_) | Member::Contact(_) => return Err(self.because.clone()),
+            }
+        }
+        Ok(())
     }
 }

@@ -25,6 +25,10 @@ struct Entry {
     kind: Option<String>,
     tier: Option<String>,
     source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<String>,
     model: Option<String>,
     #[serde(rename = "reconcile_set_by", skip_serializing_if = "Option::is_none")]
     set_by: Option<&'static str>,
@@ -40,6 +44,8 @@ impl Chat<'_> {
             id: redaction.chat(&self.id).into(),
             session_name: self.slug().map(|slug| redaction.session(&slug).into()),
             contact_name: None,
+            // It may be a number of ours.
+            account: self.account.as_deref().map(|account| redaction.chat(account).into()),
             ..chat
         }
     }
@@ -63,6 +69,8 @@ pub fn redacted(snapshot: &dyn Snapshot, redaction: &Redaction, by_hand: ByHand)
             kind: own(chat.kind),
             tier: own(chat.tier),
             source: own(chat.source),
+            agent: own(chat.agent),
+            account: own(chat.account),
             model: own(entry.model),
             set_by,
             redacted: redaction.fingerprint(),

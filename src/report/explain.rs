@@ -34,6 +34,8 @@ pub struct Explanation<'a> {
     pub chat: &'a Chat<'a>,
     /// The fields that only the user said.
     pub assumed: &'a [&'static str],
+    /// What gives it its tier, where the registry tells none.
+    pub assigned: Option<&'a Because>,
     /// The registry's name, as the user would write it.
     pub registry: &'a str,
     /// Whether the chat is in it.
@@ -59,6 +61,8 @@ struct Wire<'a> {
     format_version: &'static str,
     chat: WireChat<'a>,
     assumed: &'a [&'static str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier_because: Option<JsonBecause<'a>>,
     decision: WireDecision<'a>,
     unmanaged: Option<&'a str>,
     candidates: Vec<WireCandidate<'a>>,
@@ -76,6 +80,10 @@ struct WireChat<'a> {
     tier: Option<&'a str>,
     r#type: Option<&'a str>,
     source: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -222,19 +230,15 @@ impl<'a> Explanation<'a> {
     }
 
     fn unmet(&self, rule: &Rule, condition: Condition) -> String {
-        let globs = || rule.chat.iter().flatten().map(|glob| glob.pattern().to_owned()).collect::<Vec<_>>();
-        let (name, wanted, has) = match condition {
-            Condition::Source => ("source", rule.source.clone(), self.chat.source.as_deref()),
-            Condition::Tier => ("tier", rule.tier.clone(), self.chat.tier.as_deref()),
-            Condition::Type => ("type", rule.kind.clone(), self.chat.kind.as_deref()),
-            Condition::Chat => ("chat", Some(globs()), Some(self.chat.id.as_ref())),
+        let wanted = match condition {
+            Condition::Chat => rule.globs().iter().map(|glob| glob.pattern().to_owned()).collect(),
+            _ => rule.values.get(&condition).cloned().unwrap_or_default(),
         };
-        let wanted = wanted.unwrap_or_default();
         let more = wanted.len().checked_sub(TOLD).filter(|more| *more > 0).map(|more| format!("{more} more"));
         let told = wanted.into_iter().take(TOLD).chain(more).collect::<Vec<_>>().join(" or ");
         // It stands in the line of every rule that asks for it.
-        let has = cut(has.unwrap_or("none"), WIDEST);
-        format!("it wants {name} {told}, and the chat has {has}")
+        let has = cut(condition.of(self.chat).unwrap_or("none"), WIDEST);
+        format!("it wants {} {told}, and the chat has {has}", condition.name())
     }
 
     /// Writes it for people.
@@ -276,8 +280,12 @@ impl<'a> Explanation<'a> {
     fn description(&self) -> String {
         let chat = self.chat;
         let id = chat.session_name.as_ref().map(|_| escape(&chat.id));
+        let by = self
+            .assigned
+            .map(|because| format!(" by {}, {}:{}", because.rule, leading(&because.at.file), because.at.line));
+        let by = by.unwrap_or_default();
         let tier = match (chat.tier.as_deref(), chat.kind.as_deref()) {
-            (Some(tier), _) => format!("tier {}", escape(tier)),
+            (Some(tier), _) => format!("tier {}{by}", escape(tier)),
             (None, Some(kind)) => format!("{}, no tier", escape(kind)),
             (None, None) => "no tier".to_owned(),
         };
@@ -362,8 +370,11 @@ impl<'a> Explanation<'a> {
                 tier: chat.tier.as_deref(),
                 r#type: chat.kind.as_deref(),
                 source: chat.source.as_deref(),
+                agent: chat.agent.as_deref(),
+                account: chat.account.as_deref(),
             },
             assumed: self.assumed,
+            tier_because: self.assigned.map(JsonBecause::from),
             decision: WireDecision {
                 model: model.map(Model::as_str),
                 because: because.into(),

@@ -56,6 +56,10 @@ struct WireChat<'a> {
     tier: Option<&'a str>,
     r#type: Option<&'a str>,
     source: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
     model: Option<&'a str>,
     wanted: Option<&'a str>,
     because: JsonBecause<'a>,
@@ -186,6 +190,8 @@ fn wire(listed: &Listed) -> WireChat<'_> {
         tier: chat.tier.as_deref(),
         r#type: chat.kind.as_deref(),
         source: chat.source.as_deref(),
+        agent: chat.agent.as_deref(),
+        account: chat.account.as_deref(),
         model: model.as_ref().map(Model::as_str),
         wanted: wanted.as_ref().map(Model::as_str),
         because: JsonBecause::from(because),

@@ -319,6 +319,7 @@ fn json_of(policy: &Policy, chat: &Chat, existing: Option<&str>, now: &Zoned) ->
         policy,
         capabilities: capabilities.as_ref(),
         chat,
+        assigned: None,
         assumed: &[],
         registry: "sessions.json",
         registered: true,

@@ -174,7 +174,7 @@ fn policy(text: &str) -> Policy {
 fn said(policy: &Policy, but: &str) -> String {
     let chats: BTreeMap<_, _> = policy.chats.iter().filter(|(id, _)| *id != but).collect();
     let chats: Vec<_> = chats.iter().map(|(id, entry)| (id, &entry.setting, &entry.until, &entry.reason)).collect();
-    let rules: Vec<_> = policy.rules.iter().map(|rule| (&rule.tier, &rule.choice.model)).collect();
+    let rules: Vec<_> = policy.rules.iter().map(|rule| (&rule.values, &rule.choice.model)).collect();
     format!("{chats:?} {rules:?} {:?} {:?} {:?}", policy.allowed, policy.fallback.model, policy.max_changes)
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::apply::LostState;
 use crate::backend::file::snapshot::FileSnapshot;
 use crate::error::{Error, Result};
 use crate::form::Form;
@@ -27,10 +28,10 @@ const FIRST_ENTRY: u64 = 64 << 10;
 /// How often a registry is read again that changes while it is read.
 const READS: usize = 10;
 /// What is said of state that is gone, and what to do about it.
-pub const LOST_STATE: (&str, &str) = (
-    "the state of earlier runs is gone, and with it what is still owed: it stood beside the registry",
-    "put it back, or restart by hand what may run another model; to forget what is owed on purpose, use reconcile owed --forget-all",
-);
+const LOST_STATE: LostState = LostState {
+    message: "the state of earlier runs is gone, and with it what is still owed: it stood beside the registry",
+    hint: "put it back, or restart by hand what may run another model; to forget what is owed on purpose, use reconcile owed --forget-all",
+};
 
 /// A registry in a file.
 #[derive(Clone, Debug)]
@@ -187,18 +188,18 @@ impl RegistryFile {
         StateDir::open(&self.directory, &self.name_there, self.owner()?)
     }
 
-    /// Whether runs have kept state beside it, and that is gone: it was removed, or the registry was copied without it. A
-    /// registry that another program has replaced since does not tell.
+    /// Where runs have kept state beside it, and that is gone, what to say of that: it was removed, or the registry was
+    /// copied without it. A registry that another program has replaced since does not tell.
     ///
     /// # Errors
     /// Where the registry cannot be looked at.
-    pub fn has_lost_state(&self) -> Result<bool> {
+    pub fn lost_state(&self) -> Result<Option<LostState>> {
         // Whether what is there can be used, the run finds out that uses it.
         let name = dir::name_beside(&self.name_there);
         if self.is_missing() || self.directory.place(&name).look()?.is_some() {
-            return Ok(false);
+            return Ok(None);
         }
-        Ok(is_marked_with_state(&self.place().open_regular()?))
+        Ok(is_marked_with_state(&self.place().open_regular()?).then_some(LOST_STATE))
     }
 
     /// Its state directory, which is made where there is none, for a registry of that owner.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::adopt::adopt;
-use crate::backend::{self, file::RegistryFile};
+use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
 use crate::cli::paths::registry_of;
@@ -33,7 +33,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &AdoptArgs) -> a
     if form.key.is_none() {
         form.key = registry.key_of_sessions()?;
     }
-    let backend = backend::of_registry(registry.in_form(&form));
+    let backend = backend::of_home(Home::File(registry.in_form(&form)));
     let adopted = adopt(backend.snapshot()?.as_ref())?;
     let mut policy = Vec::new();
     adopted::write(&adopted, &written, &form, &mut policy)?;

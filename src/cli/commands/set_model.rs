@@ -144,6 +144,7 @@ fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherw
     refuse_former(opened, &id)?;
     let entry = find_entry(snapshot.as_ref(), &id)?;
     let chat = entry.map_or_else(|| Chat { id: id.as_str().into(), ..Chat::default() }, |entry| entry.chat);
+    let chat = policy.with_tier(chat);
     let capabilities = backend.capabilities();
     let cannot = capabilities.unmanaged(&chat).map(str::to_owned).or_else(|| capabilities.refuses_model(&model));
     if let Some(why) = cannot {

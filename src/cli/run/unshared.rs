@@ -12,7 +12,7 @@ pub(crate) fn tell(terminal: &Terminal, opened: &Opened, snapshot: &dyn Snapshot
         let line = if terminal.hides_names() { count(found) } else { line(found, &near(found, opened, snapshot)) };
         match found.kind {
             Kind::Override => terminal.warning(&line),
-            Kind::Rule | Kind::Glob | Kind::Tier | Kind::GlobInKey => terminal.note(&line),
+            Kind::Rule | Kind::Glob | Kind::Member | Kind::Tier | Kind::GlobInKey => terminal.note(&line),
         }
     }
     if !unshared.is_empty() {
@@ -43,10 +43,11 @@ fn line(found: &Unshared, near: &str) -> String {
         (Kind::Override, 1) => format!("the override for {first:?}{at} is for a chat that is not registered{near}"),
         (Kind::Rule, 1) => format!("the rule {first}{at} matches no chat"),
         (Kind::Glob, 1) => format!("the glob {first:?} of a rule{at} matches no chat"),
+        (Kind::Member, 1) => format!("one of those whom {first}{at} is for has no chat"),
         (Kind::Tier, 1) => format!("the policy does not list the tier {first:?} of the registry{near}"),
         (Kind::GlobInKey, 1) => format!("{first}{at} stands for one name alone and is written like a glob"),
         (Kind::Override, _) => format!("{}, the first for {first:?}{at}{near}", self::count(found)),
-        (Kind::Rule | Kind::GlobInKey, _) => format!("{}, the first is {first}{at}", self::count(found)),
+        (Kind::Rule | Kind::Member | Kind::GlobInKey, _) => format!("{}, the first is {first}{at}", self::count(found)),
         (Kind::Glob | Kind::Tier, _) => format!("{}, the first is {first:?}{at}{near}", self::count(found)),
     }
 }
@@ -59,6 +60,7 @@ fn count(found: &Unshared) -> String {
         Kind::Override => format!("{} {is} for chats that are not registered", counted("override")),
         Kind::Rule => format!("{} {matches} no chat", counted("rule")),
         Kind::Glob => format!("{} of rules {matches} no chat", counted("glob")),
+        Kind::Member => format!("{} of assignments {matches} no chat", counted("member")),
         Kind::Tier => format!("{} of the registry {is} not listed in the policy", counted("tier")),
         Kind::GlobInKey => format!("{} for one name alone {is} written like a glob", counted("key")),
     }

@@ -16,6 +16,8 @@ pub(super) enum Member {
     DisplayName,
     Type,
     Source,
+    Agent,
+    Account,
     SessionId,
     ResumeId,
     SetBy,
@@ -34,6 +36,8 @@ impl Member {
             "display_name" => Self::DisplayName,
             "type" => Self::Type,
             "source" => Self::Source,
+            "agent" => Self::Agent,
+            "account" => Self::Account,
             "session_id" => Self::SessionId,
             "resume_id" => Self::ResumeId,
             SET_BY => Self::SetBy,
@@ -49,7 +53,7 @@ impl Member {
 
     /// Whether a session has it, and other things that have a model do not.
     pub(super) fn is_of_sessions(self) -> bool {
-        !matches!(self, Self::Model | Self::Other)
+        !matches!(self, Self::Model | Self::Agent | Self::Account | Self::Other)
     }
 
     /// The field that a launch fills with it.
@@ -61,6 +65,8 @@ impl Member {
             Self::Type => Some(Field::Type),
             Self::Source => Some(Field::Source),
             Self::Model
+            | Self::Agent
+            | Self::Account
             | Self::DisplayName
             | Self::SessionId
             | Self::ResumeId
@@ -117,6 +123,8 @@ impl<'a> Fields<'a> {
             Member::DisplayName => self.display_name = text,
             Member::Type => self.chat.kind = text,
             Member::Source => self.chat.source = text,
+            Member::Agent => self.chat.agent = text,
+            Member::Account => self.chat.account = text,
             Member::SessionId => self.session_id = text,
             Member::ResumeId => self.resume_id = text,
             Member::SetBy => self.by_hand = text.map(|by| by == BY_HAND),

@@ -14,11 +14,11 @@ use snapbox::data::DataFormat;
 use snapbox::{Assert, Data, IntoData};
 use toml::{Table, Value};
 
-use crate::readme;
+use crate::pages;
 use crate::support::below;
 
 /// The mistakes that can be seen without comparing one part of a policy with another, or reading commands.
-const STRUCTURAL: [&str; 15] = [
+const STRUCTURAL: [&str; 16] = [
     "duplicate",
     "empty",
     "missing-key",
@@ -33,6 +33,7 @@ const STRUCTURAL: [&str; 15] = [
     "then-without-until",
     "unmanaged-with-model",
     "wrong-backend",
+    "wrong-registry",
     "wrong-type",
 ];
 
@@ -81,7 +82,7 @@ fn valid_policies() -> Vec<(String, String)> {
     let is_policy = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
     let files: Vec<PathBuf> = files.filter(is_policy).chain([root().join("policy.toml")]).collect();
     let files = files.iter().map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap()));
-    files.chain(readme::policies().into_iter().map(|policy| ("README.md".to_owned(), policy))).collect()
+    files.chain(pages::policies()).collect()
 }
 
 #[test]
@@ -118,13 +119,13 @@ fn what_is_left_out_is_what_it_names_as_the_default() {
         properties.iter().map(|(key, property)| format!("{key} = {}\n", property["default"])).collect();
     assert_eq!((properties.len(), rollout(&written)), (5, rollout("")));
     assert_ne!(rollout(&written.replace("2s", "3s")), rollout(""), "a default that is not the reader's would be seen");
-    let of_registry = &schema["definitions"]["Registry"]["properties"]["existing"]["default"];
+    let of_registry = &schema["definitions"]["FileRegistry"]["properties"]["existing"]["default"];
     let existing = |text: &str| {
         let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[registry]\npath = \"x\"\n{text}");
         read(&[Source::new("policy.toml", policy)]).unwrap().0.existing.because().is_some()
     };
     assert_eq!(existing(&format!("existing = {of_registry}")), existing(""));
-    let of_registry = &schema["definitions"]["Registry"]["properties"]["shape"]["default"];
+    let of_registry = &schema["definitions"]["FileRegistry"]["properties"]["shape"]["default"];
     let form = |text: &str| {
         let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[registry]\n{text}");
         read(&[Source::new("policy.toml", policy)]).unwrap().0.form
@@ -221,7 +222,7 @@ fn mutants(policy: &Value) -> Vec<Value> {
 }
 
 /// Policies that together have every key.
-const WHOLE: [&str; 2] = [
+const WHOLE: [&str; 3] = [
     r#"
 [models]
 allowed  = ["opus", "sonnet"]
@@ -281,12 +282,30 @@ drain    = "60s"
 timeout  = "500ms"
 parallel = 1
 "#,
+    r#"
+[models]
+allowed   = ["opus"]
+fallback  = "opus"
+[registry]
+postgres = "service=assistant"
+table    = "public.sessions"
+existing = "keep"
+[registry.columns]
+chat_id      = "id"
+model        = { column = "settings", path = ["llm", "model"] }
+tier         = "tier"
+source       = "source"
+type         = "kind"
+session_name = "name"
+contact_name = "contact"
+session_id   = "resume"
+"#,
 ];
 
 #[test]
 fn with_any_one_key_changed_it_says_what_the_reader_says() {
     let validator = validator();
-    let policies = WHOLE.map(str::to_owned).into_iter().chain(readme::policies());
+    let policies = WHOLE.map(str::to_owned).into_iter().chain(pages::policies().into_iter().map(|(_, policy)| policy));
     let (mut refused, mut accepted) = (0, 0);
     for policy in policies.map(|text| Value::Table(text.parse().unwrap())) {
         for mutant in mutants(&policy) {

@@ -45,6 +45,8 @@ struct Policy {
     models: Models,
     /// The model of each tier.
     tiers: Option<BTreeMap<String, Model>>,
+    #[schemars(length(min = 1))]
+    assign: Option<Vec<Assignment>>,
     /// The first that matches wins over the tier.
     #[schemars(length(min = 1))]
     rules: Option<Vec<Rule>>,
@@ -105,7 +107,8 @@ enum OneOrMore {
 #[schemars(
     deny_unknown_fields,
     extend("anyOf" = [
-        { "required": ["source"] }, { "required": ["tier"] }, { "required": ["type"] }, { "required": ["chat"] }
+        { "required": ["source"] }, { "required": ["tier"] }, { "required": ["type"] }, { "required": ["agent"] },
+        { "required": ["account"] }, { "required": ["chat"] }
     ])
 )]
 struct Rule {
@@ -115,9 +118,33 @@ struct Rule {
     tier: Option<OneOrMore>,
     /// "individual" or "group".
     r#type: Option<OneOrMore>,
+    /// Which agent answers the chat.
+    agent: Option<OneOrMore>,
+    /// Through which account of yours the chat comes.
+    account: Option<OneOrMore>,
     /// A glob of chat ids: * stands for any text, ? for any character.
     chat: Option<OneOrMore>,
     model: Model,
+}
+
+/// A tier for chats of which the registry tells none. The first assignment that is for a chat counts.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, extend("anyOf" = [{ "required": ["chat"] }, { "required": ["contact"] }]))]
+struct Assignment {
+    #[schemars(length(min = 1))]
+    tier: String,
+    /// Globs of chat ids: * stands for any text, ? for any character.
+    chat: Option<OneOrMoreNames>,
+    /// The names of contacts.
+    contact: Option<OneOrMoreNames>,
+}
+
+/// One name, or several.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum OneOrMoreNames {
+    One(#[schemars(length(min = 1))] String),
+    More(#[schemars(length(min = 1), inner(length(min = 1)))] Vec<String>),
 }
 
 /// What holds for one chat, whatever else is said.
@@ -173,10 +200,71 @@ struct LeftAlone {
 #[schemars(extend("pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"))]
 struct Until(String);
 
+/// What maps chats to sessions.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Registry {
+    File(FileRegistry),
+    Table(TableRegistry),
+}
+
+/// A table of a PostgreSQL database.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct TableRegistry {
+    /// The server: a service, a URI, or keywords and values as libpq reads them. Without a password.
+    #[schemars(length(min = 1))]
+    postgres: String,
+    /// A table, or a view that can be updated: "public.sessions".
+    #[schemars(length(min = 1))]
+    table: String,
+    columns: Columns,
+    /// As for a file.
+    #[schemars(extend("default" = "replace"))]
+    existing: Option<Existing>,
+}
+
+/// The columns that hold the fields of a session. Fields that are left out are not there.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Columns {
+    chat_id: Column,
+    model: Column,
+    tier: Option<Column>,
+    source: Option<Column>,
+    r#type: Option<Column>,
+    session_name: Option<Column>,
+    contact_name: Option<Column>,
+    session_id: Option<Column>,
+}
+
+/// A column, or a place in a column of type jsonb.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Column {
+    Whole(ColumnName),
+    Inside(JsonColumn),
+}
+
+/// A column's name as the database has it.
+#[derive(JsonSchema)]
+#[schemars(extend("minLength" = 1))]
+struct ColumnName(String);
+
+/// A place in a column of type jsonb.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct JsonColumn {
+    column: ColumnName,
+    /// The keys that lead to it.
+    #[schemars(length(min = 1))]
+    path: Vec<ColumnName>,
+}
+
 /// The file that maps chats to sessions.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
-struct Registry {
+struct FileRegistry {
     /// Relative to the policy's directory; ~ is the home directory. Needed unless --registry is given.
     #[schemars(length(min = 1))]
     path: Option<String>,
