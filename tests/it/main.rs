@@ -85,6 +85,8 @@ mod mounts;
 mod names;
 mod nightly;
 mod old_state;
+mod openclaw;
+mod openclaw_consent;
 mod openclaw_faults;
 mod openclaw_real;
 mod openclaw_recordings;
