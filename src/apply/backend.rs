@@ -362,6 +362,8 @@ pub enum Attempt {
     Unknown(String),
     /// It cannot be done now.
     Deferred(String),
+    /// It cannot be done now, nor can anything else: the run ends.
+    Unavailable(String),
     /// It was begun, and the request was never sent: nothing has happened.
     NotSent(String),
     /// Its turn did not come.
@@ -385,9 +387,12 @@ impl Attempt {
         match self {
             Self::Changed => Proof::Works,
             Self::Failed(_) | Self::Unhealthy(_) | Self::StillDown(_) | Self::Unknown(_) => Proof::Fails,
-            Self::NotNeeded(_) | Self::Refused(_) | Self::Deferred(_) | Self::NotSent(_) | Self::NotBegun => {
-                Proof::Nothing
-            }
+            Self::NotNeeded(_)
+            | Self::Refused(_)
+            | Self::Deferred(_)
+            | Self::Unavailable(_)
+            | Self::NotSent(_)
+            | Self::NotBegun => Proof::Nothing,
         }
     }
 }
@@ -396,6 +401,11 @@ impl Attempt {
 pub trait Turn {
     /// Notes that the attempt on a row begins. That is durable when it returns; `false` if it must not begin.
     fn begin(&self, row: &Row, begin: Begin<'_>) -> bool;
+
+    /// Notes that the attempts on these rows begin, and tells of each whether it may: for a request that is about several.
+    fn begin_each(&self, rows: &[&Row], begin: Begin<'_>) -> Vec<bool> {
+        rows.iter().map(|row| self.begin(row, begin)).collect()
+    }
 
     /// Whether waiting should end, because the run was asked to end.
     fn is_over(&self) -> bool;

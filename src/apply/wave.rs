@@ -133,6 +133,14 @@ impl Run<'_> {
         matches!(self.planned.plan.edits, Edits::PerRow { .. })
     }
 
+    /// How many sessions one attempt can be about.
+    fn carried(&self) -> usize {
+        match self.planned.plan.edits {
+            Edits::Batch => 1,
+            Edits::PerRow { batch } => batch,
+        }
+    }
+
     /// Whether one more wave may begin.
     fn may_go_on(&mut self) -> bool {
         self.interrupted |= self.context.watch.interrupted();
@@ -156,10 +164,12 @@ impl Run<'_> {
         if self.input.policy.rollout.pause.is_zero() {
             return rest.collect();
         }
-        let mut restarts = 0;
+        let (is_per_row, at_once) = (self.is_per_row(), self.input.policy.sessions.parallel * self.carried());
+        let mut sessions = 0;
         let is_in_portion = |index: &usize| {
-            restarts += usize::from(rows[*index].restart);
-            restarts <= self.input.policy.sessions.parallel
+            let row = &rows[*index];
+            sessions += usize::from(row.restart || (is_per_row && row.edit));
+            sessions <= at_once
         };
         rest.take_while(is_in_portion).collect()
     }
@@ -283,10 +293,7 @@ impl Run<'_> {
             watch: self.context.watch,
             start: self.input.now.timestamp(),
             parallel: self.input.policy.sessions.parallel,
-            batch: match self.planned.plan.edits {
-                Edits::Batch => 1,
-                Edits::PerRow { batch } => batch,
-            },
+            batch: self.carried(),
             failures_left: self.input.policy.rollout.max_failures.saturating_sub(self.failures),
             worked: &self.worked,
             record: self.record.as_ref(),
@@ -385,7 +392,9 @@ fn outcome(attempt: &Attempt, unbegun: &Outcome) -> Outcome {
         | Attempt::Unhealthy(detail)
         | Attempt::StillDown(detail) => Outcome::because(Verdict::Failed, detail),
         Attempt::Unknown(detail) => Outcome::because(Verdict::Unknown, detail),
-        Attempt::Deferred(detail) | Attempt::NotSent(detail) => Outcome::because(Verdict::Deferred, detail),
+        Attempt::Deferred(detail) | Attempt::Unavailable(detail) | Attempt::NotSent(detail) => {
+            Outcome::because(Verdict::Deferred, detail)
+        }
         Attempt::NotBegun => unbegun.clone(),
     }
 }

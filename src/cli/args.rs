@@ -35,6 +35,10 @@ pub(crate) struct PlaceArgs {
     #[arg(long = "registry", global = true, value_name = "PATH", help_heading = SHARED)]
     registry_path: Option<PathBuf>,
 
+    /// The gateway to connect to, instead of the policy's sessions.url (or `RECONCILE_GATEWAY_URL`)
+    #[arg(long = "connect", global = true, value_name = "URL", help_heading = SHARED)]
+    connect_url: Option<String>,
+
     /// How long to wait for another run to finish
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = SHARED)]
     pub(crate) lock_timeout: Duration,
@@ -94,6 +98,12 @@ impl PlaceArgs {
 
     pub(crate) fn registry(&self) -> Option<PathBuf> {
         self.registry_path.clone().or_else(|| variable("RECONCILE_REGISTRY")).map(expanded)
+    }
+
+    /// The address of a server to which the user consents, if the user names one.
+    pub(crate) fn connect(&self) -> Option<String> {
+        let of_environment = || std::env::var("RECONCILE_GATEWAY_URL").ok().filter(|url| !url.is_empty());
+        self.connect_url.clone().or_else(of_environment)
     }
 }
 

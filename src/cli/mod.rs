@@ -6,6 +6,7 @@ mod args;
 mod color;
 mod commands;
 mod exit;
+mod gateway;
 mod outputs;
 mod paths;
 mod recovered;

@@ -10,6 +10,7 @@ use crate::apply::{Backend, LostState};
 use crate::backend::file::RegistryFile;
 use crate::backend::{self, Home, Listener, Place, Probe};
 use crate::cli::args::PlaceArgs;
+use crate::cli::gateway::gateway_of;
 use crate::cli::paths::{beside_policy, registry_of};
 use crate::cli::recovered::{KnownBy, recover, unreadable};
 use crate::cli::terminal::Terminal;
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::form::Form;
 use crate::plan::Plan;
 use crate::plan::json::Origin;
-use crate::policy::{self, Outline, Policy};
+use crate::policy::{self, BackendSettings, Outline, Policy};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
 use crate::report::escape::leading;
@@ -203,10 +204,22 @@ pub(crate) struct Past {
 /// Opens it. The policy only says where the registry is, if the command line does not, and may have mistakes: what is
 /// owed and what was done can be looked at all the same.
 pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Past> {
-    let (registry, form) = registry_of_past(terminal, place)?;
-    let home = Home::File(RegistryFile::open(&registry)?.in_form(&form));
+    let home = home_of_past(terminal, place)?;
     let names = names(place, place.redaction_key()?, &home)?;
     Ok(Past { backend: backend::of_home(home), now: Zoned::now(), names })
+}
+
+/// Where the registry is, also where the policy has mistakes.
+fn home_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<Home> {
+    let path = place.policy();
+    let policy = sources::load(&path).ok().and_then(|files| policy::read(&files.sources).ok());
+    match policy {
+        Some((policy, _)) if !policy.sessions.backend.has_file() => home_of(place, &policy, &path),
+        _ => {
+            let (registry, form) = registry_of_past(terminal, place)?;
+            Ok(Home::File(RegistryFile::open(&registry)?.in_form(&form)))
+        }
+    }
 }
 
 /// The path of the registry. The policy may have mistakes.
@@ -305,7 +318,16 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
 
 /// Where the registry is of the policy at `path`: as the command line says, else as the policy does.
 pub(crate) fn home_of(place: &PlaceArgs, policy: &Policy, path: &Path) -> Result<Home> {
-    let registry = place.registry().map_or_else(|| registry_of(policy.registry.as_deref(), path), Ok)?;
+    let sessions = &policy.sessions;
+    let registry = match (place.registry(), &sessions.backend) {
+        (Some(registry), _) => registry,
+        (None, BackendSettings::Openclaw(settings)) => {
+            return Ok(Home::Gateway(gateway_of(place, settings, sessions.timeout, path)?));
+        }
+        (None, BackendSettings::File(_) | BackendSettings::Dispatch(_)) => {
+            registry_of(policy.registry.as_deref(), path)?
+        }
+    };
     Ok(Home::File(RegistryFile::open(&registry)?.in_form(&policy.form)))
 }
 
