@@ -65,7 +65,7 @@ pub fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) ->
         (BackendSettings::Openclaw(_), Home::File(registry)) => {
             Box::new(PlannedOnFile { registry, capabilities: capabilities(policy) })
         }
-        (_, Home::Gateway(gateway)) => Box::new(OpenclawBackend::new(gateway)),
+        (_, Home::Gateway(gateway)) => Box::new(OpenclawBackend::new(gateway).heard_by(listener)),
     })
 }
 

@@ -211,6 +211,8 @@ fn what_cannot_be_listed_is_an_error_and_never_fewer_sessions() {
     for (method, trouble, said) in [
         ("upgrade", Trouble::Http(503), "the gateway is stopping"),
         ("sessions.list", Trouble::Alter(|list| list["totalCount"] = 7.into()), "listed 4 of 7 sessions"),
+        ("connect", Trouble::Alter(|hello| hello["auth"]["scopes"] = json!([])), "does not grant the scope operator."),
+        ("connect", Trouble::Alter(|hello| hello["features"]["methods"] = json!([])), "is not supported"),
         ("sessions.list", unavailable(), "the gateway is"),
         ("sessions.list", Trouble::Silence, "did not reply to sessions.list"),
         ("sessions.list", Trouble::Alter(|list| list["defaults"]["modelSelectionTarget"] = "global".into()), "global"),
@@ -334,4 +336,48 @@ fn what_the_user_changes_back_is_corrected_three_times_and_then_held() {
     let report = setting.json(&["--chat", CAL]);
     assert_eq!(row(&report, CAL)["outcome"], "held", "{report:#}");
     setting.run(&["--chat", CAL]).expect(4);
+}
+
+#[test]
+fn a_gateway_that_is_starting_is_waited_for() {
+    let setting = Setting::new();
+    let details = json!({ "reason": "startup-sidecars" });
+    let error = json!({ "code": "UNAVAILABLE", "message": "starting", "retryAfterMs": 1, "details": details });
+    setting.gateway.once("connect", Trouble::Refuse(error));
+    setting.run(&[]).expect(0);
+}
+
+/// As many chats as [`many`], of which the gateway refuses to pin the first to fake/big.
+fn with_one_refused(count: usize, more: &str) -> Setting {
+    let setting = Setting::of(many(count), &format!("[limits]\nmax_changes = 200\n{more}"));
+    setting.gateway.once(
+        "sessions.patchMany",
+        Trouble::Alter(|reply| {
+            let error = json!({ "code": "INVALID_REQUEST", "message": "model not allowed: fake/big" });
+            let key = reply["outcomes"][0]["key"].clone();
+            reply["outcomes"][0] = json!({ "ok": false, "key": key, "error": error });
+        }),
+    );
+    setting
+}
+
+#[test]
+fn after_so_many_failures_no_further_request_is_made() {
+    let setting = with_one_refused(120, "");
+    let run = setting.run(&[]).expect(4);
+    assert_eq!(run.summary(), "Applied: 49 changed, 0 restarted, 70 deferred, 1 failed.", "{run:#?}");
+    assert!(run.stdout.contains("rollout stopped after 1 failure"), "{run:#?}");
+    assert_eq!(setting.gateway.count("sessions.patchMany"), 1);
+    let setting = with_one_refused(120, "[rollout]\nmax_failures = 2\n");
+    let run = setting.run(&[]).expect(4);
+    assert_eq!(run.summary(), "Applied: 119 changed, 0 restarted, 0 deferred, 1 failed.", "{run:#?}");
+}
+
+#[test]
+fn a_pause_is_made_between_two_requests() {
+    let setting = Setting::of(many(120), "[limits]\nmax_changes = 200\n[rollout]\npause = \"1ms\"\n");
+    let run = setting.run(&[]).expect(0);
+    assert!(run.summary().starts_with("Applied: 120 changed"), "{run:#?}");
+    // Once for the plan, and once to read back each of three portions.
+    assert_eq!((setting.gateway.count("sessions.patchMany"), setting.gateway.count("sessions.list")), (3, 4));
 }

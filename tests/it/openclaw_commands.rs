@@ -229,3 +229,14 @@ fn a_checkup_looks_at_the_gateway_and_changes_nothing() {
     let down = finish(sandbox.command(&["doctor"]).env("GATEWAY_TOKEN", TOKEN)).expect(1);
     assert!(down.stdout.contains("no gateway listens at"), "{down:#?}");
 }
+
+#[test]
+fn each_request_is_told_to_a_user_who_asks_for_it_and_names_no_session() {
+    let setting = Setting::new();
+    let told = setting.run(&["-vv"]).expect(0).stderr;
+    for request in ["sessions.list", "agents.list", "models.list", "sessions.patchMany"] {
+        assert!(told.contains(&format!("the request {request} begins")), "{request}: {told}");
+    }
+    assert!(told.lines().filter(|line| line.contains("the request")).all(|line| !line.contains(CAL)), "{told}");
+    assert!(!setting.run(&[]).expect(0).stderr.contains("request"));
+}

@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::apply::{Ask, Backend, Locked};
+use crate::backend::listener::{Deaf, Listener};
 use crate::backend::openclaw::abilities::{Abilities, CARRIED, pin};
 use crate::backend::openclaw::advice::{Told, advice};
 use crate::backend::openclaw::catalog::ModelRow;
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Scope};
-use crate::backend::openclaw::home::GatewayHome;
+use crate::backend::openclaw::home::{GatewayHome, heard};
 use crate::backend::openclaw::listing::{Listed, SessionRow};
 use crate::backend::openclaw::locked::LockedGateway;
 use crate::backend::openclaw::snapshot::{GatewaySnapshot, Sessions};
@@ -38,26 +39,33 @@ pub struct OpenclawBackend {
     reader: Mutex<Option<Gateway>>,
     /// What the changes of the last plan mean for the thinking of sessions.
     thoughts: Thoughts,
+    /// Hears of each request.
+    listener: Arc<dyn Listener>,
 }
 
 impl OpenclawBackend {
     /// The sessions of this gateway. Nothing is connected to until something is read.
     pub fn new(home: GatewayHome) -> Self {
-        Self { home, reader: Mutex::default(), thoughts: Mutex::default() }
+        Self { home, reader: Mutex::default(), thoughts: Mutex::default(), listener: Arc::new(Deaf) }
+    }
+
+    /// With this to hear of each request.
+    pub(in crate::backend) fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
+        Self { listener, ..self }
     }
 
     /// Asks over the connection that can only read.
-    fn ask<T>(&self, ask: impl FnOnce(&mut Gateway) -> Result<T, Fault>) -> Result<T> {
+    fn ask<T>(&self, method: &str, ask: impl FnOnce(&mut Gateway) -> Result<T, Fault>) -> Result<T> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let gateway = match &mut *reader {
             Some(gateway) => gateway,
             none => none.insert(self.home.connect(Scope::Read)?),
         };
-        Ok(ask(gateway)?)
+        Ok(heard(self.listener.as_ref(), method, || ask(gateway))?)
     }
 
     fn list(&self) -> Result<GatewaySnapshot> {
-        let listed = self.ask(Gateway::sessions)?;
+        let listed = self.ask("sessions.list", Gateway::sessions)?;
         Ok(GatewaySnapshot::new(self.home.address.to_string(), managed(listed, &self.home)))
     }
 
@@ -68,10 +76,10 @@ impl OpenclawBackend {
             return Ok(BTreeMap::new());
         }
         // A gateway never answers about the models of an agent that is not configured.
-        let configured = self.ask(Gateway::agents)?;
+        let configured = self.ask("agents.list", Gateway::agents)?;
         let look_up = |agent: &str| -> Result<Option<Agent>> {
             let Some(known) = configured.iter().find(|known| known.id == agent) else { return Ok(None) };
-            let models = self.ask(|gateway| gateway.models(agent))?;
+            let models = self.ask("models.list", |gateway| gateway.models(agent))?;
             Ok(Some(Agent { default: known.model.primary.clone(), models }))
         };
         agents.into_iter().map(|agent| Ok((agent, look_up(agent)?))).collect()
@@ -194,11 +202,11 @@ impl Backend for OpenclawBackend {
     }
 
     fn advise(&self, policy: &Policy, sources: &[Source]) -> Result<Vec<Diagnostic>> {
-        let listed = self.ask(Gateway::sessions)?;
-        let configuration = self.ask(Gateway::configuration)?;
-        let agents = self.ask(Gateway::agents)?.into_iter().map(|agent| agent.id);
+        let listed = self.ask("sessions.list", Gateway::sessions)?;
+        let configuration = self.ask("config.get", Gateway::configuration)?;
+        let agents = self.ask("agents.list", Gateway::agents)?.into_iter().map(|agent| agent.id);
         let models = |agent: String| {
-            let models = self.ask(|gateway| gateway.models(&agent))?;
+            let models = self.ask("models.list", |gateway| gateway.models(&agent))?;
             Ok((agent, models))
         };
         let models: BTreeMap<String, Vec<ModelRow>> = agents.map(models).collect::<Result<_>>()?;
@@ -207,7 +215,7 @@ impl Backend for OpenclawBackend {
     }
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
-        Ok(Box::new(LockedGateway::lock(&self.home, &self.thoughts, patience, give_up)?))
+        Ok(Box::new(LockedGateway::lock(&self.home, &self.thoughts, self.listener.as_ref(), patience, give_up)?))
     }
 
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::backend::listener::Listener;
 use crate::backend::openclaw::address::Address;
+use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Scope};
 use crate::backend::openclaw::token::Token;
 use crate::error::{Error, Result};
@@ -83,6 +85,19 @@ impl TokenAt {
             Self::File(path) => in_file(path).map(Some),
         }
     }
+}
+
+/// Makes a request of this method, and lets the listener hear of it.
+pub(super) fn heard<T>(
+    listener: &dyn Listener,
+    method: &str,
+    ask: impl FnOnce() -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    listener.hear(&format!("the request {method} begins"), None);
+    let answer = ask();
+    let what = if answer.is_ok() { "answered" } else { "the gateway did not do it" };
+    listener.hear(&format!("the request {method} has ended: {what}"), None);
+    answer
 }
 
 /// The token in a file that no other user can read.

@@ -8,10 +8,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::apply::{Attempt, Batch, Committed, Locked, Stands, Turn};
+use crate::backend::listener::Listener;
 use crate::backend::openclaw::abilities::{DEFAULT, pin};
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Scope, Target, TargetOutcome};
-use crate::backend::openclaw::home::GatewayHome;
+use crate::backend::openclaw::home::{GatewayHome, heard};
 use crate::backend::openclaw::snapshot::{GatewaySnapshot, Sessions};
 use crate::backend::openclaw::thinking::{Levels, Thought, Thoughts};
 use crate::chat::Model;
@@ -33,6 +34,7 @@ pub(super) struct LockedGateway<'b> {
     state: RunState,
     /// What the changes of the last plan mean for the thinking of sessions.
     thoughts: &'b Thoughts,
+    listener: &'b dyn Listener,
     gateway: Mutex<Gateway>,
     /// What the last plan was made on.
     planned_on: Mutex<Arc<Sessions>>,
@@ -43,13 +45,14 @@ impl<'b> LockedGateway<'b> {
     pub(super) fn lock(
         home: &GatewayHome,
         thoughts: &'b Thoughts,
+        listener: &'b dyn Listener,
         patience: Duration,
         give_up: &dyn Fn() -> bool,
     ) -> Result<Self> {
         let state = RunState::lock(home.state.create()?, patience, give_up)?;
         // Not earlier: a connection that waits for another run would be cut.
         let gateway = Mutex::new(home.connect(Scope::Write)?);
-        Ok(Self { state, thoughts, gateway, planned_on: Mutex::default() })
+        Ok(Self { state, thoughts, listener, gateway, planned_on: Mutex::default() })
     }
 
     fn gateway(&self) -> MutexGuard<'_, Gateway> {
@@ -62,7 +65,7 @@ impl<'b> LockedGateway<'b> {
 
     /// What each session is pinned to now, by chat id. Unlike what a plan is made on, it holds those in the background, too.
     fn pins(&self) -> Result<BTreeMap<String, Option<String>>, Fault> {
-        let listed = self.gateway().sessions()?;
+        let listed = heard(self.listener, "sessions.list", || self.gateway().sessions())?;
         Ok(listed.rows.into_iter().map(|row| (row.key, row.pinned)).collect())
     }
 
@@ -100,10 +103,10 @@ impl<'b> LockedGateway<'b> {
             return rows.iter().map(|_| lost()).collect();
         }
         // The connection is free again before anything is listed.
-        let outcomes = match level {
+        let outcomes = heard(self.listener, "sessions.patchMany", || match level {
             Some(level) => self.gateway().patch_with_thinking(&targets, pin(model), level),
             None => self.gateway().patch(&targets, pin(model)),
-        };
+        });
         match outcomes {
             Ok(outcomes) => outcomes.into_iter().map(attempt).collect(),
             Err(fault) if fault.is_perhaps_done() => self.look(rows, model, &fault),
