@@ -92,7 +92,7 @@ fn rules_ask_for_the_agent_and_the_account() {
 fn a_pin_that_was_set_by_hand_is_kept_and_a_session_that_is_not_pinned_never_counts_as_that() {
     let setting = Setting::of(world(), "[registry]\nexisting = \"keep-manual\"\n");
     let run = setting.run(&[]).expect(0);
-    assert_eq!(setting.gateway.world().pinned(CAL).as_deref(), Some("fake/big"), "nobody had pinned it: {run:#?}");
+    assert_eq!(setting.gateway.world().pinned(CAL).as_deref(), Some("fake/big"), "it was not pinned: {run:#?}");
     assert_eq!(setting.gateway.world().pinned(ROOM).as_deref(), Some("fake/mid"), "a pin that no run has set");
     // A chat that is new since, and that its user has pinned.
     setting.gateway.world().add("agent:main:new", &pinned("fake/small", &json!({})));

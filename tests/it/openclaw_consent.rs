@@ -145,8 +145,8 @@ fn a_token_in_what_is_no_file_of_ours_is_not_used() {
     assert!(device.stderr.contains("not a regular file"), "{device:#?}");
     if is_root() {
         let setting = with_file(TOKEN, 0o600);
-        let nobody = (Some(Uid::from_raw(65_534)), Some(Gid::from_raw(65_534)));
-        rustix::fs::chown(setting.sandbox.path("token"), nobody.0, nobody.1).unwrap();
+        let (user, group) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
+        rustix::fs::chown(setting.sandbox.path("token"), Some(user), Some(group)).unwrap();
         let run = setting.run(&["--dry-run"]).expect(1);
         assert!(run.stderr.contains("it belongs to user 65534"), "{run:#?}");
     }

@@ -66,7 +66,7 @@ impl Adviser<'_> {
     fn of_channels(&self) -> Option<Diagnostic> {
         let channels = suggest::list(self.told.configuration.channels_with_models.iter().map(String::as_str))?;
         let message = format!("OpenClaw's channels.modelByChannel chooses models for {channels}");
-        let label = "a session that is not pinned runs on those, whatever its list says";
+        let label = "a session that is not pinned runs on those, and its list does not say so";
         let found = self.warning("model-by-channel", message, &self.policy.fallback.because, label);
         Some(found.help("write rules with `source` instead, and remove channels.modelByChannel"))
     }

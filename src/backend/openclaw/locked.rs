@@ -109,19 +109,23 @@ impl<'b> LockedGateway<'b> {
         });
         match outcomes {
             Ok(outcomes) => outcomes.into_iter().map(attempt).collect(),
-            Err(fault) if fault.is_perhaps_done() => self.look(rows, model, &fault),
+            Err(fault) if fault.is_perhaps_done() => self.look(rows, &fault),
             Err(fault @ Fault::Refused { .. }) => rows.iter().map(|_| Attempt::Failed(fault.to_string())).collect(),
             Err(fault) => rows.iter().map(|_| Attempt::Unavailable(fault.to_string())).collect(),
         }
     }
 
-    /// What became of a request to which there was no reply: what the gateway says now.
-    fn look(&self, rows: &[&Row], model: &Model, fault: &Fault) -> Vec<Attempt> {
+    /// What became of a request to which there was no reply. A session that has another pin than the one that was listed was
+    /// changed; whether it is the wanted one, the run finds when it reads back.
+    fn look(&self, rows: &[&Row], fault: &Fault) -> Vec<Attempt> {
         let Ok(pins) = self.pins() else {
             return rows.iter().map(|_| Attempt::Unknown(fault.to_string())).collect();
         };
-        let has_it = |row: &Row| pins.get(row.chat.id.as_ref()).is_some_and(|now| now.as_deref() == pin(model));
-        let attempt = |row: &&Row| if has_it(row) { Attempt::Changed } else { Attempt::Deferred(NOT_THERE.to_owned()) };
+        let sessions = self.planned_on();
+        let listed = |row: &Row| sessions.get(row.chat.id.as_ref()).map(|session| &session.pinned);
+        let is_changed = |row: &Row| pins.get(row.chat.id.as_ref()) != listed(row);
+        let attempt =
+            |row: &&Row| if is_changed(row) { Attempt::Changed } else { Attempt::Deferred(NOT_THERE.to_owned()) };
         rows.iter().map(attempt).collect()
     }
 }
@@ -190,7 +194,7 @@ impl Locked for LockedGateway<'_> {
         Ok(rows.iter().map(|row| (row.chat.id.clone().into_owned(), stands(row))).collect())
     }
 
-    /// A chat that no run has seen has no pin of ours, whatever earlier runs have looked at: so what is remembered never
+    /// A chat that no run has seen has no pin of ours, also where earlier runs looked at all others: what is remembered never
     /// speaks of all chats.
     fn remember(&self, found: &Found, _: Reach) -> Result<()> {
         self.state.remember(found, Reach::Some)

@@ -54,7 +54,7 @@ impl Snapshot for GatewaySnapshot {
     }
 }
 
-/// A session as a policy sees it. One that is not pinned *is on* the model `default`, and nobody set that by hand.
+/// A session as a policy sees it. One that is not pinned *is on* the model `default`, which is never set by hand.
 fn entry(row: &SessionRow, at: Position) -> Entry<'_> {
     let chat = Chat {
         id: Cow::Borrowed(&row.key),
