@@ -131,7 +131,8 @@ pub(crate) enum Command {
     /// Most chats of a tier decide on the tier's model, and the others become overrides. Reconciling with that policy
     /// changes no session that has a model. The registry is --registry, `RECONCILE_REGISTRY`, or what a policy that
     /// is already there names; the printed policy finds it when it is saved in the current directory. A shell's >
-    /// empties the file before it is read: use --write, which never overwrites one.
+    /// empties the file before it is read: use --write, which never overwrites one. With --connect, where there is no
+    /// policy yet, it describes the sessions of that gateway, whose token is in `OPENCLAW_GATEWAY_TOKEN`.
     Adopt(AdoptArgs),
 
     /// Show what past runs did, the newest first
