@@ -1,11 +1,12 @@
 //! Reconciling the sessions of a gateway: the real binary against a double that speaks as a gateway does. Each row of what a
 //! failure means is a test.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::gateway::{Double, Trouble, World};
+use crate::slow::until;
 use crate::support::{Run, Sandbox, finish, row};
 
 /// Is not pinned, and should be on fake/big.
@@ -380,4 +381,29 @@ fn a_pause_is_made_between_two_requests() {
     assert!(run.summary().starts_with("Applied: 120 changed"), "{run:#?}");
     // Once for the plan, and once to read back each of three portions.
     assert_eq!((setting.gateway.count("sessions.patchMany"), setting.gateway.count("sessions.list")), (3, 4));
+}
+
+#[test]
+fn a_run_that_is_killed_between_two_requests_is_finished_by_the_next() {
+    let setting = Setting::of(many(120), "[limits]\nmax_changes = 200\n");
+    let policy = setting.sandbox.read("policy.toml").replace("timeout = \"1s\"", "timeout = \"60s\"");
+    setting.sandbox.write("policy.toml", policy);
+    setting.gateway.once("sessions.patchMany", Trouble::Overtake);
+    setting.gateway.always("sessions.patchMany", Trouble::Silence);
+    let mut run = setting.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the second request", || setting.gateway.count("sessions.patchMany") == 2);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    setting.gateway.calm();
+
+    let planned = setting.run(&["--dry-run"]).expect(0);
+    assert!(planned.summary().starts_with("Plan: 70 to change"), "{planned:#?}");
+    let run = setting.run(&[]).expect(0);
+    assert!(run.summary().starts_with("Applied: 70 changed"), "{run:#?}");
+    assert!(setting.run(&[]).expect(0).summary().starts_with("No changes."));
+    // What the killed run did is told as well.
+    let history = setting.run(&["history", "--format", "json"]).expect(0);
+    let runs: Vec<Value> = history.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows = |run: &Value| run["changes"].as_array().unwrap().iter().filter(|row| row["outcome"] == "done").count();
+    assert_eq!(runs.iter().map(rows).collect::<Vec<_>>(), [70, 50], "{history:#?}");
 }
