@@ -35,9 +35,10 @@ pub(crate) struct PlaceArgs {
     #[arg(long = "registry", global = true, value_name = "PATH", help_heading = SHARED)]
     registry_path: Option<PathBuf>,
 
-    /// The gateway to connect to, instead of the policy's sessions.url (or `RECONCILE_GATEWAY_URL`)
-    #[arg(long = "connect", global = true, value_name = "URL", help_heading = SHARED)]
-    connect_url: Option<String>,
+    /// The gateway or server to connect to, instead of the policy's sessions.url or registry.postgres (or
+    /// `RECONCILE_GATEWAY_URL`, `RECONCILE_POSTGRES`)
+    #[arg(long = "connect", global = true, value_name = "ADDRESS", help_heading = SHARED)]
+    connect_address: Option<String>,
 
     /// How long to wait for another run to finish
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = SHARED)]
@@ -61,6 +62,11 @@ pub(crate) struct PlaceArgs {
 }
 
 impl PlaceArgs {
+    /// Whether the command line itself names a server, so that also what otherwise looks at files alone asks it.
+    pub(crate) fn is_told_to_connect(&self) -> bool {
+        self.connect_address.is_some()
+    }
+
     pub(crate) fn policy(&self) -> PathBuf {
         let named = self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY"));
         named.map_or_else(|| "policy.toml".into(), expanded)
@@ -100,15 +106,11 @@ impl PlaceArgs {
         self.registry_path.clone().or_else(|| variable("RECONCILE_REGISTRY")).map(expanded)
     }
 
-    /// Whether the command line itself names a server, so that also what otherwise looks at files alone asks it.
-    pub(crate) fn is_told_to_connect(&self) -> bool {
-        self.connect_url.is_some()
-    }
-
-    /// The address of a server to which the user consents, if the user names one.
-    pub(crate) fn connect(&self) -> Option<String> {
-        let of_environment = || std::env::var("RECONCILE_GATEWAY_URL").ok().filter(|url| !url.is_empty());
-        self.connect_url.clone().or_else(of_environment)
+    /// The address of a server to which the user consents, if the user names one: here, or in this variable of the
+    /// environment.
+    pub(crate) fn connect(&self, variable: &str) -> Option<String> {
+        let of_environment = || std::env::var(variable).ok().filter(|address| !address.is_empty());
+        self.connect_address.clone().or_else(of_environment)
     }
 }
 

@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::policy::{OpenclawSettings, TokenSource};
 use crate::state::home::StateHome;
 
+/// The variable of the environment in which the user can name the address.
+pub(crate) const VARIABLE: &str = "RECONCILE_GATEWAY_URL";
+
 /// The gateway at the address that the user names, else at the policy's, which must be on this host. `policy` is the path of
 /// the policy.
 pub(crate) fn gateway_of(
@@ -37,7 +40,7 @@ pub(crate) fn gateway_of(
 
 /// The address to which the user consents.
 fn address(place: &PlaceArgs, settings: &OpenclawSettings) -> Result<Address> {
-    let named = place.connect();
+    let named = place.connect(VARIABLE);
     let url = named.as_deref().unwrap_or(&settings.url);
     url.parse().map_err(|error: BadAddress| match (&error, &named) {
         (BadAddress::Remote(_) | BadAddress::Tls(_), None) => {

@@ -46,10 +46,8 @@ fn a_dry_run_comes_first_and_what_every_command_takes_comes_last() {
         );
         assert_eq!(of("Limits"), ["--plan", "--allow-changes"]);
         assert_eq!(of("Output"), ["--format", "--output", "--quiet", "--metrics"]);
-        assert_eq!(
-            of("Shared options"),
-            ["--policy", "--registry", "--connect", "--lock-timeout", "--color", "--verbose..."]
-        );
+        let shared = ["--policy", "--registry", "--connect", "--lock-timeout", "--color", "--verbose..."];
+        assert_eq!(of("Shared options"), shared);
         assert_eq!(of("Privacy"), ["--redact", "--redact-key"]);
     }
 }

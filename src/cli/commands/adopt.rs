@@ -9,7 +9,7 @@ use crate::adopt::adopt;
 use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
-use crate::cli::gateway::gateway_of;
+use crate::cli::gateway::{self, gateway_of};
 use crate::cli::paths::registry_of;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
@@ -85,7 +85,7 @@ fn server(place: &PlaceArgs) -> anyhow::Result<Option<(OpenclawSettings, Duratio
         return Ok(None);
     }
     if !path.exists() {
-        return Ok(place.connect().map(|url| (OpenclawSettings::at(url), FIRST_TIMEOUT)));
+        return Ok(place.connect(gateway::VARIABLE).map(|url| (OpenclawSettings::at(url), FIRST_TIMEOUT)));
     }
     let (policy, _) = policy::read(&sources::load(&path)?.sources).map_err(Error::Invalid)?;
     Ok(match policy.sessions.backend {
