@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof};
+use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof, Step};
 use crate::apply::notes::{is_forgotten, notes_before, notes_beside_edits, wrote};
 use crate::apply::planned::{PLANS, Planned, RunContext, leave, plan};
 use crate::apply::workers::{Ended, Purpose, Workers};
@@ -120,10 +120,12 @@ impl Run<'_> {
     fn follow(&mut self, wave: &[usize]) {
         crash_point!("registry edited");
         let attempts = self.converge(wave);
+        self.context.watch.step(Step::Converged(attempts.len()));
         crash_point!("restarts over");
         self.judge(wave, &attempts);
         self.revert(wave, &attempts);
         self.read_back(wave);
+        self.context.watch.step(Step::ReadBack);
         crash_point!("read back");
     }
 
@@ -208,6 +210,7 @@ impl Run<'_> {
         let Committed::Done { error } = self.context.locked.commit(reading, &batch)? else {
             return Ok(Progress::PlanAgain);
         };
+        self.context.watch.step(Step::Committed(batch.changes.len()));
         let void: Vec<String> = batch.void.iter().map(|chat| (*chat).to_owned()).collect();
         if error.is_some() {
             // They stand.

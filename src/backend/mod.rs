@@ -4,12 +4,14 @@ mod commands;
 pub mod dispatch;
 pub mod file;
 mod home;
+mod listener;
 pub mod openclaw;
 mod planned;
 mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::apply::Backend;
 use crate::backend::planned::PlannedOnFile;
@@ -21,6 +23,7 @@ pub use commands::{Commands, Probe};
 pub use dispatch::DispatchBackend;
 pub use file::FileBackend;
 pub use home::Home;
+pub use listener::{Deaf, Listener};
 pub use openclaw::OpenclawBackend;
 
 /// Where a policy and its registry are on this host.
@@ -41,15 +44,23 @@ pub struct Place {
 /// # Errors
 /// Where its registry cannot be looked at.
 pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
+    open_heard(policy, place, Arc::new(Deaf))
+}
+
+/// The backend that a policy names, with this to hear of its commands and requests.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) -> Result<Box<dyn Backend>> {
     let Place { home, directory, socket, probe } = place;
     Ok(match (&policy.sessions.backend, home) {
         (BackendSettings::File(settings), Home::File(registry)) => {
-            let commands = Commands::new(policy, settings, directory, probe);
+            let commands = Commands::new(policy, settings, directory, probe).heard_by(listener);
             Box::new(FileBackend::new(registry, policy.aliases.clone(), commands))
         }
         (BackendSettings::Dispatch(settings), Home::File(registry)) => {
             let socket = socket.unwrap_or_else(|| PathBuf::from(&settings.socket));
-            Box::new(DispatchBackend::new(registry, policy, settings, socket)?)
+            Box::new(DispatchBackend::new(registry, policy, settings, socket)?.heard_by(listener))
         }
         (BackendSettings::Openclaw(_), Home::File(registry)) => {
             Box::new(PlannedOnFile { registry, capabilities: capabilities(policy) })

@@ -12,6 +12,7 @@ mod paths;
 mod recovered;
 mod run;
 mod terminal;
+mod trace;
 mod workspace;
 mod zone;
 

@@ -1,18 +1,20 @@
 //! What a command works on: the policy, the registry with its state, the time, and what chats are called.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Zoned;
 
 use crate::apply::{Backend, LostState};
 use crate::backend::file::RegistryFile;
-use crate::backend::{self, Home, Place, Probe};
+use crate::backend::{self, Home, Listener, Place, Probe};
 use crate::cli::args::PlaceArgs;
 use crate::cli::gateway::gateway_of;
 use crate::cli::paths::{beside_policy, registry_of};
 use crate::cli::recovered::{KnownBy, recover, unreadable};
 use crate::cli::terminal::Terminal;
+use crate::cli::trace::Trace;
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
@@ -44,6 +46,8 @@ pub(crate) struct Opened {
     pub(crate) names: Names,
     /// What there is to warn of.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// What hears of the commands and requests of its backend.
+    pub(crate) trace: Arc<Trace>,
 }
 
 /// What chats are called.
@@ -96,7 +100,8 @@ impl Opened {
     }
 
     fn backend_of(&self, home: Home, probe: Probe) -> Result<Box<dyn Backend>> {
-        backend_of(&self.policy, &self.path, &self.files, home, probe)
+        let listener = Arc::clone(&self.trace) as Arc<dyn Listener>;
+        backend_of(&self.policy, &self.path, &self.files, home, probe, listener)
     }
 
     /// The backend as a plan sees it: without what runs remember where only another user may see that, which is said.
@@ -133,9 +138,11 @@ pub(crate) fn backend_of(
     files: &PolicyFiles,
     home: Home,
     probe: Probe,
+    listener: Arc<dyn Listener>,
 ) -> Result<Box<dyn Backend>> {
     let socket = policy.sessions.socket().map(|socket| beside_policy(path, socket)).transpose()?;
-    backend::open(policy, Place { home, directory: files.directory.clone(), socket, probe })
+    let place = Place { home, directory: files.directory.clone(), socket, probe };
+    backend::open_heard(policy, place, listener)
 }
 
 /// The files that no report may take the place of, where one of them is missing or cannot be read.
@@ -153,6 +160,7 @@ pub(crate) fn needed_to_open(place: &PlaceArgs) -> Vec<PathBuf> {
 /// Opens what a command needs, and shows what there is to warn of.
 pub(crate) fn open(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_quietly(place)?;
+    terminal.trace().step(&format!("read the policy {}", opened.policy_name));
     terminal.diagnostics(&opened.warnings);
     Ok(opened)
 }
@@ -303,8 +311,9 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let now = now_for(&policy);
     warnings.extend(zone::warning(&policy, &files.sources, &now));
     let policy_name = leading(&path.display().to_string()).into_owned();
+    let trace = Arc::new(place.trace());
     let home = home_of(place, &policy, &path)?;
-    Ok(Opened { policy, files, path, policy_name, home, now, names: Names::Own, warnings })
+    Ok(Opened { policy, files, path, policy_name, home, now, names: Names::Own, warnings, trace })
 }
 
 /// Where the registry is of the policy at `path`: as the command line says, else as the policy does.

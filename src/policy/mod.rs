@@ -23,6 +23,7 @@ mod source;
 mod syntax;
 mod table;
 pub mod template;
+pub mod tilde;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

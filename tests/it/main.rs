@@ -121,6 +121,7 @@ mod terminal;
 mod then;
 mod tidy;
 mod vanished;
+mod verbose;
 mod verify;
 mod wide;
 mod world;

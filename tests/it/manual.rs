@@ -146,6 +146,13 @@ fn every_command_has_a_page_of_its_own() {
         assert!(plain.contains(&format!("\nreconcile-{command} - ")), "{plain}");
         let examples = plain.split(".SH EXAMPLES\n").nth(1).unwrap().split("\n.SH ").next().unwrap();
         assert!(examples.contains(&format!("reconcile {command}")), "{command}: {examples}");
+        let calls = examples.lines().filter_map(|line| line.strip_prefix("reconcile ")?.split(['|', '>']).next());
+        // What stands behind the command of a launch is that command's.
+        for call in calls.filter(|call| !call.contains(" -- ")) {
+            let words = "eval \"set -- $1\"; exec \"$0\" \"$@\" --help";
+            let run = finish(Command::new("sh").args(["-c", words, env!("CARGO_BIN_EXE_reconcile"), call]));
+            assert_eq!(run.code, 0, "{call}: {run:?}");
+        }
         if let Some(text) = shown(&sandbox, &page) {
             assert!(text.contains("\n       75  another run holds the lock"), "{text}");
         }

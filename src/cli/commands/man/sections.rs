@@ -23,6 +23,10 @@ pub(super) const FILES: [(&str, &str); 5] = [
 /// Calls of a command, with what they are for.
 pub(super) fn examples(command: &str) -> &'static str {
     match command {
+        "plan" => "reconcile plan\nreconcile plan --chat \"Cal Ortiz\"\nreconcile plan --output json=plan.json",
+        "apply" => {
+            "reconcile apply --confirm\nreconcile apply --plan plan.json\nreconcile apply --quiet --lock-timeout 4m"
+        }
         "check" => "reconcile check --policy policies/\nreconcile check --registry sessions.json --deny warnings",
         "doctor" => "reconcile doctor\nreconcile doctor --format json",
         "list" => "reconcile list --tier family\nreconcile list --format json",
@@ -33,7 +37,7 @@ pub(super) fn examples(command: &str) -> &'static str {
              reconcile set-model +16175550103 opus --dry-run"
         }
         "unset-model" => "reconcile unset-model \"Cal Ortiz\"",
-        "undo" => "reconcile undo 20261128T1030 --dry-run",
+        "undo" => "reconcile undo last --dry-run",
         "launch" => {
             "reconcile launch +16175550103 --session-name imessage/_16175550103 --tier family -- \\\n    \
              claude --model {model} --session-id {new_session_id} --resume {resume_id}"
@@ -41,7 +45,7 @@ pub(super) fn examples(command: &str) -> &'static str {
         "record-session" => "reconcile record-session +16175550103 0c7e6a52-3d0f-4a57-9f42-8b1f1d2c9a02",
         "init" => "reconcile init\nreconcile init --registry sessions.json",
         "adopt" => "reconcile adopt --registry sessions.json --write policy.toml",
-        "history" => "reconcile history\nreconcile history \"Cal Ortiz\" --format json",
+        "history" => "reconcile history --limit 5\nreconcile history \"Cal Ortiz\" --format json",
         "owed" => "reconcile owed\nreconcile owed --forget \"Cal Ortiz\"",
         "snapshot" => "reconcile snapshot --redact > registry.redacted.json",
         "completions" => "source <(reconcile completions bash)\nreconcile completions fish | source",
