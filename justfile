@@ -27,3 +27,7 @@ lint:
 # Which changes of the code no test notices: `just mutants src/plan/guard.rs`; of a folder, that takes an hour or more
 mutants file:
     cargo mutants --file '{{file}}' --exclude-re 'replace \| with \^' --timeout 300 -- --test it
+
+# The OpenClaw gateway itself, with 2,000 sessions: runs that die, and gateways that die under a run. Takes a quarter of an hour
+openclaw:
+    PATH="$(.ci/provide):$PATH" RECONCILE_REQUIRE_ALL=1 cargo test --test it -- --ignored openclaw_real

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use reconcile::backend::openclaw::{Fault, Gateway, Scope, Token};
 use serde_json::{Value, json};
-use tungstenite::Message;
 
-use crate::gateway::{Double, Trouble, World};
+use crate::gateway::{Client, Double, Trouble, World};
 use crate::support::below;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -145,25 +144,13 @@ fn prepare(double: &Double, recording: &str, exchange: &Exchange) {
 
 /// Connects and makes one request, as the recording client did.
 fn ask(double: &Double, connect: &Value, exchange: &Exchange) -> Value {
-    let address = double.url().replace("ws://", "");
-    let stream = std::net::TcpStream::connect(address).unwrap();
-    let (mut socket, _) = tungstenite::client::client(format!("{}/", double.url()), stream).unwrap();
-    let mut call = |id: &str, method: &str, params: &Value| {
-        let request = json!({ "type": "req", "id": id, "method": method, "params": params });
-        socket.send(Message::text(request.to_string())).unwrap();
-        loop {
-            let frame: Value = serde_json::from_str(socket.read().unwrap().to_text().unwrap()).unwrap();
-            if frame["type"] == "res" {
-                return frame;
-            }
-        }
-    };
+    let mut client = Client::open(&double.url());
     if exchange.method == "connect" {
-        return call("1", "connect", &exchange.params);
+        return client.call("connect", &exchange.params);
     }
-    let hello = call("1", "connect", connect);
+    let hello = client.call("connect", connect);
     assert_eq!(hello["ok"], true, "{hello}");
-    call("2", &exchange.method, &exchange.params)
+    client.call(&exchange.method, &exchange.params)
 }
 
 /// Where a reply of the double is not of the shape of a recorded one: another outcome, or a field that the gateway does not

@@ -1,6 +1,7 @@
 //! A double of an OpenClaw gateway on the loopback address, which ends with the test. It speaks as those do whose frames
 //! are in `tests/recordings/openclaw`, with which `openclaw_recordings::` compares it, and it can be told to misbehave.
 
+mod client;
 mod serve;
 mod world;
 
@@ -10,6 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
+pub use client::Client;
 pub use world::{Model, World};
 
 /// What goes wrong with a request.

@@ -14,9 +14,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::gateway::Client;
 use crate::openclaw_real::SLOW;
 use crate::openclaw_real::provider::Provider;
 use crate::openclaw_real::telegram::Telegram;
+use crate::support::{Run, Sandbox, finish};
 
 /// Between two looks at what the gateway brings about by itself.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -67,9 +69,42 @@ impl Kit {
         rows.map(|row| Target { key: row.key, session_id: row.session_id }).collect()
     }
 
-    /// The gateway dies, and is started again.
-    pub fn kill_and_start(&mut self) {
-        self.kill();
+    /// Sorts chats into a group of the sidebar. One that is not there is made.
+    pub fn sort_into(&self, group: &str, keys: &[&str]) {
+        let mut client = Client::connect(&self.url(), TOKEN, &["operator.read", "operator.write"]);
+        for keys in keys.chunks(100) {
+            let targets: Vec<Value> = keys.iter().map(|key| json!({ "key": key })).collect();
+            let patch = json!({ "category": group });
+            let reply = client.call("sessions.patchMany", &json!({ "targets": targets, "patch": patch }));
+            let outcomes = reply["payload"]["outcomes"].as_array().unwrap();
+            assert!(outcomes.iter().all(|outcome| outcome["ok"] == true), "{reply}");
+        }
+    }
+
+    /// A directory with a policy for this gateway, which allows all models, and `default` where nothing else is said.
+    pub fn sandbox(&self, rules: &str) -> Sandbox {
+        let models =
+            "[models]\nallowed = [\"fake/big\", \"fake/mid\", \"fake/small\", \"default\"]\nfallback = \"default\"\n";
+        let sessions = format!(
+            "[sessions]\nbackend = \"openclaw\"\nurl = {:?}\ntoken = {{ env = \"GATEWAY_TOKEN\" }}\nstate = {:?}\ntimeout = \"60s\"\n",
+            self.url(),
+            self.path("reconcile"),
+        );
+        Sandbox::new(&format!("{models}{rules}{sessions}"), "{}")
+    }
+
+    pub fn command(&self, sandbox: &Sandbox, arguments: &[&str]) -> Command {
+        let mut command = sandbox.command(arguments);
+        command.env("GATEWAY_TOKEN", TOKEN);
+        command
+    }
+
+    pub fn reconcile(&self, sandbox: &Sandbox, arguments: &[&str]) -> Run {
+        finish(&mut self.command(sandbox, arguments))
+    }
+
+    /// Starts the gateway again, after it was killed.
+    pub fn start_again(&mut self) {
         self.gateway = run(&self.root);
         self.until("the gateway is ready again", || self.is_ready());
     }
@@ -96,7 +131,8 @@ impl Kit {
         ask().is_some_and(|reply| reply.starts_with("HTTP/1.1 200"))
     }
 
-    fn kill(&mut self) {
+    /// The gateway dies at once.
+    pub fn kill(&mut self) {
         let group = Pid::from_child(&self.gateway);
         // It may have ended already.
         let _ = kill_process_group(group, Signal::KILL);

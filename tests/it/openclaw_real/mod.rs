@@ -3,7 +3,9 @@
 //! set, as the checks do, it fails.
 //!
 //! A gateway takes a minute to start and a gigabyte of memory. So there is one, and one test, whose parts follow each other.
+//! Another test, which takes many minutes, is run by `just openclaw`.
 
+mod deaths;
 mod http;
 mod kit;
 mod provider;
@@ -17,7 +19,7 @@ use crate::openclaw_real::kit::Kit;
 use crate::support::is_installed;
 
 /// Longer than a gateway takes for anything, on a machine that is busy with other tests.
-const SLOW: Duration = Duration::from_secs(240);
+const SLOW: Duration = Duration::from_secs(180);
 
 /// The chats of the test.
 const CAL: &str = "agent:main:telegram:direct:100301";
@@ -29,15 +31,14 @@ fn a_real_gateway() {
     if !is_installed("openclaw") {
         return;
     }
-    let mut kit = Kit::start();
+    let kit = Kit::start();
     chats_are_listed_as_they_are_written_to(&kit);
     who_may_only_read_cannot_change_anything(&kit);
     a_wrong_token_is_not_let_in(&kit);
-    the_next_turn_runs_on_the_model_that_was_set(&kit);
     a_chat_that_is_not_there_is_not_made(&kit);
+    a_run_decides_on_which_model_the_next_turn_runs(&kit);
     mistyped_models_are_taken_and_unknown_providers_are_not(&kit);
     a_model_that_cannot_think_takes_the_thinking_level_with_it(&kit);
-    what_was_answered_outlives_a_kill(&mut kit);
 }
 
 fn chats_are_listed_as_they_are_written_to(kit: &Kit) {
@@ -87,24 +88,6 @@ fn a_wrong_token_is_not_let_in(kit: &Kit) {
     assert!(matches!(&none, Fault::NotLetIn { code, .. } if code == "DEVICE_IDENTITY_REQUIRED"), "{none:?}");
 }
 
-fn the_next_turn_runs_on_the_model_that_was_set(kit: &Kit) {
-    let mut gateway = kit.connect(Scope::Write).unwrap();
-    let targets = kit.targets(&mut gateway, &[CAL, GROUP]);
-    let outcomes = gateway.patch(&targets, Some("fake/big")).unwrap();
-    assert_eq!(outcomes, [TargetOutcome::Done, TargetOutcome::Done]);
-    assert_eq!(kit.session(&mut gateway, CAL).pinned.as_deref(), Some("fake/big"));
-    kit.telegram.say(100_301, "who answers now?");
-    assert_eq!(kit.provider.model_of("who answers now?"), "big");
-    kit.telegram.say(100_302, "and for me?");
-    assert_eq!(kit.provider.model_of("and for me?"), "mid");
-
-    gateway.patch(&targets, None).unwrap();
-    assert_eq!(kit.session(&mut gateway, CAL).pinned, None);
-    kit.telegram.say(100_301, "and whoever is the default?");
-    assert_eq!(kit.provider.model_of("and whoever is the default?"), "mid");
-    assert_eq!(kit.session(&mut gateway, CAL).session_id, targets[0].session_id, "the conversation goes on");
-}
-
 fn a_chat_that_is_not_there_is_not_made(kit: &Kit) {
     let mut gateway = kit.connect(Scope::Write).unwrap();
     let session_id = kit.session(&mut gateway, CAL).session_id;
@@ -145,14 +128,37 @@ fn a_model_that_cannot_think_takes_the_thinking_level_with_it(kit: &Kit) {
     assert_eq!(kit.session(&mut gateway, CAL).thinking.as_deref(), Some("high"));
 }
 
-fn what_was_answered_outlives_a_kill(kit: &mut Kit) {
-    let mut gateway = kit.connect(Scope::Write).unwrap();
-    let targets = kit.targets(&mut gateway, &[CAL, DEE, GROUP]);
-    let outcomes = gateway.patch(&targets, Some("fake/small")).unwrap();
-    kit.kill_and_start();
-    assert_eq!(outcomes, [TargetOutcome::Done, TargetOutcome::Done, TargetOutcome::Done]);
-    // The connection is made anew.
-    for target in targets {
-        assert_eq!(kit.session(&mut gateway, &target.key).pinned.as_deref(), Some("fake/small"));
-    }
+/// The program itself: a tier from the sidebar, a rule and an override; then what a user does in the chat; then none of that.
+fn a_run_decides_on_which_model_the_next_turn_runs(kit: &Kit) {
+    kit.sort_into("family", &[CAL]);
+    let rules = format!(
+        "[tiers]\nfamily = \"fake/big\"\n[[rules]]\ntype = \"group\"\nmodel = \"fake/small\"\n[chats]\n{DEE:?} = \"fake/small\"\n"
+    );
+    let sandbox = kit.sandbox(&rules);
+    let report = kit.reconcile(&sandbox, &["--dry-run"]).expect(0);
+    assert!(report.summary().starts_with("Plan: 3 to change, 0 to restart"), "{report:#?}");
+    let pins = || [CAL, DEE, GROUP].map(|key| kit.session(&mut kit.connect(Scope::Read).unwrap(), key).pinned);
+    assert_eq!(pins(), [None, None, None]);
+
+    let run = kit.reconcile(&sandbox, &[]).expect(0);
+    assert_eq!(run.summary(), "Applied: 3 changed, 0 restarted, 0 deferred, 0 failed.", "{run:#?}");
+    kit.telegram.say(100_301, "who answers Cal now?");
+    kit.telegram.say(100_302, "and Dee?");
+    kit.telegram.say_in(-100_888, 100_302, "and the group?");
+    assert_eq!(kit.provider.model_of("who answers Cal now?"), "big");
+    assert_eq!(kit.provider.model_of("and Dee?"), "small");
+    assert_eq!(kit.provider.model_of("and the group?"), "small");
+
+    kit.telegram.say(100_301, "/model fake/small");
+    kit.until("the user's choice counts", || pins()[0].as_deref() == Some("fake/small"));
+    let run = kit.reconcile(&sandbox, &[]).expect(0);
+    assert_eq!(run.summary(), "Applied: 1 changed, 0 restarted, 0 deferred, 0 failed.", "{run:#?}");
+    assert_eq!(pins()[0].as_deref(), Some("fake/big"));
+    assert!(kit.reconcile(&sandbox, &[]).expect(0).summary().starts_with("No changes."));
+
+    let run = kit.reconcile(&kit.sandbox(""), &[]).expect(0);
+    assert_eq!(run.summary(), "Applied: 3 changed, 0 restarted, 0 deferred, 0 failed.", "{run:#?}");
+    assert_eq!(pins(), [None, None, None]);
+    kit.telegram.say(100_301, "and whoever is the default?");
+    assert_eq!(kit.provider.model_of("and whoever is the default?"), "mid");
 }
