@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use crate::backend::file::RegistryFile;
+#[cfg(feature = "postgres")]
+use crate::backend::postgres::RegistryTable;
 use crate::checkup::Check;
 use crate::error::Result;
 
@@ -12,6 +14,9 @@ use crate::error::Result;
 pub enum Home {
     /// In a file. A policy of a backend that keeps its registry elsewhere can be planned on a file, and not applied to it.
     File(RegistryFile),
+    /// In a table of a database.
+    #[cfg(feature = "postgres")]
+    Table(RegistryTable),
 }
 
 impl Home {
@@ -19,6 +24,8 @@ impl Home {
     pub fn name(&self) -> String {
         match self {
             Self::File(registry) => registry.file().display().to_string(),
+            #[cfg(feature = "postgres")]
+            Self::Table(table) => table.name(),
         }
     }
 
@@ -26,6 +33,8 @@ impl Home {
     pub fn needed(&self) -> Vec<PathBuf> {
         match self {
             Self::File(registry) => vec![registry.file().to_owned(), registry.state()],
+            #[cfg(feature = "postgres")]
+            Self::Table(_) => Vec::new(),
         }
     }
 
@@ -36,6 +45,8 @@ impl Home {
     pub fn redacted_with(&self) -> Result<Option<String>> {
         match self {
             Self::File(registry) => registry.redacted_with(),
+            #[cfg(feature = "postgres")]
+            Self::Table(_) => Ok(None),
         }
     }
 
@@ -43,6 +54,8 @@ impl Home {
     pub fn checkup(&self) -> Vec<Check> {
         match self {
             Self::File(registry) => registry.checkup(),
+            #[cfg(feature = "postgres")]
+            Self::Table(table) => vec![table.checkup()],
         }
     }
 
@@ -51,6 +64,8 @@ impl Home {
     pub fn without_state(self) -> Self {
         match self {
             Self::File(registry) => Self::File(registry.without_state()),
+            #[cfg(feature = "postgres")]
+            Self::Table(table) => Self::Table(table),
         }
     }
 }

@@ -4,12 +4,17 @@ mod commands;
 pub mod dispatch;
 pub mod file;
 mod home;
+mod observe;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::apply::Backend;
+#[cfg(feature = "postgres")]
+use crate::error::Error;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::policy::{BackendSettings, Policy};
@@ -18,6 +23,8 @@ pub use commands::{Commands, Probe};
 pub use dispatch::DispatchBackend;
 pub use file::FileBackend;
 pub use home::Home;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresBackend;
 
 /// Where a policy and its registry are on this host.
 #[derive(Clone, Debug)]
@@ -47,6 +54,15 @@ pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
             let socket = socket.unwrap_or_else(|| PathBuf::from(&settings.socket));
             Box::new(DispatchBackend::new(registry, policy, settings, socket)?)
         }
+        #[cfg(feature = "postgres")]
+        (BackendSettings::File(settings), Home::Table(table)) => {
+            let commands = Commands::new(policy, settings, directory, probe);
+            Box::new(PostgresBackend::new(table, policy.aliases.clone(), commands))
+        }
+        #[cfg(feature = "postgres")]
+        (BackendSettings::Dispatch(_), Home::Table(table)) => {
+            return Err(Error::other(format!("the registry {} has no daemon", table.name())));
+        }
     })
 }
 
@@ -54,6 +70,8 @@ pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
 pub fn of_home(home: Home) -> Box<dyn Backend> {
     match home {
         Home::File(registry) => Box::new(FileBackend::new(registry, BTreeMap::new(), Commands::none())),
+        #[cfg(feature = "postgres")]
+        Home::Table(table) => Box::new(PostgresBackend::new(table, BTreeMap::new(), Commands::none())),
     }
 }
 

@@ -33,6 +33,10 @@ pub(crate) struct PlaceArgs {
     #[arg(long = "registry", global = true, value_name = "PATH", help_heading = SHARED)]
     registry_path: Option<PathBuf>,
 
+    /// The server of the registry, instead of the policy's registry.postgres (or `RECONCILE_POSTGRES`)
+    #[arg(long, global = true, value_name = "ADDRESS", help_heading = SHARED)]
+    connect: Option<String>,
+
     /// How long to wait for another run to finish
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = SHARED)]
     pub(crate) lock_timeout: Duration,
@@ -58,6 +62,12 @@ impl PlaceArgs {
     /// The key that the user names, if any.
     pub(crate) fn redaction_key(&self) -> Result<Option<Redaction>> {
         self.redact_key.as_deref().map(redaction_key).transpose()
+    }
+
+    /// The server that the operator of this host names, if any.
+    pub(crate) fn server(&self, variable: &str) -> Option<String> {
+        let named = || std::env::var(variable).ok().filter(|value| !value.is_empty());
+        self.connect.clone().or_else(named)
     }
 
     pub(crate) fn registry(&self) -> Option<PathBuf> {

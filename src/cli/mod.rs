@@ -10,6 +10,7 @@ mod outputs;
 mod paths;
 mod recovered;
 mod run;
+mod server;
 mod terminal;
 mod workspace;
 mod zone;

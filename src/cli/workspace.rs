@@ -11,6 +11,7 @@ use crate::backend::{self, Home, Place, Probe};
 use crate::cli::args::PlaceArgs;
 use crate::cli::paths::{beside_policy, registry_of};
 use crate::cli::recovered::{KnownBy, recover, unreadable};
+use crate::cli::server::home_of_table;
 use crate::cli::terminal::Terminal;
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::Diagnostic;
@@ -195,10 +196,23 @@ pub(crate) struct Past {
 /// Opens it. The policy only says where the registry is, if the command line does not, and may have mistakes: what is
 /// owed and what was done can be looked at all the same.
 pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Past> {
-    let (registry, form) = registry_of_past(terminal, place)?;
-    let home = Home::File(RegistryFile::open(&registry)?.in_form(&form));
+    let home = match home_in_table(place)? {
+        Some(home) => home,
+        None => {
+            let (registry, form) = registry_of_past(terminal, place)?;
+            Home::File(RegistryFile::open(&registry)?.in_form(&form))
+        }
+    };
     let names = names(place, place.redaction_key()?, &home)?;
     Ok(Past { backend: backend::of_home(home), now: Zoned::now(), names })
+}
+
+/// Where the registry is, if a policy without mistakes says that it is a table.
+fn home_in_table(place: &PlaceArgs) -> Result<Option<Home>> {
+    let policy = || policy::read(&sources::load(&place.policy()).ok()?.sources).ok();
+    let Some((policy, _)) = policy() else { return Ok(None) };
+    let is_meant = place.registry().is_none() && policy.table.is_some();
+    is_meant.then(|| home_of(place, &policy, &place.policy())).transpose()
 }
 
 /// The path of the registry. The policy may have mistakes.
@@ -296,6 +310,9 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
 
 /// Where the registry is of the policy at `path`: as the command line says, else as the policy does.
 pub(crate) fn home_of(place: &PlaceArgs, policy: &Policy, path: &Path) -> Result<Home> {
+    if let (None, Some(table)) = (place.registry(), &policy.table) {
+        return home_of_table(place, policy, table);
+    }
     let registry = place.registry().map_or_else(|| registry_of(policy.registry.as_deref(), path), Ok)?;
     Ok(Home::File(RegistryFile::open(&registry)?.in_form(&policy.form)))
 }

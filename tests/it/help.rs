@@ -43,7 +43,7 @@ fn a_dry_run_comes_first_and_what_every_command_takes_comes_last() {
         assert_eq!(of("Selection"), ["--chat", "--tier", "--exclude", "--retry", "--take-over", "--take-over-all"]);
         assert_eq!(of("Limits"), ["--plan", "--allow-changes"]);
         assert_eq!(of("Output"), ["--format", "--output", "--quiet", "--metrics"]);
-        assert_eq!(of("Shared options"), ["--policy", "--registry", "--lock-timeout", "--color"]);
+        assert_eq!(of("Shared options"), ["--policy", "--registry", "--connect", "--lock-timeout", "--color"]);
         assert_eq!(of("Privacy"), ["--redact", "--redact-key"]);
     }
 }

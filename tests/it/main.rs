@@ -114,5 +114,7 @@ mod tidy;
 mod vanished;
 mod verify;
 mod wide;
+#[cfg(not(feature = "postgres"))]
+mod without_postgres;
 mod world;
 mod writers;

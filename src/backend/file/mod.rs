@@ -5,7 +5,6 @@
 mod checkup;
 mod commit;
 mod key;
-mod observe;
 mod register;
 mod registry;
 mod snapshot;
@@ -20,7 +19,7 @@ use crate::apply::{
     Ask, Attempt, Backend, Batch, Committed, Decide, Locked, LostState, Owes, PlannedOn, Registered, Stands, Turn,
 };
 use crate::backend::commands::{Commands, remark};
-use crate::backend::file::observe::Observer;
+use crate::backend::observe::Observer;
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::Result;

@@ -62,6 +62,11 @@ fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String, Form)
     }
     let files = sources::load(policy_path)?;
     let (policy, _) = policy::read(&files.sources).map_err(Error::Invalid)?;
+    if let Some(table) = &policy.table {
+        return Err(Error::other(format!("the registry is the table {}, and adopt reads files only", table.name))
+            .with_hint("write the rules by hand, and compare: reconcile --dry-run")
+            .into());
+    }
     let path = registry_of(policy.registry.as_deref(), policy_path)?;
     let written = match policy.registry {
         Some(registry) if registry.starts_with("~/") => registry,
