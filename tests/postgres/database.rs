@@ -66,6 +66,11 @@ impl Database {
         database
     }
 
+    /// Makes what runs remember in: with the statements that the program prints for that.
+    pub fn make_schema(&self) {
+        self.execute(&self.run(&["init", "--postgres"]).expect(0).stdout);
+    }
+
     /// `[registry]` with these columns.
     pub fn registry(&self, columns: &str) -> String {
         let address = self.address();

@@ -11,10 +11,12 @@
     reason = "tests set the scene with files, processes and the environment, and fail by panicking"
 )]
 
+mod apply;
 mod connection;
 mod database;
 #[path = "../it/journal_text.rs"]
 mod journal_text;
+mod lost;
 mod preflight;
 mod reading;
 mod server;

@@ -15,7 +15,10 @@ use crate::suggest;
 
 const RELATION: &str = "
     SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), c.oid::pg_catalog.int8, c.relkind::pg_catalog.text,
-           pg_catalog.row_security_active(c.oid), pg_catalog.current_setting('server_encoding')
+           pg_catalog.row_security_active(c.oid), pg_catalog.current_setting('server_encoding'),
+           pg_catalog.pg_is_in_recovery(),
+           -- Bit 2 of what can be done to it, by itself or by a trigger.
+           pg_catalog.pg_relation_is_updatable(c.oid, true) & 4 <> 0
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = pg_catalog.to_regclass($1)";
 
@@ -27,10 +30,12 @@ const COLUMNS: &str = "
       UNION ALL
         SELECT type.attnum, t.typbasetype, CASE type.modifier WHEN -1 THEN t.typtypmod ELSE type.modifier END
         FROM type JOIN pg_catalog.pg_type t ON t.oid = type.oid WHERE t.typtype = 'd')
-    SELECT a.attname::pg_catalog.text, t.typname::pg_catalog.text, t.typtype = 'e', t.typcategory = 'S',
+    SELECT a.attname::pg_catalog.text, t.typname::pg_catalog.text,
+           pg_catalog.format('%I.%I', t.typnamespace::pg_catalog.regnamespace::pg_catalog.text, t.typname), t.typtype = 'e', t.typcategory = 'S',
            CASE WHEN t.typname IN ('varchar', 'bpchar') AND type.modifier > 4 THEN type.modifier - 4 END,
            a.attgenerated <> '',
            pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'),
+           pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'UPDATE'),
            EXISTS (SELECT FROM pg_catalog.pg_index i
                    WHERE i.indrelid = a.attrelid AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1
                      AND i.indkey[0] = a.attnum AND i.indpred IS NULL AND i.indexprs IS NULL),
@@ -39,19 +44,34 @@ const COLUMNS: &str = "
          JOIN pg_catalog.pg_attribute a ON a.attrelid = $1::pg_catalog.int8::pg_catalog.oid AND a.attnum = type.attnum
     ORDER BY a.attnum";
 
-/// A table that was looked at: its name as SQL, with its schema.
+/// A table that was looked at.
 #[derive(Clone, Debug)]
-pub(super) struct Relation(pub(super) String);
+pub(super) struct Relation {
+    /// Its name as SQL, with its schema.
+    pub(super) name: String,
+    /// The type of the chats' ids as SQL, without a length.
+    pub(super) id_type: String,
+    /// Whether any text can be an id.
+    pub(super) id_is_text: bool,
+    /// The type of the models as SQL, without a length.
+    pub(super) model_type: String,
+    /// What keeps this role from writing models: the first reason.
+    pub(super) unwritable: Option<String>,
+}
 
 /// A column, as the catalogue describes it.
 struct Found {
     name: String,
+    /// The name of its type.
     kind: String,
+    /// The same as SQL, with its schema.
+    type_name: String,
     is_enum: bool,
     is_text: bool,
     longest: Option<i32>,
     is_generated: bool,
     is_readable: bool,
+    is_writable: bool,
     is_unique: bool,
     labels: Option<Vec<String>>,
 }
@@ -61,13 +81,15 @@ impl Found {
         Ok(Self {
             name: row.try_get(0)?,
             kind: row.try_get(1)?,
-            is_enum: row.try_get(2)?,
-            is_text: row.try_get(3)?,
-            longest: row.try_get(4)?,
-            is_generated: row.try_get(5)?,
-            is_readable: row.try_get(6)?,
-            is_unique: row.try_get(7)?,
-            labels: row.try_get(8)?,
+            type_name: row.try_get(2)?,
+            is_enum: row.try_get(3)?,
+            is_text: row.try_get(4)?,
+            longest: row.try_get(5)?,
+            is_generated: row.try_get(6)?,
+            is_readable: row.try_get(7)?,
+            is_writable: row.try_get(8)?,
+            is_unique: row.try_get(9)?,
+            labels: row.try_get(10)?,
         })
     }
 }
@@ -98,11 +120,27 @@ pub(super) fn look(transaction: &mut Transaction, table: &Table, models: &BTreeS
     if mistakes.is_empty() && is_view(&kind) {
         mistakes.extend(duplicate(transaction, &table.columns.chat_id, &name)?);
     }
-    if mistakes.is_empty() {
-        return Ok(Relation(name));
+    let column = |column: &Column| found.iter().find(|found| found.name == column.name);
+    let known = column(&table.columns.chat_id).zip(column(&table.columns.model));
+    if let Some((id, model)) = known.filter(|_| mistakes.is_empty()) {
+        let unwritable = unwritable(&relation, &name, model).map_err(doing)?;
+        let (id_type, model_type) = (id.type_name.clone(), model.type_name.clone());
+        return Ok(Relation { name, id_type, id_is_text: id.is_text, model_type, unwritable });
     }
     mistakes.sort_by(|a, b| a.order().cmp(&b.order()));
     Err(Error::Invalid(mistakes))
+}
+
+/// Why models cannot be written, if so. A plan does not need that.
+fn unwritable(relation: &Row, name: &str, model: &Found) -> std::result::Result<Option<String>, postgres::Error> {
+    let (is_standby, is_updatable): (bool, bool) = (relation.try_get(5)?, relation.try_get(6)?);
+    let column = identifier(&model.name);
+    Ok(match () {
+        () if is_standby => Some("the server is a standby, which only reads".to_owned()),
+        () if !is_updatable => Some(format!("{name} cannot be updated")),
+        () if !model.is_writable => Some(format!("this role may not update {column} of {name}")),
+        () => None,
+    })
 }
 
 fn mistake(code: &'static str, message: String, place: &Place) -> Diagnostic {

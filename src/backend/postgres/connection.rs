@@ -14,6 +14,11 @@ use crate::error::{Error, Result};
 /// Row security would otherwise hide rows in silence: with this, reading them is an error.
 const READ_ALL: &str = "SET LOCAL row_security = off";
 
+/// A transaction must not keep others from a row for long, and not for good where this program is stopped.
+const WRITING: &str = "SET LOCAL row_security = off; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
+/// What is done when a transaction ends.
+pub(super) const COMMIT: &str = "commit the changes";
+
 /// The database of a registry.
 pub(super) struct Database {
     addresses: Vec<Address>,
@@ -45,7 +50,25 @@ impl Database {
         })
     }
 
-    fn with_client<T>(&self, work: impl FnOnce(&mut Client) -> Result<T>) -> Result<T> {
+    /// Writes in one transaction what may as well be written twice: where the connection is lost, it is, over another one.
+    pub(super) fn write<T>(&self, work: impl Fn(&mut Transaction) -> Result<T>) -> Result<T> {
+        let once = || {
+            self.with_client(|client| {
+                let mut transaction = begin(client)?;
+                let value = work(&mut transaction)?;
+                transaction.commit().map(|()| value).map_err(|error| failed(COMMIT, &error))
+            })
+        };
+        once().or_else(|error| if self.is_lost() { once() } else { Err(error) })
+    }
+
+    /// Whether there is no connection, or one that has ended.
+    fn is_lost(&self) -> bool {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_none_or(Client::is_closed)
+    }
+
+    /// Does some work over the connection, which is made anew where it has ended.
+    pub(super) fn with_client<T>(&self, work: impl FnOnce(&mut Client) -> Result<T>) -> Result<T> {
         let mut held = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let client = match held.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
@@ -72,4 +95,12 @@ impl Database {
         let messages: Vec<String> = failures.iter().map(Error::to_string).collect();
         Err(Error::other(messages.join("; ")).with_hint(hint.unwrap_or_default()))
     }
+}
+
+/// Begins a transaction that writes. Each of its statements sees what was committed before it.
+pub(super) fn begin(client: &mut Client) -> Result<Transaction<'_>> {
+    let builder = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+    let mut transaction = builder.start().map_err(|error| failed("begin a transaction", &error))?;
+    transaction.batch_execute(WRITING).map_err(|error| failed("begin a transaction", &error))?;
+    Ok(transaction)
 }

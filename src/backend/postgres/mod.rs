@@ -6,21 +6,24 @@ mod catalogue;
 mod connection;
 mod failure;
 mod files;
+mod lease;
+mod locked;
 mod server;
 mod snapshot;
 mod sql;
+mod state;
 mod table;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::apply::{Ask, Backend, Locked};
+use crate::apply::{Ask, Backend, Locked, LostState};
 use crate::backend::commands::{Commands, remark};
 use crate::backend::observe::Observer;
 use crate::chat::Model;
 use crate::checkup::Check;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::Ledger;
@@ -53,8 +56,10 @@ impl Backend for PostgresBackend {
     }
 
     fn read(&self, _: Ask<'_>) -> Result<Reading> {
-        let snapshot = self.snapshot()?;
-        Ok(Reading { snapshot, ledger: self.ledger()?, doubtful: BTreeSet::new(), imposed: None })
+        let snapshot = self.table.snapshot()?;
+        // First: what is committed between the two is in sync then, and not a debt without a change.
+        let ledger = self.table.ledger(snapshot.relation())?;
+        Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful: BTreeSet::new(), imposed: None })
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
@@ -62,7 +67,7 @@ impl Backend for PostgresBackend {
     }
 
     fn ledger(&self) -> Result<Ledger> {
-        Ok(Ledger::default())
+        self.table.ledger(&self.table.look()?)
     }
 
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
@@ -74,17 +79,29 @@ impl Backend for PostgresBackend {
         self.commands.preflight()
     }
 
+    fn check_edits(&self) -> Result<()> {
+        self.table.check_writable()
+    }
+
+    fn has_state(&self) -> Result<bool> {
+        self.table.lost_state().map(|lost| lost.is_none())
+    }
+
+    fn lost_state(&self) -> Result<Option<LostState>> {
+        self.table.lost_state()
+    }
+
     fn checkup(&self) -> Vec<Check> {
         let mut checks = vec![self.table.checkup()];
         checks.extend(self.commands.checkup());
         checks
     }
 
-    fn lock<'b>(&'b self, _: Duration, _: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
-        Err(Error::other("a registry in a database can only be planned on, so far").with_hint("run it with --dry-run"))
+    fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
+        Ok(Box::new(self.table.lock(&self.commands, patience, give_up)?))
     }
 
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {
-        Ok(Box::new(std::iter::empty()))
+        Ok(Box::new(self.table.history()?))
     }
 }
