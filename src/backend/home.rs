@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::apply::Backend;
 use crate::backend::file::RegistryFile;
+use crate::backend::openclaw::{GatewayHome, OpenclawBackend};
 #[cfg(feature = "postgres")]
 use crate::backend::postgres::RegistryTable;
 use crate::checkup::Check;
@@ -14,6 +16,8 @@ use crate::error::Result;
 pub enum Home {
     /// In a file. A policy of a backend that keeps its registry elsewhere can be planned on a file, and not applied to it.
     File(RegistryFile),
+    /// With a gateway, which is asked.
+    Gateway(GatewayHome),
     /// In a table of a database.
     #[cfg(feature = "postgres")]
     Table(RegistryTable),
@@ -24,6 +28,7 @@ impl Home {
     pub fn name(&self) -> String {
         match self {
             Self::File(registry) => registry.file().display().to_string(),
+            Self::Gateway(gateway) => gateway.address.to_string(),
             #[cfg(feature = "postgres")]
             Self::Table(table) => table.name(),
         }
@@ -33,6 +38,7 @@ impl Home {
     pub fn needed(&self) -> Vec<PathBuf> {
         match self {
             Self::File(registry) => vec![registry.file().to_owned(), registry.state()],
+            Self::Gateway(gateway) => gateway.needed(),
             #[cfg(feature = "postgres")]
             Self::Table(_) => Vec::new(),
         }
@@ -45,6 +51,7 @@ impl Home {
     pub fn redacted_with(&self) -> Result<Option<String>> {
         match self {
             Self::File(registry) => registry.redacted_with(),
+            Self::Gateway(_) => Ok(None),
             #[cfg(feature = "postgres")]
             Self::Table(_) => Ok(None),
         }
@@ -54,6 +61,7 @@ impl Home {
     pub fn checkup(&self) -> Vec<Check> {
         match self {
             Self::File(registry) => registry.checkup(),
+            Self::Gateway(gateway) => OpenclawBackend::new(gateway.clone()).checkup(),
             #[cfg(feature = "postgres")]
             Self::Table(table) => vec![table.checkup()],
         }
@@ -64,6 +72,7 @@ impl Home {
     pub fn without_state(self) -> Self {
         match self {
             Self::File(registry) => Self::File(registry.without_state()),
+            Self::Gateway(gateway) => Self::Gateway(GatewayHome { state: gateway.state.left_out(), ..gateway }),
             #[cfg(feature = "postgres")]
             Self::Table(table) => Self::Table(table),
         }

@@ -11,7 +11,7 @@ const VARIABLE: &str = "RECONCILE_POSTGRES";
 
 /// Where the registry of a policy is that names a table.
 pub(crate) fn home_of_table(place: &PlaceArgs, policy: &Policy, table: &Table) -> Result<Home> {
-    let named = place.server(VARIABLE).map(|server| Conninfo::parse(&server)).transpose();
+    let named = place.connect(VARIABLE).map(|server| Conninfo::parse(&server)).transpose();
     let named = named.map_err(|why| {
         let message = format!("--connect, or {VARIABLE}, names no server: {}", why.message);
         Error::other(message).with_hint(why.advice)

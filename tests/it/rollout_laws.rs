@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
+use reconcile::apply::{Backend, Watch};
+use reconcile::chat::{Chat, Model};
+use reconcile::launch::{Decider, Wanted as Launch, start};
 use reconcile::plan::trial::Trial;
-use reconcile::plan::{Plan, Verdict};
+use reconcile::plan::{Plan, Row, Verdict};
 use reconcile::policy::Policy;
+use reconcile::policy::scope::Scope;
+use reconcile::policy::template::CommandLine;
 
 use crate::world::{Behaviour, Manner, World, at, policy};
 
@@ -27,13 +33,17 @@ struct Step {
     hours: i64,
     /// Whether every session is started anew after it.
     starts_anew: bool,
+    /// Whether it pauses between portions, and in which pause it is asked to end.
+    pauses: Option<usize>,
 }
 
 fn steps() -> impl Strategy<Value = Step> {
     let overrides = proptest::collection::vec((0..CHATS.len(), 0..MODELS.len()), 0..4);
     let stops = prop_oneof![3 => Just(Vec::new()), 1 => proptest::collection::vec(0..CHATS.len(), 1..3)];
-    (stops, overrides, 0..8_i64, proptest::bool::weighted(0.3))
-        .prop_map(|(stops, overrides, hours, starts_anew)| Step { stops, overrides, hours, starts_anew })
+    let pauses = prop_oneof![2 => Just(None), 1 => (0..4_usize).prop_map(Some)];
+    (stops, overrides, 0..8_i64, proptest::bool::weighted(0.3), pauses).prop_map(
+        |(stops, overrides, hours, starts_anew, pauses)| Step { stops, overrides, hours, starts_anew, pauses },
+    )
 }
 
 /// A world and what happens in it.
@@ -105,8 +115,9 @@ impl Story {
         world
     }
 
-    fn policy(&self, wanted: &Wanted) -> Policy {
+    fn policy(&self, wanted: &Wanted, step: &Step) -> Policy {
         let mut policy = policy(&wanted.iter().map(|(chat, model)| (*chat, *model)).collect::<Vec<_>>());
+        policy.rollout.pause = Duration::from_secs(u64::from(step.pauses.is_some()));
         policy.rollout.max_failures = self.max_failures;
         policy.sessions.parallel = self.parallel;
         policy
@@ -145,7 +156,8 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
     let mut failures = Failures::default();
     let mut excused = Excused::default();
     let mut hour = 0;
-    for Step { stops, overrides, hours, starts_anew } in &story.runs {
+    for step in &story.runs {
+        let Step { stops, overrides, hours, starts_anew, pauses } = step;
         let stopped = stops.iter().map(|chat| CHATS[*chat].to_owned());
         let stopped = stopped.filter(|chat| world.state().entries.contains_key(chat));
         for chat in stopped.collect::<Vec<_>>() {
@@ -153,14 +165,16 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
             world.state().down.insert(chat);
         }
         let wanted = wanted(overrides);
-        let policy = story.policy(&wanted);
+        let policy = story.policy(&wanted, step);
         hour += hours;
         world.state().tried.clear();
         let up = up(&world);
         let proven = proven(&world, &up);
         let ran = world.state().runs.clone();
         excused.decide(&wanted, &world.state().entries);
-        let plan = world.run(&policy, hour, None).unwrap().planned.plan;
+        let pace = Pace { world: &world, end_in: *pauses, seen: Mutex::default() };
+        let plan = world.watched(&policy, hour, None, &pace).unwrap().planned.plan;
+        pace.is_kept(story.parallel)?;
         let state = world.state();
         let tried: Vec<(&str, &str, Behaviour)> = state
             .tried
@@ -186,6 +200,7 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
         }
         excused.follow(&wanted, &tried);
         drop(state);
+        launches_start_on_nothing_that_failed(&world, &policy, &wanted, hour, &failures)?;
         if *starts_anew {
             world.state().start_all();
         }
@@ -195,6 +210,112 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
         excused.launched.retain(|chat| down.contains(chat));
         excused.launched.extend(down.into_iter().filter(|_| *starts_anew || story.has_launches));
         nothing_failed_is_in_sync(&world, &policy, hour, &excused)?;
+    }
+    Ok(())
+}
+
+/// The model of each chat in the registry.
+type Entries = BTreeMap<String, Option<String>>;
+
+/// Watches a run that pauses between portions, and asks it to end in one of its pauses.
+struct Pace<'w> {
+    world: &'w World,
+    end_in: Option<usize>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    pauses: usize,
+    /// The chats whose restart has begun since the last pause, canaries excepted.
+    portion: BTreeSet<String>,
+    canaries: BTreeSet<String>,
+    largest: usize,
+    begun_after_end: usize,
+    /// What the registry said when the run was asked to end.
+    at_end: Option<Entries>,
+}
+
+impl Watch for Pace<'_> {
+    fn interrupted(&self) -> bool {
+        self.end_in.is_some_and(|end| self.seen.lock().unwrap().pauses > end)
+    }
+
+    fn pause(&self, time: Duration) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.pauses += usize::from(!time.is_zero());
+        seen.portion.clear();
+        if self.end_in.is_some_and(|end| seen.pauses == end + 1) {
+            seen.at_end = Some(self.world.state().entries.clone());
+        }
+    }
+
+    fn begun(&self, row: &Row) {
+        let has_ended = self.interrupted();
+        let mut seen = self.seen.lock().unwrap();
+        seen.begun_after_end += usize::from(has_ended);
+        let chat = row.chat.id.clone().into_owned();
+        // A canary that does not come up is put back before the next pause.
+        if row.canary {
+            seen.canaries.insert(chat);
+        } else if !seen.canaries.contains(&chat) {
+            seen.portion.insert(chat);
+        }
+        seen.largest = seen.largest.max(seen.portion.len());
+    }
+}
+
+impl Pace<'_> {
+    /// Between two pauses at most `parallel` sessions are restarted, and none after a pause in which the run was asked to end.
+    fn is_kept(&self, parallel: usize) -> Result<(), TestCaseError> {
+        let seen = self.seen.lock().unwrap();
+        let (largest, at_end) = (seen.largest, seen.at_end.as_ref());
+        prop_assert!(self.end_in.is_none() || largest <= parallel, "{largest} restarts between two pauses");
+        prop_assert_eq!(seen.begun_after_end, 0, "restarts after the run was asked to end");
+        let is_as_left = at_end.is_none_or(|at_end| *at_end == self.world.state().entries);
+        prop_assert!(is_as_left, "edits after the run was asked to end: {at_end:?}");
+        Ok(())
+    }
+}
+
+/// No launch starts a session on a model that failed on it or is not known to work, unless its entry says so already; and
+/// each starts on what is decided where that is known to work.
+fn launches_start_on_nothing_that_failed(
+    world: &World,
+    policy: &Policy,
+    wanted: &Wanted,
+    hour: i64,
+    failures: &Failures,
+) -> Result<(), TestCaseError> {
+    let command = CommandLine::parse(&["assistant"], Scope::Launch).unwrap();
+    let (ledger, snapshot, now) = (world.ledger().unwrap(), world.snapshot().unwrap(), at(hour));
+    let decider = Decider { policy, capabilities: world, ledger: &ledger };
+    let worked =
+        |(known, trial): (&Model, &Trial), model: &str| known.as_str() == model && matches!(trial, Trial::Worked(_));
+    let has_worked = |model: &str| ledger.trials.iter().any(|known| worked(known, model));
+    let entries = world.state().entries.clone();
+    for chat in CHATS.into_iter().filter(|chat| entries.contains_key(*chat)) {
+        let (fields, new_session_id) = (&Chat::default(), None);
+        let launch = Launch { chat, fields, command: &command, conversations: None, new_session_id };
+        let started = start(Some(decider), snapshot.as_ref(), &launch, &now).unwrap();
+        let (runs, registered) = (started.model.unwrap().to_string(), entries[chat].clone().unwrap());
+        let has_failed = failures.victims.get(&runs).is_some_and(|victims| victims.contains(chat));
+        let runs_elsewhere = entries.iter().any(|(other, model)| other != chat && model.as_ref() == Some(&runs));
+        if runs != registered {
+            prop_assert_eq!(wanted[chat], &runs, "what is decided, or what is registered");
+            prop_assert!(!has_failed, "{} has failed on {}", &runs, chat);
+            prop_assert!(!failures.models.contains(&runs), "{} has failed: {:?}", &runs, failures.victims);
+            prop_assert!(
+                has_worked(&runs) || runs_elsewhere,
+                "{} is not known to work, and {} would be started on it",
+                &runs,
+                chat
+            );
+        } else if wanted[chat] != runs {
+            let better = wanted[chat];
+            let has_failed = failures.victims.get(better).is_some_and(|victims| victims.contains(chat));
+            prop_assert!(!has_worked(better) || has_failed, "{better} works, and {chat} would be started on {runs}");
+        }
     }
     Ok(())
 }

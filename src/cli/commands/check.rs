@@ -1,6 +1,6 @@
 //! `reconcile check`: what is wrong with the policy, and what in it is legal and probably not meant.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Span;
@@ -21,6 +21,10 @@ use crate::sources;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CheckArgs {
+    /// The policy, instead of --policy
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Option<PathBuf>,
+
     /// How mistakes are written: text, json for editors, or github for annotations of a workflow
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true)]
     format: CheckFormat,
@@ -35,6 +39,7 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &CheckArgs) -> anyhow::Result<Exit> {
+    let place = &place.clone().with_policy(args.path.clone());
     let path = place.policy();
     let read = sources::load(&path).and_then(|files| {
         let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
