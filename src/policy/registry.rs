@@ -26,16 +26,13 @@ impl<'r> Reader<'r> {
     pub(super) fn registry(&self, whole: &mut Section<'r>) -> Registry<'r> {
         const EXISTING: [&str; 3] = ["replace", "keep", "keep-manual"];
         let mut section = whole.section(self.mistakes, "registry", "a table: [registry]");
-        let table = match section.get(self.mistakes, "postgres") {
-            Some(postgres) => {
-                self.refuse_keys(&mut section, &["path", "key", "shape"], "is for a registry that is a file");
-                self.table(&mut section, &postgres)
-            }
-            None => {
-                let why = "needs `registry.postgres`, the server that has the table";
-                self.refuse_keys(&mut section, &["table", "columns"], why);
-                None
-            }
+        let table = if let Some(postgres) = section.get(self.mistakes, "postgres") {
+            self.refuse_keys(&mut section, &["path", "key", "shape"], "is for a registry that is a file");
+            self.table(&mut section, &postgres)
+        } else {
+            let why = "needs `registry.postgres`, the server that has the table";
+            self.refuse_keys(&mut section, &["table", "columns"], why);
+            None
         };
         let path = section.get(self.mistakes, "path");
         let key = section.get(self.mistakes, "key");

@@ -109,6 +109,10 @@ mod rollout_laws;
 mod scarce;
 mod schema;
 mod selectors;
+#[cfg(feature = "postgres")]
+#[path = "../postgres/server.rs"]
+#[allow(dead_code, reason = "these tests need a part of it")]
+mod server;
 mod set_model;
 mod set_model_races;
 mod sizes;

@@ -1,7 +1,6 @@
 //! A database of a test's own, and the binary run on a table in it.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use postgres::{Client, SimpleQueryMessage};
 use serde_json::Value;
@@ -45,10 +44,8 @@ pub struct Database {
 impl Database {
     /// A database made by these statements.
     pub fn new(statements: &str) -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("test{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        server().connect("postgres").unwrap().batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
-        let client = RefCell::new(server().connect(&name).unwrap());
+        let (name, client) = server().new_database();
+        let client = RefCell::new(client);
         let database = Self { name, sandbox: Sandbox::new("", "{}"), client };
         database.execute(statements);
         database.policy(&database.registry(COLUMNS));

@@ -30,13 +30,13 @@ fn proxy(number: usize, cut: Cut) -> (u16, Arc<AtomicUsize>) {
         for client in listener.incoming() {
             let socket = server().socket().join(format!(".s.PGSQL.{}", server().port));
             let (client, behind, seen) = (client.unwrap(), UnixStream::connect(socket).unwrap(), Arc::clone(&seen));
-            thread::spawn(move || forward(client, behind, number, cut, &seen));
+            thread::spawn(move || forward(&client, &behind, number, cut, &seen));
         }
     });
     (port, told)
 }
 
-fn forward(client: TcpStream, behind: UnixStream, number: usize, cut: Cut, seen: &AtomicUsize) {
+fn forward(client: &TcpStream, behind: &UnixStream, number: usize, cut: Cut, seen: &AtomicUsize) {
     let (mut requests, mut answers) = (client.try_clone().unwrap(), client.try_clone().unwrap());
     let (mut to, mut from) = (behind.try_clone().unwrap(), behind.try_clone().unwrap());
     let is_cut = Arc::new(AtomicUsize::new(0));

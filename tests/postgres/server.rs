@@ -5,8 +5,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
@@ -28,8 +29,8 @@ rm -rf "$DIRECTORY"
 pub struct Server {
     directory: PathBuf,
     pub port: u16,
-    /// Open as long as this process lives.
-    _input: ChildStdin,
+    /// Its input is open as long as this process lives.
+    _watched: Child,
 }
 
 /// The server, which is started by the first test that asks for it.
@@ -60,8 +61,8 @@ impl Server {
         command.args(["-c", WATCHED, "sh"]).arg(postgres.get_program()).args(postgres.get_args()).arg("-D").arg(&data);
         command.env("DIRECTORY", &directory).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // A signal from the terminal must leave it to the end of the input.
-        let mut watched = command.process_group(0).spawn().unwrap();
-        let server = Self { directory, port, _input: watched.stdin.take().unwrap() };
+        let watched = command.process_group(0).spawn().unwrap();
+        let server = Self { directory, port, _watched: watched };
         server.await_start();
         server
     }
@@ -91,6 +92,15 @@ impl Server {
 
     pub fn connect(&self, database: &str) -> Result<Client, postgres::Error> {
         Client::connect(&format!("{} user=postgres dbname={database}", self.address()), NoTls)
+    }
+
+    /// A database for one test: its name, and a connection to it.
+    pub fn new_database(&self) -> (String, Client) {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("test{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.connect("postgres").unwrap().batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
+        let client = self.connect(&name).unwrap();
+        (name, client)
     }
 
     /// Its address as keywords.

@@ -1,5 +1,7 @@
 //! A law: on a table, a plan is the one of a file with the same sessions, whatever the types of its columns.
 
+use std::fmt::Write;
+
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
@@ -182,15 +184,15 @@ impl World {
         );
         text += "[limits]\nmax_changes = 1000\n[tiers]\n";
         for (tier, model) in &self.tiers {
-            text += &format!("{tier:?} = {model:?}\n");
+            writeln!(text, "{tier:?} = {model:?}").unwrap();
         }
         text += "[chats]\n";
         for (number, model) in &self.overrides {
             let setting = model.map_or("{ managed = false }".to_owned(), |model| format!("{model:?}"));
-            text += &format!("{} = {setting}\n", json!((kind.ids)(*number)));
+            writeln!(text, "{} = {setting}", json!((kind.ids)(*number))).unwrap();
         }
         for (chat, source, model) in &self.rules {
-            text += &format!("[[rules]]\nchat = {chat:?}\nsource = {source:?}\nmodel = {model:?}\n");
+            writeln!(text, "[[rules]]\nchat = {chat:?}\nsource = {source:?}\nmodel = {model:?}").unwrap();
         }
         let columns = format!(
             "chat_id = \"id\"\nmodel = {}\ntier = \"tier\"\nsource = \"source\"\ntype = \"kind\"\n",

@@ -60,6 +60,7 @@ pub(super) struct Relation {
 }
 
 /// A column, as the catalogue describes it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a column of the catalogue's answer")]
 struct Found {
     name: String,
     /// The name of its type.

@@ -39,7 +39,7 @@ const SPARE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct RegistryTable {
     database: Arc<Database>,
-    table: Table,
+    table: Box<Table>,
     /// The models that a run may write.
     models: BTreeSet<Model>,
     /// For how long a run holds the registry after each of its transactions.
@@ -56,12 +56,12 @@ impl RegistryTable {
         let models = policy.allowed.iter().filter(is_used).cloned().collect();
         let database = Arc::new(Database::new(addresses(said, environment)?));
         let lease = lease(policy);
-        Ok(Self { database, table: table.clone(), models, lease })
+        Ok(Self { database, table: Box::new(table.clone()), models, lease })
     }
 
     /// Its name, as the policy has it.
     pub fn name(&self) -> String {
-        let Table { schema, name, .. } = &self.table;
+        let Table { schema, name, .. } = self.table.as_ref();
         schema.as_ref().map_or_else(|| name.clone(), |schema| format!("{schema}.{name}"))
     }
 
