@@ -14,9 +14,11 @@
 mod apply;
 mod connection;
 mod database;
+mod example;
 #[path = "../it/journal_text.rs"]
 mod journal_text;
 mod lost;
+mod pooler;
 mod preflight;
 mod reading;
 mod server;

@@ -56,12 +56,8 @@ impl Server {
         let settings = format!("{SETTINGS}port = {port}\nunix_socket_directories = '{}'\n", directory.display());
         fs::write(data.join("postgresql.auto.conf"), settings).unwrap();
 
-        let postgres = as_unprivileged(is_root, &program("postgres"));
-        let mut command = Command::new("sh");
-        command.args(["-c", WATCHED, "sh"]).arg(postgres.get_program()).args(postgres.get_args()).arg("-D").arg(&data);
-        command.env("DIRECTORY", &directory).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        // A signal from the terminal must leave it to the end of the input.
-        let watched = command.process_group(0).spawn().unwrap();
+        let mut postgres = as_unprivileged(is_root, &program("postgres"));
+        let watched = watched(postgres.arg("-D").arg(&data), &directory);
         let server = Self { directory, port, _watched: watched };
         server.await_start();
         server
@@ -109,18 +105,30 @@ impl Server {
     }
 }
 
+/// Starts a program that ends with this process, and takes its directory along.
+pub fn watched(program: &Command, directory: &Path) -> Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", WATCHED, "sh"]).arg(program.get_program()).args(program.get_args());
+    command.env("DIRECTORY", directory).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // A signal from the terminal must leave it to the end of the input.
+    command.process_group(0).spawn().unwrap()
+}
+
 /// A program of the server: from the PATH, or from where Debian has those of its newest version.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().map(|entry| entry.unwrap().path());
     let mut versions: Vec<PathBuf> = versions.map(|version| version.join("bin")).collect();
     versions.sort();
-    let directories = std::env::split_paths(&path).chain(versions.into_iter().rev());
+    // Debian has poolers among the programs of the system's administrator.
+    let others = versions.into_iter().rev().chain([PathBuf::from("/usr/sbin")]);
+    let directories = std::env::split_paths(&path).chain(others);
     let mut programs = directories.map(|directory| directory.join(name));
-    programs.find(|program| program.is_file()).expect("PostgreSQL is not installed: see .ci/provide")
+    let found = programs.find(|program| program.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not installed: see .ci/provide"))
 }
 
-fn as_unprivileged(is_root: bool, program: &Path) -> Command {
+pub fn as_unprivileged(is_root: bool, program: &Path) -> Command {
     if !is_root {
         return Command::new(program);
     }
@@ -131,6 +139,6 @@ fn as_unprivileged(is_root: bool, program: &Path) -> Command {
 }
 
 /// A port of the loopback interface that nothing else listens on. It is free again by the time that the server takes it.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
