@@ -13,7 +13,7 @@ use crate::cli::args::PlaceArgs;
 use crate::cli::gateway::gateway_of;
 use crate::cli::paths::{beside_policy, registry_of};
 use crate::cli::recovered::{KnownBy, recover, unreadable};
-use crate::cli::server::home_of_table;
+use crate::cli::server::{home_of_table, refuse_table};
 use crate::cli::terminal::Terminal;
 use crate::cli::trace::Trace;
 use crate::cli::zone::{self, now_for};
@@ -245,7 +245,10 @@ pub(crate) fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result
     let (recovered, why) = match files {
         Err(error) => (recover(path, Outline::default())?, error),
         Ok(files) => match policy::read(&files.sources) {
-            Ok((policy, _)) => return Ok((registry_of(policy.registry.as_deref(), path)?, policy.form)),
+            Ok((policy, _)) => {
+                refuse_table(&policy, "this command")?;
+                return Ok((registry_of(policy.registry.as_deref(), path)?, policy.form));
+            }
             Err(mistakes) => {
                 let hint = "fix it (reconcile check shows all mistakes), or pass --registry";
                 let why = Error::other(unreadable(path, &mistakes)).with_hint(hint);

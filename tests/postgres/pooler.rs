@@ -1,4 +1,4 @@
-//! Through PgBouncer in transaction mode: each transaction may go over another connection to the server.
+//! Through `PgBouncer` in transaction mode: each transaction may go over another connection to the server.
 
 use std::fs;
 use std::net::TcpStream;
@@ -24,7 +24,7 @@ fn runs_at_once_through_two_connections_of_a_pooler_change_each_row_once() {
     );
     fs::write(directory.join("pgbouncer.ini"), settings).unwrap();
     let mut pooler = as_unprivileged(rustix::process::geteuid().is_root(), &program("pgbouncer"));
-    let _pooler = watched(pooler.arg(directory.join("pgbouncer.ini")), &directory);
+    let mut pooler = watched(pooler.arg(directory.join("pgbouncer.ini")), &directory);
     let begun = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
@@ -53,4 +53,6 @@ fn runs_at_once_through_two_connections_of_a_pooler_change_each_row_once() {
     assert_eq!(database.texts("SELECT count(*) || ' ' || count(DISTINCT id) FROM log"), ["500 500"]);
     assert_eq!(database.texts("SELECT count(*) FROM reconcile.run"), ["1"]);
     assert_eq!(database.texts("SELECT count(*) FROM reconcile.registry WHERE holder IS NOT NULL"), ["0"]);
+    drop(pooler.stdin.take());
+    pooler.wait().unwrap();
 }

@@ -89,3 +89,13 @@ fn the_server_is_asked_with_no_named_statement_and_no_setting_that_outlives_its_
     assert!(said.iter().all(|line| line.contains("<unnamed>")), "{said:?}");
     assert!(!text[log..].contains("statement: SET row"), "{text}");
 }
+
+#[test]
+fn a_command_that_knows_files_only_says_so() {
+    let database = Database::with_sessions(&[("+1", "family", "opus")]);
+    for arguments in [&["adopt"][..], &["launch", "+1", "--", "true"], &["record-session", "+1", "x"]] {
+        let run = database.run(arguments);
+        assert_ne!(run.code, 0, "{run:?}");
+        assert!(run.stderr.contains("the registry is the table sessions"), "{arguments:?}: {run:?}");
+    }
+}

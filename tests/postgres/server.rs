@@ -21,7 +21,8 @@ const WATCHED: &str = r#"
 "$@" > "$DIRECTORY/log" 2>&1 &
 server=$!
 cat > /dev/null
-kill -QUIT $server
+kill -QUIT $server # for a server: at once
+kill -TERM $server # for a pooler, which has another word for that
 wait $server
 rm -rf "$DIRECTORY"
 "#;
