@@ -291,10 +291,46 @@ pub struct Batch<'a> {
     pub now: Timestamp,
 }
 
+impl<'a> Batch<'a> {
+    /// The same, with which start of its session each change is made on, by chat id, as far as that is known.
+    #[must_use]
+    pub fn identified(mut self, identities: &'a BTreeMap<String, String>) -> Self {
+        for change in &mut self.changes {
+            let identity = identities.get(change.chat).map(String::as_str);
+            change.owes = change.owes.map(|owes| Owes { identity, ..owes });
+        }
+        self
+    }
+}
+
 impl Batch<'_> {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.notes.is_empty() && self.void.is_empty()
+    }
+
+    /// Whether a debt that was planned on is gone: a launch has started that session meanwhile, on what the registry said
+    /// then.
+    pub fn is_stale(&self, now: &Ledger) -> bool {
+        let planned_on =
+            self.changes.iter().filter(|change| change.owes.is_some_and(|owes| owes.planned_on == PlannedOn::Debt));
+        let counted_on = planned_on.map(|change| change.chat).chain(self.void.iter().copied());
+        counted_on.into_iter().any(|chat| !now.owed.contains_key(chat))
+    }
+
+    /// What is noted before the edits are made: the notes of the batch, and the restarts that the edits will owe.
+    pub fn notes_before(&self) -> Vec<Note<'_>> {
+        let mut notes = self.notes.clone();
+        for change in &self.changes {
+            let chat = change.chat;
+            notes.extend(change.owes.map(|Owes { ran, identity, .. }| Note::Owes { chat, ran, identity }));
+        }
+        notes
+    }
+
+    /// What is noted once the edits are made: that void debts are settled.
+    pub fn notes_after(&self) -> Vec<Note<'_>> {
+        self.void.iter().map(|chat| Note::Settled { chat }).collect()
     }
 }
 

@@ -1,12 +1,12 @@
 //! Restarts sessions of this host with the commands of a policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Builder};
 use std::time::Duration;
 
-use crate::apply::{Attempt, Turn};
+use crate::apply::{Attempt, Batch, Owes, PlannedOn, Turn};
 use crate::backend::listener::{Deaf, Listener};
 use crate::backend::verify::{Seen, Verification};
 use crate::chat::{Chat, Model};
@@ -14,12 +14,13 @@ use crate::checkup::Check;
 use crate::error::Error;
 use crate::os::process::{Ended, Report, ask, question, run};
 use crate::os::program::refusal;
-use crate::plan::Row;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::ledger::Begin;
+use crate::plan::{Reading, Row};
 use crate::policy::placeholder::{Session, shortened};
 use crate::policy::template::{CommandLine, Invocation};
 use crate::policy::{FileSettings, Policy, Sessions};
+use crate::registry::Key;
 
 /// The key of the command that restarts a session.
 const RESTART: &str = "restart";
@@ -221,15 +222,30 @@ impl Commands {
         }
     }
 
-    /// Whether it can be asked which start of a session is going on.
-    pub(super) fn knows_identity(&self) -> bool {
-        self.settings.identity.is_some()
-    }
-
     /// Which start of each of these sessions is going on, by chat id, where that can be told.
     pub(super) fn identities(&self, sessions: &[(Chat, Model)]) -> BTreeMap<String, String> {
         let ask = |(chat, model): &(Chat, Model)| Some((chat.id.clone().into_owned(), self.identity(chat, model)?));
         self.ask_each(sessions, ask)
+    }
+
+    /// Which start of its session each change is made on, where what that runs is known: only then does it tell anything
+    /// later. Asked before the registry is changed, because from then on anything may start a session on what it says.
+    pub(super) fn identities_before(
+        &self,
+        reading: &Reading,
+        batch: &Batch,
+    ) -> Result<BTreeMap<String, String>, Error> {
+        let asks = |owes: &Owes| owes.planned_on == PlannedOn::NoDebt && owes.ran.is_some();
+        let asked = batch.changes.iter().filter(|change| change.owes.as_ref().is_some_and(asks));
+        let sought: BTreeSet<&str> = asked.map(|change| change.chat).collect();
+        if sought.is_empty() || self.settings.identity.is_none() {
+            return Ok(BTreeMap::new());
+        }
+        let mut sessions = Vec::new();
+        reading.snapshot.find(&[Key::Id], &sought, &mut |entry| {
+            sessions.extend(entry.model.as_deref().and_then(Model::new).map(|model| (entry.chat.into_owned(), model)));
+        })?;
+        Ok(self.identities(&sessions))
     }
 
     /// Asks something about each session, several at a time. Returns the answers by chat id.

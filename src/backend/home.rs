@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use crate::apply::Backend;
 use crate::backend::file::RegistryFile;
 use crate::backend::openclaw::{GatewayHome, OpenclawBackend};
+#[cfg(feature = "postgres")]
+use crate::backend::postgres::RegistryTable;
 use crate::checkup::Check;
 use crate::error::Result;
 
@@ -16,6 +18,9 @@ pub enum Home {
     File(RegistryFile),
     /// With a gateway, which is asked.
     Gateway(GatewayHome),
+    /// In a table of a database.
+    #[cfg(feature = "postgres")]
+    Table(RegistryTable),
 }
 
 impl Home {
@@ -24,6 +29,8 @@ impl Home {
         match self {
             Self::File(registry) => registry.file().display().to_string(),
             Self::Gateway(gateway) => gateway.address.to_string(),
+            #[cfg(feature = "postgres")]
+            Self::Table(table) => table.name(),
         }
     }
 
@@ -32,6 +39,8 @@ impl Home {
         match self {
             Self::File(registry) => vec![registry.file().to_owned(), registry.state()],
             Self::Gateway(gateway) => gateway.needed(),
+            #[cfg(feature = "postgres")]
+            Self::Table(_) => Vec::new(),
         }
     }
 
@@ -43,6 +52,8 @@ impl Home {
         match self {
             Self::File(registry) => registry.redacted_with(),
             Self::Gateway(_) => Ok(None),
+            #[cfg(feature = "postgres")]
+            Self::Table(_) => Ok(None),
         }
     }
 
@@ -51,6 +62,8 @@ impl Home {
         match self {
             Self::File(registry) => registry.checkup(),
             Self::Gateway(gateway) => OpenclawBackend::new(gateway.clone()).checkup(),
+            #[cfg(feature = "postgres")]
+            Self::Table(table) => vec![table.checkup()],
         }
     }
 
@@ -60,6 +73,8 @@ impl Home {
         match self {
             Self::File(registry) => Self::File(registry.without_state()),
             Self::Gateway(gateway) => Self::Gateway(GatewayHome { state: gateway.state.left_out(), ..gateway }),
+            #[cfg(feature = "postgres")]
+            Self::Table(table) => Self::Table(table),
         }
     }
 }

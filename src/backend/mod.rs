@@ -5,8 +5,11 @@ pub mod dispatch;
 pub mod file;
 mod home;
 mod listener;
+mod observe;
 pub mod openclaw;
 mod planned;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -15,6 +18,8 @@ use std::sync::Arc;
 
 use crate::apply::Backend;
 use crate::backend::planned::PlannedOnFile;
+#[cfg(feature = "postgres")]
+use crate::error::Error;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::policy::{BackendSettings, Policy};
@@ -25,6 +30,8 @@ pub use file::FileBackend;
 pub use home::Home;
 pub use listener::{Deaf, Listener};
 pub use openclaw::OpenclawBackend;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresBackend;
 
 /// Where a policy and its registry are on this host.
 #[derive(Clone, Debug)]
@@ -54,6 +61,9 @@ pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
 pub fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) -> Result<Box<dyn Backend>> {
     let Place { home, directory, socket, probe } = place;
     Ok(match (&policy.sessions.backend, home) {
+        (_, Home::File(registry)) if policy.table.is_some() => {
+            Box::new(PlannedOnFile { registry, capabilities: capabilities(policy) })
+        }
         (BackendSettings::File(settings), Home::File(registry)) => {
             let commands = Commands::new(policy, settings, directory, probe).heard_by(listener);
             Box::new(FileBackend::new(registry, policy.aliases.clone(), commands))
@@ -66,6 +76,15 @@ pub fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) ->
             Box::new(PlannedOnFile { registry, capabilities: capabilities(policy) })
         }
         (_, Home::Gateway(gateway)) => Box::new(OpenclawBackend::new(gateway).heard_by(listener)),
+        #[cfg(feature = "postgres")]
+        (BackendSettings::File(settings), Home::Table(table)) => {
+            let commands = Commands::new(policy, settings, directory, probe).heard_by(listener);
+            Box::new(PostgresBackend::new(table, policy.aliases.clone(), commands))
+        }
+        #[cfg(feature = "postgres")]
+        (BackendSettings::Dispatch(_) | BackendSettings::Openclaw(_), Home::Table(table)) => {
+            return Err(Error::other(format!("the registry {} is a table, which only commands go with", table.name())));
+        }
     })
 }
 
@@ -74,6 +93,8 @@ pub fn of_home(home: Home) -> Box<dyn Backend> {
     match home {
         Home::File(registry) => Box::new(FileBackend::new(registry, BTreeMap::new(), Commands::none())),
         Home::Gateway(gateway) => Box::new(OpenclawBackend::new(gateway)),
+        #[cfg(feature = "postgres")]
+        Home::Table(table) => Box::new(PostgresBackend::new(table, BTreeMap::new(), Commands::none())),
     }
 }
 

@@ -11,6 +11,7 @@ mod outputs;
 mod paths;
 mod recovered;
 mod run;
+mod server;
 mod terminal;
 mod trace;
 mod workspace;

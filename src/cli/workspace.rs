@@ -13,6 +13,7 @@ use crate::cli::args::PlaceArgs;
 use crate::cli::gateway::gateway_of;
 use crate::cli::paths::{beside_policy, registry_of};
 use crate::cli::recovered::{KnownBy, recover, unreadable};
+use crate::cli::server::{home_of_table, refuse_table};
 use crate::cli::terminal::Terminal;
 use crate::cli::trace::Trace;
 use crate::cli::zone::{self, now_for};
@@ -214,7 +215,9 @@ fn home_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<Home> {
     let path = place.policy();
     let policy = sources::load(&path).ok().and_then(|files| policy::read(&files.sources).ok());
     match policy {
-        Some((policy, _)) if !policy.sessions.backend.has_file() => home_of(place, &policy, &path),
+        Some((policy, _)) if !policy.sessions.backend.has_file() || policy.table.is_some() => {
+            home_of(place, &policy, &path)
+        }
         _ => {
             let (registry, form) = registry_of_past(terminal, place)?;
             Ok(Home::File(RegistryFile::open(&registry)?.in_form(&form)))
@@ -242,7 +245,10 @@ pub(crate) fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result
     let (recovered, why) = match files {
         Err(error) => (recover(path, Outline::default())?, error),
         Ok(files) => match policy::read(&files.sources) {
-            Ok((policy, _)) => return Ok((registry_of(policy.registry.as_deref(), path)?, policy.form)),
+            Ok((policy, _)) => {
+                refuse_table(&policy, "this command")?;
+                return Ok((registry_of(policy.registry.as_deref(), path)?, policy.form));
+            }
             Err(mistakes) => {
                 let hint = "fix it (reconcile check shows all mistakes), or pass --registry";
                 let why = Error::other(unreadable(path, &mistakes)).with_hint(hint);
@@ -319,12 +325,13 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
 /// Where the registry is of the policy at `path`: as the command line says, else as the policy does.
 pub(crate) fn home_of(place: &PlaceArgs, policy: &Policy, path: &Path) -> Result<Home> {
     let sessions = &policy.sessions;
-    let registry = match (place.registry(), &sessions.backend) {
-        (Some(registry), _) => registry,
-        (None, BackendSettings::Openclaw(settings)) => {
+    let registry = match (place.registry(), &sessions.backend, &policy.table) {
+        (Some(registry), ..) => registry,
+        (None, _, Some(table)) => return home_of_table(place, policy, table),
+        (None, BackendSettings::Openclaw(settings), None) => {
             return Ok(Home::Gateway(gateway_of(place, settings, sessions.timeout, path)?));
         }
-        (None, BackendSettings::File(_) | BackendSettings::Dispatch(_)) => {
+        (None, BackendSettings::File(_) | BackendSettings::Dispatch(_), None) => {
             registry_of(policy.registry.as_deref(), path)?
         }
     };

@@ -26,16 +26,13 @@ impl<'r> Reader<'r> {
     pub(super) fn registry(&self, whole: &mut Section<'r>) -> Registry<'r> {
         const EXISTING: [&str; 3] = ["replace", "keep", "keep-manual"];
         let mut section = whole.section(self.mistakes, "registry", "a table: [registry]");
-        let table = match section.get(self.mistakes, "postgres") {
-            Some(postgres) => {
-                self.refuse_keys(&mut section, &["path", "key", "shape"], "is for a registry that is a file");
-                self.table(&mut section, &postgres)
-            }
-            None => {
-                let why = "needs `registry.postgres`, the server that has the table";
-                self.refuse_keys(&mut section, &["table", "columns"], why);
-                None
-            }
+        let table = if let Some(postgres) = section.get(self.mistakes, "postgres") {
+            self.refuse_keys(&mut section, &["path", "key", "shape"], "is for a registry that is a file");
+            self.table(&mut section, &postgres)
+        } else {
+            let why = "needs `registry.postgres`, the server that has the table";
+            self.refuse_keys(&mut section, &["table", "columns"], why);
+            None
         };
         let path = section.get(self.mistakes, "path");
         let key = section.get(self.mistakes, "key");
@@ -68,12 +65,21 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// Reports what does not go with a registry that is a table: each backend but that of commands has its own registry.
+    /// Reports what does not go with a registry that is a table: each backend but that of commands has its own registry, and
+    /// what chats were last given is not kept there.
     pub(super) fn check_registry(&self, registry: &Registry<'r>, sessions: &Sessions) {
         if !sessions.backend.has_file() {
             self.refuse_file(&registry.of_file, sessions.backend.name());
         }
         let Some(table) = &registry.table else { return };
+        if let Existing::KeepManual(because) = &registry.existing {
+            self.mistakes.add(|| {
+                let message = "`existing = \"keep-manual\"` does not go with `registry.postgres`";
+                let label = "runs do not remember there what each chat was last given";
+                Diagnostic::error("keep-manual-with-table", message, because.at.place(self.sources), label)
+                    .help("write existing = \"keep\", or \"replace\" and the exceptions in [chats]")
+            });
+        }
         if matches!(sessions.backend, BackendSettings::File(_)) {
             return;
         }

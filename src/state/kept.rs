@@ -79,11 +79,17 @@ impl Patch {
 
     /// All that is kept, after so many records.
     pub(super) fn whole(kept: &Kept, earlier: u64) -> Self {
+        let earlier = Some(earlier).filter(|earlier| *earlier > 0);
+        Self { version: Some(VERSION), earlier, ..Self::of(kept) }
+    }
+
+    /// All that is kept, in no record.
+    pub(crate) fn of(kept: &Kept) -> Self {
         let Kept { ledger, exchange } = kept;
         let Ledger { owed, corrected, failed, trials, wrote, unrecorded, last_applied: _ } = ledger;
         Self {
-            version: Some(VERSION),
-            earlier: Some(earlier).filter(|earlier| *earlier > 0),
+            version: None,
+            earlier: None,
             owed: all(owed),
             corrected: all(corrected),
             failed: all(failed),

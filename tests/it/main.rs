@@ -111,6 +111,10 @@ mod rollout_laws;
 mod scarce;
 mod schema;
 mod selectors;
+#[cfg(feature = "postgres")]
+#[path = "../postgres/server.rs"]
+#[allow(dead_code, reason = "these tests need a part of it")]
+mod server;
 mod set_model;
 mod set_model_races;
 mod sizes;
@@ -126,5 +130,7 @@ mod vanished;
 mod verbose;
 mod verify;
 mod wide;
+#[cfg(not(feature = "postgres"))]
+mod without_postgres;
 mod world;
 mod writers;

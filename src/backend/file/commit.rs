@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::apply::{Batch, Change, Committed, Owes, PlannedOn, Stands};
+use crate::apply::{Batch, Change, Committed, Stands};
 use crate::backend::file::registry::RegistryFile;
 use crate::backend::file::snapshot::FileSnapshot;
 use crate::chat::Model;
@@ -21,7 +21,7 @@ use crate::os::rights::{keep, mark_with_state};
 use crate::os::{FileMeta, Stamp, fill};
 use crate::plan::json::JsonRun;
 use crate::plan::last_applied::{Found, Reach};
-use crate::plan::ledger::{Debt, Ledger, Note};
+use crate::plan::ledger::{Debt, Note};
 use crate::plan::{Reading, Row};
 use crate::registry::json::edit::{put_member, set_model};
 use crate::registry::{Key, Position, Snapshot};
@@ -297,21 +297,17 @@ impl LockedFiles {
         }
         let snapshot = FileSnapshot::of(reading)?;
         let mut ledger = self.open()?;
-        if is_stale(batch, ledger.ledger()) {
+        if batch.is_stale(ledger.ledger()) {
             return Ok(Committed::Stale);
         }
-        let after: Vec<Note> = batch.void.iter().map(|chat| Note::Settled { chat }).collect();
+        let after = batch.notes_after();
         if batch.changes.is_empty() {
             let notes: Vec<Note> = batch.notes.iter().copied().chain(after).collect();
             let patch = ledger.kept().noting(&notes, batch.now);
             ledger.append(patch)?;
             return Ok(Committed::Done { error: None });
         }
-        let mut before = batch.notes.clone();
-        for change in &batch.changes {
-            let chat = change.chat;
-            before.extend(change.owes.map(|Owes { ran, identity, .. }| Note::Owes { chat, ran, identity }));
-        }
+        let before = batch.notes_before();
         let ready = |note: &ExchangeNote| {
             let proceed = ready(note)?;
             self.dir().check_held(&self.run)?;
@@ -425,15 +421,6 @@ pub struct Addition<'a> {
     pub name: &'a str,
     /// Its value.
     pub value: &'a str,
-}
-
-/// Whether a debt that was planned on is gone: a launch has started that session meanwhile, on what the registry said
-/// then.
-fn is_stale(batch: &Batch, now: &Ledger) -> bool {
-    let planned_on =
-        batch.changes.iter().filter(|change| change.owes.is_some_and(|owes| owes.planned_on == PlannedOn::Debt));
-    let counted_on = planned_on.map(|change| change.chat).chain(batch.void.iter().copied());
-    counted_on.into_iter().any(|chat| !now.owed.contains_key(chat))
 }
 
 /// The edits of a batch, in the order of the file.

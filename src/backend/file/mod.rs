@@ -5,7 +5,6 @@
 mod checkup;
 mod commit;
 mod key;
-mod observe;
 mod register;
 mod registry;
 mod snapshot;
@@ -16,11 +15,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::apply::{
-    Ask, Attempt, Backend, Batch, Committed, Decide, Locked, LostState, Owes, PlannedOn, Registered, Stands, Turn,
-};
+use crate::apply::{Ask, Attempt, Backend, Batch, Committed, Decide, Locked, LostState, Registered, Stands, Turn};
 use crate::backend::commands::{Commands, remark};
-use crate::backend::file::observe::Observer;
+use crate::backend::observe::Observer;
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::Result;
@@ -32,7 +29,7 @@ use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::observed::Observed;
 use crate::plan::{Drift, Reading, Row};
 use crate::redact::Redaction;
-use crate::registry::{Key, Snapshot};
+use crate::registry::Snapshot;
 use crate::state::conditions;
 
 pub use crate::os::exchange::Method;
@@ -142,33 +139,10 @@ struct LockedFileBackend<'b> {
     commands: &'b Commands,
 }
 
-impl LockedFileBackend<'_> {
-    /// Which start of its session each change is made on, where what that runs is known: only then does it tell anything
-    /// later. Asked before the registry is changed, because from then on anything may start a session on what it says.
-    fn identities(&self, reading: &Reading, batch: &Batch) -> Result<BTreeMap<String, String>> {
-        let asks = |owes: &Owes| owes.planned_on == PlannedOn::NoDebt && owes.ran.is_some();
-        let asked = batch.changes.iter().filter(|change| change.owes.as_ref().is_some_and(asks));
-        let sought: BTreeSet<&str> = asked.map(|change| change.chat).collect();
-        if sought.is_empty() || !self.commands.knows_identity() {
-            return Ok(BTreeMap::new());
-        }
-        let mut sessions = Vec::new();
-        reading.snapshot.find(&[Key::Id], &sought, &mut |entry| {
-            sessions.extend(entry.model.as_deref().and_then(Model::new).map(|model| (entry.chat.into_owned(), model)));
-        })?;
-        Ok(self.commands.identities(&sessions))
-    }
-}
-
 impl Locked for LockedFileBackend<'_> {
     fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
-        let identities = self.identities(reading, batch)?;
-        let mut batch = batch.clone();
-        for change in &mut batch.changes {
-            let identity = identities.get(change.chat).map(String::as_str);
-            change.owes = change.owes.map(|owes| Owes { identity, ..owes });
-        }
-        self.files.commit(reading, &batch, &|_| Ok(Proceed::Yes))
+        let identities = self.commands.identities_before(reading, batch)?;
+        self.files.commit(reading, &batch.clone().identified(&identities), &|_| Ok(Proceed::Yes))
     }
 
     fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {

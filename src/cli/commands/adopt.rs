@@ -11,6 +11,7 @@ use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
 use crate::cli::gateway::{self, gateway_of};
 use crate::cli::paths::registry_of;
+use crate::cli::server::refuse_table;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::form::Form;
@@ -109,6 +110,7 @@ fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String, Form)
     }
     let files = sources::load(policy_path)?;
     let (policy, _) = policy::read(&files.sources).map_err(Error::Invalid)?;
+    refuse_table(&policy, "adopt")?;
     let path = registry_of(policy.registry.as_deref(), policy_path)?;
     let written = match policy.registry {
         Some(registry) if registry.starts_with("~/") => registry,

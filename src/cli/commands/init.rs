@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+
 use crate::adopt::adopt;
 use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::PlaceArgs;
 use crate::cli::commands::adopt::written;
+use crate::cli::commands::init_postgres;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
@@ -15,7 +18,21 @@ use crate::report::escape::{escape, leading};
 use crate::report::first_policy::FIRST_POLICY;
 use crate::sources;
 
-pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit> {
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Print the statements that make what runs on a PostgreSQL registry remember in, and write nothing
+    #[arg(long)]
+    postgres: bool,
+
+    /// With these statements, print the rights that this role needs for a run
+    #[arg(long, requires = "postgres", value_name = "ROLE")]
+    grants: Option<String>,
+}
+
+pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &InitArgs) -> anyhow::Result<Exit> {
+    if args.postgres {
+        return init_postgres::run(terminal, place, args.grants.as_deref());
+    }
     let path = place.policy();
     let (text, next) = match place.registry() {
         Some(registry) => {

@@ -8,6 +8,7 @@ mod doctor;
 mod explain;
 mod history;
 mod init;
+mod init_postgres;
 mod launch;
 mod list;
 mod man;
@@ -28,6 +29,7 @@ use crate::cli::commands::diff::DiffArgs;
 use crate::cli::commands::doctor::DoctorArgs;
 use crate::cli::commands::explain::ExplainArgs;
 use crate::cli::commands::history::HistoryArgs;
+use crate::cli::commands::init::InitArgs;
 use crate::cli::commands::launch::LaunchArgs;
 use crate::cli::commands::list::ListArgs;
 use crate::cli::commands::man::ManArgs;
@@ -124,7 +126,7 @@ pub(crate) enum Command {
     ///
     /// The policy is --policy, `RECONCILE_POLICY` or policy.toml, which must not be there yet. With --registry, or
     /// `RECONCILE_REGISTRY`, it describes that registry as it is, as `reconcile adopt` does.
-    Init,
+    Init(InitArgs),
 
     /// Print a policy that describes the registry as it is
     ///
@@ -159,7 +161,7 @@ impl Command {
             self,
             Self::Launch(_)
                 | Self::RecordSession(_)
-                | Self::Init
+                | Self::Init(_)
                 | Self::Adopt(_)
                 | Self::Completions(_)
                 | Self::Man(_)
@@ -180,7 +182,7 @@ impl Cli {
             Some(Command::Explain(args)) => explain::run(terminal, &self.place, &args),
             Some(Command::Launch(args)) => launch::run(terminal, &self.place, &args),
             Some(Command::RecordSession(args)) => record_session::run(terminal, &self.place, &args),
-            Some(Command::Init) => init::run(terminal, &self.place),
+            Some(Command::Init(args)) => init::run(terminal, &self.place, &args),
             Some(Command::Snapshot) => snapshot::run(terminal, &self.place),
             Some(Command::SetModel(args)) => set_model::set(terminal, &self.place, &args),
             Some(Command::UnsetModel(args)) => set_model::unset(terminal, &self.place, &args),

@@ -89,9 +89,9 @@ fn a_commit_makes_all_edits_and_owes_their_restarts() {
 fn a_commit_on_a_registry_that_was_replaced_leaves_no_trace() {
     each_that_commits(|subject| {
         let (reading, haiku) = (reading(subject), haiku());
+        let changes = vec![change(&reading, "ada", Some(&haiku))];
         subject.replace();
         let before = subject.models();
-        let changes = vec![change(&reading, "ada", Some(&haiku))];
         let committed = subject.lock().commit(&reading, &batch(changes, Vec::new())).unwrap();
         assert!(matches!(committed, Committed::Stale), "{committed:?}");
         assert_eq!(subject.models(), before);

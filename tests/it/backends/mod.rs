@@ -12,7 +12,7 @@ use subjects::Subject;
 type Make = fn() -> Box<dyn Subject>;
 
 /// The backends.
-const SUBJECTS: [(&str, Make); 7] = [
+const SUBJECTS: &[(&str, Make)] = &[
     ("in memory, as a batch", subjects::memory_batch),
     ("in memory, per row", subjects::memory_per_row),
     ("in memory, at once", subjects::memory_at_once),
@@ -20,6 +20,8 @@ const SUBJECTS: [(&str, Make); 7] = [
     ("dispatch, down", subjects::dispatch_down),
     ("dispatch, up", subjects::dispatch_up),
     ("openclaw", subjects::openclaw),
+    #[cfg(feature = "postgres")]
+    ("postgres", subjects::postgres),
 ];
 
 /// Says on which backend a test has failed.

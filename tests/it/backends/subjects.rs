@@ -271,3 +271,69 @@ impl Subject for Asked {
         false
     }
 }
+
+/// A table of a database of its own.
+#[cfg(feature = "postgres")]
+struct InTable {
+    backend: Box<dyn Backend>,
+    policy: Policy,
+    sandbox: Sandbox,
+    client: std::sync::Mutex<postgres::Client>,
+}
+
+#[cfg(feature = "postgres")]
+pub fn postgres() -> Box<dyn Subject> {
+    use reconcile::backend::postgres::{Environment, RegistryTable, Said};
+
+    let (name, mut client) = crate::server::server().new_database();
+    client.batch_execute(include_str!("../../../src/backend/postgres/schema.sql")).unwrap();
+    let rows = "CREATE TABLE sessions (id text PRIMARY KEY, model text, name text, tier text);
+                INSERT INTO sessions SELECT id, nullif(model, ''), 'imessage/' || id, 'x'
+                FROM (VALUES ('ada', 'opus'), ('ben', 'sonnet'), ('cal', 'haiku'), ('dan', '')) AS chat(id, model)";
+    client.batch_execute(rows).unwrap();
+    let address = format!("{} dbname={name} user=postgres", crate::server::server().address());
+    let registry = format!(
+        "[registry]\npostgres = \"{address}\"\ntable = \"sessions\"\n\
+         columns = {{ chat_id = \"id\", model = \"model\", session_name = \"name\", tier = \"tier\" }}\n"
+    );
+    let policy = format!("{MODELS}restart = [\"./restart\"]\nparallel = 1\n{registry}");
+    let sandbox = Sandbox::new(&policy, "{}");
+    sandbox.script("restart", "cd \"$(dirname \"$0\")\"; echo restart >> calls");
+    let (policy, _) = read(&[Source::new("policy.toml", policy)]).unwrap();
+    let table = policy.table.clone().unwrap();
+    let home = RegistryTable::new(&policy, &table, Said::ByPolicy(&table.server), &Environment::default()).unwrap();
+    let place = Place { home: Home::Table(home), directory: sandbox.path(""), socket: None, probe: Probe::Nothing };
+    let backend = open(&policy, place).unwrap();
+    Box::new(InTable { backend, policy, sandbox, client: client.into() })
+}
+
+#[cfg(feature = "postgres")]
+impl Subject for InTable {
+    fn backend(&self) -> &dyn Backend {
+        self.backend.as_ref()
+    }
+    fn policy(&self) -> &Policy {
+        &self.policy
+    }
+    fn models(&self) -> Vec<(String, Option<String>)> {
+        let rows = self.client.lock().unwrap().query("SELECT id, model FROM sessions ORDER BY id", &[]).unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+    /// A new chat makes no plan of others stale: so a row that is planned on changes, too.
+    fn replace(&self) {
+        let theirs =
+            "INSERT INTO sessions VALUES ('foreign-1', 'sonnet'); UPDATE sessions SET tier = 'y' WHERE id = 'ada'";
+        self.client.lock().unwrap().batch_execute(theirs).unwrap();
+    }
+    fn remove(&self) -> bool {
+        self.client.lock().unwrap().batch_execute("DROP TABLE sessions").unwrap();
+        true
+    }
+    /// A second run waits for a row that tells of no process: `apply::one_run_holds_the_registry_…` in `tests/postgres`.
+    fn locks(&self) -> bool {
+        false
+    }
+    fn changes(&self) -> usize {
+        self.sandbox.calls().len()
+    }
+}

@@ -205,7 +205,7 @@ struct Until(String);
 #[schemars(untagged)]
 enum Registry {
     File(FileRegistry),
-    Table(TableRegistry),
+    Table(Box<TableRegistry>),
 }
 
 /// A table of a PostgreSQL database.

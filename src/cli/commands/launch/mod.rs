@@ -16,6 +16,7 @@ use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::commands::launch::known::Known;
 use crate::cli::commands::launch::tell::tell;
 use crate::cli::exit::Exit;
+use crate::cli::server::refuse_table;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{user, warn_of_lost_state};
 use crate::cli::zone::now_for;
@@ -99,6 +100,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     };
     let known = Known::read(terminal, place)?;
     refuse_foreign(known.rest.backend.as_deref())?;
+    known.policy.as_ref().map_or(Ok(()), |policy| refuse_table(policy, "launch"))?;
     let begins = command.holds(Placeholder::NewSessionId);
     let of_policy = || known.rest.conversation.as_deref().and_then(|path| ConversationPath::parse(path).ok());
     let conversations = named.or_else(|| Some(conversations::of_policy(of_policy()?, &place.policy())));

@@ -1,0 +1,53 @@
+//! What went wrong with a server, in words. Details of the server's errors show whole rows, and are never repeated.
+
+use std::error::Error as _;
+
+use postgres::error::SqlState;
+
+use crate::error::Error;
+
+/// An error of the server or of the way to it, met while this was done: `read the table`.
+pub(super) fn failed(doing: &str, error: &postgres::Error) -> Error {
+    let Some(found) = error.as_db_error() else {
+        return Error::other(format!("cannot {doing}: {}", of_connection(error)))
+            .with_hint("look whether the server runs, and whether its address is right");
+    };
+    let message = format!("cannot {doing}: the server says: {}", found.message());
+    let nameless = format!("cannot {doing}: the server says error {}", found.code().code());
+    let error = Error::other(message).or_nameless(nameless);
+    match hint(found.code()) {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+fn hint(code: &SqlState) -> Option<&'static str> {
+    let hints: [(&[SqlState], &str); 7] = [
+        (
+            &[SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION],
+            "look at the user, and at the password in PGPASSWORD or ~/.pgpass",
+        ),
+        (&[SqlState::INVALID_CATALOG_NAME], "name a database of that server with dbname"),
+        (&[SqlState::TOO_MANY_CONNECTIONS], "run again, or go through a pooler"),
+        (
+            &[SqlState::INSUFFICIENT_PRIVILEGE],
+            "ask for the rights: reconcile init --postgres --grants ROLE prints them",
+        ),
+        (&[SqlState::READ_ONLY_SQL_TRANSACTION], "the server only reads: name the primary, or plan with --dry-run"),
+        (&[SqlState::QUERY_CANCELED], "a time limit of the server or the role has ended the statement"),
+        (&[SqlState::LOCK_NOT_AVAILABLE], "another transaction holds rows of the table: run again"),
+    ];
+    hints.iter().find(|(codes, _)| codes.contains(code)).map(|(_, hint)| *hint)
+}
+
+/// What the connection's error is, without the library's own words around it.
+fn of_connection(error: &postgres::Error) -> String {
+    let mut cause = error.source();
+    let mut words = error.to_string();
+    while let Some(inner) = cause {
+        words = inner.to_string();
+        cause = inner.source();
+    }
+    let end = words.find(" (os error").unwrap_or(words.len());
+    words[..end].to_lowercase()
+}

@@ -1,0 +1,174 @@
+//! Which run holds a registry. A lock of the server could not outlive a transaction behind a pooler, so it is a row: it says who
+//! holds the registry, and until when. Each transaction of the holder locks that row, and holds the registry for longer.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use postgres::Transaction;
+use postgres::types::Type;
+use uuid::Uuid;
+
+use crate::backend::postgres::connection::{COMMIT, Database, begin};
+use crate::backend::postgres::failure::failed;
+use crate::backend::postgres::sql::{Parameter, one};
+use crate::error::{Error, Holder, Result};
+
+const FORMAT: i32 = 1;
+const REGISTER: &str = "INSERT INTO reconcile.registry (name) VALUES ($1) ON CONFLICT DO NOTHING";
+const FORMAT_OF: &str = "SELECT format FROM reconcile.registry WHERE name = $1";
+const TAKE: &str = "UPDATE reconcile.registry
+    SET holder = $2, held_until = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3)
+    WHERE name = $1 AND (holder IS NULL OR holder = $2 OR held_until < pg_catalog.clock_timestamp())";
+const RENEW: &str = "UPDATE reconcile.registry
+    SET commits = commits + 1, held_until = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3)
+    WHERE name = $1 AND holder = $2 RETURNING commits";
+/// Waits for the row: what a lost transaction may still be doing to it is over then.
+const COMMITTED: &str = "SELECT commits FROM reconcile.registry WHERE name = $1 AND holder = $2 FOR UPDATE";
+const RELEASE: &str = "UPDATE reconcile.registry SET holder = NULL, held_until = NULL WHERE name = $1 AND holder = $2";
+/// How often a run that waits looks whether the registry is free. The server counts the time.
+const WAIT: &str = "SELECT pg_catalog.pg_sleep(0.1)";
+const WAITED: Duration = Duration::from_millis(100);
+
+/// What became of changes.
+#[derive(Debug)]
+pub(super) enum Changed<T> {
+    /// They were made.
+    Made(T),
+    /// The connection was lost while they were committed, and the server cannot be asked about it.
+    Unknown(T, Error),
+    /// None was made.
+    Nothing,
+}
+
+/// How a transaction has ended.
+enum End<T> {
+    Known(Changed<T>),
+    Lost { value: T, number: i64, error: Error },
+}
+
+/// A registry that this run holds.
+#[derive(Debug)]
+pub(super) struct Lease {
+    registry: String,
+    holder: String,
+    /// For how long after each transaction, in seconds.
+    length: f64,
+}
+
+impl Lease {
+    /// Takes a registry, waiting for it at most `patience` and until `give_up` says so.
+    ///
+    /// # Errors
+    /// Where another run holds it for longer, or the schema is not there or of another format.
+    pub(super) fn take(
+        database: &Database,
+        registry: &str,
+        length: Duration,
+        patience: Duration,
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<Self> {
+        let holder = Uuid::new_v4().to_string();
+        let lease = Self { registry: registry.to_owned(), holder, length: length.as_secs_f64() };
+        let mut waited = Duration::ZERO;
+        loop {
+            if database.write(|transaction| lease.try_take(transaction))? {
+                return Ok(lease);
+            }
+            let (path, holder) = (PathBuf::from(registry), Holder::Another(None));
+            if give_up() {
+                return Err(Error::Interrupted { path, holder });
+            }
+            if waited >= patience {
+                return Err(Error::Locked { path, holder });
+            }
+            database.read(|transaction| transaction.batch_execute(WAIT).map_err(|error| failed("wait", &error)))?;
+            waited += WAITED;
+        }
+    }
+
+    fn try_take(&self, transaction: &mut Transaction) -> Result<bool> {
+        let doing = |error: postgres::Error| failed("take the lock of the registry", &error);
+        let name = [one(&self.registry)];
+        transaction.execute_typed(REGISTER, &name).map_err(doing)?;
+        let format = transaction.query_typed_one(FORMAT_OF, &name).and_then(|row| row.try_get::<_, i32>(0));
+        let format = format.map_err(doing)?;
+        if format != FORMAT {
+            let message = format!("the schema reconcile has the format {format}, and this version knows {FORMAT}");
+            return Err(Error::other(message).with_hint("use the version of reconcile that made it, or a later one"));
+        }
+        transaction.execute_typed(TAKE, &self.parameters()).map(|taken| taken == 1).map_err(doing)
+    }
+
+    fn parameters(&self) -> [Parameter<'_>; 3] {
+        [one(&self.registry), one(&self.holder), (&self.length, Type::FLOAT8)]
+    }
+
+    /// Makes changes in one transaction of this run: all that `work` does, or nothing where it returns
+    /// `None`. An answer to COMMIT that is lost is asked for.
+    ///
+    /// # Errors
+    /// Where nothing was changed.
+    pub(super) fn change<T>(
+        &self,
+        database: &Database,
+        work: impl FnOnce(&mut Transaction) -> Result<Option<T>>,
+    ) -> Result<Changed<T>> {
+        let lost = database.with_client(|client| {
+            let mut transaction = begin(client)?;
+            let number = self.renew(&mut transaction)?;
+            let Some(value) = work(&mut transaction)? else { return Ok(End::Known(Changed::Nothing)) };
+            match transaction.commit() {
+                Ok(()) => Ok(End::Known(Changed::Made(value))),
+                Err(error) if error.as_db_error().is_some() => Err(failed(COMMIT, &error)),
+                Err(error) => Ok(End::Lost { value, number, error: failed(COMMIT, &error) }),
+            }
+        })?;
+        match lost {
+            End::Known(changed) => Ok(changed),
+            End::Lost { value, number, error } => {
+                match database.write(|transaction| self.is_committed(transaction, number)) {
+                    Ok(true) => Ok(Changed::Made(value)),
+                    Ok(false) => Err(error),
+                    Err(_) => Ok(Changed::Unknown(value, error)),
+                }
+            }
+        }
+    }
+
+    /// Locks the registry's row for a transaction of this run, and returns the transaction's number.
+    ///
+    /// # Errors
+    /// Where another run has taken the registry, because this one has done nothing for too long.
+    fn renew(&self, transaction: &mut Transaction) -> Result<i64> {
+        let doing = |error: postgres::Error| failed("take the lock of the registry", &error);
+        let row = transaction.query_typed_opt(RENEW, &self.parameters()).map_err(doing)?;
+        let Some(row) = row else {
+            return Err(Error::other(format!("another run has taken over {}", self.registry))
+                .with_hint("this one has done nothing for too long: run again"));
+        };
+        row.try_get(0).map_err(doing)
+    }
+
+    /// Whether the transaction of this number was committed. Waits until that is settled.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    fn is_committed(&self, transaction: &mut Transaction, number: i64) -> Result<bool> {
+        let doing = |error: postgres::Error| failed("ask whether the transaction was committed", &error);
+        let [registry, holder, _] = self.parameters();
+        let row = transaction.query_typed_opt(COMMITTED, &[registry, holder]).map_err(doing)?;
+        let lost = || Error::other(format!("another run has taken over {}", self.registry));
+        let commits: i64 = row.ok_or_else(lost)?.try_get(0).map_err(doing)?;
+        Ok(commits >= number)
+    }
+
+    /// Lets other runs have the registry.
+    pub(super) fn release(&self, database: &Database) {
+        let [registry, holder, _] = self.parameters();
+        let held = [registry, holder];
+        let doing = |error: postgres::Error| failed("release the lock of the registry", &error);
+        // Where that fails, it is free when its time is over.
+        let release = |transaction: &mut Transaction| transaction.execute_typed(RELEASE, &held).map_err(doing);
+        let _ = database.write(release);
+    }
+}

@@ -1,0 +1,188 @@
+//! What only the run that holds the registry may do. A change, the restart that it owes and what the history will tell of it
+//! are committed together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use postgres::Transaction;
+
+use crate::apply::{Attempt, Batch, Committed, Locked, Stands, Turn};
+use crate::backend::commands::Commands;
+use crate::backend::postgres::failure::failed;
+use crate::backend::postgres::lease::{Changed, Lease};
+use crate::backend::postgres::snapshot::TableSnapshot;
+use crate::backend::postgres::sql::many;
+use crate::backend::postgres::state::State;
+use crate::chat::Model;
+use crate::error::{Error, Result};
+use crate::plan::json::{JsonRun, name_after};
+use crate::plan::last_applied::{Found, Reach};
+use crate::plan::ledger::{Debt, Note};
+use crate::plan::{Reading, Row};
+use crate::registry::{Key, Snapshot};
+use crate::state::kept::{ExchangeState, Kept, Patch};
+
+/// A table that this run holds.
+#[derive(Debug)]
+pub(super) struct LockedTable<'b> {
+    pub(super) table: TableSnapshot,
+    pub(super) lease: Lease,
+    pub(super) commands: &'b Commands,
+}
+
+impl Drop for LockedTable<'_> {
+    fn drop(&mut self) {
+        self.lease.release(self.table.database());
+    }
+}
+
+impl LockedTable<'_> {
+    /// Tells the history what it does not know yet of runs that died.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub(super) fn tell_of_the_dead(&self) -> Result<()> {
+        self.change(|state| record(state, None).map(Some)).map(drop)
+    }
+
+    fn change<T>(&self, work: impl FnOnce(&mut State) -> Result<Option<T>>) -> Result<Changed<T>> {
+        let registry = self.table.relation().name.as_str();
+        let work = |transaction: &mut Transaction| work(&mut State { transaction, registry });
+        self.lease.change(self.table.database(), work)
+    }
+
+    /// Makes a change that is an error where it cannot be told whether it was made.
+    fn change_for_sure<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        match self.change(|state| work(state).map(Some))? {
+            Changed::Made(value) => Ok(value),
+            Changed::Unknown(_, error) => Err(error),
+            Changed::Nothing => Err(Error::other("the transaction was not committed")),
+        }
+    }
+
+    /// Makes the edits of a batch; `false` where a row is not what was planned on.
+    fn edit(&self, transaction: &mut Transaction, batch: &Batch) -> Result<bool> {
+        let ids: Vec<&str> = batch.changes.iter().map(|change| change.chat).collect();
+        let mut stand = BTreeMap::new();
+        self.table.lock(transaction, &ids, &mut |entry| _ = stand.insert(entry.chat.id.into_owned(), entry.at))?;
+        if batch.changes.iter().any(|change| stand.get(change.chat) != Some(&change.at)) {
+            return Ok(false);
+        }
+        let models: Vec<Option<&str>> = batch.changes.iter().map(|change| change.after.map(Model::as_str)).collect();
+        let parameters = [many(&ids), many(&models)];
+        let doing = |error: postgres::Error| failed("change the models", &error);
+        let rows = transaction.query_typed(&self.table.update(), &parameters).map_err(doing)?;
+        let mut written = BTreeMap::new();
+        for row in rows {
+            let model: Option<String> = row.try_get(1).map_err(doing)?;
+            written.insert(row.try_get::<_, String>(0).map_err(doing)?, model);
+        }
+        for (chat, model) in ids.iter().zip(models) {
+            let stands = written.get(*chat).map(|stands| stands.as_deref().filter(|stands| !stands.is_empty()));
+            if stands != Some(model) {
+                return Err(Error::other(format!("the database did not take the new model of chat {chat}"))
+                    .or_nameless("the database did not take the new model of a chat")
+                    .with_hint(
+                        "a trigger, a rule or the view undoes it: change that, or leave the chat out with --exclude",
+                    ));
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Takes the notes around edits that are made in the same transaction.
+fn note_around(state: &mut State, kept: Kept, batch: &Batch) -> Result<()> {
+    let mut before = kept.noting(&batch.notes_before(), batch.now);
+    before.exchange = Some(ExchangeState::Made);
+    let kept = state.save(kept, before)?;
+    let after = kept.noting(&batch.notes_after(), batch.now);
+    state.save(kept, after).map(drop)
+}
+
+/// Appends to the history what is not told there yet: what this run did, and what commands did that died.
+fn record(state: &mut State, own: Option<&JsonRun>) -> Result<()> {
+    let kept = state.kept()?;
+    let drafts = kept.ledger.unrecorded.clone();
+    let patch = Patch { unrecorded: drafts.keys().map(|name| (name.clone(), None)).collect(), ..Patch::default() };
+    let is_reserved = own.is_some_and(|own| drafts.contains_key(own.run.as_ref()));
+    for (name, draft) in drafts.into_iter().filter(|(name, _)| own.is_none_or(|own| own.run != *name)) {
+        if let Some(run) = draft.into_run(&name) {
+            state.append(&run)?;
+        }
+    }
+    if let Some(own) = own {
+        // A name that was not reserved by an effect may be another run's by now.
+        let name = if is_reserved { own.run.to_string() } else { name_after(state.newest_run()?.as_deref(), own.at) };
+        state.append(&JsonRun { run: name.into(), ..own.clone() })?;
+    }
+    state.save(kept, patch).map(drop)
+}
+
+impl Locked for LockedTable<'_> {
+    fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
+        if batch.is_empty() {
+            return Ok(Committed::Done { error: None });
+        }
+        let identities = self.commands.identities_before(reading, batch)?;
+        let batch = batch.clone().identified(&identities);
+        let changed = self.change(|state| {
+            let kept = state.kept()?;
+            if batch.is_stale(&kept.ledger) || !self.edit(state.transaction, &batch)? {
+                return Ok(None);
+            }
+            note_around(state, kept, &batch).map(Some)
+        })?;
+        Ok(match changed {
+            Changed::Nothing => Committed::Stale,
+            Changed::Made(()) => Committed::Done { error: None },
+            Changed::Unknown((), error) => Committed::Done { error: Some(error) },
+        })
+    }
+
+    fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
+        self.change_for_sure(|state| {
+            let kept = state.kept()?;
+            let patch = kept.noting(notes, now);
+            let kept = state.save(kept, patch)?;
+            let debts = notes.iter().filter_map(|note| kept.ledger.owed.get_key_value(note.chat()));
+            Ok(debts.map(|(chat, debt)| (chat.clone(), debt.clone())).collect())
+        })
+    }
+
+    fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
+        rows.iter().map(|row| self.commands.restart(row, turn)).collect()
+    }
+
+    fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
+        let chat = |row: &&Row| (row.chat.id.clone().into_owned(), Stands::Gone);
+        let mut found: BTreeMap<String, Stands> = rows.iter().map(chat).collect();
+        let sought: BTreeSet<&str> = rows.iter().map(|row| row.chat.id.as_ref()).collect();
+        self.table.find(&[Key::Id], &sought, &mut |entry| {
+            let model = entry.model.as_deref().and_then(Model::new);
+            found.insert(entry.chat.id.into_owned(), Stands::Model(model));
+        })?;
+        Ok(found)
+    }
+
+    /// Nothing: a policy of such a registry never keeps what was set by hand.
+    fn remember(&self, _: &Found, _: Reach) -> Result<()> {
+        Ok(())
+    }
+
+    fn forget_applied(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn name_run(&self, at: Timestamp) -> Result<String> {
+        self.change_for_sure(|state| {
+            let unrecorded = state.kept()?.ledger.unrecorded.into_keys().max();
+            let newest = unrecorded.max(state.newest_run()?);
+            Ok(name_after(newest.as_deref(), at))
+        })
+    }
+
+    fn record(&self, run: &JsonRun<'_>) -> Result<()> {
+        self.change_for_sure(|state| record(state, Some(run)))
+    }
+}

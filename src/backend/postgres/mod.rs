@@ -1,0 +1,107 @@
+//! The backend `postgres`: a registry that is a table of the operator's own schema, and commands that restart sessions.
+
+#![allow(clippy::disallowed_methods, reason = "this room is where a server is reached, and its password file read")]
+
+mod catalogue;
+mod connection;
+mod failure;
+mod files;
+mod lease;
+mod locked;
+mod server;
+mod snapshot;
+mod sql;
+mod state;
+mod table;
+mod tls;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::apply::{Ask, Backend, Locked, LostState};
+use crate::backend::commands::{Commands, remark};
+use crate::backend::observe::Observer;
+use crate::chat::Model;
+use crate::checkup::Check;
+use crate::error::Result;
+use crate::plan::capabilities::Capabilities;
+use crate::plan::json::JsonRun;
+use crate::plan::ledger::Ledger;
+use crate::plan::observed::Observed;
+use crate::plan::{Drift, Reading};
+use crate::registry::Snapshot;
+
+pub use server::{Environment, Said};
+pub use table::RegistryTable;
+
+/// A registry that is a table, and the commands of this host that restart its sessions.
+#[derive(Debug)]
+pub struct PostgresBackend {
+    table: RegistryTable,
+    commands: Commands,
+    /// Other names of models that the registry may hold.
+    aliases: BTreeMap<String, Model>,
+}
+
+impl PostgresBackend {
+    /// The registry in this table, whose sessions these commands restart.
+    pub fn new(table: RegistryTable, aliases: BTreeMap<String, Model>, commands: Commands) -> Self {
+        Self { table, commands, aliases }
+    }
+}
+
+impl Backend for PostgresBackend {
+    fn capabilities(&self) -> &dyn Capabilities {
+        &self.commands
+    }
+
+    fn read(&self, _: Ask<'_>) -> Result<Reading> {
+        let snapshot = self.table.snapshot()?;
+        // First: what is committed between the two is in sync then, and not a debt without a change.
+        let ledger = self.table.ledger(snapshot.relation())?;
+        Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful: BTreeSet::new(), imposed: None })
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        Ok(Box::new(self.table.snapshot()?))
+    }
+
+    fn ledger(&self) -> Result<Ledger> {
+        self.table.ledger(&self.table.look()?)
+    }
+
+    fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
+        Observer { commands: &self.commands, aliases: &self.aliases, reading, rows: &drift.rows }
+            .observe(remark(&drift.rows))
+    }
+
+    fn preflight(&self) -> Result<()> {
+        self.commands.preflight()
+    }
+
+    fn check_edits(&self) -> Result<()> {
+        self.table.check_writable()
+    }
+
+    fn has_state(&self) -> Result<bool> {
+        self.table.lost_state().map(|lost| lost.is_none())
+    }
+
+    fn lost_state(&self) -> Result<Option<LostState>> {
+        self.table.lost_state()
+    }
+
+    fn checkup(&self) -> Vec<Check> {
+        let mut checks = vec![self.table.checkup()];
+        checks.extend(self.commands.checkup());
+        checks
+    }
+
+    fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
+        Ok(Box::new(self.table.lock(&self.commands, patience, give_up)?))
+    }
+
+    fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {
+        Ok(Box::new(self.table.history()?))
+    }
+}

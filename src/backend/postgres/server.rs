@@ -1,0 +1,267 @@
+//! Which server is meant and how to log in there: what is said of it, then its service, then the environment, as libpq has it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use postgres::Config;
+use postgres::config::{SslMode, TargetSessionAttrs};
+
+use crate::backend::postgres::files::{self, Login};
+use crate::backend::postgres::tls::Roots;
+use crate::error::{Error, Result};
+use crate::policy::conninfo::Conninfo;
+
+/// The variables of the environment that say what a keyword would.
+const VARIABLES: [(&str, &str); 12] = [
+    ("service", "PGSERVICE"),
+    ("host", "PGHOST"),
+    ("hostaddr", "PGHOSTADDR"),
+    ("port", "PGPORT"),
+    ("dbname", "PGDATABASE"),
+    ("user", "PGUSER"),
+    ("password", "PGPASSWORD"),
+    ("passfile", "PGPASSFILE"),
+    ("sslmode", "PGSSLMODE"),
+    ("sslrootcert", "PGSSLROOTCERT"),
+    ("connect_timeout", "PGCONNECT_TIMEOUT"),
+    ("application_name", "PGAPPNAME"),
+];
+/// What leads to a server and keeps secrets on the way there. A policy alone does not decide on it, except on this host.
+const GUARDED: [&str; 7] = ["host", "hostaddr", "port", "passfile", "sslmode", "sslrootcert", "target_session_attrs"];
+/// Where servers have their sockets: on Debian, and where PostgreSQL itself puts them.
+const SOCKETS: &str = "/var/run/postgresql,/tmp";
+const PORT: &str = "5432";
+const CONNECT_TIMEOUT: u64 = 10;
+/// Without these, a server that is gone could keep a run waiting for good.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
+/// What the host's environment says.
+#[derive(Clone, Default)]
+pub struct Environment {
+    /// The variables, by name. Those that are empty say nothing.
+    pub variables: BTreeMap<String, String>,
+}
+
+impl Environment {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    fn at_home(&self, file: &str) -> Option<PathBuf> {
+        self.get("HOME").map(|home| PathBuf::from(home).join(file))
+    }
+}
+
+/// Who names the server.
+#[derive(Clone, Copy)]
+pub enum Said<'s> {
+    /// The policy, which may come from a pull request.
+    ByPolicy(&'s Conninfo),
+    /// The operator of this host, with `--connect` or in the environment.
+    ByHost(&'s Conninfo),
+}
+
+/// One server that may be the one that is meant.
+#[derive(Clone)]
+pub(super) struct Address {
+    /// Its name in messages.
+    pub(super) name: String,
+    pub(super) config: Config,
+    /// What its certificate must descend from; `None` where the connection is not encrypted.
+    pub(super) roots: Option<Roots>,
+}
+
+/// Where one host is.
+struct Host<'h> {
+    name: &'h str,
+    address: Option<IpAddr>,
+    port: &'h str,
+}
+
+impl Host<'_> {
+    fn is_socket(&self) -> bool {
+        self.address.is_none() && self.name.starts_with('/')
+    }
+
+    /// Whether a connection to it stays on this host.
+    fn is_local(&self) -> bool {
+        let address = self.address.or_else(|| self.name.parse().ok());
+        self.is_socket() || address.map_or(self.name == "localhost", |address| address.is_loopback())
+    }
+}
+
+/// The servers that are meant, in the order in which they are tried.
+///
+/// # Errors
+/// Where something that is said makes no sense, a service is nowhere defined, or the policy alone names a server that is
+/// not on this host.
+pub(super) fn addresses(said: Said, environment: &Environment) -> Result<Vec<Address>> {
+    let (Said::ByPolicy(named) | Said::ByHost(named)) = said;
+    let mut settings = named.clone();
+    complete(&mut settings, environment)?;
+    let hosts = hosts(&settings)?;
+    if let Said::ByPolicy(named) = said {
+        check_consent(named, &hosts)?;
+    }
+    hosts.iter().map(|host| address(host, &settings, environment)).collect()
+}
+
+/// Adds what the service and the environment say where nothing was said yet.
+fn complete(settings: &mut Conninfo, environment: &Environment) -> Result<()> {
+    let service = settings.get("service").or_else(|| environment.get("PGSERVICE")).map(str::to_owned);
+    if let Some(name) = service {
+        for (keyword, value) in service_of(&name, environment)? {
+            add(settings, &keyword, value).map_err(|error| {
+                Error::other(format!("the service `{name}` cannot be used: {error}"))
+                    .with_hint(error.hint().unwrap_or_default().to_owned())
+            })?;
+        }
+    }
+    for (keyword, variable) in VARIABLES {
+        if let Some(value) = environment.get(variable) {
+            add(settings, keyword, value.to_owned())?;
+        }
+    }
+    Ok(())
+}
+
+fn add(settings: &mut Conninfo, keyword: &str, value: String) -> Result<()> {
+    if settings.get(keyword).is_some() {
+        return Ok(());
+    }
+    settings.set(keyword, value).map_err(|why| Error::other(why.message).with_hint(why.advice))
+}
+
+/// The settings of a service, from the user's file or the host's.
+fn service_of(name: &str, environment: &Environment) -> Result<Vec<(String, String)>> {
+    let of_user =
+        environment.get("PGSERVICEFILE").map(PathBuf::from).or_else(|| environment.at_home(".pg_service.conf"));
+    let directory = environment.get("PGSYSCONFDIR").unwrap_or("/etc/postgresql-common");
+    let of_host = PathBuf::from(directory).join("pg_service.conf");
+    for file in of_user.iter().chain([&of_host]) {
+        if let Some(settings) = files::service(file, name)? {
+            return Ok(settings);
+        }
+    }
+    let files = of_user.iter().chain([&of_host]).map(|file| file.display().to_string());
+    let files = files.collect::<Vec<_>>().join(" or ");
+    Err(Error::other(format!("there is no service `{name}` on this host"))
+        .with_hint(format!("define it in {files}, below a line [{name}]")))
+}
+
+fn hosts(settings: &Conninfo) -> Result<Vec<Host<'_>>> {
+    let names = settings.get("host").or(settings.get("hostaddr")).unwrap_or(SOCKETS);
+    let names: Vec<&str> = names.split(',').collect();
+    let addresses = settings.get("hostaddr").map(|addresses| addresses.split(',').collect::<Vec<_>>());
+    let ports: Vec<&str> = settings.get("port").unwrap_or(PORT).split(',').collect();
+    let counts = |count: usize, what: &str| {
+        let message = format!("there are {} hosts and {count} {what} for them", names.len());
+        Error::other(message).with_hint("name as many of each, with commas between them")
+    };
+    if ports.len() != 1 && ports.len() != names.len() {
+        return Err(counts(ports.len(), "ports"));
+    }
+    if let Some(addresses) = addresses.as_ref().filter(|addresses| addresses.len() != names.len()) {
+        return Err(counts(addresses.len(), "addresses"));
+    }
+    let mut hosts = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        let port = ports.get(at).or(ports.first()).copied().filter(|port| !port.is_empty()).unwrap_or(PORT);
+        let address = addresses.as_ref().and_then(|addresses| addresses.get(at)).map(|address| address.parse());
+        let address = address.transpose().map_err(|_| Error::other("`hostaddr` is not an IP address"))?;
+        hosts.push(Host { name, address, port });
+    }
+    Ok(hosts)
+}
+
+/// A policy from a pull request must send no secret to an address that it chose itself.
+fn check_consent(named: &Conninfo, hosts: &[Host]) -> Result<()> {
+    let Some(keyword) = named.keywords().find(|keyword| GUARDED.contains(keyword)) else { return Ok(()) };
+    if hosts.iter().all(Host::is_local) {
+        return Ok(());
+    }
+    let message = format!("the policy's connection has `{keyword}`, and leads to a server that is not on this host");
+    Err(Error::other(message).with_hint(
+        "to allow it, set RECONCILE_POSTGRES or pass --connect, or define a service on this host and name only that in \
+         the policy",
+    ))
+}
+
+fn address(host: &Host, settings: &Conninfo, environment: &Environment) -> Result<Address> {
+    let Some(user) = settings.get("user").or_else(|| environment.get("LOGNAME")).or_else(|| environment.get("USER"))
+    else {
+        return Err(Error::other("the connection names no user").with_hint("add user=NAME, or set PGUSER"));
+    };
+    let database = settings.get("dbname").unwrap_or(user);
+    let mut config = Config::new();
+    config.user(user).dbname(database);
+    config.application_name(settings.get("application_name").unwrap_or("reconcile"));
+    config.port(number(host.port, "port")?);
+    config.connect_timeout(Duration::from_secs(match settings.get("connect_timeout") {
+        Some(seconds) => number::<u64>(seconds, "connect_timeout")?.max(1),
+        None => CONNECT_TIMEOUT,
+    }));
+    config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_INTERVAL);
+    config.keepalives_retries(KEEPALIVE_RETRIES).tcp_user_timeout(UNACKNOWLEDGED);
+    config.target_session_attrs(session_attributes(settings)?);
+    if host.is_socket() {
+        config.host_path(host.name);
+    } else {
+        config.host(host.name);
+    }
+    if let Some(address) = host.address {
+        config.hostaddr(address);
+    }
+    if let Some(password) =
+        password(host, settings, environment, Login { host: host.name, port: host.port, database, user })?
+    {
+        config.password(password);
+    }
+    let roots = if is_encrypted(host, settings)? {
+        Some(Roots::of(settings, environment.at_home(".postgresql")))
+    } else {
+        None
+    };
+    config.ssl_mode(if roots.is_some() { SslMode::Require } else { SslMode::Disable });
+    Ok(Address { name: format!("{}:{}", host.name, host.port), config, roots })
+}
+
+/// A connection over a network is encrypted, and the server proves its name, unless that is ruled out in words.
+fn is_encrypted(host: &Host, settings: &Conninfo) -> Result<bool> {
+    match settings.get("sslmode") {
+        None | Some("allow" | "prefer" | "require" | "verify-ca" | "verify-full") => Ok(!host.is_socket()),
+        Some("disable") => Ok(false),
+        Some(_) => Err(Error::other("`sslmode` has a value that is not understood")
+            .with_hint("write sslmode=verify-full, or sslmode=disable")),
+    }
+}
+
+fn session_attributes(settings: &Conninfo) -> Result<TargetSessionAttrs> {
+    match settings.get("target_session_attrs") {
+        None | Some("any") => Ok(TargetSessionAttrs::Any),
+        Some("read-write" | "primary") => Ok(TargetSessionAttrs::ReadWrite),
+        Some("read-only" | "standby") => Ok(TargetSessionAttrs::ReadOnly),
+        Some(_) => Err(Error::other("`target_session_attrs` has a value that is not understood")
+            .with_hint("write any, read-write or read-only")),
+    }
+}
+
+fn password(host: &Host, settings: &Conninfo, environment: &Environment, login: Login) -> Result<Option<String>> {
+    if let Some(password) = settings.get("password") {
+        return Ok(Some(password.to_owned()));
+    }
+    let file = settings.get("passfile").map(PathBuf::from).or_else(|| environment.at_home(".pgpass"));
+    let Some(file) = file else { return Ok(None) };
+    // As in libpq: the usual socket of a host has its name.
+    let is_usual = SOCKETS.split(',').any(|directory| directory == host.name);
+    files::password(&file, if is_usual { Login { host: "localhost", ..login } } else { login })
+}
+
+fn number<N: std::str::FromStr>(text: &str, keyword: &str) -> Result<N> {
+    text.parse().map_err(|_| Error::other(format!("`{keyword}` of the connection is not a number that it can be")))
+}

@@ -1,0 +1,173 @@
+//! A table as a registry: its rows as entries, streamed.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use fallible_iterator::FallibleIterator;
+use postgres::{Row, Transaction};
+
+use crate::backend::postgres::catalogue::Relation;
+use crate::backend::postgres::connection::Database;
+use crate::backend::postgres::failure::failed;
+use crate::backend::postgres::sql::{Parameter, assignment, identifier, is_sound, many, text, value};
+use crate::chat::{Chat, is_session_id};
+use crate::error::{Error, Result};
+use crate::policy::{Column, Columns};
+use crate::registry::{Blank, Counts, Entry, Key, Position, Snapshot};
+
+/// How many columns a row has: the fields of an entry, and the name of one that cannot be read.
+const FIELDS: usize = 8;
+
+/// A table, read when it is asked. Each pass over it sees it at one instant, and a later pass may see a later one: what is
+/// committed is compared with the row once more.
+#[derive(Clone, Debug)]
+pub(super) struct TableSnapshot {
+    database: Arc<Database>,
+    relation: Relation,
+    columns: Columns,
+}
+
+impl TableSnapshot {
+    pub(super) fn new(database: Arc<Database>, relation: Relation, columns: Columns) -> Self {
+        Self { database, relation, columns }
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(super) fn relation(&self) -> &Relation {
+        &self.relation
+    }
+
+    /// Locks the rows of these chats for a transaction that changes their models, always in one order, and hands them over
+    /// as they are then.
+    ///
+    /// # Errors
+    /// As [`Snapshot::each`].
+    pub(super) fn lock(
+        &self,
+        transaction: &mut Transaction,
+        chats: &[&str],
+        take: &mut dyn FnMut(Entry<'_>),
+    ) -> Result<()> {
+        let id = identifier(&self.columns.chat_id.name);
+        let sql = format!("{} WHERE {} ORDER BY {id} FOR NO KEY UPDATE", self.query(), self.has_id_of_list());
+        self.stream(transaction, &sql, &[many(&chats)], take).map(drop)
+    }
+
+    /// Gives the chats of the list $1 the models of the list $2, and returns their ids and models as they are then.
+    pub(super) fn update(&self) -> String {
+        let (Relation { name, id_type, .. }, Columns { chat_id, model, .. }) = (&self.relation, &self.columns);
+        let id = identifier(&chat_id.name);
+        let (set, id_is, model_is) = (assignment(model, &self.relation.model_type), value(chat_id), value(model));
+        format!(
+            "UPDATE {name} SET {set} FROM unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) \
+             AS change(reconcile_chat, reconcile_model) WHERE {id} = reconcile_chat::{id_type} RETURNING {id_is}, {model_is}"
+        )
+    }
+
+    /// Selects the fields of every row as text, and the name of one that cannot be read.
+    fn query(&self) -> String {
+        let Columns { chat_id, model, tier, source, kind, session_name, contact_name, session_id } = &self.columns;
+        let optional = [tier, source, kind, session_name, contact_name, session_id].map(Option::as_ref);
+        let fields = [Some(chat_id), Some(model)].into_iter().chain(optional);
+        let nothing = || "NULL::pg_catalog.text".to_owned();
+        let fields: Vec<String> = fields.map(|column| column.map_or_else(nothing, value)).collect();
+        let broken = broken(&self.columns).unwrap_or_else(nothing);
+        format!("SELECT {}, {broken} FROM {}", fields.join(", "), self.relation.name)
+    }
+
+    /// That the id of a row is one of the list $1. In the column's own type, so that its index is used; which may take other
+    /// texts for the same.
+    fn has_id_of_list(&self) -> String {
+        let (id, of) = (identifier(&self.columns.chat_id.name), &self.relation.id_type);
+        format!("{id} = ANY ($1::pg_catalog.text[]::{of}[])")
+    }
+
+    fn stream(
+        &self,
+        transaction: &mut Transaction,
+        sql: &str,
+        parameters: &[Parameter],
+        take: &mut dyn FnMut(Entry<'_>),
+    ) -> Result<usize> {
+        let doing = |error: postgres::Error| failed("read the table", &error);
+        let parameters = parameters.iter().cloned();
+        let mut rows = transaction.query_typed_raw(sql, parameters).map_err(doing)?;
+        let mut sessions = 0;
+        while let Some(row) = rows.next().map_err(doing)? {
+            sessions += 1;
+            take(self.entry(&row)?);
+        }
+        Ok(sessions)
+    }
+
+    /// A row as an entry. Its columns stand in the order of the query.
+    fn entry<'r>(&self, row: &'r Row) -> Result<Entry<'r>> {
+        let field = |at: usize| row.try_get::<_, Option<&str>>(at).map_err(|error| failed("read the table", &error));
+        let Some(id) = field(0)? else {
+            return Err(Error::other(format!("a row of {} has no chat id", self.relation.name))
+                .with_hint("make a view without such rows, and name the view in registry.table"));
+        };
+        if let Some(broken) = field(FIELDS)? {
+            return Err(Error::other(format!("the {broken} of chat {id} cannot be read: its JSON has another form"))
+                .or_nameless(format!("the {broken} of a chat cannot be read: its JSON has another form"))
+                .with_hint("the path in registry.columns must lead through objects to a text or nothing"));
+        }
+        let mut hasher = DefaultHasher::new();
+        for at in 0..FIELDS {
+            field(at)?.hash(&mut hasher);
+        }
+        // What the row says: whether it still says so is known without keeping it.
+        let at = Position(usize::try_from(hasher.finish() & usize::MAX as u64).unwrap_or_default());
+        // An empty text says as little as none, as in a file.
+        let text = |at| Ok::<_, Error>(field(at)?.filter(|text| !text.is_empty()).map(Cow::Borrowed));
+        let chat = Chat {
+            id: Cow::Borrowed(id),
+            tier: text(2)?,
+            source: text(3)?,
+            kind: text(4)?,
+            session_name: text(5)?,
+            contact_name: text(6)?,
+            ..Chat::default()
+        };
+        let resume = text(7)?.filter(|id| is_session_id(id));
+        Ok(Entry { chat, model: text(1)?, resume, by_hand: None, is_session: true, blank: Blank::default(), at })
+    }
+}
+
+impl Snapshot for TableSnapshot {
+    fn name(&self) -> &str {
+        &self.relation.name
+    }
+
+    fn each(&self, take: &mut dyn FnMut(Entry<'_>)) -> Result<Counts> {
+        let sessions = self.database.read(|transaction| self.stream(transaction, &self.query(), &[], take))?;
+        Ok(Counts { sessions, selected: None })
+    }
+
+    fn find(&self, keys: &[Key], values: &BTreeSet<&str>, take: &mut dyn FnMut(Entry<'_>)) -> Result<()> {
+        let take = &mut |entry: Entry<'_>| {
+            if keys.iter().any(|key| key.is_among(values, &entry)) {
+                take(entry);
+            }
+        };
+        // A column of another type may not be able to hold what is sought.
+        if keys != [Key::Id] || !self.relation.id_is_text {
+            return self.each(take).map(drop);
+        }
+        let sql = format!("{} WHERE {}", self.query(), self.has_id_of_list());
+        let sought: Vec<&str> = values.iter().copied().collect();
+        self.database.read(|transaction| self.stream(transaction, &sql, &[many(&sought)], take)).map(drop)
+    }
+}
+
+/// The name of the first field that a row has in another form than it must have.
+fn broken(columns: &Columns) -> Option<String> {
+    let case = |column: &Column| Some(format!("WHEN NOT {} THEN {}", is_sound(column)?, text(column.field)));
+    let cases: Vec<String> = columns.all().filter_map(case).collect();
+    (!cases.is_empty()).then(|| format!("CASE {} END", cases.join(" ")))
+}

@@ -1,0 +1,162 @@
+//! The table that is the registry, on its server.
+
+use std::collections::BTreeSet;
+use std::iter;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postgres::Transaction;
+
+use crate::apply::LostState;
+use crate::backend::commands::Commands;
+
+use crate::backend::postgres::catalogue::{Relation, look};
+use crate::backend::postgres::connection::Database;
+use crate::backend::postgres::lease::Lease;
+use crate::backend::postgres::locked::LockedTable;
+use crate::backend::postgres::server::{Environment, Said, addresses};
+use crate::backend::postgres::snapshot::TableSnapshot;
+use crate::backend::postgres::state::{Presence, State, presence};
+use crate::chat::Model;
+use crate::checkup::Check;
+use crate::error::{Error, Result};
+use crate::plan::json::JsonRun;
+use crate::plan::ledger::Ledger;
+use crate::policy::{Policy, Rollout, Table};
+
+const NO_SCHEMA: LostState = LostState {
+    message: "the database has no schema `reconcile`: what earlier runs left owed is not known",
+    hint: "reconcile init --postgres prints the statements that make it",
+};
+const HIDDEN: LostState = LostState {
+    message: "this role may not read the schema `reconcile`: what earlier runs left owed is not known",
+    hint: "reconcile init --postgres --grants prints the rights",
+};
+/// Beyond what its settings let a run take between two transactions.
+const SPARE: Duration = Duration::from_secs(60);
+
+/// The table that is the registry. Its server is reached when it is first asked.
+#[derive(Clone, Debug)]
+pub struct RegistryTable {
+    database: Arc<Database>,
+    table: Box<Table>,
+    /// The models that a run may write.
+    models: BTreeSet<Model>,
+    /// For how long a run holds the registry after each of its transactions.
+    lease: Duration,
+}
+
+impl RegistryTable {
+    /// The table that a policy names.
+    ///
+    /// # Errors
+    /// Where no server can be told from what is said, or the policy alone names one that is not on this host.
+    pub fn new(policy: &Policy, table: &Table, said: Said, environment: &Environment) -> Result<Self> {
+        let is_used = |model: &&Model| !policy.retired.contains_key(*model);
+        let models = policy.allowed.iter().filter(is_used).cloned().collect();
+        let database = Arc::new(Database::new(addresses(said, environment)?));
+        let lease = lease(policy);
+        Ok(Self { database, table: Box::new(table.clone()), models, lease })
+    }
+
+    /// Its name, as the policy has it.
+    pub fn name(&self) -> String {
+        let Table { schema, name, .. } = self.table.as_ref();
+        schema.as_ref().map_or_else(|| name.clone(), |schema| format!("{schema}.{name}"))
+    }
+
+    /// Looks at the table, and returns it as a registry.
+    ///
+    /// # Errors
+    /// Everything about it that keeps it from being one.
+    pub(super) fn snapshot(&self) -> Result<TableSnapshot> {
+        let relation = self.look()?;
+        Ok(TableSnapshot::new(Arc::clone(&self.database), relation, self.table.columns.clone()))
+    }
+
+    /// Whether models can be written, and what runs remember.
+    ///
+    /// # Errors
+    /// Why they cannot.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if let Some(why) = self.look()?.unwritable {
+            return Err(Error::other(format!("models cannot be written: {why}"))
+                .with_hint("name the primary server; reconcile init --postgres --grants prints the rights"));
+        }
+        match self.presence()? {
+            Presence::Missing => Err(Error::other(NO_SCHEMA.message).with_hint(NO_SCHEMA.hint)),
+            Presence::Hidden => Err(Error::other(HIDDEN.message).with_hint(HIDDEN.hint)),
+            Presence::Readable => Ok(()),
+        }
+    }
+
+    fn presence(&self) -> Result<Presence> {
+        self.database.read(presence)
+    }
+
+    /// What is not known of earlier runs, if so.
+    pub(super) fn lost_state(&self) -> Result<Option<LostState>> {
+        Ok(match self.presence()? {
+            Presence::Missing => Some(NO_SCHEMA),
+            Presence::Hidden => Some(HIDDEN),
+            Presence::Readable => None,
+        })
+    }
+
+    /// What runs remember of the table.
+    pub(super) fn ledger(&self, relation: &Relation) -> Result<Ledger> {
+        if self.presence()? != Presence::Readable {
+            return Ok(Ledger::default());
+        }
+        let kept = |transaction: &mut Transaction| State { transaction, registry: &relation.name }.kept();
+        Ok(self.database.read(kept)?.ledger)
+    }
+
+    /// The runs in the history, newest first, one at a time.
+    pub(super) fn history(&self) -> Result<impl Iterator<Item = Result<JsonRun<'static>>> + '_> {
+        let relation = self.look()?;
+        let is_there = self.presence()? == Presence::Readable;
+        // No name of a run is as late.
+        let mut last = is_there.then(|| "~".to_owned());
+        Ok(iter::from_fn(move || {
+            let name = last.take()?;
+            let older =
+                |transaction: &mut Transaction| State { transaction, registry: &relation.name }.run_before(&name);
+            let run = self.database.read(older).transpose()?;
+            last = run.as_ref().ok().map(|run| run.run.to_string());
+            Some(run)
+        }))
+    }
+
+    /// Takes the table for a run.
+    pub(super) fn lock<'b>(
+        &self,
+        commands: &'b Commands,
+        patience: Duration,
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<LockedTable<'b>> {
+        self.check_writable()?;
+        let table = self.snapshot()?;
+        let lease = Lease::take(&self.database, &table.relation().name, self.lease, patience, give_up)?;
+        let locked = LockedTable { table, lease, commands };
+        locked.tell_of_the_dead()?;
+        Ok(locked)
+    }
+
+    pub(super) fn look(&self) -> Result<Relation> {
+        self.database.read(|transaction| look(transaction, &self.table, &self.models))
+    }
+
+    /// Looks at the server and the table.
+    pub(crate) fn checkup(&self) -> Check {
+        let found = self.look().map(|relation| format!("the table {} can be read", relation.name));
+        Check::of("registry", found, "look at [registry] in the policy")
+    }
+}
+
+/// How long a run holds the registry after each transaction: a restart may take its time twice, once for the command and once
+/// until the session is up.
+fn lease(policy: &Policy) -> Duration {
+    let Rollout { min_healthy, pause, .. } = policy.rollout;
+    2 * (policy.sessions.timeout + min_healthy) + pause + SPARE
+}

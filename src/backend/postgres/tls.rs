@@ -1,0 +1,63 @@
+//! Encrypted connections: the server must have a certificate for its name, which descends from a root that this host trusts.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::{Error, Result};
+use crate::policy::conninfo::Conninfo;
+
+/// What a server's certificate must descend from.
+#[derive(Clone)]
+pub(super) enum Roots {
+    /// What the system trusts.
+    System,
+    /// What is in this file.
+    In(PathBuf),
+}
+
+impl Roots {
+    /// `sslrootcert`; without it root.crt in libpq's directory where that is there, and the system's otherwise.
+    pub(super) fn of(settings: &Conninfo, directory: Option<PathBuf>) -> Self {
+        let usual = directory.map(|directory| directory.join("root.crt")).filter(|file| file.exists());
+        match settings.get("sslrootcert") {
+            Some("system") => Self::System,
+            Some(file) => Self::In(PathBuf::from(file)),
+            None => usual.map_or(Self::System, Self::In),
+        }
+    }
+}
+
+/// What encrypts a connection.
+///
+/// # Errors
+/// Where the roots cannot be read, or there are none.
+pub(super) fn connector(roots: &Roots) -> Result<MakeRustlsConnect> {
+    let mut store = RootCertStore::empty();
+    match roots {
+        Roots::System => _ = store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
+        Roots::In(file) => {
+            for certificate in CertificateDer::pem_file_iter(file).map_err(|_| unreadable(file))? {
+                let certificate = certificate.map_err(|_| unreadable(file))?;
+                store.add(certificate).map_err(|_| unreadable(file))?;
+            }
+        }
+    }
+    if store.is_empty() {
+        return Err(Error::other("there is no root certificate that the server's could descend from")
+            .with_hint("name a file of them with sslrootcert"));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| Error::other(format!("connections cannot be encrypted: {error}")))?;
+    Ok(MakeRustlsConnect::new(builder.with_root_certificates(store).with_no_client_auth()))
+}
+
+fn unreadable(file: &Path) -> Error {
+    Error::other(format!("{} is not a file of root certificates", file.display()))
+        .with_hint("sslrootcert names a file of certificates in PEM form, or `system`")
+}

@@ -1,0 +1,42 @@
+//! `reconcile init --postgres`: the statements that make what runs remember in, for a person to read and run.
+
+use crate::cli::args::PlaceArgs;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::Terminal;
+use crate::policy::{self, Table};
+use crate::sources;
+
+const SCHEMA: &str = include_str!("../../backend/postgres/schema.sql");
+const TABLES: &str = "reconcile.registry, reconcile.memory, reconcile.run";
+
+/// Prints them, with the rights of a role if one is named. Nothing is connected to.
+pub(super) fn run(terminal: &Terminal, place: &PlaceArgs, role: Option<&str>) -> anyhow::Result<Exit> {
+    let rights = role.map(|role| rights(place, &quoted(role))).unwrap_or_default();
+    terminal.to_stdout(|out| write!(out, "{SCHEMA}{rights}"))?;
+    Ok(Exit::Done)
+}
+
+/// What a role needs for a run. On the table itself, where there is a policy that names it.
+fn rights(place: &PlaceArgs, role: &str) -> String {
+    let table = || policy::read(&sources::load(&place.policy()).ok()?.sources).ok()?.0.table;
+    let on_table = table().map_or_else(
+        || "-- And on the table of the registry: SELECT, and UPDATE of the column of models.\n".to_owned(),
+        |table| rights_on(&table, role),
+    );
+    format!(
+        "\n-- For runs. A dry run needs no more than USAGE and SELECT.\n\
+         GRANT USAGE ON SCHEMA reconcile TO {role};\n\
+         GRANT SELECT, INSERT, UPDATE, DELETE ON {TABLES} TO {role};\n{on_table}"
+    )
+}
+
+fn rights_on(table: &Table, role: &str) -> String {
+    let schema = table.schema.as_deref().map(|schema| format!("{}.", quoted(schema))).unwrap_or_default();
+    let (name, model) = (quoted(&table.name), quoted(&table.columns.model.name));
+    format!("GRANT SELECT, UPDATE ({model}) ON {schema}{name} TO {role};\n")
+}
+
+/// A name as SQL, taken literally.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

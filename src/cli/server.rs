@@ -1,0 +1,46 @@
+//! A registry that is a table: which server has it, as the policy, the command line and the environment say.
+
+use crate::backend::Home;
+use crate::cli::args::PlaceArgs;
+use crate::error::{Error, Result};
+use crate::policy::conninfo::Conninfo;
+use crate::policy::{Policy, Table};
+
+/// What names the server for this host, instead of the policy.
+const VARIABLE: &str = "RECONCILE_POSTGRES";
+
+/// Where the registry of a policy is that names a table.
+pub(crate) fn home_of_table(place: &PlaceArgs, policy: &Policy, table: &Table) -> Result<Home> {
+    let named = place.connect(VARIABLE).map(|server| Conninfo::parse(&server)).transpose();
+    let named = named.map_err(|why| {
+        let message = format!("--connect, or {VARIABLE}, names no server: {}", why.message);
+        Error::other(message).with_hint(why.advice)
+    })?;
+    reach(policy, table, named.as_ref())
+}
+
+/// Refuses a command that knows registries in files only.
+pub(crate) fn refuse_table(policy: &Policy, command: &str) -> Result<()> {
+    let Some(table) = &policy.table else { return Ok(()) };
+    Err(Error::other(format!("the registry is the table {}, and {command} knows registries in files only", table.name))
+        .with_hint("see docs/postgres.md for what works with a table"))
+}
+
+#[cfg(feature = "postgres")]
+fn reach(policy: &Policy, table: &Table, named: Option<&Conninfo>) -> Result<Home> {
+    use crate::backend::postgres::{Environment, RegistryTable, Said};
+
+    let said = named.map_or(Said::ByPolicy(&table.server), Said::ByHost);
+    let readable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let environment = Environment { variables: std::env::vars_os().filter_map(readable).collect() };
+    Ok(Home::Table(RegistryTable::new(policy, table, said, &environment)?))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn reach(_: &Policy, table: &Table, _: Option<&Conninfo>) -> Result<Home> {
+    let message = format!("the registry is the table {}, and this build of reconcile reads files only", table.name);
+    Err(Error::other(message)
+        .with_hint("install the build for PostgreSQL: cargo install reconcile --features postgres"))
+}

@@ -1,0 +1,210 @@
+//! A run on a table: what it changes, what it remembers, and what keeps it from both.
+
+use std::thread;
+
+use crate::database::{COLUMNS, Database};
+use crate::support::row;
+
+const RESTART: &str =
+    "[sessions]\nrestart = [\"./restart\", \"{session_slug}\"]\nparallel = 1\n[limits]\nmax_changes = 100\n";
+
+/// A database with these sessions, in which runs can remember, and a restart command that notes what it is called for.
+fn database(rows: &[(&str, &str, &str)]) -> Database {
+    let database = Database::with_sessions(rows);
+    database.make_schema();
+    database.sandbox.script("restart", "echo \"$RECONCILE_CHAT_ID $RECONCILE_MODEL\" >> calls; test ! -e broken");
+    database.policy(&format!("{RESTART}{}", database.registry(COLUMNS)));
+    database
+}
+
+fn models(database: &Database) -> Vec<String> {
+    database.texts("SELECT id || ' ' || coalesce(model, '-') FROM sessions ORDER BY id COLLATE \"C\"")
+}
+
+const DRIFTED: [(&str, &str, &str); 3] = [("+1", "family", "opus"), ("+2", "bots", "haiku"), ("+3", "admin", "")];
+
+#[test]
+fn a_run_changes_what_differs_restarts_those_sessions_and_tells_the_history() {
+    let database = database(&DRIFTED);
+    let run = database.run(&[]).expect(0);
+    assert_eq!(run.summary(), "Applied: 2 changed, 2 restarted, 0 deferred, 0 failed.", "{run:?}");
+    assert_eq!(models(&database), ["+1 sonnet", "+2 haiku", "+3 opus"]);
+    assert_eq!(database.sandbox.calls(), ["+1 sonnet", "+3 opus"]);
+    let history = database.run(&["history"]).expect(0);
+    assert!(history.stdout.contains("imessage/+1") && history.stdout.contains("opus → sonnet"), "{history:?}");
+    assert_eq!(database.run(&["owed"]).expect(0).stdout, "No restarts are owed.\n");
+    let again = database.run(&[]).expect(0);
+    assert!(again.summary().starts_with("No changes."), "{again:?}");
+    assert_eq!(database.sandbox.calls().len(), 2);
+    assert_eq!(database.texts("SELECT count(*) FROM reconcile.memory WHERE kind = 'unrecorded'"), ["0"]);
+    assert_eq!(database.texts("SELECT count(*) FROM reconcile.registry WHERE holder IS NOT NULL"), ["0"]);
+}
+
+#[test]
+fn a_restart_that_fails_stays_owed_until_a_later_run_pays_it() {
+    let database = database(&[("+1", "family", "opus")]);
+    database.sandbox.write("broken", "");
+    database.run(&[]).expect(4);
+    assert_eq!(models(&database), ["+1 sonnet"]);
+    let owed = database.run(&["owed"]).expect(0);
+    assert!(owed.stdout.contains("+1"), "{owed:?}");
+    let report = database.plan();
+    assert_eq!(
+        (&row(&report, "+1")["edit"], &row(&report, "+1")["restart"]),
+        (&false.into(), &true.into()),
+        "{report}"
+    );
+    std::fs::remove_file(database.sandbox.path("broken")).unwrap();
+    database.run(&["--retry", "+1"]).expect(0);
+    assert_eq!(database.sandbox.calls(), ["+1 sonnet", "+1 sonnet"]);
+    assert_eq!(database.run(&["owed"]).expect(0).stdout, "No restarts are owed.\n");
+}
+
+#[test]
+fn an_override_can_be_set_and_a_run_be_taken_back() {
+    let database = database(&[("+1", "family", "sonnet"), ("+2", "family", "sonnet")]);
+    database.run(&["set-model", "+1", "haiku"]).expect(0);
+    assert_eq!(models(&database), ["+1 haiku", "+2 sonnet"]);
+    let newest = database.texts("SELECT max(name) FROM reconcile.run").concat();
+    database.run(&["undo", &newest]).expect(0);
+    assert_eq!(models(&database), ["+1 sonnet", "+2 sonnet"]);
+    assert_eq!(database.texts("SELECT count(*) FROM reconcile.run"), ["2"]);
+}
+
+#[test]
+fn only_the_plan_that_was_reviewed_is_applied_and_no_more_than_the_limit_allows() {
+    let database = database(&DRIFTED);
+    let plan = database.plan()["plan_id"].as_str().unwrap().to_owned();
+    database.execute("UPDATE sessions SET model = 'opus' WHERE id = '+2'");
+    database.run(&["--plan", &plan]).expect(3);
+    database.execute("UPDATE sessions SET model = 'haiku' WHERE id = '+2'");
+    database.policy(&format!("[limits]\nmax_changes = 0\n{}", database.registry(COLUMNS)));
+    database.run(&[]).expect(3);
+    assert_eq!(models(&database), ["+1 opus", "+2 haiku", "+3 -"]);
+    database.run(&["--plan", &plan, "--allow-changes", "5"]).expect(0);
+    assert_eq!(models(&database), ["+1 sonnet", "+2 haiku", "+3 opus"]);
+}
+
+#[test]
+fn one_run_holds_the_registry_until_it_ends_or_its_time_is_over() {
+    let database = database(&DRIFTED);
+    database.execute(
+        "INSERT INTO reconcile.registry (name, holder, held_until) VALUES ('public.sessions', 'another', now() + '1 h')",
+    );
+    let run = database.run(&["--lock-timeout", "0s"]).expect(75);
+    assert!(run.stderr.contains("another process holds public.sessions"), "{run:?}");
+    assert_eq!(models(&database), ["+1 opus", "+2 haiku", "+3 -"]);
+    database.execute("UPDATE reconcile.registry SET held_until = now() - interval '1 s'");
+    database.run(&["--lock-timeout", "0s"]).expect(0);
+    assert_eq!(models(&database), ["+1 sonnet", "+2 haiku", "+3 opus"]);
+}
+
+#[test]
+fn without_the_schema_a_run_changes_nothing_and_says_what_makes_it() {
+    let database = Database::with_sessions(&DRIFTED);
+    let run = database.run(&[]).expect(1);
+    assert!(run.stderr.contains("the database has no schema `reconcile`"), "{run:?}");
+    assert!(run.stderr.contains("reconcile init --postgres"), "{run:?}");
+    assert_eq!(models(&database), ["+1 opus", "+2 haiku", "+3 -"]);
+    let run = database.run(&["--dry-run"]).expect(0);
+    assert!(run.stderr.contains("what earlier runs left owed is not known"), "{run:?}");
+}
+
+#[test]
+fn what_the_database_does_not_take_changes_nothing_at_all() {
+    let put_back =
+        "CREATE FUNCTION put_back() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.model = OLD.model; RETURN NEW; END'";
+    let skip = "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.id = ''+3'' THEN RETURN NULL; END IF; RETURN NEW; END'";
+    for (statements, part) in [
+        (
+            format!("{put_back}; CREATE TRIGGER t BEFORE UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION put_back()"),
+            "did not take the new model of chat +1",
+        ),
+        (
+            format!("{skip}; CREATE TRIGGER t BEFORE UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION skip()"),
+            "did not take the new model of chat +3",
+        ),
+        ("ALTER TABLE sessions ADD CHECK (id <> '+3' OR model IS NULL)".to_owned(), "violates check constraint"),
+        (
+            "CREATE TABLE models (name text PRIMARY KEY); INSERT INTO models VALUES ('opus'), ('haiku');
+             ALTER TABLE sessions ADD FOREIGN KEY (model) REFERENCES models"
+                .to_owned(),
+            "violates foreign key constraint",
+        ),
+    ] {
+        let database = database(&DRIFTED);
+        database.execute(&statements);
+        let run = database.run(&[]).expect(1);
+        assert!(run.stderr.contains(part), "{part}: {run:?}");
+        assert!(!run.stderr.contains("Failing row contains"), "a detail shows the row: {run:?}");
+        assert_eq!(models(&database), ["+1 opus", "+2 haiku", "+3 -"], "{part}");
+        assert_eq!(database.texts("SELECT key FROM reconcile.memory WHERE kind = 'owed'"), [] as [&str; 0], "{part}");
+        assert_eq!(database.sandbox.calls(), [] as [&str; 0], "{part}");
+    }
+}
+
+#[test]
+fn a_role_that_may_not_write_is_told_so_before_anything_is_changed() {
+    let database = database(&DRIFTED);
+    let role = format!("planner_{}", database.name);
+    database.execute(&format!("CREATE ROLE {role} LOGIN; GRANT SELECT ON sessions TO {role}"));
+    let address = database.address().replace("user=postgres", &format!("user={role}"));
+    let run = database.run(&["--connect", &address]).expect(1);
+    assert!(run.stderr.contains("this role may not update \"model\" of public.sessions"), "{run:?}");
+    let run = database.run(&["--dry-run", "--connect", &address]).expect(0);
+    assert!(run.stderr.contains("this role may not read the schema `reconcile`"), "{run:?}");
+}
+
+#[test]
+fn the_grants_that_are_printed_are_the_ones_that_a_run_needs() {
+    let database = database(&DRIFTED);
+    let role = format!("runner_{}", database.name);
+    let grants = database.run(&["init", "--postgres", "--grants", &role]).expect(0).stdout;
+    database.execute(&format!("CREATE ROLE {role} LOGIN"));
+    database.execute(grants.split_once("COMMIT;").unwrap().1);
+    let address = database.address().replace("user=postgres", &format!("user={role}"));
+    database.run(&["--connect", &address]).expect(0);
+    assert_eq!(models(&database), ["+1 sonnet", "+2 haiku", "+3 opus"]);
+}
+
+#[test]
+fn a_model_inside_json_is_set_and_everything_else_of_the_document_stays() {
+    let database = Database::new(
+        r#"CREATE TABLE sessions (id text PRIMARY KEY, settings jsonb, tier text);
+           INSERT INTO sessions VALUES ('deep', '{"llm": {"model": "haiku", "heat": 7}, "x": [1]}', 'family'),
+               ('null', NULL, 'family'), ('empty', '{"x": null}', 'family'), ('none', '{"llm": null, "y": {}}', 'family')"#,
+    );
+    database.make_schema();
+    let columns = "chat_id = \"id\"\nmodel = { column = \"settings\", path = [\"llm\", \"model\"] }\ntier = \"tier\"\n";
+    database.policy(&database.registry(columns));
+    database.run(&[]).expect(0);
+    assert_eq!(
+        database.texts("SELECT settings FROM sessions ORDER BY id"),
+        [
+            r#"{"x": [1], "llm": {"heat": 7, "model": "sonnet"}}"#,
+            r#"{"x": null, "llm": {"model": "sonnet"}}"#,
+            r#"{"y": {}, "llm": {"model": "sonnet"}}"#,
+            r#"{"llm": {"model": "sonnet"}}"#,
+        ]
+    );
+}
+
+#[test]
+fn a_row_that_changes_while_a_run_waits_for_it_is_planned_again() {
+    let database = database(&[("+1", "family", "opus"), ("+2", "family", "opus")]);
+    let mut other = crate::server::server().connect(&database.name).unwrap();
+    let mut theirs = other.transaction().unwrap();
+    // One is another tier's by the time that the run may touch it, the other has a model that nothing planned on.
+    theirs.batch_execute("UPDATE sessions SET tier = 'bots' WHERE id = '+1'").unwrap();
+    theirs.batch_execute("UPDATE sessions SET model = 'sonnet' WHERE id = '+2'").unwrap();
+    let mut command = database.command(&[]);
+    let run = thread::spawn(move || crate::support::finish(&mut command));
+    let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while database.texts(waits).is_empty() {
+        assert!(!run.is_finished(), "the run did not wait: {:?}", run.join());
+    }
+    theirs.commit().unwrap();
+    run.join().unwrap().expect(0);
+    assert_eq!(models(&database), ["+1 haiku", "+2 sonnet"]);
+    assert_eq!(database.sandbox.calls(), ["+1 haiku"]);
+}

@@ -1,0 +1,122 @@
+//! A database of a test's own, and the binary run on a table in it.
+
+use std::cell::RefCell;
+
+use postgres::{Client, SimpleQueryMessage};
+use serde_json::Value;
+
+use crate::server::server;
+use crate::support::{Run, Sandbox};
+
+/// What every policy of these tests has before its registry.
+pub const MODELS: &str = r#"
+[models]
+allowed  = ["opus", "sonnet", "haiku"]
+fallback = "sonnet"
+
+[tiers]
+admin  = "opus"
+family = "sonnet"
+bots   = "haiku"
+"#;
+
+/// The registry of most tests.
+pub const COLUMNS: &str = r#"
+chat_id      = "id"
+model        = "model"
+tier         = "tier"
+source       = "source"
+type         = "kind"
+session_name = "name"
+"#;
+
+/// The table of most tests.
+pub const TABLE: &str =
+    "CREATE TABLE sessions (id text PRIMARY KEY, model text, tier text, source text, kind text, name text)";
+
+/// A database, and a directory with a policy for it.
+pub struct Database {
+    pub name: String,
+    pub sandbox: Sandbox,
+    client: RefCell<Client>,
+}
+
+impl Database {
+    /// A database made by these statements.
+    pub fn new(statements: &str) -> Self {
+        let (name, client) = server().new_database();
+        let client = RefCell::new(client);
+        let database = Self { name, sandbox: Sandbox::new("", "{}"), client };
+        database.execute(statements);
+        database.policy(&database.registry(COLUMNS));
+        database
+    }
+
+    /// One with the usual table, in which these rows are: id, tier and model (empty for none).
+    pub fn with_sessions(rows: &[(&str, &str, &str)]) -> Self {
+        let database = Self::new(TABLE);
+        for (id, tier, model) in rows {
+            database.execute(&format!(
+                "INSERT INTO sessions VALUES ('{id}', nullif('{model}', ''), '{tier}', 'imessage', 'individual', 'imessage/{id}')"
+            ));
+        }
+        database
+    }
+
+    /// Makes what runs remember in: with the statements that the program prints for that.
+    pub fn make_schema(&self) {
+        self.execute(&self.run(&["init", "--postgres"]).expect(0).stdout);
+    }
+
+    /// `[registry]` with these columns.
+    pub fn registry(&self, columns: &str) -> String {
+        let address = self.address();
+        format!("[registry]\npostgres = \"{address}\"\ntable = \"public.sessions\"\n[registry.columns]\n{columns}\n")
+    }
+
+    /// The server and the database as keywords.
+    pub fn address(&self) -> String {
+        format!("{} dbname={} user=postgres", server().address(), self.name)
+    }
+
+    /// Writes the policy: the usual models and tiers, and these sections.
+    pub fn policy(&self, sections: &str) {
+        self.sandbox.write("policy.toml", format!("{MODELS}{sections}"));
+    }
+
+    pub fn execute(&self, statements: &str) {
+        self.client.borrow_mut().batch_execute(statements).unwrap_or_else(|error| panic!("{error:?}: {statements}"));
+    }
+
+    /// The first column of a query, as text.
+    pub fn texts(&self, query: &str) -> Vec<String> {
+        let messages = self.client.borrow_mut().simple_query(query).unwrap();
+        let text = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or_default().to_owned()),
+            _ => None,
+        };
+        messages.iter().filter_map(text).collect()
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        crate::support::finish(&mut self.command(arguments))
+    }
+
+    /// The binary, without what the environment says of a server.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Command {
+        let mut command = self.sandbox.command(arguments);
+        let said = std::env::vars_os().map(|(name, _)| name);
+        let said = said.filter(|name| name.to_string_lossy().starts_with("PG") || name == "RECONCILE_POSTGRES");
+        for name in said {
+            command.env_remove(name);
+        }
+        command.env("HOME", self.sandbox.path("")).env("USER", "nobody");
+        command
+    }
+
+    /// The JSON report of a dry run.
+    pub fn plan(&self) -> Value {
+        let run = self.run(&["--dry-run", "--format", "json"]);
+        serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:?}"))
+    }
+}

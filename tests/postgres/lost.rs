@@ -1,0 +1,128 @@
+//! Connections that are lost: a proxy cuts one at a chosen message, and the next one goes through.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::database::{COLUMNS, Database};
+use crate::server::server;
+
+/// When a connection is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// Before the server is sent the message.
+    Before,
+    /// When the server has answered it, before the client is told.
+    After,
+}
+
+/// A proxy before the server that cuts the connection at the commit of this number, of those that write. Returns its port, and
+/// how many of them it has seen.
+fn proxy(number: usize, cut: Cut) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let told = Arc::clone(&seen);
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let socket = server().socket().join(format!(".s.PGSQL.{}", server().port));
+            let (client, behind, seen) = (client.unwrap(), UnixStream::connect(socket).unwrap(), Arc::clone(&seen));
+            thread::spawn(move || forward(&client, &behind, number, cut, &seen));
+        }
+    });
+    (port, told)
+}
+
+fn forward(client: &TcpStream, behind: &UnixStream, number: usize, cut: Cut, seen: &AtomicUsize) {
+    let (mut requests, mut answers) = (client.try_clone().unwrap(), client.try_clone().unwrap());
+    let (mut to, mut from) = (behind.try_clone().unwrap(), behind.try_clone().unwrap());
+    let is_cut = Arc::new(AtomicUsize::new(0));
+    let told = Arc::clone(&is_cut);
+    let back = thread::spawn(move || {
+        let mut bytes = [0; 1 << 14];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            if told.load(Ordering::SeqCst) == 1 {
+                break;
+            }
+            if answers.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = answers.shutdown(Shutdown::Both);
+    });
+    let (mut bytes, mut writes) = ([0; 1 << 14], false);
+    while let Ok(count @ 1..) = requests.read(&mut bytes) {
+        let has = |text: &str| bytes[..count].windows(text.len()).any(|window| window == text.as_bytes());
+        writes = !has("REPEATABLE READ") && (writes || has("READ COMMITTED"));
+        if writes && has("COMMIT\0") && seen.fetch_add(1, Ordering::SeqCst) + 1 == number {
+            if cut == Cut::Before {
+                break;
+            }
+            is_cut.store(1, Ordering::SeqCst);
+        }
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = behind.shutdown(Shutdown::Both);
+    let _ = client.shutdown(Shutdown::Both);
+    back.join().unwrap();
+}
+
+/// More commits than a run here has.
+const COMMITS: usize = 60;
+
+#[test]
+fn whichever_commit_is_lost_every_row_is_changed_once_owed_once_and_in_the_history_once() {
+    for cut in [Cut::Before, Cut::After] {
+        let mut lost = 0;
+        for number in 1..COMMITS {
+            let database = Database::with_sessions(&[("+1", "family", "opus"), ("+2", "bots", "opus")]);
+            database.make_schema();
+            database.sandbox.script("restart", "echo \"$RECONCILE_CHAT_ID $RECONCILE_MODEL\" >> calls");
+            database.execute(
+                "CREATE TABLE log (id text, model text);
+                 CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS
+                     'BEGIN INSERT INTO log VALUES (NEW.id, NEW.model); RETURN NEW; END';
+                 CREATE TRIGGER t AFTER UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION log()",
+            );
+            let restart = "[sessions]\nrestart = [\"./restart\"]\nparallel = 1\n[rollout]\ncanary = false\n[limits]\nmax_changes = 100\n";
+            database.policy(&format!("{restart}{}", database.registry(COLUMNS)));
+            let (port, seen) = proxy(number, cut);
+            let address = format!("host=127.0.0.1 port={port} dbname={} user=postgres sslmode=disable", database.name);
+            let run = database.run(&["--connect", &address]);
+            if seen.load(Ordering::SeqCst) < number {
+                // No commit has this number.
+                break;
+            }
+            lost += 1;
+            match cut {
+                Cut::Before => assert!([0, 1, 4].contains(&run.code), "{number}: {run:?}"),
+                // The answer is asked for.
+                Cut::After => assert_eq!(run.code, 0, "{number}: {run:?}"),
+            }
+            // Whatever came of it, the next run finishes it.
+            database.run(&["--lock-timeout", "5s"]).expect(0);
+            assert_eq!(
+                database.texts("SELECT id || model FROM log ORDER BY 1"),
+                ["+1sonnet", "+2haiku"],
+                "{cut:?} {number}: {run:?}"
+            );
+            assert_eq!(
+                database.texts("SELECT key FROM reconcile.memory WHERE kind = 'owed'"),
+                [] as [&str; 0],
+                "{cut:?} {number}"
+            );
+            let told = "SELECT row ->> 'chat_id' FROM reconcile.run, json_array_elements(run -> 'changes') AS row
+                        WHERE (row ->> 'edit')::boolean ORDER BY 1";
+            assert_eq!(database.texts(told), ["+1", "+2"], "{cut:?} {number}: {run:?}");
+            let mut calls = database.sandbox.calls();
+            calls.dedup();
+            assert_eq!(calls, ["+1 sonnet", "+2 haiku"], "{cut:?} {number}: {run:?}");
+        }
+        assert!(lost > 5, "only {lost} commits were lost");
+    }
+}

@@ -1,0 +1,28 @@
+//! A registry that is a table: the real binary, and a real PostgreSQL server that these tests start.
+//!
+//! Run with `cargo test --features postgres --test postgres`.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "tests set the scene with files, processes and the environment, and fail by panicking"
+)]
+
+mod apply;
+mod connection;
+mod database;
+mod example;
+#[path = "../it/journal_text.rs"]
+mod journal_text;
+mod lost;
+mod pooler;
+mod preflight;
+mod reading;
+mod server;
+#[allow(dead_code, unused_imports, reason = "these tests need a part of it")]
+#[path = "../it/support.rs"]
+mod support;
+mod worlds;

@@ -1,0 +1,91 @@
+//! What is wrong with a table is told at once, and in words.
+
+use crate::database::Database;
+use crate::server::server;
+
+/// What a dry run says that cannot be done, with these columns.
+fn complaint(statements: &str, columns: &str) -> String {
+    let database = Database::new(statements);
+    database.policy(&database.registry(columns));
+    database.run(&["--dry-run"]).expect(1).stderr
+}
+
+#[test]
+fn everything_is_told_at_once() {
+    let said = complaint(
+        "CREATE TABLE sessions (id text, settings json, tier int)",
+        "chat_id = \"id\"\nmodel = { column = \"settings\", path = [\"model\"] }\ntier = \"teir\"\n",
+    );
+    for part in [
+        "nothing keeps two rows of public.sessions from having the same \"id\"",
+        "the column \"settings\" is of type json, and a path leads into jsonb",
+        "has no column \"teir\"",
+        "did you mean `tier`?",
+        "policy.toml:",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn each_thing_that_would_keep_a_run_from_working_has_its_words() {
+    let usual = "chat_id = \"id\"\nmodel = \"model\"\n";
+    for (statements, part) in [
+        ("", "the database has no table \"public\".\"sessions\" that this role can see"),
+        ("CREATE TABLE sessions (id text PRIMARY KEY, model int)", "is of type int4, which holds no model"),
+        ("CREATE TABLE sessions (id text PRIMARY KEY, model varchar(4))", "cannot hold the allowed model `haiku`"),
+        (
+            "CREATE TYPE model AS ENUM ('opus', 'haiku'); CREATE TABLE sessions (id text PRIMARY KEY, model model)",
+            "cannot hold the allowed model `sonnet`",
+        ),
+        (
+            "CREATE DOMAIN short AS varchar(5); CREATE TABLE sessions (id text PRIMARY KEY, model short)",
+            "cannot hold the allowed model `sonnet`",
+        ),
+        (
+            "CREATE TABLE sessions (id text PRIMARY KEY, model text GENERATED ALWAYS AS ('opus') STORED)",
+            "is generated: nothing can be written into it",
+        ),
+        ("CREATE TABLE sessions (id text PRIMARY KEY, model jsonb)", "is of type jsonb"),
+        ("CREATE TABLE sessions (id text, model text, UNIQUE (id, model))", "from having the same \"id\""),
+        (
+            "CREATE TABLE sessions (id text, model text); CREATE UNIQUE INDEX ON sessions (id) WHERE model <> ''",
+            "from having the same \"id\"",
+        ),
+        (
+            "CREATE TABLE rows (id text, model text); INSERT INTO rows VALUES ('+1', 'opus'), ('+1', 'haiku');
+             CREATE VIEW sessions AS SELECT * FROM rows",
+            "public.sessions has more than one row for a chat id",
+        ),
+        ("CREATE SEQUENCE sessions", "is not a table or view"),
+    ] {
+        let said = complaint(statements, usual);
+        assert!(said.contains(part), "{statements}: {part}: {said}");
+    }
+}
+
+#[test]
+fn rows_that_row_security_hides_are_an_error_and_not_missing() {
+    let database = Database::with_sessions(&[("+1", "family", "opus"), ("+2", "family", "opus")]);
+    let role = format!("reader_{}", database.name);
+    database.execute(&format!(
+        "CREATE ROLE {role} LOGIN; GRANT SELECT ON sessions TO {role}; ALTER TABLE sessions ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY theirs ON sessions USING (id = '+1')"
+    ));
+    let address = format!("{} dbname={} user={role}", server().address(), database.name);
+    let run = database.run(&["--dry-run", "--connect", &address]).expect(1);
+    assert!(run.stderr.contains("row security hides rows of public.sessions from this role"), "{run:?}");
+    database.execute("ALTER TABLE sessions DISABLE ROW LEVEL SECURITY");
+    database.run(&["--dry-run", "--connect", &address]).expect(0);
+}
+
+#[test]
+fn a_role_that_may_not_read_is_told_what_to_ask_for() {
+    let database = Database::with_sessions(&[("+1", "family", "opus")]);
+    let role = format!("stranger_{}", database.name);
+    database.execute(&format!("CREATE ROLE {role} LOGIN"));
+    let address = format!("{} dbname={} user={role}", server().address(), database.name);
+    let run = database.run(&["--dry-run", "--connect", &address]).expect(1);
+    assert!(run.stderr.contains("this role may not read the column \"model\""), "{run:?}");
+    assert!(run.stderr.contains("GRANT SELECT ON public.sessions"), "{run:?}");
+}

@@ -1,0 +1,101 @@
+//! A plan on a table.
+
+use crate::database::Database;
+use crate::support::row;
+
+#[test]
+fn a_dry_run_shows_what_differs() {
+    let database = Database::with_sessions(&[("+1", "family", "opus"), ("+2", "bots", "haiku"), ("+3", "admin", "")]);
+    let run = database.run(&["--dry-run"]).expect(0);
+    assert_eq!(run.summary(), "Plan: 2 to change, 0 to restart, 0 deferred, 1 in sync.", "{run:?}");
+    assert!(run.stdout.contains("3 sessions in public.sessions"), "{run:?}");
+    let report = database.plan();
+    assert_eq!((&row(&report, "+1")["before"], &row(&report, "+1")["after"]), (&"opus".into(), &"sonnet".into()));
+    assert_eq!(row(&report, "+3")["before"], serde_json::Value::Null);
+    assert_eq!(database.texts("SELECT coalesce(model, '-') FROM sessions ORDER BY id"), ["opus", "haiku", "-"]);
+}
+
+#[test]
+fn other_commands_read_the_table_as_well() {
+    let database = Database::with_sessions(&[("+1", "family", "opus"), ("+2", "bots", "haiku")]);
+    assert!(database.run(&["list"]).expect(0).stdout.contains("imessage/+2"));
+    assert!(database.run(&["explain", "+1"]).expect(0).stdout.contains("tiers.family"));
+    assert!(database.run(&["doctor"]).stdout.contains("the table public.sessions can be read"));
+}
+
+#[test]
+fn a_model_can_stand_inside_json() {
+    let database = Database::new(
+        r#"CREATE TABLE sessions (id text PRIMARY KEY, settings jsonb, tier text);
+           INSERT INTO sessions VALUES ('deep', '{"llm": {"model": "haiku"}}', 'family'), ('null', NULL, 'family'),
+               ('empty', '{}', 'family'), ('none', '{"llm": null}', 'family'), ('right', '{"llm": {"model": "sonnet"}}', 'family')"#,
+    );
+    let columns = "chat_id = \"id\"\nmodel = { column = \"settings\", path = [\"llm\", \"model\"] }\ntier = \"tier\"\n";
+    database.policy(&database.registry(columns));
+    let report = database.plan();
+    assert_eq!(report["summary"]["changed"], 4);
+    assert_eq!(row(&report, "deep")["before"], "haiku");
+    for without in ["null", "empty", "none"] {
+        assert_eq!(row(&report, without)["before"], serde_json::Value::Null, "{without}");
+    }
+}
+
+#[test]
+fn json_of_another_form_is_an_error_and_never_no_model() {
+    for settings in ["[]", "7", r#"{"llm": "opus"}"#, r#"{"llm": ["opus"]}"#, r#"{"llm": {"model": ["opus"]}}"#] {
+        let database = Database::new(&format!(
+            "CREATE TABLE sessions (id text PRIMARY KEY, settings jsonb); INSERT INTO sessions VALUES ('+1', '{settings}')"
+        ));
+        let columns = "chat_id = \"id\"\nmodel = { column = \"settings\", path = [\"llm\", \"model\"] }\n";
+        database.policy(&database.registry(columns));
+        let run = database.run(&["--dry-run"]).expect(1);
+        assert!(run.stderr.contains("the model of chat +1 cannot be read"), "{settings}: {run:?}");
+    }
+}
+
+#[test]
+fn names_are_taken_literally_and_nothing_of_a_policy_becomes_sql() {
+    let table = r#"CREATE TABLE "Sessions; DROP TABLE x" ("I""d" text PRIMARY KEY, "mo'del\" text)"#;
+    let database = Database::new(&format!("{table}; INSERT INTO \"Sessions; DROP TABLE x\" VALUES ('a', 'opus')"));
+    let registry = r#"
+[registry]
+postgres = "ADDRESS"
+table    = "Sessions; DROP TABLE x"
+columns  = { chat_id = 'I"d', model = "mo'del\\" }
+"#;
+    database.policy(&registry.replace("ADDRESS", &database.address()));
+    assert_eq!(database.plan()["changes"][0]["after"], "sonnet");
+}
+
+#[test]
+fn a_row_without_an_id_is_an_error() {
+    let database = Database::new(
+        "CREATE TABLE rows (id text, model text); INSERT INTO rows VALUES (NULL, 'opus'); CREATE VIEW sessions AS SELECT * FROM rows",
+    );
+    database.policy(&database.registry("chat_id = \"id\"\nmodel = \"model\"\n"));
+    let run = database.run(&["--dry-run"]).expect(1);
+    assert!(run.stderr.contains("a row of public.sessions has no chat id"), "{run:?}");
+}
+
+#[test]
+fn the_server_is_asked_with_no_named_statement_and_no_setting_that_outlives_its_transaction() {
+    let database = Database::with_sessions(&[("+1", "family", "opus")]);
+    database.execute("ALTER DATABASE SESSION SET log_statement = 'all'".replace("SESSION", &database.name).as_str());
+    let log = std::fs::read_to_string(crate::server::server().socket().join("log")).unwrap().len();
+    database.run(&["--dry-run"]).expect(0);
+    let text = std::fs::read_to_string(crate::server::server().socket().join("log")).unwrap();
+    let said: Vec<&str> = text[log..].lines().filter(|line| line.contains("public.sessions")).collect();
+    assert!(!said.is_empty(), "{text}");
+    assert!(said.iter().all(|line| line.contains("<unnamed>")), "{said:?}");
+    assert!(!text[log..].contains("statement: SET row"), "{text}");
+}
+
+#[test]
+fn a_command_that_knows_files_only_says_so() {
+    let database = Database::with_sessions(&[("+1", "family", "opus")]);
+    for arguments in [&["adopt"][..], &["launch", "+1", "--", "true"], &["record-session", "+1", "x"]] {
+        let run = database.run(arguments);
+        assert_ne!(run.code, 0, "{run:?}");
+        assert!(run.stderr.contains("the registry is the table sessions"), "{arguments:?}: {run:?}");
+    }
+}
