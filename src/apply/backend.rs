@@ -1,6 +1,7 @@
 //! What the order of effects needs of a backend: where models are kept, and how a session comes to run on one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::plan::json::{JsonRun, Origin, name};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Begin, Debt, Ledger, Note};
 use crate::plan::observed::Observed;
-use crate::plan::{Drift, PlanInput, Reading, Row};
+use crate::plan::{Drift, Plan, PlanInput, Reading, Row, Summary};
 use crate::redact::Redaction;
 use crate::registry::{Position, Snapshot};
 
@@ -361,6 +362,8 @@ pub enum Attempt {
     Unknown(String),
     /// It cannot be done now.
     Deferred(String),
+    /// It cannot be done now, nor can anything else: the run ends.
+    Unavailable(String),
     /// It was begun, and the request was never sent: nothing has happened.
     NotSent(String),
     /// Its turn did not come.
@@ -384,9 +387,12 @@ impl Attempt {
         match self {
             Self::Changed => Proof::Works,
             Self::Failed(_) | Self::Unhealthy(_) | Self::StillDown(_) | Self::Unknown(_) => Proof::Fails,
-            Self::NotNeeded(_) | Self::Refused(_) | Self::Deferred(_) | Self::NotSent(_) | Self::NotBegun => {
-                Proof::Nothing
-            }
+            Self::NotNeeded(_)
+            | Self::Refused(_)
+            | Self::Deferred(_)
+            | Self::Unavailable(_)
+            | Self::NotSent(_)
+            | Self::NotBegun => Proof::Nothing,
         }
     }
 }
@@ -396,12 +402,50 @@ pub trait Turn {
     /// Notes that the attempt on a row begins. That is durable when it returns; `false` if it must not begin.
     fn begin(&self, row: &Row, begin: Begin<'_>) -> bool;
 
+    /// Notes that the attempts on these rows begin, and tells of each whether it may: for a request that is about several.
+    fn begin_each(&self, rows: &[&Row], begin: Begin<'_>) -> Vec<bool> {
+        rows.iter().map(|row| self.begin(row, begin)).collect()
+    }
+
     /// Whether waiting should end, because the run was asked to end.
     fn is_over(&self) -> bool;
 }
 
+/// A step of a run that has just ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// Registry, ledger and sessions were looked at, and this plan was made.
+    Planned(&'a Plan),
+    /// So many edits of the registry were committed.
+    Committed(usize),
+    /// So many sessions had their turn.
+    Converged(usize),
+    /// The registry was read back.
+    ReadBack,
+    /// What was done stands in the history.
+    Recorded,
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Planned(plan) => {
+                let Summary { changed, restarted, .. } = plan.summary();
+                write!(out, "made the plan: {changed} to change, {restarted} to restart")
+            }
+            Self::Committed(edits) => write!(out, "committed the edits of the registry: {edits}"),
+            Self::Converged(sessions) => write!(out, "made the attempts on sessions: {sessions}"),
+            Self::ReadBack => write!(out, "read the registry back"),
+            Self::Recorded => write!(out, "wrote the history"),
+        }
+    }
+}
+
 /// What watches a run, and can end it.
 pub trait Watch: Sync {
+    /// A step has ended.
+    fn step(&self, _step: Step<'_>) {}
+
     /// Whether the run shall end as soon as what is under way has finished.
     fn interrupted(&self) -> bool;
     /// So many more sessions will be restarted.

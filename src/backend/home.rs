@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::apply::Backend;
 use crate::backend::file::RegistryFile;
+use crate::backend::openclaw::{GatewayHome, OpenclawBackend};
 use crate::checkup::Check;
 use crate::error::Result;
 
@@ -12,6 +14,8 @@ use crate::error::Result;
 pub enum Home {
     /// In a file. A policy of a backend that keeps its registry elsewhere can be planned on a file, and not applied to it.
     File(RegistryFile),
+    /// With a gateway, which is asked.
+    Gateway(GatewayHome),
 }
 
 impl Home {
@@ -19,6 +23,7 @@ impl Home {
     pub fn name(&self) -> String {
         match self {
             Self::File(registry) => registry.file().display().to_string(),
+            Self::Gateway(gateway) => gateway.address.to_string(),
         }
     }
 
@@ -26,6 +31,7 @@ impl Home {
     pub fn needed(&self) -> Vec<PathBuf> {
         match self {
             Self::File(registry) => vec![registry.file().to_owned(), registry.state()],
+            Self::Gateway(gateway) => gateway.needed(),
         }
     }
 
@@ -36,6 +42,7 @@ impl Home {
     pub fn redacted_with(&self) -> Result<Option<String>> {
         match self {
             Self::File(registry) => registry.redacted_with(),
+            Self::Gateway(_) => Ok(None),
         }
     }
 
@@ -43,6 +50,7 @@ impl Home {
     pub fn checkup(&self) -> Vec<Check> {
         match self {
             Self::File(registry) => registry.checkup(),
+            Self::Gateway(gateway) => OpenclawBackend::new(gateway.clone()).checkup(),
         }
     }
 
@@ -51,6 +59,7 @@ impl Home {
     pub fn without_state(self) -> Self {
         match self {
             Self::File(registry) => Self::File(registry.without_state()),
+            Self::Gateway(gateway) => Self::Gateway(GatewayHome { state: gateway.state.left_out(), ..gateway }),
         }
     }
 }

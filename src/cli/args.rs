@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 use jiff::{RoundMode, SpanFieldwise, Timestamp, TimestampRound, Unit, Zoned};
 
 use crate::chat::Chat;
 use crate::cli::color::{COLORS, Color};
+use crate::cli::paths::expanded;
+use crate::cli::trace::{Detail, Names, Trace};
 use crate::error::{Error, Result};
 use crate::length;
 use crate::plan::ID_LENGTH;
@@ -33,6 +35,10 @@ pub(crate) struct PlaceArgs {
     #[arg(long = "registry", global = true, value_name = "PATH", help_heading = SHARED)]
     registry_path: Option<PathBuf>,
 
+    /// The gateway to connect to, instead of the policy's sessions.url (or `RECONCILE_GATEWAY_URL`)
+    #[arg(long = "connect", global = true, value_name = "URL", help_heading = SHARED)]
+    connect_url: Option<String>,
+
     /// How long to wait for another run to finish
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = SHARED)]
     pub(crate) lock_timeout: Duration,
@@ -41,18 +47,33 @@ pub(crate) struct PlaceArgs {
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true, value_parser = one_of(&COLORS), hide_possible_values = true, help_heading = SHARED)]
     pub(crate) color: Color,
 
+    /// Tell on stderr what is done, step by step; twice: each command and request, too
+    #[arg(long, short = 'v', global = true, action = ArgAction::Count, help_heading = SHARED)]
+    verbose: u8,
+
     /// Show chats under pseudonyms, and nothing else that says whose they are
     #[arg(long, global = true, help_heading = "Privacy")]
     pub(crate) redact: bool,
 
     /// The key of the pseudonyms, to plan on a redacted snapshot, or to use another than the registry's own
     #[arg(long, global = true, value_name = "FILE", help_heading = "Privacy")]
-    pub(crate) redact_key: Option<PathBuf>,
+    redact_key: Option<PathBuf>,
 }
 
 impl PlaceArgs {
     pub(crate) fn policy(&self) -> PathBuf {
-        self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY")).unwrap_or_else(|| "policy.toml".into())
+        let named = self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY"));
+        named.map_or_else(|| "policy.toml".into(), expanded)
+    }
+
+    /// What tells the user what the program does.
+    pub(crate) fn trace(&self) -> Trace {
+        let detail = match self.verbose {
+            0 => Detail::Nothing,
+            1 => Detail::Steps,
+            _ => Detail::Exchanges,
+        };
+        Trace::new(detail, if self.redact { Names::Hidden } else { Names::Shown })
     }
 
     /// Whether the command line names the policy.
@@ -65,13 +86,24 @@ impl PlaceArgs {
         Self { policy_path: path.or(self.policy_path), ..self }
     }
 
+    /// The file with the key that the user names, if any.
+    pub(crate) fn redact_key(&self) -> Option<PathBuf> {
+        self.redact_key.clone().map(expanded)
+    }
+
     /// The key that the user names, if any.
     pub(crate) fn redaction_key(&self) -> Result<Option<Redaction>> {
-        self.redact_key.as_deref().map(redaction_key).transpose()
+        self.redact_key().as_deref().map(redaction_key).transpose()
     }
 
     pub(crate) fn registry(&self) -> Option<PathBuf> {
-        self.registry_path.clone().or_else(|| variable("RECONCILE_REGISTRY"))
+        self.registry_path.clone().or_else(|| variable("RECONCILE_REGISTRY")).map(expanded)
+    }
+
+    /// The address of a server to which the user consents, if the user names one.
+    pub(crate) fn connect(&self) -> Option<String> {
+        let of_environment = || std::env::var("RECONCILE_GATEWAY_URL").ok().filter(|url| !url.is_empty());
+        self.connect_url.clone().or_else(of_environment)
     }
 }
 

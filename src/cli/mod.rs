@@ -6,11 +6,13 @@ mod args;
 mod color;
 mod commands;
 mod exit;
+mod gateway;
 mod outputs;
 mod paths;
 mod recovered;
 mod run;
 mod terminal;
+mod trace;
 mod workspace;
 mod zone;
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write, stderr};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use anstream::AutoStream;
 use anstream::adapter::strip_str;
@@ -12,6 +13,7 @@ use rustix::termios::tcgetwinsize;
 use crate::cli::args::{CommonArgs, PlaceArgs};
 use crate::cli::color::Color;
 use crate::cli::exit::Exit;
+use crate::cli::trace::Trace;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::report::Width;
@@ -26,13 +28,21 @@ pub(crate) struct Terminal {
     names_hidden: bool,
     /// The lines that stderr waits with until `release`. `None` once nothing waits.
     held: RefCell<Option<Vec<String>>>,
+    /// What tells of each step, where the user wants that. It waits for nothing.
+    trace: Arc<Trace>,
 }
 
 impl Terminal {
     /// As the arguments ask for: `--redact` hides names, and a quiet run holds its lines until it has something to say.
     pub(crate) fn new(place: &PlaceArgs, run: &CommonArgs) -> Self {
         let held = run.quiet.then(Vec::new);
-        Self { stdout: io::stdout(), color: place.color, names_hidden: place.redact, held: RefCell::new(held) }
+        let trace = Arc::new(place.trace());
+        Self { stdout: io::stdout(), color: place.color, names_hidden: place.redact, held: RefCell::new(held), trace }
+    }
+
+    /// What tells of each step.
+    pub(crate) fn trace(&self) -> &Arc<Trace> {
+        &self.trace
     }
 
     /// Whether errors leave out what they would quote.

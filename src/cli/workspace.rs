@@ -1,24 +1,27 @@
 //! What a command works on: the policy, the registry with its state, the time, and what chats are called.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Zoned;
 
 use crate::apply::{Backend, LostState};
 use crate::backend::file::RegistryFile;
-use crate::backend::{self, Home, Place, Probe};
+use crate::backend::{self, Home, Listener, Place, Probe};
 use crate::cli::args::PlaceArgs;
+use crate::cli::gateway::gateway_of;
 use crate::cli::paths::{beside_policy, registry_of};
 use crate::cli::recovered::{KnownBy, recover, unreadable};
 use crate::cli::terminal::Terminal;
+use crate::cli::trace::Trace;
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::form::Form;
 use crate::plan::Plan;
 use crate::plan::json::Origin;
-use crate::policy::{self, Outline, Policy};
+use crate::policy::{self, BackendSettings, Outline, Policy};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
 use crate::report::escape::leading;
@@ -43,6 +46,8 @@ pub(crate) struct Opened {
     pub(crate) names: Names,
     /// What there is to warn of.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// What hears of the commands and requests of its backend.
+    pub(crate) trace: Arc<Trace>,
 }
 
 /// What chats are called.
@@ -95,7 +100,8 @@ impl Opened {
     }
 
     fn backend_of(&self, home: Home, probe: Probe) -> Result<Box<dyn Backend>> {
-        backend_of(&self.policy, &self.path, &self.files, home, probe)
+        let listener = Arc::clone(&self.trace) as Arc<dyn Listener>;
+        backend_of(&self.policy, &self.path, &self.files, home, probe, listener)
     }
 
     /// The backend as a plan sees it: without what runs remember where only another user may see that, which is said.
@@ -132,9 +138,11 @@ pub(crate) fn backend_of(
     files: &PolicyFiles,
     home: Home,
     probe: Probe,
+    listener: Arc<dyn Listener>,
 ) -> Result<Box<dyn Backend>> {
     let socket = policy.sessions.socket().map(|socket| beside_policy(path, socket)).transpose()?;
-    backend::open(policy, Place { home, directory: files.directory.clone(), socket, probe })
+    let place = Place { home, directory: files.directory.clone(), socket, probe };
+    backend::open_heard(policy, place, listener)
 }
 
 /// The files that no report may take the place of, where one of them is missing or cannot be read.
@@ -152,6 +160,7 @@ pub(crate) fn needed_to_open(place: &PlaceArgs) -> Vec<PathBuf> {
 /// Opens what a command needs, and shows what there is to warn of.
 pub(crate) fn open(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_quietly(place)?;
+    terminal.trace().step(&format!("read the policy {}", opened.policy_name));
     terminal.diagnostics(&opened.warnings);
     Ok(opened)
 }
@@ -195,10 +204,22 @@ pub(crate) struct Past {
 /// Opens it. The policy only says where the registry is, if the command line does not, and may have mistakes: what is
 /// owed and what was done can be looked at all the same.
 pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Past> {
-    let (registry, form) = registry_of_past(terminal, place)?;
-    let home = Home::File(RegistryFile::open(&registry)?.in_form(&form));
+    let home = home_of_past(terminal, place)?;
     let names = names(place, place.redaction_key()?, &home)?;
     Ok(Past { backend: backend::of_home(home), now: Zoned::now(), names })
+}
+
+/// Where the registry is, also where the policy has mistakes.
+fn home_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<Home> {
+    let path = place.policy();
+    let policy = sources::load(&path).ok().and_then(|files| policy::read(&files.sources).ok());
+    match policy {
+        Some((policy, _)) if !policy.sessions.backend.has_file() => home_of(place, &policy, &path),
+        _ => {
+            let (registry, form) = registry_of_past(terminal, place)?;
+            Ok(Home::File(RegistryFile::open(&registry)?.in_form(&form)))
+        }
+    }
 }
 
 /// The path of the registry. The policy may have mistakes.
@@ -290,13 +311,23 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let now = now_for(&policy);
     warnings.extend(zone::warning(&policy, &files.sources, &now));
     let policy_name = leading(&path.display().to_string()).into_owned();
+    let trace = Arc::new(place.trace());
     let home = home_of(place, &policy, &path)?;
-    Ok(Opened { policy, files, path, policy_name, home, now, names: Names::Own, warnings })
+    Ok(Opened { policy, files, path, policy_name, home, now, names: Names::Own, warnings, trace })
 }
 
 /// Where the registry is of the policy at `path`: as the command line says, else as the policy does.
 pub(crate) fn home_of(place: &PlaceArgs, policy: &Policy, path: &Path) -> Result<Home> {
-    let registry = place.registry().map_or_else(|| registry_of(policy.registry.as_deref(), path), Ok)?;
+    let sessions = &policy.sessions;
+    let registry = match (place.registry(), &sessions.backend) {
+        (Some(registry), _) => registry,
+        (None, BackendSettings::Openclaw(settings)) => {
+            return Ok(Home::Gateway(gateway_of(place, settings, sessions.timeout, path)?));
+        }
+        (None, BackendSettings::File(_) | BackendSettings::Dispatch(_)) => {
+            registry_of(policy.registry.as_deref(), path)?
+        }
+    };
     Ok(Home::File(RegistryFile::open(&registry)?.in_form(&policy.form)))
 }
 

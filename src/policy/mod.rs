@@ -23,6 +23,7 @@ mod source;
 mod syntax;
 mod table;
 pub mod template;
+pub mod tilde;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,7 +40,8 @@ pub use glob::Glob;
 pub use outline::{Certainty, Outline, outline};
 pub use read::{read, zone_advice};
 pub use rollout::Rollout;
-pub use sessions::{BackendSettings, DispatchSettings, FileSettings, SUGGESTED, Sessions};
+pub use sessions::{BackendSettings, DispatchSettings, FileSettings, OpenclawSettings};
+pub use sessions::{SUGGESTED, Sessions, TokenSource};
 pub use source::{Commit, Source};
 pub use table::{Column, Columns, Table};
 

@@ -80,7 +80,7 @@ impl<'r> Reader<'r> {
         let registry = self.registry(&mut whole);
         let sessions = self.sessions(&mut whole, &registry.existing);
         self.check_registry(&registry, &sessions);
-        let rollout = self.rollout(&mut whole);
+        let rollout = self.rollout(&mut whole, &sessions);
         let max_changes = self.limits(&mut whole);
         whole.finish(self.mistakes);
         let policy = Policy {

@@ -2,13 +2,13 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::form::{Form, Shape};
-use crate::policy::fields::Section;
+use crate::policy::fields::{Item, Section};
 use crate::policy::read::Reader;
 use crate::policy::table::Table;
 use crate::policy::{BackendSettings, Because, Existing, Override, Policy, Sessions, Until};
 
 /// `[registry]`.
-pub(super) struct Registry {
+pub(super) struct Registry<'r> {
     /// `registry.path`, as written.
     pub(super) path: Option<String>,
     /// `registry.key` and `registry.shape`.
@@ -17,11 +17,13 @@ pub(super) struct Registry {
     pub(super) table: Option<Table>,
     /// `registry.existing`.
     pub(super) existing: Existing,
+    /// What is about a file.
+    of_file: Vec<Item<'r>>,
 }
 
 impl<'r> Reader<'r> {
     /// Reads the section.
-    pub(super) fn registry(&self, whole: &mut Section<'r>) -> Registry {
+    pub(super) fn registry(&self, whole: &mut Section<'r>) -> Registry<'r> {
         const EXISTING: [&str; 3] = ["replace", "keep", "keep-manual"];
         let mut section = whole.section(self.mistakes, "registry", "a table: [registry]");
         let table = match section.get(self.mistakes, "postgres") {
@@ -36,9 +38,11 @@ impl<'r> Reader<'r> {
             }
         };
         let path = section.get(self.mistakes, "path");
-        let path = path.and_then(|item| self.text(&item, r#"path = "~/dispatch/state/sessions.json""#));
-        let key = section.get(self.mistakes, "key").and_then(|item| self.text(&item, r#"key = "sessions""#));
+        let key = section.get(self.mistakes, "key");
         let shape = section.get(self.mistakes, "shape");
+        let of_file = [&path, &key, &shape].into_iter().flatten().cloned().collect();
+        let path = path.and_then(|item| self.text(&item, r#"path = "~/dispatch/state/sessions.json""#));
+        let key = key.and_then(|item| self.text(&item, r#"key = "sessions""#));
         let shape = shape.filter(|item| self.word(item, &["sessions", "any"]) == Some("any"));
         let form = Form { key, shape: shape.map_or(Shape::Sessions, |_| Shape::Any) };
         let existing = section.get(self.mistakes, "existing");
@@ -51,7 +55,7 @@ impl<'r> Reader<'r> {
             }
         });
         section.finish(self.mistakes);
-        Registry { path, form, table, existing }
+        Registry { path, form, table, existing, of_file }
     }
 
     /// Reports keys that do not go with the kind of registry that the section describes.
@@ -65,7 +69,10 @@ impl<'r> Reader<'r> {
     }
 
     /// Reports what does not go with a registry that is a table: each backend but that of commands has its own registry.
-    pub(super) fn check_registry(&self, registry: &Registry, sessions: &Sessions) {
+    pub(super) fn check_registry(&self, registry: &Registry<'r>, sessions: &Sessions) {
+        if !sessions.backend.has_file() {
+            self.refuse_file(&registry.of_file, sessions.backend.name());
+        }
         let Some(table) = &registry.table else { return };
         if matches!(sessions.backend, BackendSettings::File(_)) {
             return;
@@ -77,6 +84,16 @@ impl<'r> Reader<'r> {
             Diagnostic::error("table-with-other-backend", message, table.place.clone(), label)
                 .help("remove sessions.backend: with a table, commands of this host restart sessions")
         });
+    }
+
+    /// Reports what is about a file, for a backend whose registry is none.
+    fn refuse_file(&self, of_file: &[Item<'r>], backend: &str) {
+        for item in of_file {
+            self.mistakes.add(|| {
+                let message = format!("`{}` is not for `backend = {backend:?}`", item.name);
+                item.mistake("registry-elsewhere", message, "remove it; to plan on a file, pass --registry FILE")
+            });
+        }
     }
 
     /// Reports what would mean another instant on each host that shares the table.

@@ -89,3 +89,60 @@ fn a_policy_in_a_directory_above_is_pointed_to() {
     let other = finish(sandbox.command(&["plan", "--policy", "other.toml"]).current_dir(sandbox.path("a"))).expect(1);
     assert!(other.stderr.contains("hint: name one with --policy PATH"), "{other:#?}");
 }
+
+#[test]
+fn the_home_directory_is_found_where_no_shell_has_put_it_in() {
+    let sandbox = Sandbox::new(POLICY, "");
+    fs::create_dir_all(sandbox.path("home/conf")).unwrap();
+    sandbox.write("home/sessions.json", registry(&[("+1", "family", "opus")]));
+    for home in ["~", "$HOME"] {
+        let policy = POLICY.replace("\"sessions.json\"", &format!("\"{home}/sessions.json\""));
+        sandbox.write("home/conf/policy.toml", policy);
+        let run = |arguments: &[&str]| {
+            let mut command = sandbox.command(arguments);
+            finish(command.env("HOME", sandbox.path("home")))
+        };
+        let policy = format!("{home}/conf/policy.toml");
+        let planned = run(&["plan", "--policy", &policy]).expect(0);
+        assert!(planned.stdout.contains("home/sessions.json · "), "{planned:#?}");
+        assert_eq!(run(&["list", "--policy", &policy, "--registry", &format!("{home}/sessions.json")]).code, 0);
+        let mut command = sandbox.command(&["plan"]);
+        let by_variable = finish(command.env("HOME", sandbox.path("home")).env("RECONCILE_POLICY", &policy));
+        assert_eq!(by_variable.expect(0).stdout, planned.stdout);
+        // Without a home it is a name like any other.
+        let mut command = sandbox.command(&["plan", "--policy", &policy]);
+        let missing = finish(command.env_remove("HOME")).expect(1);
+        assert!(missing.stderr.contains(&format!("there is no policy {policy}")), "{missing:#?}");
+        let mut command = sandbox.command(&["plan", "--policy", "home/conf/policy.toml"]);
+        let missing = finish(command.env_remove("HOME")).expect(1);
+        assert!(missing.stderr.contains("HOME is not set"), "{missing:#?}");
+    }
+    // Only at the beginning, and not another user's.
+    sandbox.write("policy.toml", POLICY.replace("\"sessions.json\"", "\"a/~/sessions.json\""));
+    assert!(sandbox.run(&["plan"]).expect(1).stderr.contains("there is no registry a/~/sessions.json"));
+    sandbox.write("policy.toml", POLICY.replace("\"sessions.json\"", "\"~ada/sessions.json\""));
+    assert!(sandbox.run(&["plan"]).expect(1).stderr.contains("there is no registry ~ada/sessions.json"));
+}
+
+#[test]
+fn what_the_paths_of_a_linked_policy_are_relative_to_is_told() {
+    let sandbox = Sandbox::new("", "");
+    fs::create_dir(sandbox.path("real")).unwrap();
+    fs::remove_file(sandbox.path("policy.toml")).unwrap();
+    fs::remove_file(sandbox.path("sessions.json")).unwrap();
+    sandbox.write("real/policy.toml", POLICY);
+    sandbox.write("real/sessions.json", registry(&[("+1", "family", "opus")]));
+    std::os::unix::fs::symlink("real/policy.toml", sandbox.path("policy.toml")).unwrap();
+    let run = sandbox.run(&["plan"]).expect(1);
+    let found = fs::canonicalize(sandbox.path("real/sessions.json")).unwrap();
+    let expected = format!(
+        "error: there is no registry sessions.json\nhint: policy.toml is a symbolic link, and its paths are relative to the \
+         directory of the link; {} is there: name it with --registry, or write its whole path into the policy\n",
+        found.display()
+    );
+    assert_eq!(run.stderr, expected);
+    sandbox.run(&["plan", "--registry", "real/sessions.json"]).expect(0);
+    // The one beside the link counts.
+    sandbox.write("sessions.json", "{}");
+    assert!(sandbox.run(&["plan"]).expect(0).stdout.contains("0 sessions in sessions.json"));
+}

@@ -46,7 +46,7 @@ fn a_dry_run_comes_first_and_what_every_command_takes_comes_last() {
         );
         assert_eq!(of("Limits"), ["--plan", "--allow-changes"]);
         assert_eq!(of("Output"), ["--format", "--output", "--quiet", "--metrics"]);
-        assert_eq!(of("Shared options"), ["--policy", "--registry", "--lock-timeout", "--color"]);
+        assert_eq!(of("Shared options"), ["--policy", "--registry", "--lock-timeout", "--color", "--verbose..."]);
         assert_eq!(of("Privacy"), ["--redact", "--redact-key"]);
     }
 }
@@ -62,7 +62,8 @@ fn the_own_options_of_a_command_come_before_those_that_every_command_takes() {
         let found = headings(&help);
         assert_eq!(found.last_chunk(), Some(&["Shared options", "Privacy"]), "{command}: {found:?}");
         let own = help.iter().filter(|(heading, _)| !["Shared options", "Privacy"].contains(&heading.as_str()));
-        let shared = ["--policy", "--registry", "--lock-timeout", "--color", "--redact", "--redact-key"];
+        let shared =
+            ["--policy", "--registry", "--lock-timeout", "--color", "--verbose...", "--redact", "--redact-key"];
         for (heading, text) in own {
             assert!(options(text).iter().all(|option| !shared.contains(option)), "{command}, {heading}: {text}");
         }

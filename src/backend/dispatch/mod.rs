@@ -14,7 +14,7 @@ mod socket;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::apply::{Ask, Backend, Locked, LostState};
@@ -23,6 +23,7 @@ use crate::backend::dispatch::locked::{LockedDispatch, Parts};
 use crate::backend::dispatch::overridden::Noticed;
 use crate::backend::dispatch::pending::Pending;
 use crate::backend::file::{FileSnapshot, RegistryFile};
+use crate::backend::listener::Listener;
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::Result;
@@ -66,6 +67,12 @@ impl DispatchBackend {
         let daemon = Daemon::new(socket, registry.owner()?, times);
         let (aliases, socket) = (policy.aliases.clone(), settings.socket.clone());
         Ok(Self { registry, daemon, abilities: Abilities, aliases, socket, noticed: Mutex::default() })
+    }
+
+    /// With this to hear of each request.
+    #[must_use]
+    pub fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
+        Self { daemon: self.daemon.heard_by(listener), ..self }
     }
 
     fn parts(&self) -> Parts<'_> {

@@ -21,7 +21,7 @@ use crate::registry::json::{changes_while_read, key_of_sessions};
 use crate::registry::redacted::marker;
 use crate::state::dir::{self, StateDir};
 use crate::state::kept::Kept;
-use crate::state::{history, key, last_applied, ledger};
+use crate::state::whole;
 
 /// The first entry of a registry lies within so many bytes.
 const FIRST_ENTRY: u64 = 64 << 10;
@@ -185,7 +185,7 @@ impl RegistryFile {
         if self.state == StateUse::LeftOut {
             return Ok(None);
         }
-        StateDir::open(&self.directory, &self.name_there, self.owner()?)
+        StateDir::open(&self.directory, &dir::name_beside(&self.name_there), self.owner()?)
     }
 
     /// Where runs have kept state beside it, and that is gone, what to say of that: it was removed, or the registry was
@@ -204,7 +204,7 @@ impl RegistryFile {
 
     /// Its state directory, which is made where there is none, for a registry of that owner.
     pub(crate) fn new_state_dir(&self, meta: FileMeta) -> Result<StateDir> {
-        StateDir::create(&self.directory, &self.name_there, meta)
+        StateDir::create(&self.directory, &dir::name_beside(&self.name_there), meta)
     }
 
     /// The registry as it is now.
@@ -248,15 +248,7 @@ impl RegistryFile {
     /// # Errors
     /// Where it is damaged or cannot be read. That is never "no debts".
     pub fn kept(&self) -> Result<Kept> {
-        match self.state_dir()? {
-            Some(dir) => {
-                history::check(&dir)?;
-                let mut kept = ledger::read(&dir)?;
-                kept.ledger.last_applied = Arc::new(last_applied::read(&dir)?);
-                Ok(kept)
-            }
-            None => Ok(Kept::default()),
-        }
+        whole::kept(self.state_dir()?.as_ref())
     }
 
     /// What past runs did, newest first.
@@ -264,15 +256,7 @@ impl RegistryFile {
     /// # Errors
     /// Where the state directory cannot be used; the iterator, where a part of the history cannot.
     pub fn history(&self) -> Result<impl Iterator<Item = Result<JsonRun<'static>>> + use<>> {
-        let dir = self.state_dir()?;
-        let mut untold = Vec::new();
-        if let Some(dir) = &dir {
-            let told = history::told(dir)?;
-            let drafts = ledger::read(dir)?.ledger.unrecorded.into_iter().rev();
-            let drafts = drafts.filter(|(name, _)| !told.contains(name));
-            untold.extend(drafts.filter_map(|(name, draft)| draft.into_run(&name)).map(Ok));
-        }
-        Ok(untold.into_iter().chain(dir.into_iter().flat_map(history::newest_first)))
+        whole::history(self.state_dir()?)
     }
 
     /// The key that the registry's chats are redacted with.
@@ -280,14 +264,7 @@ impl RegistryFile {
     /// # Errors
     /// Where there is none, or it cannot be read.
     pub fn redaction_key(&self) -> Result<Redaction> {
-        let key = self.state_dir()?.map(|dir| key::read(&dir)).transpose()?.flatten();
-        key.ok_or_else(|| {
-            let path = self.state().join(key::KEY);
-            Error::other(format!(
-                "there is no key for redaction: {}; make it with `reconcile snapshot --redact`, or name one with --redact-key",
-                path.display()
-            ))
-        })
+        whole::redaction_key(self.state_dir()?.as_ref(), &self.state())
     }
 
     /// The fingerprint of the key that the registry was redacted with, where it is a redacted snapshot.

@@ -1,9 +1,14 @@
-//! The agents and models that a gateway is configured with.
+//! What a gateway is configured with: agents, models, and what concerns the models of sessions.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The method that lists agents.
 pub(super) const AGENTS: &str = "agents.list";
+/// The method that tells the configuration, without secrets.
+pub(super) const CONFIGURATION: &str = "config.get";
 /// The method that lists models.
 pub(super) const MODELS: &str = "models.list";
 
@@ -57,4 +62,50 @@ pub(super) struct Agents {
 #[derive(Debug, Deserialize)]
 pub(super) struct Models {
     pub(super) models: Vec<ModelRow>,
+}
+
+/// What the configuration says that a policy about sessions depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// Which direct messages share a session. All of them do with `main`, and where it is `None`.
+    pub dm_scope: Option<String>,
+    /// The channels with models in `channels.modelByChannel`, by name. Sessions that are not pinned run on those.
+    pub channels_with_models: Vec<String>,
+}
+
+/// The reply to [`CONFIGURATION`].
+#[derive(Debug, Deserialize)]
+pub(super) struct Configured {
+    config: Config,
+}
+
+#[derive(Debug, Deserialize)]
+struct Config {
+    #[serde(default)]
+    session: SessionConfig,
+    #[serde(default)]
+    channels: ChannelConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SessionConfig {
+    dm_scope: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ChannelConfig {
+    model_by_channel: Option<BTreeMap<String, BTreeMap<String, Value>>>,
+}
+
+impl From<Configured> for Configuration {
+    fn from(Configured { config }: Configured) -> Self {
+        let by_channel = config.channels.model_by_channel.unwrap_or_default().into_iter();
+        let with_models = by_channel.filter(|(_, models)| !models.is_empty());
+        Self {
+            dm_scope: config.session.dm_scope,
+            channels_with_models: with_models.map(|(channel, _)| channel).collect(),
+        }
+    }
 }

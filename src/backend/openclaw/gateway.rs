@@ -8,7 +8,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::backend::openclaw::address::Address;
-use crate::backend::openclaw::catalog::{AGENTS, AgentRow, Agents, MODELS, ModelRow, Models};
+use crate::backend::openclaw::catalog::{
+    AGENTS, AgentRow, Agents, CONFIGURATION, Configuration, Configured, MODELS, ModelRow, Models,
+};
 use crate::backend::openclaw::connection::Connection;
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::frame::{CONNECT, Refusal};
@@ -77,15 +79,14 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Connects. While the gateway is starting it is tried again. No request, this one included, waits for longer than
-    /// `timeout`.
+    /// Connects. A request is made again for as long as the gateway says that it cannot answer now, until `timeout` has
+    /// passed; each try waits for its reply no longer than `timeout`.
     ///
     /// # Errors
     /// Where it cannot be reached in that time, does not let this program in, or is not supported.
     pub fn connect(address: Address, token: Option<Token>, scope: Scope, timeout: Duration) -> Result<Self, Fault> {
         let mut gateway = Self { address, token, scope, timeout, version: String::new(), connection: None };
-        let until = Instant::now() + timeout;
-        gateway.connection = Some(patiently(until, || gateway.greet(until))?);
+        gateway.connection = Some(patiently(timeout, |until| gateway.greet(until))?);
         Ok(gateway)
     }
 
@@ -119,6 +120,15 @@ impl Gateway {
     pub fn agents(&mut self) -> Result<Vec<AgentRow>, Fault> {
         let agents: Agents = self.call(AGENTS, &json!({}))?;
         Ok(agents.agents)
+    }
+
+    /// What the configuration says that a policy about sessions depends on.
+    ///
+    /// # Errors
+    /// Where there is no reply.
+    pub fn configuration(&mut self) -> Result<Configuration, Fault> {
+        let configured: Configured = self.call(CONFIGURATION, &json!({}))?;
+        Ok(configured.into())
     }
 
     /// Pins sessions to a model, named as `provider/name`, or lets them follow OpenClaw's configuration. It counts from
@@ -160,8 +170,7 @@ impl Gateway {
 
     /// Makes a request. While the gateway says that it cannot answer now, it is asked again.
     fn call<T: DeserializeOwned>(&mut self, method: &'static str, params: &Value) -> Result<T, Fault> {
-        let until = Instant::now() + self.timeout;
-        patiently(until, || {
+        patiently(self.timeout, |until| {
             let mut connection = match self.connection.take().and_then(Connection::still_open) {
                 Some(connection) => connection,
                 None => self.greet(until)?,
@@ -199,15 +208,17 @@ impl Gateway {
     }
 }
 
-/// Asks until the deadline for as long as the gateway says that it cannot answer now.
-fn patiently<T>(until: Instant, mut ask: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+/// Asks for as long as the gateway says that it cannot answer now, until the timeout has passed. Each try has a deadline of
+/// its own: a change that is sent when hardly any time is left would have an unknown outcome.
+fn patiently<T>(timeout: Duration, mut ask: impl FnMut(Instant) -> Result<T, Fault>) -> Result<T, Fault> {
+    let last = Instant::now() + timeout;
     loop {
-        let fault = match ask() {
+        let fault = match ask(Instant::now() + timeout) {
             Err(fault) => fault,
             done => return done,
         };
         match fault.again() {
-            Some(again) if Instant::now() + again < until => sleep(again),
+            Some(again) if Instant::now() + again < last => sleep(again),
             _ => return Err(fault),
         }
     }

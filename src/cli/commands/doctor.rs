@@ -1,9 +1,11 @@
 //! `reconcile doctor`: whether a run would work on this host. Nothing is changed for that.
 
+use std::sync::Arc;
+
 use clap::Args;
 
-use crate::backend::Probe;
 use crate::backend::file::RegistryFile;
+use crate::backend::{Deaf, Probe};
 use crate::checkup::Check;
 use crate::cli::args::{PlaceArgs, TEXT_OR_JSON, one_of};
 use crate::cli::exit::Exit;
@@ -83,7 +85,7 @@ fn look_at_backend(place: &PlaceArgs, policy: &Policy, files: &PolicyFiles) -> V
         Ok(home) => home,
         Err(error) => return vec![no_registry(error)],
     };
-    match backend_of(policy, &place.policy(), files, home.clone(), Probe::Nothing) {
+    match backend_of(policy, &place.policy(), files, home.clone(), Probe::Nothing, Arc::new(Deaf)) {
         Ok(backend) => backend.checkup(),
         Err(error) => {
             let mut checks = home.checkup();

@@ -10,7 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::form::Form;
-use crate::report::adopted;
+use crate::report::adopted::{self, Named};
 use crate::report::escape::{escape, leading};
 use crate::report::first_policy::FIRST_POLICY;
 use crate::sources;
@@ -46,6 +46,7 @@ fn adopted(policy: &Path, registry: PathBuf) -> Result<String> {
     let is_here = policy.parent().is_none_or(|parent| parent.as_os_str().is_empty());
     let registry = if is_here { registry } else { std::path::absolute(&registry).unwrap_or(registry) };
     let mut text = Vec::new();
-    adopted::write(&adopted, &written(&registry)?, &form, &mut text).map_err(Error::io("write", policy))?;
+    let named = Named::File(&written(&registry)?, &form);
+    adopted::write(&adopted, named, &mut text).map_err(Error::io("write", policy))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }

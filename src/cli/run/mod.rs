@@ -12,10 +12,11 @@ pub(crate) mod signals;
 mod unshared;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::{Timestamp, Zoned};
 
-use crate::apply::{self, Applied, Backend, RunContext};
+use crate::apply::{self, Applied, Backend, RunContext, Step};
 use crate::backend::Probe;
 use crate::cli::args::{PlaceArgs, RunArgs};
 use crate::cli::exit::Exit;
@@ -106,6 +107,7 @@ pub(crate) fn execute(
         warn_of_expired(terminal, opened, &now);
         let input = options.input(opened, backend.as_ref(), &now, limits);
         let planned = apply::plan(&input, backend.as_ref())?;
+        terminal.trace().step(&Step::Planned(&planned.plan).to_string());
         warn_of_obstacles(terminal, opened, options, backend.as_ref(), &planned.plan);
         let exit = Exit::of_dry_run(&planned.plan, options.detailed_exitcode);
         let end = End { mode: Mode::DryRun, planned, exit, error: None, interrupted: false, quiet: None };
@@ -113,6 +115,7 @@ pub(crate) fn execute(
     }
 
     let locked = backend.lock(place.lock_timeout, &|| interrupt.is_asked())?;
+    terminal.trace().step("took the lock of runs");
     let quiet = options.quiet.then(|| Quiet::open(locked.as_ref())).transpose()?;
     tidy(terminal, &opened.path, &opened.files);
     // Not earlier: a run that has waited must not go by an override that has ended meanwhile.
@@ -135,8 +138,12 @@ pub(crate) fn execute(
     }
     warn_of_expired(terminal, opened, &now);
     let input = options.input(opened, backend.as_ref(), &now, limits);
-    let progress = Progress::new(interrupt, opened.names.redaction().is_none());
-    let author = || Origin { overrides: options.overrides.clone(), ..author(place, options.command) };
+    let progress = Progress::new(interrupt, opened.names.redaction().is_none(), Arc::clone(terminal.trace()));
+    let author = || {
+        let by = author(place, options.command);
+        terminal.trace().step("asked git for the commit of the policy");
+        Origin { overrides: options.overrides.clone(), ..by }
+    };
     let context = RunContext { backend: backend.as_ref(), locked: locked.as_ref(), watch: &progress, author: &author };
     let apply = || match options.edits.make(&input, backend.as_ref())? {
         Some(refused) => Ok(apply::refuse(refused)),

@@ -96,7 +96,7 @@ impl<'a> RunOptions<'a> {
             NamedPlan::Id(_) => None,
             NamedPlan::File(path) => Some(path.clone()),
         });
-        others.into_iter().chain(place.redact_key.clone()).chain(plan).collect()
+        others.into_iter().chain(place.redact_key()).chain(plan).collect()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::pages;
 use crate::support::below;
 
 /// The mistakes that can be seen without comparing one part of a policy with another, or reading commands.
-const STRUCTURAL: [&str; 16] = [
+const STRUCTURAL: [&str; 18] = [
     "duplicate",
     "empty",
     "missing-key",
@@ -26,11 +26,13 @@ const STRUCTURAL: [&str; 16] = [
     "not-a-date",
     "not-a-duration",
     "not-a-model",
+    "not-an-address",
     "out-of-range",
     "rule-without-condition",
     "unknown-key",
     "unknown-value",
     "then-without-until",
+    "token-in-policy",
     "unmanaged-with-model",
     "wrong-backend",
     "wrong-registry",
@@ -99,7 +101,12 @@ fn what_is_left_out_is_what_it_names_as_the_default() {
         let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[sessions]\n{text}");
         format!("{:?}", read(&[Source::new("policy.toml", policy)]).unwrap().0.sessions)
     };
-    for (definition, least, count) in [("FileSessions", "", 4), ("DispatchSessions", "backend = \"dispatch\"\n", 4)] {
+    let definitions = [
+        ("FileSessions", "", 4),
+        ("DispatchSessions", "backend = \"dispatch\"\n", 4),
+        ("OpenclawSessions", "backend = \"openclaw\"\n", 3),
+    ];
+    for (definition, least, count) in definitions {
         let properties = schema["definitions"][definition]["properties"].as_object().unwrap();
         let named: Vec<(&String, &Json)> =
             properties.iter().filter_map(|(key, property)| Some((key, property.get("default")?))).collect();
@@ -222,7 +229,7 @@ fn mutants(policy: &Value) -> Vec<Value> {
 }
 
 /// Policies that together have every key.
-const WHOLE: [&str; 3] = [
+const WHOLE: [&str; 5] = [
     r#"
 [models]
 allowed  = ["opus", "sonnet"]
@@ -281,6 +288,26 @@ socket   = "/tmp/claude-assistant.sock"
 drain    = "60s"
 timeout  = "500ms"
 parallel = 1
+"#,
+    r#"
+[models]
+allowed  = ["anthropic/claude-opus-5", "default"]
+fallback = "default"
+[sessions]
+backend    = "openclaw"
+url        = "ws://127.0.0.1:18789"
+token      = { env = "OPENCLAW_GATEWAY_TOKEN" }
+timeout    = "30s"
+state      = "/var/lib/reconcile/openclaw"
+background = true
+"#,
+    r#"
+[models]
+allowed  = ["default"]
+fallback = "default"
+[sessions]
+backend = "openclaw"
+token   = { file = "token" }
 "#,
     r#"
 [models]

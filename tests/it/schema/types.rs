@@ -301,6 +301,7 @@ enum Existing {
 enum Sessions {
     File(FileSessions),
     Dispatch(DispatchSessions),
+    Openclaw(OpenclawSessions),
 }
 
 /// Commands restart sessions; nobody else owns the registry.
@@ -355,6 +356,56 @@ struct DispatchSessions {
     /// How many restarts may be under way at once.
     #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
     parallel: Option<u32>,
+}
+
+/// An OpenClaw gateway keeps the sessions, and is asked to pin them to models. No session is restarted.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct OpenclawSessions {
+    /// Who writes the registry and restarts sessions.
+    #[schemars(extend("const" = "openclaw"))]
+    backend: String,
+    /// Where the gateway listens: a loopback address, unless --connect or `RECONCILE_GATEWAY_URL` names another.
+    #[schemars(extend("pattern" = "^wss?://[^@?#]*$", "default" = "ws://127.0.0.1:18789"))]
+    url: Option<String>,
+    /// Where its token is. Without it none is sent.
+    token: Option<Token>,
+    /// How long one request may take.
+    #[schemars(extend("default" = "30s"))]
+    timeout: Option<Duration>,
+    /// The directory for what runs remember: relative to the policy's directory; ~ is the home directory. Without it, one
+    /// below $`XDG_STATE_HOME`/reconcile that is named by the gateway's address.
+    #[schemars(length(min = 1))]
+    state: Option<String>,
+    /// Whether sessions of scheduled jobs and of subagents are managed as well.
+    #[schemars(extend("default" = false))]
+    background: Option<bool>,
+}
+
+/// Where a token is, which never stands in a policy.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Token {
+    Env(TokenEnv),
+    File(TokenFile),
+}
+
+/// A token in a variable of the environment.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct TokenEnv {
+    /// The name of the variable.
+    #[schemars(length(min = 1))]
+    env: String,
+}
+
+/// A token in a file, which belongs to the user who runs the program and which no other user can read.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct TokenFile {
+    /// Relative to the policy's directory; ~ is the home directory.
+    #[schemars(length(min = 1))]
+    file: String,
 }
 
 /// A program and its arguments, without a shell. `{session_slug}` and `{model}` may be arguments, or stand beside
