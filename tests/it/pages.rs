@@ -418,7 +418,7 @@ fn every_command_and_every_option_is_explained() {
             .filter(|line| line.trim_start().starts_with('-'))
             .chain(whole.lines().filter(|line| line.trim_start().starts_with('-')));
         for option in
-            lines.flat_map(|line| line.split([' ', ','])).filter(|word| word.starts_with("--") && *word != "--")
+            lines.flat_map(|line| line.split([' ', ',', '.'])).filter(|word| word.starts_with("--") && *word != "--")
         {
             assert!(words.contains(option), "docs/commands.md does not explain {option} of {command}");
         }
