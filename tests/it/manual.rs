@@ -69,7 +69,7 @@ fn explained(help: &str) -> BTreeSet<String> {
     let commands = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap_or_default();
     let commands = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
     let options = help.lines().filter(|line| line.trim_start().starts_with('-'));
-    let options = options.flat_map(|line| line.split([' ', ',']).filter(|word| word.starts_with("--")));
+    let options = options.flat_map(|line| line.split([' ', ',', '.']).filter(|word| word.starts_with("--")));
     commands.chain(options).filter(|word| !["", "help"].contains(word)).map(str::to_owned).collect()
 }
 

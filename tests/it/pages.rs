@@ -25,9 +25,10 @@ fn file(name: &str) -> String {
 
 /// The README and the pages of `docs/`, as paths below the root.
 fn pages() -> Vec<String> {
-    let docs =
-        fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut docs: Vec<String> = docs.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")).collect();
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let name = |path: PathBuf| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+    let mut docs: Vec<String> = docs.map(name).collect();
     docs.sort();
     assert!(docs.len() > 10, "where are the pages?");
     [vec!["README.md".to_owned()], docs].concat()
@@ -255,23 +256,35 @@ fn rust_below(folder: &str) -> String {
     rust.map(|path| fs::read_to_string(path).unwrap()).collect()
 }
 
+/// The file below the root or `src/` that a word names: its first part is a folder there.
+fn named_file(word: &str) -> Option<&str> {
+    let (folder, _) = word.split_once('/').filter(|_| !word.contains([' ', '*']))?;
+    let folders = ["", "src"].map(|above| root().join(above).join(folder));
+    folders.iter().any(|folder| folder.is_dir()).then_some(word)
+}
+
+/// The test, or the beginning of the names of tests, that a word names: `module::test`, or what `cargo test` is given.
+fn named_test(word: &str) -> Option<&str> {
+    let given = word.strip_prefix("cargo test ").map(|given| given.split(' ').collect::<Vec<_>>());
+    let name = match given.as_deref() {
+        None => Some(word).filter(|word| word.contains("::")),
+        Some([.., "--test", _]) => None,
+        Some(words) => words.last().copied(),
+    };
+    name.filter(|name| {
+        name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_:".contains(&byte))
+    })
+}
+
 #[test]
 fn every_file_and_every_test_that_a_page_names_exists() {
-    let (tests, rooms) = (rust_below("tests"), fs::read_dir(root().join("src")).unwrap());
-    let rooms = rooms.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let known = ["src", "tests", "docs", "examples", "benches", "fuzz", ".ci"].map(str::to_owned);
-    let folders: BTreeSet<String> = rooms.chain(known).collect();
+    let tests = rust_below("tests");
+    let has = |part: &str| ["mod", "fn"].iter().any(|kind| tests.contains(&format!("{kind} {part}")));
     for name in pages().into_iter().chain(["ARCHITECTURE.md", "CONTRIBUTING.md"].map(str::to_owned)) {
         for word in code(&file(&name)) {
-            let is_path =
-                word.split_once('/').is_some_and(|(folder, _)| folders.contains(folder)) && !word.contains([' ', '*']);
-            let exists = [root().join(&word), root().join("src").join(&word)].iter().any(|path| path.exists());
-            assert!(!is_path || exists, "{name} names the file {word}");
-            let test = word.strip_prefix("cargo test ").map_or(word.as_str(), |words| words.split(' ').last().unwrap());
-            let is_test = test.contains("::")
-                && test.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c));
-            let has = |part: &str| tests.contains(&format!("mod {part}")) || tests.contains(&format!("fn {part}"));
-            assert!(!is_test || test.split("::").all(has), "{name} names the test {test}");
+            let exists = |path: &str| ["", "src"].iter().any(|above| root().join(above).join(path).exists());
+            assert!(named_file(&word).is_none_or(exists), "{name} names the file {word}");
+            assert!(named_test(&word).is_none_or(|test| test.split("::").all(has)), "{name} names the test of {word}");
         }
     }
 }
@@ -406,7 +419,7 @@ fn every_command_and_every_option_is_explained() {
             .filter(|line| line.trim_start().starts_with('-'))
             .chain(whole.lines().filter(|line| line.trim_start().starts_with('-')));
         for option in
-            lines.flat_map(|line| line.split([' ', ','])).filter(|word| word.starts_with("--") && *word != "--")
+            lines.flat_map(|line| line.split([' ', ',', '.'])).filter(|word| word.starts_with("--") && *word != "--")
         {
             assert!(words.contains(option), "docs/commands.md does not explain {option} of {command}");
         }

@@ -3,10 +3,14 @@
 use clap_mangen::roff::{Roff, bold, roman};
 
 /// Variables, and what they do.
-pub(super) const ENVIRONMENT: [(&str, &str); 6] = [
+pub(super) const ENVIRONMENT: [(&str, &str); 7] = [
     ("RECONCILE_POLICY", "The policy, where --policy is not given."),
     ("RECONCILE_REGISTRY", "The registry, where --registry is not given. It wins over registry.path of the policy."),
-    ("RECONCILE_GATEWAY_URL", "The gateway to connect to, where --connect is not given. It wins over sessions.url."),
+    (
+        "RECONCILE_GATEWAY_URL",
+        "The OpenClaw gateway, where --connect is not given. It wins over sessions.url of the policy.",
+    ),
+    ("RECONCILE_POSTGRES", "The database, where --connect is not given. It wins over registry.postgres of the policy."),
     ("NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, CLICOLOR", "Whether the output has colours, where --color is not given."),
     ("TZ", "The time zone of dates and times without an offset, where models.time_zone of the policy is not set."),
     ("PATH", "Where the programs of the policy's commands are looked for."),
