@@ -6,9 +6,13 @@ default:
 ci:
     .ci/run
 
-# All tests
+# The tests that every machine can run
 test:
     cargo test
+
+# All tests: as root, with the programs that .ci/provide installs
+test-all:
+    cargo test -- --include-ignored
 
 # Write the expected outputs of cases and mistakes anew; read them before you commit
 snapshots:
@@ -26,4 +30,4 @@ lint:
 # What is left out: flags that never overlap are the same number with | and with ^.
 # Which changes of the code no test notices: `just mutants src/plan/guard.rs`; of a folder, that takes an hour or more
 mutants file:
-    cargo mutants --file '{{file}}' --exclude-re 'replace \| with \^' --timeout 300 -- --test it
+    cargo mutants --file '{{file}}' --exclude-re 'replace \| with \^' --timeout 300 -- --test it -- --include-ignored
