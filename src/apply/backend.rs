@@ -1,6 +1,8 @@
 //! What the order of effects needs of a backend: where models are kept, and how a session comes to run on one.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,11 +12,13 @@ use crate::checkup::Check;
 use crate::error::{Error, Result};
 use crate::launch::Registration;
 use crate::plan::capabilities::Capabilities;
+use crate::plan::conditions::Told;
 use crate::plan::json::{JsonRun, Origin, name};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Begin, Debt, Ledger, Note};
 use crate::plan::observed::Observed;
-use crate::plan::{Drift, PlanInput, Reading, Row};
+use crate::plan::{Drift, Plan, PlanInput, Reading, Row, Summary};
+use crate::redact::Redaction;
 use crate::registry::{Position, Snapshot};
 
 /// What a registry is read for. A backend may leave out entries that cannot be needed for it.
@@ -72,6 +76,46 @@ pub trait Backend: Sync {
         Ok(())
     }
 
+    /// Whether runs have remembered anything of the registry that this host knows of.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    fn has_state(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Where what runs have remembered is gone: that it is, and what to do about it.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    fn lost_state(&self) -> Result<Option<LostState>> {
+        Ok(None)
+    }
+
+    /// The id of the user who alone may see what runs remember, where that is another user.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    fn hidden_state_of(&self) -> Result<Option<u32>> {
+        Ok(None)
+    }
+
+    /// The key that makes pseudonyms of the registry's chats.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be read. By default: that this backend keeps none.
+    fn redaction_key(&self) -> Result<Redaction> {
+        Err(no_key())
+    }
+
+    /// The key that makes pseudonyms of the registry's chats. Where there is none, one is made, and its file returned.
+    ///
+    /// # Errors
+    /// Where it cannot be read or written. By default: that this backend keeps none.
+    fn redaction_key_or_new(&self, _patience: Duration) -> Result<(Redaction, Option<PathBuf>)> {
+        Err(no_key())
+    }
+
     /// Looks at everything that a run needs on this host. Changes nothing.
     fn checkup(&self) -> Vec<Check> {
         Vec::new()
@@ -125,12 +169,25 @@ pub trait Backend: Sync {
     }
 }
 
+fn no_key() -> Error {
+    Error::other("this backend keeps no key for redaction").with_hint("name one with --redact-key FILE")
+}
+
 fn never_launched() -> Error {
     Error::other("sessions of this backend are started by the owner of its registry, never by a launch")
 }
 
 /// Decides on the registration of a session, given the registry and the ledger as they are.
 pub type Decide<'d> = dyn FnMut(&dyn Snapshot, &Ledger) -> Result<Registration> + 'd;
+
+/// That what runs have remembered is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostState {
+    /// What is lost with it.
+    pub message: &'static str,
+    /// What to do about it.
+    pub hint: &'static str,
+}
 
 /// What was registered.
 #[derive(Debug)]
@@ -178,6 +235,22 @@ pub trait Locked: Sync {
     /// # Errors
     /// Where that cannot be done.
     fn forget_applied(&self) -> Result<()>;
+
+    /// What quiet runs have told of that stays wrong. By default, nothing.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn told(&self) -> Result<Told> {
+        Ok(Told::default())
+    }
+
+    /// Remembers what quiet runs have told of. By default, that is forgotten.
+    ///
+    /// # Errors
+    /// Where it cannot be saved.
+    fn remember_told(&self, _told: Told) -> Result<()> {
+        Ok(())
+    }
 
     /// A name in the history for a run that began at this time. By default, the time.
     ///
@@ -289,6 +362,8 @@ pub enum Attempt {
     Unknown(String),
     /// It cannot be done now.
     Deferred(String),
+    /// It cannot be done now, nor can anything else: the run ends.
+    Unavailable(String),
     /// It was begun, and the request was never sent: nothing has happened.
     NotSent(String),
     /// Its turn did not come.
@@ -312,9 +387,12 @@ impl Attempt {
         match self {
             Self::Changed => Proof::Works,
             Self::Failed(_) | Self::Unhealthy(_) | Self::StillDown(_) | Self::Unknown(_) => Proof::Fails,
-            Self::NotNeeded(_) | Self::Refused(_) | Self::Deferred(_) | Self::NotSent(_) | Self::NotBegun => {
-                Proof::Nothing
-            }
+            Self::NotNeeded(_)
+            | Self::Refused(_)
+            | Self::Deferred(_)
+            | Self::Unavailable(_)
+            | Self::NotSent(_)
+            | Self::NotBegun => Proof::Nothing,
         }
     }
 }
@@ -324,12 +402,50 @@ pub trait Turn {
     /// Notes that the attempt on a row begins. That is durable when it returns; `false` if it must not begin.
     fn begin(&self, row: &Row, begin: Begin<'_>) -> bool;
 
+    /// Notes that the attempts on these rows begin, and tells of each whether it may: for a request that is about several.
+    fn begin_each(&self, rows: &[&Row], begin: Begin<'_>) -> Vec<bool> {
+        rows.iter().map(|row| self.begin(row, begin)).collect()
+    }
+
     /// Whether waiting should end, because the run was asked to end.
     fn is_over(&self) -> bool;
 }
 
+/// A step of a run that has just ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// Registry, ledger and sessions were looked at, and this plan was made.
+    Planned(&'a Plan),
+    /// So many edits of the registry were committed.
+    Committed(usize),
+    /// So many sessions had their turn.
+    Converged(usize),
+    /// The registry was read back.
+    ReadBack,
+    /// What was done stands in the history.
+    Recorded,
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Planned(plan) => {
+                let Summary { changed, restarted, .. } = plan.summary();
+                write!(out, "made the plan: {changed} to change, {restarted} to restart")
+            }
+            Self::Committed(edits) => write!(out, "committed the edits of the registry: {edits}"),
+            Self::Converged(sessions) => write!(out, "made the attempts on sessions: {sessions}"),
+            Self::ReadBack => write!(out, "read the registry back"),
+            Self::Recorded => write!(out, "wrote the history"),
+        }
+    }
+}
+
 /// What watches a run, and can end it.
 pub trait Watch: Sync {
+    /// A step has ended.
+    fn step(&self, _step: Step<'_>) {}
+
     /// Whether the run shall end as soon as what is under way has finished.
     fn interrupted(&self) -> bool;
     /// So many more sessions will be restarted.

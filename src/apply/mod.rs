@@ -22,7 +22,8 @@ use crate::plan::ledger::Note;
 use crate::plan::{Outcome, PlanInput, Row, Verdict, failed_models};
 
 pub use backend::{
-    Ask, Attempt, Backend, Batch, Change, Committed, Decide, Locked, Owes, PlannedOn, Registered, Stands, Turn, Watch,
+    Ask, Attempt, Backend, Batch, Change, Committed, Decide, Locked, LostState, Owes, PlannedOn, Registered, Stands,
+    Step, Turn, Watch,
 };
 pub use planned::{Planned, RunContext, check_edits, plan, preflight};
 
@@ -44,6 +45,7 @@ pub struct Applied {
 pub fn apply(input: &PlanInput, context: RunContext) -> Result<Applied> {
     for _ in 0..PLANS {
         let planned = plan(input, context.backend)?;
+        context.watch.step(Step::Planned(&planned.plan));
         crash_point!("planned");
         if planned.plan.refused.is_some() {
             remember(input, context, &planned, Reach::Some)?;
@@ -116,6 +118,7 @@ impl Run<'_> {
         if let Err(error) = saved.and(recorded).and(remembered) {
             self.error.get_or_insert(error);
         }
+        self.context.watch.step(Step::Recorded);
     }
 
     /// Whether this run has looked at the whole registry, and nothing has kept it from doing what it should.

@@ -146,7 +146,9 @@ impl Run<'_> {
             let why = row.outcome.detail.take().unwrap_or_default();
             let detail = match attempt {
                 Some(Attempt::Changed | Attempt::NotNeeded(_)) => format!("reverted to {to}: {why}"),
-                Some(Attempt::Deferred(again) | Attempt::NotSent(again)) if is_per_row => {
+                Some(Attempt::Deferred(again) | Attempt::Unavailable(again) | Attempt::NotSent(again))
+                    if is_per_row =>
+                {
                     format!("{why}; not reverted to {to}: {again}")
                 }
                 Some(Attempt::Refused(again)) => format!("{why}; not reverted to {to} yet: {again}"),
@@ -156,6 +158,7 @@ impl Run<'_> {
                     | Attempt::StillDown(again)
                     | Attempt::Unknown(again)
                     | Attempt::Deferred(again)
+                    | Attempt::Unavailable(again)
                     | Attempt::NotSent(again),
                 ) => format!("reverted to {to}, on which it did not come up either: {again}; before that, {why}"),
                 Some(Attempt::NotBegun) | None => format!("reverted to {to}, and not restarted yet: {why}"),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof};
+use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof, Step};
 use crate::apply::notes::{is_forgotten, notes_before, notes_beside_edits, wrote};
 use crate::apply::planned::{PLANS, Planned, RunContext, leave, plan};
 use crate::apply::workers::{Ended, Purpose, Workers};
@@ -120,15 +120,25 @@ impl Run<'_> {
     fn follow(&mut self, wave: &[usize]) {
         crash_point!("registry edited");
         let attempts = self.converge(wave);
+        self.context.watch.step(Step::Converged(attempts.len()));
         crash_point!("restarts over");
         self.judge(wave, &attempts);
         self.revert(wave, &attempts);
         self.read_back(wave);
+        self.context.watch.step(Step::ReadBack);
         crash_point!("read back");
     }
 
     pub(super) fn is_per_row(&self) -> bool {
         matches!(self.planned.plan.edits, Edits::PerRow { .. })
+    }
+
+    /// How many sessions one attempt can be about.
+    fn carried(&self) -> usize {
+        match self.planned.plan.edits {
+            Edits::Batch => 1,
+            Edits::PerRow { batch } => batch,
+        }
     }
 
     /// Whether one more wave may begin.
@@ -154,10 +164,12 @@ impl Run<'_> {
         if self.input.policy.rollout.pause.is_zero() {
             return rest.collect();
         }
-        let mut restarts = 0;
+        let (is_per_row, at_once) = (self.is_per_row(), self.input.policy.sessions.parallel * self.carried());
+        let mut sessions = 0;
         let is_in_portion = |index: &usize| {
-            restarts += usize::from(rows[*index].restart);
-            restarts <= self.input.policy.sessions.parallel
+            let row = &rows[*index];
+            sessions += usize::from(row.restart || (is_per_row && row.edit));
+            sessions <= at_once
         };
         rest.take_while(is_in_portion).collect()
     }
@@ -198,6 +210,7 @@ impl Run<'_> {
         let Committed::Done { error } = self.context.locked.commit(reading, &batch)? else {
             return Ok(Progress::PlanAgain);
         };
+        self.context.watch.step(Step::Committed(batch.changes.len()));
         let void: Vec<String> = batch.void.iter().map(|chat| (*chat).to_owned()).collect();
         if error.is_some() {
             // They stand.
@@ -280,10 +293,7 @@ impl Run<'_> {
             watch: self.context.watch,
             start: self.input.now.timestamp(),
             parallel: self.input.policy.sessions.parallel,
-            batch: match self.planned.plan.edits {
-                Edits::Batch => 1,
-                Edits::PerRow { batch } => batch,
-            },
+            batch: self.carried(),
             failures_left: self.input.policy.rollout.max_failures.saturating_sub(self.failures),
             worked: &self.worked,
             record: self.record.as_ref(),
@@ -382,7 +392,9 @@ fn outcome(attempt: &Attempt, unbegun: &Outcome) -> Outcome {
         | Attempt::Unhealthy(detail)
         | Attempt::StillDown(detail) => Outcome::because(Verdict::Failed, detail),
         Attempt::Unknown(detail) => Outcome::because(Verdict::Unknown, detail),
-        Attempt::Deferred(detail) | Attempt::NotSent(detail) => Outcome::because(Verdict::Deferred, detail),
+        Attempt::Deferred(detail) | Attempt::Unavailable(detail) | Attempt::NotSent(detail) => {
+            Outcome::because(Verdict::Deferred, detail)
+        }
         Attempt::NotBegun => unbegun.clone(),
     }
 }

@@ -80,6 +80,10 @@ impl Ended {
             Proof::Fails => self.failures += 1,
             Proof::Nothing => {}
         }
+        if let Attempt::Unavailable(why) = attempt {
+            self.error
+                .get_or_insert_with(|| Error::other(why).with_hint("run again later: it goes on where this run ended"));
+        }
     }
 }
 
@@ -130,7 +134,7 @@ impl Workers<'_> {
     fn attempt(&self, todo: &[usize], ended: &mut Ended) {
         let shared = Shared { queue: Mutex::new(todo.chunks(self.batch.max(1))), stop: AtomicBool::new(false) };
         let count = self.parallel.min(todo.len().div_ceil(self.batch.max(1)));
-        let (sender, receiver) = mpsc::channel::<Message>();
+        let (sender, receiver) = mpsc::channel::<Vec<Message>>();
         thread::scope(|scope| {
             let mut workers = Vec::new();
             for _ in 0..count {
@@ -145,7 +149,7 @@ impl Workers<'_> {
             // What the workers say ends when the last of them does, also by a panic.
             drop(sender);
             while let Ok(first) = receiver.recv() {
-                let batch = [first].into_iter().chain(receiver.try_iter()).collect();
+                let batch = first.into_iter().chain(receiver.try_iter().flatten()).collect();
                 if !self.hear(batch, ended) {
                     shared.stop.store(true, Ordering::Relaxed);
                 }
@@ -163,7 +167,7 @@ impl Workers<'_> {
     }
 
     /// What one worker does.
-    fn work(&self, shared: &Shared, sender: &Sender<Message>) {
+    fn work(&self, shared: &Shared, sender: &Sender<Vec<Message>>) {
         let _stop = StopOnPanic(&shared.stop);
         while let Some(chunk) = shared.next(self.watch) {
             let rows: Vec<&Row> = chunk.iter().map(|row| &self.rows[*row]).collect();
@@ -174,10 +178,9 @@ impl Workers<'_> {
             for row in &rows {
                 self.watch.ended(row);
             }
-            for (row, attempt) in chunk.iter().copied().zip(attempts) {
-                // It fails only where the thread that listens is gone, and this one will soon be.
-                let _ = sender.send(Message::Ended { row, attempt });
-            }
+            let ended = chunk.iter().copied().zip(attempts).map(|(row, attempt)| Message::Ended { row, attempt });
+            // It fails only where the thread that listens is gone, and this one will soon be.
+            let _ = sender.send(ended.collect());
         }
     }
 
@@ -275,11 +278,15 @@ impl Workers<'_> {
             }
             // The debt that was noted when it began is about nothing. What was owed before still is.
             Attempt::NotSent(_) if row.owed.is_none() => notes.push(Note::Settled { chat }),
-            Attempt::NotSent(_) | Attempt::Unknown(_) | Attempt::Deferred(_) | Attempt::NotBegun => {
-                notes.push(Note::Unchanged { chat });
-            }
+            Attempt::NotSent(_)
+            | Attempt::Unknown(_)
+            | Attempt::Deferred(_)
+            | Attempt::Unavailable(_)
+            | Attempt::NotBegun => notes.push(Note::Unchanged { chat }),
         }
-        let Some(model) = row.after.as_ref().filter(|_| self.purpose == Purpose::Rollout) else { return notes };
+        // Where no session is started, none can fail to come up.
+        let starts = self.purpose == Purpose::Rollout && row.restart;
+        let Some(model) = row.after.as_ref().filter(|_| starts) else { return notes };
         let has_worked = self.worked.contains(model) || ended.worked.contains(model);
         match attempt.proof() {
             Proof::Works => notes.push(Note::Worked { chat, model }),
@@ -298,7 +305,7 @@ fn verdict(attempt: &Attempt) -> Verdict {
         Attempt::Changed | Attempt::NotNeeded(_) => Verdict::Done,
         Attempt::Failed(_) | Attempt::Refused(_) | Attempt::Unhealthy(_) | Attempt::StillDown(_) => Verdict::Failed,
         Attempt::Unknown(_) => Verdict::Unknown,
-        Attempt::Deferred(_) | Attempt::NotSent(_) | Attempt::NotBegun => Verdict::Deferred,
+        Attempt::Deferred(_) | Attempt::Unavailable(_) | Attempt::NotSent(_) | Attempt::NotBegun => Verdict::Deferred,
     }
 }
 
@@ -389,15 +396,28 @@ impl From<Begin<'_>> for Asked {
 struct Asking<'a> {
     workers: &'a Workers<'a>,
     chunk: &'a [usize],
-    sender: &'a Sender<Message>,
+    sender: &'a Sender<Vec<Message>>,
 }
 
 impl Turn for Asking<'_> {
     fn begin(&self, row: &Row, begin: Begin<'_>) -> bool {
-        let of_row = |index: &usize| self.workers.rows[*index].chat.id == row.chat.id;
-        let Some(row) = self.chunk.iter().copied().find(of_row) else { return false };
-        let (go, answer) = mpsc::channel();
-        self.sender.send(Message::Begins { row, begin: begin.into(), go }).is_ok() && answer.recv().unwrap_or(false)
+        self.begin_each(&[row], begin) == [true]
+    }
+
+    /// All are noted at once.
+    fn begin_each(&self, rows: &[&Row], begin: Begin<'_>) -> Vec<bool> {
+        let mut asked = Vec::new();
+        let mut answers = Vec::new();
+        for row in rows {
+            let (go, answer) = mpsc::channel();
+            let of_row = |index: &usize| self.workers.rows[*index].chat.id == row.chat.id;
+            let index = self.chunk.iter().copied().find(of_row);
+            asked.extend(index.map(|row| Message::Begins { row, begin: begin.into(), go }));
+            answers.push(answer);
+        }
+        // Where nothing listens, no answer comes.
+        let _ = self.sender.send(asked);
+        answers.into_iter().map(|answer| answer.recv().unwrap_or(false)).collect()
     }
 
     fn is_over(&self) -> bool {

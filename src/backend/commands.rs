@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Builder};
 use std::time::Duration;
 
 use crate::apply::{Attempt, Turn};
+use crate::backend::listener::{Deaf, Listener};
 use crate::backend::verify::{Seen, Verification};
 use crate::chat::{Chat, Model};
 use crate::checkup::Check;
@@ -46,6 +47,8 @@ pub struct Commands {
     /// Where they run: the policy's directory.
     directory: PathBuf,
     probe: Probe,
+    /// What hears of each command.
+    listener: Arc<dyn Listener>,
 }
 
 /// What the `running` command says of a session.
@@ -61,7 +64,14 @@ impl Commands {
     pub fn new(policy: &Policy, settings: &FileSettings, directory: PathBuf, probe: Probe) -> Self {
         let Sessions { timeout, parallel, .. } = policy.sessions;
         let min_healthy = policy.rollout.min_healthy;
-        Self { settings: settings.clone(), timeout, min_healthy, parallel, directory, probe }
+        let listener = Arc::new(Deaf);
+        Self { settings: settings.clone(), timeout, min_healthy, parallel, directory, probe, listener }
+    }
+
+    /// With this to hear of each command.
+    #[must_use]
+    pub fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
+        Self { listener, ..self }
     }
 
     /// No commands: nothing is restarted.
@@ -73,12 +83,32 @@ impl Commands {
             parallel: 1,
             directory: PathBuf::new(),
             probe: Probe::Nothing,
+            listener: Arc::new(Deaf),
         }
     }
 
-    fn run(&self, command: &CommandLine, chat: &Chat, model: &Model) -> Result<Report, String> {
+    fn run(&self, key: &str, command: &CommandLine, chat: &Chat, model: &Model) -> Result<Report, String> {
         let Invocation { arguments, environment } = command.fill(&Session::on(chat, model))?;
-        Ok(run(&arguments, environment, &self.directory, self.timeout))
+        let start = || run(&arguments, environment, &self.directory, self.timeout);
+        Ok(self.heard((key, command), chat, start, |report| report))
+    }
+
+    /// Runs a command through `start`, and tells of its begin and its end: of its end, what the `report` says without what
+    /// the command printed.
+    fn heard<T>(
+        &self,
+        (key, command): (&str, &CommandLine),
+        chat: &Chat,
+        start: impl FnOnce() -> T,
+        report: impl FnOnce(&T) -> &Report,
+    ) -> T {
+        let name = format!("the {key} command ({})", command.program());
+        self.listener.hear(&format!("{name} begins"), Some(chat.label()));
+        let ended = start();
+        let words = report(&ended).words(&name, self.timeout);
+        let first = words.lines().next().unwrap_or_default();
+        self.listener.hear(first.trim_end_matches(':'), Some(chat.label()));
+        ended
     }
 
     /// Whether a session is running. One that may be counts as running.
@@ -96,7 +126,7 @@ impl Commands {
     /// Why that cannot be told: any other end of the command.
     fn is_running(&self, chat: &Chat, model: &Model) -> Result<bool, String> {
         let running = self.settings.running.as_ref().ok_or("there is no `running` command")?;
-        let report = self.run(running, chat, model)?;
+        let report = self.run("running", running, chat, model)?;
         match report.code() {
             Some(0) => Ok(true),
             Some(1 | 3) => Ok(false),
@@ -160,7 +190,8 @@ impl Commands {
     /// Why it cannot be told.
     fn ask_identity(&self, identity: &CommandLine, chat: &Chat, model: &Model) -> Result<String, String> {
         let Invocation { arguments, environment } = identity.fill(&Session::on(chat, model))?;
-        let (report, answer) = ask(&mut question(&arguments, environment, &self.directory), LONGEST, self.timeout);
+        let start = || ask(&mut question(&arguments, environment, &self.directory), LONGEST, self.timeout);
+        let (report, answer) = self.heard(("identity", identity), chat, start, |(report, _)| report);
         let says = |what: &str| format!("the identity command ({}) {what}", identity.program());
         if answer.len() as u64 > LONGEST {
             return Err(says("printed more than 4 KiB"));
@@ -243,7 +274,7 @@ impl Commands {
         if !turn.begin(row, Begin::Owed) {
             return Attempt::NotBegun;
         }
-        let report = match self.run(restart, &row.chat, model) {
+        let report = match self.run(RESTART, restart, &row.chat, model) {
             Ok(report) => report,
             Err(why) => return Attempt::Failed(why),
         };

@@ -3,13 +3,18 @@
 mod commands;
 pub mod dispatch;
 pub mod file;
+mod home;
+mod listener;
+pub mod openclaw;
+mod planned;
 mod verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::apply::Backend;
-use crate::backend::file::RegistryFile;
+use crate::backend::planned::PlannedOnFile;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::policy::{BackendSettings, Policy};
@@ -17,12 +22,15 @@ use crate::policy::{BackendSettings, Policy};
 pub use commands::{Commands, Probe};
 pub use dispatch::DispatchBackend;
 pub use file::FileBackend;
+pub use home::Home;
+pub use listener::{Deaf, Listener};
+pub use openclaw::OpenclawBackend;
 
 /// Where a policy and its registry are on this host.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The registry.
-    pub registry: RegistryFile,
+    /// Where the registry is.
+    pub home: Home,
     /// The policy's directory, where its commands run.
     pub directory: PathBuf,
     /// The socket that the policy names, if it names one.
@@ -36,22 +44,37 @@ pub struct Place {
 /// # Errors
 /// Where its registry cannot be looked at.
 pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
-    let Place { registry, directory, socket, probe } = place;
-    Ok(match &policy.sessions.backend {
-        BackendSettings::File(settings) => {
-            let commands = Commands::new(policy, settings, directory, probe);
+    open_heard(policy, place, Arc::new(Deaf))
+}
+
+/// The backend that a policy names, with this to hear of its commands and requests.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) -> Result<Box<dyn Backend>> {
+    let Place { home, directory, socket, probe } = place;
+    Ok(match (&policy.sessions.backend, home) {
+        (BackendSettings::File(settings), Home::File(registry)) => {
+            let commands = Commands::new(policy, settings, directory, probe).heard_by(listener);
             Box::new(FileBackend::new(registry, policy.aliases.clone(), commands))
         }
-        BackendSettings::Dispatch(settings) => {
+        (BackendSettings::Dispatch(settings), Home::File(registry)) => {
             let socket = socket.unwrap_or_else(|| PathBuf::from(&settings.socket));
-            Box::new(DispatchBackend::new(registry, policy, settings, socket)?)
+            Box::new(DispatchBackend::new(registry, policy, settings, socket)?.heard_by(listener))
         }
+        (BackendSettings::Openclaw(_), Home::File(registry)) => {
+            Box::new(PlannedOnFile { registry, capabilities: capabilities(policy) })
+        }
+        (_, Home::Gateway(gateway)) => Box::new(OpenclawBackend::new(gateway)),
     })
 }
 
 /// The backend of a registry whose policy is not asked: for what only looks at it, or at what runs remember.
-pub fn of_registry(registry: RegistryFile) -> Box<dyn Backend> {
-    Box::new(FileBackend::new(registry, BTreeMap::new(), Commands::none()))
+pub fn of_home(home: Home) -> Box<dyn Backend> {
+    match home {
+        Home::File(registry) => Box::new(FileBackend::new(registry, BTreeMap::new(), Commands::none())),
+        Home::Gateway(gateway) => Box::new(OpenclawBackend::new(gateway)),
+    }
 }
 
 /// What the backend that a policy names can do.
@@ -59,13 +82,21 @@ pub fn capabilities(policy: &Policy) -> Box<dyn Capabilities> {
     match &policy.sessions.backend {
         BackendSettings::File(settings) => Box::new(Commands::new(policy, settings, PathBuf::new(), Probe::Nothing)),
         BackendSettings::Dispatch(_) => Box::new(dispatch::Abilities),
+        BackendSettings::Openclaw(_) => Box::new(openclaw::Abilities),
     }
 }
 
 /// Why sessions of the backend of this name are never started by a launch, and what to do instead; `None` where they are.
 pub fn refuses_launch(name: &str) -> Option<(&'static str, &'static str)> {
-    (name == "dispatch").then_some((
-        "sessions of the dispatch backend are started by their daemon, never by a launch",
-        "send the chat a message, or say backend = \"file\" if nothing else owns the registry",
-    ))
+    match name {
+        "dispatch" => Some((
+            "sessions of the dispatch backend are started by their daemon, never by a launch",
+            "send the chat a message, or say backend = \"file\" if nothing else owns the registry",
+        )),
+        "openclaw" => Some((
+            "sessions of the openclaw backend are started by their gateway, never by a launch",
+            "there is nothing to do: a changed model counts from the next turn",
+        )),
+        _ => None,
+    }
 }

@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args};
 use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 use jiff::{RoundMode, SpanFieldwise, Timestamp, TimestampRound, Unit, Zoned};
 
 use crate::chat::Chat;
 use crate::cli::color::{COLORS, Color};
+use crate::cli::paths::expanded;
+use crate::cli::trace::{Detail, Names, Trace};
 use crate::error::{Error, Result};
 use crate::length;
 use crate::plan::ID_LENGTH;
@@ -33,6 +35,10 @@ pub(crate) struct PlaceArgs {
     #[arg(long = "registry", global = true, value_name = "PATH", help_heading = SHARED)]
     registry_path: Option<PathBuf>,
 
+    /// The gateway to connect to, instead of the policy's sessions.url (or `RECONCILE_GATEWAY_URL`)
+    #[arg(long = "connect", global = true, value_name = "URL", help_heading = SHARED)]
+    connect_url: Option<String>,
+
     /// How long to wait for another run to finish
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = SHARED)]
     pub(crate) lock_timeout: Duration,
@@ -41,27 +47,63 @@ pub(crate) struct PlaceArgs {
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true, value_parser = one_of(&COLORS), hide_possible_values = true, help_heading = SHARED)]
     pub(crate) color: Color,
 
+    /// Tell on stderr what is done, step by step; twice: each command and request, too
+    #[arg(long, short = 'v', global = true, action = ArgAction::Count, help_heading = SHARED)]
+    verbose: u8,
+
     /// Show chats under pseudonyms, and nothing else that says whose they are
     #[arg(long, global = true, help_heading = "Privacy")]
     pub(crate) redact: bool,
 
     /// The key of the pseudonyms, to plan on a redacted snapshot, or to use another than the registry's own
     #[arg(long, global = true, value_name = "FILE", help_heading = "Privacy")]
-    pub(crate) redact_key: Option<PathBuf>,
+    redact_key: Option<PathBuf>,
 }
 
 impl PlaceArgs {
     pub(crate) fn policy(&self) -> PathBuf {
-        self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY")).unwrap_or_else(|| "policy.toml".into())
+        let named = self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY"));
+        named.map_or_else(|| "policy.toml".into(), expanded)
+    }
+
+    /// What tells the user what the program does.
+    pub(crate) fn trace(&self) -> Trace {
+        let detail = match self.verbose {
+            0 => Detail::Nothing,
+            1 => Detail::Steps,
+            _ => Detail::Exchanges,
+        };
+        Trace::new(detail, if self.redact { Names::Hidden } else { Names::Shown })
+    }
+
+    /// Whether the command line names the policy.
+    pub(crate) fn names_policy(&self) -> bool {
+        self.policy_path.is_some()
+    }
+
+    /// This place with another policy, where a command takes one of its own.
+    pub(crate) fn with_policy(self, path: Option<PathBuf>) -> Self {
+        Self { policy_path: path.or(self.policy_path), ..self }
+    }
+
+    /// The file with the key that the user names, if any.
+    pub(crate) fn redact_key(&self) -> Option<PathBuf> {
+        self.redact_key.clone().map(expanded)
     }
 
     /// The key that the user names, if any.
     pub(crate) fn redaction_key(&self) -> Result<Option<Redaction>> {
-        self.redact_key.as_deref().map(redaction_key).transpose()
+        self.redact_key().as_deref().map(redaction_key).transpose()
     }
 
     pub(crate) fn registry(&self) -> Option<PathBuf> {
-        self.registry_path.clone().or_else(|| variable("RECONCILE_REGISTRY"))
+        self.registry_path.clone().or_else(|| variable("RECONCILE_REGISTRY")).map(expanded)
+    }
+
+    /// The address of a server to which the user consents, if the user names one.
+    pub(crate) fn connect(&self) -> Option<String> {
+        let of_environment = || std::env::var("RECONCILE_GATEWAY_URL").ok().filter(|url| !url.is_empty());
+        self.connect_url.clone().or_else(of_environment)
     }
 }
 
@@ -70,32 +112,72 @@ fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
+/// What a run takes, which is planned alone or applied.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[command(mut_group("PreviewArgs", |group| group.requires("dry_run")))]
 pub(crate) struct RunArgs {
     /// Print the plan; write nothing, and run nothing that the policy names
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
 
+    /// Show the plan on the terminal, and ask before it is applied
+    #[arg(long, conflicts_with_all = ["dry_run", "quiet"])]
+    pub(crate) confirm: bool,
+
+    #[command(flatten)]
+    pub(crate) preview: PreviewArgs,
+
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+/// What `reconcile plan` takes: a dry run by another name.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    preview: PreviewArgs,
+
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+}
+
+impl From<PlanArgs> for RunArgs {
+    fn from(PlanArgs { preview, common }: PlanArgs) -> Self {
+        Self { dry_run: true, confirm: false, preview, common }
+    }
+}
+
+/// What only a dry run takes.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub(crate) struct PreviewArgs {
     /// In a dry run, ask which sessions are running, with the policy's `running` command
-    #[arg(long, requires = "dry_run")]
+    #[arg(long)]
     pub(crate) probe: bool,
 
     /// In a dry run, plan as of another time: 2026-12-31, 2026-12-31T18:00 (in the policy's time zone), with an
     /// offset, or so long from now: 7d
-    #[arg(long, requires = "dry_run", value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) at: Option<Moment>,
 
     /// In a dry run, exit with 2 if a run would do something
-    #[arg(long, requires = "dry_run")]
+    #[arg(long)]
     pub(crate) detailed_exitcode: bool,
+}
 
+/// What a run takes, whether it is applied or not.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(crate) struct CommonArgs {
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
 
     /// Try this chat now, though it waits for its next try or is held (repeatable)
     #[arg(long, value_name = "CHAT", help_heading = "Selection")]
-    pub(crate) retry: Vec<String>,
+    retry: Vec<String>,
+
+    /// Try all chats now that have failed and wait for their next try
+    #[arg(long, help_heading = "Selection")]
+    retry_failed: bool,
 
     /// Put this chat back under the policy, where that keeps a model which was set by hand (repeatable)
     #[arg(long, value_name = "CHAT", help_heading = "Selection")]
@@ -126,10 +208,12 @@ pub(crate) struct RunArgs {
     pub(crate) metrics: Option<PathBuf>,
 }
 
-impl RunArgs {
-    /// The chats that go back under the policy.
-    pub(crate) fn take_over(&self) -> TakeOver {
-        if self.take_over_all { TakeOver::All } else { TakeOver::Chats(self.take_over.clone()) }
+impl CommonArgs {
+    /// The chats that the run is about, and how it treats them.
+    pub(crate) fn selector(&self) -> Selector {
+        let take_over = if self.take_over_all { TakeOver::All } else { TakeOver::Chats(self.take_over.clone()) };
+        let (retry, retry_failed) = (self.retry.clone(), self.retry_failed);
+        Selector { retry, retry_failed, take_over, ..self.selection.selector() }
     }
 }
 
@@ -271,6 +355,14 @@ impl Moment {
             Self::In(length) => now.checked_add(length.0),
         }
     }
+
+    /// That time, where it is `now` and a length of time is one that is over.
+    pub(crate) fn before(self, now: &Zoned) -> Result<Zoned, jiff::Error> {
+        match self {
+            Self::In(length) => now.checked_sub(length.0),
+            Self::Local(_) | Self::Instant(_) => self.from(now),
+        }
+    }
 }
 
 /// The end of an override, as the user wrote it.
@@ -298,7 +390,7 @@ impl End {
     }
 }
 
-fn moment(text: &str) -> Result<Moment, String> {
+pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     let instant = || text.parse().map(Moment::Instant).ok();
     let civil = || day(text).map(Date::into).or_else(|| text.parse().ok());
     // A time zone in brackets is skipped in a local time; only beside an offset does that not matter. And near the ends of
@@ -308,6 +400,14 @@ fn moment(text: &str) -> Result<Moment, String> {
     let from_now = || length::span(text.strip_prefix('+').unwrap_or(text)).map(|length| Moment::In(length.fieldwise()));
     instant().or_else(local).or_else(from_now).ok_or_else(|| {
         "a date, a date-time or a length of time from now, as in 2026-12-31, 2026-12-31T18:00 or 7d".to_owned()
+    })
+}
+
+/// A time that is over, where a length of time is so long ago.
+pub(crate) fn past(text: &str) -> Result<Moment, String> {
+    let past = Some(text).filter(|text| !text.starts_with('+')).and_then(|text| moment(text).ok());
+    past.ok_or_else(|| {
+        "a date, a date-time or a length of time until now, as in 2026-12-31, 2026-12-31T18:00 or 7d".to_owned()
     })
 }
 

@@ -6,11 +6,13 @@ mod args;
 mod color;
 mod commands;
 mod exit;
+mod gateway;
 mod outputs;
 mod paths;
 mod recovered;
 mod run;
 mod terminal;
+mod trace;
 mod workspace;
 mod zone;
 
@@ -46,7 +48,7 @@ pub fn main() -> ExitCode {
             .into();
         }
     };
-    let terminal = Terminal::new(&cli.place, &cli.run);
+    let terminal = Terminal::new(&cli.place, cli.common());
     run::signals::survive_file_size_limit();
     if let Err((why, hint)) = cli.check() {
         terminal.release();
@@ -77,12 +79,7 @@ fn print(error: &clap::Error) -> io::Result<()> {
 }
 
 /// Commands of other tools, and what does the same here.
-const ELSEWHERE: [(&str, &str); 4] = [
-    ("plan", "reconcile --dry-run"),
-    ("apply", "reconcile"),
-    ("validate", "reconcile check"),
-    ("lint", "reconcile check"),
-];
+const ELSEWHERE: [(&str, &str); 2] = [("validate", "reconcile check"), ("lint", "reconcile check")];
 
 /// The error with what a command of another tool is called here, in the place of commands that are spelled alike.
 fn with_its_name_here(mut error: clap::Error) -> clap::Error {

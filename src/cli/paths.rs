@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::policy::tilde::below_home;
 use crate::report::escape::leading;
 
 /// The registry that the policy at `path` names.
@@ -11,16 +12,40 @@ pub(crate) fn registry_of(named: Option<&str>, path: &Path) -> Result<PathBuf> {
         return Err(Error::other(format!("{} names no registry", leading(&path.display().to_string())))
             .with_hint("add registry.path to it, or give --registry PATH"));
     };
-    beside_policy(path, registry)
+    let beside = beside_policy(path, registry)?;
+    if !beside.exists()
+        && let Some(found) = beside_target(path, registry)
+    {
+        let (policy, found) = (leading(&path.display().to_string()).into_owned(), found.display());
+        return Err(Error::other(format!("there is no registry {}", beside.display())).with_hint(format!(
+            "{policy} is a symbolic link, and its paths are relative to the directory of the link; {found} is there: \
+             name it with --registry, or write its whole path into the policy"
+        )));
+    }
+    Ok(beside)
 }
 
-/// A path that stands in a policy: `~` is the home directory, and others are relative to the policy's.
+/// The file that a path of a policy would lead to if it were relative to where the link to the policy points.
+fn beside_target(policy: &Path, path: &str) -> Option<PathBuf> {
+    let target = policy.is_symlink().then(|| policy.canonicalize().ok()).flatten()?;
+    beside_policy(&target, path).ok().filter(|found| found.exists())
+}
+
+/// A path that stands in a policy: `~` and `$HOME` are the home directory, and others are relative to the policy's. Where that
+/// is a link, they are relative to the directory of the link.
 pub(crate) fn beside_policy(policy: &Path, path: &str) -> Result<PathBuf> {
-    if let Some(rest) = path.strip_prefix("~/") {
-        let home = home().ok_or_else(|| Error::other("HOME is not set, and the policy's path begins with ~"))?;
+    if let Some(rest) = below_home(path) {
+        let home = home().ok_or_else(|| Error::other("HOME is not set, and the policy's path begins with it"))?;
         return Ok(home.join(rest));
     }
     Ok(policy_directory(policy).join(path))
+}
+
+/// A path of the command line or the environment, where a shell has left `~/` or `$HOME` as they are: it does so within
+/// quotes, and service managers always do.
+pub(crate) fn expanded(path: PathBuf) -> PathBuf {
+    let below = path.to_str().and_then(below_home);
+    below.and_then(|rest| Some(home()?.join(rest))).unwrap_or(path)
 }
 
 /// The directory that paths in a policy are relative to.

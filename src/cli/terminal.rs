@@ -2,15 +2,18 @@
 
 use std::cell::RefCell;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write, stderr};
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use anstream::AutoStream;
 use anstream::adapter::strip_str;
 use rustix::termios::tcgetwinsize;
 
-use crate::cli::args::{PlaceArgs, RunArgs};
+use crate::cli::args::{CommonArgs, PlaceArgs};
 use crate::cli::color::Color;
 use crate::cli::exit::Exit;
+use crate::cli::trace::Trace;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::report::Width;
@@ -25,13 +28,21 @@ pub(crate) struct Terminal {
     names_hidden: bool,
     /// The lines that stderr waits with until `release`. `None` once nothing waits.
     held: RefCell<Option<Vec<String>>>,
+    /// What tells of each step, where the user wants that. It waits for nothing.
+    trace: Arc<Trace>,
 }
 
 impl Terminal {
     /// As the arguments ask for: `--redact` hides names, and a quiet run holds its lines until it has something to say.
-    pub(crate) fn new(place: &PlaceArgs, run: &RunArgs) -> Self {
+    pub(crate) fn new(place: &PlaceArgs, run: &CommonArgs) -> Self {
         let held = run.quiet.then(Vec::new);
-        Self { stdout: io::stdout(), color: place.color, names_hidden: place.redact, held: RefCell::new(held) }
+        let trace = Arc::new(place.trace());
+        Self { stdout: io::stdout(), color: place.color, names_hidden: place.redact, held: RefCell::new(held), trace }
+    }
+
+    /// What tells of each step.
+    pub(crate) fn trace(&self) -> &Arc<Trace> {
+        &self.trace
     }
 
     /// Whether errors leave out what they would quote.
@@ -50,9 +61,28 @@ impl Terminal {
 
     /// How much room a line of stdout has.
     pub(crate) fn width(&self) -> Width {
-        let size = if self.stdout.is_terminal() { tcgetwinsize(&self.stdout).ok() } else { None };
-        // A terminal that does not know says 0.
-        size.filter(|size| size.ws_col > 0).map_or(Width::Any, |size| Width::Columns(size.ws_col.into()))
+        width_of(&self.stdout)
+    }
+
+    /// Whether a question can be asked: whether what is asked is seen, and an answer can be typed.
+    pub(crate) fn can_ask() -> bool {
+        io::stdin().is_terminal() && stderr().is_terminal()
+    }
+
+    /// Shows something on stderr, in lines that have so much room, and asks for consent to it. Only `yes` is consent.
+    pub(crate) fn ask(
+        &self,
+        question: &str,
+        show: impl FnOnce(&mut dyn Write, Width) -> io::Result<()>,
+    ) -> Result<Answer> {
+        let mut out = AutoStream::new(buffered(stderr().lock()), self.color.on(&stderr()));
+        let shown = show(&mut out, width_of(&stderr()));
+        let asked =
+            shown.and_then(|()| write!(out, "\n{question} Only `yes` is accepted: ")).and_then(|()| out.flush());
+        asked.map_err(Error::io("write", Path::new("stderr")))?;
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map_err(Error::io("read", Path::new("stdin")))?;
+        Ok(if line.trim() == "yes" { Answer::Yes } else { Answer::No })
     }
 
     /// Prints the lines that were held. From now on lines are printed at once.
@@ -140,6 +170,21 @@ impl Terminal {
         // Where stderr is closed, there is no other place to report that.
         let _ = writeln!(AutoStream::new(stderr(), self.color.on(&stderr())), "{text}");
     }
+}
+
+/// What was typed to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Consent.
+    Yes,
+    /// Anything else, or nothing.
+    No,
+}
+
+/// How much room a line of a stream has. A terminal that does not know says 0.
+fn width_of(stream: &(impl IsTerminal + AsFd)) -> Width {
+    let size = if stream.is_terminal() { tcgetwinsize(stream).ok() } else { None };
+    size.filter(|size| size.ws_col > 0).map_or(Width::Any, |size| Width::Columns(size.ws_col.into()))
 }
 
 /// A buffer in front of a stream. What takes the colours out writes a few bytes at a time.

@@ -1,24 +1,27 @@
 //! What a command works on: the policy, the registry with its state, the time, and what chats are called.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Zoned;
 
-use crate::apply::Backend;
-use crate::backend::file::{LOST_STATE, RegistryFile};
-use crate::backend::{self, Place, Probe};
+use crate::apply::{Backend, LostState};
+use crate::backend::file::RegistryFile;
+use crate::backend::{self, Home, Listener, Place, Probe};
 use crate::cli::args::PlaceArgs;
+use crate::cli::gateway::gateway_of;
 use crate::cli::paths::{beside_policy, registry_of};
 use crate::cli::recovered::{KnownBy, recover, unreadable};
 use crate::cli::terminal::Terminal;
+use crate::cli::trace::Trace;
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::form::Form;
 use crate::plan::Plan;
 use crate::plan::json::Origin;
-use crate::policy::{self, Outline, Policy};
+use crate::policy::{self, BackendSettings, Outline, Policy};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
 use crate::report::escape::leading;
@@ -36,12 +39,15 @@ pub(crate) struct Opened {
     pub(crate) path: PathBuf,
     /// The policy's name, as the user would write it.
     pub(crate) policy_name: String,
-    pub(crate) registry: RegistryFile,
+    /// Where the registry is.
+    pub(crate) home: Home,
     /// The time, in the policy's time zone.
     pub(crate) now: Zoned,
     pub(crate) names: Names,
     /// What there is to warn of.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// What hears of the commands and requests of its backend.
+    pub(crate) trace: Arc<Trace>,
 }
 
 /// What chats are called.
@@ -90,12 +96,27 @@ impl Opened {
 
     /// The backend that the policy names.
     pub(crate) fn backend(&self, probe: Probe) -> Result<Box<dyn Backend>> {
-        self.backend_of(self.registry.clone(), probe)
+        self.backend_of(self.home.clone(), probe)
     }
 
-    /// The backend that the policy names, with another view of the registry.
-    pub(crate) fn backend_of(&self, registry: RegistryFile, probe: Probe) -> Result<Box<dyn Backend>> {
-        backend_of(&self.policy, &self.path, &self.files, registry, probe)
+    fn backend_of(&self, home: Home, probe: Probe) -> Result<Box<dyn Backend>> {
+        let listener = Arc::clone(&self.trace) as Arc<dyn Listener>;
+        backend_of(&self.policy, &self.path, &self.files, home, probe, listener)
+    }
+
+    /// The backend as a plan sees it: without what runs remember where only another user may see that, which is said.
+    pub(crate) fn backend_to_plan_on(
+        &self,
+        terminal: &Terminal,
+        backend: Box<dyn Backend>,
+        probe: Probe,
+    ) -> Result<Box<dyn Backend>> {
+        let Some(owner) = backend.hidden_state_of()? else { return Ok(backend) };
+        terminal.warning(&format!(
+            "the state of earlier runs may be read by user {owner} alone: planned without the restarts that are owed, and without what is held or has failed"
+        ));
+        terminal.hint("for the whole plan, run as that user, or as root");
+        self.backend_of(self.home.clone().without_state(), probe)
     }
 
     /// The registry, every entry of it.
@@ -106,7 +127,7 @@ impl Opened {
     /// The files that no report may take the place of, because they are read or hold the state.
     pub(crate) fn needed(&self) -> Vec<PathBuf> {
         let policies = self.files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
-        policies.chain([self.registry.file().to_owned(), self.registry.state()]).collect()
+        policies.chain(self.home.needed()).collect()
     }
 }
 
@@ -115,11 +136,13 @@ pub(crate) fn backend_of(
     policy: &Policy,
     path: &Path,
     files: &PolicyFiles,
-    registry: RegistryFile,
+    home: Home,
     probe: Probe,
+    listener: Arc<dyn Listener>,
 ) -> Result<Box<dyn Backend>> {
     let socket = policy.sessions.socket().map(|socket| beside_policy(path, socket)).transpose()?;
-    backend::open(policy, Place { registry, directory: files.directory.clone(), socket, probe })
+    let place = Place { home, directory: files.directory.clone(), socket, probe };
+    backend::open_heard(policy, place, listener)
 }
 
 /// The files that no report may take the place of, where one of them is missing or cannot be read.
@@ -137,6 +160,7 @@ pub(crate) fn needed_to_open(place: &PlaceArgs) -> Vec<PathBuf> {
 /// Opens what a command needs, and shows what there is to warn of.
 pub(crate) fn open(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_quietly(place)?;
+    terminal.trace().step(&format!("read the policy {}", opened.policy_name));
     terminal.diagnostics(&opened.warnings);
     Ok(opened)
 }
@@ -145,34 +169,33 @@ pub(crate) fn open(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Ope
 pub(crate) fn open_quietly(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_plain(place)?;
     let key = place.redaction_key()?;
-    if let Some(fingerprint) = opened.registry.redacted_with()? {
-        let (policy, key) = for_snapshot(key, &opened.registry, &fingerprint, opened.policy)?;
+    if let Some(fingerprint) = opened.home.redacted_with()? {
+        let (policy, key) = for_snapshot(key, &opened.home, &fingerprint, opened.policy)?;
         return Ok(Opened { policy, names: Names::Snapshot(key), ..opened });
     }
     if key.is_some() && !place.redact {
-        let registry = opened.registry.file().display();
+        let registry = opened.home.name();
         return Err(Error::other(format!(
             "{registry} is no redacted snapshot, so its chats would be shown as they are"
         ))
         .with_hint("say --redact, too, or leave out --redact-key")
         .into());
     }
-    let names = names(place, key, &opened.registry)?;
+    let names = names(place, key, &opened.home)?;
     Ok(Opened { names, ..opened })
 }
 
 /// What the chats of a registry are called that is no snapshot.
-pub(crate) fn names(place: &PlaceArgs, key: Option<Redaction>, registry: &RegistryFile) -> Result<Names> {
+fn names(place: &PlaceArgs, key: Option<Redaction>, home: &Home) -> Result<Names> {
     Ok(match (place.redact, key) {
         (false, _) => Names::Own,
         (true, Some(key)) => Names::Redacted(key),
-        (true, None) => Names::Redacted(registry.redaction_key()?),
+        (true, None) => Names::Redacted(backend::of_home(home.clone()).redaction_key()?),
     })
 }
 
 /// What a command starts from that is about past runs alone.
 pub(crate) struct Past {
-    pub(crate) registry: RegistryFile,
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) now: Zoned,
     pub(crate) names: Names,
@@ -181,10 +204,22 @@ pub(crate) struct Past {
 /// Opens it. The policy only says where the registry is, if the command line does not, and may have mistakes: what is
 /// owed and what was done can be looked at all the same.
 pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Past> {
-    let (registry, form) = registry_of_past(terminal, place)?;
-    let registry = RegistryFile::open(&registry)?.in_form(&form);
-    let names = names(place, place.redaction_key()?, &registry)?;
-    Ok(Past { backend: backend::of_registry(registry.clone()), registry, now: Zoned::now(), names })
+    let home = home_of_past(terminal, place)?;
+    let names = names(place, place.redaction_key()?, &home)?;
+    Ok(Past { backend: backend::of_home(home), now: Zoned::now(), names })
+}
+
+/// Where the registry is, also where the policy has mistakes.
+fn home_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<Home> {
+    let path = place.policy();
+    let policy = sources::load(&path).ok().and_then(|files| policy::read(&files.sources).ok());
+    match policy {
+        Some((policy, _)) if !policy.sessions.backend.has_file() => home_of(place, &policy, &path),
+        _ => {
+            let (registry, form) = registry_of_past(terminal, place)?;
+            Ok(Home::File(RegistryFile::open(&registry)?.in_form(&form)))
+        }
+    }
 }
 
 /// The path of the registry. The policy may have mistakes.
@@ -228,33 +263,22 @@ pub(crate) fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result
 }
 
 /// Says so where the memory of runs is gone: what they left owed is never noticed again.
-pub(crate) fn warn_of_lost_state(terminal: &Terminal, registry: &RegistryFile) -> Result<()> {
-    if registry.has_lost_state()? {
-        let (what, hint) = LOST_STATE;
-        terminal.warning(what);
+pub(crate) fn warn_of_lost_state(terminal: &Terminal, backend: &dyn Backend) -> Result<()> {
+    if let Some(LostState { message, hint }) = backend.lost_state()? {
+        terminal.warning(message);
         terminal.hint(hint);
     }
     Ok(())
 }
 
-/// The registry as a dry run sees it: without what runs remember where only another user may see that, which is said.
-pub(crate) fn registry_to_plan_on(terminal: &Terminal, registry: &RegistryFile) -> Result<RegistryFile> {
-    let Some(owner) = registry.hidden_state_of()? else { return Ok(registry.clone()) };
-    terminal.warning(&format!(
-        "the state of earlier runs may be read by user {owner} alone: planned without the restarts that are owed, and without what is held or has failed"
-    ));
-    terminal.hint("for the whole plan, run as that user, or as root");
-    Ok(registry.clone().without_state())
-}
-
 /// A policy for a redacted snapshot, which was made with the key of this fingerprint, and that key.
 pub(crate) fn for_snapshot(
     key: Option<Redaction>,
-    registry: &RegistryFile,
+    home: &Home,
     fingerprint: &str,
     policy: Policy,
 ) -> anyhow::Result<(Policy, Redaction)> {
-    let registry = registry.file().display();
+    let registry = home.name();
     let Some(key) = key else {
         return Err(Error::other(format!("{registry} is a redacted snapshot"))
             .with_hint("give the key that it was made with: --redact-key FILE")
@@ -287,9 +311,24 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let now = now_for(&policy);
     warnings.extend(zone::warning(&policy, &files.sources, &now));
     let policy_name = leading(&path.display().to_string()).into_owned();
-    let registry = place.registry().map_or_else(|| registry_of(policy.registry.as_deref(), &path), Ok)?;
-    let registry = RegistryFile::open(&registry)?.in_form(&policy.form);
-    Ok(Opened { policy, files, path, policy_name, registry, now, names: Names::Own, warnings })
+    let trace = Arc::new(place.trace());
+    let home = home_of(place, &policy, &path)?;
+    Ok(Opened { policy, files, path, policy_name, home, now, names: Names::Own, warnings, trace })
+}
+
+/// Where the registry is of the policy at `path`: as the command line says, else as the policy does.
+pub(crate) fn home_of(place: &PlaceArgs, policy: &Policy, path: &Path) -> Result<Home> {
+    let sessions = &policy.sessions;
+    let registry = match (place.registry(), &sessions.backend) {
+        (Some(registry), _) => registry,
+        (None, BackendSettings::Openclaw(settings)) => {
+            return Ok(Home::Gateway(gateway_of(place, settings, sessions.timeout, path)?));
+        }
+        (None, BackendSettings::File(_) | BackendSettings::Dispatch(_)) => {
+            registry_of(policy.registry.as_deref(), path)?
+        }
+    };
+    Ok(Home::File(RegistryFile::open(&registry)?.in_form(&policy.form)))
 }
 
 /// Who runs this command, and by which commit of the policy, for the history.

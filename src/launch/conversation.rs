@@ -8,6 +8,7 @@ use crate::error::reason;
 use crate::os;
 use crate::policy::conversation::ConversationPath;
 use crate::policy::placeholder::Conversation;
+use crate::policy::tilde::below_home;
 
 /// Where the program of a session keeps its conversations.
 #[derive(Clone, Debug)]
@@ -46,7 +47,7 @@ impl Conversations {
     /// The file of the conversation of this id; `None` where it is below the home directory, and that is not known.
     fn file(&self, id: &str) -> Option<PathBuf> {
         let path = self.path.fill(id, &self.cwd_slug);
-        match path.strip_prefix("~/") {
+        match below_home(&path) {
             Some(rest) => Some(self.home.as_ref()?.join(rest)),
             None => Some(self.base.join(path)),
         }
@@ -54,7 +55,7 @@ impl Conversations {
 
     fn look(&self, id: &str) -> Found {
         let Some(file) = self.file(id) else {
-            let why = format!("{} begins with ~, and HOME is not set", self.path.as_str());
+            let why = format!("{} begins with the home directory, and HOME is not set", self.path.as_str());
             return Found::Unknown(Remark::NotSeen(why));
         };
         match os::length(&file) {

@@ -62,6 +62,8 @@ pub struct Drift {
 pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
     let snapshot = reading.snapshot.as_ref();
     let selection = input.selector.resolve(input.policy, snapshot)?;
+    let failed = input.selector.retry_failed.then(|| reading.ledger.failed_chats(input.now.timestamp()));
+    let selection = selection.retrying(failed.into_iter().flatten().cloned());
     let comparison = Comparison {
         input,
         ledger: &reading.ledger,

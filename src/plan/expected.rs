@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::chat::Model;
 use crate::error::{Error, Result};
-use crate::plan::id_of;
+use crate::plan::{Plan, id_of};
 use crate::redact::Redaction;
 
 /// Of a plan id of version 0.1, in hexadecimal digits.
@@ -31,6 +32,14 @@ impl Expected {
     /// [`ID_LENGTH`]: crate::plan::ID_LENGTH
     pub fn from_id(id: &str) -> Self {
         Self { id: id.to_owned(), edits: None, complete: true, redaction: None }
+    }
+
+    /// A plan that was shown.
+    pub fn of_plan(plan: &Plan) -> Self {
+        let name = |model: &Option<Model>| model.as_ref().map(ToString::to_string);
+        let edits = plan.rows.iter().filter(|row| row.edit);
+        let edits = edits.map(|row| (row.chat.id.clone().into_owned(), (name(&row.before), name(&row.after))));
+        Self { id: plan.id.clone(), edits: Some(edits.collect()), complete: plan.complete, redaction: None }
     }
 
     /// From the JSON report of a dry run.

@@ -154,6 +154,13 @@ fn is_remembered(time: Timestamp, now: Timestamp) -> bool {
 }
 
 impl Ledger {
+    /// The chats whose restart has failed, or whose session did not come up. Those that are held wait for another reason.
+    pub fn failed_chats(&self, now: Timestamp) -> impl Iterator<Item = &String> {
+        let owing = self.owed.iter().filter(|(_, debt)| debt.attempts > 0).map(|(chat, _)| chat);
+        let is_held = move |chat: &String| self.corrected.get(chat).is_some_and(|made| made.holds(now));
+        owing.chain(self.failed.keys()).filter(move |chat| !is_held(chat))
+    }
+
     /// Folds a note in. Returns `false` where it says that an owed restart begins, and none is owed.
     pub fn note(&mut self, note: &Note, now: Timestamp) -> bool {
         match *note {

@@ -72,6 +72,8 @@ pub enum Standing {
     InSync,
     /// It cannot be done now, for this reason.
     Deferred(String),
+    /// It cannot be done as the policy is, for this reason.
+    Refused(String),
 }
 
 /// What is known of a model that no session is known to work on.

@@ -109,6 +109,7 @@ impl Prediction<'_> {
         match standing {
             Standing::InSync => return None,
             Standing::Deferred(why) => row.outcome = Outcome::because(Verdict::Deferred, why),
+            Standing::Refused(why) => row.outcome = Outcome::because(Verdict::Refused, why),
             Standing::Busy if row.is_planned() => row.outcome.detail = Some("busy: waited for".to_owned()),
             Standing::NotRunning if row.is_planned() && row.restart && !row.was_tried() => {
                 row.restart = false;

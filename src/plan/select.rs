@@ -19,6 +19,8 @@ pub struct Selector {
     pub exclude: Vec<String>,
     /// Tried now, also where it waits or is held.
     pub retry: Vec<String>,
+    /// Whether all chats are tried now that have failed.
+    pub retry_failed: bool,
     /// Back under the policy, where they keep a model that was set by hand.
     pub take_over: TakeOver,
     /// Only these chats, and now. They are ids already, and need not have a session.
@@ -101,6 +103,13 @@ impl Selector {
 }
 
 impl Selection {
+    /// This selection, in which these chats are tried now, too.
+    #[must_use]
+    pub fn retrying(mut self, chats: impl IntoIterator<Item = String>) -> Self {
+        self.retry.extend(chats);
+        self
+    }
+
     /// Whether it is the whole registry.
     pub fn is_complete(&self) -> bool {
         self.chats.is_empty() && self.tiers.is_empty() && self.exclude.is_empty()

@@ -26,7 +26,7 @@ pub struct PathMistake {
 }
 
 impl ConversationPath {
-    /// Parses a path. A `~/` at its beginning stands.
+    /// Parses a path. A `~/` or `$HOME/` at its beginning stands.
     ///
     /// # Errors
     /// Every placeholder that does not exist, and that `{session_id}` is missing.

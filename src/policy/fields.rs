@@ -64,6 +64,16 @@ impl<'s> Item<'s> {
         self.source.place(self.span.clone())
     }
 
+    /// The place of a value that no message may show.
+    pub(super) fn hidden_place(&self) -> Place {
+        const HIDDEN: &str = "…";
+        let mut place = self.place();
+        place.excerpt.truncate(place.caret.start);
+        place.excerpt.push_str(HIDDEN);
+        place.caret.end = place.caret.start + HIDDEN.len();
+        place
+    }
+
     /// A mistake in this value.
     pub(super) fn mistake(
         &self,

@@ -4,6 +4,7 @@
 
 mod assign;
 mod command;
+pub mod conninfo;
 pub mod conversation;
 mod cover;
 pub mod edit;
@@ -13,13 +14,16 @@ mod outline;
 pub mod placeholder;
 mod read;
 mod redacted;
+mod registry;
 mod retired;
 mod rollout;
 pub mod scope;
 mod sessions;
 mod source;
 mod syntax;
+mod table;
 pub mod template;
+pub mod tilde;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,8 +40,10 @@ pub use glob::Glob;
 pub use outline::{Certainty, Outline, outline};
 pub use read::{read, zone_advice};
 pub use rollout::Rollout;
-pub use sessions::{BackendSettings, DispatchSettings, FileSettings, SUGGESTED, Sessions};
+pub use sessions::{BackendSettings, DispatchSettings, FileSettings, OpenclawSettings};
+pub use sessions::{SUGGESTED, Sessions, TokenSource};
 pub use source::{Commit, Source};
+pub use table::{Column, Columns, Table};
 
 /// Without a limit in the policy: this many changes…
 const LEAST: usize = 10;
@@ -76,6 +82,8 @@ pub struct Policy {
     pub registry: Option<String>,
     /// `registry.key` and `registry.shape`.
     pub form: Form,
+    /// `registry.postgres`, `registry.table` and `registry.columns`, where the registry is a table.
+    pub table: Option<Table>,
     /// `registry.existing`.
     pub existing: Existing,
     /// Where models are kept, and how sessions come to run on them.

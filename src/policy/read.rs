@@ -7,11 +7,10 @@ use toml::de::DeValue;
 
 use crate::chat::Model;
 use crate::diagnostic::{Diagnostic, Level, Place};
-use crate::form::{Form, Shape};
 use crate::policy::fields::{Item, Mistakes, Section};
 use crate::policy::source::Source;
 use crate::policy::{
-    Because, Choice, Condition, Existing, Glob, Override, Policy, Retirement, Rule, Setting, Until, is_glob, syntax,
+    Because, Choice, Condition, Glob, Override, Policy, Retirement, Rule, Setting, Until, is_glob, syntax,
 };
 use crate::suggest;
 
@@ -78,13 +77,14 @@ impl<'r> Reader<'r> {
         let assignments = self.assignments(&mut whole);
         let rules = self.rules(&mut whole);
         let (chats, former) = self.chats(&mut whole);
-        let (registry, form, existing) = self.registry(&mut whole);
-        let sessions = self.sessions(&mut whole, &existing);
-        let rollout = self.rollout(&mut whole);
+        let registry = self.registry(&mut whole);
+        let sessions = self.sessions(&mut whole, &registry.existing);
+        self.check_registry(&registry, &sessions);
+        let rollout = self.rollout(&mut whole, &sessions);
         let max_changes = self.limits(&mut whole);
         whole.finish(self.mistakes);
-        Some(Policy {
-            allowed: self.allowed?,
+        let policy = Policy {
+            allowed: self.allowed.take()?,
             time_zone,
             retired,
             aliases,
@@ -94,14 +94,17 @@ impl<'r> Reader<'r> {
             rules,
             chats,
             former,
-            globs_in_keys: self.globs_in_keys,
-            registry,
-            form,
-            existing,
+            globs_in_keys: std::mem::take(&mut self.globs_in_keys),
+            registry: registry.path,
+            form: registry.form,
+            table: registry.table,
+            existing: registry.existing,
             sessions,
             rollout,
             max_changes,
-        })
+        };
+        self.check_dates(&policy);
+        Some(policy)
     }
 
     fn models(&mut self, whole: &mut Section<'r>) -> Models {
@@ -333,28 +336,6 @@ impl<'r> Reader<'r> {
             });
         }
         parsed
-    }
-
-    fn registry(&self, whole: &mut Section<'r>) -> (Option<String>, Form, Existing) {
-        const EXISTING: [&str; 3] = ["replace", "keep", "keep-manual"];
-        let mut section = whole.section(self.mistakes, "registry", "a table: [registry]");
-        let path = section.get(self.mistakes, "path");
-        let path = path.and_then(|item| self.text(&item, r#"path = "~/dispatch/state/sessions.json""#));
-        let key = section.get(self.mistakes, "key").and_then(|item| self.text(&item, r#"key = "sessions""#));
-        let shape = section.get(self.mistakes, "shape");
-        let shape = shape.filter(|item| self.word(item, &["sessions", "any"]) == Some("any"));
-        let form = Form { key, shape: shape.map_or(Shape::Sessions, |_| Shape::Any) };
-        let existing = section.get(self.mistakes, "existing");
-        let existing = existing.map_or(Existing::Replace, |item| {
-            let because = Because { rule: item.name.clone(), at: item.source.at(item.span.clone()) };
-            match self.word(&item, &EXISTING) {
-                Some("keep") => Existing::Keep(because),
-                Some("keep-manual") => Existing::KeepManual(because),
-                _ => Existing::Replace,
-            }
-        });
-        section.finish(self.mistakes);
-        (path, form, existing)
     }
 
     fn limits(&self, whole: &mut Section<'r>) -> Option<usize> {

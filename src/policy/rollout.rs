@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::policy::fields::Section;
+use crate::diagnostic::Diagnostic;
+use crate::policy::fields::{Item, Section};
 use crate::policy::read::Reader;
+use crate::policy::sessions::Sessions;
 
 /// `[rollout]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,15 +35,18 @@ impl Default for Rollout {
 }
 
 impl<'r> Reader<'r> {
-    /// Reads the section. What it leaves out is as in [`Rollout::default`].
-    pub(super) fn rollout(&self, whole: &mut Section<'r>) -> Rollout {
+    /// Reads the section. What it leaves out is as in [`Rollout::default`]. `sessions` tells whether there are restarts.
+    pub(super) fn rollout(&self, whole: &mut Section<'r>, sessions: &Sessions) -> Rollout {
         let usual = Rollout::default();
         let mut section = whole.section(self.mistakes, "rollout", "a table: [rollout]");
         let canary = section.get(self.mistakes, "canary");
-        let canary = canary.and_then(|item| item.boolean(self.mistakes, "canary = false"));
         let min_healthy = section.get(self.mistakes, "min_healthy");
-        let min_healthy = min_healthy.and_then(|item| item.wait(self.mistakes, r#"min_healthy = "2s""#));
         let auto_revert = section.get(self.mistakes, "auto_revert");
+        for item in [&canary, &min_healthy, &auto_revert].into_iter().flatten() {
+            self.warn_of_no_restarts(item, sessions);
+        }
+        let canary = canary.and_then(|item| item.boolean(self.mistakes, "canary = false"));
+        let min_healthy = min_healthy.and_then(|item| item.wait(self.mistakes, r#"min_healthy = "2s""#));
         let auto_revert = auto_revert.and_then(|item| item.boolean(self.mistakes, "auto_revert = false"));
         let max_failures = section.get(self.mistakes, "max_failures");
         let max_failures =
@@ -56,5 +61,17 @@ impl<'r> Reader<'r> {
             max_failures: max_failures.unwrap_or(usual.max_failures),
             pause: pause.unwrap_or(usual.pause),
         }
+    }
+
+    /// Says so of a setting that is about restarts, where the backend makes none.
+    fn warn_of_no_restarts(&self, item: &Item<'r>, sessions: &Sessions) {
+        if !sessions.backend.never_restarts() {
+            return;
+        }
+        self.mistakes.add(|| {
+            let message = format!("`{}` has no effect with `backend = {:?}`", item.name, sessions.backend.name());
+            Diagnostic::warning("no-restarts", message, item.place(), "a changed model counts without a restart")
+                .help("remove it; `max_failures` and `pause` do count")
+        });
     }
 }

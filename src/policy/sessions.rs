@@ -14,6 +14,8 @@ use crate::policy::template::CommandLine;
 const RESTART: &str = r#"["supervisorctl", "restart", "{session_slug}"]"#;
 const RUNNING: &str = r#"["supervisorctl", "status", "{session_slug}"]"#;
 const CONVERSATION: &str = r#"conversation = "~/.claude/projects/{cwd_slug}/{session_id}.jsonl""#;
+const URL: &str = r#"url = "ws://127.0.0.1:18789""#;
+const TOKEN: &str = r#"token = { env = "OPENCLAW_GATEWAY_TOKEN" }, or { file = "…" }"#;
 const IDENTITY: &str = r#"["supervisorctl", "pid", "{session_slug}"]"#;
 
 /// The lines of `[sessions]` that a first policy may need, each with what it is for. They are comments there.
@@ -40,6 +42,8 @@ pub enum BackendSettings {
     File(FileSettings),
     /// Of `dispatch`.
     Dispatch(DispatchSettings),
+    /// Of `openclaw`.
+    Openclaw(OpenclawSettings),
 }
 
 impl BackendSettings {
@@ -48,6 +52,23 @@ impl BackendSettings {
         match self {
             Self::File(_) => "file",
             Self::Dispatch(_) => "dispatch",
+            Self::Openclaw(_) => "openclaw",
+        }
+    }
+
+    /// Whether its registry is the file that `registry.path` names.
+    pub fn has_file(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Dispatch(_) => true,
+            Self::Openclaw(_) => false,
+        }
+    }
+
+    /// Whether a changed model takes effect by itself, so that no session is ever restarted.
+    pub(super) fn never_restarts(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Dispatch(_) => false,
+            Self::Openclaw(_) => true,
         }
     }
 }
@@ -76,6 +97,36 @@ pub struct DispatchSettings {
     pub drain: Duration,
 }
 
+/// The settings of `openclaw`: the gateway that keeps the models of its sessions.
+#[derive(Clone, Debug)]
+pub struct OpenclawSettings {
+    /// Its address, as written, such as `ws://127.0.0.1:18789`.
+    pub url: String,
+    /// Where its token is; `None` where it lets programs in without one.
+    pub token: Option<TokenSource>,
+    /// The directory for what runs remember, as written; without it, one below the user's state home.
+    pub state: Option<String>,
+    /// Whether sessions of scheduled jobs and of subagents are managed as well.
+    pub background: bool,
+}
+
+impl OpenclawSettings {
+    /// A gateway at this address, with what is usual for all else.
+    pub fn at(url: String) -> Self {
+        let token = Some(TokenSource::Env("OPENCLAW_GATEWAY_TOKEN".to_owned()));
+        Self { url, token, state: None, background: false }
+    }
+}
+
+/// Where a token is. The token itself never stands in a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// In this variable of the environment.
+    Env(String),
+    /// In this file, as written.
+    File(String),
+}
+
 impl Sessions {
     /// Whether it has commands that are run on this host.
     pub fn has_commands(&self) -> bool {
@@ -89,7 +140,7 @@ impl Sessions {
     pub fn conversation(&self) -> Option<&ConversationPath> {
         match &self.backend {
             BackendSettings::File(file) => file.conversation.as_ref(),
-            BackendSettings::Dispatch(_) => None,
+            BackendSettings::Dispatch(_) | BackendSettings::Openclaw(_) => None,
         }
     }
 
@@ -97,28 +148,42 @@ impl Sessions {
     pub fn socket(&self) -> Option<&str> {
         match &self.backend {
             BackendSettings::Dispatch(dispatch) => Some(&dispatch.socket),
-            BackendSettings::File(_) => None,
+            BackendSettings::File(_) | BackendSettings::Openclaw(_) => None,
         }
     }
 }
 
+/// The keys of `[sessions]` that only some backends know, and which those are.
+const OWN_KEYS: [(&str, &[&str]); 13] = [
+    ("names_in_arguments", &["file"]),
+    ("restart", &["file"]),
+    ("running", &["file"]),
+    ("identity", &["file"]),
+    ("unset_runs", &["file"]),
+    ("conversation", &["file"]),
+    ("socket", &["dispatch"]),
+    ("drain", &["dispatch"]),
+    ("parallel", &["file", "dispatch"]),
+    ("url", &["openclaw"]),
+    ("token", &["openclaw"]),
+    ("state", &["openclaw"]),
+    ("background", &["openclaw"]),
+];
+
 impl<'r> Reader<'r> {
     /// Reads the section. `existing` is what becomes of models that the registry has already.
     pub(super) fn sessions(&self, whole: &mut Section<'r>, existing: &Existing) -> Sessions {
-        const BACKENDS: [&str; 2] = ["file", "dispatch"];
-        const FILE_ONLY: [&str; 6] =
-            ["names_in_arguments", "restart", "running", "identity", "unset_runs", "conversation"];
-        const DISPATCH_ONLY: [&str; 2] = ["socket", "drain"];
+        const BACKENDS: [&str; 3] = ["file", "dispatch", "openclaw"];
         let mut section = whole.section(self.mistakes, "sessions", "a table: [sessions]");
         let backend = section.get(self.mistakes, "backend");
-        let dispatch = backend.is_some_and(|item| self.word(&item, &BACKENDS) == Some("dispatch"));
+        let backend = backend.and_then(|item| self.word(&item, &BACKENDS)).unwrap_or("file");
 
         let timeout = section.get(self.mistakes, "timeout");
         let timeout = timeout.and_then(|item| item.duration(self.mistakes, r#"timeout = "30s""#));
         let timeout = timeout.unwrap_or(Duration::from_secs(30));
         let written = section.get(self.mistakes, "parallel");
         let parallel = written.as_ref().and_then(|item| item.integer(self.mistakes, 1, 1000, "parallel = 4"));
-        if let Some(item) = written.filter(|_| dispatch && parallel.is_some_and(|parallel| parallel > 1)) {
+        if let Some(item) = written.filter(|_| backend == "dispatch" && parallel.is_some_and(|parallel| parallel > 1)) {
             self.mistakes.add(|| {
                 let message = "`parallel` above 1 gains little: the daemon starts one session at a time";
                 let label = "messages to other chats wait for all of these starts";
@@ -126,23 +191,26 @@ impl<'r> Reader<'r> {
                     .help("remove it: 20 restarts took 40.7 s with 8 and 41.9 s with 1, and a message waited 13.9 s instead of 1.8 s")
             });
         }
-
-        let (foreign, mine) = if dispatch { (&FILE_ONLY[..], "file") } else { (&DISPATCH_ONLY[..], "dispatch") };
-        for key in foreign {
-            if let Some(item) = section.get(self.mistakes, key) {
-                self.mistakes.add(|| {
-                    let message = format!("`{}` is for `backend = \"{mine}\"` only", item.name);
-                    item.mistake("wrong-backend", message, "remove it, or change the backend")
-                });
-            }
-        }
-        let (backend, usual) = if dispatch {
-            (BackendSettings::Dispatch(self.dispatch(&mut section, existing)), 1)
-        } else {
-            (BackendSettings::File(self.file(&mut section)), 4)
+        let (settings, usual) = match backend {
+            "dispatch" => (BackendSettings::Dispatch(self.dispatch(&mut section, existing)), 1),
+            "openclaw" => (BackendSettings::Openclaw(self.openclaw(&mut section)), 1),
+            _ => (BackendSettings::File(self.file(&mut section)), 4),
         };
+        self.refuse_foreign(&mut section, backend);
         section.finish(self.mistakes);
-        Sessions { backend, timeout, parallel: parallel.unwrap_or(usual) }
+        Sessions { backend: settings, timeout, parallel: parallel.unwrap_or(usual) }
+    }
+
+    /// Refuses the keys of other backends.
+    fn refuse_foreign(&self, section: &mut Section<'r>, backend: &str) {
+        for (key, theirs) in OWN_KEYS.into_iter().filter(|(_, theirs)| !theirs.contains(&backend)) {
+            let Some(item) = section.get(self.mistakes, key) else { continue };
+            self.mistakes.add(|| {
+                let theirs: Vec<String> = theirs.iter().map(|theirs| format!("`backend = {theirs:?}`")).collect();
+                let message = format!("`{}` is for {} only", item.name, theirs.join(" and "));
+                item.mistake("wrong-backend", message, "remove it, or change the backend")
+            });
+        }
     }
 
     fn file(&self, section: &mut Section<'r>) -> FileSettings {
@@ -177,6 +245,63 @@ impl<'r> Reader<'r> {
             self.mistakes.add(|| Diagnostic::error(code, mistake.message, place, "").help(mistake.advice));
         }
         None
+    }
+
+    fn openclaw(&self, section: &mut Section<'r>) -> OpenclawSettings {
+        let url = section.get(self.mistakes, "url").and_then(|item| self.url(&item));
+        let token = section.get(self.mistakes, "token").and_then(|item| self.token(&item));
+        let state = section.get(self.mistakes, "state");
+        let state = state.and_then(|item| self.text(&item, r#"state = "/var/lib/reconcile/openclaw""#));
+        let background = section.get(self.mistakes, "background");
+        let background = background.and_then(|item| item.boolean(self.mistakes, "background = true"));
+        OpenclawSettings {
+            url: url.unwrap_or_else(|| "ws://127.0.0.1:18789".to_owned()),
+            token,
+            state,
+            background: background.unwrap_or(false),
+        }
+    }
+
+    /// The address of a gateway, in which no secret may stand.
+    fn url(&self, item: &Item<'r>) -> Option<String> {
+        let url = self.text(item, URL)?;
+        let rest = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://"));
+        let why = match rest {
+            None => "must begin with ws:// or wss://",
+            Some(rest) if rest.contains(['@', '?', '#']) => "must have no user, no query and no fragment",
+            Some(_) => return Some(url),
+        };
+        self.mistakes.add(|| {
+            let message = format!("`{}` {why}", item.name);
+            Diagnostic::error("not-an-address", message, item.hidden_place(), "").help(format!("write it as {URL}"))
+        });
+        None
+    }
+
+    /// Where a token is. One that stands in the policy itself is in no message.
+    fn token(&self, item: &Item<'r>) -> Option<TokenSource> {
+        if !item.value.is_table() {
+            self.mistakes.add(|| {
+                let message = format!("`{}` must say where the token is, and never be the token", item.name);
+                Diagnostic::error("token-in-policy", message, item.hidden_place(), "").help(format!("write {TOKEN}"))
+            });
+            return None;
+        }
+        let mut table = item.table(self.mistakes, TOKEN)?;
+        let env = table.get(self.mistakes, "env");
+        let file = table.get(self.mistakes, "file");
+        table.finish(self.mistakes);
+        match (env, file) {
+            (Some(env), None) => self.text(&env, r#"env = "OPENCLAW_GATEWAY_TOKEN""#).map(TokenSource::Env),
+            (None, Some(file)) => self.text(&file, r#"file = "~/.openclaw-token""#).map(TokenSource::File),
+            _ => {
+                self.mistakes.add(|| {
+                    let message = format!("`{}` must name either a variable or a file", item.name);
+                    item.mistake("missing-key", message, format!("write {TOKEN}"))
+                });
+                None
+            }
+        }
     }
 
     fn dispatch(&self, section: &mut Section<'r>, existing: &Existing) -> DispatchSettings {

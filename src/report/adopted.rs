@@ -21,11 +21,20 @@ const WIDEST_KEY: usize = 40;
 const USUAL: [&str; 3] = ["opus", "sonnet", "haiku"];
 const USUAL_FALLBACK: &str = "sonnet";
 
-/// Writes the policy. `registry` is the path that it names, of a registry of that form.
+/// Where the registry of an adopted policy is, as that names it.
+#[derive(Clone, Copy, Debug)]
+pub enum Named<'a> {
+    /// In the file at this path, which has this form.
+    File(&'a str, &'a Form),
+    /// With a server that these lines of `[sessions]` describe: each a key and a value, as TOML.
+    Server(&'a [String]),
+}
+
+/// Writes the policy.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(adopted: &Adopted, registry: &str, form: &Form, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(adopted: &Adopted, registry: Named<'_>, out: &mut dyn Write) -> io::Result<()> {
     let Adopted { allowed, fallback, tiers, chats } = adopted;
     let fallback = fallback.as_ref().map_or(USUAL_FALLBACK, Model::as_str);
     writeln!(
@@ -50,7 +59,17 @@ pub fn write(adopted: &Adopted, registry: &str, form: &Form, out: &mut dyn Write
     if !chats.is_empty() {
         write_chats(out, adopted, fallback)?;
     }
-    writeln!(out, "\n[registry]\npath = {}", quoted(registry))?;
+    match registry {
+        Named::File(path, form) => write_file(out, path, form),
+        Named::Server(settings) => {
+            writeln!(out, "\n[sessions]")?;
+            settings.iter().try_for_each(|setting| writeln!(out, "{setting}"))
+        }
+    }
+}
+
+fn write_file(out: &mut dyn Write, path: &str, form: &Form) -> io::Result<()> {
+    writeln!(out, "\n[registry]\npath = {}", quoted(path))?;
     if let Some(key) = &form.key {
         line(out, &format!("key = {}", quoted(key)), "what holds the sessions in it")?;
     }
@@ -108,7 +127,7 @@ fn widest(keys: impl IntoIterator<Item = impl AsRef<str>>) -> usize {
 }
 
 /// A TOML string. JSON's escapes are TOML's, too, and what JSON leaves raw and TOML does not is written out here.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     escape_json(&serde_json::Value::from(text).to_string()).into_owned()
 }
 

@@ -3,18 +3,29 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+use anstyle::{AnsiColor, Style};
 use jiff::Zoned;
 
-use crate::plan::Summary;
-use crate::plan::json::JsonRun;
+use crate::plan::json::{JsonRow, JsonRun};
+use crate::plan::{Summary, Verdict};
 use crate::report::escape::escape;
-use crate::report::text::time;
+use crate::report::layout::{self, Cell, TableRow, Width, write_text};
+use crate::report::text::{WIDEST, colour, time};
 
-/// Writes what a run did, and an empty line after it. `whole`: whether that is all of it, and its numbers are told.
+/// What is told of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of it, with its numbers.
+    WholeRun,
+    /// What it did for one chat.
+    OneChat,
+}
+
+/// Writes what a run did, and an empty line after it.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(run: &JsonRun, whole: bool, now: &Zoned, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(run: &JsonRun, scope: Scope, now: &Zoned, width: Width, out: &mut dyn Write) -> io::Result<()> {
     let who = run.by.user.clone().or_else(|| run.by.uid.map(|uid| format!("user {uid}")));
     let who = who.into_iter().chain(run.by.host.clone()).collect::<Vec<_>>().join("@");
     let commit = run.by.policy_commit.as_deref().map(|commit| {
@@ -25,27 +36,53 @@ pub fn write(run: &JsonRun, whole: bool, now: &Zoned, out: &mut dyn Write) -> io
     let part = |text: &str| if text.is_empty() { String::new() } else { format!(" · {}", escape(text)) };
     let (command, who) = (part(run.by.command.as_deref().unwrap_or_default()), part(&who));
     let end = if run.unfinished { " · did not get to its end" } else { "" };
-    writeln!(out, "{} · {}{command}{who}{}{end}", escape(&run.run), time(run.at, now), escape(&commit))?;
+    let head = format!("{} · {}{command}{who}{}{end}", escape(&run.run), time(run.at, now), escape(&commit));
+    write_text(&head, width, out)?;
     if run.part > 1 {
         writeln!(out, "  … what it did for more chats is no longer kept")?;
     }
-    for row in &run.changes {
-        let label = row.session_name.as_ref().unwrap_or(&row.chat_id);
-        let model = |model: &Option<Cow<str>>| escape(model.as_deref().unwrap_or("(none)")).into_owned();
-        let before = model(&row.before);
-        let change = if row.is_edit() { format!("{before} → {}", model(&row.after)) } else { before };
-        let rule = format!("{}:{} {}", row.because.file, row.because.line, row.because.rule);
-        writeln!(out, "  {}   {change}   {}   {}", escape(label), escape(&row.outcome), escape(&rule))?;
-    }
-    for chat in &run.cancelled {
-        writeln!(out, "  {}   its owed restart was void", escape(chat))?;
-    }
-    for chat in &run.completed {
-        writeln!(out, "  {}   its conversation was put back into its entry", escape(chat))?;
-    }
-    if whole {
+    let void = run.cancelled.iter().map(|chat| remark(chat, "its owed restart was void"));
+    let completed = run.completed.iter().map(|chat| remark(chat, "its conversation was put back into its entry"));
+    let rows: Vec<TableRow> = run.changes.iter().map(row).chain(void).chain(completed).collect();
+    layout::write(&rows, width, out)?;
+    if scope == Scope::WholeRun {
         let Summary { changed, restarted, deferred, failed, unknown, .. } = run.summary;
         writeln!(out, "  {changed} changed, {restarted} restarted, {deferred} deferred, {} failed", failed + unknown)?;
     }
     writeln!(out)
+}
+
+fn row(row: &JsonRow) -> TableRow {
+    let label = row.session_name.as_ref().unwrap_or(&row.chat_id);
+    let model = |model: &Option<Cow<str>>| escape(model.as_deref().unwrap_or("(none)")).into_owned();
+    let before = model(&row.before);
+    let change = if row.is_edit() {
+        let old = Cell::default().and(colour(AnsiColor::Red), before);
+        old.and(Style::new(), " → ").and(colour(AnsiColor::Green), model(&row.after))
+    } else {
+        Cell::plain(before)
+    };
+    let (mark, style) = match () {
+        () if row.outcome != Verdict::Done.name() => ('!', colour(AnsiColor::Red)),
+        () if row.is_edit() => ('~', colour(AnsiColor::Yellow)),
+        () => ('^', colour(AnsiColor::Cyan)),
+    };
+    let cells = [Cell::plain(escape(label)), change, Cell::plain(escape(&row.outcome))];
+    let rule = format!("{}:{} {}", row.because.file, row.because.line, row.because.rule);
+    TableRow {
+        mark: Cell::default().and(style, mark),
+        cells: cells.iter().map(|cell| cell.cut(WIDEST)).collect(),
+        remark: layout::cut(&escape(&rule), WIDEST),
+        ..TableRow::default()
+    }
+}
+
+/// A chat of which something is told in words.
+fn remark(chat: &str, what: &str) -> TableRow {
+    TableRow {
+        mark: Cell::plain(" "),
+        cells: vec![Cell::plain(escape(chat))],
+        remark: what.to_owned(),
+        ..TableRow::default()
+    }
 }

@@ -46,30 +46,59 @@ const AROUND: u64 = 128;
 pub fn head(path: &Path, limit: Duration) -> Option<Commit> {
     let tree = Tree::around(path, limit).ok()?;
     let id = tree.commit("HEAD").ok()?;
-    let committed = tree.files(&id, path).ok()?;
+    let committed = tree.files(&id, &tree.today(path)).ok()?;
     let committed = committed.iter().map(|(name, bytes)| (name.display().to_string(), bytes.as_slice()));
     let present = load(path).ok()?.sources;
     let same = present.iter().map(|source| (source.name.to_string(), source.text.as_bytes())).eq(committed);
     Some(Commit { id, modified: !same })
 }
 
-/// The policy at `path`, which exists today, as it was at a revision.
+/// A policy as it was at a revision.
+#[derive(Debug)]
+pub struct OldPolicy {
+    /// The revision and the policy's path in it, as git writes them: `REV:PATH`.
+    pub name: String,
+    /// Its files, in path order.
+    pub sources: Vec<Source>,
+}
+
+/// The policy at `path`, which exists today, as it was at a revision: `REV`, or `REV:PATH` where it had another path then,
+/// which is from the top of the work tree or, with `./`, from the policy's directory. A file that git takes for renamed
+/// since is found by `REV` alone.
 ///
 /// # Errors
 /// Where there is no git, no work tree around it, no such revision, or no policy there in that, or where git takes longer
 /// than `limit`.
-pub fn policy_at(revision: &str, path: &Path, limit: Duration) -> Result<Vec<Source>> {
+pub fn policy_at(wanted: &str, path: &Path, limit: Duration) -> Result<OldPolicy> {
+    let (revision, elsewhere) = revision_and_path(wanted);
     if revision.is_empty() || revision.starts_with('-') {
-        return Err(Error::other(format!("git:{revision} names no revision")).with_hint("as in git:HEAD~1 or git:main"));
+        return Err(Error::other(format!("git:{wanted} names no revision")).with_hint("as in git:HEAD~1 or git:main"));
     }
     let tree = Tree::around(path, limit)?;
     let commit = tree.commit(revision)?;
-    let files = tree.files(&commit, path)?;
-    if files.is_empty() {
-        return Err(Error::other(format!("there is no policy {} in the revision {revision}", path.display()))
-            .with_hint("name a revision that has it: git log lists them"));
+    let mut place = elsewhere.map_or_else(|| tree.today(path), Place::at);
+    let mut files = tree.files(&commit, &place)?;
+    let renamed = if files.is_empty() && elsewhere.is_none() { tree.path_before_rename(&commit)? } else { None };
+    if let Some(old) = &renamed {
+        place = Place::at(old);
+        files = tree.files(&commit, &place)?;
     }
-    files.into_iter().map(|(name, bytes)| source(&format!("{revision}:{}", name.display()), bytes)).collect()
+    let name = place.shown.display();
+    if files.is_empty() {
+        return Err(Error::other(format!("there is no policy {name} in the revision {revision}"))
+            .with_hint("name a revision that has it, or the path that it had there: git:REV:PATH"));
+    }
+    let read = |(name, bytes): (PathBuf, _)| source(&format!("{revision}:{}", name.display()), bytes);
+    let sources = files.into_iter().map(read).collect::<Result<_>>()?;
+    Ok(OldPolicy { name: format!("{revision}:{name}"), sources })
+}
+
+/// Takes `REV:PATH` apart. Within braces, as in `HEAD^{/fix: it}`, a colon belongs to the revision, and so does one at its
+/// beginning.
+fn revision_and_path(text: &str) -> (&str, Option<&str>) {
+    let is_outside = |at: &usize| text[..*at].matches('{').count() == text[..*at].matches('}').count();
+    let colon = text.match_indices(':').map(|(at, _)| at).find(is_outside);
+    colon.filter(|at| *at > 0).map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])))
 }
 
 /// A part of a work tree: a policy's directory, and its file where it is not the whole of that.
@@ -80,6 +109,33 @@ struct Tree {
     limit: Duration,
     /// …and when that is over.
     until: Instant,
+}
+
+/// Where in a commit a policy is.
+struct Place<'a> {
+    from: From,
+    /// The policy's path; empty for a directory that is `From::Here`.
+    path: &'a Path,
+    /// What it is called in messages.
+    shown: &'a Path,
+}
+
+impl<'a> Place<'a> {
+    /// A path as it stands behind a revision.
+    fn at(path: &'a str) -> Self {
+        let here = path.strip_prefix("./");
+        let from = if here.is_some() || path.starts_with("../") { From::Here } else { From::Top };
+        Self { from, path: Path::new(here.unwrap_or(path)), shown: Path::new(path) }
+    }
+}
+
+/// Where a path begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// At the top of the work tree.
+    Top,
+    /// In the directory of the policy as it is today.
+    Here,
 }
 
 /// A file in a commit.
@@ -129,31 +185,51 @@ impl Tree {
         }
     }
 
-    /// The policy's files in a commit, in path order, by the names that they have or would have at `path`.
-    fn files(&self, commit: &str, path: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-        let mut blobs = self.blobs(commit, path)?;
+    /// The policy where it is today.
+    fn today<'a>(&'a self, shown: &'a Path) -> Place<'a> {
+        Place { from: From::Here, path: self.file.as_deref().unwrap_or(Path::new("")), shown }
+    }
+
+    /// The path from the top of the work tree that the policy's file had in a commit, where git takes it for renamed since.
+    fn path_before_rename(&self, commit: &str) -> Result<Option<String>> {
+        let Some(file) = &self.file else { return Ok(None) };
+        let prefix = self.ask(&["rev-parse", "--show-prefix"].map(OsStr::new), Stdio::null(), SHORT)?;
+        let now = [prefix.trim_ascii_end(), file.as_os_str().as_bytes()].concat();
+        // Of the index, not of the work tree, whose files git would read through the filters of the repository.
+        let renames = ["diff-index", "--cached", "-z", "-M", "--name-status", "--diff-filter=R", commit];
+        let Ok(listing) = self.git(&renames, Stdio::null(), LISTING)? else { return Ok(None) };
+        let parts: Vec<&[u8]> = listing.split(|byte| *byte == 0).collect();
+        let found = parts.chunks_exact(3).find(|rename| rename[2] == now);
+        Ok(found.and_then(|rename| String::from_utf8(rename[1].to_owned()).ok()))
+    }
+
+    /// The files of the policy at a place in a commit, in path order. There may be none.
+    fn files(&self, commit: &str, place: &Place) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let mut blobs = self.blobs(commit, place)?;
         // As a directory on disk is sorted, which is not git's way.
         blobs.sort_by(|a, b| a.name.cmp(&b.name));
         let contents = self.contents(&blobs)?;
         Ok(blobs.into_iter().map(|blob| blob.name).zip(contents).collect())
     }
 
-    fn blobs(&self, commit: &str, path: &Path) -> Result<Vec<Blob>> {
-        let file = self.file.as_ref().map(|file| Path::new(".").join(file));
-        let mut arguments: Vec<&OsStr> = ["ls-tree", "-r", "-z", "--long", commit, "--"].map(OsStr::new).into();
-        arguments.extend(file.iter().map(|file| file.as_os_str()));
+    fn blobs(&self, commit: &str, place: &Place) -> Result<Vec<Blob>> {
+        let mut arguments: Vec<&OsStr> = ["ls-tree", "-r", "-z", "--long"].map(OsStr::new).into();
+        arguments.extend((place.from == From::Top).then_some(OsStr::new("--full-tree")));
+        arguments.extend([commit, "--"].map(OsStr::new));
+        arguments.extend(Some(place.path.as_os_str()).filter(|path| !path.is_empty()));
         let listing = self.ask(&arguments, Stdio::null(), LISTING)?;
         let mut blobs = Vec::new();
         for line in listing.split(|byte| *byte == 0) {
             let mut parts = line.splitn(2, |byte| *byte == b'\t');
             let (Some(facts), Some(name)) = (parts.next(), parts.next()) else { continue };
-            let below = Path::new(OsStr::from_bytes(name));
-            if self.file.is_none() && !is_policy(below) {
+            let Ok(below) = Path::new(OsStr::from_bytes(name)).strip_prefix(place.path) else { continue };
+            let is_file = below.as_os_str().is_empty();
+            if !is_file && !is_policy(below) {
                 continue;
             }
             let facts = String::from_utf8_lossy(facts);
             let [mode, "blob", id, size] = facts.split_ascii_whitespace().collect::<Vec<_>>()[..] else { continue };
-            let name = if self.file.is_some() { path.to_owned() } else { path.join(below) };
+            let name = if is_file { place.shown.to_owned() } else { place.shown.join(below) };
             if mode == "120000" {
                 let message = format!("{} is a symbolic link in the commit {commit}", name.display());
                 return Err(Error::other(message).with_hint("give --from a file or a directory instead"));

@@ -34,8 +34,13 @@ pub struct PolicyFiles {
 pub fn load(path: &Path) -> Result<PolicyFiles> {
     let metadata = fs::metadata(path).map_err(|source| {
         if source.kind() == std::io::ErrorKind::NotFound {
-            Error::other(format!("there is no policy {}", path.display()))
-                .with_hint("name one with --policy PATH or RECONCILE_POLICY, or write ./policy.toml")
+            let hint = match found_above(path) {
+                Some(above) => {
+                    format!("{0} is there: name it with --policy {0}, or run in its directory", above.display())
+                }
+                None => "name one with --policy PATH or RECONCILE_POLICY, or write ./policy.toml".to_owned(),
+            };
+            Error::other(format!("there is no policy {}", path.display())).with_hint(hint)
         } else {
             Error::io("read the policy", path)(source)
         }
@@ -51,6 +56,13 @@ pub fn load(path: &Path) -> Result<PolicyFiles> {
     let read = |file: &PathBuf| read(file, &way.follow(file)?);
     let sources = files.iter().map(read).collect::<Result<_>>()?;
     Ok(PolicyFiles { sources, directory, exposed: way.exposed })
+}
+
+/// The policy of that name in a directory above the current one, the nearest first.
+fn found_above(path: &Path) -> Option<PathBuf> {
+    let depth = fs::canonicalize(".").ok()?.components().count();
+    let above = |steps: usize| [".."].repeat(steps).iter().collect::<PathBuf>().join(path);
+    (1..depth).map(above).find(|above| path.is_relative() && above.exists())
 }
 
 /// As many as the system follows.

@@ -24,7 +24,7 @@ const TRIES: usize = 100;
 /// An open state directory that was found to be ours.
 #[derive(Debug)]
 pub(crate) struct StateDir {
-    /// The registry's directory.
+    /// The directory that it is in: that of a registry's file, where there is one.
     parent: Arc<Directory>,
     name: OsString,
     directory: Directory,
@@ -33,29 +33,27 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// Opens the state directory of a registry, which is a name in `parent`; `None` where there is none yet.
-    pub(crate) fn open(parent: &Arc<Directory>, registry: &OsStr, owner: u32) -> Result<Option<Self>> {
-        let name = name_beside(registry);
-        let place = parent.place(&name);
-        let directory = match parent.directory(&name) {
+    /// Opens the state directory of this name in `parent`, of a registry of that owner; `None` where there is none yet.
+    pub(crate) fn open(parent: &Arc<Directory>, name: &OsStr, owner: u32) -> Result<Option<Self>> {
+        let place = parent.place(name);
+        let directory = match parent.directory(name) {
             Ok(directory) => directory,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP | Errno::NOTDIR) => return Err(not_ours(place, "it is not a directory")),
             Err(error) => return Err(Error::io("open", &place.path())(error)),
         };
         check(place, directory.meta()?, owner, DIR_MODE)?;
-        Ok(Some(Self { parent: Arc::clone(parent), name, directory, owner, group: None }))
+        Ok(Some(Self { parent: Arc::clone(parent), name: name.to_owned(), directory, owner, group: None }))
     }
 
     /// Opens it, and creates it first where there is none.
-    pub(crate) fn create(parent: &Arc<Directory>, registry: &OsStr, meta: FileMeta) -> Result<Self> {
-        let name = name_beside(registry);
-        let place = parent.place(&name);
+    pub(crate) fn create(parent: &Arc<Directory>, name: &OsStr, meta: FileMeta) -> Result<Self> {
+        let place = parent.place(name);
         let found = place.look()?;
         let user = rustix::process::geteuid();
         if found.is_some_and(|found| found.owner != meta.owner) && !user.is_root() {
             // Root may have died before it gave it away. What is not empty stays.
-            let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
+            let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
         }
         let created = place.look()?.is_none() && make(place)?;
         if created {
@@ -68,11 +66,11 @@ impl StateDir {
         {
             if created {
                 // A user of the registry must not find a directory of another user. The error that matters is the first.
-                let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
+                let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
             }
             return Err(error);
         }
-        match Self::open(parent, registry, meta.owner)? {
+        match Self::open(parent, name, meta.owner)? {
             Some(dir) => Ok(Self { group: Some(meta.group), ..dir }),
             None => Err(not_ours(place, "it was removed at once")),
         }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::os::open_regular;
@@ -32,7 +32,26 @@ pub(crate) fn read(dir: &StateDir) -> Result<Option<Redaction>> {
     key.map(Some).ok_or_else(|| damaged().with_hint("restore it; a new one would make other pseudonyms"))
 }
 
-pub(crate) fn new() -> Result<Redaction> {
+/// The key of a directory whose `data.lock` is held. Where there is none, one is made, and its file returned.
+///
+/// # Errors
+/// Where it cannot be read or written.
+pub(crate) fn read_or_new(dir: &StateDir) -> Result<(Redaction, Option<PathBuf>)> {
+    if let Some(redaction) = read(dir)? {
+        // The program that made it may have died before its name was on disk.
+        dir.sync()?;
+        return Ok((redaction, None));
+    }
+    let redaction = new()?;
+    if let Err(error) = dir.save(KEY, redaction.to_text().as_bytes()) {
+        // It may have its name already. The error that matters is the first.
+        let _ = dir.remove(KEY);
+        return Err(error);
+    }
+    Ok((redaction, Some(dir.path(KEY))))
+}
+
+fn new() -> Result<Redaction> {
     let source = Path::new("/dev/urandom");
     let mut key = [0; KEY_LENGTH];
     File::open(source).and_then(|mut file| file.read_exact(&mut key)).map_err(Error::io("read", source))?;

@@ -3,20 +3,24 @@
 //! Every hold of `data.lock` reads what others have added since, and appends to the file that has the name then: a launch
 //! must never append to a file that a run has just compacted.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::os::lock::Lock;
+use crate::plan::json::{JsonRun, name_after};
 use crate::plan::last_applied::{Found, LastApplied, Reach};
-use crate::plan::ledger::Ledger;
+use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::state::dir::StateDir;
 use crate::state::journal::{Access, Journal, Reopened, damaged, replace};
 use crate::state::kept::{Kept, Patch, VERSION};
-use crate::state::last_applied;
 use crate::state::version_1::{self, Left};
+use crate::state::{history, last_applied};
 
 const NAME: &str = version_1::MOVED_TO;
 const DATA_LOCK: &str = "data.lock";
@@ -246,6 +250,53 @@ impl OpenLedger<'_> {
     /// Whether a chat owes a restart; `None` where something went wrong, and what stands in the file cannot be told.
     pub(crate) fn owes(&self, chat: &str) -> Option<bool> {
         (!matches!(self.read.file, Read::Unread)).then(|| self.ledger().owed.contains_key(chat))
+    }
+
+    /// Takes notes, and returns what their chats owe then.
+    ///
+    /// # Errors
+    /// Where they cannot be saved.
+    pub(crate) fn note(&mut self, notes: &[Note], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
+        let patch = self.kept().noting(notes, now);
+        self.append(patch)?;
+        let owed = &self.ledger().owed;
+        let debts = notes.iter().filter_map(|note| owed.get_key_value(note.chat()));
+        Ok(debts.map(|(chat, debt)| (chat.clone(), debt.clone())).collect())
+    }
+
+    /// A name in the history for a command that begins, after those of all others.
+    ///
+    /// # Errors
+    /// Where the history cannot be read.
+    pub(crate) fn name_run(&self, at: Timestamp) -> Result<String> {
+        let recorded = history::newest_name(self.dir)?;
+        let newest = self.ledger().unrecorded.keys().cloned().max().max(recorded);
+        Ok(name_after(newest.as_deref(), at))
+    }
+
+    /// Appends to the history what is not told there yet: what this run did, and what commands did that died or started a
+    /// session.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub(crate) fn record(&mut self, own: Option<&JsonRun>) -> Result<()> {
+        let drafts = self.ledger().unrecorded.clone();
+        let names: Vec<String> = drafts.keys().cloned().collect();
+        let drafts = drafts.into_iter().filter(|(name, _)| own.is_none_or(|own| own.run != *name));
+        let mut runs: Vec<JsonRun> = drafts.filter_map(|(name, draft)| draft.into_run(&name)).collect();
+        if let Some(own) = own {
+            // A name that was not reserved by an effect may be another run's by now.
+            let is_reserved = names.iter().any(|name| *name == own.run);
+            let name = if is_reserved { own.run.to_string() } else { self.name_run(own.at)? };
+            runs.push(JsonRun { run: name.into(), ..own.clone() });
+        }
+        if runs.is_empty() && names.is_empty() {
+            return Ok(());
+        }
+        runs.sort_by(|a, b| a.run.cmp(&b.run));
+        history::append(self.dir, &runs)?;
+        crash_point!("history: appended");
+        self.append(Patch { unrecorded: names.into_iter().map(|name| (name, None)).collect(), ..Patch::default() })
     }
 
     /// Saves what each chat was last given, with what a run has found. Then what was written since need not be remembered.

@@ -6,9 +6,12 @@
 pub mod conditions;
 pub mod dir;
 pub mod history;
+pub mod home;
 mod journal;
 pub mod kept;
 pub mod key;
 pub(crate) mod last_applied;
 pub mod ledger;
+pub mod run;
 pub(crate) mod version_1;
+pub(crate) mod whole;

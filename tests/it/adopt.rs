@@ -15,7 +15,7 @@ use reconcile::plan::select::Selector;
 use reconcile::plan::{Limits, PlanInput, Reading, Row, Verdict, drift};
 use reconcile::policy::{Source, read};
 use reconcile::registry::json::JsonText;
-use reconcile::report::adopted;
+use reconcile::report::adopted::{self, Named};
 use reconcile::report::escape::escape;
 use serde_json::{Map, Value, json};
 
@@ -54,7 +54,8 @@ fn snapshot(chats: &[(String, Value)]) -> JsonText {
 
 fn policy_for(snapshot: &JsonText) -> String {
     let mut text = Vec::new();
-    adopted::write(&adopt(snapshot).unwrap(), "sessions.json", &Form::default(), &mut text).unwrap();
+    let named = Named::File("sessions.json", &Form::default());
+    adopted::write(&adopt(snapshot).unwrap(), named, &mut text).unwrap();
     String::from_utf8(text).unwrap()
 }
 

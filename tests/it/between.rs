@@ -294,6 +294,67 @@ fn a_revision_that_does_not_have_the_policy_is_an_error_that_says_so() {
     assert!(run.stderr.contains("git is needed for that, and is not installed"), "{run:#?}");
 }
 
+/// The repository, whose policy has had other names since its first commit.
+fn renamed() -> Sandbox {
+    let sandbox = repository();
+    sandbox.write("conf/old policy.toml", sandbox.read("conf/policy.toml").replace("\"opus\"\n", "\"haiku\"\n"));
+    fs::remove_file(sandbox.path("conf/policy.toml")).unwrap();
+    commit(&sandbox);
+    git(&sandbox, &["tag", "before"]);
+    fs::create_dir(sandbox.path("new")).unwrap();
+    git(&sandbox, &["mv", "conf/old policy.toml", "new/policy.toml"]);
+    sandbox.write("new/policy.toml", sandbox.read("new/policy.toml").replace("bots = \"haiku\"", "bots = \"sonnet\""));
+    sandbox
+}
+
+#[test]
+fn a_policy_that_was_renamed_is_found_at_its_old_path() {
+    let sandbox = renamed();
+    let shows = |revision: &str, old: &str| {
+        let run = from(&sandbox, "new/policy.toml", revision).expect(0);
+        assert!(run.stdout.starts_with(&format!("{old} → new/policy.toml · ")), "{revision}: {run:#?}");
+        assert!(run.stdout.contains("haiku → sonnet"), "{revision}: {run:#?}");
+    };
+    // Staged, committed, and renamed once more.
+    shows("before", "before:conf/old policy.toml");
+    commit(&sandbox);
+    shows("before", "before:conf/old policy.toml");
+    // By its path: from the top of the work tree, or from where the policy is today.
+    shows("before:conf/old policy.toml", "before:conf/old policy.toml");
+    shows("before:../conf/old policy.toml", "before:../conf/old policy.toml");
+    shows("before^{/x}:conf/old policy.toml", "before^{/x}:conf/old policy.toml");
+    shows("HEAD~2:old.toml", "HEAD~2:old.toml");
+    let run = from(&sandbox, "new/policy.toml", "HEAD:./policy.toml").expect(0);
+    assert!(run.summary().starts_with("Policy: 0 to change, 0 to restart,"), "{run:#?}");
+    for wanted in ["before:nowhere.toml", "before:conf/nowhere"] {
+        let run = from(&sandbox, "new/policy.toml", wanted).expect(1);
+        assert!(run.stderr.contains("hint: ") && run.stdout.is_empty(), "{wanted}: {run:#?}");
+    }
+    for outside in ["before:../../x.toml", "before:/etc/passwd"] {
+        assert!(
+            from(&sandbox, "new/policy.toml", outside).expect(1).stderr.contains("is outside repository"),
+            "{outside}"
+        );
+    }
+    // A directory of them is named.
+    sandbox.write("sessions.json", registry(&[("+3", "bots", "haiku")]));
+    let run = from(&sandbox, "new", "before:conf").expect(0);
+    assert!(run.stdout.starts_with("before:conf → new · ") && run.stdout.contains("haiku → sonnet"), "{run:#?}");
+}
+
+#[test]
+fn an_exit_code_tells_whether_policies_differ() {
+    let sandbox = sandbox("");
+    let diff = ["diff", "--from", "old.toml", "--detailed-exitcode"];
+    sandbox.run(&diff).expect(0);
+    sandbox.write("policy.toml", sandbox.read("old.toml").replace("bots   = \"haiku\"", "bots = \"opus\""));
+    sandbox.run(&diff).expect(2);
+    sandbox.run(&diff[..3]).expect(0);
+    let unmanaged = "[chats]\n\"+1\" = { managed = false, reason = \"her own\" }\n";
+    sandbox.write("policy.toml", sandbox.read("old.toml") + unmanaged);
+    sandbox.run(&diff).expect(2);
+}
+
 #[test]
 fn nothing_that_a_repository_brings_along_is_run() {
     let sandbox = repository();
@@ -314,6 +375,12 @@ fn nothing_that_a_repository_brings_along_is_run() {
     sandbox.write(".gitattributes", "*.toml filter=f diff=d\n");
     from(&sandbox, "conf/policy.toml", "HEAD").expect(0);
     assert!(head(&sandbox.path("conf/policy.toml")).unwrap().modified);
+    // A rename is looked for in what git remembers, too.
+    finish(Command::new("git").args(["mv", "conf/policy.toml", "conf/moved.toml"]).current_dir(sandbox.path("")))
+        .expect(0);
+    fs::remove_file(sandbox.path("trap.sh.sprung")).unwrap_or_default();
+    let run = from(&sandbox, "conf/moved.toml", "HEAD");
+    assert!(run.stdout.contains("HEAD:conf/policy.toml → conf/moved.toml"), "{run:#?}");
     assert!(!sandbox.path("trap.sh.sprung").exists());
 }
 

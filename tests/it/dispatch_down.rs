@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reconcile::apply::{Applied, RunContext, Watch, apply};
 use reconcile::backend::file::RegistryFile;
-use reconcile::backend::{Place, Probe, open};
+use reconcile::backend::{Home, Place, Probe, open};
 use reconcile::plan::Verdict;
 use reconcile::plan::json::Origin;
 use reconcile::plan::observed::Edits;
@@ -120,7 +120,8 @@ fn watched(sandbox: &Sandbox, watch: &dyn Watch) -> Applied {
     let (policy, _) = read(&[Source::new("policy.toml", sandbox.read("policy.toml"))]).unwrap();
     let registry = RegistryFile::open(&sandbox.path("sessions.json")).unwrap();
     let (directory, socket) = (sandbox.path(""), Some(sandbox.path("daemon.sock")));
-    let backend = open(&policy, Place { registry, directory, socket, probe: Probe::Nothing }).unwrap();
+    let backend =
+        open(&policy, Place { home: Home::File(registry), directory, socket, probe: Probe::Nothing }).unwrap();
     let (now, selector) = (at(0), Selector::default());
     let locked = backend.lock(Duration::ZERO, &|| false).unwrap();
     let input = input(backend.as_ref(), &policy, &now, &selector, usize::MAX);

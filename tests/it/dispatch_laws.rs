@@ -11,7 +11,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 use reconcile::apply::{Backend, RunContext, apply, plan};
 use reconcile::backend::file::RegistryFile;
-use reconcile::backend::{Place, Probe, open};
+use reconcile::backend::{Home, Place, Probe, open};
 use reconcile::plan::json::Origin;
 use reconcile::plan::select::Selector;
 use reconcile::plan::{Plan, Verdict};
@@ -198,7 +198,7 @@ fn policy(story: &Story, wanted: &Wanted) -> Policy {
 fn backend(world: &World, policy: &Policy) -> Box<dyn Backend> {
     let registry = RegistryFile::open(&world.sandbox.path("sessions.json")).unwrap();
     let (directory, socket) = (world.sandbox.path(""), Some(world.sandbox.path("daemon.sock")));
-    open(policy, Place { registry, directory, socket, probe: Probe::Nothing }).unwrap()
+    open(policy, Place { home: Home::File(registry), directory, socket, probe: Probe::Nothing }).unwrap()
 }
 
 fn run(world: &World, policy: &Policy, hour: i64) -> Plan {

@@ -5,9 +5,11 @@ use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr;
 
 use crate::slow::{Running, until};
 use crate::support::{POLICY, Run, Sandbox, finish, needs, registry};
+use crate::terminal::at;
 
 const ADA: &str = "+16175550142";
 const BEN: &str = "+16175550143";
@@ -244,6 +246,68 @@ fn undo_writes_the_old_models_as_overrides_and_reconciles_those_chats() {
     // Again: nothing is left to do.
     let again = sandbox.run(&["undo", &run]).expect(0);
     assert_eq!(again.summary(), "No changes. 2 in sync.");
+}
+
+#[test]
+fn the_newest_runs_and_those_since_a_time_can_be_asked_for() {
+    let sandbox = sandbox();
+    for chat in [ADA, BEN, CAL] {
+        sandbox.run(&["--chat", chat]).expect(0);
+    }
+    let all = runs(&sandbox, &[]);
+    assert_eq!(runs(&sandbox, &["--limit", "2"]), all[..2]);
+    assert_eq!(runs(&sandbox, &["--limit", "1", ADA]), all[2..], "of those that are about the chat");
+    assert_eq!(runs(&sandbox, &["--limit", "9"]), all);
+    assert_eq!(runs(&sandbox, &["--limit", "0"]), [Value::Null; 0]);
+    let second = all[1]["at"].as_str().unwrap();
+    assert_eq!(runs(&sandbox, &["--since", second]), all[..2]);
+    for (since, count) in [("1d", 3), ("2000-01-01", 3), ("2000-01-01T12:00", 3), ("2999-12-31", 0), ("0", 0)] {
+        assert_eq!(runs(&sandbox, &["--since", since]).len(), count, "{since}");
+    }
+    let none = sandbox.run(&["history", "--since", "2999-12-31"]).expect(0);
+    assert_eq!(none.stdout, "No such run has changed anything.\n");
+    for wrong in ["yesterday", "+1d", "-1d", ""] {
+        sandbox.run(&["history", "--since", wrong]).expect(64);
+    }
+}
+
+#[test]
+fn what_a_run_did_stands_in_columns_that_fit_the_terminal() {
+    let sandbox = sandbox();
+    sandbox.run(&[]).expect(0);
+    let text = sandbox.run(&["history"]).expect(0).stdout;
+    assert!(text.lines().next().unwrap().contains(" · apply · "), "the command: {text}");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("  ~ imessage/")).collect();
+    let columns = ["→", "done", "policy.toml:"].map(|word| {
+        let places: Vec<usize> =
+            rows.iter().map(|row| row.chars().count() - row[row.find(word).unwrap()..].chars().count()).collect();
+        assert!(rows.len() == 4 && (word == "→" || places.iter().all(|place| *place == places[0])), "{word}: {text}");
+    });
+    assert_eq!(columns.len(), 3);
+    for columns in [60, 80] {
+        let shown = at(&sandbox, columns, &["history"]);
+        assert!(shown.lines().all(|line| line.width() <= columns as usize), "{shown}");
+        assert!(shown.contains("tiers.family") && !shown.contains('…'), "{shown}");
+    }
+}
+
+#[test]
+fn the_last_run_that_changed_something_can_be_taken_back_without_its_name() {
+    let sandbox = sandbox();
+    let none = sandbox.run(&["undo", "last"]).expect(1);
+    assert!(none.stderr.contains("no run in the history has changed a model or an override"), "{none:#?}");
+    sandbox.run(&["--chat", ADA]).expect(0);
+    sandbox.run(&["--chat", CAL]).expect(0);
+    let run = newest(&sandbox);
+    let undone = sandbox.run(&["undo", "last"]).expect(0);
+    assert_eq!(undone.summary(), "Applied: 1 changed, 0 restarted, 0 deferred, 0 failed.");
+    let models = [ADA, CAL].map(|chat| sandbox.model(chat).unwrap());
+    assert_eq!(models, ["sonnet", "haiku"]);
+    assert!(sandbox.read("policy.toml").contains(&format!("undo of {run}")));
+    // An undo is a run that changed something, too.
+    sandbox.run(&["undo", "last"]).expect(0);
+    assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"));
+    assert!(!sandbox.read("policy.toml").contains("undo of"));
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Output that led its readers astray, each once.
 
-use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
@@ -101,11 +100,4 @@ fn an_alias_is_refused_with_what_it_stands_for() {
     sandbox.write("policy.toml", format!("{POLICY}[models.aliases]\n\"claude-opus\" = \"opus\"\n"));
     let run = sandbox.run(&["set-model", "+1", "claude-opus"]).expect(1);
     assert!(run.stderr.contains("the policy takes it for another spelling of opus: set opus"), "{run:?}");
-}
-
-#[test]
-fn the_readme_brings_its_example_back_only_after_the_last_sample() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let advice = readme.split("git checkout examples").next().unwrap();
-    assert!(advice.ends_with("after the last of them, `"), "what is brought back in between changes the next sample");
 }

@@ -172,7 +172,7 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
         let proven = proven(&world, &up);
         let ran = world.state().runs.clone();
         excused.decide(&wanted, &world.state().entries);
-        let pace = Pace { end_in: *pauses, seen: Mutex::default() };
+        let pace = Pace { world: &world, end_in: *pauses, seen: Mutex::default() };
         let plan = world.watched(&policy, hour, None, &pace).unwrap().planned.plan;
         pace.is_kept(story.parallel)?;
         let state = world.state();
@@ -214,8 +214,12 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// The model of each chat in the registry.
+type Entries = BTreeMap<String, Option<String>>;
+
 /// Watches a run that pauses between portions, and asks it to end in one of its pauses.
-struct Pace {
+struct Pace<'w> {
+    world: &'w World,
     end_in: Option<usize>,
     seen: Mutex<Seen>,
 }
@@ -228,9 +232,11 @@ struct Seen {
     canaries: BTreeSet<String>,
     largest: usize,
     begun_after_end: usize,
+    /// What the registry said when the run was asked to end.
+    at_end: Option<Entries>,
 }
 
-impl Watch for Pace {
+impl Watch for Pace<'_> {
     fn interrupted(&self) -> bool {
         self.end_in.is_some_and(|end| self.seen.lock().unwrap().pauses > end)
     }
@@ -239,6 +245,9 @@ impl Watch for Pace {
         let mut seen = self.seen.lock().unwrap();
         seen.pauses += usize::from(!time.is_zero());
         seen.portion.clear();
+        if self.end_in.is_some_and(|end| seen.pauses == end + 1) {
+            seen.at_end = Some(self.world.state().entries.clone());
+        }
     }
 
     fn begun(&self, row: &Row) {
@@ -256,12 +265,15 @@ impl Watch for Pace {
     }
 }
 
-impl Pace {
+impl Pace<'_> {
     /// Between two pauses at most `parallel` sessions are restarted, and none after a pause in which the run was asked to end.
     fn is_kept(&self, parallel: usize) -> Result<(), TestCaseError> {
-        let Seen { largest, begun_after_end, .. } = *self.seen.lock().unwrap();
+        let seen = self.seen.lock().unwrap();
+        let (largest, at_end) = (seen.largest, seen.at_end.as_ref());
         prop_assert!(self.end_in.is_none() || largest <= parallel, "{largest} restarts between two pauses");
-        prop_assert_eq!(begun_after_end, 0, "restarts after the run was asked to end");
+        prop_assert_eq!(seen.begun_after_end, 0, "restarts after the run was asked to end");
+        let is_as_left = at_end.is_none_or(|at_end| *at_end == self.world.state().entries);
+        prop_assert!(is_as_left, "edits after the run was asked to end: {at_end:?}");
         Ok(())
     }
 }

@@ -25,6 +25,10 @@ bots   = "haiku"
 path = "sessions.json"
 "#;
 
+/// What a test says itself where it is to count.
+const UNSET: [&str; 5] =
+    ["RECONCILE_POLICY", "RECONCILE_REGISTRY", "RECONCILE_GATEWAY_URL", "CLICOLOR_FORCE", "FORCE_COLOR"];
+
 /// A scratch directory with `policy.toml` and `sessions.json`.
 pub struct Sandbox {
     dir: TempDir,
@@ -106,7 +110,7 @@ impl Sandbox {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
         command.args(arguments).current_dir(self.dir.path()).env("TZ", "UTC").stdin(Stdio::null());
-        for name in ["RECONCILE_POLICY", "RECONCILE_REGISTRY", "CLICOLOR_FORCE", "FORCE_COLOR"] {
+        for name in UNSET {
             command.env_remove(name);
         }
         command

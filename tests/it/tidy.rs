@@ -128,7 +128,7 @@ fn a_circle_of_imports_is_found_however_it_is_written() {
 }
 
 /// Files that may name backends: their settings stand in the policy.
-const SETTINGS: [&str; 1] = ["policy/sessions.rs"];
+const SETTINGS: [&str; 4] = ["policy/conninfo.rs", "policy/registry.rs", "policy/sessions.rs", "policy/table.rs"];
 
 /// The text of a file without its comments.
 fn code(text: &str) -> String {
@@ -143,7 +143,7 @@ fn what_is_the_same_for_every_backend_names_none_of_them() {
     let folders = folders.filter(|entry| entry.file_type().unwrap().is_dir());
     let mut names: Vec<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["dispatch", "file"], "a folder for each backend");
+    assert_eq!(names, ["dispatch", "file", "openclaw"], "a folder for each backend");
     // "file" is also what every registry, policy and report may be called.
     let names = names.iter().map(String::as_str).filter(|name| *name != "file");
     let words: Vec<&str> = names.chain(["Dispatch", "FileBackend", "FileSettings", "daemon", "Writer"]).collect();
@@ -197,6 +197,7 @@ fn exceptions_to_the_ban_on_io_are_few() {
         "backend/dispatch/mod.rs",
         "backend/dispatch/socket.rs",
         "backend/file/mod.rs",
+        "backend/openclaw/mod.rs",
         "cli/mod.rs",
         "crash.rs",
         "os/mod.rs",

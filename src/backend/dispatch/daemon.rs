@@ -5,16 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::apply::{Attempt, Turn};
 use crate::backend::dispatch::socket::{Answer, Socket};
+use crate::backend::listener::{Deaf, Listener};
 use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::plan::Row;
@@ -30,6 +31,8 @@ pub(super) struct Daemon {
     pub(super) times: Times,
     /// Until then the run waits for busy sessions. Set when the first one is met.
     drained: OnceLock<Instant>,
+    /// What hears of each request.
+    listener: Arc<dyn Listener>,
 }
 
 /// A global override: every session that is started while it is on runs its model.
@@ -103,7 +106,27 @@ impl Live {
 impl Daemon {
     /// The one that listens at `socket`, and must belong to `owner`.
     pub(super) fn new(socket: PathBuf, owner: u32, times: Times) -> Self {
-        Self { socket: Socket::new(socket, owner, times.timeout), times, drained: OnceLock::new() }
+        let socket = Socket::new(socket, owner, times.timeout);
+        Self { socket, times, drained: OnceLock::new(), listener: Arc::new(Deaf) }
+    }
+
+    /// With this to hear of each request.
+    pub(super) fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
+        Self { listener, ..self }
+    }
+
+    /// Sends a request. It names the chat that it is about, if any.
+    fn ask(&self, command: &str, chat: Option<&str>, request: &Value, until: Instant) -> Result<Answer> {
+        self.listener.hear(&format!("the request {command} begins"), chat);
+        let answer = self.socket.ask(request, until);
+        let what = match &answer {
+            Ok(Answer::Down) => "no daemon listens",
+            Ok(Answer::Lost(_)) => "no answer can be made out",
+            Ok(Answer::Reply(_)) => "answered",
+            Err(_) => "the daemon cannot be reached",
+        };
+        self.listener.hear(&format!("the request {command} has ended: {what}"), chat);
+        answer
     }
 
     /// Whether it is down.
@@ -163,7 +186,7 @@ impl Daemon {
                 .with_hint("while it is up, only it can change the registry; nothing was changed")
                 .or_nameless(format!("the daemon at {path} did not answer {command} as it should"))
         };
-        let reply = match self.socket.ask(&json!({ "cmd": command }), until)? {
+        let reply = match self.ask(command, None, &json!({ "cmd": command }), until)? {
             Answer::Down => return Ok(None),
             Answer::Reply(reply) => reply,
             Answer::Lost(why) => return Err(failed(why)),
@@ -221,7 +244,7 @@ impl Daemon {
     /// Asks for a model of a chat, which restarts its session.
     pub(super) fn set_model(&self, chat: &str, model: &Model) -> Said {
         let request = json!({ "cmd": "set_model", "chat_id": chat, "model": model.as_str() });
-        match self.socket.ask(&request, self.deadline()) {
+        match self.ask("set_model", Some(chat), &request, self.deadline()) {
             Ok(Answer::Down) => Said::Nothing("the daemon went down".to_owned()),
             Err(error) => Said::Nothing(error.to_string()),
             Ok(Answer::Lost(why)) => Said::Lost(why),

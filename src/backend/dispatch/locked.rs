@@ -18,11 +18,13 @@ use crate::backend::file::{Addition, FileSnapshot, LockedFiles, Proceed, Registr
 use crate::chat::Model;
 use crate::error::Result;
 use crate::os::exchange::ExchangeNote;
+use crate::plan::conditions::Told;
 use crate::plan::json::{Head, JsonRun, Origin, Record};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Begin, Debt, Note};
 use crate::plan::{Reading, Row};
 use crate::registry::find_entry;
+use crate::state::conditions;
 
 /// The daemon saves a second after a change; its file is waited for so long.
 const SAVED: Duration = Duration::from_secs(2);
@@ -289,6 +291,14 @@ impl Locked for LockedDispatch<'_> {
 
     fn forget_applied(&self) -> Result<()> {
         self.files.forget_applied()
+    }
+
+    fn told(&self) -> Result<Told> {
+        conditions::read(self.files.dir())
+    }
+
+    fn remember_told(&self, told: Told) -> Result<()> {
+        conditions::save(self.files.dir(), told)
     }
 
     fn name_run(&self, at: Timestamp) -> Result<String> {

@@ -14,15 +14,16 @@ mod socket;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::apply::{Ask, Backend, Locked};
+use crate::apply::{Ask, Backend, Locked, LostState};
 use crate::backend::dispatch::daemon::{Daemon, Times};
 use crate::backend::dispatch::locked::{LockedDispatch, Parts};
 use crate::backend::dispatch::overridden::Noticed;
 use crate::backend::dispatch::pending::Pending;
 use crate::backend::file::{FileSnapshot, RegistryFile};
+use crate::backend::listener::Listener;
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::Result;
@@ -32,6 +33,7 @@ use crate::plan::ledger::Ledger;
 use crate::plan::observed::{Canary, Edits, Finding, Observed, Standing, Void};
 use crate::plan::{Drift, Reading, Row};
 use crate::policy::{DispatchSettings, Policy};
+use crate::redact::Redaction;
 use crate::registry::Snapshot;
 
 pub use abilities::Abilities;
@@ -65,6 +67,12 @@ impl DispatchBackend {
         let daemon = Daemon::new(socket, registry.owner()?, times);
         let (aliases, socket) = (policy.aliases.clone(), settings.socket.clone());
         Ok(Self { registry, daemon, abilities: Abilities, aliases, socket, noticed: Mutex::default() })
+    }
+
+    /// With this to hear of each request.
+    #[must_use]
+    pub fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
+        Self { daemon: self.daemon.heard_by(listener), ..self }
     }
 
     fn parts(&self) -> Parts<'_> {
@@ -211,6 +219,26 @@ impl Backend for DispatchBackend {
 
     fn check_edits(&self) -> Result<()> {
         self.registry.check_replaceable()
+    }
+
+    fn has_state(&self) -> Result<bool> {
+        Ok(self.registry.state_dir()?.is_some())
+    }
+
+    fn lost_state(&self) -> Result<Option<LostState>> {
+        self.registry.lost_state()
+    }
+
+    fn hidden_state_of(&self) -> Result<Option<u32>> {
+        self.registry.hidden_state_of()
+    }
+
+    fn redaction_key(&self) -> Result<Redaction> {
+        self.registry.redaction_key()
+    }
+
+    fn redaction_key_or_new(&self, patience: Duration) -> Result<(Redaction, Option<PathBuf>)> {
+        self.registry.redaction_key_or_new(patience)
     }
 
     fn checkup(&self) -> Vec<Check> {

@@ -1,6 +1,7 @@
 //! Looks at the registry, at its state, and at where they are. Nothing is changed or created for that.
 
-use crate::backend::file::registry::{LOST_STATE, RegistryFile};
+use crate::apply::LostState;
+use crate::backend::file::registry::RegistryFile;
 use crate::checkup::Check;
 use crate::error::{Error, Result};
 use crate::os::exchange::Method;
@@ -65,9 +66,8 @@ impl RegistryFile {
     }
 
     fn look_at_state(&self) -> Result<String> {
-        if self.has_lost_state()? {
-            let (what, hint) = LOST_STATE;
-            return Err(Error::other(what).with_hint(hint));
+        if let Some(LostState { message, hint }) = self.lost_state()? {
+            return Err(Error::other(message).with_hint(hint));
         }
         let Some(dir) = self.state_dir()? else { return Ok("there is none yet: the first run makes it".to_owned()) };
         key::read(&dir)?;

@@ -19,7 +19,7 @@ use crate::os::lock::Lock;
 use crate::os::mount::check_writable;
 use crate::os::rights::{keep, mark_with_state};
 use crate::os::{FileMeta, Stamp, fill};
-use crate::plan::json::{JsonRun, name_after};
+use crate::plan::json::JsonRun;
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::{Reading, Row};
@@ -30,11 +30,11 @@ use crate::state::dir::StateDir;
 use crate::state::kept::{ExchangeState, Patch};
 use crate::state::key::KEY;
 use crate::state::ledger::{LedgerFile, OpenLedger};
+use crate::state::run::lock_run;
 use crate::state::{history, last_applied};
 
 /// The file that takes the registry's place, and after an exchange the one that it displaced.
 pub(super) const NEW: &str = "registry.new";
-const RUN_LOCK: &str = "run.lock";
 
 /// A registry and its ledger, which are changed under `data.lock`.
 #[derive(Debug)]
@@ -123,13 +123,6 @@ impl Files {
         Exchange { target: self.registry.place(), waiting: self.dir().place(NEW), method: self.method }
     }
 
-    /// A name in the history for a command that begins.
-    pub(super) fn name(&self, ledger: &OpenLedger, at: Timestamp) -> Result<String> {
-        let recorded = history::newest_name(self.dir())?;
-        let newest = ledger.ledger().unrecorded.keys().cloned().max().max(recorded);
-        Ok(name_after(newest.as_deref(), at))
-    }
-
     /// Appends to the history what a launch did. What else is not told there yet may be of a run that goes on.
     pub(super) fn record_launch(&self, ledger: &mut OpenLedger, name: &str) -> Result<()> {
         let Some(draft) = ledger.ledger().unrecorded.get(name).cloned() else { return Ok(()) };
@@ -137,28 +130,6 @@ impl Files {
         crash_point!("launch: history appended");
         let unrecorded = [(name.to_owned(), None)].into();
         ledger.append(Patch { unrecorded, ..Patch::default() })
-    }
-
-    /// Appends to the history what is not told there yet: what this run did, and what commands did that died or started a
-    /// session.
-    pub(super) fn record(&self, ledger: &mut OpenLedger, own: Option<&JsonRun>) -> Result<()> {
-        let drafts = ledger.ledger().unrecorded.clone();
-        let names: Vec<String> = drafts.keys().cloned().collect();
-        let drafts = drafts.into_iter().filter(|(name, _)| own.is_none_or(|own| own.run != *name));
-        let mut runs: Vec<JsonRun> = drafts.filter_map(|(name, draft)| draft.into_run(&name)).collect();
-        if let Some(own) = own {
-            // A name that was not reserved by an effect may be another run's by now.
-            let is_reserved = names.iter().any(|name| *name == own.run);
-            let name = if is_reserved { own.run.to_string() } else { self.name(ledger, own.at)? };
-            runs.push(JsonRun { run: name.into(), ..own.clone() });
-        }
-        if runs.is_empty() && names.is_empty() {
-            return Ok(());
-        }
-        runs.sort_by(|a, b| a.run.cmp(&b.run));
-        history::append(self.dir(), &runs)?;
-        crash_point!("history: appended");
-        ledger.append(Patch { unrecorded: names.into_iter().map(|name| (name, None)).collect(), ..Patch::default() })
     }
 
     /// Writes the new registry beside the old, for the same users.
@@ -288,12 +259,8 @@ impl LockedFiles {
     /// Where another run holds the lock for longer, or the state cannot be used.
     pub fn lock(registry: &RegistryFile, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
         let files = Files::new(registry.clone(), registry.meta()?)?;
-        let run = files.dir().lock(RUN_LOCK, patience, give_up)?;
-        crash_point!("locked");
-        history::discard_unfinished(files.dir())?;
-        let mut ledger = files.open_within(patience, give_up)?;
-        files.record(&mut ledger, None)?;
-        drop(ledger);
+        let run = lock_run(files.dir(), patience, give_up)?;
+        files.open_within(patience, give_up)?.record(None)?;
         Ok(Self { files, made: Mutex::default(), run })
     }
 
@@ -393,12 +360,7 @@ impl LockedFiles {
     /// # Errors
     /// Where they cannot be saved.
     pub fn note(&self, notes: &[Note], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
-        let mut ledger = self.open()?;
-        let patch = ledger.kept().noting(notes, now);
-        ledger.append(patch)?;
-        let owed = &ledger.ledger().owed;
-        let debts = notes.iter().filter_map(|note| owed.get_key_value(note.chat()));
-        Ok(debts.map(|(chat, debt)| (chat.clone(), debt.clone())).collect())
+        self.open()?.note(notes, now)
     }
 
     /// What the registry says now of these rows.
@@ -442,8 +404,7 @@ impl LockedFiles {
     /// # Errors
     /// Where that cannot be done.
     pub fn record(&self, run: &JsonRun) -> Result<()> {
-        let mut ledger = self.open()?;
-        self.files.record(&mut ledger, Some(run))
+        self.open()?.record(Some(run))
     }
 
     /// A name for a run that begins, after those of all others.
@@ -451,7 +412,7 @@ impl LockedFiles {
     /// # Errors
     /// Where the history or the ledger cannot be read.
     pub fn name_run(&self, at: Timestamp) -> Result<String> {
-        self.files.name(&self.open()?, at)
+        self.open()?.name_run(at)
     }
 }
 

@@ -18,17 +18,6 @@ impl RegistryFile {
         let files = Files::new(self.clone(), self.meta()?)?;
         // Two programs must not make two keys.
         let _ledger = files.open_within(patience, &|| false)?;
-        if let Some(redaction) = key::read(files.dir())? {
-            // The program that made it may have died before its name was on disk.
-            files.dir().sync()?;
-            return Ok((redaction, None));
-        }
-        let redaction = key::new()?;
-        if let Err(error) = files.dir().save(key::KEY, redaction.to_text().as_bytes()) {
-            // It may have its name already. The error that matters is the first.
-            let _ = files.dir().remove(key::KEY);
-            return Err(error);
-        }
-        Ok((redaction, Some(files.dir().path(key::KEY))))
+        key::read_or_new(files.dir())
     }
 }

@@ -11,12 +11,13 @@ mod registry;
 mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::apply::{
-    Ask, Attempt, Backend, Batch, Committed, Decide, Locked, Owes, PlannedOn, Registered, Stands, Turn,
+    Ask, Attempt, Backend, Batch, Committed, Decide, Locked, LostState, Owes, PlannedOn, Registered, Stands, Turn,
 };
 use crate::backend::commands::{Commands, remark};
 use crate::backend::file::observe::Observer;
@@ -24,17 +25,20 @@ use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
+use crate::plan::conditions::Told;
 use crate::plan::json::{JsonRun, Origin};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::observed::Observed;
 use crate::plan::{Drift, Reading, Row};
+use crate::redact::Redaction;
 use crate::registry::{Key, Snapshot};
+use crate::state::conditions;
 
 pub use crate::os::exchange::Method;
 pub use commit::{Addition, Files, LockedFiles, Proceed};
 pub use register::registration_edits;
-pub use registry::{LOST_STATE, RegistryFile};
+pub use registry::RegistryFile;
 pub use snapshot::FileSnapshot;
 
 /// A registry that only this program writes.
@@ -82,6 +86,26 @@ impl Backend for FileBackend {
 
     fn check_edits(&self) -> Result<()> {
         self.registry.check_replaceable()
+    }
+
+    fn has_state(&self) -> Result<bool> {
+        Ok(self.registry.state_dir()?.is_some())
+    }
+
+    fn lost_state(&self) -> Result<Option<LostState>> {
+        self.registry.lost_state()
+    }
+
+    fn hidden_state_of(&self) -> Result<Option<u32>> {
+        self.registry.hidden_state_of()
+    }
+
+    fn redaction_key(&self) -> Result<Redaction> {
+        self.registry.redaction_key()
+    }
+
+    fn redaction_key_or_new(&self, patience: Duration) -> Result<(Redaction, Option<PathBuf>)> {
+        self.registry.redaction_key_or_new(patience)
     }
 
     fn checkup(&self) -> Vec<Check> {
@@ -165,6 +189,14 @@ impl Locked for LockedFileBackend<'_> {
 
     fn forget_applied(&self) -> Result<()> {
         self.files.forget_applied()
+    }
+
+    fn told(&self) -> Result<Told> {
+        conditions::read(self.files.dir())
+    }
+
+    fn remember_told(&self, told: Told) -> Result<()> {
+        conditions::save(self.files.dir(), told)
     }
 
     fn name_run(&self, at: Timestamp) -> Result<String> {

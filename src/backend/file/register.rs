@@ -67,7 +67,7 @@ impl RegistryFile {
         for _ in 0..TRIES {
             let mut ledger = files.open_within(patience, &|| false)?;
             let head = Head { at: now, by: by.clone(), plan_id: String::new() };
-            let record = Record { name: files.name(&ledger, now)?, head };
+            let record = Record { name: ledger.name_run(now)?, head };
             if let Some(done) = files.register(&mut ledger, found, purpose, &record, decide)? {
                 // Where it cannot be told of now, the next run does that.
                 let _ = files.record_launch(&mut ledger, &record.name);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::apply::LostState;
 use crate::backend::file::snapshot::FileSnapshot;
 use crate::error::{Error, Result};
 use crate::form::Form;
@@ -20,17 +21,17 @@ use crate::registry::json::{changes_while_read, key_of_sessions};
 use crate::registry::redacted::marker;
 use crate::state::dir::{self, StateDir};
 use crate::state::kept::Kept;
-use crate::state::{history, key, last_applied, ledger};
+use crate::state::whole;
 
 /// The first entry of a registry lies within so many bytes.
 const FIRST_ENTRY: u64 = 64 << 10;
 /// How often a registry is read again that changes while it is read.
 const READS: usize = 10;
 /// What is said of state that is gone, and what to do about it.
-pub const LOST_STATE: (&str, &str) = (
-    "the state of earlier runs is gone, and with it what is still owed: it stood beside the registry",
-    "put it back, or restart by hand what may run another model; to forget what is owed on purpose, use reconcile owed --forget-all",
-);
+const LOST_STATE: LostState = LostState {
+    message: "the state of earlier runs is gone, and with it what is still owed: it stood beside the registry",
+    hint: "put it back, or restart by hand what may run another model; to forget what is owed on purpose, use reconcile owed --forget-all",
+};
 
 /// A registry in a file.
 #[derive(Clone, Debug)]
@@ -184,26 +185,26 @@ impl RegistryFile {
         if self.state == StateUse::LeftOut {
             return Ok(None);
         }
-        StateDir::open(&self.directory, &self.name_there, self.owner()?)
+        StateDir::open(&self.directory, &dir::name_beside(&self.name_there), self.owner()?)
     }
 
-    /// Whether runs have kept state beside it, and that is gone: it was removed, or the registry was copied without it. A
-    /// registry that another program has replaced since does not tell.
+    /// Where runs have kept state beside it, and that is gone, what to say of that: it was removed, or the registry was
+    /// copied without it. A registry that another program has replaced since does not tell.
     ///
     /// # Errors
     /// Where the registry cannot be looked at.
-    pub fn has_lost_state(&self) -> Result<bool> {
+    pub fn lost_state(&self) -> Result<Option<LostState>> {
         // Whether what is there can be used, the run finds out that uses it.
         let name = dir::name_beside(&self.name_there);
         if self.is_missing() || self.directory.place(&name).look()?.is_some() {
-            return Ok(false);
+            return Ok(None);
         }
-        Ok(is_marked_with_state(&self.place().open_regular()?))
+        Ok(is_marked_with_state(&self.place().open_regular()?).then_some(LOST_STATE))
     }
 
     /// Its state directory, which is made where there is none, for a registry of that owner.
     pub(crate) fn new_state_dir(&self, meta: FileMeta) -> Result<StateDir> {
-        StateDir::create(&self.directory, &self.name_there, meta)
+        StateDir::create(&self.directory, &dir::name_beside(&self.name_there), meta)
     }
 
     /// The registry as it is now.
@@ -247,15 +248,7 @@ impl RegistryFile {
     /// # Errors
     /// Where it is damaged or cannot be read. That is never "no debts".
     pub fn kept(&self) -> Result<Kept> {
-        match self.state_dir()? {
-            Some(dir) => {
-                history::check(&dir)?;
-                let mut kept = ledger::read(&dir)?;
-                kept.ledger.last_applied = Arc::new(last_applied::read(&dir)?);
-                Ok(kept)
-            }
-            None => Ok(Kept::default()),
-        }
+        whole::kept(self.state_dir()?.as_ref())
     }
 
     /// What past runs did, newest first.
@@ -263,15 +256,7 @@ impl RegistryFile {
     /// # Errors
     /// Where the state directory cannot be used; the iterator, where a part of the history cannot.
     pub fn history(&self) -> Result<impl Iterator<Item = Result<JsonRun<'static>>> + use<>> {
-        let dir = self.state_dir()?;
-        let mut untold = Vec::new();
-        if let Some(dir) = &dir {
-            let told = history::told(dir)?;
-            let drafts = ledger::read(dir)?.ledger.unrecorded.into_iter().rev();
-            let drafts = drafts.filter(|(name, _)| !told.contains(name));
-            untold.extend(drafts.filter_map(|(name, draft)| draft.into_run(&name)).map(Ok));
-        }
-        Ok(untold.into_iter().chain(dir.into_iter().flat_map(history::newest_first)))
+        whole::history(self.state_dir()?)
     }
 
     /// The key that the registry's chats are redacted with.
@@ -279,14 +264,7 @@ impl RegistryFile {
     /// # Errors
     /// Where there is none, or it cannot be read.
     pub fn redaction_key(&self) -> Result<Redaction> {
-        let key = self.state_dir()?.map(|dir| key::read(&dir)).transpose()?.flatten();
-        key.ok_or_else(|| {
-            let path = self.state().join(key::KEY);
-            Error::other(format!(
-                "there is no key for redaction: {}; make it with `reconcile snapshot --redact`, or name one with --redact-key",
-                path.display()
-            ))
-        })
+        whole::redaction_key(self.state_dir()?.as_ref(), &self.state())
     }
 
     /// The fingerprint of the key that the registry was redacted with, where it is a redacted snapshot.

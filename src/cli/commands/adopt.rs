@@ -1,21 +1,26 @@
 //! `reconcile adopt`: a policy that describes a registry as it is.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::adopt::adopt;
-use crate::backend::{self, file::RegistryFile};
+use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
+use crate::cli::gateway::gateway_of;
 use crate::cli::paths::registry_of;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::form::Form;
-use crate::policy;
-use crate::report::adopted;
+use crate::policy::{self, BackendSettings, OpenclawSettings, TokenSource};
+use crate::report::adopted::{self, Named, quoted};
 use crate::report::escape::leading;
 use crate::sources;
+
+/// How long a gateway may take for one request that no policy names yet.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AdoptArgs {
@@ -25,18 +30,10 @@ pub(crate) struct AdoptArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &AdoptArgs) -> anyhow::Result<Exit> {
-    let (path, written, mut form) = match place.registry() {
-        Some(path) => (path.clone(), written(&path)?, form_in_policy(&place.policy())),
-        None => named_by_policy(&place.policy())?,
+    let policy = match server(place)? {
+        Some(gateway) => of_server(place, &gateway)?,
+        None => of_file(place)?,
     };
-    let registry = RegistryFile::open(&path)?;
-    if form.key.is_none() {
-        form.key = registry.key_of_sessions()?;
-    }
-    let backend = backend::of_registry(registry.in_form(&form));
-    let adopted = adopt(backend.snapshot()?.as_ref())?;
-    let mut policy = Vec::new();
-    adopted::write(&adopted, &written, &form, &mut policy)?;
     sources::check_size("the policy", &policy)?;
     let Some(file) = &args.write else {
         terminal.to_stdout(|out| out.write_all(&policy))?;
@@ -45,6 +42,56 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &AdoptArgs) -> a
     sources::write_new(file, &policy)?;
     terminal.note(&format!("wrote {}", file.display()));
     Ok(Exit::Done)
+}
+
+/// The policy that describes the registry in a file.
+fn of_file(place: &PlaceArgs) -> anyhow::Result<Vec<u8>> {
+    let (path, written, mut form) = match place.registry() {
+        Some(path) => (path.clone(), written(&path)?, form_in_policy(&place.policy())),
+        None => named_by_policy(&place.policy())?,
+    };
+    let registry = RegistryFile::open(&path)?;
+    if form.key.is_none() {
+        form.key = registry.key_of_sessions()?;
+    }
+    let backend = backend::of_home(Home::File(registry.in_form(&form)));
+    let adopted = adopt(backend.snapshot()?.as_ref())?;
+    let mut policy = Vec::new();
+    adopted::write(&adopted, Named::File(&written, &form), &mut policy)?;
+    Ok(policy)
+}
+
+/// The policy that describes the sessions of a gateway.
+fn of_server(place: &PlaceArgs, (settings, timeout): &(OpenclawSettings, Duration)) -> anyhow::Result<Vec<u8>> {
+    let gateway = gateway_of(place, settings, *timeout, &place.policy())?;
+    let mut lines =
+        vec!["backend = \"openclaw\"".to_owned(), format!("url     = {}", quoted(&gateway.address.to_string()))];
+    lines.extend(settings.token.as_ref().map(|token| match token {
+        TokenSource::Env(name) => format!("token   = {{ env = {} }}", quoted(name)),
+        TokenSource::File(path) => format!("token   = {{ file = {} }}", quoted(path)),
+    }));
+    lines.extend(settings.state.as_ref().map(|state| format!("state   = {}", quoted(state))));
+    let adopted = adopt(backend::of_home(Home::Gateway(gateway)).snapshot()?.as_ref())?;
+    let mut policy = Vec::new();
+    adopted::write(&adopted, Named::Server(&lines), &mut policy)?;
+    Ok(policy)
+}
+
+/// The gateway that is meant, where the registry is no file: that of the policy, or, where there is no policy yet, the one
+/// to which the user wants to connect.
+fn server(place: &PlaceArgs) -> anyhow::Result<Option<(OpenclawSettings, Duration)>> {
+    let path = place.policy();
+    if place.registry().is_some() {
+        return Ok(None);
+    }
+    if !path.exists() {
+        return Ok(place.connect().map(|url| (OpenclawSettings::at(url), FIRST_TIMEOUT)));
+    }
+    let (policy, _) = policy::read(&sources::load(&path)?.sources).map_err(Error::Invalid)?;
+    Ok(match policy.sessions.backend {
+        BackendSettings::Openclaw(settings) => Some((settings, policy.sessions.timeout)),
+        BackendSettings::File(_) | BackendSettings::Dispatch(_) => None,
+    })
 }
 
 /// The form of the registry, where a policy that is there already tells it.
@@ -57,7 +104,7 @@ fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String, Form)
     if !policy_path.exists() {
         let name = leading(&policy_path.display().to_string()).into_owned();
         return Err(Error::other(format!("no registry is named, and there is no policy {name} that could name one"))
-            .with_hint("give --registry PATH, or set RECONCILE_REGISTRY")
+            .with_hint("give --registry PATH, or set RECONCILE_REGISTRY; for a gateway, give --connect URL")
             .into());
     }
     let files = sources::load(policy_path)?;

@@ -1,11 +1,11 @@
 //! `reconcile check`: what is wrong with the policy, and what in it is legal and probably not meant.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Span;
 
-use crate::backend::{self, file::RegistryFile};
+use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::{PlaceArgs, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::paths::registry_of;
@@ -21,6 +21,10 @@ use crate::sources;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CheckArgs {
+    /// The policy, instead of --policy
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Option<PathBuf>,
+
     /// How mistakes are written: text, json for editors, or github for annotations of a workflow
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true)]
     format: CheckFormat,
@@ -35,6 +39,7 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &CheckArgs) -> anyhow::Result<Exit> {
+    let place = &place.clone().with_policy(args.path.clone());
     let path = place.policy();
     let read = sources::load(&path).and_then(|files| {
         let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
@@ -69,13 +74,14 @@ fn warnings_of(
     let named = named.map(|registry| registry.in_form(&policy.form));
     let is_named = named.is_some();
     let registry = named.or_else(|| of_this_host(&policy, &place.policy()));
-    let snapshot = registry.clone().map(|registry| backend::of_registry(registry).snapshot()).transpose();
+    let home = registry.map(Home::File);
+    let snapshot = home.clone().map(|home| backend::of_home(home).snapshot()).transpose();
     let snapshot = if is_named { snapshot? } else { snapshot.unwrap_or_default() };
-    let policy = match &registry {
+    let policy = match &home {
         None => policy,
-        Some(registry) => match registry.redacted_with()? {
+        Some(home) => match home.redacted_with()? {
             None => policy,
-            Some(fingerprint) => for_snapshot(place.redaction_key()?, registry, &fingerprint, policy)?.0,
+            Some(fingerprint) => for_snapshot(place.redaction_key()?, home, &fingerprint, policy)?.0,
         },
     };
     let horizon = now.checked_add(args.within).map_err(|_| Error::other("--within reaches beyond all calendars"))?;

@@ -19,16 +19,21 @@ use crate::policy;
 use crate::report::escape::leading;
 use crate::report::{Format, Mode, Report};
 use crate::sources;
-use crate::sources::git::policy_at;
+use crate::sources::git::{OldPolicy, policy_at};
 
 /// As long as git may take. It answers within milliseconds, and from a cold disk within seconds.
 const GIT_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// The old policy: a file, a directory, or git:REV, which is the policy as that revision has it
+    /// The old policy: a file, a directory, git:REV, which is the policy as that revision has it, or git:REV:PATH, where
+    /// it had another path there
     #[arg(long, value_name = "POLICY")]
     from: String,
+
+    /// Exit with 2 if the policies decide differently on any chat
+    #[arg(long)]
+    detailed_exitcode: bool,
 
     /// How it is written to stdout: text, json or markdown
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true, help_heading = "Output")]
@@ -45,18 +50,15 @@ const FORMATS: [(&str, Format); 3] = [("text", Format::Text), ("json", Format::J
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
     let opened = open(terminal, place)?;
     let old = match args.from.strip_prefix("git:") {
-        Some(revision) => policy_at(revision, &place.policy(), GIT_LIMIT)?,
+        Some(wanted) => policy_at(wanted, &place.policy(), GIT_LIMIT)?,
         None if !Path::new(&args.from).exists() => {
             return Err(Error::other(format!("--from {}: there is no such file or directory", args.from))
                 .with_hint(format!("for what git has of the policy, write --from git:{}", args.from))
                 .into());
         }
-        None => sources::load(args.from.as_ref())?.sources,
+        None => OldPolicy { name: args.from.clone(), sources: sources::load(args.from.as_ref())?.sources },
     };
-    let name = match args.from.strip_prefix("git:") {
-        Some(revision) => format!("{revision}:{}", opened.policy_name),
-        None => args.from.clone(),
-    };
+    let OldPolicy { name, sources: old } = old;
     let olds = old.iter().map(|source| PathBuf::from(source.name.as_ref()));
     let outputs = Outputs::open(&args.output, &opened.needed().into_iter().chain(olds).collect::<Vec<_>>())?;
     let (old, _) = policy::read(&old).map_err(Error::Invalid)?;
@@ -87,5 +89,6 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> an
     };
     terminal.to_stdout(|out| report.write(args.format, out))?;
     outputs.write(&report)?;
-    Ok(Exit::Done)
+    let differs = args.detailed_exitcode && !plan.rows.is_empty();
+    Ok(if differs { Exit::Planned } else { Exit::Done })
 }

@@ -1,15 +1,17 @@
 //! `reconcile doctor`: whether a run would work on this host. Nothing is changed for that.
 
+use std::sync::Arc;
+
 use clap::Args;
 
-use crate::backend::Probe;
 use crate::backend::file::RegistryFile;
+use crate::backend::{Deaf, Probe};
 use crate::checkup::Check;
 use crate::cli::args::{PlaceArgs, TEXT_OR_JSON, one_of};
 use crate::cli::exit::Exit;
-use crate::cli::run::refuse_exposed;
+use crate::cli::run::checks::refuse_exposed;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{backend_of, registry_path};
+use crate::cli::workspace::{backend_of, home_of, registry_path};
 use crate::cli::zone;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
@@ -79,14 +81,14 @@ fn look_at_access(policy: &Policy, files: &PolicyFiles) -> Check {
 
 /// The registry, and what the policy names beside it.
 fn look_at_backend(place: &PlaceArgs, policy: &Policy, files: &PolicyFiles) -> Vec<Check> {
-    let registry = match registry_path(place).and_then(|path| RegistryFile::open(&path)) {
-        Ok(registry) => registry,
+    let home = match home_of(place, policy, &place.policy()) {
+        Ok(home) => home,
         Err(error) => return vec![no_registry(error)],
     };
-    match backend_of(policy, &place.policy(), files, registry.clone(), Probe::Nothing) {
+    match backend_of(policy, &place.policy(), files, home.clone(), Probe::Nothing, Arc::new(Deaf)) {
         Ok(backend) => backend.checkup(),
         Err(error) => {
-            let mut checks = registry.checkup();
+            let mut checks = home.checkup();
             checks.push(Check::of("backend", Err(error), "see [sessions] in the policy"));
             checks
         }

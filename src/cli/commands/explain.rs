@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use crate::apply::Ask;
 use crate::backend::Probe;
 use crate::chat::Chat;
-use crate::cli::args::{FieldArgs, PlaceArgs};
+use crate::cli::args::{FieldArgs, Moment, PlaceArgs, moment};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open};
@@ -30,6 +30,10 @@ pub(crate) struct ExplainArgs {
     #[command(flatten)]
     fields: FieldArgs,
 
+    /// As of another time: 2026-12-31, 2026-12-31T18:00 (in the policy's time zone), with an offset, or so long from now: 7d
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    at: Option<Moment>,
+
     /// How it is written: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]
     format: String,
@@ -42,7 +46,8 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
     }
     let opened = open(terminal, place)?;
     let backend = opened.backend(Probe::Nothing)?;
-    let Opened { policy, now, names, .. } = opened;
+    let now = args.at.map_or_else(|| Ok(opened.now.clone()), |moment| moment.from(&opened.now))?;
+    let Opened { policy, names, .. } = opened;
     let reading = backend.read(Ask::Everything)?;
     let snapshot = reading.snapshot.as_ref();
     let known = find_one(&args.chat, snapshot)?;

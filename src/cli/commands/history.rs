@@ -2,13 +2,13 @@
 
 use clap::Args;
 
-use crate::cli::args::PlaceArgs;
+use crate::cli::args::{Moment, PlaceArgs, past};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Past, open_past};
 use crate::plan::select::find_one;
 use crate::report::escape::escape_json;
-use crate::report::history::write;
+use crate::report::history::{Scope, write};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HistoryArgs {
@@ -16,21 +16,36 @@ pub(crate) struct HistoryArgs {
     #[arg(value_name = "CHAT")]
     chat: Option<String>,
 
+    /// Only so many of the newest runs
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+
+    /// Only runs since then: 2026-12-31, 2026-12-31T18:00 (in this host's time zone), with an offset, or so long until now: 7d
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    since: Option<Moment>,
+
     /// How it is written: text, or json, a line for each run
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]
     format: String,
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit> {
-    let Past { backend, now, names, .. } = open_past(terminal, place)?;
+    let Past { backend, now, names } = open_past(terminal, place)?;
     // A chat that is gone still has a history.
     let chat = match &args.chat {
         Some(word) => Some(find_one(word, backend.snapshot()?.as_ref())?.unwrap_or_else(|| word.clone())),
         None => None,
     };
+    let since = args.since.map(|moment| moment.before(&now)).transpose()?;
     let mut runs = Vec::new();
     for run in backend.history()? {
+        if args.limit.is_some_and(|limit| runs.len() >= limit) {
+            break;
+        }
         let mut run = run?;
+        if since.as_ref().is_some_and(|since| run.at < since.timestamp()) {
+            continue;
+        }
         run.changes.retain(|row| chat.as_deref().is_none_or(|chat| row.chat_id == chat));
         run.cancelled.retain(|id| chat.as_deref().is_none_or(|chat| id == chat));
         run.completed.retain(|id| chat.as_deref().is_none_or(|chat| id == chat));
@@ -46,9 +61,11 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &HistoryArgs) ->
         if args.format == "json" {
             return runs.iter().try_for_each(|run| writeln!(out, "{}", escape_json(&serde_json::to_string(run)?)));
         }
-        runs.iter().try_for_each(|run| write(run, chat.is_none(), &now, out))?;
+        let scope = if chat.is_some() { Scope::OneChat } else { Scope::WholeRun };
+        runs.iter().try_for_each(|run| write(run, scope, &now, terminal.width(), out))?;
         match &args.chat {
             _ if !runs.is_empty() => Ok(()),
+            _ if args.since.is_some() || args.limit.is_some() => writeln!(out, "No such run has changed anything."),
             None => writeln!(out, "No run has changed anything yet."),
             Some(_) => writeln!(out, "No run has changed that chat."),
         }

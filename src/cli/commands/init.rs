@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::adopt::adopt;
-use crate::backend::{self, file::RegistryFile};
+use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::PlaceArgs;
 use crate::cli::commands::adopt::written;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::form::Form;
-use crate::report::adopted;
+use crate::report::adopted::{self, Named};
 use crate::report::escape::{escape, leading};
 use crate::report::first_policy::FIRST_POLICY;
 use crate::sources;
@@ -41,11 +41,12 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
 fn adopted(policy: &Path, registry: PathBuf) -> Result<String> {
     let file = RegistryFile::open(&registry)?;
     let form = Form { key: file.key_of_sessions()?, ..Form::default() };
-    let adopted = adopt(backend::of_registry(file.in_form(&form)).snapshot()?.as_ref())?;
+    let adopted = adopt(backend::of_home(Home::File(file.in_form(&form))).snapshot()?.as_ref())?;
     // A relative path counts from the policy's directory.
     let is_here = policy.parent().is_none_or(|parent| parent.as_os_str().is_empty());
     let registry = if is_here { registry } else { std::path::absolute(&registry).unwrap_or(registry) };
     let mut text = Vec::new();
-    adopted::write(&adopted, &written(&registry)?, &form, &mut text).map_err(Error::io("write", policy))?;
+    let named = Named::File(&written(&registry)?, &form);
+    adopted::write(&adopted, named, &mut text).map_err(Error::io("write", policy))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -8,7 +8,7 @@ use crate::backend::Probe;
 use crate::cli::args::{PlaceArgs, SelectionArgs, TEXT_OR_JSON, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{open, registry_to_plan_on, warn_of_lost_state};
+use crate::cli::workspace::{open, warn_of_lost_state};
 use crate::plan::listing::listing;
 use crate::plan::{Limits, PlanInput};
 use crate::report::TextOrJson;
@@ -26,9 +26,9 @@ pub(crate) struct ListArgs {
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ListArgs) -> anyhow::Result<Exit> {
     let opened = open(terminal, place)?;
-    warn_of_lost_state(terminal, &opened.registry)?;
-    let registry = registry_to_plan_on(terminal, &opened.registry)?;
-    let backend = opened.backend_of(registry, Probe::Nothing)?;
+    let backend = opened.backend(Probe::Nothing)?;
+    warn_of_lost_state(terminal, backend.as_ref())?;
+    let backend = opened.backend_to_plan_on(terminal, backend, Probe::Nothing)?;
     let reading = backend.read(Ask::Everything)?;
     let (policy, capabilities, now) = (&opened.policy, backend.capabilities(), &opened.now);
     let selector = &args.selection.selector();

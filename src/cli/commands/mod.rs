@@ -2,6 +2,7 @@
 
 mod adopt;
 mod check;
+mod completions;
 mod diff;
 mod doctor;
 mod explain;
@@ -9,7 +10,7 @@ mod history;
 mod init;
 mod launch;
 mod list;
-mod manual;
+mod man;
 mod overrides;
 mod owed;
 mod record_session;
@@ -19,16 +20,17 @@ mod undo;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::cli::args::{PlaceArgs, RunArgs};
+use crate::cli::args::{CommonArgs, PlaceArgs, PlanArgs, RunArgs};
 use crate::cli::commands::adopt::AdoptArgs;
 use crate::cli::commands::check::CheckArgs;
+use crate::cli::commands::completions::CompletionsArgs;
 use crate::cli::commands::diff::DiffArgs;
 use crate::cli::commands::doctor::DoctorArgs;
 use crate::cli::commands::explain::ExplainArgs;
 use crate::cli::commands::history::HistoryArgs;
 use crate::cli::commands::launch::LaunchArgs;
 use crate::cli::commands::list::ListArgs;
-use crate::cli::commands::manual::CompletionsArgs;
+use crate::cli::commands::man::ManArgs;
 use crate::cli::commands::owed::OwedArgs;
 use crate::cli::commands::record_session::RecordSessionArgs;
 use crate::cli::commands::set_model::{SetModelArgs, UnsetModelArgs};
@@ -51,11 +53,12 @@ Minimal policy (policy.toml):
   restart  = [\"supervisorctl\", \"restart\", \"{session_slug}\"]
 
 Examples:
-  reconcile --dry-run                        show what would change; writes and runs nothing
-  reconcile                                  make it so, and restart only what drifted
-  reconcile --dry-run --output json=plan.json
-  reconcile --plan plan.json                 do exactly what that dry run showed, or nothing
-  reconcile --chat \"Cal Ortiz\" --dry-run     look at one chat
+  reconcile plan                             show what would change; writes and runs nothing
+  reconcile apply                            make it so, and restart only what drifted
+  reconcile apply --confirm                  show it, ask, and then make it so
+  reconcile plan --output json=plan.json
+  reconcile apply --plan plan.json           do exactly what that plan showed, or nothing
+  reconcile plan --chat \"Cal Ortiz\"          look at one chat
   reconcile list --tier family               chats, their models, and how they stand
   reconcile doctor                           look whether a run would work on this host
   reconcile init                             a first policy, with comments
@@ -66,8 +69,8 @@ Examples:
 Exit codes:
   0   in sync, or all that could be done was done
   1   error; nothing was changed
-  2   --dry-run --detailed-exitcode: a run would do something
-  3   refused as a whole: over the limit, or not the plan named by --plan
+  2   plan --detailed-exitcode: a run would do something
+  3   refused as a whole: over the limit, not the plan named by --plan, or not confirmed
   4   partly done; run again (a failed restart waits for its next try)
   64  wrong usage
   75  another run holds the lock";
@@ -91,6 +94,10 @@ pub(crate) struct Cli {
 /// Each command's own arguments stand in its file.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show what a run would do: `reconcile --dry-run` by another name
+    Plan(Box<PlanArgs>),
+    /// Plan and apply: `reconcile` by another name
+    Apply(Box<RunArgs>),
     /// Look for mistakes in the policy alone
     Check(CheckArgs),
     /// Look whether a run would work on this host, without changing anything
@@ -140,8 +147,8 @@ pub(crate) enum Command {
     /// For fish: reconcile completions fish | source.
     Completions(CompletionsArgs),
 
-    /// Print the manual page; read it with: reconcile man | man -l -
-    Man,
+    /// Print a manual page; read it with: reconcile man | man -l -
+    Man(ManArgs),
 }
 
 impl Command {
@@ -149,7 +156,12 @@ impl Command {
     fn takes_redaction(&self) -> bool {
         !matches!(
             self,
-            Self::Launch(_) | Self::RecordSession(_) | Self::Init | Self::Adopt(_) | Self::Completions(_) | Self::Man
+            Self::Launch(_)
+                | Self::RecordSession(_)
+                | Self::Init
+                | Self::Adopt(_)
+                | Self::Completions(_)
+                | Self::Man(_)
         )
     }
 }
@@ -159,6 +171,8 @@ impl Cli {
     pub(crate) fn run(self, terminal: &Terminal) -> anyhow::Result<Exit> {
         match self.command {
             None => run::run(terminal, &self.place, &self.run),
+            Some(Command::Plan(args)) => run::run(terminal, &self.place, &RunArgs::from(*args)),
+            Some(Command::Apply(args)) => run::run(terminal, &self.place, &args),
             Some(Command::Check(args)) => check::run(terminal, &self.place, &args),
             Some(Command::Doctor(args)) => doctor::run(terminal, &self.place, &args),
             Some(Command::List(args)) => list::run(terminal, &self.place, &args),
@@ -170,8 +184,8 @@ impl Cli {
             Some(Command::SetModel(args)) => set_model::set(terminal, &self.place, &args),
             Some(Command::UnsetModel(args)) => set_model::unset(terminal, &self.place, &args),
             Some(Command::Adopt(args)) => adopt::run(terminal, &self.place, &args),
-            Some(Command::Completions(args)) => Ok(manual::completions(terminal, Self::command(), &args)?),
-            Some(Command::Man) => Ok(manual::man(terminal, Self::command())?),
+            Some(Command::Completions(args)) => Ok(completions::run(terminal, Self::command(), &args)?),
+            Some(Command::Man(args)) => Ok(man::run(terminal, Self::command(), &args)?),
             Some(Command::Diff(args)) => diff::run(terminal, &self.place, &args),
             Some(Command::History(args)) => history::run(terminal, &self.place, &args),
             Some(Command::Undo(args)) => undo::run(terminal, &self.place, &args),
@@ -179,10 +193,19 @@ impl Cli {
         }
     }
 
+    /// What a run takes, by each of the names that it has.
+    pub(crate) fn common(&self) -> &CommonArgs {
+        match &self.command {
+            Some(Command::Plan(args)) => &args.common,
+            Some(Command::Apply(args)) => &args.common,
+            _ => &self.run.common,
+        }
+    }
+
     /// What of the command line does not go together: why, and what to do about it.
     pub(crate) fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let report = match &self.command {
-            None => Some(&self.run.report),
+            None | Some(Command::Plan(_) | Command::Apply(_)) => Some(&self.common().report),
             Some(Command::SetModel(args)) => Some(&args.edit.report),
             Some(Command::UnsetModel(args)) => Some(&args.edit.report),
             Some(Command::Undo(args)) => Some(&args.edit.report),
@@ -194,6 +217,11 @@ impl Cli {
         if self.command.is_some() && self.run != RunArgs::default() {
             let hint = "write it after the subcommand if that has it, too: reconcile help SUBCOMMAND";
             return Err(("an option before a subcommand is one of a run", hint));
+        }
+        if let Some(Command::Check(CheckArgs { path: Some(_), .. })) = &self.command
+            && self.place.names_policy()
+        {
+            return Err(("the policy is named twice", "leave out --policy, or the path behind check"));
         }
         if self.place.redact && report.is_some_and(|report| report.formats().any(|format| format == Format::Diff)) {
             let why = "a diff of the registry cannot be redacted: it is the registry's own text";

@@ -48,8 +48,8 @@ struct WireDebt {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
-    let Past { registry, backend, now, names } = open_past(terminal, place)?;
-    warn_of_lost_state(terminal, &registry)?;
+    let Past { backend, now, names } = open_past(terminal, place)?;
+    warn_of_lost_state(terminal, backend.as_ref())?;
     let now = &now;
     if args.forget_all {
         return forget_all(terminal, place, backend.as_ref(), now.timestamp());

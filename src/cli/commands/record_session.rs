@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::apply::Registered;
-use crate::backend::{self, file::RegistryFile};
+use crate::backend::{self, Home, file::RegistryFile};
 use crate::chat::is_session_id;
 use crate::cli::args::PlaceArgs;
 use crate::cli::commands::launch::refuse_foreign;
@@ -58,7 +58,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RecordSessionAr
     let backend = sources::load(&place.policy()).ok().and_then(|files| policy::outline(&files.sources).backend);
     refuse_foreign(backend.as_deref())?;
     let (path, form) = registry_of_past(terminal, place)?;
-    let backend = backend::of_registry(RegistryFile::open(&path)?.in_form(&form));
+    let backend = backend::of_home(Home::File(RegistryFile::open(&path)?.in_form(&form)));
     let mut record = |snapshot: &dyn Snapshot, _: &_| record(snapshot, &args.chat, &id);
     let Registered { changed, error, .. } =
         backend.record_session(place.lock_timeout, Timestamp::now(), &mut record)?;

@@ -17,9 +17,13 @@ use crate::plan::json::{JsonRow, JsonRun};
 use crate::plan::line::JsonOverride;
 use crate::policy::{Setting, Until};
 
+/// What stands for the name of the newest run that changed something. The name of a run begins with a digit.
+const LAST: &str = "last";
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UndoArgs {
-    /// The run, as the history names it; the beginning of its name is enough
+    /// The run, as the history names it; the beginning of its name is enough, and `last` is the newest that changed a model
+    /// or an override
     #[arg(value_name = "RUN")]
     run: String,
 
@@ -141,12 +145,21 @@ fn old_model(opened: &Opened, row: &JsonRow, now: Option<&Option<String>>, touch
     allowed.cloned().ok_or_else(|| format!("the policy does not allow {before}"))
 }
 
+/// Whether a run changed something that can be taken back.
+fn is_change(run: &JsonRun) -> bool {
+    !run.by.overrides.is_empty() || run.changes.iter().any(JsonRow::is_edit)
+}
+
 /// The run of that name, and the chats that later runs have changed.
 fn find(backend: &dyn Backend, name: &str) -> Result<(JsonRun<'static>, BTreeSet<String>)> {
     let mut found: Vec<JsonRun> = Vec::new();
     let mut touched_since = BTreeSet::new();
     for run in backend.history()? {
         let run = run?;
+        if name == LAST && is_change(&run) {
+            found.push(run);
+            break;
+        }
         if !name.is_empty() && run.run.starts_with(name) {
             found.push(run);
         } else if found.is_empty() {
@@ -155,6 +168,10 @@ fn find(backend: &dyn Backend, name: &str) -> Result<(JsonRun<'static>, BTreeSet
     }
     match <[JsonRun; 1]>::try_from(found) {
         Ok([run]) => Ok((run, touched_since)),
+        Err(none) if none.is_empty() && name == LAST => {
+            Err(Error::other("no run in the history has changed a model or an override")
+                .with_hint("see: reconcile history"))
+        }
         Err(none) if none.is_empty() => {
             Err(Error::other(format!("the history knows no run {name:?}")).with_hint("see: reconcile history"))
         }

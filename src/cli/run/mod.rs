@@ -1,5 +1,7 @@
 //! The main job: plan, and apply unless it is a dry run.
 
+pub(crate) mod checks;
+mod confirm;
 mod metrics;
 pub(crate) mod options;
 mod outcome;
@@ -10,42 +12,59 @@ pub(crate) mod signals;
 mod unshared;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::{Timestamp, Zoned};
 
-use crate::apply::{self, Applied, Backend, RunContext};
+use crate::apply::{self, Applied, Backend, RunContext, Step};
 use crate::backend::Probe;
 use crate::cli::args::{PlaceArgs, RunArgs};
 use crate::cli::exit::Exit;
 use crate::cli::outputs::{Outputs, refuse_needed};
+use crate::cli::run::checks::check;
 use crate::cli::run::options::RunOptions;
 use crate::cli::run::outcome::End;
 use crate::cli::run::progress::Progress;
 use crate::cli::run::quiet::Quiet;
 use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{
-    Opened, author, needed_to_open, open, open_quietly, registry_to_plan_on, warn_of_lost_state,
-};
+use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly, warn_of_lost_state};
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
 use crate::plan::json::Origin;
-use crate::plan::{Limits, Plan, PlanInput};
-use crate::policy::Policy;
+use crate::plan::{Limits, Plan};
 use crate::report::Mode;
 use crate::sources::{self, Last, PolicyFile, PolicyFiles};
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
-    let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let options = RunOptions::of(args);
+    if args.confirm && !Terminal::can_ask() {
+        let hint =
+            "leave it out, or review a plan and apply that alone: reconcile plan, then reconcile apply --plan ID";
+        terminal.error("--confirm asks on a terminal, and stdin or stderr is not one", Some(hint));
+        return Ok(Exit::Usage);
+    }
+    // At a question, a signal ends the program as it ends any other.
+    let interrupt = if args.dry_run || args.confirm { Interrupt::default() } else { Interrupt::listen()? };
+    let mut options = RunOptions::of(args);
     let opened = open(terminal, place);
     if let Some(path) = options.metrics {
         let needed = opened.as_ref().map_or_else(|_| needed_to_open(place), Opened::needed);
         refuse_needed("--metrics", path, &options.needed(needed, place))?;
         metrics::check(path)?;
     }
-    let result = opened.and_then(|opened| execute(terminal, place, &opened, &options, interrupt));
-    if let (Err(error), Some(path)) = (&result, options.metrics) {
+    let metrics = options.metrics;
+    let result = opened.and_then(|opened| {
+        if !args.confirm {
+            return execute(terminal, place, &opened, &options, interrupt);
+        }
+        let Some(confirmed) = confirm::confirmed(terminal, &opened, &options)? else {
+            terminal.note("nothing was done: the plan was not confirmed");
+            return Ok(Exit::Refused);
+        };
+        options.confirmed = Some(confirmed);
+        execute(terminal, place, &opened, &options, Interrupt::listen()?)
+    });
+    if let (Err(error), Some(path)) = (&result, metrics) {
         let registry = place.registry().unwrap_or_default();
         let (registry, exit) = (registry.display().to_string(), Exit::of_error(error));
         if let Err(another) = metrics::write(path, &registry, Timestamp::now(), exit, None) {
@@ -54,15 +73,6 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> any
         }
     }
     result
-}
-
-/// That there is something to take over.
-fn check_take_over(policy: &Policy, options: &RunOptions) -> Result<()> {
-    if policy.existing.keeps_manual() || !options.selector.take_over.is_asked() {
-        return Ok(());
-    }
-    Err(Error::other("there is nothing to take over: the policy does not say existing = \"keep-manual\"")
-        .with_hint("leave out --take-over and --take-over-all"))
 }
 
 /// Plans, and applies unless it is a dry run.
@@ -75,25 +85,17 @@ pub(crate) fn execute(
 ) -> anyhow::Result<Exit> {
     let needed = options.needed(opened.needed(), place).into_iter().chain(options.metrics.map(Path::to_owned));
     let outputs = Outputs::open(&options.report.output, &needed.collect::<Vec<_>>())?;
-    let file = opened.registry.file().display();
-    if opened.names.is_snapshot() && !options.dry_run {
-        return Err(Error::other(format!("{file} is a redacted snapshot, not a registry"))
-            .with_hint("plan on it with --dry-run; apply the plan where the registry is, with --plan and --redact")
-            .into());
-    }
-    let expected = options.expected()?.map(|expected| expected.redacted(opened.names.redaction().cloned()));
+    check(opened, options)?;
+    let expected = options.expected(&opened.names)?;
     let limits = Limits { allow_changes: options.allow_changes, expected: expected.as_ref() };
-    warn_of_lost_state(terminal, &opened.registry)?;
-    check_take_over(&opened.policy, options)?;
-    check_commands(&opened.policy, &opened.files, options)?;
     let probe = match (options.dry_run, options.probe) {
         (false, _) => Probe::Needed,
         (true, true) => Probe::Rows,
         (true, false) => Probe::Nothing,
     };
-    let registry = &opened.registry;
-    let registry = if options.dry_run { registry_to_plan_on(terminal, registry)? } else { registry.clone() };
-    let backend = opened.backend_of(registry, probe)?;
+    let backend = opened.backend(probe)?;
+    warn_of_lost_state(terminal, backend.as_ref())?;
+    let backend = if options.dry_run { opened.backend_to_plan_on(terminal, backend, probe)? } else { backend };
 
     // Sessions outlive this run: a lock that our caller left open must not live on in them.
     close_fds::set_fds_cloexec(3, &[]);
@@ -103,8 +105,9 @@ pub(crate) fn execute(
             None => opened.now.clone(),
         };
         warn_of_expired(terminal, opened, &now);
-        let input = input(opened, backend.as_ref(), &now, options, limits);
+        let input = options.input(opened, backend.as_ref(), &now, limits);
         let planned = apply::plan(&input, backend.as_ref())?;
+        terminal.trace().step(&Step::Planned(&planned.plan).to_string());
         warn_of_obstacles(terminal, opened, options, backend.as_ref(), &planned.plan);
         let exit = Exit::of_dry_run(&planned.plan, options.detailed_exitcode);
         let end = End { mode: Mode::DryRun, planned, exit, error: None, interrupted: false, quiet: None };
@@ -112,13 +115,15 @@ pub(crate) fn execute(
     }
 
     let locked = backend.lock(place.lock_timeout, &|| interrupt.is_asked())?;
-    let quiet = if options.quiet { Quiet::open(&opened.registry)? } else { None };
+    terminal.trace().step("took the lock of runs");
+    let quiet = options.quiet.then(|| Quiet::open(locked.as_ref())).transpose()?;
     tidy(terminal, &opened.path, &opened.files);
     // Not earlier: a run that has waited must not go by an override that has ended meanwhile.
     let now = now_for(&opened.policy);
     let sources = sources::load(&place.policy())?.sources;
     if options.follows_policy && sources != opened.files.sources {
         // What was set while it waited must not be set back.
+        drop(quiet);
         drop((locked, outputs));
         let again = open_quietly(place)?;
         if again.warnings != opened.warnings {
@@ -132,9 +137,13 @@ pub(crate) fn execute(
             .into());
     }
     warn_of_expired(terminal, opened, &now);
-    let input = input(opened, backend.as_ref(), &now, options, limits);
-    let progress = Progress::new(interrupt, opened.names.redaction().is_none());
-    let author = || Origin { overrides: options.overrides.clone(), ..author(place, options.command) };
+    let input = options.input(opened, backend.as_ref(), &now, limits);
+    let progress = Progress::new(interrupt, opened.names.redaction().is_none(), Arc::clone(terminal.trace()));
+    let author = || {
+        let by = author(place, options.command);
+        terminal.trace().step("asked git for the commit of the policy");
+        Origin { overrides: options.overrides.clone(), ..by }
+    };
     let context = RunContext { backend: backend.as_ref(), locked: locked.as_ref(), watch: &progress, author: &author };
     let apply = || match options.edits.make(&input, backend.as_ref())? {
         Some(refused) => Ok(apply::refuse(refused)),
@@ -152,17 +161,6 @@ pub(crate) fn execute(
     let exit = Exit::of_apply(&planned.plan, interrupted || error.is_some());
     let end = End { mode: Mode::Apply, planned, exit, error, interrupted, quiet };
     Ok(end.show(terminal, options, outputs, opened, &now))
-}
-
-fn input<'a>(
-    opened: &'a Opened,
-    backend: &'a dyn Backend,
-    now: &'a Zoned,
-    options: &'a RunOptions,
-    limits: Limits<'a>,
-) -> PlanInput<'a> {
-    let (policy, capabilities) = (&opened.policy, backend.capabilities());
-    PlanInput { policy, capabilities, now, selector: &options.selector, limits }
 }
 
 /// Removes what edits of the policy left that died. What they displaced is put back before the policy is read again.
@@ -186,7 +184,7 @@ fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
 /// Says that a run of this plan would not begin, because of how a file is mounted or because a program is missing. Programs
 /// only on a host where runs have been: others, such as those of CI, restart nothing.
 fn warn_of_obstacles(terminal: &Terminal, opened: &Opened, options: &RunOptions, backend: &dyn Backend, plan: &Plan) {
-    let is_host = matches!(opened.registry.state_dir(), Ok(Some(_)));
+    let is_host = matches!(backend.has_state(), Ok(true));
     let of_plan = match () {
         () if opened.names.is_snapshot() => Ok(()),
         () if is_host => apply::preflight(plan, backend),
@@ -194,22 +192,5 @@ fn warn_of_obstacles(terminal: &Terminal, opened: &Opened, options: &RunOptions,
     };
     for error in [options.edits.check(), of_plan].into_iter().filter_map(Result::err) {
         terminal.obstacle(&error);
-    }
-}
-
-/// Looks whether the commands of a policy may be run.
-fn check_commands(policy: &Policy, files: &PolicyFiles, options: &RunOptions) -> Result<()> {
-    let runs_none = options.dry_run && !options.probe;
-    if runs_none || !policy.sessions.has_commands() { Ok(()) } else { refuse_exposed(files) }
-}
-
-/// A user who can write the policy can run commands as the user who runs it. As root, only root may do that.
-pub(crate) fn refuse_exposed(files: &PolicyFiles) -> Result<()> {
-    match &files.exposed {
-        Some(path) if rustix::process::geteuid().is_root() => {
-            let message = format!("others can write {}, and its commands would run as root", path.display());
-            Err(Error::other(message).with_hint("chown it to root and chmod go-w it, or run as the sessions' own user"))
-        }
-        _ => Ok(()),
     }
 }

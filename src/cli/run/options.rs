@@ -3,13 +3,17 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use jiff::Zoned;
+
+use crate::apply::Backend;
 use crate::cli::args::{Moment, NamedPlan, PlaceArgs, ReportArgs, RunArgs};
 use crate::cli::run::policy_edit::PolicyEdits;
+use crate::cli::workspace::{Names, Opened};
 use crate::error::{Error, Result, reason};
 use crate::os::open_regular;
 use crate::plan::line::JsonEdit;
 use crate::plan::select::Selector;
-use crate::plan::{Expected, ID_LENGTH};
+use crate::plan::{Expected, ID_LENGTH, Limits, PlanInput};
 use crate::report::Format;
 
 /// What the command line asks of a run: for which chats, with which limits, and where its results go.
@@ -24,6 +28,8 @@ pub(crate) struct RunOptions<'a> {
     pub(crate) detailed_exitcode: bool,
     pub(crate) at: Option<Moment>,
     pub(crate) plan: Option<&'a NamedPlan>,
+    /// The plan that the user has seen and confirmed. It counts instead of `plan`, which it was compared with.
+    pub(crate) confirmed: Option<Expected>,
     pub(crate) allow_changes: Option<usize>,
     pub(crate) report: ReportArgs,
     pub(crate) quiet: bool,
@@ -39,21 +45,21 @@ pub(crate) struct RunOptions<'a> {
 impl<'a> RunOptions<'a> {
     /// A run for what the policy says.
     pub(crate) fn of(args: &'a RunArgs) -> Self {
+        let RunArgs { dry_run, preview, common, confirm: _ } = args;
         Self {
             command: "apply",
-            selector: Selector { retry: args.retry.clone(), take_over: args.take_over(), ..args.selection.selector() },
-            dry_run: args.dry_run,
-            probe: args.probe,
-            detailed_exitcode: args.detailed_exitcode,
-            at: args.at,
-            plan: args.plan.as_ref(),
-            allow_changes: args.allow_changes,
-            report: args.report.clone(),
-            quiet: args.quiet,
-            metrics: args.metrics.as_deref(),
-            overrides: Vec::new(),
-            edits: PolicyEdits::default(),
+            selector: common.selector(),
+            dry_run: *dry_run,
+            probe: preview.probe,
+            detailed_exitcode: preview.detailed_exitcode,
+            at: preview.at,
+            plan: common.plan.as_ref(),
+            allow_changes: common.allow_changes,
+            report: common.report.clone(),
+            quiet: common.quiet,
+            metrics: common.metrics.as_deref(),
             follows_policy: true,
+            ..Self::default()
         }
     }
 
@@ -63,9 +69,25 @@ impl<'a> RunOptions<'a> {
         self.follows_policy && self.plan.is_none() && !self.quiet && self.report.format == Format::Text
     }
 
-    /// The plan that `--plan` names, if any.
-    pub(crate) fn expected(&self) -> Result<Option<Expected>> {
-        self.plan.map(expected).transpose()
+    /// The plan that the user wants applied and no other, if any.
+    pub(crate) fn expected(&self, names: &Names) -> Result<Option<Expected>> {
+        let expected = match &self.confirmed {
+            Some(confirmed) => Some(confirmed.clone()),
+            None => self.plan.map(expected).transpose()?,
+        };
+        Ok(expected.map(|expected| expected.redacted(names.redaction().cloned())))
+    }
+
+    /// What its plan is made from.
+    pub(crate) fn input<'p>(
+        &'p self,
+        opened: &'p Opened,
+        backend: &'p dyn Backend,
+        now: &'p Zoned,
+        limits: Limits<'p>,
+    ) -> PlanInput<'p> {
+        let (policy, capabilities) = (&opened.policy, backend.capabilities());
+        PlanInput { policy, capabilities, now, selector: &self.selector, limits }
     }
 
     /// The files that this run needs: the `others`, and those that its options name.
@@ -74,7 +96,7 @@ impl<'a> RunOptions<'a> {
             NamedPlan::Id(_) => None,
             NamedPlan::File(path) => Some(path.clone()),
         });
-        others.into_iter().chain(place.redact_key.clone()).chain(plan).collect()
+        others.into_iter().chain(place.redact_key()).chain(plan).collect()
     }
 }
 

@@ -20,7 +20,7 @@ use crate::report::{self, Mode, Report, conditions, failed_model, has_failures, 
 use crate::withdrawn::Withdrawal;
 
 /// How a run has ended.
-pub(crate) struct End {
+pub(crate) struct End<'l> {
     pub(crate) mode: Mode,
     pub(crate) planned: Planned,
     pub(crate) exit: Exit,
@@ -29,10 +29,10 @@ pub(crate) struct End {
     /// Whether it was asked to end before it was done.
     pub(crate) interrupted: bool,
     /// What quiet runs have told before, where this is one.
-    pub(crate) quiet: Option<Quiet>,
+    pub(crate) quiet: Option<Quiet<'l>>,
 }
 
-impl End {
+impl End<'_> {
     /// Shows it, and returns the exit code that it comes to.
     pub(crate) fn show(
         self,

@@ -1,14 +1,15 @@
 //! Progress on a terminal, once restarts take longer than a second. Elsewhere: nothing.
 
 use std::io::{IsTerminal, Write, stderr};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::apply::Watch;
+use crate::apply::{Step, Watch};
 use crate::cli::run::signals::Interrupt;
+use crate::cli::trace::Trace;
 use crate::plan::Row;
 use crate::report::escape::escape;
 
@@ -25,6 +26,8 @@ pub(crate) struct Progress {
     interrupt: Interrupt,
     /// Whether chats are named.
     names: bool,
+    /// What tells of each step.
+    trace: Arc<Trace>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -33,19 +36,21 @@ pub(crate) struct Progress {
 struct State {
     expected: usize,
     ended: usize,
-    under_way: Vec<String>,
+    /// The sessions whose attempts are under way, and when those began.
+    under_way: Vec<(String, Instant)>,
     shown: bool,
     over: bool,
 }
 
 impl Progress {
-    pub(crate) fn new(interrupt: Interrupt, names: bool) -> Self {
-        Self { interrupt, names, state: Mutex::default(), changed: Condvar::new() }
+    pub(crate) fn new(interrupt: Interrupt, names: bool, trace: Arc<Trace>) -> Self {
+        Self { interrupt, names, trace, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Runs `work`, showing progress beside it.
     pub(crate) fn during<T>(&self, work: impl FnOnce() -> T) -> T {
-        if !stderr().is_terminal() {
+        // Lines that tell of each step would be mixed up with it.
+        if !stderr().is_terminal() || self.trace.is_on() {
             return work();
         }
         thread::scope(|scope| {
@@ -65,7 +70,7 @@ impl Progress {
         (state, _) = self.changed.wait_timeout_while(state, QUIET, running).unwrap_or_else(PoisonError::into_inner);
         while !state.over {
             let interrupted = if self.interrupt.is_asked() { " (ending after these)" } else { "" };
-            let names: Vec<_> = state.under_way.iter().filter(|_| self.names).map(|name| escape(name)).collect();
+            let names: Vec<_> = state.under_way.iter().filter(|_| self.names).map(|(name, _)| escape(name)).collect();
             let (ended, expected) = (state.ended, state.expected);
             let text = format!("restarting {ended}/{expected}: {}{interrupted}", names.join(", "));
             let cut: String = text.chars().take(78).collect();
@@ -94,6 +99,10 @@ impl Watch for Progress {
         self.interrupt.is_asked()
     }
 
+    fn step(&self, step: Step<'_>) {
+        self.trace.step(&step.to_string());
+    }
+
     fn now(&self, _: Timestamp) -> Timestamp {
         Timestamp::now()
     }
@@ -110,14 +119,15 @@ impl Watch for Progress {
     }
 
     fn begun(&self, row: &Row) {
-        self.change(|state| state.under_way.push(row.chat.label().to_owned()));
+        self.change(|state| state.under_way.push((row.chat.label().to_owned(), Instant::now())));
     }
 
     fn ended(&self, row: &Row) {
         self.change(|state| {
             state.ended += 1;
-            if let Some(at) = state.under_way.iter().position(|name| name == row.chat.label()) {
-                state.under_way.remove(at);
+            if let Some(at) = state.under_way.iter().position(|(name, _)| name == row.chat.label()) {
+                let (name, begun) = state.under_way.remove(at);
+                self.trace.attempted(&name, begun);
             }
         });
     }

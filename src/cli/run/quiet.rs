@@ -2,24 +2,21 @@
 
 use jiff::Timestamp;
 
-use crate::backend::file::RegistryFile;
+use crate::apply::Locked;
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::plan::conditions::{Conditions, News, Scope, Told};
-use crate::state::conditions::{read, save};
-use crate::state::dir::StateDir;
 
 /// The memory of quiet runs. Only the run that holds the lock has it: a dry run remembers nothing.
-pub(crate) struct Quiet {
-    dir: StateDir,
+pub(crate) struct Quiet<'l> {
+    locked: &'l dyn Locked,
     told: Told,
 }
 
-impl Quiet {
-    /// Reads what was told; `None` where there is no state directory.
-    pub(crate) fn open(registry: &RegistryFile) -> Result<Option<Self>> {
-        let Some(dir) = registry.state_dir()? else { return Ok(None) };
-        Ok(Some(Self { told: read(&dir)?, dir }))
+impl<'l> Quiet<'l> {
+    /// Reads what was told.
+    pub(crate) fn open(locked: &'l dyn Locked) -> Result<Self> {
+        Ok(Self { told: locked.told()?, locked })
     }
 
     /// What is new about the conditions of a run.
@@ -30,7 +27,7 @@ impl Quiet {
     /// Remembers that these were told, and which are over.
     pub(crate) fn remember(self, plan: &Plan, conditions: &Conditions, now: Timestamp) -> Result<()> {
         let told = self.told.after(conditions, scope(plan), now);
-        if told == self.told { Ok(()) } else { save(&self.dir, told) }
+        if told == self.told { Ok(()) } else { self.locked.remember_told(told) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reconcile::apply::{Backend, Locked};
 use reconcile::backend::file::RegistryFile;
-use reconcile::backend::{Place, Probe, open};
+use reconcile::backend::{Home, Place, Probe, open};
 use reconcile::plan::ledger::Note;
 use reconcile::policy::{Policy, Source, read};
 use serde_json::Value;
@@ -130,7 +130,8 @@ fn in_file(sessions: &str, start: impl Fn(&Sandbox) -> Option<Double>) -> Box<dy
     let (policy, _) = read(&[Source::new("policy.toml", sandbox.read("policy.toml"))]).unwrap();
     let registry = RegistryFile::open(&sandbox.path("sessions.json")).unwrap();
     let (directory, socket) = (sandbox.path(""), Some(sandbox.path("daemon.sock")));
-    let backend = open(&policy, Place { registry, directory, socket, probe: Probe::Nothing }).unwrap();
+    let backend =
+        open(&policy, Place { home: Home::File(registry), directory, socket, probe: Probe::Nothing }).unwrap();
     Box::new(InFile { backend, policy, sandbox, daemon })
 }
 

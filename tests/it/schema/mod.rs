@@ -14,11 +14,11 @@ use snapbox::data::DataFormat;
 use snapbox::{Assert, Data, IntoData};
 use toml::{Table, Value};
 
-use crate::readme;
+use crate::pages;
 use crate::support::below;
 
 /// The mistakes that can be seen without comparing one part of a policy with another, or reading commands.
-const STRUCTURAL: [&str; 15] = [
+const STRUCTURAL: [&str; 18] = [
     "duplicate",
     "empty",
     "missing-key",
@@ -26,13 +26,16 @@ const STRUCTURAL: [&str; 15] = [
     "not-a-date",
     "not-a-duration",
     "not-a-model",
+    "not-an-address",
     "out-of-range",
     "rule-without-condition",
     "unknown-key",
     "unknown-value",
     "then-without-until",
+    "token-in-policy",
     "unmanaged-with-model",
     "wrong-backend",
+    "wrong-registry",
     "wrong-type",
 ];
 
@@ -81,7 +84,7 @@ fn valid_policies() -> Vec<(String, String)> {
     let is_policy = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
     let files: Vec<PathBuf> = files.filter(is_policy).chain([root().join("policy.toml")]).collect();
     let files = files.iter().map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap()));
-    files.chain(readme::policies().into_iter().map(|policy| ("README.md".to_owned(), policy))).collect()
+    files.chain(pages::policies()).collect()
 }
 
 #[test]
@@ -98,7 +101,12 @@ fn what_is_left_out_is_what_it_names_as_the_default() {
         let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[sessions]\n{text}");
         format!("{:?}", read(&[Source::new("policy.toml", policy)]).unwrap().0.sessions)
     };
-    for (definition, least, count) in [("FileSessions", "", 4), ("DispatchSessions", "backend = \"dispatch\"\n", 4)] {
+    let definitions = [
+        ("FileSessions", "", 4),
+        ("DispatchSessions", "backend = \"dispatch\"\n", 4),
+        ("OpenclawSessions", "backend = \"openclaw\"\n", 3),
+    ];
+    for (definition, least, count) in definitions {
         let properties = schema["definitions"][definition]["properties"].as_object().unwrap();
         let named: Vec<(&String, &Json)> =
             properties.iter().filter_map(|(key, property)| Some((key, property.get("default")?))).collect();
@@ -118,13 +126,13 @@ fn what_is_left_out_is_what_it_names_as_the_default() {
         properties.iter().map(|(key, property)| format!("{key} = {}\n", property["default"])).collect();
     assert_eq!((properties.len(), rollout(&written)), (5, rollout("")));
     assert_ne!(rollout(&written.replace("2s", "3s")), rollout(""), "a default that is not the reader's would be seen");
-    let of_registry = &schema["definitions"]["Registry"]["properties"]["existing"]["default"];
+    let of_registry = &schema["definitions"]["FileRegistry"]["properties"]["existing"]["default"];
     let existing = |text: &str| {
         let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[registry]\npath = \"x\"\n{text}");
         read(&[Source::new("policy.toml", policy)]).unwrap().0.existing.because().is_some()
     };
     assert_eq!(existing(&format!("existing = {of_registry}")), existing(""));
-    let of_registry = &schema["definitions"]["Registry"]["properties"]["shape"]["default"];
+    let of_registry = &schema["definitions"]["FileRegistry"]["properties"]["shape"]["default"];
     let form = |text: &str| {
         let policy = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[registry]\n{text}");
         read(&[Source::new("policy.toml", policy)]).unwrap().0.form
@@ -221,7 +229,7 @@ fn mutants(policy: &Value) -> Vec<Value> {
 }
 
 /// Policies that together have every key.
-const WHOLE: [&str; 2] = [
+const WHOLE: [&str; 5] = [
     r#"
 [models]
 allowed  = ["opus", "sonnet"]
@@ -281,12 +289,50 @@ drain    = "60s"
 timeout  = "500ms"
 parallel = 1
 "#,
+    r#"
+[models]
+allowed  = ["anthropic/claude-opus-5", "default"]
+fallback = "default"
+[sessions]
+backend    = "openclaw"
+url        = "ws://127.0.0.1:18789"
+token      = { env = "OPENCLAW_GATEWAY_TOKEN" }
+timeout    = "30s"
+state      = "/var/lib/reconcile/openclaw"
+background = true
+"#,
+    r#"
+[models]
+allowed  = ["default"]
+fallback = "default"
+[sessions]
+backend = "openclaw"
+token   = { file = "token" }
+"#,
+    r#"
+[models]
+allowed   = ["opus"]
+fallback  = "opus"
+[registry]
+postgres = "service=assistant"
+table    = "public.sessions"
+existing = "keep"
+[registry.columns]
+chat_id      = "id"
+model        = { column = "settings", path = ["llm", "model"] }
+tier         = "tier"
+source       = "source"
+type         = "kind"
+session_name = "name"
+contact_name = "contact"
+session_id   = "resume"
+"#,
 ];
 
 #[test]
 fn with_any_one_key_changed_it_says_what_the_reader_says() {
     let validator = validator();
-    let policies = WHOLE.map(str::to_owned).into_iter().chain(readme::policies());
+    let policies = WHOLE.map(str::to_owned).into_iter().chain(pages::policies().into_iter().map(|(_, policy)| policy));
     let (mut refused, mut accepted) = (0, 0);
     for policy in policies.map(|text| Value::Table(text.parse().unwrap())) {
         for mutant in mutants(&policy) {

@@ -200,10 +200,71 @@ struct LeftAlone {
 #[schemars(extend("pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"))]
 struct Until(String);
 
+/// What maps chats to sessions.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Registry {
+    File(FileRegistry),
+    Table(TableRegistry),
+}
+
+/// A table of a PostgreSQL database.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct TableRegistry {
+    /// The server: a service, a URI, or keywords and values as libpq reads them. Without a password.
+    #[schemars(length(min = 1))]
+    postgres: String,
+    /// A table, or a view that can be updated: "public.sessions".
+    #[schemars(length(min = 1))]
+    table: String,
+    columns: Columns,
+    /// As for a file.
+    #[schemars(extend("default" = "replace"))]
+    existing: Option<Existing>,
+}
+
+/// The columns that hold the fields of a session. Fields that are left out are not there.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Columns {
+    chat_id: Column,
+    model: Column,
+    tier: Option<Column>,
+    source: Option<Column>,
+    r#type: Option<Column>,
+    session_name: Option<Column>,
+    contact_name: Option<Column>,
+    session_id: Option<Column>,
+}
+
+/// A column, or a place in a column of type jsonb.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Column {
+    Whole(ColumnName),
+    Inside(JsonColumn),
+}
+
+/// A column's name as the database has it.
+#[derive(JsonSchema)]
+#[schemars(extend("minLength" = 1))]
+struct ColumnName(String);
+
+/// A place in a column of type jsonb.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct JsonColumn {
+    column: ColumnName,
+    /// The keys that lead to it.
+    #[schemars(length(min = 1))]
+    path: Vec<ColumnName>,
+}
+
 /// The file that maps chats to sessions.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
-struct Registry {
+struct FileRegistry {
     /// Relative to the policy's directory; ~ is the home directory. Needed unless --registry is given.
     #[schemars(length(min = 1))]
     path: Option<String>,
@@ -240,6 +301,7 @@ enum Existing {
 enum Sessions {
     File(FileSessions),
     Dispatch(DispatchSessions),
+    Openclaw(OpenclawSessions),
 }
 
 /// Commands restart sessions; nobody else owns the registry.
@@ -294,6 +356,56 @@ struct DispatchSessions {
     /// How many restarts may be under way at once.
     #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
     parallel: Option<u32>,
+}
+
+/// An OpenClaw gateway keeps the sessions, and is asked to pin them to models. No session is restarted.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct OpenclawSessions {
+    /// Who writes the registry and restarts sessions.
+    #[schemars(extend("const" = "openclaw"))]
+    backend: String,
+    /// Where the gateway listens: a loopback address, unless --connect or `RECONCILE_GATEWAY_URL` names another.
+    #[schemars(extend("pattern" = "^wss?://[^@?#]*$", "default" = "ws://127.0.0.1:18789"))]
+    url: Option<String>,
+    /// Where its token is. Without it none is sent.
+    token: Option<Token>,
+    /// How long one request may take.
+    #[schemars(extend("default" = "30s"))]
+    timeout: Option<Duration>,
+    /// The directory for what runs remember: relative to the policy's directory; ~ is the home directory. Without it, one
+    /// below $`XDG_STATE_HOME`/reconcile that is named by the gateway's address.
+    #[schemars(length(min = 1))]
+    state: Option<String>,
+    /// Whether sessions of scheduled jobs and of subagents are managed as well.
+    #[schemars(extend("default" = false))]
+    background: Option<bool>,
+}
+
+/// Where a token is, which never stands in a policy.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Token {
+    Env(TokenEnv),
+    File(TokenFile),
+}
+
+/// A token in a variable of the environment.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct TokenEnv {
+    /// The name of the variable.
+    #[schemars(length(min = 1))]
+    env: String,
+}
+
+/// A token in a file, which belongs to the user who runs the program and which no other user can read.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct TokenFile {
+    /// Relative to the policy's directory; ~ is the home directory.
+    #[schemars(length(min = 1))]
+    file: String,
 }
 
 /// A program and its arguments, without a shell. `{session_slug}` and `{model}` may be arguments, or stand beside

@@ -11,7 +11,7 @@ use jiff::{Timestamp, Zoned};
 use uuid::Uuid;
 
 use crate::apply::{Backend, Registered};
-use crate::backend::{self, file::RegistryFile};
+use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::commands::launch::known::Known;
 use crate::cli::commands::launch::tell::tell;
@@ -110,7 +110,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     }
     let new_session_id = begins.then(|| Uuid::new_v4().to_string());
     let (path, file) = known.registry(terminal, place, &args.chat)?;
-    warn_of_lost_state(terminal, &file)?;
+    warn_of_lost_state(terminal, backend::of_home(Home::File(file.clone())).as_ref())?;
     known.remember(&place.policy(), &path);
     let fields = args.fields.chat();
     let wanted = Wanted {
@@ -137,7 +137,7 @@ struct Launch<'a> {
 impl Launch<'_> {
     /// Registers the session and becomes its command. Returns only where it cannot.
     fn register_and_start(&self, file: &RegistryFile) -> anyhow::Result<Exit> {
-        let backend = backend::of_registry(file.clone());
+        let backend = backend::of_home(Home::File(file.clone()));
         let mut decided = None;
         let mut decide = |snapshot: &dyn Snapshot, ledger: &Ledger| {
             let start = self.decide(snapshot, ledger)?;

@@ -1,0 +1,111 @@
+//! What a gateway is configured with: agents, models, and what concerns the models of sessions.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The method that lists agents.
+pub(super) const AGENTS: &str = "agents.list";
+/// The method that tells the configuration, without secrets.
+pub(super) const CONFIGURATION: &str = "config.get";
+/// The method that lists models.
+pub(super) const MODELS: &str = "models.list";
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct AgentRow {
+    /// Its id, as in the keys of its sessions.
+    pub id: String,
+    /// What its sessions run on that are not pinned.
+    #[serde(default)]
+    pub model: AgentModel,
+}
+
+/// The models that an agent is configured with, as `provider/name`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct AgentModel {
+    /// The one that is asked first.
+    pub primary: Option<String>,
+    /// Those that are asked when it fails, in that order.
+    pub fallbacks: Vec<String>,
+}
+
+/// A model that sessions may be pinned to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelRow {
+    provider: String,
+    id: String,
+    /// Another name for it, which the gateway takes as well.
+    pub alias: Option<String>,
+    /// Whether it can think. One that cannot takes a session's thinking level with it.
+    #[serde(default)]
+    pub reasoning: bool,
+}
+
+impl ModelRow {
+    /// Its full name, as in `anthropic/claude-opus-5`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.provider, self.id)
+    }
+}
+
+/// The reply to [`AGENTS`].
+#[derive(Debug, Deserialize)]
+pub(super) struct Agents {
+    pub(super) agents: Vec<AgentRow>,
+}
+
+/// The reply to [`MODELS`].
+#[derive(Debug, Deserialize)]
+pub(super) struct Models {
+    pub(super) models: Vec<ModelRow>,
+}
+
+/// What the configuration says that a policy about sessions depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// Which direct messages share a session. All of them do with `main`, and where it is `None`.
+    pub dm_scope: Option<String>,
+    /// The channels with models in `channels.modelByChannel`, by name. Sessions that are not pinned run on those.
+    pub channels_with_models: Vec<String>,
+}
+
+/// The reply to [`CONFIGURATION`].
+#[derive(Debug, Deserialize)]
+pub(super) struct Configured {
+    config: Config,
+}
+
+#[derive(Debug, Deserialize)]
+struct Config {
+    #[serde(default)]
+    session: SessionConfig,
+    #[serde(default)]
+    channels: ChannelConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SessionConfig {
+    dm_scope: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ChannelConfig {
+    model_by_channel: Option<BTreeMap<String, BTreeMap<String, Value>>>,
+}
+
+impl From<Configured> for Configuration {
+    fn from(Configured { config }: Configured) -> Self {
+        let by_channel = config.channels.model_by_channel.unwrap_or_default().into_iter();
+        let with_models = by_channel.filter(|(_, models)| !models.is_empty());
+        Self {
+            dm_scope: config.session.dm_scope,
+            channels_with_models: with_models.map(|(channel, _)| channel).collect(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The frames that a gateway and its clients exchange: JSON texts. Requests say exactly what the gateway knows, because it
+//! refuses unknown fields; replies are read for what is needed, because they gain fields all the time.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::backend::openclaw::fault::{Fault, Unavailable};
+
+/// When a gateway is asked again that says it is unavailable and not for how long.
+const AGAIN: Duration = Duration::from_millis(500);
+/// The longest wait between two tries: a gateway cuts off clients that leave its pings unanswered for 25 s.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// A frame that came in.
+#[derive(Debug, Deserialize)]
+pub(super) struct Frame<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default, borrow)]
+    event: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(default)]
+    ok: bool,
+    #[serde(default, borrow)]
+    payload: Option<&'a RawValue>,
+    #[serde(default)]
+    error: Option<Refusal>,
+}
+
+impl<'a> Frame<'a> {
+    /// Whether it is the event of this name.
+    pub(super) fn is_event(&self, name: &str) -> bool {
+        self.kind == "event" && self.event.as_deref() == Some(name)
+    }
+
+    /// Whether it answers the request of this id.
+    pub(super) fn answers(&self, id: &str) -> bool {
+        self.kind == "res" && self.id.as_deref() == Some(id)
+    }
+
+    /// What the reply to a request of this method says: its payload as JSON, or why there is none.
+    pub(super) fn outcome(self, method: &'static str) -> Result<&'a str, Fault> {
+        if self.ok {
+            return Ok(self.payload.map_or("null", RawValue::get));
+        }
+        Err(self.error.unwrap_or_default().fault(method))
+    }
+}
+
+/// The error in a reply.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Refusal {
+    code: String,
+    message: String,
+    retry_after_ms: Option<u64>,
+    details: Option<Details>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Details {
+    code: Option<String>,
+    reason: Option<String>,
+    missing_scope: Option<String>,
+    expected_protocol: Option<u32>,
+    client_max_protocol: Option<u32>,
+}
+
+impl Refusal {
+    /// What it means for the request as a whole.
+    pub(super) fn fault(self, method: &'static str) -> Fault {
+        let Self { code, message, retry_after_ms, details } = self;
+        let details = details.unwrap_or_default();
+        if code == "UNAVAILABLE" {
+            let why = match details.reason.as_deref() {
+                Some("startup-sidecars") => Unavailable::Starting,
+                Some("gateway-restarting") => Unavailable::Restarting,
+                Some("gateway-suspending") => Unavailable::Suspended,
+                _ => Unavailable::Busy(message),
+            };
+            let again = retry_after_ms.map_or(AGAIN, Duration::from_millis).min(LONGEST);
+            return Fault::Unavailable { why, again };
+        }
+        if let (Some(theirs), Some(ours)) = (details.expected_protocol, details.client_max_protocol) {
+            return Fault::Protocol { ours, theirs };
+        }
+        if let Some(scope) = details.missing_scope {
+            return Fault::MissingScope(scope);
+        }
+        if method == CONNECT {
+            return Fault::NotLetIn { code: details.code.unwrap_or(code), message };
+        }
+        Fault::Refused { method, message }
+    }
+
+    /// Whether the session was deleted or made anew since it was listed.
+    pub(super) fn is_session_changed(&self) -> bool {
+        self.details.as_ref().is_some_and(|details| details.reason.as_deref() == Some("session-changed"))
+    }
+
+    /// Whether the gateway asks to come back later.
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.code == "UNAVAILABLE"
+    }
+
+    /// The gateway's words.
+    pub(super) fn into_message(self) -> String {
+        self.message
+    }
+}
+
+/// The method of a connection's first request.
+pub(super) const CONNECT: &str = "connect";
+
+/// A request.
+pub(super) fn request(id: &str, method: &str, params: &Value) -> String {
+    json!({ "type": "req", "id": id, "method": method, "params": params }).to_string()
+}

@@ -1,0 +1,116 @@
+//! Where a gateway is, how it lets this program in, and where runs remember what they did.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::backend::openclaw::address::Address;
+use crate::backend::openclaw::gateway::{Gateway, Scope};
+use crate::backend::openclaw::token::Token;
+use crate::error::{Error, Result};
+use crate::os::{FileMeta, open_regular};
+use crate::redact::hex;
+use crate::state::home::StateHome;
+
+/// No token is longer, in bytes.
+const LONGEST_TOKEN: u64 = 4 << 10;
+/// The hexadecimal digits that tell the state of one gateway from that of another.
+const DIGITS: usize = 16;
+
+/// A gateway, as this host reaches it.
+#[derive(Clone, Debug)]
+pub struct GatewayHome {
+    /// Where it listens. The user has consented to a token being sent there.
+    pub address: Address,
+    /// Where its token is.
+    pub token: TokenAt,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// Whether sessions of scheduled jobs and of subagents are managed as well.
+    pub background: bool,
+    /// Where runs remember what they did.
+    pub state: StateHome,
+}
+
+/// Where a gateway's token is on this host.
+#[derive(Clone, Debug)]
+pub enum TokenAt {
+    /// The gateway asks for none.
+    Nowhere,
+    /// In this variable of the environment, which holds this.
+    Env(String, Option<Token>),
+    /// In this file.
+    File(PathBuf),
+}
+
+impl GatewayHome {
+    /// The name of the directory for what runs remember of the gateway at this address.
+    pub fn state_name(address: Address) -> String {
+        let digest = hex(&Sha256::digest(address.to_string()));
+        format!("openclaw-{}", &digest[..DIGITS])
+    }
+
+    /// The files that are read or hold the state, so that no report may take the place of one.
+    pub fn needed(&self) -> Vec<PathBuf> {
+        let token = match &self.token {
+            TokenAt::File(path) => Some(path.clone()),
+            TokenAt::Nowhere | TokenAt::Env(..) => None,
+        };
+        token.into_iter().chain([self.state.path().to_owned()]).collect()
+    }
+
+    /// Connects.
+    pub(super) fn connect(&self, scope: Scope) -> Result<Gateway> {
+        Ok(Gateway::connect(self.address, self.token.read()?, scope, self.timeout)?)
+    }
+}
+
+impl TokenAt {
+    /// The token; `None` where none is sent. No message holds it.
+    ///
+    /// # Errors
+    /// Where it is not there, or others can read it.
+    pub(super) fn read(&self) -> Result<Option<Token>> {
+        match self {
+            Self::Nowhere => Ok(None),
+            Self::Env(_, Some(token)) => Ok(Some(token.clone())),
+            Self::Env(name, None) => {
+                Err(Error::other(format!("the token of the gateway is not in {name}: it is not set"))
+                    .with_hint(format!("set {name} to gateway.auth.token of OpenClaw's configuration")))
+            }
+            Self::File(path) => in_file(path).map(Some),
+        }
+    }
+}
+
+/// The token in a file that no other user can read.
+fn in_file(path: &Path) -> Result<Token> {
+    let file = open_regular(path)?;
+    let FileMeta { owner, mode, .. } = FileMeta::of_open(&file, path)?;
+    let refused = |why: String| Error::other(format!("the token file {} is not used: {why}", path.display()));
+    let user = rustix::process::geteuid().as_raw();
+    if owner != user {
+        return Err(refused(format!("it belongs to user {owner}, and this is user {user}"))
+            .with_hint(format!("chown {user} {}", path.display())));
+    }
+    if mode & 0o077 != 0 {
+        return Err(refused(format!("its mode is {mode:04o}, so other users can read or change it"))
+            .with_hint(format!("chmod 600 {}", path.display())));
+    }
+    let mut text = String::new();
+    // One byte more tells that it is longer.
+    let read = file.take(LONGEST_TOKEN + 1).read_to_string(&mut text);
+    let hint = "it holds the token, and nothing else, on one line of at most 4096 bytes";
+    if read.is_err() || text.len() as u64 > LONGEST_TOKEN {
+        return Err(refused("it is too long, or not text".to_owned()).with_hint(hint));
+    }
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    token_of(line).ok_or_else(|| refused("it is empty, or has more than one line".to_owned()).with_hint(hint))
+}
+
+/// The token in a text, which must be one line without control characters.
+pub fn token_of(line: &str) -> Option<Token> {
+    (!line.is_empty() && !line.chars().any(char::is_control)).then(|| Token::new(line))
+}

@@ -1,0 +1,28 @@
+//! The backend `openclaw`: a gateway owns the sessions, and is asked over a WebSocket which model each of them is pinned to.
+
+#![allow(clippy::disallowed_methods, reason = "waiting for the gateway is counted on the clock")]
+
+mod abilities;
+mod address;
+mod backend;
+mod catalog;
+mod connection;
+mod fault;
+mod frame;
+mod gateway;
+mod home;
+mod listing;
+mod locked;
+mod snapshot;
+mod token;
+
+pub use abilities::Abilities;
+pub use address::{Address, BadAddress};
+pub use backend::OpenclawBackend;
+pub use catalog::{AgentModel, AgentRow, Configuration, ModelRow};
+pub use fault::{Fault, Unavailable};
+pub use gateway::{Gateway, Scope, Target, TargetOutcome};
+pub use home::{GatewayHome, TokenAt, token_of};
+pub use listing::{Listed, SessionRow};
+pub use snapshot::GatewaySnapshot;
+pub use token::Token;

@@ -1,0 +1,83 @@
+//! What a gateway said of its sessions at one instant.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::backend::openclaw::abilities::DEFAULT;
+use crate::backend::openclaw::listing::SessionRow;
+use crate::chat::Chat;
+use crate::error::{Error, Result};
+use crate::plan::Reading;
+use crate::registry::{Blank, Counts, Entry, Position, Snapshot};
+
+/// The sessions of a gateway, by chat id.
+pub(super) type Sessions = BTreeMap<String, SessionRow>;
+
+/// What a gateway said of its sessions at one instant.
+#[derive(Debug)]
+pub struct GatewaySnapshot {
+    /// The gateway's address.
+    name: String,
+    sessions: Arc<Sessions>,
+}
+
+impl GatewaySnapshot {
+    pub(super) fn new(name: String, sessions: Sessions) -> Self {
+        Self { name, sessions: Arc::new(sessions) }
+    }
+
+    /// The one in a reading of this backend.
+    pub(super) fn of(reading: &Reading) -> Result<&Self> {
+        let snapshot: &dyn Any = reading.snapshot.as_ref();
+        let wrong = || Error::other("a plan was made on the registry of another backend: a mistake in the program");
+        snapshot.downcast_ref().ok_or_else(wrong)
+    }
+
+    /// The sessions, which can be kept.
+    pub(super) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+}
+
+impl Snapshot for GatewaySnapshot {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn each(&self, take: &mut dyn FnMut(Entry<'_>)) -> Result<Counts> {
+        for (index, row) in self.sessions.values().enumerate() {
+            take(entry(row, Position(index)));
+        }
+        Ok(Counts { sessions: self.sessions.len(), selected: None })
+    }
+}
+
+/// A session as a policy sees it. One that is not pinned *is on* the model `default`, and nobody set that by hand.
+fn entry(row: &SessionRow, at: Position) -> Entry<'_> {
+    let chat = Chat {
+        id: Cow::Borrowed(&row.key),
+        session_name: None,
+        contact_name: filled(row.label.as_deref()).or_else(|| filled(row.own_name.as_deref())),
+        tier: filled(row.category.as_deref()),
+        kind: filled(Some(&row.classification)),
+        source: filled(row.channel.as_deref()),
+        agent: filled(Some(&row.agent)),
+        account: filled(row.account.as_deref()),
+    };
+    Entry {
+        chat,
+        model: Some(Cow::Borrowed(row.pinned.as_deref().unwrap_or(DEFAULT))),
+        resume: None,
+        by_hand: row.pinned.is_none().then_some(false),
+        is_session: true,
+        blank: Blank::default(),
+        at,
+    }
+}
+
+/// A field that says something.
+fn filled(text: Option<&str>) -> Option<Cow<'_, str>> {
+    text.filter(|text| !text.is_empty()).map(Cow::Borrowed)
+}

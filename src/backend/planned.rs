@@ -1,0 +1,68 @@
+//! A registry in a file, such as a redacted snapshot, for a policy whose own registry is elsewhere. It is planned on, and
+//! nothing is ever done to it: what a run would do, it would do to the other.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::apply::{Ask, Backend, Locked};
+use crate::backend::file::RegistryFile;
+use crate::checkup::Check;
+use crate::error::{Error, Result};
+use crate::plan::capabilities::Capabilities;
+use crate::plan::json::JsonRun;
+use crate::plan::ledger::Ledger;
+use crate::plan::observed::{Edits, Observed};
+use crate::plan::{Drift, Reading};
+use crate::redact::Redaction;
+use crate::registry::Snapshot;
+
+/// A file that a policy of another backend is planned on.
+pub(super) struct PlannedOnFile {
+    pub(super) registry: RegistryFile,
+    /// What the policy's own backend can do.
+    pub(super) capabilities: Box<dyn Capabilities>,
+}
+
+impl Backend for PlannedOnFile {
+    fn capabilities(&self) -> &dyn Capabilities {
+        self.capabilities.as_ref()
+    }
+
+    fn read(&self, _: Ask<'_>) -> Result<Reading> {
+        let (snapshot, ledger) = (self.snapshot()?, self.ledger()?);
+        Ok(Reading { snapshot, ledger, doubtful: BTreeSet::new(), imposed: None })
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
+        Ok(Box::new(self.registry.snapshot()?))
+    }
+
+    /// What runs remember is where the policy's own registry is.
+    fn ledger(&self) -> Result<Ledger> {
+        Ok(Ledger::default())
+    }
+
+    fn observe(&self, _: &Reading, _: &Drift) -> Result<Observed> {
+        Ok(Observed { edits: Edits::PerRow { batch: 1 }, ..Observed::default() })
+    }
+
+    fn redaction_key(&self) -> Result<Redaction> {
+        self.registry.redaction_key()
+    }
+
+    fn checkup(&self) -> Vec<Check> {
+        self.registry.checkup()
+    }
+
+    fn lock<'b>(&'b self, _: Duration, _: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
+        let name = self.registry.file().display();
+        Err(Error::other(format!(
+            "{name} is a file, and the policy keeps its registry elsewhere: it can only be planned on"
+        ))
+        .with_hint("pass --dry-run, or leave out --registry"))
+    }
+
+    fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {
+        Ok(Box::new(std::iter::empty()))
+    }
+}

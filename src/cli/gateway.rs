@@ -1,0 +1,59 @@
+//! The gateway that a policy names, as far as this host consents to it. A policy may come from a pull request: so it never
+//! chooses alone to which other host a token is sent.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::backend::openclaw::{Address, BadAddress, GatewayHome, TokenAt, token_of};
+use crate::cli::args::PlaceArgs;
+use crate::cli::paths::{beside_policy, home};
+use crate::error::{Error, Result};
+use crate::policy::{OpenclawSettings, TokenSource};
+use crate::state::home::StateHome;
+
+/// The gateway at the address that the user names, else at the policy's, which must be on this host. `policy` is the path of
+/// the policy.
+pub(crate) fn gateway_of(
+    place: &PlaceArgs,
+    settings: &OpenclawSettings,
+    timeout: Duration,
+    policy: &Path,
+) -> Result<GatewayHome> {
+    let address = address(place, settings)?;
+    let token = match &settings.token {
+        None => TokenAt::Nowhere,
+        Some(TokenSource::Env(name)) => {
+            let token = std::env::var(name).ok().and_then(|token| token_of(&token));
+            TokenAt::Env(name.clone(), token)
+        }
+        Some(TokenSource::File(path)) => TokenAt::File(beside_policy(policy, path)?),
+    };
+    let state = match &settings.state {
+        Some(state) => beside_policy(policy, state)?,
+        None => state_home()?.join("reconcile").join(GatewayHome::state_name(address)),
+    };
+    Ok(GatewayHome { address, token, timeout, background: settings.background, state: StateHome::new(state) })
+}
+
+/// The address to which the user consents.
+fn address(place: &PlaceArgs, settings: &OpenclawSettings) -> Result<Address> {
+    let named = place.connect();
+    let url = named.as_deref().unwrap_or(&settings.url);
+    url.parse().map_err(|error: BadAddress| match (&error, &named) {
+        (BadAddress::Remote(_) | BadAddress::Tls(_), None) => {
+            Error::other(format!("{error}, and no policy chooses to which other host a token is sent"))
+                .with_hint(error.hint())
+        }
+        _ => Error::other(error.to_string()).with_hint(error.hint()),
+    })
+}
+
+/// The directory below which programs keep what they remember for this user.
+fn state_home() -> Result<PathBuf> {
+    // The specification says that a relative path counts as none.
+    let named = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    named.or_else(|| Some(home()?.join(".local/state"))).ok_or_else(|| {
+        Error::other("neither XDG_STATE_HOME nor HOME is set, so there is no place for what runs remember")
+            .with_hint("set sessions.state in the policy, or one of them")
+    })
+}

@@ -1,0 +1,90 @@
+//! `-v` and `-vv`: what the program does, told on stderr as it happens, for the night when a run does not work. Neither tells
+//! what a command prints or is given, or what a daemon answers: that may be secret.
+
+use std::io::{Write, stderr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use jiff::Zoned;
+
+use crate::backend::Listener;
+use crate::report::escape::escape;
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Detail {
+    Nothing,
+    /// Each step, with how long it took.
+    Steps,
+    /// And each command and each request, when it begins and when it has ended.
+    Exchanges,
+}
+
+/// Tells what the program does.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    detail: Detail,
+    names: Names,
+    /// When the last step ended: then the next begins.
+    last: Mutex<Instant>,
+}
+
+/// Whether sessions are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    Shown,
+    Hidden,
+}
+
+impl Trace {
+    pub(crate) fn new(detail: Detail, names: Names) -> Self {
+        Self { detail, names, last: Mutex::new(Instant::now()) }
+    }
+
+    /// Whether anything is told.
+    pub(crate) fn is_on(&self) -> bool {
+        self.detail > Detail::Nothing
+    }
+
+    /// Tells of a step that has just ended.
+    pub(crate) fn step(&self, what: &str) {
+        if self.detail < Detail::Steps {
+            return;
+        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let took = last.elapsed();
+        *last = Instant::now();
+        drop(last);
+        write(&format!("{what} ({took:.1?})"));
+    }
+
+    /// Tells of an attempt on a session, which began at this time and has just ended.
+    pub(crate) fn attempted(&self, session: &str, begun: Instant) {
+        if self.detail >= Detail::Steps {
+            write(&format!("the attempt on {} ended ({:.1?})", self.named(session), begun.elapsed()));
+        }
+    }
+
+    fn named<'s>(&self, session: &'s str) -> &'s str {
+        if self.names == Names::Shown { session } else { "a session" }
+    }
+}
+
+impl Listener for Trace {
+    fn hear(&self, what: &str, session: Option<&str>) {
+        if self.detail < Detail::Exchanges {
+            return;
+        }
+        match session {
+            Some(session) => write(&format!("{}: {what}", self.named(session))),
+            None => write(what),
+        }
+    }
+}
+
+/// Writes a line with the time of day, as other logs of the night have it.
+fn write(text: &str) {
+    let time = Zoned::now().strftime("%H:%M:%S%.3f");
+    // Where stderr is closed, there is no other place to report that.
+    let _ = writeln!(stderr(), "{time} {}", escape(text));
+}

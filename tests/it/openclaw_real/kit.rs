@@ -1,0 +1,160 @@
+//! An OpenClaw gateway in a directory of its own, which talks to nothing but stand-ins. It is killed with the test.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use reconcile::backend::openclaw::{Fault, Gateway, Scope, SessionRow, Target, Token};
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::openclaw_real::SLOW;
+use crate::openclaw_real::provider::Provider;
+use crate::openclaw_real::telegram::Telegram;
+
+/// Between two looks at what the gateway brings about by itself.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub struct Kit {
+    pub provider: Provider,
+    pub telegram: Telegram,
+    root: TempDir,
+    port: u16,
+    gateway: Child,
+}
+
+impl Kit {
+    /// Starts a gateway, and waits until it is ready.
+    pub fn start() -> Self {
+        let (provider, telegram, root) = (Provider::start(), Telegram::start(), TempDir::new().unwrap());
+        // It is free again when the listener is dropped.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let configuration = configuration(port, &provider, &telegram, &root);
+        fs::write(root.path().join("openclaw.json"), configuration.to_string()).unwrap();
+        let gateway = run(&root);
+        let kit = Self { provider, telegram, root, port, gateway };
+        kit.until("the gateway is ready", || kit.is_ready());
+        kit
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://127.0.0.1:{}", self.port)
+    }
+
+    pub fn connect(&self, scope: Scope) -> Result<Gateway, Fault> {
+        Gateway::connect(self.url().parse().unwrap(), Some(Token::new(TOKEN)), scope, SLOW)
+    }
+
+    /// The session of a chat, as it is listed.
+    pub fn session(&self, gateway: &mut Gateway, key: &str) -> SessionRow {
+        let rows = gateway.sessions().unwrap().rows;
+        rows.into_iter().find(|row| row.key == key).unwrap_or_else(|| panic!("no session {key}"))
+    }
+
+    /// The sessions of these chats, to be changed.
+    pub fn targets(&self, gateway: &mut Gateway, keys: &[&str]) -> Vec<Target> {
+        let rows = keys.iter().map(|key| self.session(gateway, key));
+        rows.map(|row| Target { key: row.key, session_id: row.session_id }).collect()
+    }
+
+    /// The gateway dies, and is started again.
+    pub fn kill_and_start(&mut self) {
+        self.kill();
+        self.gateway = run(&self.root);
+        self.until("the gateway is ready again", || self.is_ready());
+    }
+
+    /// Waits until something holds that the gateway brings about by itself.
+    pub fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let since = Instant::now();
+        while !holds() {
+            let log = || fs::read_to_string(self.path("log")).unwrap_or_default();
+            assert!(since.elapsed() < SLOW, "this never happened: {what}\n{}", log());
+            sleep(PAUSE);
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let ask = || {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+            stream.set_read_timeout(Some(SLOW)).ok()?;
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
+            let mut reply = String::new();
+            stream.read_to_string(&mut reply).ok()?;
+            Some(reply)
+        };
+        ask().is_some_and(|reply| reply.starts_with("HTTP/1.1 200"))
+    }
+
+    fn kill(&mut self) {
+        let group = Pid::from_child(&self.gateway);
+        // It may have ended already.
+        let _ = kill_process_group(group, Signal::KILL);
+        drop(self.gateway.wait());
+    }
+}
+
+impl Drop for Kit {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub const TOKEN: &str = "TOKEN-FOR-TESTS";
+
+/// Three models of one provider, none of which is forbidden, and a Telegram bot that everybody may write to.
+fn configuration(port: u16, provider: &Provider, telegram: &Telegram, root: &TempDir) -> Value {
+    let model = |id: &str, reasoning: bool| json!({ "id": id, "name": id, "reasoning": reasoning, "contextWindow": 128_000, "maxTokens": 4096 });
+    let models = [model("big", true), model("mid", false), model("small", false)];
+    json!({
+        "gateway": {
+            "mode": "local", "bind": "loopback", "port": port, "auth": { "mode": "token", "token": TOKEN },
+            "controlUi": { "enabled": false },
+        },
+        "models": {
+            "mode": "replace", "catalogRefresh": { "enabled": false },
+            "providers": {
+                "fake": { "baseUrl": provider.url(), "apiKey": "none", "api": "openai-completions", "models": models },
+            },
+        },
+        "agents": {
+            "defaults": { "model": { "primary": "fake/mid", "fallbacks": ["fake/small"] }, "heartbeat": { "every": "0m" } },
+        },
+        "channels": {
+            "telegram": {
+                "enabled": true, "botToken": "4242:NONE", "apiRoot": telegram.url(), "dmPolicy": "open",
+                "allowFrom": ["*"], "groupPolicy": "open", "groups": { "*": { "requireMention": false } },
+            },
+        },
+        "session": { "dmScope": "per-channel-peer" },
+        "logging": { "file": root.path().join("gateway.log") },
+        "update": { "checkOnStart": false },
+        "telemetry": { "enabled": false },
+        "discovery": { "mdns": { "mode": "off" } },
+    })
+}
+
+/// Runs the gateway, with nothing in its environment that could lead it elsewhere.
+fn run(root: &TempDir) -> Child {
+    let path = |name: &str| root.path().join(name);
+    let log = File::options().create(true).append(true).open(path("log")).unwrap();
+    for directory in ["home", "tmp"] {
+        fs::create_dir_all(path(directory)).unwrap();
+    }
+    let mut command = Command::new("openclaw");
+    command.args(["gateway", "run"]).current_dir(root.path()).stdin(Stdio::null());
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("HOME", path("home")).env("TMPDIR", path("tmp")).env("OPENCLAW_STATE_DIR", path("state"));
+    command.env("OPENCLAW_CONFIG_PATH", path("openclaw.json"));
+    command.stderr(log.try_clone().unwrap()).stdout(log).process_group(0).spawn().unwrap()
+}
