@@ -6,9 +6,13 @@ default:
 ci:
     .ci/run
 
-# All tests
+# The tests that every machine can run
 test:
     cargo test
+
+# All tests: as root, with the programs that .ci/provide installs
+test-all:
+    cargo test -- --include-ignored
 
 # Write the expected outputs of cases and mistakes anew; read them before you commit
 snapshots:
@@ -26,8 +30,8 @@ lint:
 # What is left out: flags that never overlap are the same number with | and with ^.
 # Which changes of the code no test notices: `just mutants src/plan/guard.rs`; of a folder, that takes an hour or more
 mutants file:
-    cargo mutants --file '{{file}}' --exclude-re 'replace \| with \^' --timeout 300 -- --test it
+    cargo mutants --file '{{file}}' --exclude-re 'replace \| with \^' --timeout 300 -- --test it -- --include-ignored
 
 # The OpenClaw gateway itself, with 2,000 sessions: runs that die, and gateways that die under a run. Takes a quarter of an hour
 openclaw:
-    PATH="$(.ci/provide):$PATH" RECONCILE_REQUIRE_ALL=1 cargo test --test it -- --ignored openclaw_real
+    PATH="$(.ci/provide):$PATH" cargo test --test it openclaw_real::deaths -- --ignored

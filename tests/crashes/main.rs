@@ -1,6 +1,7 @@
 //! The real binary, killed by SIGKILL at every point of a run: with a real supervisor and real processes.
 //!
-//! Run with `cargo test --features crash-points --test crashes`.
+//! Run with `cargo test --features crash-points --test crashes -- --include-ignored`; without the last two words, the test
+//! that needs root is left out.
 
 #![allow(
     clippy::disallowed_methods,

@@ -6,7 +6,7 @@ use std::fs::File;
 use serde_json::{Value, json};
 
 use crate::injected::each_refusal;
-use crate::support::{POLICY, Run, Sandbox, finish, registry};
+use crate::support::{POLICY, Run, Sandbox, finish, needs, registry};
 
 /// What a test begins with.
 type Scene = fn() -> Sandbox;
@@ -97,21 +97,29 @@ fn ends_with_1_only_where_nothing_was_changed(scene: Scene, arguments: &[&str]) 
 }
 
 #[test]
+#[ignore = "needs strace"]
 fn a_run_that_ends_with_1_has_changed_nothing() {
+    needs(&["strace"]);
     ends_with_1_only_where_nothing_was_changed(drifted, &[]);
 }
 
 #[test]
+#[ignore = "needs strace"]
 fn to_forget_a_debt_and_end_with_1_has_changed_nothing() {
+    needs(&["strace"]);
     ends_with_1_only_where_nothing_was_changed(owing, &["owed", "--forget", "+1"]);
 }
 
 #[test]
+#[ignore = "needs strace"]
 fn an_edit_of_the_policy_that_ends_with_1_has_changed_nothing() {
+    needs(&["strace"]);
     ends_with_1_only_where_nothing_was_changed(drifted, &["set-model", "+2", "haiku"]);
 }
 
 #[test]
+#[ignore = "needs strace"]
 fn a_snapshot_that_ends_with_1_has_made_no_key() {
+    needs(&["strace"]);
     ends_with_1_only_where_nothing_was_changed(drifted, &["snapshot", "--redact"]);
 }

@@ -2,17 +2,16 @@
 //! nothing is written.
 
 use std::fs::{self, Permissions};
-use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::XattrFlags;
-use rustix::io::Errno;
 
 use crate::bad_input::drifted;
-use crate::bad_state::{give_to_nobody, refused_to_nobody};
-use crate::support::{POLICY, Sandbox, finish, is_installed, is_root, registry};
+use crate::bad_state::{as_nobody, give_to_nobody, refused_to_nobody};
+use crate::support::{POLICY, Sandbox, needs_attributes, needs_root, registry};
 
 const ACL: &str = "system.posix_acl_access";
 const DEFAULT_ACL: &str = "system.posix_acl_default";
@@ -38,17 +37,11 @@ fn acl([owner, stranger, group, others]: [u16; 4]) -> Vec<u8> {
     bytes
 }
 
-/// Sets an extended attribute. `false` where the file system keeps none: where `RECONCILE_REQUIRE_ALL` is set, a failure.
-fn set(path: &Path, name: &str, value: &[u8]) -> bool {
-    match rustix::fs::setxattr(path, name, value, XattrFlags::empty()) {
-        Ok(()) => true,
-        Err(Errno::OPNOTSUPP) => {
-            assert!(std::env::var_os("RECONCILE_REQUIRE_ALL").is_none(), "{name} cannot be set on {}", path.display());
-            let _ = writeln!(std::io::stderr(), "skipped: {name} cannot be set on {}", path.display());
-            false
-        }
-        Err(error) => panic!("{name} of {}: {error}", path.display()),
-    }
+/// Sets an extended attribute.
+#[track_caller]
+fn set(path: &Path, name: &str, value: &[u8]) {
+    let set = rustix::fs::setxattr(path, name, value, XattrFlags::empty());
+    assert_eq!(set, Ok(()), "{name} of {}", path.display());
 }
 
 fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
@@ -68,9 +61,8 @@ fn set_mode(path: &Path, mode: u32) {
 
 /// Whether the stranger can do that with a file, as the system sees it.
 fn stranger_can(what: &str, path: &Path) -> bool {
-    let mut command = Command::new("setpriv");
-    command.args([&format!("--reuid={STRANGER}"), &format!("--regid={STRANGER}"), "--clear-groups", "test", what]);
-    command.arg(path).stdin(Stdio::null()).status().unwrap().success()
+    let mut command = Command::new("test");
+    command.arg(what).arg(path).uid(STRANGER).gid(STRANGER).stdin(Stdio::null()).status().unwrap().success()
 }
 
 /// Runs that replace the registry, the policy, a report and metrics, each of which is there before.
@@ -93,113 +85,145 @@ fn replace_all(sandbox: &Sandbox) {
     assert!(before.iter().zip(texts()).all(|(before, now)| *before != now), "a file was not replaced");
 }
 
-#[test]
-fn a_user_on_the_access_list_is_not_locked_out() {
+/// A scene whose files had this mode and this access list, and were replaced.
+fn replaced(mode: u32, access: [u16; 4]) -> Sandbox {
     let sandbox = scene();
     for name in REPLACED {
-        set_mode(&sandbox.path(name), 0o640);
-        if !set(&sandbox.path(name), ACL, &acl([6, 6, 4, 0])) {
-            return;
-        }
+        set_mode(&sandbox.path(name), mode);
+        set(&sandbox.path(name), ACL, &acl(access));
     }
     replace_all(&sandbox);
+    sandbox
+}
+
+#[test]
+#[ignore = "needs extended attributes"]
+fn an_access_list_stays() {
+    needs_attributes();
+    let sandbox = replaced(0o640, [6, 6, 4, 0]);
     for name in REPLACED {
         let path = sandbox.path(name);
         assert_eq!(attribute(&path, ACL), Some(acl([6, 6, 4, 0])), "{name}");
         assert_eq!(mode(&path), 0o660, "{name}");
-        if is_root() && is_installed("setpriv") {
-            assert!(stranger_can("-r", &path) && stranger_can("-w", &path), "{name}: the stranger is locked out");
-        }
     }
 }
 
 #[test]
-fn a_user_whom_the_access_list_locks_out_gains_nothing() {
-    let sandbox = scene();
+#[ignore = "needs root and extended attributes"]
+fn a_user_on_the_access_list_is_not_locked_out() {
+    needs_root();
+    needs_attributes();
+    let sandbox = replaced(0o640, [6, 6, 4, 0]);
     for name in REPLACED {
-        set_mode(&sandbox.path(name), 0o644);
-        if !set(&sandbox.path(name), ACL, &acl([6, 0, 0, 4])) {
-            return;
-        }
+        let path = sandbox.path(name);
+        assert!(stranger_can("-r", &path) && stranger_can("-w", &path), "{name}: the stranger is locked out");
     }
-    replace_all(&sandbox);
+}
+
+#[test]
+#[ignore = "needs extended attributes"]
+fn a_user_whom_the_access_list_locks_out_gains_nothing() {
+    needs_attributes();
+    let sandbox = replaced(0o644, [6, 0, 0, 4]);
     for name in REPLACED {
         assert_eq!(attribute(&sandbox.path(name), ACL), Some(acl([6, 0, 0, 4])), "{name}");
     }
 }
 
-#[test]
-fn the_default_access_list_of_a_directory_is_not_gained() {
+/// A scene whose files were replaced in a directory with a default access list that lets the stranger do everything.
+fn replaced_in_a_shared_directory() -> Sandbox {
     let sandbox = scene();
     for name in REPLACED {
         set_mode(&sandbox.path(name), 0o640);
     }
-    if !set(&sandbox.path(""), DEFAULT_ACL, &acl([7, 7, 5, 0])) {
-        return;
-    }
+    set(&sandbox.path(""), DEFAULT_ACL, &acl([7, 7, 5, 0]));
     replace_all(&sandbox);
+    sandbox
+}
+
+fn state(sandbox: &Sandbox) -> impl Iterator<Item = PathBuf> {
+    let files = walkdir::WalkDir::new(sandbox.path("sessions.json.reconcile"));
+    files.into_iter().map(|file| file.unwrap().into_path())
+}
+
+#[test]
+#[ignore = "needs extended attributes"]
+fn the_default_access_list_of_a_directory_is_not_gained() {
+    needs_attributes();
+    let sandbox = replaced_in_a_shared_directory();
     for name in REPLACED {
         let path = sandbox.path(name);
         assert_eq!((attribute(&path, ACL), mode(&path)), (None, 0o640), "{name}");
     }
     // The state is private, and usable, also where the list is inherited.
-    for file in walkdir::WalkDir::new(sandbox.path("sessions.json.reconcile")) {
-        let path = file.unwrap().into_path();
+    for path in state(&sandbox) {
         assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
-        if is_root() && is_installed("setpriv") {
-            assert!(!stranger_can("-r", &path), "{}", path.display());
-        }
     }
     sandbox.run(&["--dry-run"]).expect(0);
 }
 
 #[test]
+#[ignore = "needs root and extended attributes"]
+fn the_default_access_list_of_a_directory_opens_no_state() {
+    needs_root();
+    needs_attributes();
+    for path in state(&replaced_in_a_shared_directory()) {
+        assert!(!stranger_can("-r", &path), "{}", path.display());
+    }
+}
+
+#[test]
+#[ignore = "needs extended attributes"]
 fn a_registry_that_a_launch_creates_is_private_in_a_directory_with_a_default_access_list() {
+    needs_attributes();
     let sandbox = Sandbox::new(POLICY, "");
     fs::remove_file(sandbox.path("sessions.json")).unwrap();
-    if !set(&sandbox.path(""), DEFAULT_ACL, &acl([7, 7, 5, 0])) {
-        return;
-    }
+    set(&sandbox.path(""), DEFAULT_ACL, &acl([7, 7, 5, 0]));
     sandbox.run(&["launch", "+1", "--tier", "bots", "--", "true"]).expect(0);
     let path = sandbox.path("sessions.json");
     assert_eq!((attribute(&path, ACL), mode(&path)), (None, 0o600));
 }
 
-#[test]
-fn extended_attributes_stay() {
+/// Sees that the registry and the policy have these attributes also after they were replaced.
+#[track_caller]
+fn stay(attributes: &[(&str, &[u8])]) {
     let sandbox = scene();
-    let names = ["sessions.json", "policy.toml"];
-    for name in names {
-        if !set(&sandbox.path(name), "user.origin", b"by hand") || !set(&sandbox.path(name), "user.empty", b"") {
-            return;
-        }
-        if is_root() {
-            assert!(set(&sandbox.path(name), "security.kept", b"\x00\xff"));
-        }
+    let paths = ["sessions.json", "policy.toml"].map(|name| sandbox.path(name));
+    let all = || paths.iter().flat_map(|path| attributes.iter().map(move |(name, value)| (path, *name, *value)));
+    for (path, name, value) in all() {
+        set(path, name, value);
     }
     replace_all(&sandbox);
-    for name in names {
-        let path = sandbox.path(name);
-        assert_eq!(attribute(&path, "user.origin").as_deref(), Some(&b"by hand"[..]), "{name}");
-        assert_eq!(attribute(&path, "user.empty").as_deref(), Some(&b""[..]), "{name}");
-        if is_root() {
-            assert_eq!(attribute(&path, "security.kept").as_deref(), Some(&b"\x00\xff"[..]), "{name}");
-        }
+    for (path, name, value) in all() {
+        assert_eq!(attribute(path, name).as_deref(), Some(value), "{name} of {}", path.display());
     }
 }
 
 #[test]
+#[ignore = "needs extended attributes"]
+fn extended_attributes_stay() {
+    needs_attributes();
+    stay(&[("user.origin", b"by hand"), ("user.empty", b"")]);
+}
+
+#[test]
+#[ignore = "needs root and extended attributes"]
+fn extended_attributes_that_only_root_can_set_stay() {
+    needs_root();
+    needs_attributes();
+    stay(&[("security.kept", b"\x00\xff")]);
+}
+
+#[test]
+#[ignore = "needs root and extended attributes"]
 fn an_attribute_that_cannot_be_kept_is_told_before_the_write() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
+    needs_attributes();
     // Who is not root can read such an attribute, and not set it.
     for (name, arguments) in [("sessions.json", &[][..]), ("policy.toml", &["set-model", "+2", "opus"])] {
         let sandbox = drifted();
         give_to_nobody(&sandbox);
-        if !set(&sandbox.path(name), "security.kept", b"1") {
-            return;
-        }
+        set(&sandbox.path(name), "security.kept", b"1");
         let before = sandbox.read("policy.toml");
         refused_to_nobody(
             &sandbox,
@@ -216,10 +240,9 @@ fn an_attribute_that_cannot_be_kept_is_told_before_the_write() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_group_that_cannot_be_kept_is_told_as_one() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     for (name, arguments) in [("sessions.json", &[][..]), ("policy.toml", &["set-model", "+2", "opus"])] {
         let sandbox = drifted();
         give_to_nobody(&sandbox);
@@ -231,10 +254,9 @@ fn a_group_that_cannot_be_kept_is_told_as_one() {
 
 /// What belonged to another group must not become readable for the group of the user who replaces it.
 #[test]
+#[ignore = "needs root"]
 fn a_report_whose_group_cannot_be_kept_gives_the_new_group_no_more_than_others() {
-    if !is_root() || !is_installed("setpriv") {
-        return;
-    }
+    needs_root();
     let sandbox = Sandbox::new(POLICY, &registry(&[("+1", "family", "sonnet")]));
     for (name, mode) in [("report.json", 0o660), ("metrics.prom", 0o664)] {
         sandbox.write(name, "");
@@ -244,11 +266,7 @@ fn a_report_whose_group_cannot_be_kept_gives_the_new_group_no_more_than_others()
     for name in ["report.json", "metrics.prom"] {
         chown(sandbox.path(name), None, Some(0)).unwrap();
     }
-    let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
-    let mut command = Command::new("setpriv");
-    command.args(ids).arg(env!("CARGO_BIN_EXE_reconcile"));
-    command.args(["--output", "json=report.json", "--metrics", "metrics.prom"]).current_dir(sandbox.path(""));
-    let run = finish(command.stdin(Stdio::null())).expect(0);
+    let run = as_nobody(&sandbox, &["--output", "json=report.json", "--metrics", "metrics.prom"]).expect(0);
     assert_eq!(run.summary(), "No changes. 1 in sync.");
     for (name, expected) in [("report.json", 0o600), ("metrics.prom", 0o644)] {
         let file = fs::metadata(sandbox.path(name)).unwrap();
@@ -258,10 +276,9 @@ fn a_report_whose_group_cannot_be_kept_gives_the_new_group_no_more_than_others()
 
 /// Root replaces the report of another user, as a shell would write into it.
 #[test]
+#[ignore = "needs root"]
 fn a_report_stays_with_its_owner_and_group() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let sandbox = scene();
     for name in ["report.json", "metrics.prom"] {
         set_mode(&sandbox.path(name), 0o640);

@@ -2,12 +2,13 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::bad_input::{drifted, refused, refused_by, unless_it_hangs};
-use crate::support::{Run, Sandbox, finish, framed, is_installed, registry, write_state};
+use crate::support::{Run, Sandbox, finish, framed, needs, needs_root, registry, write_state};
 
 const STATE: &str = "sessions.json.reconcile";
 const LEDGER: &str = "sessions.json.reconcile/ledger.journal";
@@ -36,45 +37,25 @@ fn ledger() -> String {
     ledger
 }
 
-/// Whether this is root, who may do what others may not.
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// The binary as a user without privileges, who owns the sandbox. `None` where that cannot be had.
-#[expect(clippy::print_stdout, reason = "whoever reads the test's output should know")]
-pub fn as_nobody(sandbox: &Sandbox, arguments: &[&str]) -> Option<Run> {
-    if !is_root() {
-        return Some(unless_it_hangs(sandbox, arguments));
-    }
-    let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new("setpriv");
-        command.args(&ids).arg(env!("CARGO_BIN_EXE_reconcile")).args(arguments);
-        command.current_dir(sandbox.path("")).stdin(Stdio::null());
-        command
-    };
-    let works = is_installed("setpriv") && run(&["--version"]).output().is_ok_and(|output| output.status.success());
-    if !works {
-        println!("skipped: another user cannot run the binary");
-    }
-    works.then(|| finish(&mut run(arguments)))
+/// The binary as a user without privileges, which only root can become.
+pub fn as_nobody(sandbox: &Sandbox, arguments: &[&str]) -> Run {
+    finish(sandbox.command(arguments).uid(NOBODY).gid(NOBODY))
 }
 
 pub fn give_to_nobody(sandbox: &Sandbox) {
-    if is_root() {
-        for file in walkdir::WalkDir::new(sandbox.path("")) {
-            chown(file.unwrap().path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        }
+    give(sandbox, NOBODY);
+}
+
+fn give(sandbox: &Sandbox, user: u32) {
+    for file in walkdir::WalkDir::new(sandbox.path("")) {
+        chown(file.unwrap().path(), Some(user), Some(user)).unwrap();
     }
 }
 
 /// An apply by a user without privileges, which is refused.
 #[track_caller]
 pub fn refused_to_nobody(sandbox: &Sandbox, told: &[&str], arguments: &[&str]) {
-    if as_nobody(sandbox, &["--version"]).is_some() {
-        refused_by(sandbox, told, |arguments| as_nobody(sandbox, arguments).unwrap(), arguments);
-    }
+    refused_by(sandbox, told, |arguments| as_nobody(sandbox, arguments), arguments);
 }
 
 /// A state directory that holds this must be refused by whatever reads it, and the file left as it is.
@@ -200,12 +181,11 @@ fn a_state_directory_that_others_can_enter_is_refused() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_state_directory_of_somebody_else_is_refused() {
+    needs_root();
     let sandbox = drifted();
     state_dir(&sandbox, 0o700);
-    if !is_root() {
-        return println!("skipped: only root can give a directory away");
-    }
     chown(sandbox.path(STATE), Some(NOBODY), None).unwrap();
     refused(&sandbox, &[STATE, "user 65534 owns it, and user 0 the registry"]);
     assert_eq!(fs::read_dir(sandbox.path(STATE)).unwrap().count(), 0);
@@ -262,7 +242,9 @@ fn planted_locks_and_temporary_files_are_not_followed() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn without_permission_to_read_nothing_is_done() {
+    needs_root();
     for name in ["sessions.json", "policy.toml"] {
         let sandbox = drifted();
         give_to_nobody(&sandbox);
@@ -274,23 +256,22 @@ fn without_permission_to_read_nothing_is_done() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn in_a_read_only_directory_a_dry_run_works_and_an_apply_is_refused() {
+    needs_root();
     let sandbox = drifted();
     give_to_nobody(&sandbox);
     fs::set_permissions(sandbox.path(""), Permissions::from_mode(0o555)).unwrap();
-    if let Some(run) = as_nobody(&sandbox, &["--dry-run"]) {
-        run.expect(0);
-    }
+    as_nobody(&sandbox, &["--dry-run"]).expect(0);
     refused_to_nobody(&sandbox, &["cannot create", STATE, "permission denied"], &[]);
     fs::set_permissions(sandbox.path(""), Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_registry_of_somebody_else_is_refused_and_nothing_is_left_behind() {
+    needs_root();
     let sandbox = drifted();
-    if !is_root() {
-        return println!("skipped: only root can give a file away");
-    }
     give_to_nobody(&sandbox);
     chown(sandbox.path("sessions.json"), Some(0), Some(0)).unwrap();
     refused_to_nobody(&sandbox, &["owner", "operation not permitted"], &[]);
@@ -299,11 +280,10 @@ fn a_registry_of_somebody_else_is_refused_and_nothing_is_left_behind() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn root_works_for_the_owner_of_the_registry() {
+    needs_root();
     let sandbox = drifted();
-    if !is_root() {
-        return println!("skipped: only root can give a file away");
-    }
     chown(sandbox.path("sessions.json"), Some(NOBODY), Some(NOBODY)).unwrap();
     sandbox.run(&[]).expect(0);
     let owner = |name: &str| fs::symlink_metadata(sandbox.path(name)).unwrap().uid();
@@ -314,10 +294,9 @@ fn root_works_for_the_owner_of_the_registry() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn root_gives_away_only_a_directory_that_a_run_may_have_left_in_the_middle_of_making_it() {
-    if !is_root() {
-        return println!("skipped: only root can give a file away");
-    }
+    needs_root();
     let owner = |sandbox: &Sandbox, name: &str| fs::symlink_metadata(sandbox.path(name)).unwrap().uid();
     let of_nobody = || {
         let sandbox = drifted();
@@ -417,27 +396,22 @@ fn without_room_for_the_ledger_nothing_is_changed_and_the_ledger_is_as_it_was() 
     assert_eq!(sandbox.ledger()["owed"], json!({}));
 }
 
-/// The binary as a user of its own, who may have so many processes and threads. `None` where that cannot be had.
-fn with_processes(sandbox: &Sandbox, most: u32, arguments: &[&str]) -> Option<Run> {
+/// The binary as a user of its own, who may have so many processes and threads.
+fn with_processes(sandbox: &Sandbox, most: u32, arguments: &[&str]) -> Run {
     /// Of no other test: the system counts the processes of a user.
     const ALONE: u32 = 64_917;
-    if !is_root() || !is_installed("setpriv") || !is_installed("prlimit") {
-        return None;
-    }
-    for file in walkdir::WalkDir::new(sandbox.path("")) {
-        chown(file.unwrap().path(), Some(ALONE), Some(ALONE)).unwrap();
-    }
-    let run = |most: u32, arguments: &[&str]| {
-        let mut command = Command::new("setpriv");
-        command.args([&format!("--reuid={ALONE}"), &format!("--regid={ALONE}"), "--clear-groups"]);
-        command.args(["prlimit", &format!("--nproc={most}"), env!("CARGO_BIN_EXE_reconcile")]).args(arguments);
-        finish(command.current_dir(sandbox.path("")).stdin(Stdio::null()))
-    };
-    (run(1000, &["--version"]).code == 0).then(|| run(most, arguments))
+    give(sandbox, ALONE);
+    let mut command = Command::new("prlimit");
+    command.args([&format!("--nproc={most}"), env!("CARGO_BIN_EXE_reconcile")]).args(arguments);
+    command.current_dir(sandbox.path("")).stdin(Stdio::null());
+    finish(command.uid(ALONE).gid(ALONE))
 }
 
 #[test]
+#[ignore = "needs root and prlimit"]
 fn where_threads_and_processes_are_scarce_a_run_ends_in_order_and_the_next_one_finishes_it() {
+    needs_root();
+    needs(&["prlimit"]);
     for most in 1..14 {
         let sandbox = drifted();
         let chats = ["1", "2", "3", "4", "5", "6"].map(|chat| (chat, "admin", "haiku"));
@@ -445,11 +419,11 @@ fn where_threads_and_processes_are_scarce_a_run_ends_in_order_and_the_next_one_f
         let policy = sandbox.read("policy.toml");
         sandbox
             .write("policy.toml", policy.replace("[sessions]", "[limits]\nmax_changes = 9\n[sessions]\nparallel = 3"));
-        let Some(run) = with_processes(&sandbox, most, &[]) else { return };
+        let run = with_processes(&sandbox, most, &[]);
         assert!([0, 4].contains(&run.code), "{most}: {run:#?}");
         assert!(!run.stderr.contains("panicked"), "{most}: {run:#?}");
         let retry: Vec<_> = chats.iter().flat_map(|(chat, ..)| ["--retry", chat]).collect();
-        with_processes(&sandbox, 1000, &retry).unwrap().expect(0);
+        with_processes(&sandbox, 1000, &retry).expect(0);
         assert_eq!(sandbox.ledger()["owed"], json!({}), "{most}");
         assert_eq!(sandbox.calls().len(), chats.len(), "{most}: each is restarted once");
     }

@@ -4,12 +4,12 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::commands::{CHAT, RECORD, drifted};
+use crate::support::needs_root;
 
 #[test]
+#[ignore = "needs root"]
 fn root_runs_no_commands_of_a_policy_that_others_can_write() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+    needs_root();
     for (exposed, mode) in [("policy.toml", 0o666), ("policy.toml", 0o620), ("", 0o777)] {
         let sandbox = drifted(RECORD);
         sandbox.script("restart", "echo $1 >> calls");
@@ -24,10 +24,9 @@ fn root_runs_no_commands_of_a_policy_that_others_can_write() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn root_runs_no_commands_of_a_policy_on_a_way_that_others_can_change() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+    needs_root();
     let sandbox = drifted("restart = [\"true\"]");
     for directory in ["theirs", "theirs/ours", "ours"] {
         std::fs::create_dir(sandbox.path(directory)).unwrap();
@@ -43,11 +42,10 @@ fn root_runs_no_commands_of_a_policy_on_a_way_that_others_can_change() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn root_runs_no_commands_of_a_policy_behind_a_link_that_others_can_turn() {
+    needs_root();
     use std::os::unix::fs::{lchown, symlink};
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
     let sandbox = drifted("restart = [\"true\"]");
     for (directory, mode) in [("real", 0o755), ("ours", 0o755), ("open", 0o777), ("sticky", 0o1777)] {
         std::fs::create_dir(sandbox.path(directory)).unwrap();

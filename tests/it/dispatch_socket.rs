@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::bad_state::{give_to_nobody, refused_to_nobody};
 use crate::handle::Double;
-use crate::support::Sandbox;
+use crate::support::{Sandbox, needs_root};
 
 const REGISTRY: &str = r#"{"a": {"session_name": "imessage/a", "type": "individual", "contact_name": "Cal Ortiz",
   "tier": "family", "source": "imessage", "session_id": "1", "model": "opus"}}"#;
@@ -76,11 +76,9 @@ fn a_socket_that_nobody_listens_at_may_be_a_daemon_whose_queue_is_full() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_socket_of_somebody_else_is_refused() {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can give files away");
-        return;
-    }
+    needs_root();
     let sandbox = sandbox("daemon.sock");
     let _daemon = Double::start(&sandbox.path(""), &[]);
     chown(sandbox.path("daemon.sock"), Some(65534), None).unwrap();
@@ -94,7 +92,9 @@ fn a_socket_of_somebody_else_is_refused() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_daemon_that_may_not_be_asked_is_not_one_that_is_down() {
+    needs_root();
     let sandbox = sandbox("closed/daemon.sock");
     fs::create_dir(sandbox.path("closed")).unwrap();
     let _listener = UnixListener::bind(sandbox.path("closed/daemon.sock")).unwrap();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
 use crate::slow::{Running, until};
-use crate::support::{POLICY, Run, Sandbox, finish, is_installed, registry};
+use crate::support::{POLICY, Run, Sandbox, finish, needs, registry};
 use crate::terminal::at;
 
 const ADA: &str = "+16175550142";
@@ -414,10 +414,9 @@ fn a_line_of_a_newer_version_is_refused_and_not_guessed_at() {
 }
 
 #[test]
+#[ignore = "needs strace"]
 fn a_new_history_has_its_name_on_disk() {
-    if !is_installed("strace") {
-        return;
-    }
+    needs(&["strace"]);
     let sandbox = sandbox();
     // One that is new, and one that is new because the last one is put aside.
     for part in [false, true] {

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::{Run, Sandbox, finish, is_installed};
+use crate::support::{Run, Sandbox, finish};
 
 /// The calls that a disk can refuse, and how.
 const CALLS: [(&str, &str); 12] = [
@@ -27,9 +27,6 @@ const LASTING: &str = "+";
 /// Runs the binary in a new scene for each call that it makes: once where that call alone is refused, and once where all
 /// later ones of its kind are, too. `check` gets the scene, what the binary did, and what was refused.
 pub fn each_refusal(scene: impl Fn() -> Sandbox, arguments: &[&str], check: impl Fn(&Sandbox, &Run, &str)) {
-    if !is_installed("strace") {
-        return;
-    }
     let mut refused = 0;
     for (call, error) in CALLS {
         // Of looks there are many, and what one of them tells is asked for again.

@@ -9,8 +9,9 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 use yaml_rust2::{Yaml, YamlLoader};
 
+use crate::mounts::needs_mounts;
 use crate::slow::until;
-use crate::support::{POLICY, Run, Sandbox, finish, is_installed, registry};
+use crate::support::{POLICY, Run, Sandbox, finish, needs, registry};
 
 const RESTARTS: &str = "\n[sessions]\nrestart = [\"./restart\"]\n";
 
@@ -96,10 +97,9 @@ fn the_pre_commit_hook_judges_what_is_staged() {
 }
 
 #[test]
+#[ignore = "needs flock"]
 fn the_post_receive_hook_puts_a_pushed_policy_in_force() {
-    if !is_installed("flock") {
-        return;
-    }
+    needs(&["flock"]);
     let sandbox = Sandbox::new("", &registry(&[("a", "family", "opus"), ("b", "bots", "haiku")]));
     git(&sandbox, "", &["init", "--quiet", "--bare", "--initial-branch=main", "policy.git"]).expect(0);
     git(&sandbox, "", &["init", "--quiet", "--initial-branch=main", "work"]).expect(0);
@@ -185,23 +185,11 @@ impl Drop for Cron {
     }
 }
 
-/// Whether this test may make a cron of its own. Where cron is only elsewhere in the path, it is not Debian's.
-fn can_run_cron() -> bool {
-    let can = is_installed("unshare") && is_installed("cron");
-    let mut probe = Command::new("unshare");
-    let allowed = can && probe.args(["--mount", "true"]).stderr(Stdio::null()).status().is_ok_and(|it| it.success());
-    assert!(
-        allowed || std::env::var_os("RECONCILE_REQUIRE_ALL").is_none(),
-        "only root can give cron a world of its own"
-    );
-    allowed
-}
-
 #[test]
+#[ignore = "needs root, unshare and cron"]
 fn cron_mails_what_a_run_says_and_nothing_where_it_says_nothing() {
-    if !can_run_cron() {
-        return;
-    }
+    needs_mounts();
+    needs(&["cron"]);
     let sandbox = Sandbox::new(&format!("{POLICY}{RESTARTS}"), &registry(&[("a", "family", "opus")]));
     sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
     // The line as it is, but at once, in this directory, and with the program that is tested.
@@ -236,10 +224,9 @@ fn cron_mails_what_a_run_says_and_nothing_where_it_says_nothing() {
 }
 
 #[test]
+#[ignore = "needs systemd-analyze"]
 fn systemd_finds_nothing_wrong_with_the_units() {
-    if !is_installed("systemd-analyze") {
-        return;
-    }
+    needs(&["systemd-analyze"]);
     let sandbox = Sandbox::new("", "");
     let service = text("systemd/reconcile.service");
     sandbox.write("reconcile.service", service.replace("/usr/local/bin/reconcile", program().to_str().unwrap()));
@@ -371,10 +358,9 @@ esac
 "#;
 
 #[test]
+#[ignore = "needs jq"]
 fn the_plan_of_a_pull_request_becomes_one_comment() {
-    if !is_installed("jq") {
-        return;
-    }
+    needs(&["jq"]);
     let sandbox = Sandbox::new(POLICY, &registry(&[("+16175550101", "family", "opus"), ("+16175550102", "bots", "")]));
     for directory in ["trusted", "proposed", "bin"] {
         fs::create_dir(sandbox.path(directory)).unwrap();

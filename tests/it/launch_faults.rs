@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::injected::each_refusal;
 use crate::launch::sandbox;
-use crate::support::{POLICY, Run, Sandbox, registry};
+use crate::support::{POLICY, Run, Sandbox, needs, registry};
 
 const LAUNCH: [&str; 6] = ["launch", "+1", "--tier", "family", "--", "./session"];
 
@@ -52,7 +52,9 @@ fn check(sandbox: &Sandbox, run: &Run, story: &str, before: &str, was_owed: bool
 }
 
 #[test]
+#[ignore = "needs strace"]
 fn a_launch_that_changes_a_model_owes_the_restart_until_its_session_starts() {
+    needs(&["strace"]);
     let before = registry(&[("+1", "family", "opus"), ("+2", "family", "sonnet")]);
     // The first that ever writes there, and one beside a ledger that is appended to.
     each_refusal(|| scene(&before), &LAUNCH, |sandbox, run, story| check(sandbox, run, story, &before, false));
@@ -66,7 +68,9 @@ fn a_launch_that_changes_a_model_owes_the_restart_until_its_session_starts() {
 }
 
 #[test]
+#[ignore = "needs strace"]
 fn a_launch_that_changes_nothing_pays_or_leaves_the_debt() {
+    needs(&["strace"]);
     let before = registry(&[("+1", "family", "sonnet")]);
     let owing = || {
         let sandbox = scene(&registry(&[("+1", "family", "opus")]));
@@ -78,7 +82,9 @@ fn a_launch_that_changes_nothing_pays_or_leaves_the_debt() {
 }
 
 #[test]
+#[ignore = "needs strace"]
 fn a_launch_that_creates_the_registry_says_so_where_it_fails_after_that() {
+    needs(&["strace"]);
     let none = || {
         let sandbox = scene("{}");
         std::fs::remove_file(sandbox.path("sessions.json")).unwrap();

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::launch::sandbox;
-use crate::support::{POLICY, Run, Sandbox, finish, is_installed, is_root};
+use crate::mounts::needs_mounts;
+use crate::support::{POLICY, Run, Sandbox, finish, needs_root};
 
 const COMMAND: [&str; 6] = ["--", "./show", "--model", "{model}", "--resume", "{resume_id}"];
 /// A chat that is registered, on a model that the policy would change.
@@ -158,18 +159,24 @@ fn a_registry_that_the_command_line_names_is_remembered_where_the_policy_names_n
     assert_eq!(started(&launch(&sandbox, &["+2"])), ["--model", "haiku"]);
 }
 
+/// What is remembered, in a form of this version.
+fn last(version: u32) -> String {
+    json!({ "version": version, "registry": "sessions.json", "conversation": null }).to_string()
+}
+
 #[test]
 fn what_is_remembered_counts_only_where_this_program_wrote_it() {
-    let last =
-        |version: u32| json!({ "version": version, "registry": "sessions.json", "conversation": null }).to_string();
     for (text, counts) in [(last(1), true), (last(2), false), (String::new(), false), ("{".to_owned(), false)] {
         let sandbox = sandbox("", REGISTRY);
         sandbox.write(LAST, &text);
         assert_eq!(launch(&sandbox, &["+1"]).code, i32::from(!counts), "{text}");
     }
-    if !is_root() {
-        return;
-    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_another_user_wrote_is_not_remembered() {
+    needs_root();
     let sandbox = sandbox("", REGISTRY);
     sandbox.write(LAST, last(1));
     std::os::unix::fs::chown(sandbox.path(LAST), Some(12345), None).unwrap();
@@ -217,10 +224,9 @@ fn launch_on(sandbox: &Sandbox, prepare: &str, chat: &str) -> Run {
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn where_nothing_can_be_written_a_session_starts_on_the_registrys_model() {
-    if !is_root() || !is_installed("unshare") || !is_installed("mount") {
-        return;
-    }
+    needs_mounts();
     for (prepare, told) in [
         ("mount -o remount,ro disk .", "read-only file system"),
         ("head -c 1000000 /dev/zero > filler || true", "no space left on device"),

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::bad_input::drifted;
 use crate::handle::Double;
-use crate::support::{POLICY, Run, Sandbox, finish, is_installed, registry};
+use crate::support::{POLICY, Run, Sandbox, finish, needs, registry};
 
 const STATE: &str = "sessions.json.reconcile";
 /// What Docker does where a single file is given to a container.
@@ -18,20 +18,26 @@ const READ_WRITE_FILE: &str =
 const OTHER_FILE_SYSTEM: &str =
     "mkdir -p -m 700 sessions.json.reconcile; mount -t tmpfs -o mode=700 tmpfs sessions.json.reconcile";
 
-/// The binary in mounts of its own, which this script makes in the sandbox. `None` where that cannot be had.
-pub fn in_mounts(sandbox: &Sandbox, script: &str, arguments: &[&str]) -> Option<Run> {
-    let unshared = |script: &str, arguments: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-e", "-c", script, env!("CARGO_BIN_EXE_reconcile")]).args(arguments);
-        command.current_dir(sandbox.path("")).env("TZ", "UTC").stdin(Stdio::null());
-        command
-    };
-    let is_allowed = is_installed("unshare") && unshared("true", &[]).output().is_ok_and(|it| it.status.success());
-    if !is_allowed {
-        assert!(std::env::var_os("RECONCILE_REQUIRE_ALL").is_none(), "only root can have mounts of its own");
-        return None;
-    }
-    Some(finish(&mut unshared(&format!("{script}\nexec \"$0\" \"$@\""), arguments)))
+/// A shell command in mounts of its own, which only root can have.
+fn unshared(script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-e", "-c", script]);
+    command
+}
+
+/// Fails where a test cannot have mounts of its own.
+#[track_caller]
+pub fn needs_mounts() {
+    needs(&["unshare"]);
+    let probe = finish(&mut unshared("true"));
+    assert_eq!(probe.code, 0, "this user cannot have mounts of its own: {}", probe.stderr);
+}
+
+/// The binary in mounts of its own, which this script makes in the sandbox.
+pub fn in_mounts(sandbox: &Sandbox, script: &str, arguments: &[&str]) -> Run {
+    let mut command = unshared(&format!("{script}\nexec \"$0\" \"$@\""));
+    command.arg(env!("CARGO_BIN_EXE_reconcile")).args(arguments);
+    finish(command.current_dir(sandbox.path("")).env("TZ", "UTC").stdin(Stdio::null()))
 }
 
 /// A sandbox with a session to be changed, and with another file of the same content.
@@ -55,31 +61,39 @@ fn is_told(run: &Run, level: &str, message: &str, hint: &str) {
 fn refused(script: &str, message: &str, hint: &str) {
     let sandbox = scene();
     let before = sandbox.read("sessions.json");
-    let Some(dry_run) = in_mounts(&sandbox, script, &["--dry-run"]) else { return };
+    let dry_run = in_mounts(&sandbox, script, &["--dry-run"]);
     is_told(&dry_run.expect(0), "warning: ", message, hint);
-    let run = in_mounts(&sandbox, script, &[]).unwrap().expect(1);
+    let run = in_mounts(&sandbox, script, &[]).expect(1);
     is_told(&run, "error: ", message, hint);
     assert_eq!((run.stdout.as_str(), sandbox.calls()), ("", Vec::new()));
     assert_eq!((sandbox.read("sessions.json"), sandbox.read("host.json")), (before.clone(), before));
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn a_registry_that_is_mounted_as_a_single_file_is_found_when_planning() {
+    needs_mounts();
     refused(SINGLE_FILE, "sessions.json: it is mounted as a single file", "mount its directory, not the file alone");
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn a_registry_on_a_read_only_file_system_is_found_when_planning() {
+    needs_mounts();
     refused(READ_ONLY, "it is on a read-only file system", "mount it read-write");
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn a_service_that_may_write_the_file_alone_is_told_to_name_the_directory() {
+    needs_mounts();
     refused(READ_WRITE_FILE, "sessions.json: it is mounted as a single file", "name the directory in ReadWritePaths=");
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn state_on_another_file_system_is_found_when_planning() {
+    needs_mounts();
     refused(
         OTHER_FILE_SYSTEM,
         "sessions.json.reconcile is on another file system",
@@ -88,78 +102,85 @@ fn state_on_another_file_system_is_found_when_planning() {
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn a_launch_and_an_override_are_told_the_same() {
+    needs_mounts();
     let sandbox = scene();
     let policy = sandbox.read("policy.toml");
     let message = "sessions.json: it is mounted as a single file";
     let launch = &["launch", "new", "--", "true"];
-    let Some(run) = in_mounts(&sandbox, SINGLE_FILE, launch) else { return };
+    let run = in_mounts(&sandbox, SINGLE_FILE, launch);
     is_told(&run, "error: ", message, "mount its directory");
     for arguments in [&["set-model", "+1", "sonnet"][..], &["set-model", "+1", "sonnet", "--no-policy"]] {
-        is_told(
-            &in_mounts(&sandbox, SINGLE_FILE, arguments).unwrap().expect(1),
-            "error: ",
-            message,
-            "mount its directory",
-        );
+        is_told(&in_mounts(&sandbox, SINGLE_FILE, arguments).expect(1), "error: ", message, "mount its directory");
     }
     assert_eq!(sandbox.read("policy.toml"), policy);
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn what_needs_no_edit_works_however_the_registry_is_mounted() {
+    needs_mounts();
     let sandbox = scene();
     let arguments = &["--chat", "+2"];
-    let Some(run) = in_mounts(&sandbox, SINGLE_FILE, arguments) else { return };
+    let run = in_mounts(&sandbox, SINGLE_FILE, arguments);
     assert_eq!(run.expect(0).stderr, "");
     for arguments in [&["--dry-run", "--chat", "+2"][..], &["check"], &["explain", "+1"], &["owed"]] {
         for script in [SINGLE_FILE, READ_ONLY, READ_WRITE_FILE, OTHER_FILE_SYSTEM] {
-            assert_eq!(in_mounts(&sandbox, script, arguments).unwrap().expect(0).stderr, "", "{arguments:?}: {script}");
+            assert_eq!(in_mounts(&sandbox, script, arguments).expect(0).stderr, "", "{arguments:?}: {script}");
         }
     }
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn a_registry_that_a_daemon_writes_itself_may_be_mounted_in_any_way() {
+    needs_mounts();
     let policy = format!("{POLICY}\n[sessions]\nbackend = \"dispatch\"\nsocket = \"daemon.sock\"\n");
     let sandbox = Sandbox::new(&policy, &registry(&[("+1", "family", "opus")]));
     sandbox.write("host.json", sandbox.read("sessions.json"));
     let message = "sessions.json: it is mounted as a single file";
     let daemon = Double::start(&sandbox.path(""), &["--live", "+1"]);
-    let Some(up) = in_mounts(&sandbox, SINGLE_FILE, &["--dry-run"]) else { return };
+    let up = in_mounts(&sandbox, SINGLE_FILE, &["--dry-run"]);
     let up = up.expect(0);
     assert!(up.stdout.contains("opus → sonnet") && !up.stderr.contains(message), "{up:#?}");
     drop(daemon);
-    let down = in_mounts(&sandbox, SINGLE_FILE, &["--dry-run"]).unwrap();
+    let down = in_mounts(&sandbox, SINGLE_FILE, &["--dry-run"]);
     is_told(&down.expect(0), "warning: ", message, "mount its directory");
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn with_its_directory_mounted_both_sides_see_the_new_registry() {
+    needs_mounts();
     let sandbox = scene();
     fs::create_dir_all(sandbox.path("container/data")).unwrap();
     fs::create_dir(sandbox.path("host")).unwrap();
     sandbox.write("host/sessions.json", sandbox.read("sessions.json"));
     let script = "mount --bind host container/data";
-    let Some(run) = in_mounts(&sandbox, script, &["--registry", "container/data/sessions.json"]) else { return };
+    let run = in_mounts(&sandbox, script, &["--registry", "container/data/sessions.json"]);
     run.expect(0);
     assert!(sandbox.read("host/sessions.json").contains("\"opus\""));
 }
 
 /// Where a container has the file alone and a run on the host replaces it, the container keeps the old one.
 #[test]
+#[ignore = "needs root and unshare"]
 fn a_container_that_has_the_file_alone_keeps_the_old_one() {
+    needs_mounts();
     let sandbox = scene();
     sandbox.write("container.json", "");
     let script = "mount --bind sessions.json container.json; \"$0\" > run.txt; cp container.json seen.json";
     let before = sandbox.read("sessions.json");
-    let Some(run) = in_mounts(&sandbox, script, &["--dry-run", "--registry", "container.json"]) else { return };
+    let run = in_mounts(&sandbox, script, &["--dry-run", "--registry", "container.json"]);
     assert!(sandbox.read("sessions.json") != before && sandbox.read("seen.json") == before);
     is_told(&run.expect(0), "warning: ", "container.json: it is mounted as a single file", "mount its directory");
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn a_policy_that_cannot_be_replaced_is_found_when_planning() {
+    needs_mounts();
     let sandbox = scene();
     sandbox.write("host.toml", sandbox.read("policy.toml"));
     fs::create_dir(sandbox.path("data")).unwrap();
@@ -175,35 +196,39 @@ fn a_policy_that_cannot_be_replaced_is_found_when_planning() {
     ] {
         let hint = "set-model --no-policy";
         let set = &["set-model", "+1", "sonnet"];
-        let Some(dry_run) = in_mounts(&sandbox, script, &[set, &["--dry-run"][..]].concat()) else { return };
+        let dry_run = in_mounts(&sandbox, script, &[set, &["--dry-run"][..]].concat());
         is_told(&dry_run.expect(0), "warning: ", message, hint);
-        is_told(&in_mounts(&sandbox, script, set).unwrap().expect(1), "error: ", message, hint);
+        is_told(&in_mounts(&sandbox, script, set).expect(1), "error: ", message, hint);
         assert_eq!((sandbox.read("policy.toml"), sandbox.calls()), (policy.clone(), Vec::new()));
         // What is in the policy already needs no edit of it.
-        in_mounts(&sandbox, script, &["unset-model", "+2"]).unwrap().expect(0);
+        in_mounts(&sandbox, script, &["unset-model", "+2"]).expect(0);
     }
     let no_policy = &["set-model", "+1", "sonnet", "--no-policy"];
     // Root runs no command of the sandbox where it cannot write: the session is down, so its script is not needed.
-    let run = in_mounts(&sandbox, &format!("{read_only}; cd \"$PWD\""), no_policy).unwrap();
+    let run = in_mounts(&sandbox, &format!("{read_only}; cd \"$PWD\""), no_policy);
     assert!(sandbox.read("data/sessions.json").contains("\"sonnet\"") && run.code != 1, "{run:#?}");
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn a_report_that_is_mounted_as_a_single_file_is_found_before_the_run() {
+    needs_mounts();
     for (option, name) in [("--output", "json=report.json"), ("--metrics", "report.json")] {
         let sandbox = scene();
         for name in ["report.json", "host.json"] {
             sandbox.write(name, "");
         }
         let script = "mount --bind host.json report.json";
-        let Some(run) = in_mounts(&sandbox, script, &[option, name]) else { return };
+        let run = in_mounts(&sandbox, script, &[option, name]);
         is_told(&run.expect(1), "error: ", "report.json: it is mounted as a single file", "mount its directory");
         assert_eq!((sandbox.model("+1").as_deref(), sandbox.calls()), (Some("haiku"), Vec::new()));
     }
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn on_a_full_disk_a_run_changes_nothing_and_the_next_one_does_it() {
+    needs_mounts();
     let sandbox = scene();
     fs::create_dir(sandbox.path("data")).unwrap();
     let full = "mount -t tmpfs -o size=64k tmpfs data; cp sessions.json data; \
@@ -211,7 +236,7 @@ fn on_a_full_disk_a_run_changes_nothing_and_the_next_one_does_it() {
                 \"$0\" --registry data/sessions.json 2> run.txt > run.out && exit 9; echo $? > run.code; \
                 cmp before.json data/sessions.json; rm data/filler";
     let arguments = &["--registry", "data/sessions.json"];
-    let Some(run) = in_mounts(&sandbox, full, arguments) else { return };
+    let run = in_mounts(&sandbox, full, arguments);
     assert_eq!(run.expect(0).summary(), "Applied: 1 changed, 1 restarted, 0 deferred, 0 failed.");
     assert_eq!(sandbox.read("run.code"), "1\n");
     assert!(sandbox.read("run.txt").contains("no space left on device"), "{}", sandbox.read("run.txt"));
@@ -219,7 +244,9 @@ fn on_a_full_disk_a_run_changes_nothing_and_the_next_one_does_it() {
 }
 
 #[test]
+#[ignore = "needs root and unshare"]
 fn a_redacted_snapshot_may_be_mounted_in_any_way() {
+    needs_mounts();
     let sandbox = scene();
     sandbox.run(&[]).expect(0);
     let snapshot = sandbox.run(&["snapshot", "--redact"]).expect(0).stdout;
@@ -230,6 +257,6 @@ fn a_redacted_snapshot_may_be_mounted_in_any_way() {
     let policy = sandbox.read("policy.toml").replace("admin  = \"opus\"", "admin  = \"haiku\"");
     sandbox.write("policy.toml", policy);
     let arguments = &["--dry-run", "--quiet", "--registry", "snapshot.json", "--redact-key", "redact.key"];
-    let Some(run) = in_mounts(&sandbox, "mount --bind host.json snapshot.json", arguments) else { return };
+    let run = in_mounts(&sandbox, "mount --bind host.json snapshot.json", arguments);
     assert_eq!(run.expect(0).stderr, "");
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::files::{commit_when, locked, reading};
-use crate::support::{POLICY, Sandbox, is_root, registry as registry_of, write_state};
+use crate::support::{POLICY, Sandbox, needs_root, registry as registry_of, write_state};
 
 const OLD: &str = r#"{"a": {"model": "opus"}}"#;
 const NEW: &str = r#"{"a": {"model": "haiku"}}"#;
@@ -266,10 +266,9 @@ fn of_nobody() -> Sandbox {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_hard_link_that_is_planted_is_not_given_away() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     for name in ["run.lock", "data.lock", "history.jsonl"] {
         let sandbox = of_nobody();
         let planted = sandbox.path("sessions.json.reconcile").join(name);
@@ -283,10 +282,9 @@ fn a_hard_link_that_is_planted_is_not_given_away() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_lock_that_root_did_not_give_to_the_registrys_owner_is_replaced() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     for name in ["run.lock", "data.lock"] {
         let sandbox = of_nobody();
         let lock = sandbox.path("sessions.json.reconcile").join(name);

@@ -3,12 +3,10 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, symlink};
-
-use rustix::fs::{Gid, Uid};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use crate::openclaw::{POLICY, Setting, TOKEN, sessions, world};
-use crate::support::{Run, Sandbox, finish, is_root};
+use crate::support::{Run, Sandbox, finish, needs_root};
 
 /// A policy that comes with a pull request, and names a gateway of its own.
 fn hostile(url: &str) -> Sandbox {
@@ -143,11 +141,14 @@ fn a_token_in_what_is_no_file_of_ours_is_not_used() {
     symlink("/dev/zero", &token).unwrap();
     let device = setting.run(&["--dry-run"]).expect(1);
     assert!(device.stderr.contains("not a regular file"), "{device:#?}");
-    if is_root() {
-        let setting = with_file(TOKEN, 0o600);
-        let (user, group) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
-        rustix::fs::chown(setting.sandbox.path("token"), Some(user), Some(group)).unwrap();
-        let run = setting.run(&["--dry-run"]).expect(1);
-        assert!(run.stderr.contains("it belongs to user 65534"), "{run:#?}");
-    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_token_in_a_file_of_another_user_is_not_used() {
+    needs_root();
+    let setting = with_file(TOKEN, 0o600);
+    chown(setting.sandbox.path("token"), Some(65_534), Some(65_534)).unwrap();
+    let run = setting.run(&["--dry-run"]).expect(1);
+    assert!(run.stderr.contains("it belongs to user 65534"), "{run:#?}");
 }

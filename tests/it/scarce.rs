@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-use crate::support::{POLICY, Run, Sandbox, finish, is_installed, registry};
+use crate::support::{POLICY, Run, Sandbox, finish, needs, registry};
 
 const CHATS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -61,10 +61,9 @@ fn files(sandbox: &Sandbox) -> [String; 2] {
 }
 
 #[test]
+#[ignore = "needs prlimit"]
 fn with_any_number_of_descriptors_each_session_is_started_once() {
-    if !is_installed("prlimit") {
-        return;
-    }
+    needs(&["prlimit"]);
     for parallel in [1, 4] {
         for most in 4..=40 {
             let sandbox = drifted(parallel);
@@ -81,10 +80,9 @@ fn with_any_number_of_descriptors_each_session_is_started_once() {
 }
 
 #[test]
+#[ignore = "needs prlimit"]
 fn with_any_number_of_descriptors_an_edit_of_the_policy_is_whole_or_not_made() {
-    if !is_installed("prlimit") {
-        return;
-    }
+    needs(&["prlimit"]);
     for most in 4..=40 {
         let sandbox = drifted(4);
         let story = format!("{most} descriptors");
@@ -104,10 +102,9 @@ fn with_any_number_of_descriptors_an_edit_of_the_policy_is_whole_or_not_made() {
 }
 
 #[test]
+#[ignore = "needs prlimit"]
 fn with_any_number_of_descriptors_a_launch_starts_its_session_or_leaves_the_restart_to_a_run() {
-    if !is_installed("prlimit") {
-        return;
-    }
+    needs(&["prlimit"]);
     for most in 4..=40 {
         let sandbox = drifted(4);
         let story = format!("{most} descriptors");
@@ -123,10 +120,9 @@ fn with_any_number_of_descriptors_a_launch_starts_its_session_or_leaves_the_rest
 }
 
 #[test]
+#[ignore = "needs prlimit"]
 fn a_run_that_dies_because_memory_is_scarce_is_finished_by_the_next() {
-    if !is_installed("prlimit") {
-        return;
-    }
+    needs(&["prlimit"]);
     for parallel in [1, 4] {
         for mebibytes in 4..=48 {
             let sandbox = drifted(parallel);

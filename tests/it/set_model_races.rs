@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use rustix::process::Signal;
 
 use crate::slow::{Running, until};
-use crate::support::{POLICY, Sandbox, registry};
+use crate::support::{POLICY, Sandbox, needs_root, registry};
 
 const ADA: &str = "+16175550142";
 
@@ -191,15 +191,14 @@ fn what_an_edit_left_that_died_early_is_removed() {
 
 /// In a directory like /tmp, where everybody may create files.
 #[test]
+#[ignore = "needs root"]
 fn a_note_by_a_stranger_puts_no_policy_in_place() {
+    needs_root();
     let sandbox = sandbox();
     sandbox.write(".policy.toml.reconcile", "theirs");
     sandbox.write(".policy.toml.reconcile-note", "{}");
     fs::set_permissions(sandbox.path(".policy.toml.reconcile-note"), fs::Permissions::from_mode(0o644)).unwrap();
-    if chown(sandbox.path(".policy.toml.reconcile-note"), Some(12345), None).is_err() {
-        // Only root can play the stranger.
-        return;
-    }
+    chown(sandbox.path(".policy.toml.reconcile-note"), Some(12345), None).unwrap();
     let run = sandbox.run(&["set-model", ADA, "haiku"]).expect(1);
     assert!(run.stderr.contains("user 12345 owns it"), "{run:?}");
     assert_eq!(sandbox.read("policy.toml"), policy());

@@ -1,5 +1,4 @@
-//! The kits in `examples/`, as they are there: real supervisors, whose sessions are launches. A test whose supervisor is
-//! not installed says so and is skipped; where `RECONCILE_REQUIRE_ALL` is set, as the checks do, it fails.
+//! The kits in `examples/`, as they are there: real supervisors, whose sessions are launches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::slow::{Lines, Running, fifo, until};
-use crate::support::{Run, finish, is_installed, ledger_in};
+use crate::support::{Run, finish, ledger_in, needs};
 
 const ADMIN: &str = "+16175550101";
 const FAMILY: &str = "+16175550103";
@@ -64,7 +63,7 @@ impl Kit {
         command.args(arguments).current_dir(self.path("")).stdin(Stdio::null()).env("PATH", path);
         command.env("HOME", self.root.path()).env("TMUX_TMPDIR", self.root.path());
         command.env("ASSISTANT_LOG", self.root.path().join("started"));
-        for name in ["TMUX", "RECONCILE_POLICY", "RECONCILE_REGISTRY", "RECONCILE_REQUIRE_ALL"] {
+        for name in ["TMUX", "RECONCILE_POLICY", "RECONCILE_REGISTRY"] {
             command.env_remove(name);
         }
         command
@@ -161,10 +160,9 @@ fn supervisorctl(kit: &Kit, arguments: &[&str]) -> Run {
 }
 
 #[test]
+#[ignore = "needs supervisord"]
 fn under_supervisord_exactly_the_sessions_that_drifted_are_started_anew_and_resumed() {
-    if !is_installed("supervisord") || !is_installed("supervisorctl") {
-        return;
-    }
+    needs(&["supervisord", "supervisorctl"]);
     let kit = Kit::new("supervisord");
     let _supervisor = Supervisord::start(&kit);
     kit.check_that_exactly_the_drifted_are_restarted(|| {
@@ -194,10 +192,9 @@ impl Drop for Tmux<'_> {
 }
 
 #[test]
+#[ignore = "needs tmux"]
 fn in_tmux_exactly_the_sessions_that_drifted_are_started_anew_and_resumed() {
-    if !is_installed("tmux") {
-        return;
-    }
+    needs(&["tmux"]);
     let kit = Kit::new("tmux");
     let _server = Tmux(&kit);
     for (chat, name, tier) in [
@@ -237,13 +234,12 @@ supervisorctl -c supervisord.conf restart "$1" && read -r up < "up.$1"
 "#;
 
 #[test]
+#[ignore = "needs supervisord"]
 fn of_thirty_sessions_that_start_slowly_none_is_blocked_by_the_run_that_restarts_it() {
+    needs(&["supervisord", "supervisorctl"]);
     const SESSIONS: usize = 30;
     const DRIFTED: usize = 25;
     const PARALLEL: usize = 8;
-    if !is_installed("supervisord") || !is_installed("supervisorctl") {
-        return;
-    }
     let kit = Kit::new("supervisord");
     fs::write(kit.root.path().join("assistant"), SLOW_ASSISTANT).unwrap();
     let restart = kit.path("restart");
@@ -342,10 +338,9 @@ fn outcome(kit: &Kit, arguments: &[&str], code: i32) -> BTreeMap<String, (String
 }
 
 #[test]
+#[ignore = "needs supervisord"]
 fn under_supervisord_a_model_that_does_not_start_takes_down_no_session() {
-    if !is_installed("supervisord") || !is_installed("supervisorctl") {
-        return;
-    }
+    needs(&["supervisord", "supervisorctl"]);
     // With startsecs = 0 the restart succeeds, and only `running` and `identity` tell.
     for lines in ["startsecs = 1", "startsecs = 0"] {
         let (kit, _supervisor, _) = supervised(WITHOUT_OPUS, lines, "min_healthy = \"1s\"");
@@ -376,10 +371,9 @@ fn under_supervisord_a_model_that_does_not_start_takes_down_no_session() {
 }
 
 #[test]
+#[ignore = "needs supervisord"]
 fn under_supervisord_a_session_that_needs_five_seconds_to_start_is_waited_for() {
-    if !is_installed("supervisord") || !is_installed("supervisorctl") {
-        return;
-    }
+    needs(&["supervisord", "supervisorctl"]);
     let (kit, _supervisor, before) = supervised(WITHOUT_OPUS, "startsecs = 1", "min_healthy = \"1s\"");
     let sessions = kit.read("sessions.conf").replace("startsecs = 1", "startsecs = 5");
     fs::write(kit.path("sessions.conf"), sessions).unwrap();
@@ -396,10 +390,9 @@ fn under_supervisord_a_session_that_needs_five_seconds_to_start_is_waited_for() 
 }
 
 #[test]
+#[ignore = "needs supervisord"]
 fn under_supervisord_a_session_in_backoff_is_not_up() {
-    if !is_installed("supervisord") || !is_installed("supervisorctl") {
-        return;
-    }
+    needs(&["supervisord", "supervisorctl"]);
     // It is tried again and again, so that it stays between STARTING and BACKOFF.
     let (kit, _supervisor, _) =
         supervised(WITHOUT_OPUS, "startsecs = 1\nstartretries = 1000", "min_healthy = \"1s\"\nauto_revert = false");

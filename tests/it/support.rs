@@ -1,7 +1,6 @@
 //! A directory with a policy and a registry in it, and the real binary run there.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,14 +26,8 @@ path = "sessions.json"
 "#;
 
 /// What a test says itself where it is to count.
-const UNSET: [&str; 6] = [
-    "RECONCILE_POLICY",
-    "RECONCILE_REGISTRY",
-    "RECONCILE_GATEWAY_URL",
-    "RECONCILE_REQUIRE_ALL",
-    "CLICOLOR_FORCE",
-    "FORCE_COLOR",
-];
+const UNSET: [&str; 5] =
+    ["RECONCILE_POLICY", "RECONCILE_REGISTRY", "RECONCILE_GATEWAY_URL", "CLICOLOR_FORCE", "FORCE_COLOR"];
 
 /// A scratch directory with `policy.toml` and `sessions.json`.
 pub struct Sandbox {
@@ -202,27 +195,27 @@ pub fn below(folder: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a program is there. A test that needs one says so and is skipped; where `RECONCILE_REQUIRE_ALL` is set, as the
-/// checks do, it fails.
-pub fn is_installed(program: &str) -> bool {
+/// Fails where one of these programs is not installed. A test that needs something that not every machine has is ignored
+/// unless it is asked for, and begins with what it needs.
+#[track_caller]
+pub fn needs(programs: &[&str]) {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
-    if !found {
-        assert!(std::env::var_os("RECONCILE_REQUIRE_ALL").is_none(), "{program} is not installed");
-        // Not by a macro, whose output the test harness would keep to itself.
-        let _ = writeln!(std::io::stderr(), "skipped: {program} is not installed");
+    for program in programs {
+        let is_installed = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+        assert!(is_installed, "{program} is not installed");
     }
-    found
 }
 
-/// Whether this is root, who may do what others may not. A test that needs that says so and is skipped; where
-/// `RECONCILE_REQUIRE_ALL` is set, as the checks do, it fails.
-pub fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        assert!(std::env::var_os("RECONCILE_REQUIRE_ALL").is_none(), "only root can show this");
-        // Not by a macro, whose output the test harness would keep to itself.
-        let _ = writeln!(std::io::stderr(), "skipped: only root can show this");
-    }
-    is_root
+/// Fails where this is not root, who may do what other users may not.
+#[track_caller]
+pub fn needs_root() {
+    assert!(rustix::process::geteuid().is_root(), "only root can do this");
+}
+
+/// Fails where temporary files keep no extended attributes.
+#[track_caller]
+pub fn needs_attributes() {
+    let directory = TempDir::new().unwrap();
+    let kept = rustix::fs::setxattr(directory.path(), "user.any", b"", rustix::fs::XattrFlags::empty());
+    assert_eq!(kept, Ok(()), "{} keeps no extended attributes", directory.path().display());
 }

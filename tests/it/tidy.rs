@@ -49,7 +49,11 @@ const VALUES_ONLY: [&str; 5] = ["adopt", "lint", "plan", "report", "resolve"];
 const CIRCLES_UNCHECKED: &[&str] = &[];
 
 fn sources() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    rust_files("src")
+}
+
+fn rust_files(folder: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let files = walkdir::WalkDir::new(&root).into_iter().map(|entry| entry.unwrap().into_path());
     let rust = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
     rust.map(|path| (path.strip_prefix(&root).unwrap().to_owned(), fs::read_to_string(&path).unwrap())).collect()
@@ -231,5 +235,30 @@ fn every_file_is_one_job() {
         let lines = text.lines().count();
         assert!(lines <= 500, "{} has {lines} lines: is it one job?", path.display());
         assert!(text.starts_with("//! "), "{} does not say what it is for", path.display());
+    }
+}
+
+/// Of each test of a file, the attributes and the body.
+fn tests(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split("#[test]\n").skip(1).filter_map(|part| {
+        let (attributes, rest) = part.split_once("fn ")?;
+        let (_, body) = rest.split_once("{\n")?;
+        Some((attributes, body.trim_start()))
+    })
+}
+
+/// A test that returns early where it lacks a program counts as passed. One that is ignored is counted as that.
+#[test]
+fn a_test_that_not_every_machine_can_run_is_ignored_and_fails_where_it_lacks_what_it_needs() {
+    let skips = ["skipped", ":"].concat();
+    let files = rust_files("tests/it");
+    assert!(files.iter().any(|(_, text)| tests(text).any(|(_, body)| body.starts_with("needs"))), "no test was found");
+    for (path, text) in files {
+        assert!(!text.contains(&skips), "{} has a test that passes where it is skipped", path.display());
+        for (attributes, body) in tests(&text) {
+            let is_ignored = attributes.contains("#[ignore = \"needs ");
+            let line = body.lines().next().unwrap_or_default();
+            assert_eq!(is_ignored, line.starts_with("needs"), "{}: a test begins with `{line}`", path.display());
+        }
     }
 }

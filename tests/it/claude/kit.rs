@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::claude::provider::{Provider, Turn};
 use crate::slow::until;
-use crate::support::{Run, finish, is_installed};
+use crate::support::{Run, finish};
 
 /// The chats of the kit, and the slugs of their sessions.
 pub const ADMIN: (&str, &str) = ("+16175550101", "imessage-_16175550101");
@@ -21,10 +21,8 @@ pub const BOT: (&str, &str) = ("discord:428190331", "discord-428190331");
 /// Between two looks at what a session has written.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Whether what the kit needs is there. Where it is not, that is said, or the test fails.
-pub fn can_run() -> bool {
-    ["claude", "supervisord", "supervisorctl"].into_iter().all(is_installed)
-}
+/// What the sessions of the kit need.
+pub const PROGRAMS: [&str; 3] = ["claude", "supervisord", "supervisorctl"];
 
 /// A copy of the kit. Its supervisor is shut down with it.
 pub struct Kit {

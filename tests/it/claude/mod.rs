@@ -1,6 +1,5 @@
 //! Claude Code itself under supervisord, restarted by `reconcile`: which model a turn runs on, and whether it knows the
-//! conversation, is seen at a stand-in for the provider. Where the program is not installed, a test says so and is skipped;
-//! where `RECONCILE_REQUIRE_ALL` is set, as the checks do, it fails.
+//! conversation, is seen at a stand-in for the provider.
 
 mod kit;
 mod provider;
@@ -12,16 +11,15 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::claude::kit::{ADMIN, BOT, FAMILY, Kit, can_run};
+use crate::claude::kit::{ADMIN, BOT, FAMILY, Kit, PROGRAMS};
 use crate::slow::until;
-use crate::support::is_installed;
+use crate::support::needs;
 
 /// The spec's first test, with three chats at once.
 #[test]
+#[ignore = "needs claude and supervisord"]
 fn a_new_session_runs_on_the_model_of_its_tier() {
-    if !can_run() {
-        return;
-    }
+    needs(&PROGRAMS);
     let kit = Kit::new();
     kit.start();
     for ((chat, slug), model) in [(ADMIN, "opus"), (FAMILY, "sonnet"), (BOT, "haiku")] {
@@ -39,10 +37,9 @@ fn a_new_session_runs_on_the_model_of_its_tier() {
 
 /// The spec's second and third test, one after the other in one conversation.
 #[test]
+#[ignore = "needs claude and supervisord"]
 fn a_model_that_is_set_runs_the_next_turn_of_the_same_conversation_and_stays() {
-    if !can_run() {
-        return;
-    }
+    needs(&PROGRAMS);
     let kit = Kit::new();
     kit.start();
     let (chat, slug) = FAMILY;
@@ -66,10 +63,9 @@ fn a_model_that_is_set_runs_the_next_turn_of_the_same_conversation_and_stays() {
 
 /// The spec's fourth test: entries from before there were models.
 #[test]
+#[ignore = "needs claude and supervisord"]
 fn an_entry_without_a_model_gets_that_of_its_tier_and_keeps_its_conversation() {
-    if !can_run() {
-        return;
-    }
+    needs(&PROGRAMS);
     let kit = Kit::new();
     kit.start();
     let (chat, slug) = BOT;
@@ -87,10 +83,9 @@ fn an_entry_without_a_model_gets_that_of_its_tier_and_keeps_its_conversation() {
 }
 
 #[test]
+#[ignore = "needs claude and supervisord"]
 fn a_change_of_policy_restarts_the_sessions_that_drift_and_each_goes_on_on_its_new_model() {
-    if !can_run() {
-        return;
-    }
+    needs(&PROGRAMS);
     let kit = Kit::new();
     kit.start();
     for (_, slug) in [ADMIN, FAMILY, BOT] {
@@ -110,10 +105,9 @@ fn a_change_of_policy_restarts_the_sessions_that_drift_and_each_goes_on_on_its_n
 }
 
 #[test]
+#[ignore = "needs claude and supervisord"]
 fn a_session_that_is_killed_before_its_first_turn_comes_up_again() {
-    if !can_run() {
-        return;
-    }
+    needs(&PROGRAMS);
     let kit = Kit::new();
     kit.start();
     let (chat, slug) = FAMILY;
@@ -129,10 +123,9 @@ fn a_session_that_is_killed_before_its_first_turn_comes_up_again() {
 
 /// The limit of verification: a run sees that a session is up, not that the provider accepts its model.
 #[test]
+#[ignore = "needs claude and supervisord"]
 fn a_model_that_the_provider_refuses_fails_at_the_next_turn_and_takes_no_conversation_with_it() {
-    if !can_run() {
-        return;
-    }
+    needs(&PROGRAMS);
     let kit = Kit::new();
     kit.start();
     let (chat, slug) = FAMILY;
@@ -154,10 +147,9 @@ fn a_model_that_the_provider_refuses_fails_at_the_next_turn_and_takes_no_convers
 }
 
 #[test]
+#[ignore = "needs claude and supervisord"]
 fn a_conversation_is_found_again_in_directories_of_every_kind() {
-    if !can_run() {
-        return;
-    }
+    needs(&PROGRAMS);
     let kit = Kit::new();
     let long = format!("{}/{}", "a".repeat(120), "b".repeat(120));
     for name in ["é x", "real", long.as_str()] {
@@ -180,10 +172,9 @@ fn a_conversation_is_found_again_in_directories_of_every_kind() {
 }
 
 #[test]
+#[ignore = "needs claude and supervisord"]
 fn a_hook_tells_the_id_that_claude_code_has_made() {
-    if !can_run() {
-        return;
-    }
+    needs(&PROGRAMS);
     let kit = Kit::new();
     let command = "reconcile record-session \"$RECONCILE_CHAT_ID\" --stdin";
     let hooks = json!({ "hooks": { "SessionStart": [{ "hooks": [{ "type": "command", "command": command }] }] } });
@@ -206,10 +197,9 @@ fn commands() -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs claude and supervisord"]
 fn the_page_of_the_kit_is_run_as_it_is() {
-    if !can_run() {
-        return;
-    }
+    needs(&PROGRAMS);
     let kit = Kit::new();
     let (_, slug) = FAMILY;
     let mut shown = Vec::new();
@@ -240,10 +230,9 @@ fn the_page_of_the_kit_is_run_as_it_is() {
 }
 
 #[test]
+#[ignore = "needs systemd-analyze"]
 fn systemd_finds_nothing_wrong_with_the_units_of_the_kit() {
-    if !is_installed("systemd-analyze") {
-        return;
-    }
+    needs(&["systemd-analyze"]);
     let kit = Kit::new();
     let program = env!("CARGO_BIN_EXE_reconcile");
     for unit in ["claude-session@.service", "reconcile.service", "reconcile.timer"] {

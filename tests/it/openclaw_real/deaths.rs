@@ -8,7 +8,7 @@ use std::time::Instant;
 use reconcile::backend::openclaw::Scope;
 
 use crate::openclaw_real::kit::Kit;
-use crate::support::{Sandbox, is_installed};
+use crate::support::{Sandbox, needs};
 
 const SESSIONS: usize = 2_000;
 /// How often a run is killed, and how often a gateway.
@@ -16,11 +16,9 @@ const RUNS: u32 = 20;
 const GATEWAYS: u32 = 5;
 
 #[test]
-#[ignore = "takes a quarter of an hour: just openclaw"]
+#[ignore = "needs openclaw and a quarter of an hour: just openclaw"]
 fn after_any_death_the_next_run_makes_all_sessions_what_the_policy_says() {
-    if !is_installed("openclaw") {
-        return;
-    }
+    needs(&["openclaw"]);
     let mut kit = Kit::start();
     let keys: Vec<String> = (0..SESSIONS).map(|number| format!("agent:main:telegram:direct:{number}")).collect();
     kit.sort_into("family", &keys.iter().map(String::as_str).collect::<Vec<_>>());
