@@ -1,7 +1,7 @@
 //! Whoever can write a policy can run its commands. Root runs none of a policy that others can write.
 
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 
 use crate::commands::{CHAT, RECORD, drifted};
 use crate::support::needs_root;
@@ -33,7 +33,7 @@ fn root_runs_no_commands_of_a_policy_on_a_way_that_others_can_change() {
     }
     std::fs::copy(sandbox.path("policy.toml"), sandbox.path("theirs/policy.toml")).unwrap();
     std::fs::copy(sandbox.path("policy.toml"), sandbox.path("theirs/ours/policy.toml")).unwrap();
-    std::os::unix::fs::symlink("../theirs/policy.toml", sandbox.path("ours/policy.toml")).unwrap();
+    symlink("../theirs/policy.toml", sandbox.path("ours/policy.toml")).unwrap();
     std::os::unix::fs::chown(sandbox.path("theirs"), Some(65534), None).unwrap();
     for policy in ["theirs/ours/policy.toml", "ours/policy.toml"] {
         let run = sandbox.run(&["--policy", policy, "--registry", "sessions.json"]).expect(1);
@@ -45,7 +45,6 @@ fn root_runs_no_commands_of_a_policy_on_a_way_that_others_can_change() {
 #[ignore = "needs root"]
 fn root_runs_no_commands_of_a_policy_behind_a_link_that_others_can_turn() {
     needs_root();
-    use std::os::unix::fs::{lchown, symlink};
     let sandbox = drifted("restart = [\"true\"]");
     for (directory, mode) in [("real", 0o755), ("ours", 0o755), ("open", 0o777), ("sticky", 0o1777)] {
         std::fs::create_dir(sandbox.path(directory)).unwrap();

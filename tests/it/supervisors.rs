@@ -233,13 +233,14 @@ const PATIENT_RESTART: &str = r#"#!/bin/sh
 supervisorctl -c supervisord.conf restart "$1" && read -r up < "up.$1"
 "#;
 
+const SESSIONS: usize = 30;
+const DRIFTED: usize = 25;
+const PARALLEL: usize = 8;
+
 #[test]
 #[ignore = "needs supervisord"]
 fn of_thirty_sessions_that_start_slowly_none_is_blocked_by_the_run_that_restarts_it() {
     needs(&["supervisord", "supervisorctl"]);
-    const SESSIONS: usize = 30;
-    const DRIFTED: usize = 25;
-    const PARALLEL: usize = 8;
     let kit = Kit::new("supervisord");
     fs::write(kit.root.path().join("assistant"), SLOW_ASSISTANT).unwrap();
     let restart = kit.path("restart");

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use reconcile::backend::openclaw::Scope;
 
-use crate::openclaw_real::kit::Kit;
+use crate::openclaw_real::kit::{Kit, command, reconcile};
 use crate::support::{Sandbox, needs};
 
 const SESSIONS: usize = 2_000;
@@ -30,7 +30,7 @@ fn after_any_death_the_next_run_makes_all_sessions_what_the_policy_says() {
     for death in 0..RUNS {
         let model = ["fake/big", "fake/small"][death as usize % 2];
         let sandbox = policy(&kit, model);
-        let mut run = kit.command(&sandbox, &CONSENT).spawn().unwrap();
+        let mut run = command(&sandbox, &CONSENT).spawn().unwrap();
         let pause = whole * death / RUNS;
         sleep(pause);
         // It may have ended already.
@@ -42,7 +42,7 @@ fn after_any_death_the_next_run_makes_all_sessions_what_the_policy_says() {
     for death in 0..GATEWAYS {
         let model = ["fake/big", "fake/small"][death as usize % 2];
         let sandbox = policy(&kit, model);
-        let mut run = kit.command(&sandbox, &CONSENT).spawn().unwrap();
+        let mut run = command(&sandbox, &CONSENT).spawn().unwrap();
         let pause = whole * (death + 1) / (GATEWAYS + 1);
         sleep(pause);
         kit.kill();
@@ -64,11 +64,11 @@ fn policy(kit: &Kit, model: &str) -> Sandbox {
 
 /// Runs once, after which every session has the model.
 fn converge(kit: &Kit, sandbox: &Sandbox, model: &str) {
-    let run = kit.reconcile(sandbox, &CONSENT).expect(0);
+    let run = reconcile(sandbox, &CONSENT).expect(0);
     let listed = kit.connect(Scope::Read).unwrap().sessions().unwrap();
     let pins: BTreeSet<_> = listed.rows.iter().map(|row| row.pinned.as_deref()).collect();
     assert_eq!((listed.rows.len(), pins), (SESSIONS, [Some(model)].into()), "{}", run.summary());
-    assert!(kit.reconcile(sandbox, &["--dry-run"]).expect(0).summary().starts_with("No changes."));
+    assert!(reconcile(sandbox, &["--dry-run"]).expect(0).summary().starts_with("No changes."));
 }
 
 /// Shows how far the test has come: not by a macro, whose output the test harness would keep to itself.

@@ -57,18 +57,6 @@ impl Kit {
         Gateway::connect(self.url().parse().unwrap(), Some(Token::new(TOKEN)), scope, SLOW)
     }
 
-    /// The session of a chat, as it is listed.
-    pub fn session(&self, gateway: &mut Gateway, key: &str) -> SessionRow {
-        let rows = gateway.sessions().unwrap().rows;
-        rows.into_iter().find(|row| row.key == key).unwrap_or_else(|| panic!("no session {key}"))
-    }
-
-    /// The sessions of these chats, to be changed.
-    pub fn targets(&self, gateway: &mut Gateway, keys: &[&str]) -> Vec<Target> {
-        let rows = keys.iter().map(|key| self.session(gateway, key));
-        rows.map(|row| Target { key: row.key, session_id: row.session_id }).collect()
-    }
-
     /// Sorts chats into a group of the sidebar. One that is not there is made.
     pub fn sort_into(&self, group: &str, keys: &[&str]) {
         let mut client = Client::connect(&self.url(), TOKEN, &["operator.read", "operator.write"]);
@@ -88,19 +76,9 @@ impl Kit {
         let sessions = format!(
             "[sessions]\nbackend = \"openclaw\"\nurl = {:?}\ntoken = {{ env = \"GATEWAY_TOKEN\" }}\nstate = {:?}\ntimeout = \"60s\"\n",
             self.url(),
-            self.path("reconcile"),
+            self.path("reconcile").to_str().unwrap(),
         );
         Sandbox::new(&format!("{models}{rules}{sessions}"), "{}")
-    }
-
-    pub fn command(&self, sandbox: &Sandbox, arguments: &[&str]) -> Command {
-        let mut command = sandbox.command(arguments);
-        command.env("GATEWAY_TOKEN", TOKEN);
-        command
-    }
-
-    pub fn reconcile(&self, sandbox: &Sandbox, arguments: &[&str]) -> Run {
-        finish(&mut self.command(sandbox, arguments))
     }
 
     /// Starts the gateway again, after it was killed.
@@ -193,4 +171,26 @@ fn run(root: &TempDir) -> Child {
     command.env("HOME", path("home")).env("TMPDIR", path("tmp")).env("OPENCLAW_STATE_DIR", path("state"));
     command.env("OPENCLAW_CONFIG_PATH", path("openclaw.json"));
     command.stderr(log.try_clone().unwrap()).stdout(log).process_group(0).spawn().unwrap()
+}
+
+/// The session of a chat, as it is listed.
+pub fn session(gateway: &mut Gateway, key: &str) -> SessionRow {
+    let rows = gateway.sessions().unwrap().rows;
+    rows.into_iter().find(|row| row.key == key).unwrap_or_else(|| panic!("no session {key}"))
+}
+
+/// The sessions of these chats, to be changed.
+pub fn targets(gateway: &mut Gateway, keys: &[&str]) -> Vec<Target> {
+    let rows = keys.iter().map(|key| session(gateway, key));
+    rows.map(|row| Target { key: row.key, session_id: row.session_id }).collect()
+}
+
+pub fn command(sandbox: &Sandbox, arguments: &[&str]) -> Command {
+    let mut command = sandbox.command(arguments);
+    command.env("GATEWAY_TOKEN", TOKEN);
+    command
+}
+
+pub fn reconcile(sandbox: &Sandbox, arguments: &[&str]) -> Run {
+    finish(&mut command(sandbox, arguments))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use reconcile::backend::openclaw::{Fault, Gateway, Scope, Target, TargetOutcome, Token};
 
-use crate::openclaw_real::kit::Kit;
+use crate::openclaw_real::kit::{Kit, reconcile, session, targets};
 use crate::support::needs;
 
 /// Longer than a gateway takes for anything, on a machine that is busy with other tests.
@@ -71,10 +71,10 @@ fn chats_are_listed_as_they_are_written_to(kit: &Kit) {
 
 fn who_may_only_read_cannot_change_anything(kit: &Kit) {
     let mut gateway = kit.connect(Scope::Read).unwrap();
-    let targets = kit.targets(&mut gateway, &[CAL]);
+    let targets = targets(&mut gateway, &[CAL]);
     let fault = gateway.patch(&targets, Some("fake/big")).unwrap_err();
     assert_eq!(fault, Fault::MissingScope("operator.write".to_owned()));
-    assert_eq!(kit.session(&mut gateway, CAL).pinned, None);
+    assert_eq!(session(&mut gateway, CAL).pinned, None);
 }
 
 fn a_wrong_token_is_not_let_in(kit: &Kit) {
@@ -88,23 +88,23 @@ fn a_wrong_token_is_not_let_in(kit: &Kit) {
 
 fn a_chat_that_is_not_there_is_not_made(kit: &Kit) {
     let mut gateway = kit.connect(Scope::Write).unwrap();
-    let session_id = kit.session(&mut gateway, CAL).session_id;
+    let session_id = session(&mut gateway, CAL).session_id;
     let before = gateway.sessions().unwrap().rows.len();
     let gone = Target { key: "agent:main:telegram:direct:1".to_owned(), session_id: session_id.clone() };
     let anew = Target { key: DEE.to_owned(), session_id };
     let outcomes = gateway.patch(&[gone, anew], Some("fake/big")).unwrap();
     assert_eq!(outcomes, [TargetOutcome::SessionChanged, TargetOutcome::SessionChanged]);
     assert_eq!(gateway.sessions().unwrap().rows.len(), before);
-    assert_eq!(kit.session(&mut gateway, DEE).pinned, None);
+    assert_eq!(session(&mut gateway, DEE).pinned, None);
 }
 
 /// Why names are looked up before the first change, and `@` is refused.
 fn mistyped_models_are_taken_and_unknown_providers_are_not(kit: &Kit) {
     let mut gateway = kit.connect(Scope::Write).unwrap();
-    let targets = kit.targets(&mut gateway, &[DEE]);
+    let targets = targets(&mut gateway, &[DEE]);
     for (model, pinned) in [("fake/nope", "fake/nope"), ("opus", "fake/opus"), ("fake/big@work", "fake/big")] {
         assert_eq!(gateway.patch(&targets, Some(model)), Ok(vec![TargetOutcome::Done]));
-        assert_eq!(kit.session(&mut gateway, DEE).pinned.as_deref(), Some(pinned));
+        assert_eq!(session(&mut gateway, DEE).pinned.as_deref(), Some(pinned));
     }
     let refused = "Unknown provider \"nosuch\". Use /models to list providers.";
     let outcomes = gateway.patch(&targets, Some("nosuch/thing")).unwrap();
@@ -114,16 +114,16 @@ fn mistyped_models_are_taken_and_unknown_providers_are_not(kit: &Kit) {
 
 fn a_model_that_cannot_think_takes_the_thinking_level_with_it(kit: &Kit) {
     let mut gateway = kit.connect(Scope::Write).unwrap();
-    let targets = kit.targets(&mut gateway, &[CAL]);
+    let targets = targets(&mut gateway, &[CAL]);
     gateway.patch(&targets, Some("fake/big")).unwrap();
     assert_eq!(gateway.set_thinking(&targets, Some("high")), Ok(vec![TargetOutcome::Done]));
-    assert_eq!(kit.session(&mut gateway, CAL).thinking.as_deref(), Some("high"));
+    assert_eq!(session(&mut gateway, CAL).thinking.as_deref(), Some("high"));
     for model in ["fake/mid", "fake/big"] {
         gateway.patch(&targets, Some(model)).unwrap();
-        assert_eq!(kit.session(&mut gateway, CAL).thinking.as_deref(), Some("off"), "{model}");
+        assert_eq!(session(&mut gateway, CAL).thinking.as_deref(), Some("off"), "{model}");
     }
     assert_eq!(gateway.set_thinking(&targets, Some("high")), Ok(vec![TargetOutcome::Done]));
-    assert_eq!(kit.session(&mut gateway, CAL).thinking.as_deref(), Some("high"));
+    assert_eq!(session(&mut gateway, CAL).thinking.as_deref(), Some("high"));
 }
 
 /// The program itself: a tier from the sidebar, a rule and an override; then what a user does in the chat; then none of that.
@@ -133,12 +133,12 @@ fn a_run_decides_on_which_model_the_next_turn_runs(kit: &Kit) {
         "[tiers]\nfamily = \"fake/big\"\n[[rules]]\ntype = \"group\"\nmodel = \"fake/small\"\n[chats]\n{DEE:?} = \"fake/small\"\n"
     );
     let sandbox = kit.sandbox(&rules);
-    let report = kit.reconcile(&sandbox, &["--dry-run"]).expect(0);
+    let report = reconcile(&sandbox, &["--dry-run"]).expect(0);
     assert!(report.summary().starts_with("Plan: 3 to change, 0 to restart"), "{report:#?}");
-    let pins = || [CAL, DEE, GROUP].map(|key| kit.session(&mut kit.connect(Scope::Read).unwrap(), key).pinned);
+    let pins = || [CAL, DEE, GROUP].map(|key| session(&mut kit.connect(Scope::Read).unwrap(), key).pinned);
     assert_eq!(pins(), [None, None, None]);
 
-    let run = kit.reconcile(&sandbox, &[]).expect(0);
+    let run = reconcile(&sandbox, &[]).expect(0);
     assert_eq!(run.summary(), "Applied: 3 changed, 0 restarted, 0 deferred, 0 failed.", "{run:#?}");
     kit.telegram.say(100_301, "who answers Cal now?");
     kit.telegram.say(100_302, "and Dee?");
@@ -149,12 +149,12 @@ fn a_run_decides_on_which_model_the_next_turn_runs(kit: &Kit) {
 
     kit.telegram.say(100_301, "/model fake/small");
     kit.until("the user's choice counts", || pins()[0].as_deref() == Some("fake/small"));
-    let run = kit.reconcile(&sandbox, &[]).expect(0);
+    let run = reconcile(&sandbox, &[]).expect(0);
     assert_eq!(run.summary(), "Applied: 1 changed, 0 restarted, 0 deferred, 0 failed.", "{run:#?}");
     assert_eq!(pins()[0].as_deref(), Some("fake/big"));
-    assert!(kit.reconcile(&sandbox, &[]).expect(0).summary().starts_with("No changes."));
+    assert!(reconcile(&sandbox, &[]).expect(0).summary().starts_with("No changes."));
 
-    let run = kit.reconcile(&kit.sandbox(""), &[]).expect(0);
+    let run = reconcile(&kit.sandbox(""), &[]).expect(0);
     assert_eq!(run.summary(), "Applied: 3 changed, 0 restarted, 0 deferred, 0 failed.", "{run:#?}");
     assert_eq!(pins(), [None, None, None]);
     kit.telegram.say(100_301, "and whoever is the default?");
