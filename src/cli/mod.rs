@@ -5,6 +5,7 @@
 mod args;
 mod color;
 mod commands;
+mod contacts;
 mod exit;
 mod gateway;
 mod outputs;

@@ -1,6 +1,7 @@
 //! A past run, as people read it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
@@ -21,11 +22,25 @@ pub enum Scope {
     OneChat,
 }
 
+/// How runs are told.
+#[derive(Clone, Copy, Debug)]
+pub struct Telling<'a> {
+    /// What is told of each.
+    pub scope: Scope,
+    /// The names of contacts by chat id, as far as they may be shown. The history has none.
+    pub contacts: &'a BTreeMap<String, String>,
+    /// The time.
+    pub now: &'a Zoned,
+    /// How much room its lines have.
+    pub width: Width,
+}
+
 /// Writes what a run did, and an empty line after it.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(run: &JsonRun, scope: Scope, now: &Zoned, width: Width, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(run: &JsonRun, telling: Telling, out: &mut dyn Write) -> io::Result<()> {
+    let Telling { scope, contacts, now, width } = telling;
     let who = run.by.user.clone().or_else(|| run.by.uid.map(|uid| format!("user {uid}")));
     let who = who.into_iter().chain(run.by.host.clone()).collect::<Vec<_>>().join("@");
     let commit = run.by.policy_commit.as_deref().map(|commit| {
@@ -43,7 +58,8 @@ pub fn write(run: &JsonRun, scope: Scope, now: &Zoned, width: Width, out: &mut d
     }
     let void = run.cancelled.iter().map(|chat| remark(chat, "its owed restart was void"));
     let completed = run.completed.iter().map(|chat| remark(chat, "its conversation was put back into its entry"));
-    let rows: Vec<TableRow> = run.changes.iter().map(row).chain(void).chain(completed).collect();
+    let rows: Vec<TableRow> =
+        run.changes.iter().map(|change| row(change, contacts)).chain(void).chain(completed).collect();
     layout::write(&rows, width, out)?;
     if scope == Scope::WholeRun {
         let Summary { changed, restarted, deferred, failed, unknown, .. } = run.summary;
@@ -52,7 +68,7 @@ pub fn write(run: &JsonRun, scope: Scope, now: &Zoned, width: Width, out: &mut d
     writeln!(out)
 }
 
-fn row(row: &JsonRow) -> TableRow {
+fn row(row: &JsonRow, contacts: &BTreeMap<String, String>) -> TableRow {
     let label = row.session_name.as_ref().unwrap_or(&row.chat_id);
     let model = |model: &Option<Cow<str>>| escape(model.as_deref().unwrap_or("(none)")).into_owned();
     let before = model(&row.before);
@@ -67,11 +83,14 @@ fn row(row: &JsonRow) -> TableRow {
         () if row.is_edit() => ('~', colour(AnsiColor::Yellow)),
         () => ('^', colour(AnsiColor::Cyan)),
     };
-    let cells = [Cell::plain(escape(label)), change, Cell::plain(escape(&row.outcome))];
+    let contact = contacts.get(row.chat_id.as_ref()).map(|name| Cell::plain(escape(name)));
+    let contact = if contacts.is_empty() { None } else { Some(contact.unwrap_or(Cell::plain("-"))) };
+    let ends = [change, Cell::plain(escape(&row.outcome))];
+    let cells = [Cell::plain(escape(label))].into_iter().chain(contact).chain(ends);
     let rule = format!("{}:{} {}", row.because.file, row.because.line, row.because.rule);
     TableRow {
         mark: Cell::default().and(style, mark),
-        cells: cells.iter().map(|cell| cell.cut(WIDEST)).collect(),
+        cells: cells.map(|cell| cell.cut(WIDEST)).collect(),
         remark: layout::cut(&escape(&rule), WIDEST),
         ..TableRow::default()
     }

@@ -23,6 +23,8 @@ pub(super) struct Line {
     pub(super) mark: char,
     style: Style,
     pub(super) name: String,
+    /// The name of its contact, where there is one.
+    contact: Option<String>,
     pub(super) tier: String,
     pub(super) change: Cell,
     pub(super) action: String,
@@ -44,7 +46,10 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let head = format!("{policy} · {sessions} in {registry}{partial}{id}");
     write_text(&head, report.width, out)?;
     writeln!(out)?;
-    let rows: Vec<TableRow> = plan.rows.iter().map(|row| table_row(line(row, report))).collect();
+    let rows = |contacts| plan.rows.iter().map(|row| table_row(line(row, report), contacts)).collect::<Vec<_>>();
+    let has_contacts = plan.rows.iter().any(|row| contact(row).is_some());
+    let beside = rows(if has_contacts { Contacts::InAColumn } else { Contacts::InRemarks });
+    let rows = if layout::fits(&beside, report.width) { beside } else { rows(Contacts::InRemarks) };
     layout::write(&rows, report.width, out)?;
     if !rows.is_empty() {
         writeln!(out)?;
@@ -52,9 +57,28 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     write_text(&summary(report), report.width, out)
 }
 
-fn table_row(line: Line) -> TableRow {
-    let Line { mark, style, name, tier, change, action, rule, detail } = line;
-    let mut cells = vec![Cell::plain(name), Cell::plain(tier), change];
+/// Where the names of contacts stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Contacts {
+    /// In a column, which they all fit into.
+    InAColumn,
+    /// Before what is said of the row, where there is no room for a column.
+    InRemarks,
+}
+
+/// The name of a row's contact, where there is one.
+fn contact(row: &Row) -> Option<&str> {
+    row.chat.contact_name.as_deref().filter(|name| !name.is_empty())
+}
+
+fn table_row(line: Line, contacts: Contacts) -> TableRow {
+    let Line { mark, style, name, contact, tier, change, action, rule, detail } = line;
+    let (column, prefix) = match contacts {
+        Contacts::InAColumn => (Some(Cell::plain(contact.as_deref().unwrap_or("-"))), String::new()),
+        Contacts::InRemarks => (None, contact.map(|name| format!("{name} · ")).unwrap_or_default()),
+    };
+    let mut cells: Vec<Cell> =
+        [Cell::plain(name)].into_iter().chain(column).chain([Cell::plain(tier), change]).collect();
     let remark = match rule {
         Some(rule) => {
             cells.push(Cell::plain(action));
@@ -64,7 +88,7 @@ fn table_row(line: Line) -> TableRow {
     };
     // A model may be as long as a policy, and stand in every row.
     let cells = cells.iter().map(|cell| cell.cut(WIDEST)).collect();
-    let remark = cut(&remark, WIDEST);
+    let remark = cut(&format!("{prefix}{remark}"), WIDEST);
     let detail = detail.map(|detail| cut(&detail, LONGEST_DETAIL));
     let below = detail.iter().flat_map(|detail| detail.lines()).map(|text| escape(text).into_owned()).collect();
     TableRow { mark: Cell::default().and(style, mark), cells, remark, below }
@@ -127,6 +151,7 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
         mark,
         style,
         name: escape(row.chat.label()).into_owned(),
+        contact: contact(row).map(|name| escape(name).into_owned()),
         tier: escape(tier).into_owned(),
         change,
         action,

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::support::{POLICY, Sandbox, finish, registry, row};
+use crate::terminal::at;
 
 #[test]
 fn what_has_failed_is_tried_again_without_being_named_and_what_is_held_is_not() {
@@ -145,4 +146,83 @@ fn what_the_paths_of_a_linked_policy_are_relative_to_is_told() {
     // The one beside the link counts.
     sandbox.write("sessions.json", "{}");
     assert!(sandbox.run(&["plan"]).expect(0).stdout.contains("0 sessions in sessions.json"));
+}
+
+/// A family on the wrong model whose contact is known, and a bot that nobody is.
+fn people() -> Sandbox {
+    let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\"]\n[chats]\n");
+    let chats = registry(&[("+1", "family", "opus"), ("+2", "bots", "opus")]);
+    let sandbox =
+        Sandbox::new(&policy, &chats.replacen("\"chat_id\"", "\"contact_name\": \"Cal Ortiz\", \"chat_id\"", 1));
+    sandbox.script("restart", "exit 1");
+    sandbox
+}
+
+#[test]
+fn contacts_are_named_where_people_look_and_nowhere_else() {
+    let sandbox = people();
+    let planned = sandbox.run(&["plan"]).expect(0).stdout;
+    assert!(
+        planned.contains("  ~ imessage/_1   Cal Ortiz   family   opus → sonnet   restart   policy.toml:8"),
+        "{planned}"
+    );
+    assert!(planned.contains("  ~ imessage/_2   -           bots     opus → haiku "), "{planned}");
+    // Where a column has no room, the name stands below.
+    let narrow = at(&sandbox, 70, &["plan"]);
+    assert!(
+        narrow.contains("family   opus → sonnet   restart\n      | Cal Ortiz · policy.toml:8 tiers.family\n"),
+        "{narrow}"
+    );
+    sandbox.run(&["--quiet"]).expect(4);
+    let owed = sandbox.run(&["owed"]).expect(0).stdout;
+    assert!(owed.contains("  +1   Cal Ortiz   restart owed since"), "{owed}");
+    let history = sandbox.run(&["history"]).expect(0).stdout;
+    assert!(history.contains("  ! imessage/_1   Cal Ortiz   opus → sonnet   failed   policy.toml:8"), "{history}");
+    // Neither what is posted, nor what programs read, nor what hides names.
+    sandbox.run(&["snapshot", "--redact"]).expect(0);
+    for arguments in [
+        &["plan", "--format", "markdown"][..],
+        &["plan", "--format", "json"],
+        &["plan", "--redact"],
+        &["check", "--format", "github"],
+        &["owed", "--redact"],
+        &["history", "--redact"],
+        &["history", "--format", "json"],
+    ] {
+        let run = sandbox.run(arguments);
+        assert!(!run.stdout.contains("Cal") && !run.stderr.contains("Cal"), "{arguments:?}: {run:#?}");
+    }
+    // What is owed is told also where the registry cannot be read.
+    sandbox.write("sessions.json", "broken");
+    assert!(sandbox.run(&["owed"]).expect(0).stdout.contains("  +1   restart owed since"));
+}
+
+#[test]
+fn a_new_override_has_the_name_of_its_contact_behind_it() {
+    let sandbox = people();
+    sandbox.run(&["set-model", "Cal Ortiz", "opus"]).expect(0);
+    assert!(
+        sandbox.read("policy.toml").ends_with("[chats]\n\"+1\" = \"opus\"  # Cal Ortiz\n"),
+        "{}",
+        sandbox.read("policy.toml")
+    );
+    // A comment is left as it is, and so is an override without one.
+    let policy = sandbox.read("policy.toml").replace("Cal Ortiz", "the thesis");
+    sandbox.write("policy.toml", &policy);
+    sandbox.run(&["set-model", "+1", "sonnet"]).expect(4);
+    assert!(sandbox.read("policy.toml").ends_with("\"+1\" = \"sonnet\"  # the thesis\n"));
+    sandbox.write("policy.toml", sandbox.read("policy.toml").replace("  # the thesis", ""));
+    sandbox.run(&["set-model", "+1", "opus"]).expect(4);
+    assert!(sandbox.read("policy.toml").ends_with("\"+1\" = \"opus\"\n"));
+    // Nothing but a name comes to stand there.
+    let hostile = sandbox.read("sessions.json").replace("Cal Ortiz", r"x\n[limits]\n\u202e");
+    sandbox.write("sessions.json", hostile);
+    sandbox.run(&["unset-model", "+1"]).expect(4);
+    sandbox.run(&["set-model", "+1", "opus", "--reason", "r"]).expect(4);
+    let expected = "\"+1\" = { model = \"opus\", reason = \"r\" }  # x\\n[limits]\\n\\u{202e}\n";
+    assert!(sandbox.read("policy.toml").ends_with(expected), "{}", sandbox.read("policy.toml"));
+    sandbox.run(&["snapshot", "--redact"]).expect(0);
+    sandbox.run(&["unset-model", "+1"]).expect(4);
+    sandbox.run(&["set-model", "+1", "opus", "--redact"]).expect(4);
+    assert!(sandbox.read("policy.toml").ends_with("[chats]\n\"+1\" = \"opus\"\n"));
 }

@@ -495,7 +495,7 @@ fn a_daemon_is_asked_and_what_it_cannot_do_changes_nothing() {
     assert_eq!(sandbox.read("policy.toml"), text);
     sandbox.run(&["set-model", "+16175550103", "haiku"]).expect(0);
     assert_eq!(daemon.truth("+16175550103")["model"], "haiku");
-    assert_eq!(sandbox.read("policy.toml"), format!("{text}\n[chats]\n\"+16175550103\" = \"haiku\"\n"));
+    assert_eq!(sandbox.read("policy.toml"), format!("{text}\n[chats]\n\"+16175550103\" = \"haiku\"  # Cal Ortiz\n"));
 }
 
 #[test]

@@ -193,10 +193,10 @@ policy.toml · 21 sessions in examples/sessions.json · partial: 2 selected ·
   plan 87d65578d242
 
   ~ imessage/_16175550102                       wife    (none) → opus   edit
-      | policy.toml:10 tiers.wife
+      | Bea Marsh · policy.toml:10 tiers.wife
   ! imessage/c41f09d2e7b84f3f9d0f6f7f8f21aa03   group   not managed
-      | because the walking group, which has many members, votes on its model
-      | itself
+      | Sunday ☕ walk · because the walking group, which has many members,
+      | votes on its model itself
 
 Plan: 1 to change, 0 to restart, 0 deferred, 0 in sync, 1 not managed.
 ";

@@ -3,12 +3,13 @@
 use clap::Args;
 
 use crate::cli::args::{Moment, PlaceArgs, past};
+use crate::cli::contacts::contacts;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Past, open_past};
 use crate::plan::select::find_one;
 use crate::report::escape::escape_json;
-use crate::report::history::{Scope, write};
+use crate::report::history::{Scope, Telling, write};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HistoryArgs {
@@ -62,7 +63,10 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &HistoryArgs) ->
             return runs.iter().try_for_each(|run| writeln!(out, "{}", escape_json(&serde_json::to_string(run)?)));
         }
         let scope = if chat.is_some() { Scope::OneChat } else { Scope::WholeRun };
-        runs.iter().try_for_each(|run| write(run, scope, &now, terminal.width(), out))?;
+        let chats = runs.iter().flat_map(|run| &run.changes).map(|row| row.chat_id.as_ref()).collect();
+        let contacts = &contacts(backend.as_ref(), &names, &chats);
+        let telling = Telling { scope, contacts, now: &now, width: terminal.width() };
+        runs.iter().try_for_each(|run| write(run, telling, out))?;
         match &args.chat {
             _ if !runs.is_empty() => Ok(()),
             _ if args.since.is_some() || args.limit.is_some() => writeln!(out, "No such run has changed anything."),

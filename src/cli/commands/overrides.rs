@@ -16,8 +16,9 @@ use crate::cli::workspace::{Opened, open_quietly};
 use crate::error::{Error, Result};
 use crate::plan::line::{JsonEdit, JsonOverride};
 use crate::plan::select::Selector;
-use crate::policy::edit::{Wanted, set_all, unset};
+use crate::policy::edit::{Wanted, set_all, unset, with_comment};
 use crate::policy::{self, Override, Policy, Setting, Source, Until};
+use crate::report::escape::escape;
 use crate::sources::{PolicyFile, check_size};
 
 /// How often a policy that others edit at the same time is looked at again.
@@ -34,6 +35,8 @@ pub(crate) enum Change {
 #[derive(Default)]
 pub(crate) struct Decided {
     pub(crate) changes: BTreeMap<String, Change>,
+    /// What people call the chats, for comments behind overrides that are new.
+    pub(crate) contacts: BTreeMap<String, String>,
     /// What the user should know of that which is left as it is.
     pub(crate) notes: Vec<String>,
 }
@@ -51,7 +54,8 @@ pub(crate) fn edit_and_run(
         return Ok(Exit::Usage);
     }
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let (mut opened, Decided { changes, notes }, edits) = prepare(terminal, place, args.dry_run, &interrupt, decide)?;
+    let (mut opened, Decided { changes, notes, .. }, edits) =
+        prepare(terminal, place, args.dry_run, &interrupt, decide)?;
     for note in &notes {
         terminal.note(note);
     }
@@ -127,7 +131,7 @@ fn prepare(
                 .into());
         }
         let decided = decide(&opened)?;
-        let mut edits = edits(&opened, &decided.changes)?;
+        let mut edits = edits(&opened, &decided)?;
         let names: BTreeSet<&String> = edits.iter().map(|edit| &edit.name).collect();
         if dry_run || names == locked.keys().collect() {
             for edit in &mut edits {
@@ -145,7 +149,7 @@ fn prepare(
 }
 
 /// The files that change, as they are and as they will be.
-fn edits(opened: &Opened, changes: &BTreeMap<String, Change>) -> Result<Vec<PolicyEdit>> {
+fn edits(opened: &Opened, Decided { changes, contacts, .. }: &Decided) -> Result<Vec<PolicyEdit>> {
     let mut files: BTreeMap<&str, (&Source, BTreeMap<&str, &Change>)> = BTreeMap::new();
     for (chat, change) in changes {
         let source = file_of(opened, chat).ok_or_else(|| Error::other("the policy has no file to write to"))?;
@@ -156,7 +160,12 @@ fn edits(opened: &Opened, changes: &BTreeMap<String, Change>) -> Result<Vec<Poli
         changes.insert(chat, change);
     }
     let edit = |(source, changes): (&Source, BTreeMap<&str, &Change>)| {
-        let after = edited(&source.text, &changes).map_err(|chat| cannot_edit(&opened.name(chat)))?;
+        let mut after = edited(&source.text, &changes).map_err(|chat| cannot_edit(&opened.name(chat)))?;
+        let is_new = |chat: &&str| !opened.policy.chats.contains_key(*chat);
+        for chat in changes.into_keys().filter(is_new) {
+            let commented = contacts.get(chat).and_then(|name| with_comment(&after, chat, &escape(name)));
+            after = commented.unwrap_or(after);
+        }
         check_size(&source.name, after.as_bytes())?;
         Ok(PolicyEdit { name: source.name.to_string(), before: source.text.clone(), after, file: None })
     };

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::apply::Backend;
 use crate::cli::args::PlaceArgs;
+use crate::cli::contacts::contacts;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Past, open_past, warn_of_lost_state};
@@ -77,11 +78,13 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
             terminal.to_stdout(|out| write_json(&wire, out))?;
             return Ok(Exit::Done);
         }
+        let contacts = contacts(backend.as_ref(), &names, &ledger.owed.keys().map(String::as_str).collect());
         terminal.to_stdout(|out| {
             for (chat, debt) in &ledger.owed {
                 let since = time(debt.since, now);
                 let attempts = counted(debt.attempts as usize, "attempt");
-                write!(out, "  {}   restart owed since {since}, {attempts}", escape(&names.of(chat)))?;
+                let contact = contacts.get(chat).map(|name| format!("   {}", escape(name))).unwrap_or_default();
+                write!(out, "  {}{contact}   restart owed since {since}, {attempts}", escape(&names.of(chat)))?;
                 match debt.next_try.filter(|_| debt.waits(now.timestamp())) {
                     Some(next) => writeln!(out, ", next try at {}", time(next, now))?,
                     None => writeln!(out)?,

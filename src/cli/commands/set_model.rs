@@ -1,6 +1,6 @@
 //! `reconcile set-model` and `unset-model`: an override by hand, kept where overrides belong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 
@@ -8,6 +8,7 @@ use crate::backend::Probe;
 use crate::chat::{Chat, Model};
 use crate::cli::args::{EditArgs, End, PlaceArgs, until};
 use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
+use crate::cli::contacts::contacts;
 use crate::cli::exit::Exit;
 use crate::cli::run::execute;
 use crate::cli::run::options::RunOptions;
@@ -75,7 +76,9 @@ pub(crate) fn set(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -
         let entry = opened.policy.chats.get(&chat).filter(|_| args.until.is_some());
         let then = entry.and_then(Override::permanent).cloned();
         let change = Change::Set { model, until, then, reason: args.reason.clone() };
-        Ok(Decided { changes: BTreeMap::from([(chat, change)]), ..Decided::default() })
+        let contacts =
+            contacts(opened.backend(Probe::Nothing)?.as_ref(), &opened.names, &BTreeSet::from([chat.as_str()]));
+        Ok(Decided { changes: BTreeMap::from([(chat, change)]), contacts, ..Decided::default() })
     })
 }
 
@@ -104,7 +107,7 @@ pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArg
             }
             None => Change::Remove,
         };
-        Ok(Decided { changes: BTreeMap::from([(chat, change)]), notes })
+        Ok(Decided { changes: BTreeMap::from([(chat, change)]), notes, ..Decided::default() })
     })
 }
 
