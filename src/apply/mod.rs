@@ -9,6 +9,7 @@ mod notes;
 mod planned;
 mod read_back;
 mod revert;
+mod watch;
 mod wave;
 mod workers;
 
@@ -23,9 +24,10 @@ use crate::plan::{Outcome, PlanInput, Row, Verdict, failed_models};
 
 pub use backend::{
     Ask, Attempt, Backend, Batch, Change, Committed, Decide, Locked, LostState, Owes, PlannedOn, Registered, Stands,
-    Step, Turn, Watch,
+    Turn,
 };
 pub use planned::{Planned, RunContext, check_edits, plan, preflight};
+pub use watch::{Step, Watch};
 
 /// What became of a plan.
 #[derive(Debug)]

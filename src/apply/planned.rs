@@ -1,6 +1,7 @@
 //! A plan, made from what a backend reads and observes; and what a run works with.
 
-use crate::apply::backend::{Ask, Backend, Locked, Watch};
+use crate::apply::backend::{Ask, Backend, Locked};
+use crate::apply::watch::Watch;
 use crate::error::Result;
 use crate::plan::json::Origin;
 use crate::plan::observed::Edits;

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::apply::backend::{Ask, Attempt, Batch, Change, Committed, Owes, PlannedOn, Watch};
+use crate::apply::backend::{Ask, Attempt, Batch, Change, Committed, Owes, PlannedOn};
 use crate::apply::planned::{PLANS, Planned};
+use crate::apply::watch::Watch;
 use crate::apply::wave::Run;
 use crate::apply::workers::{Purpose, Workers};
 use crate::chat::Model;

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof, Step};
+use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof};
 use crate::apply::notes::{is_forgotten, notes_before, notes_beside_edits, wrote};
 use crate::apply::planned::{PLANS, Planned, RunContext, leave, plan};
+use crate::apply::watch::Step;
 use crate::apply::workers::{Ended, Purpose, Workers};
 use crate::chat::Model;
 use crate::crash::crash_point;

@@ -10,8 +10,9 @@ use std::thread::{self, Builder};
 
 use jiff::Timestamp;
 
-use crate::apply::backend::{Attempt, Locked, Proof, Turn, Watch};
+use crate::apply::backend::{Attempt, Locked, Proof, Turn};
 use crate::apply::notes::owes_a_start;
+use crate::apply::watch::Watch;
 use crate::chat::Model;
 use crate::crash::crash_point;
 use crate::error::{Error, reason};

@@ -10,6 +10,9 @@ use crate::registry::Key;
 /// what is told is told all the same.
 pub(crate) fn contacts(backend: &dyn Backend, names: &Names, chats: &BTreeSet<&str>) -> BTreeMap<String, String> {
     let mut contacts = BTreeMap::new();
+    if chats.is_empty() {
+        return contacts;
+    }
     let (Names::Own, Ok(snapshot)) = (names, backend.snapshot()) else { return contacts };
     let found = snapshot.find(&[Key::Id], chats, &mut |entry| {
         let name = entry.chat.contact_name.as_deref().filter(|name| !name.is_empty());

@@ -213,7 +213,7 @@ fn a_path_below_the_home_directory_stays_one_and_a_directory_named_like_it_does_
 
     std::fs::create_dir(sandbox.path("~")).unwrap();
     sandbox.write("~/other.json", "{}");
-    let run = sandbox.run(&["adopt", "--registry", "~/other.json"]).expect(0);
+    let run = sandbox.run(&["adopt", "--registry", "./~/other.json"]).expect(0);
     assert!(run.stdout.contains("path = \"./~/other.json\"\n"), "{run:#?}");
 }
 
