@@ -8,10 +8,12 @@ use crate::support::{POLICY, Run, Sandbox, finish, registry};
 /// Runs the arguments on a terminal of their own, with stdout in the file `out`. When the question appears, the command
 /// `meanwhile` is run, and then `typed` is typed.
 const TERMINAL: &str = r#"
-import os, pty, subprocess, sys
+import os, pty, signal, subprocess, sys
 typed, meanwhile, command = sys.argv[1].encode().decode("unicode_escape"), sys.argv[2], sys.argv[3:]
 pid, ours = pty.fork()
 if pid == 0:
+    # Where the tests run in the background, it is ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.dup2(os.open("out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
     os.execv(command[0], command)
 shown, waiting = b"", True
