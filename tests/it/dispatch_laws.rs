@@ -290,6 +290,10 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
         for (_, _, how) in &tried {
             met(format!("starts {how}"));
         }
+        // The daemon forgets the conversation of a session that died before its first turn. One that the breaker refused may
+        // have been started before.
+        let dies = |chat, model| world.behaviours[&(named(&CHATS, chat), named(&MODELS, model))] == "dies";
+        dead.extend(asked.iter().filter(|(chat, model)| dies(chat, model)).map(|(chat, _)| named(&CHATS, chat)));
         takes_few_down(story, &wanted, &tried, &up)?;
         if matches!(step.event, Event::Breaker(_)) {
             // Which of its requests the breaker refused is not told.
@@ -310,8 +314,6 @@ fn check(story: &Story) -> Result<(), TestCaseError> {
                 is_up || was_refused || is_alive || !can_be_put_back,
                 "{chat} ran {before} and is down: {plan:#?}"
             );
-            // The daemon forgets the conversation of a session that died before its first turn.
-            dead.extend(tried.iter().filter(|(_, _, how)| *how == "dies").map(|(chat, _, _)| *chat));
             let is_lost = world.daemon.truth(chat)["conversation_lost"] == true;
             prop_assert!(!is_lost || dead.contains(chat), "{chat} has lost its conversation: {tried:?}");
         }
