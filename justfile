@@ -35,3 +35,7 @@ mutants file:
 # The OpenClaw gateway itself, with 2,000 sessions: runs that die, and gateways that die under a run. Takes a quarter of an hour
 openclaw:
     PATH="$(.ci/provide):$PATH" cargo test --test it openclaw_real::deaths -- --ignored
+
+# How long runs on 2,000 sessions of an OpenClaw gateway take, beside what the gateway itself takes
+openclaw-figures:
+    PATH="$(.ci/provide):$PATH" cargo test --release --test it openclaw_real::figures -- --ignored --nocapture

@@ -5,6 +5,7 @@
 //! Another test, which takes many minutes, is run by `just openclaw`.
 
 mod deaths;
+mod figures;
 mod http;
 mod kit;
 mod provider;
