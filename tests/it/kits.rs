@@ -28,7 +28,7 @@ fn program() -> &'static Path {
 }
 
 /// A command that finds this program, and before it what the sandbox has in `bin`.
-fn command(sandbox: &Sandbox, directory: &str, words: &[&str]) -> Command {
+pub(crate) fn command(sandbox: &Sandbox, directory: &str, words: &[&str]) -> Command {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).current_dir(sandbox.path(directory)).stdin(Stdio::null());
     let path = format!("{}:{}:", sandbox.path("bin").display(), program().parent().unwrap().display());
@@ -46,12 +46,12 @@ fn run(sandbox: &Sandbox, directory: &str, words: &[&str]) -> Run {
     finish(&mut command(sandbox, directory, words))
 }
 
-fn git(sandbox: &Sandbox, directory: &str, words: &[&str]) -> Run {
+pub(crate) fn git(sandbox: &Sandbox, directory: &str, words: &[&str]) -> Run {
     run(sandbox, directory, &[&["git"], words].concat())
 }
 
 /// Puts a kit's file where it is to be, and lets it be run.
-fn install(kit: &str, to: &Path) {
+pub(crate) fn install(kit: &str, to: &Path) {
     fs::copy(example(kit), to).unwrap();
     assert!(to.metadata().unwrap().permissions().mode() & 0o111 != 0, "{kit} cannot be run");
 }
