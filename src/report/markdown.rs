@@ -9,9 +9,26 @@ use crate::report::{Mode, Report};
 
 /// By this line a workflow finds the comment to update.
 const MARKER: &str = "<!-- reconcile -->";
-/// A comment has at most 65,536 characters; this leaves room for what a workflow adds. What differs from the plan that
-/// was named comes first, then the rows, then debts that are void, each up to here.
-const ROOM: [usize; 3] = [20_000, 55_000, 59_000];
+/// How long a page may be after each part, in characters.
+struct Room {
+    /// After what differs from the plan that was named.
+    differences: usize,
+    /// After the rows.
+    rows: usize,
+    /// After the debts that are void.
+    voids: usize,
+}
+
+/// A comment has at most 65,536 characters. What a change of policy does and the plan stand in one comment, with what a
+/// workflow adds. The report of an apply stands alone.
+const fn room(mode: Mode) -> Room {
+    match mode {
+        Mode::PolicyDiff => Room { differences: 0, rows: 17_000, voids: 17_000 },
+        Mode::DryRun => Room { differences: 14_000, rows: 37_000, voids: 39_000 },
+        Mode::Apply => Room { differences: 20_000, rows: 55_000, voids: 59_000 },
+    }
+}
+
 /// Of one value, in characters: a cell, and what a command said.
 const CELL: usize = 200;
 const DETAIL: usize = 1_000;
@@ -30,7 +47,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
     page.add("</p>\n");
 
-    let [differences, rows, voids] = ROOM;
+    let Room { differences, rows, voids } = room(report.mode);
     if let Some(refusal) = refusal(plan) {
         page.add(&format!("\n<p><strong>Refused:</strong> {}</p>\n", code(&refusal, DETAIL)));
     }

@@ -28,7 +28,7 @@ fn program() -> &'static Path {
 }
 
 /// A command that finds this program, and before it what the sandbox has in `bin`.
-fn command(sandbox: &Sandbox, directory: &str, words: &[&str]) -> Command {
+pub(crate) fn command(sandbox: &Sandbox, directory: &str, words: &[&str]) -> Command {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).current_dir(sandbox.path(directory)).stdin(Stdio::null());
     let path = format!("{}:{}:", sandbox.path("bin").display(), program().parent().unwrap().display());
@@ -46,12 +46,12 @@ fn run(sandbox: &Sandbox, directory: &str, words: &[&str]) -> Run {
     finish(&mut command(sandbox, directory, words))
 }
 
-fn git(sandbox: &Sandbox, directory: &str, words: &[&str]) -> Run {
+pub(crate) fn git(sandbox: &Sandbox, directory: &str, words: &[&str]) -> Run {
     run(sandbox, directory, &[&["git"], words].concat())
 }
 
 /// Puts a kit's file where it is to be, and lets it be run.
-fn install(kit: &str, to: &Path) {
+pub(crate) fn install(kit: &str, to: &Path) {
     fs::copy(example(kit), to).unwrap();
     assert!(to.metadata().unwrap().permissions().mode() & 0o111 != 0, "{kit} cannot be run");
 }
@@ -394,14 +394,21 @@ fn the_plan_of_a_pull_request_becomes_one_comment() {
     assert!(!sandbox.path("pwned").exists() && !sandbox.path("proposed/pwned").exists());
     let bodies = comment("5ad");
     assert_eq!(bodies.len(), 2);
-    assert!(bodies[1].starts_with("<!-- reconcile -->\n**Plan: 2 to change"), "{}", bodies[1]);
+    let start = "<!-- reconcile -->\n**There is nothing to compare this policy with:** https://example.org/run/1\n";
+    assert!(bodies[1].starts_with(start) && bodies[1].contains("**Plan: 2 to change"), "{}", bodies[1]);
     assert!(!bodies[1].contains("5550101"));
 
+    // What the change does comes first, and then the whole plan, of what differs anyway, too.
+    sandbox.write("trusted/policy.toml", POLICY);
     sandbox.write("proposed/policy.toml", POLICY.replace("family = \"sonnet\"", "family = \"opus\""));
     plan().expect(0);
     let bodies = comment("5ad");
     assert_eq!(bodies.len(), 2, "it is updated");
-    assert!(bodies[0] == "<!-- reconcile --> mine" && bodies[1].contains("**Plan: 1 to change"), "{bodies:?}");
+    assert_eq!(bodies[0], "<!-- reconcile --> mine");
+    let (change, plan_of_all) = bodies[1].split_once("\n### The whole plan\n\n").unwrap();
+    assert!(change.starts_with("<!-- reconcile -->\n**Policy: 1 to change, "), "{change}");
+    assert!(change.contains("<code>sonnet &#8594; opus</code>"), "{change}");
+    assert!(plan_of_all.contains("**Plan: 1 to change, ") && plan_of_all.contains("haiku</code>"), "{plan_of_all}");
     assert_eq!(comment("01d"), bodies, "of an older commit nothing is told");
 
     // A plan that is refused is told of; a policy that is a link to what nobody should see is not quoted.

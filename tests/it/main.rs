@@ -97,6 +97,7 @@ mod patience;
 mod placeholders;
 mod policy_edit;
 mod policy_edit_laws;
+mod pre_receive;
 mod preflight;
 mod quiet;
 mod readers;

@@ -194,6 +194,20 @@ fn a_long_report_is_cut_by_whole_rows_and_says_so() {
 }
 
 #[test]
+fn what_a_change_does_and_the_whole_plan_fit_in_one_comment() {
+    let chats: Vec<String> = (0..2_000).map(|number| format!("{number:04}{}", "@".repeat(300))).collect();
+    let chats: Vec<_> = chats.iter().map(|chat| (chat.as_str(), "family", "opus")).collect();
+    let sandbox = Sandbox::new(POLICY, &registry(&chats));
+    sandbox.write("old.toml", POLICY.replace("family = \"sonnet\"", "family = \"haiku\""));
+    let page = |arguments: &[&str]| sandbox.run(&[arguments, &["--format", "markdown"]].concat()).stdout;
+    let (change, plan) = (page(&["diff", "--from", "old.toml"]), page(&["--dry-run"]));
+    for page in [&change, &plan] {
+        assert!(page.matches("<tr><td>").count() > 10 && page.contains(" of 2000 rows not shown"), "{page}");
+    }
+    assert_well_formed(&format!("{change}\n### The whole plan\n\n{plan}"));
+}
+
+#[test]
 fn neither_one_long_value_nor_many_of_them_are_too_long() {
     let long = "\u{1}@\n".repeat(30_000);
     for words in [[(); 8].map(|()| long.clone()), [(); 8].map(|()| "\n".repeat(70_000) + "@")] {
@@ -231,6 +245,9 @@ fn a_comment_has_a_marker_the_summary_and_every_row() {
     sandbox.script("restart", "test $1 != imessage-_1 || { echo 'no such unit' >&2; exit 1; }");
     let page =
         |arguments: &[&str], code| sandbox.run(&[arguments, &["--format", "markdown"]].concat()).expect(code).stdout;
+    let old = sandbox.read("policy.toml").replace("family = \"sonnet\"", "family = \"opus\"");
+    sandbox.write("old.toml", old);
+    shows("policy-diff", page(&["diff", "--from", "old.toml"], 0));
     shows("partial", page(&["--dry-run", "--chat", "+1", "--chat", "+3"], 0));
     shows("refused", page(&["--dry-run", "--allow-changes", "1"], 3));
     shows("applied", page(&[], 4));
