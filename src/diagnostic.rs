@@ -112,6 +112,15 @@ impl Diagnostic {
     }
 }
 
+/// Stands for a line that may hold a password: what a message shows ends up in logs.
+const UNSHOWN: &str = "(not shown: it may hold a password)";
+
+/// Whether a text looks like a connection with a password in it, as keywords or as a URI.
+pub fn may_hold_password(text: &str) -> bool {
+    let has_login = |rest: &str| rest.split_once('@').is_some_and(|(login, _)| login.contains(':'));
+    text.contains("password") || text.split("://").skip(1).any(has_login)
+}
+
 /// A range of one line in a file. It owns the line, so that it outlives the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -143,14 +152,15 @@ impl Place {
         let before = line[..from].char_indices().rev().nth(CONTEXT - 1).map_or(0, |(index, _)| index);
         let marked = line[from..to].char_indices().nth(CONTEXT).map_or(to, |(index, _)| from + index);
         let after = line[marked..].char_indices().nth(CONTEXT).map_or(line.len(), |(index, _)| marked + index);
-        Self {
+        let place = Self {
             file: file.to_owned(),
             line: text[..line_start].matches('\n').count() + 1,
             column: line[..from].chars().count() + 1,
             excerpt: line[before..after].to_owned(),
             caret: from - before..marked - before,
             cut: line[..before].chars().count(),
-        }
+        };
+        if may_hold_password(line) { Self { excerpt: UNSHOWN.to_owned(), caret: 0..0, cut: 0, ..place } } else { place }
     }
 
     /// The place of a line and column as parsers count them: both from 1, the column in bytes.

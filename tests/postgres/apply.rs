@@ -208,3 +208,30 @@ fn a_row_that_changes_while_a_run_waits_for_it_is_planned_again() {
     assert_eq!(models(&database), ["+1 haiku", "+2 sonnet"]);
     assert_eq!(database.sandbox.calls(), ["+1 haiku"]);
 }
+
+#[test]
+fn a_chat_whose_id_is_the_same_in_the_columns_collation_alone_is_left_as_it_is() {
+    let database = Database::new(
+        "CREATE COLLATION fold (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+         CREATE TABLE sessions (id text COLLATE fold, model text, tier text);
+         CREATE UNIQUE INDEX ON sessions (id COLLATE \"C\");
+         INSERT INTO sessions VALUES ('a', 'opus', 'family'), ('A', 'opus', 'admin')",
+    );
+    database.make_schema();
+    database.policy(&database.registry("chat_id = \"id\"\nmodel = \"model\"\ntier = \"tier\"\n"));
+    database.run(&[]).expect(0);
+    assert_eq!(models(&database), ["A opus", "a sonnet"]);
+}
+
+#[test]
+fn a_type_whose_schema_needs_quotes_is_written_as_any_other() {
+    let database = Database::new(
+        "CREATE SCHEMA \"My App\"; CREATE TYPE \"My App\".\"Model\" AS ENUM ('opus', 'sonnet', 'haiku');
+         CREATE DOMAIN \"My App\".\"Id\" AS text; CREATE TABLE sessions (id \"My App\".\"Id\" PRIMARY KEY, model \"My App\".\"Model\", tier text);
+         INSERT INTO sessions VALUES ('+1', 'opus', 'family')",
+    );
+    database.make_schema();
+    database.policy(&database.registry("chat_id = \"id\"\nmodel = \"model\"\ntier = \"tier\"\n"));
+    database.run(&[]).expect(0);
+    assert_eq!(database.texts("SELECT model FROM sessions"), ["sonnet"]);
+}

@@ -166,3 +166,31 @@ fn what_is_wrong_with_a_connection_is_told_in_words() {
         assert!(run.stderr.contains(part), "{address}: {run:?}");
     }
 }
+
+#[test]
+fn a_password_is_shown_by_no_mistake_of_the_policy_and_by_no_advice() {
+    let database = database();
+    database.make_schema();
+    let columns = "columns = { chat_id = \"id\", model = \"model\" }";
+    for sections in [
+        "[registry]\npostgres = \"host=/x password=hunter2\ntable = \"t\"\n".to_owned(),
+        "[registry]\npostgres = [\"host=/x password=hunter2\"]\ntable = \"t\"\n".to_owned(),
+        "[registry]\npostgress = \"postgres://alice:hunter2@db/x\"\n".to_owned(),
+        "[registry]\npostgres = { password = \"hunter2\" }\n".to_owned(),
+        format!("[a]\n[registry]\npostgres = \"password=hunter2\"\ntable = 5\n{columns}\n"),
+    ] {
+        database.policy(&sections);
+        let run = database.run(&["--dry-run"]).expect(1);
+        assert!(!run.stderr.contains("hunter2"), "{run:?}");
+        assert!(run.stderr.contains("it may hold a password"), "{run:?}");
+    }
+    let inline = format!("registry = {{ postgres = \"host=/x password=hunter2\", tabel = \"t\", {columns} }}\n");
+    database.sandbox.write("policy.toml", format!("{inline}{}", crate::database::MODELS));
+    let run = database.run(&["--dry-run"]).expect(1);
+    assert!(run.stderr.contains("did you mean `table`?") && !run.stderr.contains("hunter2"), "{run:?}");
+
+    database.policy(&format!("[limits]\nmax_changes = 0\n{}", registry("service=assistant")));
+    let address = format!("{} password=hunter2", database.address());
+    let run = database.run(&["--connect", &address]).expect(3);
+    assert!(run.stderr.contains("consent with: --allow-changes 1") && !run.stderr.contains("hunter2"), "{run:?}");
+}

@@ -31,7 +31,7 @@ const COLUMNS: &str = "
         SELECT type.attnum, t.typbasetype, CASE type.modifier WHEN -1 THEN t.typtypmod ELSE type.modifier END
         FROM type JOIN pg_catalog.pg_type t ON t.oid = type.oid WHERE t.typtype = 'd')
     SELECT a.attname::pg_catalog.text, t.typname::pg_catalog.text,
-           pg_catalog.format('%I.%I', t.typnamespace::pg_catalog.regnamespace::pg_catalog.text, t.typname), t.typtype = 'e', t.typcategory = 'S',
+           pg_catalog.format('%s.%I', t.typnamespace::pg_catalog.regnamespace, t.typname), t.typtype = 'e', t.typcategory = 'S',
            CASE WHEN t.typname IN ('varchar', 'bpchar') AND type.modifier > 4 THEN type.modifier - 4 END,
            a.attgenerated <> '',
            pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT'),

@@ -58,14 +58,17 @@ impl TableSnapshot {
         self.stream(transaction, &sql, &[many(&chats)], take).map(drop)
     }
 
-    /// Gives the chats of the list $1 the models of the list $2, and returns their ids and models as they are then.
+    /// Gives the chats of the list $1 the models of the list $2, and returns their ids and models as they are then. The first
+    /// comparison is the one that an index serves; in its collation another chat may have the same id, which the second
+    /// leaves alone.
     pub(super) fn update(&self) -> String {
         let (Relation { name, id_type, .. }, Columns { chat_id, model, .. }) = (&self.relation, &self.columns);
         let id = identifier(&chat_id.name);
         let (set, id_is, model_is) = (assignment(model, &self.relation.model_type), value(chat_id), value(model));
         format!(
             "UPDATE {name} SET {set} FROM unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) \
-             AS change(reconcile_chat, reconcile_model) WHERE {id} = reconcile_chat::{id_type} RETURNING {id_is}, {model_is}"
+             AS change(reconcile_chat, reconcile_model) WHERE {id} = reconcile_chat::{id_type} \
+             AND ({id_is}) COLLATE pg_catalog.\"C\" = reconcile_chat RETURNING {id_is}, {model_is}"
         )
     }
 

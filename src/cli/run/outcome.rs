@@ -13,6 +13,7 @@ use crate::cli::run::quiet::Quiet;
 use crate::cli::run::unshared;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
+use crate::diagnostic::may_hold_password;
 use crate::error::{Error, Result};
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::{Plan, Refusal, Row, Verdict};
@@ -191,9 +192,11 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
             }
         }
         Some(Refusal::Limit { changes, .. }) => {
-            // What was typed may name a person.
+            // What was typed may name a person, and --connect may hold a password.
             let hidden = || format!("--allow-changes {changes}");
-            let consent = if terminal.hides_names() { hidden() } else { same_command(*changes) };
+            let typed = same_command(*changes);
+            let is_secret = terminal.hides_names() || may_hold_password(&typed);
+            let consent = if is_secret { hidden() } else { typed };
             terminal.error(&message, Some(&format!("if this is what you want, consent with: {consent}")));
         }
         None => {}
