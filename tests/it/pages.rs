@@ -169,8 +169,9 @@ pub fn policies() -> Vec<(String, String)> {
 
 #[test]
 fn every_policy_is_valid() {
-    let examples = ["policy.toml", "examples/dispatch.toml", "examples/openclaw/policy.toml"]
-        .map(|name| (name.to_owned(), file(name)));
+    let examples =
+        ["policy.toml", "examples/dispatch.toml", "examples/openclaw/policy.toml", "examples/postgres/policy.toml"]
+            .map(|name| (name.to_owned(), file(name)));
     for (name, policy) in policies().into_iter().chain(examples) {
         let (_, warnings) =
             read(&[Source::new(&name, policy.clone())]).unwrap_or_else(|found| panic!("{name}: {found:#?}\n{policy}"));
@@ -326,6 +327,10 @@ fn every_exit_code_is_explained() {
 /// The codes of mistakes, warnings and notes: the first argument of what makes one.
 fn codes(source: &str) -> BTreeSet<String> {
     let makers = ["Diagnostic::error(", "Diagnostic::warning(", "Diagnostic::note(", "Self::error(", "mistake("];
+    codes_of(&makers, source)
+}
+
+fn codes_of(makers: &[&str], source: &str) -> BTreeSet<String> {
     let calls = makers.iter().flat_map(|maker| source.split(maker).skip(1));
     let literals = calls.filter_map(|arguments| arguments.trim_start().strip_prefix('"')?.split('"').next());
     literals.map(str::to_owned).collect()
@@ -355,6 +360,25 @@ fn every_code_of_a_mistake_a_warning_or_a_note_is_explained() {
     assert!(missing.is_empty(), "docs/troubleshooting.md does not explain {missing:?}");
     let unknown: Vec<&String> = explained.iter().filter(|code| !source.contains(&format!("\"{code}\""))).collect();
     assert!(unknown.is_empty(), "docs/troubleshooting.md explains {unknown:?}, which the program does not say");
+}
+
+#[test]
+fn each_code_is_explained_once_and_where_it_belongs() {
+    let (page, source) = (file("docs/troubleshooting.md"), rust_below("src"));
+    let (_, codes) = page.split_once("## Codes").unwrap();
+    let (mistakes, others) = codes.split_once("\nWarnings").unwrap();
+    let (warnings, notes) = others.split_once("\nNotes").unwrap();
+    let [mistakes, warnings, notes] = [mistakes, warnings, notes].map(explained);
+    let rows = codes.lines().filter(|line| line.starts_with("| `")).flat_map(explained).count();
+    let all: BTreeSet<&String> = [&mistakes, &warnings, &notes].into_iter().flatten().collect();
+    assert_eq!(rows, all.len(), "a code has two rows");
+    let errors = codes_of(&["Diagnostic::error(", "mistake("], &source);
+    let made_as = |maker: &str| codes_of(&[&format!("Diagnostic::{maker}("), &format!("self.{maker}(")], &source);
+    let misplaced = |made: BTreeSet<String>, explained: &BTreeSet<String>| -> Vec<String> {
+        made.into_iter().filter(|code| !explained.contains(code) && !errors.contains(code)).collect()
+    };
+    assert_eq!(misplaced(made_as("warning"), &warnings), [""; 0], "these are warnings");
+    assert_eq!(misplaced(made_as("note"), &(&warnings | &notes)), [""; 0], "these are notes");
 }
 
 /// The keys below a part of the schema, as `rules.source`, where a name that the user chooses is `*`.
