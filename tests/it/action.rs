@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -143,6 +144,12 @@ fn a_refused_plan_is_told_of_and_a_bad_policy_fails_the_step() {
     sandbox.write("checkout/policy.toml", "nonsense = 1");
     step(&sandbox, "Plan", "main", &[("redact-key", &key)]).expect(1);
     assert!(!sandbox.path("runner/redact.key").exists(), "the key is left behind");
+
+    // A policy that is a link to the key does not get it into the log.
+    fs::remove_file(sandbox.path("checkout/policy.toml")).unwrap();
+    symlink(sandbox.path("runner/redact.key"), sandbox.path("checkout/policy.toml")).unwrap();
+    let said = step(&sandbox, "Plan", "main", &[("redact-key", &key)]).expect(1);
+    assert!(!format!("{said:?}").contains(&key[..16]), "{said:#?}");
 }
 
 #[test]
