@@ -9,6 +9,7 @@
     reason = "tests set the scene with files, processes and the environment, and fail by panicking"
 )]
 
+mod action;
 mod adopt;
 mod after_effects;
 mod arguments;
