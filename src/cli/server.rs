@@ -42,5 +42,5 @@ fn reach(policy: &Policy, table: &Table, named: Option<&Conninfo>) -> Result<Hom
 fn reach(_: &Policy, table: &Table, _: Option<&Conninfo>) -> Result<Home> {
     let message = format!("the registry is the table {}, and this build of reconcile reads files only", table.name);
     Err(Error::other(message)
-        .with_hint("install the build for PostgreSQL: cargo install reconcile --features postgres"))
+        .with_hint("install the build for PostgreSQL from its sources: cargo install --path . --features postgres"))
 }

@@ -87,3 +87,22 @@ fn with_a_registry_it_describes_that() {
     let run = sandbox.run(&["init", "--registry", "nowhere.json"]).expect(1);
     assert!(run.stderr.contains("there is no registry nowhere.json") && !sandbox.path("policy.toml").exists());
 }
+
+#[test]
+fn the_rights_on_a_table_begin_with_its_schema() {
+    let table = |name: &str| {
+        format!(
+            "[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n[registry]\npostgres = \"dbname=assistant\"\ntable = {name:?}\n\
+             [registry.columns]\nchat_id = \"id\"\nmodel = \"model\"\n"
+        )
+    };
+    let grants = |name: &str| {
+        let sandbox = Sandbox::new(&table(name), "");
+        let printed = sandbox.run(&["init", "--postgres", "--grants", "runner"]).expect(0).stdout;
+        printed.lines().filter(|line| line.starts_with("GRANT")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let in_schema = grants("app.sessions");
+    assert!(in_schema.contains(&"GRANT USAGE ON SCHEMA \"app\" TO \"runner\";".to_owned()), "{in_schema:?}");
+    // One without a schema is found by the role's own search path.
+    assert_eq!(grants("sessions").iter().filter(|line| line.contains("USAGE")).count(), 1);
+}

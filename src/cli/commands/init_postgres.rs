@@ -31,9 +31,14 @@ fn rights(place: &PlaceArgs, role: &str) -> String {
 }
 
 fn rights_on(table: &Table, role: &str) -> String {
-    let schema = table.schema.as_deref().map(|schema| format!("{}.", quoted(schema))).unwrap_or_default();
     let (name, model) = (quoted(&table.name), quoted(&table.columns.model.name));
-    format!("GRANT SELECT, UPDATE ({model}) ON {schema}{name} TO {role};\n")
+    let Some(schema) = table.schema.as_deref().map(quoted) else {
+        return format!("GRANT SELECT, UPDATE ({model}) ON {name} TO {role};\n");
+    };
+    format!(
+        "GRANT USAGE ON SCHEMA {schema} TO {role};\n\
+         GRANT SELECT, UPDATE ({model}) ON {schema}.{name} TO {role};\n"
+    )
 }
 
 /// A name as SQL, taken literally.
