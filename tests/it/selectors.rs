@@ -156,9 +156,9 @@ fn the_debts_are_listed_and_can_be_forgotten_by_any_name() {
         sandbox.run(&["--tier", "family"]).expect(4);
         let listed = sandbox.run(&["owed"]).expect(0).stdout;
         let lines: Vec<&str> = listed.lines().collect();
-        assert!(lines[0].contains("+16175550142   restart owed since "), "{listed}");
+        assert!(lines[0].contains("+16175550142   Ada Quinn   restart owed since "), "{listed}");
         assert!(lines[0].contains(", next try at "), "{listed}");
-        assert!(lines[1].contains("discord:voice-1   restart owed since "), "{listed}");
+        assert!(lines[1].contains("discord:voice-1   Ben Ortiz   restart owed since "), "{listed}");
         assert!(lines[2].contains("sonnet did not come up on +16175550142: 1 attempt since "), "{listed}");
         assert_eq!(lines[3..], ["2 restarts are owed."]);
 
