@@ -1,6 +1,6 @@
 //! Laws of `existing = "keep-manual"`: what was set by hand stays, and without that every plan is the one of `replace`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use proptest::prelude::*;
@@ -70,6 +70,8 @@ struct Trial {
     given: BTreeMap<String, Option<String>>,
     /// Whether the last run came to its end: only then is it certain that it has read back what it wrote.
     is_settled: bool,
+    /// Chats whose choice a decision has agreed with in a run that may not have come to see it.
+    unsure: BTreeSet<&'static str>,
 }
 
 impl Trial {
@@ -79,7 +81,8 @@ impl Trial {
             CHATS[..3].iter().map(|chat| format!("\"{chat}\": {{\"model\": \"opus\"}}")).collect();
         let world = World::of(manner, &format!("{{{}}}", entries.join(", ")));
         let (chosen, given) = (BTreeMap::new(), world.state().entries.clone());
-        let trial = Self { world, models: [0; CHATS.len()], hour: 0, chosen, given, is_settled: true };
+        let trial =
+            Self { world, models: [0; CHATS.len()], hour: 0, chosen, given, is_settled: true, unsure: BTreeSet::new() };
         let selector = Selector { take_over: TakeOver::All, ..Selector::default() };
         run(&trial.world, &trial.policy(), &at(0), &selector, usize::MAX, &Unwatched).unwrap();
         trial
@@ -107,7 +110,7 @@ impl Trial {
                 let was = self.registry().get(chat).cloned();
                 // What was written and not read back yet may look as before, or as written: neither is taken for a choice.
                 let is_unread = self.world.state().ledger.wrote.get(chat).is_some_and(|wrote| !wrote.read_back);
-                if !self.is_settled || is_unread || was.flatten().is_none() {
+                if !self.is_settled || is_unread || self.unsure.contains(chat) || was.flatten().is_none() {
                     return;
                 }
                 self.world.state().set(chat, Some(model));
@@ -142,13 +145,17 @@ impl Trial {
 
     /// What was chosen is chosen no longer where the policy agrees: from then on it follows the policy.
     fn agree(&mut self) {
-        let models = self.models;
-        self.chosen.retain(|chat, model| {
-            let at = CHATS.iter().position(|known| known == chat).unwrap();
-            MODELS[models[at]] != *model
-        });
+        let wanted: BTreeMap<&str, &str> = CHATS.into_iter().zip(self.models.map(|model| MODELS[model])).collect();
+        let registry = self.registry();
+        if self.is_settled {
+            self.unsure.retain(|chat| registry[*chat].as_deref() != Some(wanted[chat]));
+        } else {
+            self.unsure
+                .extend(self.chosen.iter().filter(|(chat, model)| wanted[*chat] == **model).map(|(chat, _)| *chat));
+        }
+        self.chosen.retain(|chat, model| wanted[chat] != *model);
         let is_given = |(chat, _): &(String, _)| !self.chosen.contains_key(chat.as_str());
-        self.given.extend(self.registry().into_iter().filter(is_given));
+        self.given.extend(registry.into_iter().filter(is_given));
     }
 }
 
