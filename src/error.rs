@@ -5,15 +5,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Diagnostic;
+use crate::foreign::{Foreign, Piece, Sentence};
+use crate::sentence;
 
 /// The result of everything that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why something could not be done.
-#[derive(Debug, thiserror::Error)]
+///
+/// It is printed by `report::shown` alone. What `Display` gives has `…` for all foreign text: who forgets that page shows too
+/// little, never a name.
+#[derive(Debug)]
 pub enum Error {
     /// The operating system refused.
-    #[error("cannot {action} {}: {}", path.display(), reason(source))]
     Io {
         /// A verb: `read`, `open`, `replace`.
         action: &'static str,
@@ -22,11 +26,18 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// The operating system refused what concerns one of the streams of this process.
+    Stream {
+        /// A verb: `read`, `write`.
+        action: &'static str,
+        /// Which: `stdin`, `stdout`, `stderr`.
+        stream: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// A file does not say what it should.
-    #[error("{}", summary(.0))]
     Invalid(Vec<Diagnostic>),
     /// Another process held a lock for longer than was to be waited.
-    #[error("{holder} holds {}{}", path.display(), holder.in_brackets())]
     Locked {
         /// The locked file.
         path: PathBuf,
@@ -34,7 +45,6 @@ pub enum Error {
         holder: Holder,
     },
     /// The user ended the wait for a lock that another process holds.
-    #[error("interrupted while waiting for {holder}, which holds {}{}", path.display(), holder.in_brackets())]
     Interrupted {
         /// The locked file.
         path: PathBuf,
@@ -42,23 +52,69 @@ pub enum Error {
         holder: Holder,
     },
     /// A directory is on a file system that is mounted read-only.
-    #[error("cannot write in {}: it is on a read-only file system", path.display())]
     ReadOnly {
         /// The directory.
         path: PathBuf,
         /// What to do next.
-        hint: String,
+        hint: &'static str,
     },
-    /// Anything else, with what to do about it.
-    #[error("{message}")]
+    /// What one room of the program knows of: each has an enum of its own.
+    Problem(Box<dyn Explain>),
+    /// An error in words that have no enum yet.
     Other {
         /// What is wrong.
-        message: String,
+        message: Foreign,
         /// What to do next.
-        hint: Option<String>,
-        /// What is said instead where no chat may be named.
-        nameless: Option<String>,
+        hint: Option<Foreign>,
     },
+}
+
+/// What is wrong, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// A stable name of this kind of error, such as `no-such-run`.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: Sentence,
+    /// What to do next.
+    pub hint: Option<Sentence>,
+}
+
+impl Explanation {
+    /// Without advice.
+    pub fn new(code: &'static str, message: impl Into<Sentence>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// With this advice.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<Sentence>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// An enum of what can go wrong in a room of the program. A variant holds values; the words are made here, so that they stand
+/// together and can be read as a list.
+pub trait Explain: fmt::Debug + Send + Sync + 'static {
+    /// The words for it.
+    fn explain(&self) -> Explanation;
+}
+
+/// What cannot happen as long as this program is right, in words.
+#[derive(Debug)]
+pub(crate) struct Bug(pub(crate) &'static str);
+
+impl Explain for Bug {
+    fn explain(&self) -> Explanation {
+        Explanation::new("bug", sentence!("{}: a bug in reconcile", self.0))
+            .hint("please report it, with the command that you ran")
+    }
+}
+
+impl<P: Explain> From<P> for Error {
+    fn from(problem: P) -> Self {
+        Self::Problem(Box::new(problem))
+    }
 }
 
 impl Error {
@@ -67,56 +123,115 @@ impl Error {
         move |source| Self::Io { action, path: path.to_owned(), source: source.into() }
     }
 
+    /// For `map_err` after a call that concerns a stream of this process.
+    pub fn stream(action: &'static str, stream: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Stream { action, stream, source }
+    }
+
     /// Whether the file system takes nothing more: it is full, or can only be read.
     pub fn is_no_room(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         match self {
             Self::Io { source, .. } => [QuotaExceeded, ReadOnlyFilesystem, StorageFull].contains(&source.kind()),
             Self::ReadOnly { .. } => true,
-            Self::Invalid(_) | Self::Locked { .. } | Self::Interrupted { .. } | Self::Other { .. } => false,
+            _ => false,
         }
     }
 
-    /// What to do next, where it says that.
-    pub fn hint(&self) -> Option<&str> {
-        match self {
-            Self::Other { hint, .. } => hint.as_deref(),
-            Self::ReadOnly { hint, .. } => Some(hint),
-            Self::Io { .. } | Self::Invalid(_) | Self::Locked { .. } | Self::Interrupted { .. } => None,
-        }
-    }
-
-    /// An error in words.
+    /// An error in words that have no enum yet.
     pub fn other(message: impl Into<String>) -> Self {
-        Self::Other { message: message.into(), hint: None, nameless: None }
+        Self::Other { message: message.into().into(), hint: None }
     }
 
-    /// This error, with advice. Only errors in words take it, and that of a read-only file system.
+    /// This error, with advice. Only errors in words take it.
     #[must_use]
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         match self {
-            Self::Other { message, nameless, .. } => Self::Other { message, hint: Some(hint.into()), nameless },
-            Self::ReadOnly { path, .. } => Self::ReadOnly { path, hint: hint.into() },
+            Self::Other { message, .. } => Self::Other { message, hint: Some(hint.into().into()) },
             error => error,
         }
     }
 
-    /// The error, of which only `nameless` is said where no chat may be named. Only errors in words take it.
+    /// This error: what may not be told is known from its sentence by now.
     #[must_use]
-    pub fn or_nameless(self, nameless: impl Into<String>) -> Self {
+    pub fn or_nameless(self, _: impl Into<String>) -> Self {
+        self
+    }
+
+    /// What to do next, as one text.
+    pub fn hint(&self) -> Option<String> {
+        self.explain().hint.map(|hint| hint.into_foreign().raw().to_owned())
+    }
+
+    /// The words for it.
+    pub fn explain(&self) -> Explanation {
         match self {
-            Self::Other { message, hint, .. } => Self::Other { message, hint, nameless: Some(nameless.into()) },
-            error => error,
+            Self::Io { action, path, source } => {
+                Explanation::new("system", sentence!("cannot {} {}: {}", *action, path, source))
+            }
+            Self::Stream { action, stream, source } => {
+                Explanation::new("system", sentence!("cannot {} {}: {}", *action, *stream, source))
+            }
+            Self::Invalid(found) => Explanation::new("invalid", summary(found)),
+            Self::Locked { path, holder } => {
+                Explanation::new("locked", sentence!("{} holds {}{}", holder.words(), path, holder.in_brackets()))
+                    .hint("wait for it to finish, or give --lock-timeout more time")
+            }
+            Self::Interrupted { path, holder } => {
+                let message = sentence!(
+                    "interrupted while waiting for {}, which holds {}{}",
+                    holder.words(),
+                    path,
+                    holder.in_brackets()
+                );
+                Explanation::new("interrupted", message)
+            }
+            Self::ReadOnly { path, hint } => {
+                let message = sentence!("cannot write in {}: it is on a read-only file system", path);
+                Explanation::new("read-only", message).hint(*hint)
+            }
+            Self::Problem(problem) => problem.explain(),
+            Self::Other { message, hint } => {
+                Explanation { hint: hint.as_ref().map(Sentence::from), ..Explanation::new("other", message) }
+            }
         }
+    }
+
+    /// A stable name of this kind of error, such as `no-such-run`.
+    pub fn code(&self) -> &'static str {
+        self.explain().code
+    }
+
+    /// What is wrong, to be part of another sentence.
+    pub fn sentence(&self) -> Sentence {
+        self.explain().message
+    }
+
+    /// What is wrong as one text that is foreign from then on: for a row of a plan, which is shown escaped.
+    pub fn text(&self) -> String {
+        self.sentence().into_foreign().raw().to_owned()
     }
 }
 
-/// The system's words without Rust's "(os error 13)".
-pub(crate) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let end = text.find(" (os error").unwrap_or(text.len());
-    let mut words = text[..end].chars();
-    words.next().map_or_else(String::new, |first| first.to_lowercase().chain(words).collect())
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for piece in self.sentence().pieces() {
+            f.write_str(match piece {
+                Piece::Own(text) => text,
+                Piece::Foreign(_) | Piece::Public(_) => "…",
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } | Self::Stream { source, .. } => Some(source),
+            _ => None,
+        }
+    }
 }
 
 /// What holds a lock.
@@ -128,27 +243,25 @@ pub enum Holder {
     Another(Option<u32>),
 }
 
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
+impl Holder {
+    fn words(self) -> &'static str {
+        match self {
             Self::Run(_) => "another run",
             Self::Another(_) => "another process",
-        })
+        }
     }
-}
 
-impl Holder {
-    fn in_brackets(self) -> String {
+    fn in_brackets(self) -> Sentence {
         match self {
-            Self::Run(pid) | Self::Another(Some(pid)) => format!(" (pid {pid})"),
-            Self::Another(None) => String::new(),
+            Self::Run(pid) | Self::Another(Some(pid)) => sentence!(" (pid {})", pid),
+            Self::Another(None) => Sentence::default(),
         }
     }
 }
 
-fn summary(diagnostics: &[Diagnostic]) -> String {
+fn summary(diagnostics: &[Diagnostic]) -> Sentence {
     match diagnostics {
-        [one] => one.message.clone(),
-        many => format!("{} mistakes", many.len()),
+        [one] => Foreign::from(one.message.as_str()).into(),
+        many => sentence!("{} mistakes", many.len()),
     }
 }

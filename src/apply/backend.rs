@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::apply::problem::ApplyProblem;
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::diagnostic::Diagnostic;
@@ -180,11 +181,11 @@ pub trait Backend: Sync {
 }
 
 fn no_key() -> Error {
-    Error::other("this backend keeps no key for redaction").with_hint("name one with --redact-key FILE")
+    ApplyProblem::NoKey.into()
 }
 
 fn never_launched() -> Error {
-    Error::other("sessions of this backend are started by the owner of its registry, never by a launch")
+    ApplyProblem::NoLaunch.into()
 }
 
 /// Decides on the registration of a session, given the registry and the ledger as they are.

@@ -7,6 +7,7 @@
 mod backend;
 mod notes;
 mod planned;
+mod problem;
 mod read_back;
 mod revert;
 mod watch;
@@ -14,6 +15,7 @@ mod wave;
 mod workers;
 
 use crate::apply::planned::{PLANS, leave};
+use crate::apply::problem::{ApplyProblem, During};
 use crate::apply::wave::{Progress, Run};
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
@@ -71,8 +73,7 @@ pub fn apply(input: &PlanInput, context: RunContext) -> Result<Applied> {
             error => Ok(Applied { error, ..run.finish() }),
         };
     }
-    Err(Error::other(format!("the registry was replaced {PLANS} times while the run was planning"))
-        .with_hint("nothing was changed; find out what writes it so often, and run again"))
+    Err(ApplyProblem::Replaced { times: PLANS, during: During::Plan }.into())
 }
 
 /// Saves what each chat was last given, where the policy keeps what was set by hand. Where it does not, that is forgotten: runs

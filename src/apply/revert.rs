@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::backend::{Ask, Attempt, Batch, Change, Committed, Owes, PlannedOn};
 use crate::apply::planned::{PLANS, Planned};
+use crate::apply::problem::{ApplyProblem, During};
 use crate::apply::watch::Watch;
 use crate::apply::wave::Run;
 use crate::apply::workers::{Purpose, Workers};
 use crate::chat::Model;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::json::JsonRow;
 use crate::plan::ledger::{Debt, Note};
 use crate::plan::{Outcome, Row, Verdict};
@@ -116,8 +117,7 @@ impl Run<'_> {
                 return Ok(());
             }
         }
-        Err(Error::other(format!("the registry was replaced {PLANS} times while the run was putting models back"))
-            .with_hint("find out what writes it so often, and run again"))
+        Err(ApplyProblem::Replaced { times: PLANS, during: During::Revert }.into())
     }
 
     /// Restarts the sessions that were put back and are to be restarted, and says of all rows what became of them.

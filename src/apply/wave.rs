@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof};
 use crate::apply::notes::{is_forgotten, notes_before, notes_beside_edits, wrote};
 use crate::apply::planned::{PLANS, Planned, RunContext, leave, plan};
+use crate::apply::problem::{ApplyProblem, During};
 use crate::apply::watch::Step;
 use crate::apply::workers::{Ended, Purpose, Workers};
 use crate::chat::Model;
@@ -113,8 +114,7 @@ impl Run<'_> {
                 return Ok(());
             }
         }
-        Err(Error::other(format!("the registry was replaced {PLANS} times while the run was planning its next part"))
-            .with_hint("find out what writes it so often, and run again"))
+        Err(ApplyProblem::Replaced { times: PLANS, during: During::Wave }.into())
     }
 
     /// What follows the commit of a wave.

@@ -12,10 +12,11 @@ use jiff::Timestamp;
 
 use crate::apply::backend::{Attempt, Locked, Proof, Turn};
 use crate::apply::notes::owes_a_start;
+use crate::apply::problem::ApplyProblem;
 use crate::apply::watch::Watch;
 use crate::chat::Model;
 use crate::crash::crash_point;
-use crate::error::{Error, reason};
+use crate::error::Error;
 use crate::plan::json::{JsonRow, Record};
 use crate::plan::ledger::{Begin, Debt, Note};
 use crate::plan::trial::Blame;
@@ -82,8 +83,7 @@ impl Ended {
             Proof::Nothing => {}
         }
         if let Attempt::Unavailable(why) = attempt {
-            self.error
-                .get_or_insert_with(|| Error::other(why).with_hint("run again later: it goes on where this run ended"));
+            self.error.get_or_insert_with(|| ApplyProblem::Unavailable { why: why.as_str().into() }.into());
         }
     }
 }
@@ -143,7 +143,7 @@ impl Workers<'_> {
                 match Builder::new().spawn_scoped(scope, move || self.work(shared, &sender)) {
                     Ok(worker) => workers.push(worker),
                     // Those that could be started make all attempts.
-                    Err(error) if workers.is_empty() => ended.error = Some(no_worker(&error)),
+                    Err(error) if workers.is_empty() => ended.error = Some(no_worker(error)),
                     Err(_) => break,
                 }
             }
@@ -159,10 +159,7 @@ impl Workers<'_> {
             if panicked.count() > 0 {
                 let why = || Attempt::Unknown("what became of it is not known: the program made a mistake".to_owned());
                 ended.attempts.extend(std::mem::take(&mut ended.begun).into_iter().map(|row| (row, why())));
-                ended.error.get_or_insert_with(|| {
-                    Error::other("a worker of this run failed by a mistake in the program")
-                        .with_hint("what it was doing is unknown, and still owed; run again, and report the mistake")
-                });
+                ended.error.get_or_insert_with(|| ApplyProblem::Panicked.into());
             }
         });
     }
@@ -310,9 +307,8 @@ fn verdict(attempt: &Attempt) -> Verdict {
     }
 }
 
-fn no_worker(error: &io::Error) -> Error {
-    Error::other(format!("cannot start a thread: {}", reason(error)))
-        .with_hint("the system may have reached its limit of processes; run again later")
+fn no_worker(error: io::Error) -> Error {
+    ApplyProblem::NoThread { error }.into()
 }
 
 /// What workers share: the rows that wait, and whether nothing more shall begin.

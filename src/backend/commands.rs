@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::apply::{Attempt, Batch, Owes, PlannedOn, Turn};
 use crate::backend::listener::{Deaf, Listener};
+use crate::backend::problem::BackendProblem;
 use crate::backend::verify::{Seen, Verification};
 use crate::chat::{Chat, Model};
 use crate::checkup::Check;
@@ -166,10 +167,9 @@ impl Commands {
         commands.into_iter().filter_map(|(key, command)| Some((key, command.as_ref()?.program())))
     }
 
-    fn check_program(&self, key: &str, program: &str) -> Result<(), Error> {
+    fn check_program(&self, key: &'static str, program: &str) -> Result<(), Error> {
         let Some(why) = refusal(program, &self.directory) else { return Ok(()) };
-        Err(Error::other(format!("the {key} command ({program}) cannot be executed: {why}"))
-            .with_hint("name the program by its full path, or set PATH for this run: cron's is short"))
+        Err(BackendProblem::Program { key, program: program.into(), why: why.into() }.into())
     }
 
     /// What a plan may ask.

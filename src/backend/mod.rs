@@ -10,6 +10,7 @@ pub mod openclaw;
 mod planned;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod problem;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use crate::apply::Backend;
 use crate::backend::planned::PlannedOnFile;
 #[cfg(feature = "postgres")]
-use crate::error::Error;
+use crate::backend::problem::BackendProblem;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::policy::{BackendSettings, Policy};
@@ -83,7 +84,7 @@ pub fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) ->
         }
         #[cfg(feature = "postgres")]
         (BackendSettings::Dispatch(_) | BackendSettings::Openclaw(_), Home::Table(table)) => {
-            return Err(Error::other(format!("the registry {} is a table, which only commands go with", table.name())));
+            return Err(BackendProblem::NoTable { table: table.name().into() }.into());
         }
     })
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::apply::{Ask, Backend, Locked};
 use crate::backend::file::RegistryFile;
+use crate::backend::problem::BackendProblem;
 use crate::checkup::Check;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::Ledger;
@@ -55,11 +56,7 @@ impl Backend for PlannedOnFile {
     }
 
     fn lock<'b>(&'b self, _: Duration, _: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
-        let name = self.registry.file().display();
-        Err(Error::other(format!(
-            "{name} is a file, and the policy keeps its registry elsewhere: it can only be planned on"
-        ))
-        .with_hint("pass --dry-run, or leave out --registry"))
+        Err(BackendProblem::OnlyPlanned { file: self.registry.file().to_owned() }.into())
     }
 
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {

@@ -12,13 +12,15 @@ use jiff::{RoundMode, SpanFieldwise, Timestamp, TimestampRound, Unit, Zoned};
 use crate::chat::Chat;
 use crate::cli::color::{COLORS, Color};
 use crate::cli::paths::expanded;
-use crate::cli::trace::{Detail, Names, Trace};
-use crate::error::{Error, Result};
+use crate::cli::problem::OptionProblem;
+use crate::cli::trace::{Detail, Trace};
+use crate::error::Result;
 use crate::length;
 use crate::plan::ID_LENGTH;
 use crate::plan::select::{Selector, TakeOver};
 use crate::policy::Until;
 use crate::redact::Redaction;
+use crate::report::shown::Naming;
 use crate::report::{Format, TextOrJson};
 use crate::state::key::redaction_key;
 
@@ -79,7 +81,12 @@ impl PlaceArgs {
             1 => Detail::Steps,
             _ => Detail::Exchanges,
         };
-        Trace::new(detail, if self.redact { Names::Hidden } else { Names::Shown })
+        Trace::new(detail, self.naming())
+    }
+
+    /// Whether names may be told.
+    pub(crate) fn naming(&self) -> Naming {
+        if self.redact { Naming::Hidden } else { Naming::Plain }
     }
 
     /// Whether the command line names the policy.
@@ -392,8 +399,7 @@ impl End {
         };
         let to_seconds = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
         let end = now.checked_add(length).and_then(|end| end.timestamp().round(to_seconds));
-        let too_late = |_| Error::other("--until is too far away: the calendar ends in the year 9999");
-        end.map(Until::Instant).map_err(|error| too_late(error).with_hint("name an earlier day, as in 2026-12-31"))
+        end.map(Until::Instant).map_err(|_| OptionProblem::UntilTooLate.into())
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::backend::openclaw::{Address, BadAddress, GatewayHome, TokenAt, token_of};
 use crate::cli::args::PlaceArgs;
 use crate::cli::paths::{beside_policy, home};
-use crate::error::{Error, Result};
+use crate::cli::problem::{NamedBy, PlaceProblem};
+use crate::error::Result;
 use crate::policy::{OpenclawSettings, TokenSource};
 use crate::state::home::StateHome;
 
@@ -42,12 +43,12 @@ pub(crate) fn gateway_of(
 fn address(place: &PlaceArgs, settings: &OpenclawSettings) -> Result<Address> {
     let named = place.connect(VARIABLE);
     let url = named.as_deref().unwrap_or(&settings.url);
-    url.parse().map_err(|error: BadAddress| match (&error, &named) {
-        (BadAddress::Remote(_) | BadAddress::Tls(_), None) => {
-            Error::other(format!("{error}, and no policy chooses to which other host a token is sent"))
-                .with_hint(error.hint())
-        }
-        _ => Error::other(error.to_string()).with_hint(error.hint()),
+    url.parse().map_err(|error: BadAddress| {
+        let named = match (&error, &named) {
+            (BadAddress::Remote(_) | BadAddress::Tls(_), None) => NamedBy::Policy,
+            _ => NamedBy::Host,
+        };
+        PlaceProblem::Gateway { why: error.to_string().into(), named, hint: error.hint() }.into()
     })
 }
 
@@ -55,8 +56,5 @@ fn address(place: &PlaceArgs, settings: &OpenclawSettings) -> Result<Address> {
 fn state_home() -> Result<PathBuf> {
     // The specification says that a relative path counts as none.
     let named = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    named.or_else(|| Some(home()?.join(".local/state"))).ok_or_else(|| {
-        Error::other("neither XDG_STATE_HOME nor HOME is set, so there is no place for what runs remember")
-            .with_hint("set sessions.state in the policy, or one of them")
-    })
+    named.or_else(|| Some(home()?.join(".local/state"))).ok_or(PlaceProblem::NoStateHome.into())
 }

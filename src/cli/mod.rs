@@ -10,6 +10,7 @@ mod exit;
 mod gateway;
 mod outputs;
 mod paths;
+mod problem;
 mod recovered;
 mod run;
 mod server;
@@ -30,6 +31,7 @@ use crate::cli::color::Color;
 use crate::cli::commands::Cli;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
+use crate::error::{Bug, Error};
 use crate::report::escape::escape;
 
 /// The whole program.
@@ -54,17 +56,23 @@ pub fn main() -> ExitCode {
     run::signals::survive_file_size_limit();
     if let Err((why, hint)) = cli.check() {
         terminal.release();
-        terminal.error(why, Some(hint));
+        terminal.refused(why, hint);
         return Exit::Usage.into();
     }
     match cli.run(&terminal) {
         Ok(exit) => exit.into(),
         Err(error) => {
             terminal.release();
-            terminal.failure(&error);
-            Exit::of_error(&error).into()
+            let exit = Exit::of_error(&error);
+            terminal.failure(&ours(error));
+            exit.into()
         }
     }
+}
+
+/// The error of a command, all of which are errors of this library.
+fn ours(error: anyhow::Error) -> Error {
+    error.downcast().unwrap_or_else(|_| Bug("a command failed with an error that is none of its own").into())
 }
 
 /// Prints the help, the version, or what is wrong with the arguments.

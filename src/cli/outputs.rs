@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::cli::problem::OptionProblem;
 use crate::cli::terminal::buffered;
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
@@ -32,8 +33,7 @@ impl Outputs {
             refuse_needed("--output", path, needed)?;
             let target = Target::open(path, NewMode::ByUmask)?;
             if opened.iter().any(|(.., other)| other.replaces_the_same_as(&target)) {
-                return Err(Error::other(format!("--output {}: two reports go into that file", path.display()))
-                    .with_hint("name another file"));
+                return Err(OptionProblem::TwoReports { path: path.clone() }.into());
             }
             opened.push((*format, path.clone(), target));
         }
@@ -50,11 +50,10 @@ impl Outputs {
 }
 
 /// Refuses a path that leads to a file that the run `needed` for something else, or below such a directory.
-pub(crate) fn refuse_needed(option: &str, path: &Path, needed: &[PathBuf]) -> Result<()> {
+pub(crate) fn refuse_needed(option: &'static str, path: &Path, needed: &[PathBuf]) -> Result<()> {
     let real = real(path);
     if needed.iter().any(|needed| real.starts_with(self::real(needed))) {
-        return Err(Error::other(format!("{option} {}: the run itself needs that file", path.display()))
-            .with_hint("name another file"));
+        return Err(OptionProblem::Needed { option, path: path.to_owned() }.into());
     }
     Ok(())
 }
@@ -140,9 +139,8 @@ fn directory_of(real: &Path) -> &Path {
 /// Refuses a file that cannot be replaced. What is no regular file must not be: to open a pipe may wait, and to write to a
 /// device may destroy it.
 pub(crate) fn check_replaceable(path: &Path) -> Result<()> {
-    if let Some(what) = fs::metadata(path).ok().as_ref().and_then(not_regular) {
-        return Err(Error::other(format!("cannot write {}: it is {what}", path.display()))
-            .with_hint("name a regular file, or a new one; for stdout or a pipe there is --format"));
+    if let Some(kind) = fs::metadata(path).ok().as_ref().and_then(not_regular) {
+        return Err(OptionProblem::NotReplaceable { path: path.to_owned(), kind }.into());
     }
     let real = real(path);
     // Where there is no such directory, the file cannot be created, and that says why.

@@ -2,25 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::cli::problem::PlaceProblem;
+use crate::error::Result;
 use crate::policy::tilde::below_home;
-use crate::report::escape::leading;
 
 /// The registry that the policy at `path` names.
 pub(crate) fn registry_of(named: Option<&str>, path: &Path) -> Result<PathBuf> {
     let Some(registry) = named else {
-        return Err(Error::other(format!("{} names no registry", leading(&path.display().to_string())))
-            .with_hint("add registry.path to it, or give --registry PATH"));
+        return Err(PlaceProblem::NoRegistry { policy: path.into() }.into());
     };
     let beside = beside_policy(path, registry)?;
     if !beside.exists()
         && let Some(found) = beside_target(path, registry)
     {
-        let (policy, found) = (leading(&path.display().to_string()).into_owned(), found.display());
-        return Err(Error::other(format!("there is no registry {}", beside.display())).with_hint(format!(
-            "{policy} is a symbolic link, and its paths are relative to the directory of the link; {found} is there: \
-             name it with --registry, or write its whole path into the policy"
-        )));
+        return Err(PlaceProblem::BesideLink { beside, policy: path.into(), found }.into());
     }
     Ok(beside)
 }
@@ -35,7 +30,7 @@ fn beside_target(policy: &Path, path: &str) -> Option<PathBuf> {
 /// is a link, they are relative to the directory of the link.
 pub(crate) fn beside_policy(policy: &Path, path: &str) -> Result<PathBuf> {
     if let Some(rest) = below_home(path) {
-        let home = home().ok_or_else(|| Error::other("HOME is not set, and the policy's path begins with it"))?;
+        let home = home().ok_or(PlaceProblem::NoHome)?;
         return Ok(home.join(rest));
     }
     Ok(policy_directory(policy).join(path))

@@ -2,7 +2,8 @@
 
 use crate::backend::Home;
 use crate::cli::args::PlaceArgs;
-use crate::error::{Error, Result};
+use crate::cli::problem::PlaceProblem;
+use crate::error::Result;
 use crate::policy::conninfo::Conninfo;
 use crate::policy::{Policy, Table};
 
@@ -12,18 +13,18 @@ const VARIABLE: &str = "RECONCILE_POSTGRES";
 /// Where the registry of a policy is that names a table.
 pub(crate) fn home_of_table(place: &PlaceArgs, policy: &Policy, table: &Table) -> Result<Home> {
     let named = place.connect(VARIABLE).map(|server| Conninfo::parse(&server)).transpose();
-    let named = named.map_err(|why| {
-        let message = format!("--connect, or {VARIABLE}, names no server: {}", why.message);
-        Error::other(message).with_hint(why.advice)
+    let named = named.map_err(|why| PlaceProblem::Server {
+        variable: VARIABLE,
+        why: why.message.into(),
+        advice: why.advice.into(),
     })?;
     reach(policy, table, named.as_ref())
 }
 
 /// Refuses a command that knows registries in files only.
-pub(crate) fn refuse_table(policy: &Policy, command: &str) -> Result<()> {
+pub(crate) fn refuse_table(policy: &Policy, command: &'static str) -> Result<()> {
     let Some(table) = &policy.table else { return Ok(()) };
-    Err(Error::other(format!("the registry is the table {}, and {command} knows registries in files only", table.name))
-        .with_hint("see docs/postgres.md for what works with a table"))
+    Err(PlaceProblem::Table { table: table.name.as_str().into(), command }.into())
 }
 
 #[cfg(feature = "postgres")]
@@ -40,7 +41,5 @@ fn reach(policy: &Policy, table: &Table, named: Option<&Conninfo>) -> Result<Hom
 
 #[cfg(not(feature = "postgres"))]
 fn reach(_: &Policy, table: &Table, _: Option<&Conninfo>) -> Result<Home> {
-    let message = format!("the registry is the table {}, and this build of reconcile reads files only", table.name);
-    Err(Error::other(message)
-        .with_hint("install the build for PostgreSQL from its sources: cargo install --path . --features postgres"))
+    Err(PlaceProblem::NoPostgres { table: table.name.as_str().into() }.into())
 }

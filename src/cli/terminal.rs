@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Stdout, Write, stderr};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::Arc;
 
 use anstream::AutoStream;
@@ -15,17 +14,18 @@ use crate::cli::color::Color;
 use crate::cli::exit::Exit;
 use crate::cli::trace::Trace;
 use crate::diagnostic::Diagnostic;
-use crate::error::{Error, Result};
+use crate::error::{Error, Explanation, Result};
+use crate::foreign::Sentence;
 use crate::report::Width;
 use crate::report::diagnostics::render;
-use crate::report::escape::escape;
+use crate::report::shown::{Naming, shown};
 
 /// The two streams of the process, and what may be said on them. `main` makes one and hands it to every command.
 pub(crate) struct Terminal {
     stdout: Stdout,
     color: Color,
-    /// Whether errors say where something is wrong and leave out what they would quote.
-    names_hidden: bool,
+    /// Whether errors leave out what they would quote.
+    naming: Naming,
     /// The lines that stderr waits with until `release`. `None` once nothing waits.
     held: RefCell<Option<Vec<String>>>,
     /// What tells of each step, where the user wants that. It waits for nothing.
@@ -37,7 +37,7 @@ impl Terminal {
     pub(crate) fn new(place: &PlaceArgs, run: &CommonArgs) -> Self {
         let held = run.quiet.then(Vec::new);
         let trace = Arc::new(place.trace());
-        Self { stdout: io::stdout(), color: place.color, names_hidden: place.redact, held: RefCell::new(held), trace }
+        Self { stdout: io::stdout(), color: place.color, naming: place.naming(), held: RefCell::new(held), trace }
     }
 
     /// What tells of each step.
@@ -45,16 +45,16 @@ impl Terminal {
         &self.trace
     }
 
-    /// Whether errors leave out what they would quote.
-    pub(crate) fn hides_names(&self) -> bool {
-        self.names_hidden
+    /// Whether names may be told.
+    pub(crate) fn naming(&self) -> Naming {
+        self.naming
     }
 
     /// Writes to stdout through `write`, without colour where it is no terminal.
     pub(crate) fn to_stdout(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let mut out = AutoStream::new(buffered(self.stdout.lock()), self.color.on(&self.stdout));
         match write(&mut out).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::io("write", Path::new("stdout"))(error)),
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::stream("write", "stdout")(error)),
             _ => Ok(()),
         }
     }
@@ -79,9 +79,9 @@ impl Terminal {
         let shown = show(&mut out, width_of(&stderr()));
         let asked =
             shown.and_then(|()| write!(out, "\n{question} Only `yes` is accepted: ")).and_then(|()| out.flush());
-        asked.map_err(Error::io("write", Path::new("stderr")))?;
+        asked.map_err(Error::stream("write", "stderr"))?;
         let mut line = String::new();
-        io::stdin().read_line(&mut line).map_err(Error::io("read", Path::new("stdin")))?;
+        io::stdin().read_line(&mut line).map_err(Error::stream("read", "stdin"))?;
         Ok(if line.trim() == "yes" { Answer::Yes } else { Answer::No })
     }
 
@@ -100,32 +100,38 @@ impl Terminal {
         lines.filter(|line| line.starts_with("warning")).collect()
     }
 
-    pub(crate) fn note(&self, text: &str) {
-        self.line(&format!("note: {}", escape(text)));
+    /// What is good to know.
+    pub(crate) fn note(&self, text: impl Into<Sentence>) {
+        self.said("note", text);
     }
 
-    pub(crate) fn warning(&self, text: &str) {
-        self.line(&format!("warning: {}", escape(text)));
+    /// What is probably not as it should be.
+    pub(crate) fn warning(&self, text: impl Into<Sentence>) {
+        self.said("warning", text);
     }
 
     /// What would keep a run from working, and what to do about it.
     pub(crate) fn obstacle(&self, error: &Error) {
-        self.warning(&error.to_string());
-        if let Some(hint) = error.hint() {
-            self.hint(hint);
-        }
-    }
-
-    pub(crate) fn error(&self, text: &str, hint: Option<&str>) {
-        self.line(&format!("error: {}", escape(text)));
+        let Explanation { message, hint, .. } = error.explain();
+        self.warning(message);
         if let Some(hint) = hint {
             self.hint(hint);
         }
     }
 
+    /// Why nothing is done, where that is no failure of the program: what was typed cannot be done, or a plan is refused.
+    pub(crate) fn refused(&self, text: impl Into<Sentence>, hint: impl Into<Sentence>) {
+        self.said("error", text);
+        self.hint(hint);
+    }
+
     /// What to do next.
-    pub(crate) fn hint(&self, text: &str) {
-        self.line(&format!("hint: {}", escape(text)));
+    pub(crate) fn hint(&self, text: impl Into<Sentence>) {
+        self.said("hint", text);
+    }
+
+    fn said(&self, kind: &str, text: impl Into<Sentence>) {
+        self.line(&format!("{kind}: {}", shown(&text.into(), self.naming)));
     }
 
     pub(crate) fn diagnostics(&self, found: &[Diagnostic]) {
@@ -133,30 +139,25 @@ impl Terminal {
             return;
         }
         let nameless = || found.iter().map(Diagnostic::nameless).collect::<Vec<_>>();
-        let text = if self.names_hidden { render(&nameless()) } else { render(found) };
+        let text = if self.naming == Naming::Hidden { render(&nameless()) } else { render(found) };
         self.line(text.trim_end());
     }
 
-    /// An error with its causes, and what to do about it.
-    pub(crate) fn failure(&self, failed: &anyhow::Error) {
-        match failed.downcast_ref() {
-            Some(Error::Invalid(found)) => self.diagnostics(found),
-            Some(Error::Other { nameless: Some(nameless), .. }) if self.names_hidden => self.error(nameless, None),
-            Some(error @ (Error::Other { .. } | Error::ReadOnly { .. })) => {
-                self.error(&error.to_string(), error.hint());
-            }
-            Some(locked @ Error::Locked { .. }) => {
-                let hint = "wait for it to finish, or give --lock-timeout more time";
-                self.error(&locked.to_string(), Some(hint));
-            }
-            Some(ours) => self.error(&ours.to_string(), None),
-            None => self.error(&format!("{failed:#}"), None),
+    /// An error, its code, and what to do about it.
+    pub(crate) fn failure(&self, error: &Error) {
+        if let Error::Invalid(found) = error {
+            return self.diagnostics(found);
+        }
+        let Explanation { code, message, hint } = error.explain();
+        self.said(&format!("error[{code}]"), message);
+        if let Some(hint) = hint {
+            self.hint(hint);
         }
     }
 
     /// An error after the first effect, and what was done before it.
-    pub(crate) fn failure_after(&self, error: Error, done: &str) -> Exit {
-        self.failure(&error.into());
+    pub(crate) fn failure_after(&self, error: Error, done: impl Into<Sentence>) -> Exit {
+        self.failure(&error);
         self.note(done);
         Exit::Partly
     }

@@ -9,6 +9,7 @@ use jiff::Zoned;
 
 use crate::backend::Listener;
 use crate::report::escape::escape;
+use crate::report::shown::Naming;
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,21 +25,14 @@ pub(crate) enum Detail {
 #[derive(Debug)]
 pub(crate) struct Trace {
     detail: Detail,
-    names: Names,
+    naming: Naming,
     /// When the last step ended: then the next begins.
     last: Mutex<Instant>,
 }
 
-/// Whether sessions are named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Names {
-    Shown,
-    Hidden,
-}
-
 impl Trace {
-    pub(crate) fn new(detail: Detail, names: Names) -> Self {
-        Self { detail, names, last: Mutex::new(Instant::now()) }
+    pub(crate) fn new(detail: Detail, naming: Naming) -> Self {
+        Self { detail, naming, last: Mutex::new(Instant::now()) }
     }
 
     /// Whether anything is told.
@@ -66,7 +60,7 @@ impl Trace {
     }
 
     fn named<'s>(&self, session: &'s str) -> &'s str {
-        if self.names == Names::Shown { session } else { "a session" }
+        if self.naming == Naming::Plain { session } else { "a session" }
     }
 }
 

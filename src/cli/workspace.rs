@@ -12,6 +12,7 @@ use crate::backend::{self, Home, Listener, Place, Probe};
 use crate::cli::args::PlaceArgs;
 use crate::cli::gateway::gateway_of;
 use crate::cli::paths::{beside_policy, registry_of};
+use crate::cli::problem::PlaceProblem;
 use crate::cli::recovered::{KnownBy, recover, unreadable};
 use crate::cli::server::{home_of_table, refuse_table};
 use crate::cli::terminal::Terminal;
@@ -26,6 +27,7 @@ use crate::policy::{self, BackendSettings, Outline, Policy};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
 use crate::report::escape::leading;
+use crate::sentence;
 use crate::sources::{self, PolicyFiles, git};
 
 /// Until then git may tell the commit of the policy for the history. The run holds its lock meanwhile, and does without
@@ -113,8 +115,10 @@ impl Opened {
         probe: Probe,
     ) -> Result<Box<dyn Backend>> {
         let Some(owner) = backend.hidden_state_of()? else { return Ok(backend) };
-        terminal.warning(&format!(
-            "the state of earlier runs may be read by user {owner} alone: planned without the restarts that are owed, and without what is held or has failed"
+        terminal.warning(sentence!(
+            "the state of earlier runs may be read by user {} alone: planned without the restarts that are owed, and \
+             without what is held or has failed",
+            owner
         ));
         terminal.hint("for the whole plan, run as that user, or as root");
         self.backend_of(self.home.clone().without_state(), probe)
@@ -175,12 +179,7 @@ pub(crate) fn open_quietly(place: &PlaceArgs) -> anyhow::Result<Opened> {
         return Ok(Opened { policy, names: Names::Snapshot(key), ..opened });
     }
     if key.is_some() && !place.redact {
-        let registry = opened.home.name();
-        return Err(Error::other(format!(
-            "{registry} is no redacted snapshot, so its chats would be shown as they are"
-        ))
-        .with_hint("say --redact, too, or leave out --redact-key")
-        .into());
+        return Err(Error::from(PlaceProblem::NotRedacted { registry: opened.home.name().into() }).into());
     }
     let names = names(place, key, &opened.home)?;
     Ok(Opened { names, ..opened })
@@ -250,20 +249,22 @@ pub(crate) fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result
                 return Ok((registry_of(policy.registry.as_deref(), path)?, policy.form));
             }
             Err(mistakes) => {
-                let hint = "fix it (reconcile check shows all mistakes), or pass --registry";
-                let why = Error::other(unreadable(path, &mistakes)).with_hint(hint);
+                let why = PlaceProblem::PolicyUnreadable { message: unreadable(path, &mistakes).into() }.into();
                 (recover(path, policy::outline(&files.sources))?, why)
             }
         },
     };
     let Some((registry, known_by)) = recovered.registry else { return Err(why) };
-    let name = registry.display();
     match known_by {
         KnownBy::Said => {}
-        KnownBy::Remembered => {
-            terminal.warning(&format!("{why}; the registry is {name}, as it said when it could last be read"));
+        KnownBy::Remembered => terminal.warning(sentence!(
+            "{}; the registry is {}, as it said when it could last be read",
+            why.sentence(),
+            &registry
+        )),
+        KnownBy::Guessed => {
+            terminal.warning(sentence!("{}; the registry is {}: one of its lines names it", why.sentence(), &registry));
         }
-        KnownBy::Guessed => terminal.warning(&format!("{why}; the registry is {name}: one of its lines names it")),
     }
     Ok((registry, recovered.form))
 }
@@ -284,16 +285,10 @@ pub(crate) fn for_snapshot(
     fingerprint: &str,
     policy: Policy,
 ) -> anyhow::Result<(Policy, Redaction)> {
-    let registry = home.name();
-    let Some(key) = key else {
-        return Err(Error::other(format!("{registry} is a redacted snapshot"))
-            .with_hint("give the key that it was made with: --redact-key FILE")
-            .into());
-    };
+    let registry = home.name().into();
+    let Some(key) = key else { return Err(Error::from(PlaceProblem::RedactedWithoutKey { registry }).into()) };
     if key.fingerprint() != fingerprint {
-        return Err(Error::other(format!("{registry} was redacted with another key"))
-            .with_hint("the key is redact.key in the state directory of the registry that it was made from")
-            .into());
+        return Err(Error::from(PlaceProblem::OtherKey { registry }).into());
     }
     Ok((under_pseudonyms(&key, policy)?, key))
 }
@@ -301,11 +296,8 @@ pub(crate) fn for_snapshot(
 /// A policy as it is where chats have pseudonyms.
 pub(crate) fn under_pseudonyms(key: &Redaction, policy: Policy) -> anyhow::Result<Policy> {
     let redacted = policy.redacted(key).map_err(|because| {
-        let rule = format!("{} ({}:{})", because.rule, because.at.file, because.at.line);
-        Error::other(format!("{rule} asks for chats by pattern or name, and under pseudonyms there are none"))
-            .with_hint(
-                "write a rule by source, tier or type, an [[assign]] by whole chat ids, or name the chats in [chats]",
-            )
+        let (rule, file) = (because.rule.into(), because.at.file.as_ref().into());
+        Error::from(PlaceProblem::RuleOnNames { rule, file, line: because.at.line })
     });
     Ok(redacted?)
 }

@@ -4,8 +4,8 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, Zoned};
 
 use crate::checkup::Check;
+use crate::cli::problem::PlaceProblem;
 use crate::diagnostic::Diagnostic;
-use crate::error::Error;
 use crate::policy::{Policy, Source, zone_advice};
 
 /// The time, in the policy's time zone.
@@ -34,9 +34,9 @@ pub(crate) fn checkup(policy: Option<&Policy>) -> Check {
         (Err(_), None) => Check::good(name, "UTC: this host names no time zone"),
         (Err(_), Some(named)) => {
             let named = named.to_string_lossy();
-            let message = format!("TZ is `{named}`, which is not a known time zone: UTC counts instead");
-            let hint = format!("{}; or set models.time_zone in the policy", zone_advice(&named));
-            Check::of(name, Err(Error::other(message).with_hint(hint)), "set TZ to a known time zone")
+            let advice = zone_advice(&named).into();
+            let problem = PlaceProblem::TimeZone { named: named.into(), advice };
+            Check::of(name, Err(problem.into()), "set TZ to a known time zone")
         }
     }
 }

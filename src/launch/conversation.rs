@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::chat::is_session_id;
-use crate::error::reason;
+use crate::foreign::reason;
 use crate::os;
 use crate::policy::conversation::ConversationPath;
 use crate::policy::placeholder::Conversation;

@@ -2,6 +2,7 @@
 
 mod choice;
 mod conversation;
+mod problem;
 mod record;
 mod seen;
 
@@ -10,9 +11,10 @@ use std::borrow::Cow;
 use jiff::Zoned;
 
 use crate::chat::{Chat, Model};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::launch::choice::{Choice, Register, decide};
 use crate::launch::conversation::choose;
+use crate::launch::problem::LaunchProblem;
 use crate::launch::seen::Seen;
 use crate::plan::Verdict;
 use crate::plan::json::JsonRow;
@@ -145,10 +147,10 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     let recorded = found.as_ref().and_then(|entry| entry.resume.as_deref());
     let (conversation, remark) = choose(recorded, wanted.conversations, wanted.new_session_id);
     let session = Session { chat: &seen, model: model.as_ref(), conversation: &conversation };
-    let command = wanted.command.fill(&session).map_err(|why| {
-        Error::other(format!("the session of {} cannot be started: {why}", chat.id))
-            .with_hint("nothing was changed; fix its entry in the registry, or the command")
-    })?;
+    let command = wanted
+        .command
+        .fill(&session)
+        .map_err(|why| LaunchProblem::NoCommand { chat: chat.id.as_ref().into(), why: why.to_string().into() })?;
     let is_shortened = session.is_shortened();
     let is_named = found.as_ref().is_some_and(|entry| entry.chat.session_name.is_some());
     let same_slug = same_slug.filter(|_| !is_named && chat.session_name.is_some());

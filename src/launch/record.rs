@@ -1,7 +1,8 @@
 //! What the registry lacks of a session that has told the id of its conversation.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::launch::choice::Register;
+use crate::launch::problem::LaunchProblem;
 use crate::launch::seen::Seen;
 use crate::launch::{Registration, SESSION_ID, told};
 use crate::policy::{At, Because};
@@ -18,8 +19,7 @@ pub fn record(snapshot: &dyn Snapshot, word: &str, id: &str) -> Result<Registrat
     snapshot.each(&mut |entry| seen.take(entry, None))?;
     let (found, ..) = seen.sort_out()?;
     let Some(entry) = found else {
-        return Err(Error::other(format!("{word} is not in {}", snapshot.name()))
-            .with_hint("a session that reconcile launch starts is registered before it starts"));
+        return Err(LaunchProblem::NotRegistered { word: word.into(), registry: snapshot.name().into() }.into());
     };
     let is_recorded = entry.resume.as_deref() == Some(id);
     let fields = if is_recorded { Vec::new() } else { vec![(SESSION_ID, id.to_owned())] };

@@ -10,6 +10,7 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::os::problem::OsProblem;
 use crate::os::{FileMeta, irregular};
 
 /// How a file is opened that must not be there yet.
@@ -95,8 +96,7 @@ impl AsFd for Directory {
 
 /// The error of a directory that is no longer where it was opened.
 pub(crate) fn moved(path: &Path) -> Error {
-    Error::other(format!("{} was moved, removed or replaced while it was in use", path.display()))
-        .with_hint("nothing more was done there; find out what did that, put it back, and run again")
+    OsProblem::Moved { directory: path.to_owned() }.into()
 }
 
 /// A name in a directory that is held open.

@@ -10,6 +10,7 @@ use crate::crash::crash_point;
 use crate::error::{Error, Result};
 use crate::os::directory::Place;
 use crate::os::mount::check_replaceable;
+use crate::os::problem::OsProblem;
 use crate::os::{FileMeta, Stamp};
 
 /// The files of a replacement. Noted before it, so that a run that dies in the middle is put right by the next.
@@ -202,8 +203,7 @@ impl Exchange<'_> {
         if ours.iter().any(|stamp| stamp.is_same_file(left)) {
             return self.waiting.remove();
         }
-        Err(Error::other(format!("{} is another file by now, so it was not removed", self.waiting.path().display()))
-            .with_hint("the next run looks at it; find out what put it there"))
+        Err(OsProblem::NotOurs { waiting: self.waiting.path() }.into())
     }
 
     /// Makes both names durable.

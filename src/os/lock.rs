@@ -13,6 +13,7 @@ use rustix::process::{Pid, test_kill_process};
 use crate::error::{Error, Holder, Result};
 use crate::os::FileMeta;
 use crate::os::directory::{Directory, Place};
+use crate::os::problem::OsProblem;
 
 const POLL: Duration = Duration::from_millis(10);
 /// How often the system's list of locks is read until it names a holder.
@@ -84,8 +85,7 @@ impl Lock {
         if place.holds(&self.file)? {
             return Ok(());
         }
-        Err(Error::other(format!("{} was removed or replaced while this run held it", place.path().display()))
-            .with_hint("another run may be at work, so nothing more was done; wait for it, and run again"))
+        Err(OsProblem::LockLost { lock: place.path() }.into())
     }
 }
 

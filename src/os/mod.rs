@@ -6,6 +6,7 @@ pub mod directory;
 pub mod exchange;
 pub mod lock;
 pub(crate) mod mount;
+mod problem;
 pub mod process;
 pub(crate) mod program;
 pub mod rights;
@@ -19,6 +20,7 @@ use std::path::Path;
 use rustix::fs::Stat;
 
 use crate::error::{Error, Result};
+use crate::os::problem::OsProblem;
 
 /// In bytes. There may be an edit every few lines, and a write for each piece between them takes longer than the copy.
 const WRITTEN_AT_ONCE: usize = 1 << 20;
@@ -116,8 +118,7 @@ pub fn length(path: &Path) -> io::Result<u64> {
 
 /// The error of a file that is to be read and is something else.
 fn irregular(path: &Path, is_directory: bool) -> Error {
-    let what = if is_directory { "a directory" } else { "not a regular file" };
-    Error::other(format!("cannot read {}: it is {what}", path.display())).with_hint("name a regular file")
+    OsProblem::NotRegular { path: path.to_owned(), is_directory }.into()
 }
 
 /// Writes a file. On disk when it returns.

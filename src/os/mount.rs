@@ -9,9 +9,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::os::directory::{Directory, Place};
-
-/// What to do where a file is mounted by itself, or cannot be written where it is mounted.
-const HINT: &str = "mount its directory, not the file alone, and mount it read-write; under systemd, name the directory in ReadWritePaths=";
+use crate::os::problem::{MOUNT_THE_DIRECTORY, OsProblem};
 
 /// That a file which waits in a directory can take the place of another, as far as mounts have a say in it.
 ///
@@ -19,16 +17,12 @@ const HINT: &str = "mount its directory, not the file alone, and mount it read-w
 /// Where the file is mounted by itself, its file system is mounted read-only, or the directory is in another mount.
 pub(crate) fn check_replaceable(target: Place, waits_in: &Directory) -> Result<()> {
     let path = target.path();
-    let cannot = |why: &str| Error::other(format!("cannot replace {}: {why}", path.display()));
     if is_mount_point(target) {
-        return Err(cannot("it is mounted as a single file, and the system replaces no mounted file").with_hint(HINT));
+        return Err(OsProblem::Mounted { path }.into());
     }
     check_writable(target.directory)?;
     if mount_id(target.directory) != mount_id(waits_in) {
-        let waits_in = waits_in.path().display();
-        let hint =
-            format!("let {waits_in} be an ordinary directory beside the file: mount the directory that holds both");
-        return Err(cannot(&format!("{waits_in} is on another file system")).with_hint(hint));
+        return Err(OsProblem::OtherFileSystem { path, waits_in: waits_in.path().to_owned() }.into());
     }
     Ok(())
 }
@@ -39,7 +33,7 @@ pub(crate) fn check_replaceable(target: Place, waits_in: &Directory) -> Result<(
 /// Where it is.
 pub(crate) fn check_writable(directory: &Directory) -> Result<()> {
     match directory.may_write() {
-        Err(Errno::ROFS) => Err(Error::ReadOnly { path: directory.path().to_owned(), hint: HINT.to_owned() }),
+        Err(Errno::ROFS) => Err(Error::ReadOnly { path: directory.path().to_owned(), hint: MOUNT_THE_DIRECTORY }),
         _ => Ok(()),
     }
 }

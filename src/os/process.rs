@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use crate::crash::crash_point;
-use crate::error::reason;
+use crate::foreign::reason;
 
 /// As much of the end of a command's stderr is shown, in bytes.
 const TAIL: u64 = 4096;

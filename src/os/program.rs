@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use crate::error::reason;
+use crate::foreign::reason;
 
 /// Where programs are searched that are named without a slash, where `PATH` is not set.
 const USUAL: &str = "/bin:/usr/bin";

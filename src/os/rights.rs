@@ -10,8 +10,11 @@ use std::path::Path;
 use rustix::fs::{Gid, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::error::{Error, Result, reason};
+use crate::error::{Error, Result};
+use crate::foreign::{Foreign, Sentence};
 use crate::os::FileMeta;
+use crate::os::problem::{Fix, OsProblem};
+use crate::sentence;
 
 /// Lets users do with a file what its mode does not say. A new file inherits the default list of its directory.
 const ACCESS_LIST: &CStr = c"system.posix_acl_access";
@@ -49,7 +52,7 @@ impl Attributes {
             }
             match value(file, name) {
                 Ok(value) => found.extend(value.map(|value| (name.to_owned(), value))),
-                Err(error) => return Err(not_kept(&of_name(name), path, error)),
+                Err(error) => return Err(not_kept(of_name(name), path, error, Fix::Remove)),
             }
         }
         Ok(Self(found))
@@ -84,8 +87,8 @@ pub(crate) fn is_marked_with_state(file: &File) -> bool {
 pub(crate) fn keep(file: &File, replaced: FileMeta, attributes: &Attributes, path: &Path) -> Result<()> {
     let new = FileMeta::of_open(file, path)?;
     if new.owner != replaced.owner {
-        let hint = format!("what it replaces belongs to user {}: run as that user, or as root", replaced.owner);
-        give_to_owner(file, replaced.owner).map_err(|error| not_kept("owner", path, error).with_hint(hint))?;
+        let failed = |error| not_kept("owner", path, error, Fix::Owner(replaced.owner));
+        give_to_owner(file, replaced.owner).map_err(failed)?;
     }
     if new.group != replaced.group {
         keep_group(file, replaced.group, path)?;
@@ -106,7 +109,7 @@ pub(crate) fn keep_at_most(file: &File, replaced: FileMeta, path: &Path) -> Resu
     let list = match read(|value| rustix::fs::getxattr(path, ACCESS_LIST, value)) {
         Ok(list) => Some(list),
         Err(error) if error == ABSENT || is_unsupported(error) => None,
-        Err(error) => return Err(not_kept("access list", path, error)),
+        Err(error) => return Err(not_kept("access list", path, error, Fix::Remove)),
     };
     let mut mode = replaced.mode & 0o777;
     let group = keep_group(file, replaced.group, path);
@@ -125,9 +128,8 @@ fn give_to_owner(file: &File, owner: u32) -> rustix::io::Result<()> {
 }
 
 fn keep_group(file: &File, group: u32, path: &Path) -> Result<()> {
-    let hint = format!("what it replaces belongs to group {group}: run as a member of that group, or as root");
-    rustix::fs::fchown(file, None, Some(Gid::from_raw(group)))
-        .map_err(|error| not_kept("group", path, error).with_hint(hint))
+    let failed = |error| not_kept("group", path, error, Fix::Group(group));
+    rustix::fs::fchown(file, None, Some(Gid::from_raw(group))).map_err(failed)
 }
 
 fn set_mode(file: &File, mode: u32, path: &Path) -> Result<()> {
@@ -152,7 +154,7 @@ fn set(file: &File, name: &CStr, wanted: &[u8], path: &Path) -> Result<()> {
         return Ok(());
     }
     rustix::fs::fsetxattr(file, name, wanted, XattrFlags::empty())
-        .map_err(|error| not_kept(&of_name(name), path, error))
+        .map_err(|error| not_kept(of_name(name), path, error, Fix::Remove))
 }
 
 /// The value of an attribute; `None` where the file does not have it.
@@ -177,14 +179,13 @@ fn read(ask: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io:
 }
 
 /// What an attribute is called in a message.
-fn of_name(name: &CStr) -> String {
+fn of_name(name: &CStr) -> Sentence {
     if name == ACCESS_LIST {
-        return "access list".to_owned();
+        return "access list".into();
     }
-    format!("extended attribute {}", name.to_string_lossy())
+    sentence!("extended attribute {}", Foreign::from(name.to_string_lossy()))
 }
 
-fn not_kept(what: &str, path: &Path, error: Errno) -> Error {
-    Error::other(format!("cannot keep the {what} of {}: {}", path.display(), reason(&error.into())))
-        .with_hint("run as a user who can set it, such as root, or remove it from the file")
+fn not_kept(what: impl Into<Sentence>, path: &Path, error: Errno, fix: Fix) -> Error {
+    OsProblem::NotKept { what: what.into(), path: path.to_owned(), error: error.into(), fix }.into()
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::chat::Model;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::plan::problem::PlanProblem;
 use crate::plan::{Plan, id_of};
 use crate::redact::Redaction;
 
@@ -60,22 +61,15 @@ impl Expected {
             after: Option<String>,
             edit: bool,
         }
-        let report: Report = serde_json::from_str(json).map_err(|error| {
-            Error::other(format!("{name} is not the report of a dry run: {error}"))
-                .with_hint("write one with: reconcile --dry-run --output json=FILE")
-                .or_nameless(format!("{name} is not the report of a dry run"))
-        })?;
+        let report: Report = serde_json::from_str(json)
+            .map_err(|error| PlanProblem::NotAReport { file: name.into(), why: error.to_string().into() })?;
         let edits = report.changes.into_iter().filter(|change| change.edit);
         let edits: BTreeMap<String, Models> =
             edits.map(|change| (change.chat_id, (change.before, change.after))).collect();
         // A file whose rows were taken out or changed is not the plan that was reviewed under that id.
         let id = id_of(edits.iter().map(|(chat, (before, after))| (chat.as_str(), before.clone(), after.clone())));
         if report.plan_id != id && report.plan_id != id[..OLD_ID_LENGTH] {
-            return Err(Error::other(format!("{name} was changed: its rows are not those of its plan id"))
-                .with_hint(
-                    "a plan is applied as it is or not at all; write one with: reconcile --dry-run --output json=FILE",
-                )
-                .or_nameless("the report of the dry run was changed: its rows are not those of its plan id"));
+            return Err(PlanProblem::ReportChanged { file: name.into() }.into());
         }
         Ok(Self { id, edits: Some(edits), complete: report.complete != Some(false), redaction: None })
     }

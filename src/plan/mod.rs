@@ -17,6 +17,7 @@ mod note;
 pub mod observed;
 mod policy_diff;
 mod predict;
+mod problem;
 mod redacted;
 mod rollout;
 mod row;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::chat::Chat;
 use crate::error::{Error, Result};
+use crate::foreign::Foreign;
+use crate::plan::problem::PlanProblem;
 use crate::policy::Policy;
 use crate::registry::{Entry, Key, Snapshot};
 use crate::suggest;
@@ -85,9 +87,7 @@ impl Selector {
             snapshot.each(&mut |entry| known.extend(entry.chat.tier.map(Into::into)))?;
             if let Some(tier) = self.tiers.iter().find(|tier| !known.contains(*tier)) {
                 let advice = suggest::advice(tier, known.iter().map(String::as_str));
-                return Err(Error::other(format!("no session and no policy knows the tier {tier:?}"))
-                    .with_hint(advice)
-                    .or_nameless("a --tier is one that no session and no policy knows"));
+                return Err(PlanProblem::UnknownTier { tier: quoted(tier), advice: advice.into() }.into());
             }
         }
         let with_ids = |chats: BTreeSet<String>| chats.into_iter().chain(self.ids.iter().cloned()).collect();
@@ -189,9 +189,8 @@ fn only(word: &str, found: Found) -> Result<Option<String>> {
 
 /// That a word is the name of several chats.
 pub(crate) fn ambiguous(word: &str, chats: &[String]) -> Error {
-    Error::other(format!("{word:?} is the name of {} chats", chats.len()))
-        .with_hint(format!("give the chat id: {}", chats.join(", ")))
-        .or_nameless(format!("what was given for a chat is the name of {}", chats.len()))
+    let chats = chats.iter().map(|chat| Foreign::from(chat.as_str())).collect();
+    PlanProblem::AmbiguousChat { word: quoted(word), chats }.into()
 }
 
 fn none(word: &str, snapshot: &dyn Snapshot) -> Error {
@@ -199,12 +198,13 @@ fn none(word: &str, snapshot: &dyn Snapshot) -> Error {
         Ok(near) => near,
         Err(error) => return error,
     };
-    let advice = near.map_or("give a chat id, a session name or a contact's name".to_owned(), |near| {
-        format!("did you mean {near:?}?")
-    });
-    Error::other(format!("no chat {word:?} in {}", snapshot.name()))
-        .with_hint(advice)
-        .or_nameless(format!("{} has no chat of a name that was given", snapshot.name()))
+    let near = near.as_deref().map(quoted);
+    PlanProblem::UnknownChat { word: quoted(word), registry: snapshot.name().into(), near }.into()
+}
+
+/// A word as it was typed, in quotes: it may have spaces.
+fn quoted(word: &str) -> Foreign {
+    format!("{word:?}").into()
 }
 
 /// The id or name of a chat in the registry that this word is most like, if it is like one.

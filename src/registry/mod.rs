@@ -1,6 +1,7 @@
 //! The registry: chat id → session entry. What its entries say, and what any registry can be asked.
 
 pub mod json;
+mod problem;
 pub mod redacted;
 mod snapshot;
 

@@ -16,7 +16,7 @@ const CONTEXT: usize = 3;
 pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let edited = report.plan.rows.iter().filter(|row| row.edit && (row.is_planned() || row.effects.edited));
     let edits: Vec<(Position, &Model)> = edited.filter_map(|row| Some((row.at, row.after.as_ref()?))).collect();
-    let preview = report.snapshot.preview(&edits).map_err(|error| io::Error::other(error.to_string()))?;
+    let preview = report.snapshot.preview(&edits).map_err(|error| io::Error::other(error.text()))?;
     let Some(hunks) = preview else { return Ok(()) };
     let mut is_first = true;
     for found in hunks {

@@ -13,16 +13,8 @@ use crate::report::TextOrJson;
 use crate::report::escape::escape;
 use crate::report::json::write_json;
 use crate::report::layout::{Cell, Width, write_after};
+use crate::report::shown::{Naming, explained};
 use crate::report::text::{colour, counted, pad};
-
-/// Whether chats and people may be named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Naming {
-    /// They may.
-    Plain,
-    /// They may not: of a mistake, its kind and place are told.
-    Hidden,
-}
 
 #[derive(Serialize)]
 struct Wire {
@@ -88,8 +80,7 @@ fn in_words(check: &Check, naming: Naming) -> WireCheck {
 fn problem(error: &Error, naming: Naming) -> (String, Option<String>) {
     match error {
         Error::Invalid(found) => mistakes(found, naming),
-        Error::Other { nameless: Some(nameless), .. } if naming == Naming::Hidden => (nameless.clone(), None),
-        error => (error.to_string(), error.hint().map(str::to_owned)),
+        error => explained(error, naming),
     }
 }
 

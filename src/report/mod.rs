@@ -16,6 +16,7 @@ mod layout;
 pub mod listing;
 mod markdown;
 pub mod metrics;
+pub mod shown;
 mod text;
 
 use jiff::Zoned;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
+use crate::json;
 use crate::os::directory::{Directory, Place};
 use crate::os::exchange::{Exchange, ExchangeNote, Method, Pinned};
 use crate::os::fill;
@@ -16,10 +17,9 @@ use crate::os::lock::Lock;
 use crate::os::mount::check_replaceable;
 use crate::os::rights::{Attributes, keep};
 use crate::os::{FileMeta, Stamp};
+use crate::sources::problem::FileProblem;
 
 const PRIVATE: u32 = 0o600;
-/// What to do where a policy cannot be replaced.
-const CANNOT_EDIT: &str = "mount the policy's directory read-write, or set the registry alone: set-model --no-policy";
 
 /// A policy file that no other `reconcile` edits as long as this is there.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl PolicyFile {
     fn take(path: &Path, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
         let file = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
         let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
-            return Err(Error::other(format!("{} is no file", path.display())));
+            return Err(FileProblem::NoName { path: path.to_owned() }.into());
         };
         let (directory, name) = (Directory::open(directory)?, name.to_owned());
         let place = directory.place(&name);
@@ -71,7 +71,8 @@ impl PolicyFile {
         let file = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
         let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { return Ok(()) };
         let directory = Directory::open(directory)?;
-        check_replaceable(directory.place(name), &directory).map_err(|error| error.with_hint(CANNOT_EDIT))
+        check_replaceable(directory.place(name), &directory)
+            .map_err(|error| FileProblem::CannotEdit { why: error.sentence() }.into())
     }
 
     /// Puts right what an edit of the policy file at `path` left that died, and removes its files. Where an edit is under
@@ -101,13 +102,10 @@ impl PolicyFile {
     pub fn replace(&self, before: &str, text: &str) -> Result<Option<Error>> {
         let waiting = waiting_name(&self.name);
         let exchange = self.exchange(&waiting);
-        let changed = || {
-            Error::other(format!("{} was changed by another program meanwhile", self.path.display()))
-                .with_hint("nothing of theirs was lost, and nothing was done: run again")
-        };
+        let changed = || FileProblem::Changed { path: self.path.clone() };
         let meta = exchange.unchanged(self.seen)?.ok_or_else(changed)?;
         if read_regular(exchange.target)? != before.as_bytes() {
-            return Err(changed());
+            return Err(changed().into());
         }
         self.directory.check_in_place()?;
         let new = exchange.waiting.create_new()?;
@@ -124,7 +122,7 @@ impl PolicyFile {
         };
         match replaced {
             Ok(Some(_)) => Ok(cleared.err()),
-            Ok(None) => Err(changed()),
+            Ok(None) => Err(changed().into()),
             Err(error) if is_old => Err(error),
             // Where even the look at it fails, it may have been made.
             Err(error) if stamp.map_or(true, |new| exchange.unchanged(new).map_or(true, |same| same.is_some())) => {
@@ -157,8 +155,7 @@ impl PolicyFile {
         if let Some(meta) = note.look()? {
             // In a directory like /tmp any user can leave a note, and have a policy of theirs put in place.
             if ![0, rustix::process::geteuid().as_raw(), self.owner].contains(&meta.owner) {
-                return Err(Error::other(format!("cannot use {}: user {} owns it", note.path().display(), meta.owner))
-                    .with_hint("an edit that died leaves such a file; find out who made this one, and remove it"));
+                return Err(FileProblem::ForeignNote { note: note.path(), owner: meta.owner }.into());
             }
             let text = read_regular(note)?;
             // A note that is not whole was still being written: nothing had happened.
@@ -219,7 +216,7 @@ fn next_note_name(waiting: &str) -> String {
 }
 
 fn write_note(place: Place, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {
-    let json = serde_json::to_vec(exchange).map_err(|error| Error::other(error.to_string()))?;
+    let json = json::to_bytes(exchange)?;
     let (file, path) = (place.create_new()?, place.path());
     keep(&file, FileMeta { mode: PRIVATE, ..meta }, &Attributes::default(), &path)?;
     fill(&file, &path, |out| out.write_all(&json))

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::os::process::{Ended, ask};
 use crate::policy::{Commit, Source};
 use crate::sources::load::{LARGEST, load, source};
+use crate::sources::problem::GitProblem;
 
 /// Variables that tell git of another repository than the one around a directory. Hooks have them set.
 const LOCAL: [&str; 16] = [
@@ -72,7 +73,7 @@ pub struct OldPolicy {
 pub fn policy_at(wanted: &str, path: &Path, limit: Duration) -> Result<OldPolicy> {
     let (revision, elsewhere) = revision_and_path(wanted);
     if revision.is_empty() || revision.starts_with('-') {
-        return Err(Error::other(format!("git:{wanted} names no revision")).with_hint("as in git:HEAD~1 or git:main"));
+        return Err(GitProblem::NoRevision { typed: wanted.into() }.into());
     }
     let tree = Tree::around(path, limit)?;
     let commit = tree.commit(revision)?;
@@ -83,11 +84,11 @@ pub fn policy_at(wanted: &str, path: &Path, limit: Duration) -> Result<OldPolicy
         place = Place::at(old);
         files = tree.files(&commit, &place)?;
     }
-    let name = place.shown.display();
     if files.is_empty() {
-        return Err(Error::other(format!("there is no policy {name} in the revision {revision}"))
-            .with_hint("name a revision that has it, or the path that it had there: git:REV:PATH"));
+        let policy = place.shown.to_owned();
+        return Err(GitProblem::NoPolicy { policy, revision: revision.into() }.into());
     }
+    let name = place.shown.display();
     let read = |(name, bytes): (PathBuf, _)| source(&format!("{revision}:{}", name.display()), bytes);
     let sources = files.into_iter().map(read).collect::<Result<_>>()?;
     Ok(OldPolicy { name: format!("{revision}:{name}"), sources })
@@ -160,15 +161,11 @@ impl Tree {
         match inside {
             Ok(answer) if answer.starts_with(b"true") => Ok(tree),
             Err(complaint) if complaint.contains("dubious ownership") => {
-                let directory = tree.directory.display();
-                Err(Error::other(format!("git refuses the work tree around {directory}: another user owns it"))
-                    .with_hint("run as its owner, or allow it: git config --global --add safe.directory PATH"))
+                Err(GitProblem::Owner { directory: tree.directory }.into())
             }
             answer => {
-                let directory = tree.directory.display();
-                let complaint = answer.err().map_or_else(String::new, |complaint| format!(": {complaint}"));
-                Err(Error::other(format!("{directory} is not in a git work tree{complaint}"))
-                    .with_hint("give --from the old policy as a file or a directory"))
+                let complaint = answer.err().unwrap_or_default().into();
+                Err(GitProblem::NoWorkTree { directory: tree.directory, complaint }.into())
             }
         }
     }
@@ -180,8 +177,9 @@ impl Tree {
         let id = answer.map(|id| String::from_utf8_lossy(&id).trim().to_owned());
         match id {
             Ok(id) if id.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(id),
-            _ => Err(Error::other(format!("git knows no revision {revision} in {}", self.directory.display()))
-                .with_hint("a shallow clone lacks older ones: fetch them first")),
+            _ => {
+                Err(GitProblem::UnknownRevision { revision: revision.into(), directory: self.directory.clone() }.into())
+            }
         }
     }
 
@@ -231,14 +229,12 @@ impl Tree {
             let [mode, "blob", id, size] = facts.split_ascii_whitespace().collect::<Vec<_>>()[..] else { continue };
             let name = if is_file { place.shown.to_owned() } else { place.shown.join(below) };
             if mode == "120000" {
-                let message = format!("{} is a symbolic link in the commit {commit}", name.display());
-                return Err(Error::other(message).with_hint("give --from a file or a directory instead"));
+                return Err(GitProblem::Link { name, commit: commit.into() }.into());
             }
             // An object that is missing has no size. To read it fails.
             let size = size.parse().unwrap_or_default();
             if size > LARGEST {
-                let message = format!("{} is larger than {} MiB in the commit {commit}", name.display(), LARGEST >> 20);
-                return Err(Error::other(message));
+                return Err(GitProblem::TooLarge { name, largest: LARGEST, commit: commit.into() }.into());
             }
             blobs.push(Blob { name, id: id.to_owned(), size });
         }
@@ -254,15 +250,12 @@ impl Tree {
         let answer = self.ask(&["cat-file", "--batch"].map(OsStr::new), stdin.into(), most)?;
         let mut rest = answer.as_slice();
         let contents: Option<_> = blobs.iter().map(|_| next_blob(&mut rest)).collect();
-        contents.ok_or_else(|| {
-            Error::other(format!("git could not read the policy in {}", self.directory.display()))
-                .with_hint("objects may be missing, as in a partial clone: fetch them first")
-        })
+        contents.ok_or_else(|| GitProblem::Unreadable { directory: self.directory.clone() }.into())
     }
 
     /// What git answers, where it cannot but answer.
     fn ask(&self, arguments: &[&OsStr], stdin: Stdio, most: u64) -> Result<Vec<u8>> {
-        self.git(arguments, stdin, most)?.map_err(|complaint| Error::other(format!("git: {complaint}")))
+        self.git(arguments, stdin, most)?.map_err(|complaint| GitProblem::Failed { complaint: complaint.into() }.into())
     }
 
     /// What git answers, or complains of. An answer of more than `most` bytes is an error.
@@ -276,22 +269,15 @@ impl Tree {
         command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C").stdin(stdin);
         let (report, answer) = ask(&mut command, most, self.until.saturating_duration_since(Instant::now()));
         match &report.ended {
-            Ended::NotStarted(error) if error.kind() == ErrorKind::NotFound => {
-                Err(Error::other("git is needed for that, and is not installed")
-                    .with_hint("install it, or give --from the old policy as a file or a directory"))
-            }
-            Ended::Exited(_) if answer.len() as u64 > most => {
-                Err(Error::other(format!("git answered with more than {} KiB", most >> 10))
-                    .with_hint("give --from the old policy as a file or a directory"))
-            }
+            Ended::NotStarted(error) if error.kind() == ErrorKind::NotFound => Err(GitProblem::NotInstalled.into()),
+            Ended::Exited(_) if answer.len() as u64 > most => Err(GitProblem::LongAnswer { limit: most }.into()),
             Ended::Exited(status) if status.success() => Ok(Ok(answer)),
             Ended::Exited(_) => {
                 let first = report.complaint.lines().next().unwrap_or_default();
                 Ok(Err(first.trim_start_matches("fatal: ").to_owned()))
             }
             Ended::NotStarted(_) | Ended::TimedOut | Ended::Survived => {
-                Err(Error::other(report.words("git", self.limit))
-                    .with_hint("run git there by hand, or give --from the old policy as a file or a directory"))
+                Err(GitProblem::NotRun { words: report.words("git", self.limit).into() }.into())
             }
         }
     }

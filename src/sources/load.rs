@@ -12,6 +12,7 @@ use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::os::open_regular;
 use crate::policy::Source;
+use crate::sources::problem::FileProblem;
 
 /// In bytes. A policy of 100,000 overrides is about half of it; more is probably the wrong file.
 pub(super) const LARGEST: u64 = 16 << 20;
@@ -34,13 +35,7 @@ pub struct PolicyFiles {
 pub fn load(path: &Path) -> Result<PolicyFiles> {
     let metadata = fs::metadata(path).map_err(|source| {
         if source.kind() == std::io::ErrorKind::NotFound {
-            let hint = match found_above(path) {
-                Some(above) => {
-                    format!("{0} is there: name it with --policy {0}, or run in its directory", above.display())
-                }
-                None => "name one with --policy PATH or RECONCILE_POLICY, or write ./policy.toml".to_owned(),
-            };
-            Error::other(format!("there is no policy {}", path.display())).with_hint(hint)
+            FileProblem::NoPolicy { path: path.to_owned(), found_above: found_above(path) }.into()
         } else {
             Error::io("read the policy", path)(source)
         }
@@ -134,8 +129,7 @@ fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     if files.is_empty() {
-        return Err(Error::other(format!("there is no *.toml below {}", path.display()))
-            .with_hint("a policy directory holds at least one, with [models] in it"));
+        return Err(FileProblem::NoFiles { directory: path.to_owned() }.into());
     }
     Ok(files)
 }
@@ -155,9 +149,7 @@ fn read(path: &Path, real: &Path) -> Result<Source> {
 /// Where it will not.
 pub fn check_size(name: &str, text: &[u8]) -> Result<()> {
     if is_too_large(text) {
-        let largest = LARGEST >> 20;
-        return Err(Error::other(format!("{name} would be larger than {largest} MiB, which no policy file may be"))
-            .with_hint("nothing was written; a policy can be a directory of several files"));
+        return Err(FileProblem::WouldBeTooLarge { name: name.into(), largest: LARGEST }.into());
     }
     Ok(())
 }
@@ -169,8 +161,7 @@ fn is_too_large(bytes: &[u8]) -> bool {
 /// A file of that name, from its bytes.
 pub(super) fn source(name: &str, bytes: Vec<u8>) -> Result<Source> {
     if is_too_large(&bytes) {
-        return Err(Error::other(format!("{name} is larger than {} MiB", LARGEST >> 20))
-            .with_hint("is it a policy? split a large one into a directory of files"));
+        return Err(FileProblem::TooLarge { name: name.into(), largest: LARGEST }.into());
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Source::new(name, text)),

@@ -7,6 +7,7 @@ pub mod git;
 mod last;
 mod load;
 mod new;
+mod problem;
 
 pub use edit::PolicyFile;
 pub use last::Last;

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::sources::problem::FileProblem;
 
 /// Writes a file that must not be there yet. On disk when it returns.
 ///
@@ -12,10 +13,7 @@ use crate::error::{Error, Result};
 /// Where a file is there, or cannot be written. Then nothing of it stays behind: half a policy must not be taken for one.
 pub fn write_new(path: &Path, text: &[u8]) -> Result<()> {
     let mut file = File::create_new(path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => {
-            Error::other(format!("{} is there already, and is not overwritten", path.display()))
-                .with_hint("edit it, or name a new file and compare the two")
-        }
+        ErrorKind::AlreadyExists => FileProblem::IsThere { path: path.to_owned() }.into(),
         _ => Error::io("create", path)(error),
     })?;
     let written = file.write_all(text).and_then(|()| file.sync_all());

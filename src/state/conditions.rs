@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::json;
 use crate::plan::conditions::Told;
 use crate::state::dir::StateDir;
+use crate::state::problem::StateProblem;
 
 const NAME: &str = "conditions.json";
 const VERSION: u32 = 1;
@@ -29,16 +31,11 @@ pub(crate) fn read(dir: &StateDir) -> Result<Told> {
     dir.discard_unfinished(NAME)?;
     let Some(text) = dir.read(NAME)? else { return Ok(Told::default()) };
     let path = dir.path(NAME);
-    let damaged = |error: serde_json::Error| {
-        let damaged = format!("{} is damaged", path.display());
-        Error::other(format!("{damaged}: {error}"))
-            .with_hint("remove it: quiet runs then tell once more of everything that is wrong")
-            .or_nameless(damaged)
-    };
+    let damaged =
+        |error: serde_json::Error| StateProblem::ToldDamaged { path: path.clone(), why: error.to_string().into() };
     let Version { version } = serde_json::from_slice(&text).map_err(damaged)?;
     if version > VERSION {
-        let newer = format!("{} has the form {version}: a later version of reconcile wrote it", path.display());
-        return Err(Error::other(newer).with_hint("use that version, or a later one still"));
+        return Err(StateProblem::LaterVersion { path, version, known: VERSION }.into());
     }
     let Form { told, .. } = serde_json::from_slice(&text).map_err(damaged)?;
     Ok(told)
@@ -47,6 +44,5 @@ pub(crate) fn read(dir: &StateDir) -> Result<Told> {
 /// Remembers what has been told. On disk when it returns.
 pub(crate) fn save(dir: &StateDir, told: Told) -> Result<()> {
     let form = Form { version: VERSION, told };
-    let json = serde_json::to_vec(&form).map_err(|error| Error::other(error.to_string()))?;
-    dir.save(NAME, &json)
+    dir.save(NAME, &json::to_bytes(&form)?)
 }

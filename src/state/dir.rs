@@ -12,9 +12,12 @@ use rustix::io::Errno;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
+use crate::foreign::{Octal, Sentence};
 use crate::os::FileMeta;
 use crate::os::directory::{Directory, Place, moved};
 use crate::os::lock::Lock;
+use crate::sentence;
+use crate::state::problem::StateProblem;
 
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -336,16 +339,15 @@ fn is_empty(directory: &Directory) -> std::result::Result<bool, Errno> {
 
 fn check(place: Place, meta: FileMeta, owner: u32, mode: u32) -> Result<()> {
     if meta.owner != owner {
-        return Err(not_ours(place, &format!("user {} owns it, and user {owner} the registry", meta.owner)));
+        return Err(not_ours(place, sentence!("user {} owns it, and user {} the registry", meta.owner, owner)));
     }
     // A directory inherits the set-group-id bit of the one that it stands in.
     if meta.mode & !0o2000 != mode {
-        return Err(not_ours(place, &format!("its mode is {:04o}, not {mode:04o}", meta.mode)));
+        return Err(not_ours(place, sentence!("its mode is {}, not {}", Octal(meta.mode), Octal(mode))));
     }
     Ok(())
 }
 
-fn not_ours(place: Place, why: &str) -> Error {
-    Error::other(format!("cannot use {}: {why}", place.path().display()))
-        .with_hint("only the registry's owner may write there; find out who made it, then fix or remove it")
+fn not_ours(place: Place, why: impl Into<Sentence>) -> Error {
+    StateProblem::NotOurs { path: place.path(), why: why.into() }.into()
 }

@@ -9,8 +9,10 @@ use serde::Deserialize;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
+use crate::json;
 use crate::plan::json::{JsonRow, JsonRun, LINE_VERSION, Origin};
 use crate::state::dir::StateDir;
+use crate::state::problem::StateProblem;
 
 const CURRENT: &str = "history.jsonl";
 /// The file is put aside when it is larger than this, in bytes…
@@ -53,7 +55,7 @@ fn append_run(dir: &StateDir, run: &JsonRun) -> Result<()> {
         let room = PART.saturating_sub(dir.meta(CURRENT)?.map_or(0, |meta| meta.stamp.size));
         let mut text = Vec::new();
         while !lines.is_over() && text.len() as u64 <= room {
-            serde_json::to_writer(&mut text, &lines.next_line()).map_err(|error| Error::other(error.to_string()))?;
+            text.extend(json::to_bytes(&lines.next_line())?);
             text.push(b'\n');
         }
         append_text(dir, text)?;
@@ -211,19 +213,17 @@ fn runs(dir: &StateDir, name: &str, part: &[u8]) -> Vec<Result<JsonRun<'static>>
     let lines = part.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
     let runs = lines.filter_map(|(index, line)| {
         if let Some(version) = newer_version(line) {
-            let place = format!("line {} of the history {}", index + 1, dir.path(name).display());
-            let newer = Error::other(format!("{place} has version {version}: a newer reconcile wrote it"));
-            return Some(Err(newer.with_hint("use the version of reconcile that wrote it, or a newer one")));
+            let version = version.to_string().into();
+            let later = StateProblem::LaterVersionInHistory { path: dir.path(name), line: index + 1, version };
+            return Some(Err(later.into()));
         }
         match serde_json::from_slice(line) {
             Ok(run) => Some(Ok(run)),
             // A run that died while it wrote left half a line.
             Err(error) if error.is_eof() => None,
             Err(error) => {
-                let damaged = format!("the history {} is damaged in line {}", dir.path(name).display(), index + 1);
-                Some(Err(Error::other(format!("{damaged}: {error}"))
-                    .with_hint("restore the file, or remove it: it is only told from")
-                    .or_nameless(damaged)))
+                let why = error.to_string().into();
+                Some(Err(StateProblem::HistoryDamaged { path: dir.path(name), line: index + 1, why }.into()))
             }
         }
     });

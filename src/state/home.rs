@@ -16,6 +16,7 @@ use crate::redact::Redaction;
 use crate::state::dir::StateDir;
 use crate::state::key;
 use crate::state::ledger::LedgerFile;
+use crate::state::problem::StateProblem;
 
 /// The mode of the directories that are made above a state directory.
 const PRIVATE: u32 = 0o700;
@@ -110,7 +111,6 @@ impl StateHome {
     }
 
     fn name(&self) -> Result<&std::ffi::OsStr> {
-        let nameless = || Error::other(format!("{} is not a valid state directory", self.path.display()));
-        self.path.file_name().ok_or_else(nameless)
+        self.path.file_name().ok_or_else(|| StateProblem::NoName { path: self.path.clone() }.into())
     }
 }

@@ -16,8 +16,11 @@ use sha2::{Digest, Sha256};
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
+use crate::foreign::Sentence;
 use crate::os::FileMeta;
+use crate::sentence;
 use crate::state::dir::StateDir;
+use crate::state::problem::StateProblem;
 
 /// Of a checksum, in bytes of SHA-256.
 const CHECKSUM: usize = 8;
@@ -94,7 +97,7 @@ impl Journal {
                 if lines.peek().is_none() && has_hole(line) {
                     break;
                 }
-                return Err(damaged(dir, name, &format!("no whole record begins at byte {}", self.length)));
+                return Err(damaged(dir, name, sentence!("no whole record begins at byte {}", self.length)));
             };
             self.length += line.len() as u64 + 1;
             if self.first == 0 {
@@ -143,11 +146,8 @@ pub(crate) fn replace(dir: &StateDir, name: &str, record: &[u8]) -> Result<()> {
 }
 
 /// The error of a journal that is damaged. `why` is what is wrong with it.
-pub(crate) fn damaged(dir: &StateDir, name: &str, why: &str) -> Error {
-    let damaged = format!("the ledger {} is damaged", dir.path(name).display());
-    Error::other(format!("{damaged}: {why}"))
-        .with_hint("it remembers which restarts are owed: restore it, or restart every session by hand and remove it")
-        .or_nameless(damaged)
+pub(crate) fn damaged(dir: &StateDir, name: &str, why: impl Into<Sentence>) -> Error {
+    StateProblem::LedgerDamaged { path: dir.path(name), why: why.into() }.into()
 }
 
 fn framed(record: &[u8]) -> Vec<u8> {

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::json;
 use crate::os::exchange::ExchangeNote;
 use crate::plan::draft::Draft;
 use crate::plan::ledger::{Correction, Debt, Ledger, Note, Wrote};
@@ -106,7 +107,7 @@ impl Patch {
     }
 
     pub(super) fn json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(self).map_err(|error| Error::other(error.to_string()))
+        json::to_bytes(self)
     }
 }
 

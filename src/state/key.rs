@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::os::open_regular;
 use crate::redact::{KEY_LENGTH, Redaction};
 use crate::state::dir::StateDir;
+use crate::state::problem::StateProblem;
 
 /// The name of its file.
 pub(crate) const KEY: &str = "redact.key";
@@ -19,17 +20,13 @@ pub(crate) const KEY: &str = "redact.key";
 pub fn redaction_key(path: &Path) -> Result<Redaction> {
     let mut text = String::new();
     open_regular(path)?.take(1024).read_to_string(&mut text).map_err(Error::io("read the key", path))?;
-    Redaction::from_text(&text).ok_or_else(|| {
-        Error::other(format!("{} holds no key for redaction", path.display()))
-            .with_hint("it is made by: reconcile snapshot --redact, as redact.key in the registry's state directory")
-    })
+    Redaction::from_text(&text).ok_or_else(|| StateProblem::NotAKey { path: path.to_owned() }.into())
 }
 
 pub(crate) fn read(dir: &StateDir) -> Result<Option<Redaction>> {
     let Some(bytes) = dir.read(KEY)? else { return Ok(None) };
     let key = std::str::from_utf8(&bytes).ok().and_then(Redaction::from_text);
-    let damaged = || Error::other(format!("the key {} is damaged", dir.path(KEY).display()));
-    key.map(Some).ok_or_else(|| damaged().with_hint("restore it; a new one would make other pseudonyms"))
+    key.map(Some).ok_or_else(|| StateProblem::KeyDamaged { path: dir.path(KEY) }.into())
 }
 
 /// The key of a directory whose `data.lock` is held. Where there is none, one is made, and its file returned.

@@ -13,9 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
 use crate::error::{Error, Result};
+use crate::foreign::{Foreign, Sentence};
+use crate::json;
 use crate::plan::last_applied::{KEY_LENGTH, LastApplied, Reach, Table};
 use crate::state::dir::StateDir;
 use crate::state::journal::checksum;
+use crate::state::problem::StateProblem;
 
 const NAME: &str = "last-applied";
 const VERSION: u32 = 1;
@@ -54,17 +57,11 @@ pub(crate) fn read(dir: &StateDir) -> Result<LastApplied> {
     let Some(bytes) = dir.read(NAME)? else { return Ok(LastApplied::default()) };
     let end = bytes.iter().position(|byte| *byte == b'\n');
     let (header, body) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
-    let header: Header = serde_json::from_slice(header).map_err(|error| damaged(dir, &error.to_string()))?;
+    let header: Header =
+        serde_json::from_slice(header).map_err(|error| damaged(dir, Foreign::from(error.to_string())))?;
     if header.version != VERSION {
         let path = dir.path(NAME);
-        let message = format!(
-            "{} has the form {}, and this version of reconcile knows {VERSION}",
-            path.display(),
-            header.version
-        );
-        return Err(
-            Error::other(message).with_hint("it was written by a later version: use that one, or a later one still")
-        );
+        return Err(StateProblem::LaterVersion { path, version: header.version, known: VERSION }.into());
     }
     if checksum(body) != header.checksum {
         return Err(damaged(dir, "its checksum is another"));
@@ -107,7 +104,7 @@ pub(crate) fn save(dir: &StateDir, last_applied: &LastApplied) -> Result<()> {
         chats: chats.len(),
         checksum: checksum(&body),
     };
-    let mut bytes = serde_json::to_vec(&header).map_err(|error| Error::other(error.to_string()))?;
+    let mut bytes = json::to_bytes(&header)?;
     bytes.push(b'\n');
     bytes.append(&mut body);
     dir.save(NAME, &bytes)
@@ -127,11 +124,6 @@ pub(crate) fn discard_unfinished(dir: &StateDir) -> Result<()> {
     dir.discard_unfinished(NAME)
 }
 
-fn damaged(dir: &StateDir, why: &str) -> Error {
-    let damaged = format!("{} is damaged", dir.path(NAME).display());
-    Error::other(format!("{damaged}: {why}"))
-        .with_hint(
-            "it tells what was set by hand: restore it, or remove it, and the next run keeps every model that is there",
-        )
-        .or_nameless(damaged)
+fn damaged(dir: &StateDir, why: impl Into<Sentence>) -> Error {
+    StateProblem::LastAppliedDamaged { path: dir.path(NAME), why: why.into() }.into()
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
+use crate::foreign::Foreign;
 use crate::os::lock::Lock;
 use crate::plan::json::{JsonRun, name_after};
 use crate::plan::last_applied::{Found, LastApplied, Reach};
@@ -19,6 +20,7 @@ use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::state::dir::StateDir;
 use crate::state::journal::{Access, Journal, Reopened, damaged, replace};
 use crate::state::kept::{Kept, Patch, VERSION};
+use crate::state::problem::{StateProblem, Then};
 use crate::state::version_1::{self, Left};
 use crate::state::{history, last_applied};
 
@@ -96,8 +98,8 @@ impl Reader {
             }
         };
         for record in records {
-            let patch: Patch =
-                serde_json::from_slice(&record).map_err(|error| damaged(dir, NAME, &error.to_string()))?;
+            let patch: Patch = serde_json::from_slice(&record)
+                .map_err(|error| damaged(dir, NAME, Foreign::from(error.to_string())))?;
             self.kept.patch(patch);
         }
         self.file = Read::Whole(journal);
@@ -109,18 +111,13 @@ impl Reader {
     fn restore(&self, dir: &StateDir) -> Error {
         let whole = || replace(dir, NAME, &Patch::whole(&self.kept, self.records).json()?);
         let restored = self.access == Access::Append && whole().is_ok();
-        let hint = if restored { "what was known of it was written again: run again" } else { LOST };
-        Error::other(format!("the ledger {} was removed while it was in use", dir.path(NAME).display())).with_hint(hint)
+        let then = if restored { Then::Restored } else { Then::Lost };
+        StateProblem::LedgerRemoved { path: dir.path(NAME), then }.into()
     }
 }
 
-/// What to do where the debts of a run are lost.
-const LOST: &str = "restore it, or restart by hand the sessions that are reported as owed";
-
 fn older(dir: &StateDir) -> Error {
-    let path = dir.path(NAME);
-    Error::other(format!("the ledger {} was replaced by an older copy while it was in use", path.display()))
-        .with_hint(LOST)
+    StateProblem::LedgerReplaced { path: dir.path(NAME) }.into()
 }
 
 /// What version 0.1 left where there is no journal.
@@ -147,16 +144,12 @@ struct First {
 /// The first record, which must be there, and of a form that is known here.
 fn first_of(dir: &StateDir, first: Option<&Vec<u8>>) -> Result<First> {
     let first = first.ok_or_else(|| damaged(dir, NAME, "it has no first record"))?;
-    let first: First = serde_json::from_slice(first).map_err(|error| damaged(dir, NAME, &error.to_string()))?;
+    let first: First =
+        serde_json::from_slice(first).map_err(|error| damaged(dir, NAME, Foreign::from(error.to_string())))?;
     if first.version == VERSION {
         return Ok(first);
     }
-    let (path, version) = (dir.path(NAME), first.version);
-    Err(Error::other(format!(
-        "{} has the form {version}, and this version of reconcile knows {VERSION}",
-        path.display()
-    ))
-    .with_hint("it was written by a later version: use that one, or a later one still"))
+    Err(StateProblem::LaterVersion { path: dir.path(NAME), version: first.version, known: VERSION }.into())
 }
 
 /// The ledger of a state directory.

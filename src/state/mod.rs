@@ -12,6 +12,7 @@ pub mod kept;
 pub mod key;
 pub(crate) mod last_applied;
 pub mod ledger;
+mod problem;
 pub mod run;
 pub(crate) mod version_1;
 pub(crate) mod whole;

@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::foreign::Foreign;
+use crate::json;
 use crate::os::exchange::ExchangeNote;
 use crate::plan::ledger::{Correction, Debt, Ledger};
 use crate::state::dir::StateDir;
 use crate::state::journal::damaged;
+use crate::state::problem::StateProblem;
 
 const NAME: &str = "owed.json";
 /// Where a backend keeps what only it must remember.
@@ -76,10 +79,7 @@ pub(crate) fn ledger(dir: &StateDir) -> Result<Left<(Ledger, Option<ExchangeNote
 
 /// The error of a ledger that was moved, and is not where it was moved to.
 pub(crate) fn missing(dir: &StateDir) -> Error {
-    Error::other(format!("the ledger {} is missing", dir.path(MOVED_TO).display())).with_hint(
-        "it remembers which restarts are owed: restore it, or restart every session by hand and remove the directory that \
-         it was in",
-    )
+    StateProblem::LedgerMissing { path: dir.path(MOVED_TO) }.into()
 }
 
 /// What only a backend remembers; `None` where version 0.1 left nothing of that, or it was moved with the ledger.
@@ -95,8 +95,7 @@ pub(crate) fn backend_notes(dir: &StateDir) -> Result<Option<BackendNotes>> {
 /// Moves what only a backend remembers into that backend's file. Nothing else is moved yet, so it can be done again.
 pub(crate) fn move_backend_notes(dir: &StateDir) -> Result<()> {
     let Some(notes) = backend_notes(dir)? else { return Ok(()) };
-    let json = serde_json::to_vec(&notes).map_err(|error| Error::other(error.to_string()))?;
-    dir.save(PENDING, &json)
+    dir.save(PENDING, &json::to_bytes(&notes)?)
 }
 
 /// Leaves the file that keeps version 0.1 away from a directory that it cannot read.
@@ -114,14 +113,10 @@ fn read(dir: &StateDir) -> Result<Left<File>> {
         version: u32,
     }
     let Some(text) = dir.read(NAME)? else { return Ok(Left::Nothing) };
-    let path = dir.path(NAME).display().to_string();
-    let wrong = |error: serde_json::Error| damaged(dir, NAME, &error.to_string());
+    let wrong = |error: serde_json::Error| damaged(dir, NAME, Foreign::from(error.to_string()));
     let Form { version } = serde_json::from_slice(&text).map_err(wrong)?;
     if version > 2 {
-        return Err(Error::other(format!(
-            "{path} has the form {version}, which this version of reconcile does not know"
-        ))
-        .with_hint("it was written by a later version: use that one, or a later one still"));
+        return Err(StateProblem::LaterVersion { path: dir.path(NAME), version, known: 2 }.into());
     }
     let file: File = serde_json::from_slice(&text).map_err(wrong)?;
     match (file.version, &file.moved_to) {

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::json::JsonRun;
 use crate::redact::Redaction;
 use crate::state::dir::StateDir;
 use crate::state::kept::Kept;
+use crate::state::problem::StateProblem;
 use crate::state::{history, key, last_applied, ledger};
 
 /// What runs remember.
@@ -42,10 +43,5 @@ pub(crate) fn history(dir: Option<StateDir>) -> Result<impl Iterator<Item = Resu
 /// # Errors
 /// Where there is none, or it cannot be read.
 pub(crate) fn redaction_key(dir: Option<&StateDir>, path: &Path) -> Result<Redaction> {
-    dir.map(key::read).transpose()?.flatten().ok_or_else(|| {
-        Error::other(format!(
-            "there is no key for redaction: {}; make it with `reconcile snapshot --redact`, or name one with --redact-key",
-            path.join(key::KEY).display()
-        ))
-    })
+    dir.map(key::read).transpose()?.flatten().ok_or_else(|| StateProblem::NoKey { path: path.join(key::KEY) }.into())
 }

@@ -266,11 +266,11 @@ fn a_revision_that_does_not_have_the_policy_is_an_error_that_says_so() {
         let run = from(&sandbox, policy, revision).expect(1);
         assert!(run.stdout.is_empty() && run.stderr.contains(told) && run.stderr.contains("hint: "), "{run:#?}");
     };
-    fails("conf/policy.toml", "nowhere", "git knows no revision nowhere in ");
-    fails("conf/policy.toml", "^HEAD", "git knows no revision ^HEAD in ");
-    fails("conf/policy.toml", "", "names no revision");
+    fails("conf/policy.toml", "nowhere", "no such git revision: nowhere (in ");
+    fails("conf/policy.toml", "^HEAD", "no such git revision: ^HEAD (in ");
+    fails("conf/policy.toml", "", "does not name a revision");
     for option in ["--help", "-h", "--output=x", "--git-dir=/"] {
-        fails("conf/policy.toml", option, "names no revision");
+        fails("conf/policy.toml", option, "does not name a revision");
     }
     sandbox.write("conf/new.toml", sandbox.read("conf/policy.toml"));
     fails("conf/new.toml", "HEAD", "there is no policy conf/new.toml in the revision HEAD");
@@ -416,7 +416,7 @@ fn a_git_that_waits_for_ever_is_ended() {
         fs::remove_file(&path).unwrap();
         let _open = fifo(&path);
         assert_eq!(head_within(&policy, brief), None, "{file}");
-        let error = policy_at("HEAD", &policy, brief).unwrap_err().to_string();
+        let error = policy_at("HEAD", &policy, brief).unwrap_err().text();
         assert!(error.contains("git took longer than 100ms and was ended"), "{file}: {error}");
     }
 }

@@ -137,7 +137,7 @@ fn what_the_paths_of_a_linked_policy_are_relative_to_is_told() {
     let run = sandbox.run(&["plan"]).expect(1);
     let found = fs::canonicalize(sandbox.path("real/sessions.json")).unwrap();
     let expected = format!(
-        "error: there is no registry sessions.json\nhint: policy.toml is a symbolic link, and its paths are relative to the \
+        "error[no-registry]: there is no registry sessions.json\nhint: policy.toml is a symbolic link, and its paths are relative to the \
          directory of the link; {} is there: name it with --registry, or write its whole path into the policy\n",
         found.display()
     );

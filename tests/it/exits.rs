@@ -503,7 +503,7 @@ fn a_plan_that_is_none_is_an_error() {
     sandbox.write("binary", [0xff, 0xfe]);
     for plan in ["junk.json", "binary", "missing.json", ".", "", "plan-7f3c", "sessions.json"] {
         let run = sandbox.run(&["--plan", plan]).expect(1);
-        assert!(run.stderr.contains("error: ") && run.stderr.contains("hint: "), "{plan}: {run:#?}");
+        assert!(run.stderr.contains("error[") && run.stderr.contains("hint: "), "{plan}: {run:#?}");
         assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("opus"), 0));
     }
 }
@@ -517,7 +517,7 @@ fn a_plan_is_read_from_a_regular_file_and_nothing_is_waited_for() {
         assert!(run.stderr.contains(&format!("cannot read {file}: it is not a regular file")), "{run:#?}");
         assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("opus"), 0));
         let run = sandbox.run(&["--dry-run", "--redact", "--redact-key", file]).expect(1);
-        assert!(run.stderr.contains(&format!("cannot read {file}: it is not a regular file")), "{run:#?}");
+        assert!(run.stderr.contains("cannot read …: it is not a regular file"), "{run:#?}");
     }
 }
 
@@ -549,7 +549,7 @@ fn a_report_that_cannot_be_written_is_1_without_effects_and_4_with_them() {
     }
     for (arguments, code) in [(&["--dry-run"][..], 1), (&["--dry-run", "--detailed-exitcode"], 1), (&[], 4), (&[], 1)] {
         let run = into_full(&sandbox, arguments);
-        assert!(run.stderr.contains("error: cannot write stdout: no space left on device"), "{run:#?}");
+        assert!(run.stderr.contains("error[system]: cannot write stdout: no space left on device"), "{run:#?}");
         assert_eq!(run.code, code, "{arguments:?}: {run:#?}");
     }
     assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("sonnet"), 1));
@@ -568,5 +568,5 @@ fn an_error_goes_before_a_refusal() {
 fn an_error_names_its_cause_once_and_in_plain_words() {
     let sandbox = drifted("");
     let run = sandbox.run(&["--dry-run", "--output", "json=nowhere/plan.json"]).expect(1);
-    assert_eq!(run.stderr, "error: cannot write nowhere/plan.json: no such file or directory\n");
+    assert_eq!(run.stderr, "error[system]: cannot write nowhere/plan.json: no such file or directory\n");
 }

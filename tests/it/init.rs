@@ -56,7 +56,7 @@ fn a_file_that_is_there_is_never_touched() {
         let before = sandbox.read("policy.toml");
         let run = sandbox.run(&["init"]).expect(1);
         assert!(
-            run.stderr.contains("policy.toml is there already, and is not overwritten") && run.stdout.is_empty(),
+            run.stderr.contains("policy.toml already exists, and is not overwritten") && run.stdout.is_empty(),
             "{run:#?}"
         );
         assert_eq!(sandbox.read("policy.toml"), before);

@@ -163,7 +163,7 @@ fn a_run_that_waits_for_another_stops_waiting() {
         let told = second.finish().expect(75);
         // It tells what ended it and who holds the lock, and no advice on waiting longer.
         let [before, after] = [
-            "error: interrupted while waiting for another run, which holds ",
+            "error[interrupted]: interrupted while waiting for another run, which holds ",
             &format!("/run.lock (pid {})\n", first.id()),
         ];
         assert!(told.stderr.starts_with(before) && told.stderr.ends_with(after), "{told:#?}");
@@ -208,7 +208,7 @@ fn an_edit_that_waits_for_another_stops_waiting() {
         edit.signal(signal);
         let told = edit.finish().expect(75);
         let holder = std::process::id();
-        let expected = "error: interrupted while waiting for another process, which holds policy.toml";
+        let expected = "error[interrupted]: interrupted while waiting for another process, which holds policy.toml";
         assert_eq!(told.stderr, format!("{expected} (pid {holder})\n"));
     }
     assert_eq!((slow.sandbox.read("policy.toml"), slow.sandbox.model("a").as_deref()), (before, Some("opus")));

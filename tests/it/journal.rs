@@ -113,7 +113,7 @@ fn a_last_line_of_which_a_page_never_reached_the_disk_was_never_acknowledged() {
         // What another line follows was acknowledged.
         let scene = Scene::new();
         scene.write(JOURNAL, [&torn[..], framed(&owes(["c"])).as_bytes()].concat());
-        assert!(scene.registry().kept().unwrap_err().to_string().contains("is damaged"), "zeros at {hole:?}");
+        assert!(scene.registry().kept().unwrap_err().text().contains("is damaged"), "zeros at {hole:?}");
     }
 }
 
@@ -211,7 +211,7 @@ fn a_byte_that_differs_anywhere_but_in_an_unfinished_line_is_damage() {
             let mut damaged = whole.clone();
             damaged[at] ^= bit;
             fs::write(state.join(JOURNAL), &damaged).unwrap();
-            let error = registry.kept().expect_err(&format!("bit {bit:#x} of byte {at}")).to_string();
+            let error = registry.kept().expect_err(&format!("bit {bit:#x} of byte {at}")).text();
             assert!(error.contains("ledger.journal is damaged"), "byte {at}: {error}");
         }
         if at % 61 == 0 {

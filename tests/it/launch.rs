@@ -306,7 +306,10 @@ fn a_policy_that_cannot_be_used_still_says_where_the_registry_is_if_that_can_be_
     assert_eq!(started(&launch(&syntax, &["+1"]).expect(0)), ["--model", "opus"]);
     let silent = sandbox("[models]\nallowed = 5\n", registry);
     let run = launch(&silent, &["+1"]).expect(1);
-    assert!(run.stderr.contains("no registry given: set registry.path in the policy, or pass --registry"), "{run:#?}");
+    assert!(
+        run.stderr.contains("no registry given\nhint: set registry.path in the policy, or pass --registry"),
+        "{run:#?}"
+    );
     assert_untouched(&silent, registry);
 }
 

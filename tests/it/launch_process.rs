@@ -144,7 +144,10 @@ fn a_program_that_cannot_be_started_is_an_error_that_says_so() {
     let sandbox = sandbox(POLICY, REGISTRY);
     let launch = |chat, program| sandbox.run(&["launch", chat, "--", program]);
     let run = launch("+1", "no-such-program").expect(1);
-    assert!(run.stderr.contains("error: cannot start no-such-program: no such file or directory"), "{run:#?}");
+    assert!(
+        run.stderr.contains("error[not-started]: cannot start no-such-program: no such file or directory"),
+        "{run:#?}"
+    );
     assert!(launch("+1", "./policy.toml").expect(1).stderr.contains("permission denied"));
     // Its entry is there by then, and stays: the next start finds it.
     launch("+2", "no-such-program").expect(4);

@@ -45,6 +45,7 @@ mod exits;
 mod explain;
 mod faults;
 mod files;
+mod foreign;
 mod foreign_state;
 mod gateway;
 mod globs;

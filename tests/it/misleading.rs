@@ -64,7 +64,7 @@ fn owed_restarts_can_be_had_as_json() {
 fn adopt_writes_a_new_file_and_never_over_one() {
     let sandbox = two();
     let run = sandbox.run(&["adopt", "--write", "policy.toml"]).expect(1);
-    assert!(run.stderr.contains("policy.toml is there already, and is not overwritten"), "{run:?}");
+    assert!(run.stderr.contains("policy.toml already exists, and is not overwritten"), "{run:?}");
     assert_eq!(sandbox.read("policy.toml"), POLICY);
     let printed = sandbox.run(&["adopt"]).expect(0).stdout;
     let run = sandbox.run(&["adopt", "--write", "new.toml"]).expect(0);

@@ -64,7 +64,7 @@ fn refused(script: &str, message: &str, hint: &str) {
     let dry_run = in_mounts(&sandbox, script, &["--dry-run"]);
     is_told(&dry_run.expect(0), "warning: ", message, hint);
     let run = in_mounts(&sandbox, script, &[]).expect(1);
-    is_told(&run, "error: ", message, hint);
+    is_told(&run, "error[", message, hint);
     assert_eq!((run.stdout.as_str(), sandbox.calls()), ("", Vec::new()));
     assert_eq!((sandbox.read("sessions.json"), sandbox.read("host.json")), (before.clone(), before));
 }
@@ -110,9 +110,9 @@ fn a_launch_and_an_override_are_told_the_same() {
     let message = "sessions.json: it is mounted as a single file";
     let launch = &["launch", "new", "--", "true"];
     let run = in_mounts(&sandbox, SINGLE_FILE, launch);
-    is_told(&run, "error: ", message, "mount its directory");
+    is_told(&run, "error[", message, "mount its directory");
     for arguments in [&["set-model", "+1", "sonnet"][..], &["set-model", "+1", "sonnet", "--no-policy"]] {
-        is_told(&in_mounts(&sandbox, SINGLE_FILE, arguments).expect(1), "error: ", message, "mount its directory");
+        is_told(&in_mounts(&sandbox, SINGLE_FILE, arguments).expect(1), "error[", message, "mount its directory");
     }
     assert_eq!(sandbox.read("policy.toml"), policy);
 }
@@ -198,7 +198,7 @@ fn a_policy_that_cannot_be_replaced_is_found_when_planning() {
         let set = &["set-model", "+1", "sonnet"];
         let dry_run = in_mounts(&sandbox, script, &[set, &["--dry-run"][..]].concat());
         is_told(&dry_run.expect(0), "warning: ", message, hint);
-        is_told(&in_mounts(&sandbox, script, set).expect(1), "error: ", message, hint);
+        is_told(&in_mounts(&sandbox, script, set).expect(1), "error[", message, hint);
         assert_eq!((sandbox.read("policy.toml"), sandbox.calls()), (policy.clone(), Vec::new()));
         // What is in the policy already needs no edit of it.
         in_mounts(&sandbox, script, &["unset-model", "+2"]).expect(0);
@@ -220,7 +220,7 @@ fn a_report_that_is_mounted_as_a_single_file_is_found_before_the_run() {
         }
         let script = "mount --bind host.json report.json";
         let run = in_mounts(&sandbox, script, &[option, name]);
-        is_told(&run.expect(1), "error: ", "report.json: it is mounted as a single file", "mount its directory");
+        is_told(&run.expect(1), "error[", "report.json: it is mounted as a single file", "mount its directory");
         assert_eq!((sandbox.model("+1").as_deref(), sandbox.calls()), (Some("haiku"), Vec::new()));
     }
 }

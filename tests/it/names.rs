@@ -80,7 +80,7 @@ fn a_directory_that_is_swapped_before_the_exchange_costs_no_other_registry() {
                 fs::rename(two.path("ours"), two.path("moved")).unwrap();
                 swap(&two);
             });
-            let error = result.unwrap_err().to_string();
+            let error = result.unwrap_err().text();
             assert!(error.contains("was moved, removed or replaced"), "{error}");
             assert_eq!(two.all("theirs"), theirs);
             for directory in ["ours", "moved"].iter().filter(|name| !two.path(name).is_symlink()) {
@@ -106,7 +106,7 @@ fn a_directory_that_is_swapped_while_a_run_waits_is_not_worked_in() {
         false
     };
     let registry = RegistryFile::open(&two.registry("ours")).unwrap();
-    let error = LockedFiles::lock(&registry, Duration::from_secs(60), &swap).unwrap_err().to_string();
+    let error = LockedFiles::lock(&registry, Duration::from_secs(60), &swap).unwrap_err().text();
     assert!(error.contains("was moved, removed or replaced"), "{error}");
     assert_eq!(two.all("theirs"), theirs);
 }
@@ -171,7 +171,7 @@ fn a_run_whose_lock_is_no_longer_what_it_took_has_no_effect() {
         disturb(&state, "run.lock");
         // A second run may now work.
         let second = locked(&registry);
-        let error = commit_when(&files, &reading, &[], &|| {}).unwrap_err().to_string();
+        let error = commit_when(&files, &reading, &[], &|| {}).unwrap_err().text();
         assert!(
             error.contains("was removed or replaced") || error.contains("was moved, removed or replaced"),
             "{error}"
@@ -224,7 +224,7 @@ fn a_lock_that_is_replaced_while_a_run_waits_is_taken_anew() {
         match LockedFiles::lock(&waiting, Duration::from_secs(60), &give_up) {
             Err(Error::Interrupted { .. }) => assert_eq!(asked.get(), 2),
             // The state directory itself is another one.
-            Err(error) if error.to_string().contains("was moved, removed or replaced") => {}
+            Err(error) if error.text().contains("was moved, removed or replaced") => {}
             other => panic!("two runs work at once: {other:?}"),
         }
         assert!(second.take().is_some());

@@ -120,7 +120,7 @@ fn a_quiet_run_says_everything_where_something_changed_or_failed() {
         let sandbox = sandbox(&chats);
         in_sync(&sandbox);
         let run = on_a_full_disk(&sandbox, &[&["--quiet"], &option[..]].concat()).expect(1);
-        assert!(run.stderr.contains("error: cannot write out") && run.stdout.is_empty(), "{run:#?}");
+        assert!(run.stderr.contains("error[system]: cannot write out") && run.stdout.is_empty(), "{run:#?}");
     }
 }
 

@@ -297,7 +297,7 @@ fn the_client_reads_every_list() {
                 partial += 1;
                 continue;
             }
-            let listed = found.unwrap_or_else(|fault| panic!("{name}, {}: {fault}", exchange.case));
+            let listed = found.unwrap_or_else(|fault| panic!("{name}, {}: {fault:?}", exchange.case));
             assert_eq!(listed.rows.len(), rows.len());
             for (read, row) in listed.rows.iter().zip(rows) {
                 assert_eq!(read.key, row["key"]);

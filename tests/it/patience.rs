@@ -37,7 +37,10 @@ fn only_a_process_that_holds_the_lock_is_named() {
     for named in [dead.to_string(), "1".to_owned(), "junk".to_owned()] {
         write_state(&sandbox.path(STATE), "run.lock", &named);
         let run = sandbox.run(&["--lock-timeout", "0s"]).expect(75);
-        let told = format!("error: another process holds {}", fs::canonicalize(sandbox.path(STATE)).unwrap().display());
+        let told = format!(
+            "error[locked]: another process holds {}",
+            fs::canonicalize(sandbox.path(STATE)).unwrap().display()
+        );
         assert!(run.stderr.starts_with(&told), "{run:#?}");
         let names_it = run.stderr.contains(&format!("/run.lock (pid {})\n", std::process::id()));
         assert_eq!(names_it, cfg!(target_os = "linux"), "{run:#?}");
@@ -48,7 +51,7 @@ fn only_a_process_that_holds_the_lock_is_named() {
     let mut first = slow.start(&[]);
     slow.begun();
     let run = slow.sandbox.run(&["--lock-timeout", "0s"]).expect(75);
-    assert!(run.stderr.starts_with("error: another run holds "), "{run:#?}");
+    assert!(run.stderr.starts_with("error[locked]: another run holds "), "{run:#?}");
     assert!(run.stderr.contains(&format!("/run.lock (pid {})\n", first.id())), "{run:#?}");
     slow.end("a");
     first.finish().expect(0);
@@ -75,7 +78,10 @@ fn a_run_that_waits_for_the_data_stops_waiting_when_asked_to() {
         until("the run waits for the data", || run.has_open("data.lock"));
         run.signal(signal);
         let told = run.finish().expect(75);
-        assert!(told.stderr.starts_with("error: interrupted while waiting for another process"), "{told:#?}");
+        assert!(
+            told.stderr.starts_with("error[interrupted]: interrupted while waiting for another process"),
+            "{told:#?}"
+        );
         assert_eq!(sandbox.model("a").as_deref(), Some("opus"));
     }
 }

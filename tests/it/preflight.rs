@@ -18,7 +18,7 @@ fn run(sandbox: &Sandbox, path: &str, arguments: &[&str]) -> Run {
 /// Sees that a run is refused because of `command`, and that it has done nothing.
 fn refused(sandbox: &Sandbox, path: &str, command: &str) {
     let run = run(sandbox, path, &[]).expect(1);
-    assert_eq!(run.stderr, format!("error: {command}\n{HINT}"));
+    assert_eq!(run.stderr, format!("error[program]: {command}\n{HINT}"));
     assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.ledger()["owed"].clone()), (Some("opus"), Value::Null));
 }
 

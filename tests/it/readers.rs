@@ -292,7 +292,7 @@ fn a_registry_that_is_too_large_for_memory_is_edited_like_any_other() {
     let large = registry.snapshot().unwrap();
     let mut file = fs::File::options().write(true).open(sandbox.path("sessions.json")).unwrap();
     file.write_all(b"{\n").unwrap();
-    let error = count(&large).unwrap_err().to_string();
+    let error = count(&large).unwrap_err().text();
     assert!(error.contains("changes while it is read"), "a write into the file does not: {error}");
 }
 
@@ -329,7 +329,7 @@ fn a_large_registry_that_is_overwritten_in_place_while_it_is_read_is_an_error() 
         for filling in broken {
             let mut bytes = start.as_bytes().to_vec();
             bytes.resize(size, filling);
-            let error = read_while(|file| file.write_all_at(&bytes, 0).unwrap()).unwrap_err().to_string();
+            let error = read_while(|file| file.write_all_at(&bytes, 0).unwrap()).unwrap_err().text();
             assert!(error.contains("changes while it is read"), "{start:?}, {filling:#x}: {error}");
         }
     }
@@ -338,7 +338,7 @@ fn a_large_registry_that_is_overwritten_in_place_while_it_is_read_is_an_error() 
 #[test]
 fn a_large_registry_that_is_cut_short_in_place_while_it_is_read_is_an_error() {
     for length in [0, 1, 5_000] {
-        let error = read_while(|file| file.set_len(length).unwrap()).unwrap_err().to_string();
+        let error = read_while(|file| file.set_len(length).unwrap()).unwrap_err().text();
         assert!(error.contains("changes while it is read"), "{length}: {error}");
     }
 }

@@ -242,14 +242,17 @@ fn reports_and_metrics_go_to_regular_files_alone_and_nothing_is_waited_for() {
         for option in [["--output", &format!("json={file}")], ["--metrics", file]] {
             for dry in [&["--dry-run"][..], &[]] {
                 let run = sandbox.run(&[dry, &option].concat()).expect(1);
-                assert!(run.stderr.contains(&format!("error: cannot write {file}: it is a ")), "{run:#?}");
+                assert!(
+                    run.stderr.contains(&format!("error[not-replaceable]: cannot write {file}: it is a ")),
+                    "{run:#?}"
+                );
                 assert!(run.stderr.contains("hint: name a regular file"), "{run:#?}");
                 assert_eq!((sandbox.read("sessions.json"), sandbox.calls().len()), (before.clone(), 0));
             }
         }
     }
     let run = sandbox.run(&["diff", "--from", "policy.toml", "--output", "json=pipe"]).expect(1);
-    assert!(run.stderr.contains("error: cannot write pipe: it is a pipe"), "{run:#?}");
+    assert!(run.stderr.contains("error[not-replaceable]: cannot write pipe: it is a pipe"), "{run:#?}");
 }
 
 #[test]
@@ -317,7 +320,7 @@ fn a_file_that_cannot_be_written_costs_nothing() {
     assert!(sandbox.run(&["--output", "json=-"]).expect(64).stderr.contains("for stdout there is --format"));
     for file in ["json=.", "json=nowhere/plan.json", "json=restart/plan.json", "json=link"] {
         let run = sandbox.run(&["--output", "text=fine", "--output", file]).expect(1);
-        assert!(run.stderr.contains("error: cannot write "), "{run:#?}");
+        assert!(run.stderr.contains("]: cannot write "), "{run:#?}");
         assert_eq!((sandbox.read("sessions.json"), sandbox.calls().len()), (before.clone(), 0));
         assert_eq!(names(&sandbox), entries, "nothing is left lying about");
     }

@@ -72,12 +72,12 @@ fn a_name_of_two_or_of_nobody_is_an_error_with_advice() {
             "give a chat id, a session name or a contact's name",
         ),
         (["--retry", "imessage/adaa"], "no chat \"imessage/adaa\"", "did you mean \"imessage/ada\"?"),
-        (["--tier", "famly"], "no session and no policy knows the tier \"famly\"", "family"),
+        (["--tier", "famly"], "no session and no policy has the tier \"famly\"", "family"),
     ] {
         let sandbox = sandbox();
         let before = sandbox.read("sessions.json");
         let run = sandbox.run(&arguments).expect(1);
-        assert!(run.stderr.contains(&format!("error: {error}")), "{run:#?}");
+        assert!(run.stderr.contains(&format!("]: {error}")), "{run:#?}");
         let hints = run.stderr.lines().filter(|line| line.starts_with("hint: ") && line.contains(hint));
         assert_eq!(hints.count(), 1, "{run:#?}");
         assert_eq!((sandbox.read("sessions.json"), sandbox.calls().len()), (before, 0));

@@ -343,7 +343,7 @@ impl World {
             Ok(Behaviour::Fails | Behaviour::Dies) if was_up => Attempt::Unhealthy("it is down".to_owned()),
             Ok(Behaviour::Fails | Behaviour::Dies) => Attempt::StillDown("it is down".to_owned()),
             Ok(Behaviour::Hangs) => Attempt::Unknown("it hangs".to_owned()),
-            Err(error) => Attempt::Failed(error.to_string()),
+            Err(error) => Attempt::Failed(error.text()),
         }
     }
 
@@ -359,7 +359,7 @@ impl World {
         let attempt = |begun: &bool| match (begun, &changed) {
             (false, _) => Attempt::NotBegun,
             (true, Ok(())) => Attempt::Changed,
-            (true, Err(error)) => Attempt::Failed(error.to_string()),
+            (true, Err(error)) => Attempt::Failed(error.text()),
         };
         begun.iter().map(attempt).collect()
     }

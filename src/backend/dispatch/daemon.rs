@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::apply::{Attempt, Turn};
+use crate::backend::dispatch::problem::DaemonProblem;
 use crate::backend::dispatch::socket::{Answer, Socket};
 use crate::backend::listener::{Deaf, Listener};
 use crate::chat::Model;
@@ -179,32 +180,26 @@ impl Daemon {
     }
 
     /// Asks for something that changes nothing. `None` where the daemon is down.
-    fn read<T: DeserializeOwned>(&self, command: &str, until: Instant) -> Result<Option<T>> {
-        let path = self.socket.path().display();
-        let failed = |why: String| {
-            Error::other(format!("the daemon at {path} did not answer {command}: {why}"))
-                .with_hint("while it is up, only it can change the registry; nothing was changed")
-                .or_nameless(format!("the daemon at {path} did not answer {command} as it should"))
-        };
+    fn read<T: DeserializeOwned>(&self, command: &'static str, until: Instant) -> Result<Option<T>> {
+        let path = || self.socket.path().to_owned();
+        let failed = |why: String| DaemonProblem::NoAnswer { path: path(), command, why: why.into() };
         let reply = match self.ask(command, None, &json!({ "cmd": command }), until)? {
             Answer::Down => return Ok(None),
             Answer::Reply(reply) => reply,
-            Answer::Lost(why) => return Err(failed(why)),
+            Answer::Lost(why) => return Err(failed(why).into()),
         };
         if let Err(Complaint { text, .. }) = verdict(&reply) {
-            return Err(failed(text));
+            return Err(failed(text).into());
         }
-        serde_json::from_slice(&reply).map(Some).map_err(|error| {
-            Error::other(format!("the daemon at {path} answered {command} in another form: {error}"))
-                .with_hint("is it a dispatch daemon, and of a version that this one knows?")
-                .or_nameless(format!("the daemon at {path} answered {command} in another form"))
-        })
+        serde_json::from_slice(&reply)
+            .map(Some)
+            .map_err(|error| DaemonProblem::OtherAnswer { path: path(), command, why: error.to_string().into() }.into())
     }
 
     /// The session of a row when it can be restarted, waited for if it is busy; none where it is not live because an attempt
     /// on it came to that. Else what to say of the row.
     pub(super) fn ready(&self, row: &Row, turn: &dyn Turn) -> Result<Option<Live>, Attempt> {
-        let unclear = |error: Error| Attempt::Deferred(error.to_string());
+        let unclear = |error: Error| Attempt::Deferred(error.text());
         loop {
             let sessions = self.status(self.deadline()).map_err(unclear)?;
             let mut sessions = sessions.ok_or_else(|| Attempt::Deferred("the daemon went down".to_owned()))?;
@@ -246,7 +241,7 @@ impl Daemon {
         let request = json!({ "cmd": "set_model", "chat_id": chat, "model": model.as_str() });
         match self.ask("set_model", Some(chat), &request, self.deadline()) {
             Ok(Answer::Down) => Said::Nothing("the daemon went down".to_owned()),
-            Err(error) => Said::Nothing(error.to_string()),
+            Err(error) => Said::Nothing(error.text()),
             Ok(Answer::Lost(why)) => Said::Lost(why),
             Ok(Answer::Reply(reply)) => match verdict(&reply) {
                 Ok(()) => Said::Ok,

@@ -88,7 +88,7 @@ impl<'b> LockedDispatch<'b> {
         }
         let conversation = before.as_ref().and_then(|live| live.conversation());
         if let Err(error) = conversation.map_or(Ok(()), |id| self.keep_conversation(row, id)) {
-            return Attempt::Deferred(error.to_string()).into();
+            return Attempt::Deferred(error.text()).into();
         }
         let old = before.as_ref().map(|live| &live.created_at).or(owed).cloned().unwrap_or_default();
         if !turn.begin(row, Begin::Owing(&old)) {

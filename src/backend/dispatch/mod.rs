@@ -10,6 +10,7 @@ mod daemon;
 mod locked;
 mod overridden;
 mod pending;
+mod problem;
 mod socket;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::backend::dispatch::problem::DaemonProblem;
 use crate::chat::Model;
 use crate::error::{Error, Result};
+use crate::json;
 use crate::os::Stamp;
 use crate::os::exchange::ExchangeNote;
 use crate::state::dir::StateDir;
@@ -134,7 +136,7 @@ impl Pending {
         let text = match dir.read(PENDING)? {
             Some(text) => text,
             None => match version_1::backend_notes(dir)? {
-                Some(notes) => json(&notes)?,
+                Some(notes) => json::to_bytes(&notes)?,
                 // Another run may have moved them between the two looks.
                 None => match dir.read(PENDING)? {
                     Some(text) => text,
@@ -144,20 +146,13 @@ impl Pending {
         };
         let path = dir.path(PENDING);
         let damaged = |error: serde_json::Error| {
-            let damaged = format!("{} is damaged", path.display());
-            Error::other(format!("{damaged}: {error}"))
-                .with_hint("it remembers changes that the daemon may not have saved: restore it, or remove it while the daemon is down")
-                .or_nameless(damaged)
+            Error::from(DaemonProblem::PendingDamaged { path: path.clone(), why: error.to_string().into() })
         };
         let Form { version } = serde_json::from_slice(&text).map_err(damaged)?;
         match version {
             1 => Ok(serde_json::from_slice::<Version1>(&text).map_err(damaged)?.into()),
             VERSION => serde_json::from_slice(&text).map_err(damaged),
-            later => Err(Error::other(format!(
-                "{} has the form {later}, which this version of reconcile does not know",
-                path.display()
-            ))
-            .with_hint("it was written by a later version: use that one, or a later one still")),
+            version => Err(DaemonProblem::PendingLaterVersion { path, version }.into()),
         }
     }
 
@@ -167,7 +162,7 @@ impl Pending {
     }
 
     pub(super) fn save(&self, dir: &StateDir) -> Result<()> {
-        dir.save(PENDING, &json(self)?)
+        dir.save(PENDING, &json::to_bytes(self)?)
     }
 
     /// Notes that restarts of these chats are asked for, and drops those that are so long ago.
@@ -199,10 +194,5 @@ impl Pending {
 
 /// The error of what a run has saved and cannot find again.
 pub(super) fn changed(dir: &StateDir) -> Error {
-    Error::other(format!("{} is not as this run left it", dir.path(PENDING).display()))
-        .with_hint("another program removed or replaced it: find out which, and run again once the daemon has saved")
-}
-
-fn json(value: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|error| Error::other(error.to_string()))
+    DaemonProblem::PendingChanged { path: dir.path(PENDING) }.into()
 }

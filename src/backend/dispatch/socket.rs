@@ -17,6 +17,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use crate::backend::dispatch::problem::{DaemonProblem, Does};
 use crate::error::{Error, Result};
 
 /// A reply is not read beyond this, in bytes: about 100,000 sessions.
@@ -131,10 +132,9 @@ impl Socket {
             Err(error) => return Err(Error::io("look at the socket", &self.path)(error)),
         };
         if !metadata.file_type().is_socket() {
-            return Err(Error::other(format!("{} is not a socket", self.path.display()))
-                .with_hint("see sessions.socket in the policy"));
+            return Err(DaemonProblem::NotASocket { path: self.path.clone() }.into());
         }
-        self.check_owner(metadata.uid(), "owns the socket")?;
+        self.check_owner(metadata.uid(), Does::Owns)?;
         Ok(true)
     }
 
@@ -143,10 +143,8 @@ impl Socket {
         if !self.is_there()? {
             return Ok(None);
         }
-        let address = SocketAddrUnix::new(&self.path).map_err(|_| {
-            Error::other(format!("the path of the socket {} is too long", self.path.display()))
-                .with_hint("systems allow about 100 bytes: use a shorter one, or a link to its directory")
-        })?;
+        let address =
+            SocketAddrUnix::new(&self.path).map_err(|_| DaemonProblem::LongPath { path: self.path.clone() })?;
         let socket = loop {
             // A new one for every try: POSIX does not say what state a failed `connect` leaves a socket in.
             let socket = open_socket().map_err(Error::io("open a socket for", &self.path))?;
@@ -155,16 +153,8 @@ impl Socket {
                 Meaning::Down => return Ok(None),
                 Meaning::Failed => return Err(Error::io("connect to", &self.path)(error)),
                 Meaning::Full | Meaning::FullOrDown if Instant::now() < until => sleep(PAUSE),
-                Meaning::Full => {
-                    return Err(Error::other(format!("the daemon at {} takes no connections", self.path.display()))
-                        .with_hint("it seems to hang; nothing was changed"));
-                }
-                Meaning::FullOrDown => {
-                    return Err(Error::other(format!("{} refuses connections", self.path.display())).with_hint(
-                        "the daemon's queue may be full, so nothing was changed; \
-                         if no daemon runs, remove the stale socket file",
-                    ));
-                }
+                Meaning::Full => return Err(DaemonProblem::Hangs { path: self.path.clone() }.into()),
+                Meaning::FullOrDown => return Err(DaemonProblem::Refuses { path: self.path.clone() }.into()),
             }
             // Meanwhile the daemon may have gone, and another user may have put a socket in that place.
             if !self.is_there()? {
@@ -182,16 +172,14 @@ impl Socket {
     #[cfg(target_os = "linux")]
     fn check_peer(&self, stream: &UnixStream) -> Result<()> {
         let peer = rustix::net::sockopt::socket_peercred(stream).map_err(Error::io("look at who is at", &self.path))?;
-        self.check_owner(peer.uid.as_raw(), "listens at the socket")
+        self.check_owner(peer.uid.as_raw(), Does::Listens)
     }
 
-    fn check_owner(&self, user: u32, does: &str) -> Result<()> {
+    fn check_owner(&self, user: u32, does: Does) -> Result<()> {
         if user == self.owner {
             return Ok(());
         }
-        let path = self.path.display();
-        Err(Error::other(format!("user {user} {does} {path}, and user {} the registry", self.owner))
-            .with_hint("only the daemon that owns the registry is asked to change it"))
+        Err(DaemonProblem::OfAnotherUser { user, does, path: self.path.clone(), owner: self.owner }.into())
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -1,6 +1,7 @@
 //! Looks at the registry, at its state, and at where they are. Nothing is changed or created for that.
 
 use crate::apply::LostState;
+use crate::backend::file::problem::FileProblem;
 use crate::backend::file::registry::RegistryFile;
 use crate::checkup::Check;
 use crate::error::{Error, Result};
@@ -33,8 +34,7 @@ impl RegistryFile {
     fn look_at_permissions(&self) -> Result<String> {
         let (owner, user) = (self.owner()?, rustix::process::geteuid());
         if user.as_raw() != owner && !user.is_root() {
-            let message = format!("the registry belongs to user {owner}, and this is user {}", user.as_raw());
-            return Err(Error::other(message).with_hint(format!("run as user {owner}, or as root")));
+            return Err(FileProblem::OfAnotherUser { owner, user: user.as_raw() }.into());
         }
         match self.directory().may_write() {
             // Which mounts are read-only is another question.
@@ -56,8 +56,8 @@ impl RegistryFile {
         match Method::on(&kind) {
             Some(Method::Exchange) => Check::good(name, format!("{kind} can exchange two files")),
             Some(Method::Rename) => {
-                let message = format!("{kind} cannot exchange two files, so an update by another program can be lost");
-                Check::of(name, Err(Error::other(message)), NO_EXCHANGE)
+                let problem = FileProblem::NoExchange { file_system: kind.into() };
+                Check::of(name, Err(problem.into()), NO_EXCHANGE)
             }
             None => {
                 Check::unknown(name, format!("whether {kind} can exchange two files is not tried: that would write"))
@@ -67,7 +67,7 @@ impl RegistryFile {
 
     fn look_at_state(&self) -> Result<String> {
         if let Some(LostState { message, hint }) = self.lost_state()? {
-            return Err(Error::other(message).with_hint(hint));
+            return Err(FileProblem::StateLost { message, hint }.into());
         }
         let Some(dir) = self.state_dir()? else { return Ok("there is none yet: the first run makes it".to_owned()) };
         key::read(&dir)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::apply::{Batch, Change, Committed, Stands};
+use crate::backend::file::problem::MOVED;
 use crate::backend::file::registry::RegistryFile;
 use crate::backend::file::snapshot::FileSnapshot;
 use crate::chat::Model;
@@ -338,9 +339,8 @@ impl LockedFiles {
         let snapshot = FileSnapshot::of(reading)?;
         let mut splices = Vec::new();
         for Addition { at, name, value } in additions {
-            let lost = || Error::other(format!("an entry that is to get its {name} is not where it was read"));
             let set = |text: &str, at| put_member(text, snapshot.form(), at, name, value);
-            splices.push(snapshot.edit(*at, &set)?.ok_or_else(lost)?);
+            splices.push(snapshot.edit(*at, &set)?.ok_or(MOVED)?);
         }
         splices.sort_by_key(|splice| splice.range.start);
         let mut ledger = self.open()?;
@@ -426,8 +426,8 @@ pub struct Addition<'a> {
 /// The edits of a batch, in the order of the file.
 fn splices(snapshot: &FileSnapshot, batch: &Batch) -> Result<Vec<Splice>> {
     let splice = |change: &&Change| {
-        let lost = || Error::other(format!("the entry of {} is not where it was read", change.chat));
-        snapshot.edit(change.at, &|text, at| set_model(text, snapshot.form(), at, change.after))?.ok_or_else(lost)
+        let edit = |text: &str, at| set_model(text, snapshot.form(), at, change.after);
+        snapshot.edit(change.at, &edit)?.ok_or(MOVED.into())
     };
     let mut changes: Vec<&Change> = batch.changes.iter().collect();
     changes.sort_by_key(|change| change.at.0);

@@ -5,6 +5,7 @@
 mod checkup;
 mod commit;
 mod key;
+mod problem;
 mod register;
 mod registry;
 mod snapshot;

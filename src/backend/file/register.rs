@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::apply::{Decide, Registered};
 use crate::backend::file::commit::{Files, NEW, NotesAround, Proceed, Replaced};
+use crate::backend::file::problem::{FileProblem, MOVED};
 use crate::backend::file::registry::RegistryFile;
 use crate::backend::file::snapshot::FileSnapshot;
 use crate::crash::crash_point;
@@ -74,8 +75,7 @@ impl RegistryFile {
                 return Ok(done);
             }
         }
-        Err(Error::other(format!("the registry was replaced {TRIES} times while a session was to be registered"))
-            .with_hint("nothing was changed; find out what writes it so often, and try again"))
+        Err(FileProblem::Replaced { times: TRIES }.into())
     }
 
     /// Notes that a session which was registered did not start: another may still run on what it did before.
@@ -125,8 +125,7 @@ impl Files {
         let is_missing = found == Found::Missing && self.registry.is_missing();
         let seen = if is_missing { self.registry.no_sessions() } else { self.registry.snapshot()? };
         if marker(seen.text()?).is_some() {
-            return Err(Error::other(format!("{} is a redacted snapshot, not a registry", seen.name()))
-                .with_hint("start the session where the registry is"));
+            return Err(FileProblem::Redacted { registry: seen.name().into() }.into());
         }
         let registration = decide(&seen, &ledger.ledger_with_applied()?)?;
         if purpose == Purpose::Record && !registration.is_edit() {
@@ -223,8 +222,7 @@ pub fn registration_edits(text: &str, form: &Form, registration: &Registration) 
     let members = fields.chain(model.as_ref().map(|model| ("model", model.as_str())));
     let Some(at) = *entry else {
         let members: Vec<_> = members.collect();
-        let lost = || Error::other("the object of sessions is not where it was read");
-        return Ok(vec![add_entry(text, form, &chat.id, &members).ok_or_else(lost)?]);
+        return Ok(vec![add_entry(text, form, &chat.id, &members).ok_or(MOVED)?]);
     };
     let mut splices = Vec::new();
     let mut new = Vec::new();
@@ -236,8 +234,7 @@ pub fn registration_edits(text: &str, form: &Form, registration: &Registration) 
     }
     splices.sort_by_key(|splice| splice.range.start);
     if !new.is_empty() {
-        let lost = || Error::other(format!("the entry of {} is not where it was read", chat.id));
-        splices.push(add_members(text, form, at, &new).ok_or_else(lost)?);
+        splices.push(add_members(text, form, at, &new).ok_or(MOVED)?);
     }
     Ok(splices)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::apply::LostState;
+use crate::backend::file::problem::FileProblem;
 use crate::backend::file::snapshot::FileSnapshot;
 use crate::error::{Error, Result};
 use crate::form::Form;
@@ -64,8 +65,7 @@ impl RegistryFile {
     pub fn open(path: &Path) -> Result<Self> {
         let file = fs::canonicalize(path).map_err(|source| {
             if source.kind() == ErrorKind::NotFound {
-                Error::other(format!("there is no registry {}", path.display()))
-                    .with_hint("name it with --registry PATH or registry.path in the policy; a missing one is never \"no sessions\"")
+                FileProblem::Missing { path: path.to_owned() }.into()
             } else {
                 Error::io("find the registry", path)(source)
             }
@@ -84,14 +84,14 @@ impl RegistryFile {
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let parent = fs::canonicalize(parent).map_err(Error::io("find the directory", parent))?;
-        let file = path.file_name().ok_or_else(|| Error::other(format!("{} names no file", path.display())))?;
+        let file = path.file_name().ok_or_else(|| FileProblem::NoName { path: path.to_owned() })?;
         Self::at(path, parent.join(file))
     }
 
     /// The registry in `file`, where no link leads by any more. The user knows it as `path`.
     fn at(path: &Path, file: PathBuf) -> Result<Self> {
         let (Some(directory), Some(name_there)) = (file.parent(), file.file_name()) else {
-            return Err(Error::other(format!("{} names no file", path.display())));
+            return Err(FileProblem::NoName { path: path.to_owned() }.into());
         };
         let (directory, name_there) = (Arc::new(Directory::open(directory)?), name_there.to_owned());
         Ok(Self {

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::thread;
 
 use crate::chat::Model;
-use crate::error::{Error, Result};
+use crate::error::{Bug, Error, Result};
 use crate::form::Form;
 use crate::os::rights::Attributes;
 use crate::os::{FileMeta, Stamp};
@@ -89,8 +89,7 @@ impl FileSnapshot {
     /// The one in a reading of this backend.
     pub(crate) fn of(reading: &Reading) -> Result<&Self> {
         let snapshot: &dyn Any = reading.snapshot.as_ref();
-        let wrong = || Error::other("a plan was made on the registry of another backend: a mistake in the program");
-        snapshot.downcast_ref().ok_or_else(wrong)
+        snapshot.downcast_ref().ok_or(Bug("a plan was made on the registry of another backend").into())
     }
 
     /// Its text. A large one is read into memory.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use crate::foreign::{Foreign, Sentence};
+
 /// The address of a gateway on this host, as in `ws://127.0.0.1:18789`.
 ///
 /// It is always a loopback address, and no name is looked up: what is sent there does not leave the host, unless a tunnel
@@ -72,6 +74,12 @@ fn loopback(host: &str) -> Option<IpAddr> {
     }
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     inner.parse::<IpAddr>().ok().filter(IpAddr::is_loopback)
+}
+
+impl From<&Address> for Sentence {
+    fn from(address: &Address) -> Self {
+        Foreign::from(address.to_string()).into()
+    }
 }
 
 impl fmt::Display for Address {

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use crate::backend::openclaw::address::Address;
-use crate::error::Error;
+use crate::error::{Explain, Explanation};
+use crate::foreign::{Foreign, Sentence};
+use crate::sentence;
 
 /// Why a request to a gateway, or the connection to it, failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The connection is refused. Only the gateway may touch its sessions, so there is no other way to them.
-    #[error("no gateway listens at {0}")]
     Down(Address),
     /// The connection fails for another reason, or takes too long.
-    #[error("cannot connect to {address}: {reason}")]
     Unreachable {
         /// Where it should be.
         address: Address,
@@ -20,7 +20,6 @@ pub enum Fault {
         reason: String,
     },
     /// Something listens that does not speak the gateway's protocol.
-    #[error("what listens at {address} is not an OpenClaw gateway: {reason}")]
     NotAGateway {
         /// Where it listens.
         address: Address,
@@ -28,10 +27,8 @@ pub enum Fault {
         reason: String,
     },
     /// It answers HTTP 503: it takes no more connections because it is shutting down.
-    #[error("the gateway is stopping")]
     Stopping,
     /// It asked to come back later, until the timeout had passed. The request was not carried out.
-    #[error("{why}")]
     Unavailable {
         /// What keeps it.
         why: Unavailable,
@@ -39,7 +36,6 @@ pub enum Fault {
         again: Duration,
     },
     /// It does not let this program in.
-    #[error("the gateway does not let this program in: {message} ({code})")]
     NotLetIn {
         /// The gateway's code, such as `AUTH_TOKEN_MISMATCH`.
         code: String,
@@ -47,7 +43,6 @@ pub enum Fault {
         message: String,
     },
     /// It speaks another version of the protocol.
-    #[error("the gateway speaks protocol {theirs}, and this program speaks protocol {ours}")]
     Protocol {
         /// The version that this program speaks.
         ours: u32,
@@ -55,10 +50,8 @@ pub enum Fault {
         theirs: u32,
     },
     /// The connection has not the scope that a request needs.
-    #[error("the gateway does not grant the scope {0}")]
     MissingScope(String),
     /// The release of OpenClaw lacks what this program relies on.
-    #[error("OpenClaw {version} is not supported: {lacks}")]
     TooOld {
         /// The release, as it calls itself.
         version: String,
@@ -66,10 +59,8 @@ pub enum Fault {
         lacks: &'static str,
     },
     /// A change of a session's model would change the default of all sessions.
-    #[error("the gateway applies a change of model to \"{0}\", not to the session alone")]
     SelectionTarget(String),
     /// The request was sent, or may have been, and there is no reply. What it asked for is perhaps done.
-    #[error("the gateway did not reply to {method}: {reason}")]
     Lost {
         /// The request's method.
         method: &'static str,
@@ -77,7 +68,6 @@ pub enum Fault {
         reason: String,
     },
     /// A reply is not what the protocol promises. What was asked for is perhaps done.
-    #[error("the gateway's reply to {method} cannot be read: {reason}")]
     Malformed {
         /// The request's method.
         method: &'static str,
@@ -85,7 +75,6 @@ pub enum Fault {
         reason: String,
     },
     /// The session list does not hold all sessions.
-    #[error("the gateway listed {rows} of {total} sessions")]
     Truncated {
         /// How many sessions it listed.
         rows: usize,
@@ -93,10 +82,8 @@ pub enum Fault {
         total: usize,
     },
     /// The session list holds one session more than once.
-    #[error("the gateway listed {0} more than once")]
     Doubled(String),
     /// The request as a whole was refused. It was not carried out.
-    #[error("the gateway refused {method}: {message}")]
     Refused {
         /// The request's method.
         method: &'static str,
@@ -104,7 +91,6 @@ pub enum Fault {
         message: String,
     },
     /// The request is larger than the gateway accepts. It was not sent.
-    #[error("the request {method} of {bytes} bytes is larger than the {limit} bytes that the gateway accepts")]
     TooLarge {
         /// The request's method.
         method: &'static str,
@@ -116,23 +102,103 @@ pub enum Fault {
 }
 
 /// What keeps a gateway from answering for now.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unavailable {
     /// It has begun to listen and is not ready.
-    #[error("the gateway is still starting")]
     Starting,
     /// It waits for running turns to end, and then restarts or stops.
-    #[error("the gateway is restarting")]
     Restarting,
     /// It was suspended by an operator.
-    #[error("the gateway is suspended")]
     Suspended,
     /// Anything else, in its own words. It says so when it is overloaded, and for agents that are not configured.
-    #[error("the gateway is busy: {0}")]
     Busy(String),
 }
 
+impl Unavailable {
+    fn words(&self) -> Sentence {
+        match self {
+            Self::Starting => "the gateway is still starting".into(),
+            Self::Restarting => "the gateway is restarting".into(),
+            Self::Suspended => "the gateway is suspended".into(),
+            Self::Busy(words) => sentence!("the gateway is busy: {}", quoted(words)),
+        }
+    }
+}
+
+/// What the other side said.
+fn quoted(text: &str) -> Foreign {
+    text.into()
+}
+
 impl Fault {
+    /// Which kind it is, and what is wrong.
+    fn words(&self) -> (&'static str, Sentence) {
+        match self {
+            Self::Down(address) => ("gateway-down", sentence!("no gateway listens at {}", address)),
+            Self::Unreachable { address, reason } => {
+                ("gateway-unreachable", sentence!("cannot connect to {}: {}", address, quoted(reason)))
+            }
+            Self::NotAGateway { address, reason } => {
+                let message = sentence!("what listens at {} is not an OpenClaw gateway: {}", address, quoted(reason));
+                ("not-a-gateway", message)
+            }
+            Self::Stopping => ("gateway-stopping", "the gateway is stopping".into()),
+            Self::Unavailable { why, .. } => ("gateway-unavailable", why.words()),
+            Self::NotLetIn { code, message } => {
+                let message =
+                    sentence!("the gateway does not let this program in: {} ({})", quoted(message), quoted(code));
+                ("gateway-refuses", message)
+            }
+            Self::Protocol { ours, theirs } => {
+                let message =
+                    sentence!("the gateway speaks protocol {}, and this program speaks protocol {}", *theirs, *ours);
+                ("gateway-protocol", message)
+            }
+            Self::MissingScope(scope) => {
+                ("gateway-scope", sentence!("the gateway does not grant the scope {}", quoted(scope)))
+            }
+            Self::TooOld { version, lacks } => {
+                ("gateway-too-old", sentence!("OpenClaw {} is not supported: {}", quoted(version), *lacks))
+            }
+            Self::SelectionTarget(target) => {
+                let message = sentence!(
+                    "the gateway applies a change of model to \"{}\", not to the session alone",
+                    quoted(target)
+                );
+                ("gateway-selection", message)
+            }
+            Self::Lost { method, reason } => {
+                ("gateway-no-reply", sentence!("the gateway did not reply to {}: {}", *method, quoted(reason)))
+            }
+            Self::Malformed { method, reason } => {
+                ("gateway-reply", sentence!("the gateway's reply to {} cannot be read: {}", *method, quoted(reason)))
+            }
+            Self::Truncated { rows, total } => {
+                ("gateway-truncated", sentence!("the gateway listed {} of {} sessions", *rows, *total))
+            }
+            Self::Doubled(session) => {
+                ("gateway-doubled", sentence!("the gateway listed {} more than once", quoted(session)))
+            }
+            Self::Refused { method, message } => {
+                ("gateway-refused", sentence!("the gateway refused {}: {}", *method, quoted(message)))
+            }
+            Self::TooLarge { method, bytes, limit } => {
+                let message = sentence!(
+                    "the request {} of {} bytes is larger than the {} bytes that the gateway accepts",
+                    *method,
+                    *bytes,
+                    *limit
+                );
+                ("gateway-request-too-large", message)
+            }
+        }
+    }
+
+    /// What is wrong as one text that is foreign from then on: for a row of a plan, which is shown escaped.
+    pub fn text(&self) -> String {
+        self.words().1.into_foreign().raw().to_owned()
+    }
+
     /// What to do next.
     pub fn hint(&self) -> &'static str {
         match self {
@@ -172,19 +238,6 @@ impl Fault {
             _ => None,
         }
     }
-
-    /// What is said where no chat may be named, if the message quotes the gateway.
-    fn nameless(&self) -> Option<&'static str> {
-        match self {
-            Self::NotAGateway { .. } => Some("what listens there is not an OpenClaw gateway"),
-            Self::Unavailable { why: Unavailable::Busy(_), .. } => Some("the gateway is busy"),
-            Self::NotLetIn { .. } => Some("the gateway does not let this program in"),
-            Self::Malformed { .. } => Some("a reply of the gateway cannot be read"),
-            Self::Doubled(_) => Some("the gateway listed a session more than once"),
-            Self::Refused { .. } => Some("the gateway refused a request"),
-            _ => None,
-        }
-    }
 }
 
 /// What to do about a code with which a gateway closes the door.
@@ -202,12 +255,9 @@ fn not_let_in(code: &str) -> &'static str {
     }
 }
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        let error = Self::other(fault.to_string()).with_hint(fault.hint());
-        match fault.nameless() {
-            Some(nameless) => error.or_nameless(nameless),
-            None => error,
-        }
+impl Explain for Fault {
+    fn explain(&self) -> Explanation {
+        let (code, message) = self.words();
+        Explanation::new(code, message).hint(self.hint())
     }
 }

@@ -10,8 +10,9 @@ use crate::backend::listener::Listener;
 use crate::backend::openclaw::address::Address;
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Scope};
+use crate::backend::openclaw::problem::{GatewayProblem, NotUsed};
 use crate::backend::openclaw::token::Token;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::os::{FileMeta, open_regular};
 use crate::redact::hex;
 use crate::state::home::StateHome;
@@ -78,10 +79,7 @@ impl TokenAt {
         match self {
             Self::Nowhere => Ok(None),
             Self::Env(_, Some(token)) => Ok(Some(token.clone())),
-            Self::Env(name, None) => {
-                Err(Error::other(format!("the token of the gateway is not in {name}: it is not set"))
-                    .with_hint(format!("set {name} to gateway.auth.token of OpenClaw's configuration")))
-            }
+            Self::Env(name, None) => Err(GatewayProblem::NoToken { variable: name.as_str().into() }.into()),
             Self::File(path) => in_file(path).map(Some),
         }
     }
@@ -104,25 +102,22 @@ pub(super) fn heard<T>(
 fn in_file(path: &Path) -> Result<Token> {
     let file = open_regular(path)?;
     let FileMeta { owner, mode, .. } = FileMeta::of_open(&file, path)?;
-    let refused = |why: String| Error::other(format!("the token file {} is not used: {why}", path.display()));
+    let refused = |why| GatewayProblem::TokenFile { path: path.to_owned(), why };
     let user = rustix::process::geteuid().as_raw();
     if owner != user {
-        return Err(refused(format!("it belongs to user {owner}, and this is user {user}"))
-            .with_hint(format!("chown {user} {}", path.display())));
+        return Err(refused(NotUsed::Owner { owner, user }).into());
     }
     if mode & 0o077 != 0 {
-        return Err(refused(format!("its mode is {mode:04o}, so other users can read or change it"))
-            .with_hint(format!("chmod 600 {}", path.display())));
+        return Err(refused(NotUsed::Mode(mode)).into());
     }
     let mut text = String::new();
     // One byte more tells that it is longer.
     let read = file.take(LONGEST_TOKEN + 1).read_to_string(&mut text);
-    let hint = "it holds the token, and nothing else, on one line of at most 4096 bytes";
     if read.is_err() || text.len() as u64 > LONGEST_TOKEN {
-        return Err(refused("it is too long, or not text".to_owned()).with_hint(hint));
+        return Err(refused(NotUsed::Content("it is too long, or not text")).into());
     }
     let line = text.strip_suffix('\n').unwrap_or(&text);
-    token_of(line).ok_or_else(|| refused("it is empty, or has more than one line".to_owned()).with_hint(hint))
+    token_of(line).ok_or_else(|| refused(NotUsed::Content("it is empty, or has more than one line")).into())
 }
 
 /// The token in a text, which must be one line without control characters.

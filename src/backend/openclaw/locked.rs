@@ -16,7 +16,7 @@ use crate::backend::openclaw::home::{GatewayHome, heard};
 use crate::backend::openclaw::snapshot::{GatewaySnapshot, Sessions};
 use crate::backend::openclaw::thinking::{Levels, Thought, Thoughts};
 use crate::chat::Model;
-use crate::error::{Error, Result};
+use crate::error::{Bug, Result};
 use crate::plan::conditions::Told;
 use crate::plan::json::JsonRun;
 use crate::plan::last_applied::{Found, Reach};
@@ -110,8 +110,8 @@ impl<'b> LockedGateway<'b> {
         match outcomes {
             Ok(outcomes) => outcomes.into_iter().map(attempt).collect(),
             Err(fault) if fault.is_perhaps_done() => self.look(rows, &fault),
-            Err(fault @ Fault::Refused { .. }) => rows.iter().map(|_| Attempt::Failed(fault.to_string())).collect(),
-            Err(fault) => rows.iter().map(|_| Attempt::Unavailable(fault.to_string())).collect(),
+            Err(fault @ Fault::Refused { .. }) => rows.iter().map(|_| Attempt::Failed(fault.text())).collect(),
+            Err(fault) => rows.iter().map(|_| Attempt::Unavailable(fault.text())).collect(),
         }
     }
 
@@ -119,7 +119,7 @@ impl<'b> LockedGateway<'b> {
     /// changed; whether it is the wanted one, the run finds when it reads back.
     fn look(&self, rows: &[&Row], fault: &Fault) -> Vec<Attempt> {
         let Ok(pins) = self.pins() else {
-            return rows.iter().map(|_| Attempt::Unknown(fault.to_string())).collect();
+            return rows.iter().map(|_| Attempt::Unknown(fault.text())).collect();
         };
         let sessions = self.planned_on();
         let listed = |row: &Row| sessions.get(row.chat.id.as_ref()).map(|session| &session.pinned);
@@ -144,7 +144,7 @@ impl Locked for LockedGateway<'_> {
     /// Takes the notes of a wave. Its edits are made by [`Locked::converge`].
     fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
         if !batch.changes.is_empty() {
-            return Err(Error::other("sessions of a gateway are changed by requests alone: a mistake in the program"));
+            return Err(Bug("sessions of a gateway are changed by requests alone").into());
         }
         *self.planned_on.lock().unwrap_or_else(PoisonError::into_inner) =
             Arc::clone(GatewaySnapshot::of(reading)?.sessions());
@@ -170,7 +170,7 @@ impl Locked for LockedGateway<'_> {
             };
             by_change.entry((model, level)).or_default().push(index);
         }
-        let mut gone = self.save_levels(rows).err().map(|error| Attempt::Unavailable(error.to_string()));
+        let mut gone = self.save_levels(rows).err().map(|error| Attempt::Unavailable(error.text()));
         for ((model, level), indices) in by_change {
             let rows: Vec<&Row> = indices.iter().map(|index| rows[*index]).collect();
             let made = match &gone {

@@ -14,6 +14,7 @@ mod gateway;
 mod home;
 mod listing;
 mod locked;
+mod problem;
 mod snapshot;
 mod thinking;
 mod token;

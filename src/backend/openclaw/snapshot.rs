@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::backend::openclaw::abilities::DEFAULT;
 use crate::backend::openclaw::listing::SessionRow;
 use crate::chat::Chat;
-use crate::error::{Error, Result};
+use crate::error::{Bug, Result};
 use crate::plan::Reading;
 use crate::registry::{Blank, Counts, Entry, Position, Snapshot};
 
@@ -31,8 +31,7 @@ impl GatewaySnapshot {
     /// The one in a reading of this backend.
     pub(super) fn of(reading: &Reading) -> Result<&Self> {
         let snapshot: &dyn Any = reading.snapshot.as_ref();
-        let wrong = || Error::other("a plan was made on the registry of another backend: a mistake in the program");
-        snapshot.downcast_ref().ok_or_else(wrong)
+        snapshot.downcast_ref().ok_or(Bug("a plan was made on the registry of another backend").into())
     }
 
     /// The sessions, which can be kept.

@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::openclaw::catalog::ModelRow;
 use crate::backend::openclaw::listing::SessionRow;
+use crate::backend::openclaw::problem::GatewayProblem;
 use crate::backend::openclaw::snapshot::Sessions;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::foreign::Foreign;
+use crate::json;
 use crate::state::dir::StateDir;
 
 const NAME: &str = "thinking.json";
@@ -56,21 +59,18 @@ impl Levels {
         let none = Self { version: VERSION, saved: BTreeMap::new() };
         let Some(dir) = dir else { return Ok(none) };
         let Some(text) = dir.read(NAME)? else { return Ok(none) };
-        let unusable = |why: String| {
-            Error::other(format!("{} cannot be used: {why}", dir.path(NAME).display()))
-                .with_hint("restore it, or remove it: the thinking levels in it are then not put back")
-        };
-        let levels: Self = serde_json::from_slice(&text).map_err(|error| unusable(error.to_string()))?;
+        let unusable = |why| GatewayProblem::LevelsUnusable { path: dir.path(NAME), why };
+        let levels: Self =
+            serde_json::from_slice(&text).map_err(|error| unusable(Foreign::from(error.to_string()).into()))?;
         if levels.version > VERSION {
-            return Err(unusable("a later version of reconcile wrote it".to_owned()));
+            return Err(unusable("a later version of reconcile wrote it".into()).into());
         }
         Ok(levels)
     }
 
     /// Saves it. On disk when it returns.
     pub(super) fn save(&self, dir: &StateDir) -> Result<()> {
-        let json = serde_json::to_vec(self).map_err(|error| Error::other(error.to_string()))?;
-        dir.save(NAME, &json)
+        dir.save(NAME, &json::to_bytes(self)?)
     }
 
     /// Whether a change of the session's model may concern its thinking.

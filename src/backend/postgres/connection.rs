@@ -91,8 +91,8 @@ impl Database {
             }
         }
         // Of several, the last is the one that the others stood in for.
-        let hint = failures.last().and_then(Error::hint).map(str::to_owned);
-        let messages: Vec<String> = failures.iter().map(Error::to_string).collect();
+        let hint = failures.last().and_then(Error::hint);
+        let messages: Vec<String> = failures.iter().map(Error::text).collect();
         Err(Error::other(messages.join("; ")).with_hint(hint.unwrap_or_default()))
     }
 }

@@ -117,7 +117,7 @@ fn complete(settings: &mut Conninfo, environment: &Environment) -> Result<()> {
     if let Some(name) = service {
         for (keyword, value) in service_of(&name, environment)? {
             add(settings, &keyword, value).map_err(|error| {
-                Error::other(format!("the service `{name}` cannot be used: {error}"))
+                Error::other(format!("the service `{name}` cannot be used: {}", error.text()))
                     .with_hint(error.hint().unwrap_or_default().to_owned())
             })?;
         }

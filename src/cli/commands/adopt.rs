@@ -8,6 +8,7 @@ use clap::Args;
 use crate::adopt::adopt;
 use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::PlaceArgs;
+use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::gateway::{self, gateway_of};
 use crate::cli::paths::registry_of;
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::form::Form;
 use crate::policy::{self, BackendSettings, OpenclawSettings, TokenSource};
 use crate::report::adopted::{self, Named, quoted};
-use crate::report::escape::leading;
+use crate::sentence;
 use crate::sources;
 
 /// How long a gateway may take for one request that no policy names yet.
@@ -41,7 +42,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &AdoptArgs) -> a
         return Ok(Exit::Done);
     };
     sources::write_new(file, &policy)?;
-    terminal.note(&format!("wrote {}", file.display()));
+    terminal.note(sentence!("wrote {}", file));
     Ok(Exit::Done)
 }
 
@@ -103,10 +104,7 @@ fn form_in_policy(policy_path: &Path) -> Form {
 /// The registry of the policy that is there already, and how the new one names it.
 fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String, Form)> {
     if !policy_path.exists() {
-        let name = leading(&policy_path.display().to_string()).into_owned();
-        return Err(Error::other(format!("no registry is named, and there is no policy {name} that could name one"))
-            .with_hint("give --registry PATH, or set RECONCILE_REGISTRY; for a gateway, give --connect URL")
-            .into());
+        return Err(Error::from(CommandProblem::NothingToAdopt { policy: policy_path.into() }).into());
     }
     let files = sources::load(policy_path)?;
     let (policy, _) = policy::read(&files.sources).map_err(Error::Invalid)?;
@@ -122,8 +120,7 @@ fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String, Form)
 /// The path as a policy in the current directory names it.
 pub(super) fn written(path: &Path) -> Result<String> {
     let Some(text) = path.to_str() else {
-        return Err(Error::other(format!("no policy can name the registry {}: it is not UTF-8", path.display()))
-            .with_hint("make a link to it with a name that is, and give that"));
+        return Err(CommandProblem::PathNotUtf8 { path: path.to_owned() }.into());
     };
     // In a policy, that would be the home directory.
     Ok(if text.starts_with("~/") { format!("./{text}") } else { text.to_owned() })

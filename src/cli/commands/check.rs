@@ -9,6 +9,7 @@ use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::{PlaceArgs, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::paths::registry_of;
+use crate::cli::problem::OptionProblem;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{for_snapshot, home_of};
 use crate::cli::zone::{self, now_for};
@@ -17,6 +18,7 @@ use crate::error::Error;
 use crate::lint::Lint;
 use crate::policy::{self, Policy, Source};
 use crate::report::check::{Check, CheckFormat};
+use crate::sentence;
 use crate::sources;
 
 #[derive(Clone, Debug, Args)]
@@ -88,11 +90,11 @@ fn warnings_of(
             Some(fingerprint) => for_snapshot(place.redaction_key()?, home, &fingerprint, policy)?.0,
         },
     };
-    let horizon = now.checked_add(args.within).map_err(|_| Error::other("--within reaches beyond all calendars"))?;
+    let horizon = now.checked_add(args.within).map_err(|_| Error::from(OptionProblem::WithinTooLate))?;
     let lint = Lint { policy: &policy, sources, registry: snapshot.as_deref(), now: &now, horizon: &horizon };
     warnings.extend(match lint.warnings() {
         Err(error) if !is_named => {
-            terminal.warning(&format!("the registry was not looked at: {error}"));
+            terminal.warning(sentence!("the registry was not looked at: {}", error.sentence()));
             Lint { registry: None, ..lint }.warnings()?
         }
         found => found?,

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::backend::{Probe, capabilities};
 use crate::cli::args::{PlaceArgs, file_of, one_of};
+use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::outputs::Outputs;
 use crate::cli::terminal::Terminal;
@@ -52,9 +53,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> an
     let old = match args.from.strip_prefix("git:") {
         Some(wanted) => policy_at(wanted, &place.policy(), GIT_LIMIT)?,
         None if !Path::new(&args.from).exists() => {
-            return Err(Error::other(format!("--from {}: there is no such file or directory", args.from))
-                .with_hint(format!("for what git has of the policy, write --from git:{}", args.from))
-                .into());
+            return Err(Error::from(CommandProblem::NoSuchFrom { typed: args.from.as_str().into() }).into());
         }
         None => OldPolicy { name: args.from.clone(), sources: sources::load(args.from.as_ref())?.sources },
     };

@@ -16,7 +16,7 @@ use crate::cli::zone;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 use crate::policy::{self, Policy};
-use crate::report::doctor::{Checkup, Naming};
+use crate::report::doctor::Checkup;
 use crate::report::{TextOrJson, counted};
 use crate::sources::{self, PolicyFiles};
 
@@ -29,7 +29,7 @@ pub(crate) struct DoctorArgs {
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DoctorArgs) -> anyhow::Result<Exit> {
     let checks = checkup(place);
-    let naming = if terminal.hides_names() { Naming::Hidden } else { Naming::Plain };
+    let naming = terminal.naming();
     let checkup = Checkup { checks: &checks, naming, width: terminal.width() };
     terminal.to_stdout(|out| checkup.write(args.format, out))?;
     Ok(if checks.iter().any(Check::is_problem) { Exit::Error } else { Exit::Done })
@@ -103,9 +103,7 @@ fn look_at_backend(place: &PlaceArgs, policy: &Policy, files: &PolicyFiles) -> V
 
 /// What the owner of the registry says that is probably not what the policy means.
 fn advised(found: Diagnostic) -> Check {
-    let Diagnostic { message, help, code, .. } = found;
-    let error = Error::other(message).with_hint(help.unwrap_or_default()).or_nameless(code);
-    Check::of("configuration", Err(error), "see reconcile check")
+    Check::of("configuration", Err(Error::Invalid(vec![found])), "see reconcile check")
 }
 
 /// The registry alone. A policy that cannot be used may still say which it is.

@@ -9,17 +9,21 @@ use crate::apply::Ask;
 use crate::backend::Probe;
 use crate::chat::Chat;
 use crate::cli::args::{FieldArgs, Moment, PlaceArgs, moment};
+use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::foreign::Foreign;
 use crate::plan::json::JsonRow;
 use crate::plan::last_applied::{Hint, Origin};
 use crate::plan::select::{Selector, find_one, nearest};
 use crate::plan::{Limits, PlanInput, drift};
 use crate::registry::find_entry;
 use crate::report::explain::Explanation;
+use crate::report::shown::Naming;
 use crate::resolve::Current;
+use crate::sentence;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ExplainArgs {
@@ -41,7 +45,7 @@ pub(crate) struct ExplainArgs {
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) -> anyhow::Result<Exit> {
     if args.chat.is_empty() {
-        terminal.error("the chat's id is empty", Some("see: reconcile explain --help"));
+        terminal.refused("the chat's id is empty", "see: reconcile explain --help");
         return Ok(Exit::Usage);
     }
     let opened = open(terminal, place)?;
@@ -61,9 +65,11 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
     let assigned = policy.assignment(&chat).map(|assignment| assignment.because.clone());
     let chat = policy.with_tier(chat).into_owned();
     let is_known = registered || !assumed.is_empty() || policy.override_of(&chat.id).is_some();
-    if !is_known && !terminal.hides_names() {
-        let near = nearest(&args.chat, snapshot)?.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-        terminal.note(&format!("no chat {:?} in {}: taken as the id of a new one{near}", args.chat, snapshot.name()));
+    if !is_known && terminal.naming() == Naming::Plain {
+        let (typed, registry) = (Foreign::from(format!("{:?}", args.chat)), Foreign::from(snapshot.name()));
+        let near = nearest(&args.chat, snapshot)?.map(|near| Foreign::from(format!("{near:?}")));
+        let near = near.map(|near| sentence!("; did you mean {}?", near)).unwrap_or_default();
+        terminal.note(sentence!("no chat {} in {}: taken as the id of a new one{}", typed, registry, near));
     }
 
     let selector = Selector { chats: vec![chat.id.clone().into_owned()], ..Selector::default() };
@@ -126,10 +132,8 @@ fn fill(chat: &mut Chat, args: &FieldArgs) -> Result<Vec<&'static str>> {
                 filled.push(name);
             }
             (Some(given), Some(said)) if given != *said => {
-                let message = format!("the registry says {name} {said:?} of this chat, not {given:?}");
-                return Err(Error::other(message)
-                    .with_hint("give only what the registry does not say")
-                    .or_nameless(format!("the registry says another {name} of this chat")));
+                let (said, given) = (format!("{said:?}").into(), format!("{given:?}").into());
+                return Err(CommandProblem::OtherField { name, said, given }.into());
             }
             _ => {}
         }

@@ -14,6 +14,7 @@ mod list;
 mod man;
 mod overrides;
 mod owed;
+mod problem;
 mod record_session;
 mod set_model;
 mod snapshot;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chat::Model;
 use crate::cli::args::{EditArgs, PlaceArgs};
+use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::run::execute;
 use crate::cli::run::options::RunOptions;
@@ -14,11 +15,13 @@ use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_quietly};
 use crate::error::{Error, Result};
+use crate::foreign::{Foreign, Public};
 use crate::plan::line::{JsonEdit, JsonOverride};
 use crate::plan::select::Selector;
 use crate::policy::edit::{Wanted, set_all, unset, with_comment};
 use crate::policy::{self, Override, Policy, Setting, Source, Until};
 use crate::report::escape::escape;
+use crate::sentence;
 use crate::sources::{PolicyFile, check_size};
 
 /// How often a policy that others edit at the same time is looked at again.
@@ -50,14 +53,14 @@ pub(crate) fn edit_and_run(
 ) -> anyhow::Result<Exit> {
     if place.redact && args.dry_run && args.report.format.shows_policy() {
         let why = "the edit of a policy cannot be redacted: it is the policy's own text";
-        terminal.error(why, Some("show json or markdown instead"));
+        terminal.refused(why, "show json or markdown instead");
         return Ok(Exit::Usage);
     }
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
     let (mut opened, Decided { changes, notes, .. }, edits) =
         prepare(terminal, place, args.dry_run, &interrupt, decide)?;
     for note in &notes {
-        terminal.note(note);
+        terminal.note(Public::new(note.clone()));
     }
     let sources = opened.files.sources.iter().map(|source| {
         let edit = edits.iter().find(|edit| *edit.name == *source.name);
@@ -98,15 +101,16 @@ pub(crate) fn edit_and_run(
     let exit = execute(terminal, place, &opened, &options, interrupt)?;
     if args.dry_run || options.edits.any_made() {
         for lost in &lost {
-            terminal.note(lost);
+            terminal.note(Public::new(lost.clone()));
         }
     }
     for file in options.edits.edited_files() {
-        if in_work_tree(Path::new(file)) {
-            terminal.note(&format!("{file} is in a git work tree: commit the change"));
-        } else {
-            terminal.note(&format!("{file} was edited"));
-        }
+        let is_tracked = in_work_tree(Path::new(file));
+        let file = Foreign::from(file);
+        terminal.note(match is_tracked {
+            true => sentence!("{} is in a git work tree: commit the change", file),
+            false => sentence!("{} was edited", file),
+        });
     }
     Ok(exit)
 }
@@ -126,9 +130,7 @@ fn prepare(
             terminal.diagnostics(&opened.warnings);
         }
         if opened.names.is_snapshot() {
-            return Err(Error::other("a policy is not edited for a redacted snapshot")
-                .with_hint("edit it where the registry is")
-                .into());
+            return Err(Error::from(CommandProblem::EditOfSnapshot).into());
         }
         let decided = decide(&opened)?;
         let mut edits = edits(&opened, &decided)?;
@@ -145,14 +147,14 @@ fn prepare(
             locked.insert(name.clone(), PolicyFile::lock(Path::new(name), place.lock_timeout, &give_up)?);
         }
     }
-    Err(Error::other("the policy changes all the time").with_hint("find out who edits it, and run again").into())
+    Err(Error::from(CommandProblem::PolicyUnsteady).into())
 }
 
 /// The files that change, as they are and as they will be.
 fn edits(opened: &Opened, Decided { changes, contacts, .. }: &Decided) -> Result<Vec<PolicyEdit>> {
     let mut files: BTreeMap<&str, (&Source, BTreeMap<&str, &Change>)> = BTreeMap::new();
     for (chat, change) in changes {
-        let source = file_of(opened, chat).ok_or_else(|| Error::other("the policy has no file to write to"))?;
+        let source = file_of(opened, chat).ok_or(CommandProblem::NoFile)?;
         let (_, changes) = files.entry(&source.name).or_insert_with(|| (source, BTreeMap::new()));
         if is_made(&opened.policy, chat, change) {
             continue;
@@ -191,8 +193,7 @@ fn edited<'c>(text: &str, changes: &BTreeMap<&'c str, &Change>) -> Result<String
 }
 
 fn cannot_edit(chat: &str) -> Error {
-    Error::other(format!("the override for {chat} is written in a way that cannot be edited safely"))
-        .with_hint("nothing was changed: edit the policy by hand, and run reconcile")
+    CommandProblem::NotEditable { chat: chat.into() }.into()
 }
 
 /// The file that holds the override, else the main one.

@@ -6,11 +6,13 @@ use serde::Serialize;
 
 use crate::apply::Backend;
 use crate::cli::args::PlaceArgs;
+use crate::cli::commands::problem::CommandProblem;
 use crate::cli::contacts::contacts;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Past, open_past, warn_of_lost_state};
 use crate::error::Error;
+use crate::foreign::Public;
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::json::JsonFailedModel;
 use crate::plan::ledger::Note;
@@ -18,6 +20,7 @@ use crate::plan::select::find_registered;
 use crate::plan::{FailedModel, failed_models};
 use crate::report::escape::escape;
 use crate::report::{counted, failed_model, time, write_json};
+use crate::sentence;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OwedArgs {
@@ -108,9 +111,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
     let locked = backend.lock(place.lock_timeout, &|| false)?;
     let is_owed = backend.ledger()?.owed.contains_key(&chat);
     if !is_owed {
-        return Err(Error::other(format!("no restart is owed to {name}"))
-            .with_hint("see what is owed with: reconcile owed")
-            .into());
+        return Err(Error::from(CommandProblem::NotOwed { chat: Public::new(name) }).into());
     }
     let is_still_owed = || backend.ledger().is_ok_and(|ledger| ledger.owed.contains_key(&chat));
     let told = match locked.note(&forgotten(&chat), now.timestamp()) {
@@ -120,7 +121,9 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
     };
     Ok(match told {
         Ok(()) => Exit::Done,
-        Err(error) => terminal.failure_after(error, &format!("the restart owed to {name} is forgotten")),
+        Err(error) => {
+            terminal.failure_after(error, sentence!("the restart owed to {} is forgotten", Public::new(name)))
+        }
     })
 }
 

@@ -11,12 +11,15 @@ use crate::backend::{self, Home, file::RegistryFile};
 use crate::chat::is_session_id;
 use crate::cli::args::PlaceArgs;
 use crate::cli::commands::launch::refuse_foreign;
+use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::registry_of_past;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::foreign::{Foreign, Sentence};
 use crate::launch::record;
 use crate::registry::Snapshot;
+use crate::sentence;
 use crate::{policy, sources};
 
 /// In bytes. What a hook is given is much shorter.
@@ -49,7 +52,7 @@ pub(crate) struct RecordSessionArgs {
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RecordSessionArgs) -> anyhow::Result<Exit> {
     let id = match &args.id {
         Some(id) if !is_session_id(id) => {
-            terminal.error(&format!("{id:?} cannot be the id of a session"), Some(FORM));
+            terminal.refused(sentence!("{} cannot be the id of a session", Foreign::from(format!("{id:?}"))), FORM);
             return Ok(Exit::Usage);
         }
         Some(id) => id.clone(),
@@ -64,9 +67,9 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RecordSessionAr
         backend.record_session(place.lock_timeout, Timestamp::now(), &mut record)?;
     let done = format!("{} goes on as {id} when it next starts", args.chat);
     Ok(match error {
-        Some(error) => terminal.failure_after(error, &done),
+        Some(error) => terminal.failure_after(error, Foreign::from(done)),
         None if changed => {
-            terminal.note(&done);
+            terminal.note(Foreign::from(done));
             Exit::Done
         }
         None => Exit::Done,
@@ -75,17 +78,14 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RecordSessionAr
 
 /// The id in the JSON on standard input.
 fn id_of_input() -> Result<String> {
-    let wrong = |why: &str| {
-        Error::other(format!("standard input is not what a SessionStart hook is given: {why}"))
-            .with_hint("it is a JSON object with a session_id, or give the id as an argument")
-    };
+    let wrong = |why| CommandProblem::NoHook { why };
     let mut text = Vec::new();
     let read = io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut text);
-    read.map_err(|error| wrong(&error.to_string()))?;
-    let hook: Value = serde_json::from_slice(&text).map_err(|error| wrong(&error.to_string()))?;
-    let id = hook.get("session_id").and_then(Value::as_str).ok_or_else(|| wrong("it has no session_id"))?;
+    read.map_err(|error| wrong(Sentence::from(&error)))?;
+    let hook: Value = serde_json::from_slice(&text).map_err(|error| wrong(Foreign::from(error.to_string()).into()))?;
+    let id = hook.get("session_id").and_then(Value::as_str).ok_or_else(|| wrong("it has no session_id".into()))?;
     if !is_session_id(id) {
-        return Err(Error::other(format!("{id:?} cannot be the id of a session")).with_hint(FORM));
+        return Err(CommandProblem::NoSessionId { typed: format!("{id:?}").into(), form: FORM }.into());
     }
     Ok(id.to_owned())
 }

@@ -8,6 +8,7 @@ use crate::backend::Probe;
 use crate::chat::{Chat, Model};
 use crate::cli::args::{EditArgs, End, PlaceArgs, until};
 use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
+use crate::cli::commands::problem::CommandProblem;
 use crate::cli::contacts::contacts;
 use crate::cli::exit::Exit;
 use crate::cli::run::execute;
@@ -15,11 +16,13 @@ use crate::cli::run::options::RunOptions;
 use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::foreign::{Foreign, Public};
 use crate::plan::select::{Selector, find_registered};
 use crate::policy::{At, Because, Override, Policy, Setting};
 use crate::registry::find_entry;
 use crate::resolve::resolve;
+use crate::sentence;
 use crate::suggest;
 
 /// As the history calls it.
@@ -70,8 +73,7 @@ pub(crate) fn set(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -
         let (chat, model, _) = target(opened, args)?;
         let until = args.until.as_ref().map(|end| end.from(&opened.now)).transpose()?;
         if let Some(until) = until.as_ref().filter(|until| until.is_past(&opened.now)) {
-            return Err(Error::other(format!("--until {until} has already expired"))
-                .with_hint("an override that has expired does not count; nothing was changed"));
+            return Err(CommandProblem::Expired { until: until.to_string().into() }.into());
         }
         let entry = opened.policy.chats.get(&chat).filter(|_| args.until.is_some());
         let then = entry.and_then(Override::permanent).cloned();
@@ -117,7 +119,8 @@ fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArg
     let mut opened = open(terminal, place)?;
     let (chat, model, decided) = target(&opened, args)?;
     if let Some((rule, model)) = decided {
-        terminal.warning(&format!("the policy says {model} ({rule}): the next run puts that back"));
+        let (model, rule) = (Foreign::from(model), Foreign::from(rule));
+        terminal.warning(sentence!("the policy says {} ({}): the next run puts that back", model, rule));
     }
     let because = Because { rule: "set-model".to_owned(), at: At::elsewhere("command line") };
     let setting = Setting::Model(model);
@@ -138,8 +141,8 @@ fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherw
     let model = allowed(policy, &args.model)?;
     let in_use = policy.in_use(&model, &opened.now);
     if *in_use != model {
-        return Err(Error::other(format!("{model} has been withdrawn, and {in_use} has taken its place"))
-            .with_hint(format!("set {in_use} instead; nothing was changed")));
+        let (model, now) = (model.as_str().into(), in_use.as_str().into());
+        return Err(CommandProblem::Withdrawn { model, now }.into());
     }
     let backend = opened.backend(Probe::Nothing)?;
     let snapshot = backend.snapshot()?;
@@ -151,8 +154,8 @@ fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherw
     let capabilities = backend.capabilities();
     let cannot = capabilities.unmanaged(&chat).map(str::to_owned).or_else(|| capabilities.refuses_model(&model));
     if let Some(why) = cannot {
-        let chat = opened.name(&id);
-        return Err(Error::other(format!("{chat} cannot be set to {model}: {why}")).with_hint("nothing was changed"));
+        let (chat, model) = (Public::new(opened.name(&id)), model.as_str().into());
+        return Err(CommandProblem::CannotBeSet { chat, model, why: why.into() }.into());
     }
     let decision = resolve(policy, &chat, Some(model.as_str()).into(), &opened.now);
     let decided = decision.model.filter(|decided| **decided != model).map(|decided| {
@@ -167,20 +170,18 @@ fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherw
 /// Refuses a chat whose override stands under the id that it will have, or has elsewhere: two would be a mistake.
 fn refuse_former(opened: &Opened, chat: &str) -> Result<()> {
     let Some(id) = opened.policy.former.get(chat) else { return Ok(()) };
-    let (chat, id) = (opened.name(chat), opened.name(id));
-    Err(Error::other(format!("the override for {chat} stands under {id}, with `was`"))
-        .with_hint("nothing was changed: edit it there by hand"))
+    let (chat, id) = (Public::new(opened.name(chat)), Public::new(opened.name(id)));
+    Err(CommandProblem::FormerId { chat, id }.into())
 }
 
 fn allowed(policy: &Policy, name: &str) -> Result<Model> {
     let known = || policy.allowed.iter().map(Model::as_str);
     policy.allowed.iter().find(|model| model.as_str() == name).cloned().ok_or_else(|| {
-        let near = suggest::nearest(name, known()).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
-        let all = suggest::list(known()).unwrap_or_default();
-        let error = Error::other(format!("{name:?} is not an allowed model"));
-        match policy.aliases.get(name) {
-            Some(model) => error.with_hint(format!("the policy takes it for another spelling of {model}: set {model}")),
-            None => error.with_hint(format!("{near}the policy allows: {all}")),
+        let typed = format!("{name:?}").into();
+        if let Some(model) = policy.aliases.get(name) {
+            return CommandProblem::Spelling { typed, model: model.as_str().into() }.into();
         }
+        let near = suggest::nearest(name, known()).map(Foreign::from);
+        CommandProblem::NotAllowed { typed, near, allowed: suggest::list(known()).unwrap_or_default().into() }.into()
     })
 }

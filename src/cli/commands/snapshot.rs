@@ -2,6 +2,7 @@
 
 use crate::backend::Probe;
 use crate::cli::args::PlaceArgs;
+use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::open_plain;
@@ -11,18 +12,17 @@ use crate::plan::ledger::Ledger;
 use crate::registry::Entry;
 use crate::registry::redacted::redacted;
 use crate::report::escape::escape_json;
+use crate::sentence;
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit> {
     if !place.redact {
-        terminal.error("a snapshot is always redacted", Some("say: reconcile snapshot --redact"));
+        terminal.refused("a snapshot is always redacted", "say: reconcile snapshot --redact");
         return Ok(Exit::Usage);
     }
     let opened = open_plain(place)?;
     terminal.diagnostics(&opened.warnings);
     if opened.home.redacted_with()?.is_some() {
-        return Err(Error::other(format!("{} is a redacted snapshot already", opened.home.name()))
-            .with_hint("make one of the registry itself")
-            .into());
+        return Err(Error::from(CommandProblem::AlreadyRedacted { registry: opened.home.name().into() }).into());
     }
     let backend = opened.backend(Probe::Nothing)?;
     let snapshot = backend.snapshot()?;
@@ -42,6 +42,9 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
     match (shown, made) {
         (Ok(()), _) => Ok(Exit::Done),
         (Err(error), None) => Err(error.into()),
-        (Err(error), Some(key)) => Ok(terminal.failure_after(error, &format!("the key {} was made", key.display()))),
+        (Err(error), Some(key)) => {
+            let directory = key.parent().unwrap_or(Path::new("."));
+            Ok(terminal.failure_after(error, sentence!("the key redact.key was made in {}", directory)))
+        }
     }
 }

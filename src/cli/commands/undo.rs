@@ -9,10 +9,12 @@ use crate::backend::Probe;
 use crate::chat::Model;
 use crate::cli::args::{EditArgs, End, PlaceArgs, until};
 use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
+use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::foreign::{Foreign, Public};
 use crate::plan::json::{JsonRow, JsonRun};
 use crate::plan::line::JsonOverride;
 use crate::policy::{Setting, Until};
@@ -38,10 +40,9 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &UndoArgs) -> an
             return Ok(decided);
         }
         for note in &decided.notes {
-            terminal.note(note);
+            terminal.note(Public::new(note.clone()));
         }
-        Err(Error::other(format!("there is nothing to take back of the run {}", args.run))
-            .with_hint("see what it did with: reconcile history"))
+        Err(CommandProblem::NothingToUndo { run: args.run.as_str().into() }.into())
     })
 }
 
@@ -50,8 +51,7 @@ fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
     let backend = opened.backend(Probe::Nothing)?;
     let (run, touched_since) = find(backend.as_ref(), name)?;
     if run.part > 1 {
-        return Err(Error::other(format!("the history no longer has all of the run {}: it was too long", run.run))
-            .with_hint("nothing was changed; see what it still has with: reconcile history"));
+        return Err(CommandProblem::RunCutOff { run: run.run.into() }.into());
     }
     if !run.by.overrides.is_empty() {
         return Ok(restored(opened, &run));
@@ -168,17 +168,11 @@ fn find(backend: &dyn Backend, name: &str) -> Result<(JsonRun<'static>, BTreeSet
     }
     match <[JsonRun; 1]>::try_from(found) {
         Ok([run]) => Ok((run, touched_since)),
-        Err(none) if none.is_empty() && name == LAST => {
-            Err(Error::other("no run in the history has changed a model or an override")
-                .with_hint("see: reconcile history"))
-        }
-        Err(none) if none.is_empty() => {
-            Err(Error::other(format!("the history knows no run {name:?}")).with_hint("see: reconcile history"))
-        }
+        Err(none) if none.is_empty() && name == LAST => Err(CommandProblem::NoRunToUndo.into()),
+        Err(none) if none.is_empty() => Err(CommandProblem::NoSuchRun { typed: format!("{name:?}").into() }.into()),
         Err(several) => {
-            let names: Vec<&str> = several.iter().map(|run| run.run.as_ref()).collect();
-            Err(Error::other(format!("{name:?} is the beginning of {} runs", names.len()))
-                .with_hint(format!("give one of them: {}", names.join(", "))))
+            let runs = several.iter().map(|run| Foreign::from(run.run.as_ref())).collect();
+            Err(CommandProblem::AmbiguousRun { typed: format!("{name:?}").into(), runs }.into())
         }
     }
 }

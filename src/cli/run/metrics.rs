@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::cli::exit::Exit;
 use crate::cli::outputs::{NewMode, Target, check_replaceable};
+use crate::cli::problem::OptionProblem;
 use crate::error::{Error, Result};
 use crate::os::open_regular;
 use crate::plan::Plan;
@@ -23,16 +24,14 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     check_replaceable(path)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if path.is_dir() || !parent.is_dir() {
-        return Err(Error::other(format!("--metrics {}: there can be no such file", path.display()))
-            .with_hint("name a file in a directory that is there"));
+        return Err(OptionProblem::NoMetricsFile { path: path.to_owned() }.into());
     }
     let mut start = Vec::new();
     let read = open_regular(path).map(|file| file.take(START.len() as u64).read_to_end(&mut start));
     if read.is_err() || start.is_empty() || start == START {
         return Ok(());
     }
-    Err(Error::other(format!("--metrics {}: that file holds something else", path.display()))
-        .with_hint("name another file, or remove this one"))
+    Err(OptionProblem::NotMetrics { path: path.to_owned() }.into())
 }
 
 /// Whether a run had no failures of its own. What is held or refused in every run is none, and a dry run has done nothing that

@@ -21,6 +21,7 @@ use crate::backend::Probe;
 use crate::cli::args::{PlaceArgs, RunArgs};
 use crate::cli::exit::Exit;
 use crate::cli::outputs::{Outputs, refuse_needed};
+use crate::cli::problem::OptionProblem;
 use crate::cli::run::checks::check;
 use crate::cli::run::options::RunOptions;
 use crate::cli::run::outcome::End;
@@ -31,16 +32,18 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly, warn_of_lost_state};
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
+use crate::foreign::{Foreign, Public};
 use crate::plan::json::Origin;
 use crate::plan::{Limits, Plan};
 use crate::report::Mode;
+use crate::sentence;
 use crate::sources::{self, Last, PolicyFile, PolicyFiles};
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     if args.confirm && !Terminal::can_ask() {
         let hint =
             "leave it out, or review a plan and apply that alone: reconcile plan, then reconcile apply --plan ID";
-        terminal.error("--confirm asks on a terminal, and stdin or stderr is not one", Some(hint));
+        terminal.refused("--confirm asks on a terminal, and stdin or stderr is not one", hint);
         return Ok(Exit::Usage);
     }
     // At a question, a signal ends the program as it ends any other.
@@ -69,7 +72,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> any
         let (registry, exit) = (registry.display().to_string(), Exit::of_error(error));
         if let Err(another) = metrics::write(path, &registry, Timestamp::now(), exit, None) {
             terminal.release();
-            terminal.failure(&another.into());
+            terminal.failure(&another);
         }
     }
     result
@@ -132,9 +135,8 @@ pub(crate) fn execute(
         return execute(terminal, place, &again, options, interrupt);
     }
     if options.edits.are_outdated(&opened.files.sources, &sources) {
-        return Err(Error::other(format!("{} was changed by another program meanwhile", opened.policy_name))
-            .with_hint("nothing of theirs was lost, and nothing was done: run again")
-            .into());
+        let policy = opened.policy_name.as_str().into();
+        return Err(Error::from(OptionProblem::PolicyChanged { policy }).into());
     }
     warn_of_expired(terminal, opened, &now);
     let input = options.input(opened, backend.as_ref(), &now, limits);
@@ -151,7 +153,7 @@ pub(crate) fn execute(
     };
     let applied = match apply() {
         Err(error) if options.edits.any_made() => {
-            terminal.failure(&error.into());
+            terminal.failure(&error);
             options.edits.tell_alone(terminal);
             return Ok(Exit::Partly);
         }
@@ -169,15 +171,16 @@ fn tidy(terminal: &Terminal, path: &Path, files: &PolicyFiles) {
     for source in &files.sources {
         // The run does not need it; the user should know.
         if let Err(error) = PolicyFile::tidy(Path::new(source.name.as_ref())) {
-            terminal.warning(&error.to_string());
+            terminal.obstacle(&error);
         }
     }
 }
 
 fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
     for (chat, entry, until) in opened.policy.expired(now) {
-        let (chat, at) = (opened.name(chat), &entry.because.at);
-        terminal.warning(&format!("the override for {chat} ended with {until} ({}:{})", at.file, at.line));
+        let (chat, at) = (Public::new(opened.name(chat)), &entry.because.at);
+        let (until, file) = (Public::new(until.to_string()), Foreign::from(at.file.as_ref()));
+        terminal.warning(sentence!("the override for {} ended with {} ({}:{})", chat, until, file, at.line));
     }
 }
 

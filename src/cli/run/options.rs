@@ -7,9 +7,11 @@ use jiff::Zoned;
 
 use crate::apply::Backend;
 use crate::cli::args::{Moment, NamedPlan, PlaceArgs, ReportArgs, RunArgs};
+use crate::cli::problem::OptionProblem;
 use crate::cli::run::policy_edit::PolicyEdits;
 use crate::cli::workspace::{Names, Opened};
-use crate::error::{Error, Result, reason};
+use crate::error::Result;
+use crate::foreign::Sentence;
 use crate::os::open_regular;
 use crate::plan::line::JsonEdit;
 use crate::plan::select::Selector;
@@ -107,11 +109,8 @@ fn expected(plan: &NamedPlan) -> Result<Expected> {
     };
     let name = path.display().to_string();
     let mut json = String::new();
-    let unreadable = |why: String| {
-        Error::other(format!("--plan {name}: neither a plan id nor a file that can be read: {why}"))
-            .with_hint(format!("a plan id has {ID_LENGTH} hex digits, and a dry run prints it on stderr"))
-    };
-    let mut file = open_regular(path).map_err(|error| unreadable(error.to_string()))?;
-    file.read_to_string(&mut json).map_err(|error| unreadable(reason(&error)))?;
+    let unreadable = |why| OptionProblem::Plan { path: path.clone(), why, id_length: ID_LENGTH };
+    let mut file = open_regular(path).map_err(|error| unreadable(error.sentence()))?;
+    file.read_to_string(&mut json).map_err(|error| unreadable(Sentence::from(&error)))?;
     Expected::from_report(&name, &json)
 }

@@ -15,9 +15,12 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::diagnostic::may_hold_password;
 use crate::error::{Error, Result};
+use crate::foreign::Public;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::{Plan, Refusal, Row, Verdict};
+use crate::report::shown::Naming;
 use crate::report::{self, Mode, Report, conditions, failed_model, has_failures, refusal, voided};
+use crate::sentence;
 use crate::withdrawn::Withdrawal;
 
 /// How a run has ended.
@@ -65,7 +68,7 @@ impl End<'_> {
         let shown = if silent { Ok(()) } else { print(terminal, options, &report) };
         let shown = shown.and_then(|()| outputs.write(&report));
         for over in news.iter().flat_map(|news| &news.over) {
-            terminal.note(&format!("no longer so: {over}"));
+            terminal.note(sentence!("no longer so: {}", Public::new(over.clone())));
         }
         let remembered = match quiet {
             Some(quiet) if !silent && shown.is_ok() => quiet.remember(plan, &conditions, now.timestamp()),
@@ -77,7 +80,7 @@ impl End<'_> {
             tell_withdrawal(terminal, opened, withdrawal, now);
         }
         if mode == Mode::DryRun && options.can_name_the_plan() && is_applicable(plan) {
-            terminal.hint(&format!("to apply this plan or nothing, pass --plan {}", plan.id));
+            terminal.hint(sentence!("to apply this plan or nothing, pass --plan {}", Public::new(plan.id.clone())));
         }
         let came_to = exit;
         let edited = options.edits.any_made();
@@ -90,7 +93,7 @@ impl End<'_> {
         let changed = edited || (mode == Mode::Apply && plan.refused.is_none() && plan.is_eventful());
         let failed = |error: Error, exit| {
             terminal.release();
-            terminal.failure(&error.into());
+            terminal.failure(&error);
             match exit {
                 _ if !changed => Exit::Error,
                 Exit::Done | Exit::Planned => Exit::Partly,
@@ -126,7 +129,7 @@ fn is_applicable(plan: &Plan) -> bool {
 
 fn tell_withdrawal(terminal: &Terminal, opened: &Opened, withdrawal: &Withdrawal, now: &Zoned) {
     let effect = withdrawal.effect(Some(&|chat| opened.name(chat)));
-    terminal.warning(&format!("{}: {effect}", withdrawal.when(now)));
+    terminal.warning(Public::new(format!("{}: {effect}", withdrawal.when(now))));
     if withdrawal.over_limit.is_some() && !withdrawal.has_begun {
         terminal.hint("change some of them before, or raise limits.max_changes; on that day nothing is done otherwise");
     }
@@ -135,7 +138,7 @@ fn tell_withdrawal(terminal: &Terminal, opened: &Opened, withdrawal: &Withdrawal
 /// What a user should know beyond the rows.
 fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode: Mode, now: &Zoned) {
     for (chat, why) in plan.void.iter().filter(|_| plan.refused.is_none()) {
-        terminal.note(&voided(chat, *why));
+        terminal.note(Public::new(voided(chat, *why)));
     }
     let edited = plan.rows.iter().any(|row| row.effects.edited);
     if mode == Mode::Apply && edited && capabilities.takes_effect() == TakesEffect::OnNextStart {
@@ -152,15 +155,15 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
     let acts =
         |row: &Row| row.effects.edited || row.effects.restarted || (row.is_planned() && (row.edit || row.restart));
     if let Some(remark) = plan.remark.as_ref().filter(|_| plan.rows.iter().any(acts)) {
-        terminal.note(remark);
+        terminal.note(Public::new(remark.clone()));
     }
     if !plan.unlisted.is_empty() {
-        let (count, chats) = (plan.unlisted.len(), plan.unlisted.join(", "));
+        let (count, chats) = (plan.unlisted.len(), Public::new(plan.unlisted.join(", ")));
         let (sessions, are) = if count == 1 { ("session", "is") } else { ("sessions", "are") };
-        terminal.note(&format!("{count} live {sessions} {are} not in the registry yet: {chats}"));
+        terminal.note(sentence!("{} live {} {} not in the registry yet: {}", count, sessions, are, chats));
     }
     for failed in &plan.failed_models {
-        terminal.note(&failed_model(failed, now));
+        terminal.note(Public::new(failed_model(failed, now)));
     }
     if !plan.failed_models.is_empty() {
         terminal.hint("other chats wait until it comes up there; to try it at once, pass --retry CHAT");
@@ -169,35 +172,35 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
         terminal.note("what is held is left alone until the policy decides otherwise, or --retry CHAT says so");
     }
     if plan.unseen > 0 {
-        let chats = if plan.unseen == 1 {
-            "1 chat keeps its model".to_owned()
-        } else {
-            format!("{} chats keep their models", plan.unseen)
+        let chats = match plan.unseen {
+            1 => "1 chat keeps its model".into(),
+            many => sentence!("{} chats keep their models", many),
         };
-        terminal.note(&format!(
-            "{chats} as if set by hand: no run has looked at the whole registry with existing = \"keep-manual\" before"
+        terminal.note(sentence!(
+            "{} as if set by hand: no run has looked at the whole registry with existing = \"keep-manual\" before",
+            chats
         ));
         terminal.hint("to put them under the policy, pass --take-over CHAT or --take-over-all");
     }
-    let Some(message) = refusal(plan) else { return };
+    let Some(message) = refusal(plan).map(Public::new) else { return };
     match &plan.refused {
         Some(Refusal::OtherPlan { differences, is_of_some, .. }) => {
             let hint = match is_of_some {
                 true => "that plan is of some chats alone: give the same --chat, --tier or --exclude",
                 false => "review the plan as it is now: reconcile --dry-run; restarts that are owed are in no plan",
             };
-            terminal.error(&message, Some(hint));
+            terminal.refused(message, hint);
             for difference in differences {
-                terminal.note(difference);
+                terminal.note(Public::new(difference.clone()));
             }
         }
         Some(Refusal::Limit { changes, .. }) => {
             // What was typed may name a person, and --connect may hold a password.
             let hidden = || format!("--allow-changes {changes}");
             let typed = same_command(*changes);
-            let is_secret = terminal.hides_names() || may_hold_password(&typed);
+            let is_secret = terminal.naming() == Naming::Hidden || may_hold_password(&typed);
             let consent = if is_secret { hidden() } else { typed };
-            terminal.error(&message, Some(&format!("if this is what you want, consent with: {consent}")));
+            terminal.refused(message, sentence!("if this is what you want, consent with: {}", Public::new(consent)));
         }
         None => {}
     }

@@ -6,9 +6,11 @@ use std::path::Path;
 use crate::apply::{self, Backend, Planned};
 use crate::cli::terminal::Terminal;
 use crate::error::Result;
+use crate::foreign::Public;
 use crate::plan::PlanInput;
 use crate::policy::Source;
 use crate::report::counted;
+use crate::sentence;
 use crate::sources::PolicyFile;
 
 /// An edit of one file of the policy.
@@ -88,7 +90,8 @@ impl PolicyEdits {
     /// Says that the policy was edited and the run then came to nothing.
     pub(crate) fn tell_alone(&self, terminal: &Terminal) {
         let files = counted(self.made.get(), "file");
-        terminal.note(&format!("{files} of the policy edited, nothing else was changed: run reconcile again"));
+        let files = Public::new(files);
+        terminal.note(sentence!("{} of the policy edited, nothing else was changed: run reconcile again", files));
     }
 
     /// The edits that change anything.

@@ -2,21 +2,28 @@
 
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
+use crate::foreign::{Foreign, Public};
 use crate::names::{Alike, Kind, Unshared};
 use crate::policy::At;
 use crate::registry::Snapshot;
 use crate::report::counted;
+use crate::report::shown::Naming;
+use crate::sentence;
 
 pub(crate) fn tell(terminal: &Terminal, opened: &Opened, snapshot: &dyn Snapshot, unshared: &[Unshared]) {
     for found in unshared {
-        let line = if terminal.hides_names() { count(found) } else { line(found, &near(found, opened, snapshot)) };
+        let line = match terminal.naming() {
+            Naming::Hidden => count(found),
+            Naming::Plain => line(found, &near(found, opened, snapshot)),
+        };
         match found.kind {
-            Kind::Override => terminal.warning(&line),
-            Kind::Rule | Kind::Glob | Kind::Member | Kind::Tier | Kind::GlobInKey => terminal.note(&line),
+            Kind::Override => terminal.warning(Public::new(line)),
+            Kind::Rule | Kind::Glob | Kind::Member | Kind::Tier | Kind::GlobInKey => terminal.note(Public::new(line)),
         }
     }
     if !unshared.is_empty() {
-        terminal.hint(&format!("for details, run reconcile check --registry {}", snapshot.name()));
+        let registry = Foreign::from(snapshot.name());
+        terminal.hint(sentence!("for details, run reconcile check --registry {}", registry));
     }
 }
 

@@ -14,6 +14,7 @@ use crate::form::Form;
 use crate::registry::json::fast::{self, Part, Window};
 use crate::registry::json::scan::{Seen, scan_at_once, scan_slowly_after};
 use crate::registry::json::text::JsonText;
+use crate::registry::problem::RegistryProblem;
 use crate::registry::{Counts, Entry, Make, Position, Snapshot};
 use crate::splice::{Hunks, Splice};
 
@@ -148,7 +149,7 @@ impl JsonWindows {
     }
 
     fn unreadable(&self, error: &io::Error) -> Error {
-        Error::other(format!("cannot read {}: {error}", self.name))
+        RegistryProblem::Unreadable { name: self.name.as_str().into(), error: error.into() }.into()
     }
 
     /// The text that stands from `start` on, as much of it as there is room for; `None` where there is less, or it is not
@@ -248,6 +249,5 @@ impl Snapshot for JsonWindows {
 
 /// That something writes into a registry at the same time.
 pub(crate) fn changes(name: &str) -> Error {
-    Error::other(format!("{name} changes while it is read"))
-        .with_hint("something writes into it in place; run again when that has finished")
+    RegistryProblem::Changing { name: name.into() }.into()
 }

@@ -137,9 +137,9 @@ fn a_worker_that_panics_ends_the_run_and_the_next_one_finishes_it() {
         let result = run(subject, &Faulty { panics_on: "ben", ..Faulty::of(subject.backend()) });
         match result {
             // Where nothing had happened before.
-            Err(error) => assert!(error.to_string().contains("a mistake in the program"), "{error}"),
+            Err(error) => assert!(error.text().contains("a bug in reconcile"), "{error}"),
             Ok(Applied { error: Some(error), planned, .. }) => {
-                assert!(error.to_string().contains("a mistake in the program"), "{error}");
+                assert!(error.text().contains("a bug in reconcile"), "{error}");
                 let row = planned.plan.rows.iter().find(|row| row.chat.id == "ben").unwrap();
                 assert_eq!(row.outcome.verdict, Verdict::Deferred, "{row:#?}");
             }

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use crate::backend::file::RegistryFile;
 use crate::cli::args::PlaceArgs;
+use crate::cli::commands::problem::CommandProblem;
 use crate::cli::paths::beside_policy;
 use crate::cli::recovered::{KnownBy, Recovered, recover};
 use crate::cli::terminal::Terminal;
 use crate::cli::zone::{self, now_for};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::policy::{self, Outline, Policy, Source};
 use crate::registry::{Key, Snapshot};
+use crate::sentence;
 use crate::sources::{self, Last};
 
 /// What is known of the policy.
@@ -31,7 +33,7 @@ impl Known {
         let files = match sources::load(&path) {
             Ok(files) => files,
             Err(error) => {
-                terminal.failure(&error.into());
+                terminal.failure(&error);
                 unusable();
                 return Ok(Self { policy: None, sources: Vec::new(), rest: recover(&path, Outline::default())? });
             }
@@ -68,24 +70,22 @@ impl Known {
     ) -> Result<(PathBuf, RegistryFile)> {
         let named = place.registry().map(|registry| (registry, KnownBy::Said));
         let Some((path, known_by)) = named.or_else(|| self.rest.registry.clone()) else {
-            return Err(Error::other("no registry given: set registry.path in the policy, or pass --registry"));
+            return Err(CommandProblem::LaunchWithoutRegistry.into());
         };
         let file = match self.policy {
             Some(_) => RegistryFile::open_or_new(&path)?,
             None => RegistryFile::open(&path)?,
         }
         .in_form(&self.rest.form);
-        let name = path.display();
         match known_by {
             KnownBy::Said => {}
             KnownBy::Remembered => {
-                terminal.note(&format!("the registry is {name}, as the policy said when it could last be read"));
+                terminal.note(sentence!("the registry is {}, as the policy said when it could last be read", &path));
             }
             KnownBy::Guessed if !holds(&file.snapshot()?, chat)? => {
-                return Err(Error::other(format!("{name}, which a line of the policy names, does not hold {chat}"))
-                    .with_hint("fix the policy, or pass --registry"));
+                return Err(CommandProblem::GuessedRegistry { registry: path, chat: chat.into() }.into());
             }
-            KnownBy::Guessed => terminal.note(&format!("the registry is {name}: a line of the policy names it")),
+            KnownBy::Guessed => terminal.note(sentence!("the registry is {}: a line of the policy names it", &path)),
         }
         Ok((path, file))
     }

@@ -4,8 +4,6 @@ mod conversations;
 mod known;
 mod tell;
 
-use std::io::ErrorKind;
-
 use clap::Args;
 use jiff::{Timestamp, Zoned};
 use uuid::Uuid;
@@ -15,12 +13,14 @@ use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::commands::launch::known::Known;
 use crate::cli::commands::launch::tell::tell;
+use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::server::refuse_table;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{user, warn_of_lost_state};
 use crate::cli::zone::now_for;
-use crate::error::{Error, Result, reason};
+use crate::error::{Bug, Error, Result};
+use crate::foreign::Foreign;
 use crate::launch::{Decider, Start, Wanted, start};
 use crate::os::process::turn_into;
 use crate::plan::ledger::Ledger;
@@ -30,6 +30,7 @@ use crate::policy::placeholder::{Conversation, Placeholder};
 use crate::policy::scope::Scope;
 use crate::policy::template::{CommandLine, Invocation};
 use crate::registry::Snapshot;
+use crate::sentence;
 use crate::sources;
 
 const FORM: &str = "\
@@ -79,21 +80,22 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         Err(mistakes) => {
             for mistake in &mistakes {
                 let argument = words.get(mistake.argument).copied().unwrap_or_default();
-                let [message, advice] = mistake.fault.words(Scope::Launch);
-                terminal.error(&format!("{argument}: {message}"), Some(&advice));
+                let [message, advice] = mistake.fault.words(Scope::Launch).map(Foreign::from);
+                terminal.refused(sentence!("{}: {}", Foreign::from(argument), message), advice);
             }
             return Ok(Exit::Usage);
         }
     };
     if args.chat.is_empty() {
-        terminal.error("the chat's id is empty", Some("see: reconcile launch --help"));
+        terminal.refused("the chat's id is empty", "see: reconcile launch --help");
         return Ok(Exit::Usage);
     }
     let named = match args.conversation.as_deref().map(ConversationPath::parse).transpose() {
         Ok(path) => path.map(conversations::named),
         Err(mistakes) => {
-            for mistake in &mistakes {
-                terminal.error(&format!("--conversation: {}", mistake.message), Some(&mistake.advice));
+            for mistake in mistakes {
+                let (message, advice) = (Foreign::from(mistake.message), Foreign::from(mistake.advice));
+                terminal.refused(sentence!("--conversation: {}", message), advice);
             }
             return Ok(Exit::Usage);
         }
@@ -107,7 +109,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     if begins && conversations.is_none() && known.policy.is_some() {
         let hint = "add conversation = \"~/.claude/projects/{cwd_slug}/{session_id}.jsonl\" to [sessions], or pass \
                     --conversation";
-        terminal.error("{new_session_id} needs to know where the program keeps its conversations", Some(hint));
+        terminal.refused("{new_session_id} needs to know where the program keeps its conversations", hint);
         return Ok(Exit::Usage);
     }
     let new_session_id = begins.then(|| Uuid::new_v4().to_string());
@@ -155,19 +157,19 @@ impl Launch<'_> {
             registered => registered?,
         };
         let terminal = self.terminal;
-        let Some(start) = decided else { return Err(Error::other("no start was decided on").into()) };
+        let Some(start) = decided else { return Err(Error::from(Bug("no start was decided on")).into()) };
         tell(terminal, &start, &self.registry);
         let Registered { changed, paid, error } = registered;
         let is_partly = changed || error.is_some();
         match error {
             Some(error) if !error.is_no_room() => {
-                terminal.failure(&error.into());
+                terminal.failure(&error);
                 terminal.note("the session was not started: run the same command again");
             }
             error => {
                 if let Some(error) = error {
                     // What could not be noted is a restart that is done once more, in vain.
-                    terminal.warning(&error.to_string());
+                    terminal.obstacle(&error);
                 }
                 cannot_start(terminal, &start);
             }
@@ -183,7 +185,7 @@ impl Launch<'_> {
     /// Becomes the command where nothing can be written, on what the registry says: a session on that is one that the next
     /// run changes. Where the registry says nothing, the policy decides. Returns only where it cannot.
     fn start_unregistered(&self, file: &RegistryFile, backend: &dyn Backend, why: Error) -> anyhow::Result<Exit> {
-        self.terminal.failure(&why.into());
+        self.terminal.failure(&why);
         self.terminal.warning(
             "nothing can be written: the session starts on the model that the registry has, and what would be changed \
              stays to be done",
@@ -197,7 +199,8 @@ impl Launch<'_> {
         };
         tell(self.terminal, &start, &self.registry);
         if let (Conversation::New(id), true) = (&start.conversation, start.registration.is_edit()) {
-            self.terminal.warning(&format!("the id of its conversation may not be recorded: {id}"));
+            let id = Foreign::from(id.as_str());
+            self.terminal.warning(sentence!("the id of its conversation may not be recorded: {}", id));
         }
         cannot_start(self.terminal, &start);
         Ok(Exit::Error)
@@ -223,11 +226,7 @@ fn cannot_start(terminal: &Terminal, start: &Start) {
     let Invocation { arguments, environment } = start.command.clone();
     let failed = turn_into(&arguments, environment);
     let program = arguments.first().map(String::as_str).unwrap_or_default();
-    let hint = match failed.kind() {
-        ErrorKind::PermissionDenied => "is it a program, and may this user execute it?",
-        _ => "is it installed, and in the PATH?",
-    };
-    terminal.error(&format!("cannot start {program}: {}", reason(&failed)), Some(hint));
+    terminal.failure(&CommandProblem::NotStarted { program: program.into(), error: failed }.into());
 }
 
 /// Notes that a restart of the session is owed. Returns an exit code of its own where that is not certain.
@@ -235,22 +234,24 @@ fn owe(terminal: &Terminal, backend: &dyn Backend, chat: &str) -> Option<Exit> {
     let noted = backend.not_started(chat, Timestamp::now());
     let failed = noted.is_err();
     if let Err(error) = noted {
-        terminal.failure(&error.into());
+        terminal.failure(&error);
     }
     // It may have been noted before the registry was changed.
     if !failed || backend.ledger().is_ok_and(|ledger| ledger.owed.contains_key(chat)) {
-        terminal.note(&format!("a restart of {chat} is owed"));
+        terminal.note(sentence!("a restart of {} is owed", Foreign::from(chat)));
         return None;
     }
-    let advice = "restart it by hand if a session from before still runs";
-    terminal.warning(&format!("that a restart of {chat} is owed could not be noted: {advice}"));
+    terminal.warning(sentence!(
+        "that a restart of {} is owed could not be noted: restart it by hand if a session from before still runs",
+        Foreign::from(chat)
+    ));
     Some(Exit::Partly)
 }
 
 /// Refuses a backend whose sessions are started by the owner of its registry.
 pub(super) fn refuse_foreign(backend: Option<&str>) -> Result<()> {
     match backend.and_then(backend::refuses_launch) {
-        Some((message, hint)) => Err(Error::other(message).with_hint(hint)),
+        Some((message, hint)) => Err(CommandProblem::NoLaunch { message, hint }.into()),
         None => Ok(()),
     }
 }

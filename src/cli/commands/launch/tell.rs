@@ -1,40 +1,50 @@
 //! What a launch says of the session that it is about to start.
 
 use crate::cli::terminal::Terminal;
+use crate::foreign::Foreign;
 use crate::launch::{Kept, Remark, Start};
 use crate::policy::placeholder::{Conversation, shortened};
+use crate::sentence;
 
 pub(super) fn tell(terminal: &Terminal, start: &Start, registry: &str) {
-    let chat = &start.chat.id;
+    let chat = Foreign::from(start.chat.id.as_ref());
     if start.is_new {
-        terminal.note(&format!("{chat} is new in {registry}"));
+        terminal.note(sentence!("{} is new in {}", &chat, Foreign::from(registry)));
     }
     match (&start.model, &start.kept) {
         (Some(model), Some(Kept { wanted, why })) => {
-            terminal.note(&format!("{chat} starts on {model}, not on {wanted}: {why}"));
+            let [model, wanted] = [model, wanted].map(|model| Foreign::from(model.as_str()));
+            let why = Foreign::from(why.as_str());
+            terminal.note(sentence!("{} starts on {}, not on {}: {}", &chat, model, wanted, why));
         }
         (Some(_), None) => {}
-        (None, _) => terminal.warning(&format!(
-            "no model is known for {chat}: it starts without {{model}}, on what its program chooses"
+        (None, _) => terminal.warning(sentence!(
+            "no model is known for {}: it starts without {model}, on what its program chooses",
+            &chat
         )),
     }
     if let Some(remark) = &start.remark {
         tell_of_conversation(terminal, start, remark);
     }
     if let Some(other) = &start.contact_of {
-        terminal.warning(&format!("the contact of {other} has that name, too: a launch goes by ids and session names"));
+        terminal.warning(sentence!(
+            "the contact of {} has that name, too: a launch goes by ids and session names",
+            Foreign::from(other.as_str())
+        ));
     }
     if let Some(other) = &start.same_slug {
-        terminal.warning(&format!(
-            "the session of {other} has the same slug: a restart command with {{session_slug}} is refused for both"
+        terminal.warning(sentence!(
+            "the session of {} has the same slug: a restart command with {session_slug} is refused for both",
+            Foreign::from(other.as_str())
         ));
     }
     if start.is_shortened {
-        terminal.warning(&shortened(chat));
+        terminal.warning(Foreign::from(shortened(chat.raw())));
     }
     for field in &start.left_empty {
-        terminal.warning(&format!(
-            "the entry of {chat} has `{}` without a value: that is left as it is, and the option does not count",
+        terminal.warning(sentence!(
+            "the entry of {} has `{}` without a value: that is left as it is, and the option does not count",
+            &chat,
             field.name()
         ));
     }
@@ -42,24 +52,27 @@ pub(super) fn tell(terminal: &Terminal, start: &Start, registry: &str) {
 
 /// Says why a recorded conversation is not simply resumed.
 fn tell_of_conversation(terminal: &Terminal, start: &Start, remark: &Remark) {
-    let chat = &start.chat.id;
+    let chat = Foreign::from(start.chat.id.as_ref());
     let begins = match &start.conversation {
-        Conversation::New(id) => format!("a new conversation begins as {id}"),
-        Conversation::Unknown | Conversation::Resumed(_) => "a new conversation begins".to_owned(),
+        Conversation::New(id) => sentence!("a new conversation begins as {}", Foreign::from(id.as_str())),
+        Conversation::Unknown | Conversation::Resumed(_) => "a new conversation begins".into(),
     };
     match remark {
-        Remark::NoId(id) => terminal.warning(&format!(
-            "the session id of {chat} does not count, because it has other characters than A-Z a-z 0-9 _ - or more than \
-             128: {id:?}"
+        Remark::NoId(id) => terminal.warning(sentence!(
+            "the session id of {} does not count, because it has other characters than A-Z a-z 0-9 _ - or more than 128: \
+             {}",
+            chat,
+            Foreign::from(format!("{id:?}"))
         )),
         Remark::Missing(file) => {
-            terminal.note(&format!("the conversation of {chat} is not there, so {begins}: {}", file.display()));
+            terminal.note(sentence!("the conversation of {} is not there, so {}: {}", chat, begins, file));
         }
         Remark::Empty(file) => {
-            terminal.note(&format!("the conversation of {chat} is an empty file, so {begins}: {}", file.display()));
+            terminal.note(sentence!("the conversation of {} is an empty file, so {}: {}", chat, begins, file));
         }
         Remark::NotSeen(why) => {
-            terminal.warning(&format!("whether the conversation of {chat} is there cannot be told: {why}"));
+            let why = Foreign::from(why.as_str());
+            terminal.warning(sentence!("whether the conversation of {} is there cannot be told: {}", chat, why));
         }
     }
 }

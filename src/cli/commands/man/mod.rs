@@ -11,9 +11,10 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use crate::cli::commands::man::sections::{ENVIRONMENT, FILES, examples, list, verbatim};
+use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
-use crate::error::{Error, Result};
+use crate::error::{Bug, Result};
 use crate::suggest;
 
 /// The page of the policy.
@@ -38,7 +39,7 @@ pub(crate) fn run(terminal: &Terminal, command: Command, args: &ManArgs) -> Resu
         Some(POLICY) => return policy::page().and_then(|page| print(terminal, page.render().as_bytes())),
         Some(name) => of_one(&command, named(&command, name)?, &mut page),
     };
-    written.map_err(|error| Error::other(format!("cannot make the manual page: {error}")))?;
+    written.map_err(|_| Bug("the manual page cannot be made"))?;
     print(terminal, &page)
 }
 
@@ -51,8 +52,8 @@ fn print(terminal: &Terminal, page: &[u8]) -> Result<Exit> {
 fn named<'c>(command: &'c Command, name: &str) -> Result<&'c Command> {
     command.find_subcommand(name).ok_or_else(|| {
         let known: Vec<&str> = command.get_subcommands().map(Command::get_name).chain([POLICY]).collect();
-        let error = Error::other(format!("there is no manual page {name:?}"));
-        error.with_hint(suggest::advice(name, known.iter().copied()))
+        let advice = suggest::advice(name, known.iter().copied()).into();
+        CommandProblem::NoManualPage { typed: format!("{name:?}").into(), advice }.into()
     })
 }
 

@@ -3,7 +3,7 @@
 use clap_mangen::roff::{Roff, bold, roman};
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Bug, Result};
 
 const SCHEMA: &str = include_str!("../../../../policy.schema.json");
 
@@ -18,8 +18,7 @@ struct Key<'s> {
 }
 
 pub(super) fn page() -> Result<Roff> {
-    let schema: Value =
-        serde_json::from_str(SCHEMA).map_err(|error| Error::other(format!("the schema cannot be read: {error}")))?;
+    let schema: Value = serde_json::from_str(SCHEMA).map_err(|_| Bug("the schema of policies cannot be read"))?;
     let mut roff = Roff::new();
     roff.control("TH", ["reconcile.toml", "5", "", concat!("reconcile ", env!("CARGO_PKG_VERSION")), ""]);
     roff.control("SH", ["NAME"]).text([roman("reconcile.toml - the policy of reconcile(1)")]);

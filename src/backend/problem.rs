@@ -1,0 +1,43 @@
+//! Why a backend cannot work as the policy says.
+
+use std::path::PathBuf;
+
+use crate::error::{Explain, Explanation};
+use crate::foreign::Foreign;
+use crate::sentence;
+
+/// Why a backend cannot work as the policy says.
+#[derive(Debug)]
+pub(super) enum BackendProblem {
+    /// The program of a command cannot be executed.
+    Program { key: &'static str, program: Foreign, why: Foreign },
+    /// The registry is in a file, and the policy keeps it elsewhere.
+    OnlyPlanned { file: PathBuf },
+    /// A table goes with no backend but commands.
+    #[cfg(feature = "postgres")]
+    NoTable { table: Foreign },
+}
+
+impl Explain for BackendProblem {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Program { key, program, why } => {
+                let message = sentence!("the {} command ({}) cannot be executed: {}", *key, program, why);
+                Explanation::new("program", message)
+                    .hint("name the program by its full path, or set PATH for this run: cron's is short")
+            }
+            Self::OnlyPlanned { file } => {
+                let message = sentence!(
+                    "{} is a file, and the policy keeps its registry elsewhere: it can only be planned on",
+                    file
+                );
+                Explanation::new("only-planned", message).hint("pass --dry-run, or leave out --registry")
+            }
+            #[cfg(feature = "postgres")]
+            Self::NoTable { table } => {
+                let message = sentence!("the registry {} is a table, which needs sessions.backend = \"file\"", table);
+                Explanation::new("no-table", message)
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Why what the user asked of a plan cannot be done.
+
+use crate::error::{Explain, Explanation};
+use crate::foreign::{Foreign, Sentence};
+use crate::sentence;
+
+const WRITE_A_PLAN: &str = "write one with: reconcile --dry-run --output json=FILE";
+
+/// Why a selection or an expected plan cannot be used.
+#[derive(Debug)]
+pub(crate) enum PlanProblem {
+    /// Neither the policy nor a session has the tier.
+    UnknownTier { tier: Foreign, advice: Foreign },
+    /// No chat has the id or the name.
+    UnknownChat { word: Foreign, registry: Foreign, near: Option<Foreign> },
+    /// Several chats have the name.
+    AmbiguousChat { word: Foreign, chats: Vec<Foreign> },
+    /// A file is no report.
+    NotAReport { file: Foreign, why: Foreign },
+    /// A report does not fit its plan id.
+    ReportChanged { file: Foreign },
+}
+
+impl Explain for PlanProblem {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::UnknownTier { tier, advice } => {
+                Explanation::new("unknown-tier", sentence!("no session and no policy has the tier {}", tier))
+                    .hint(advice)
+            }
+            Self::UnknownChat { word, registry, near } => {
+                let hint = match near {
+                    Some(near) => sentence!("did you mean {}?", near),
+                    None => "give a chat id, a session name or a contact's name".into(),
+                };
+                Explanation::new("unknown-chat", sentence!("no chat {} in {}", word, registry)).hint(hint)
+            }
+            Self::AmbiguousChat { word, chats } => {
+                let ids = Sentence::joined(chats.iter().map(Sentence::from), ", ");
+                Explanation::new("ambiguous-chat", sentence!("{} is the name of {} chats", word, chats.len()))
+                    .hint(sentence!("give the chat id: {}", ids))
+            }
+            Self::NotAReport { file, why } => {
+                Explanation::new("not-a-report", sentence!("{} is not the report of a dry run: {}", file, why))
+                    .hint(WRITE_A_PLAN)
+            }
+            Self::ReportChanged { file } => {
+                let message = sentence!("{} was changed: its rows are not those of its plan id", file);
+                Explanation::new("report-changed", message)
+                    .hint(sentence!("a plan is applied as it is or not at all; {}", WRITE_A_PLAN))
+            }
+        }
+    }
+}
