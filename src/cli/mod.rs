@@ -5,6 +5,7 @@
 mod args;
 mod color;
 mod commands;
+mod completion;
 mod contacts;
 mod exit;
 mod gateway;
@@ -23,9 +24,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anstream::ColorChoice;
-use clap::Parser;
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 
 use crate::cli::color::Color;
 use crate::cli::commands::Cli;
@@ -36,6 +37,9 @@ use crate::report::escape::escape;
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    if completion::answer(Cli::command) {
+        return Exit::Done.into();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

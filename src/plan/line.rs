@@ -214,6 +214,11 @@ impl JsonRun<'_> {
     pub fn finished(self) -> Self {
         Self { unfinished: false, ..self }
     }
+
+    /// Whether it changed something that can be taken back.
+    pub fn is_change(&self) -> bool {
+        !self.by.overrides.is_empty() || self.changes.iter().any(JsonRow::is_edit)
+    }
 }
 
 impl<'a> From<&'a Because> for JsonBecause<'a> {

@@ -37,44 +37,46 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let plan = report.plan;
     let mut page = Page::default();
     page.add(&format!("{MARKER}\n**{}**\n\n", summary(report)));
-    page.add(&format!("<p>{} · ", code(report.policy, CELL)));
+    page.add(&format!("Policy {} · ", code(report.policy, CELL)));
     page.add(&format!("{} in {}", counted(plan.sessions, "session"), code(report.snapshot.name(), CELL)));
     if !plan.complete {
-        page.add(&format!(" · <strong>partial: {} selected</strong>", plan.selected));
+        page.add(&format!(" · **partial: {} selected**", plan.selected));
     }
     if report.mode != Mode::PolicyDiff {
         page.add(&format!(" · plan {}", code(short_id(plan), CELL)));
     }
-    page.add("</p>\n");
+    page.add("\n");
 
     let Room { differences, rows, voids } = room(report.mode);
     if let Some(refusal) = refusal(plan) {
-        page.add(&format!("\n<p><strong>Refused:</strong> {}</p>\n", code(&refusal, DETAIL)));
+        page.add(&format!("\n**Refused:** {}\n", code(&refusal, DETAIL)));
     }
     match &plan.refused {
         Some(Refusal::Limit { changes, .. }) => {
             let option = code(&format!("--allow-changes {changes}"), CELL);
-            page.add(&format!("<p>If this is what you want, consent with {option}.</p>\n"));
+            page.add(&format!("\nIf this is what you want, consent with {option}.\n"));
         }
         Some(Refusal::OtherPlan { differences: all, .. }) => {
-            page.list("difference", all.len(), all.iter().map(|all| item(all)), differences);
+            page.details("difference", all.len(), "", all.iter().map(|all| item(all)), differences);
         }
         None => {}
     }
-    page.table(plan.rows.len(), plan.rows.iter().map(|row| cells(&line(row, report))), rows);
+    page.details("row", plan.rows.len(), HEAD, plan.rows.iter().map(|row| cells(&line(row, report))), rows);
     // Of a plan that is refused, they are not made void either.
     if plan.refused.is_none() {
         let void = plan.void.iter().map(|(chat, why)| item(&voided(chat, *why)));
-        page.list("void debt", plan.void.len(), void, voids);
+        page.details("void debt", plan.void.len(), "", void, voids);
     }
     if report.mode == Mode::DryRun && plan.refused.is_none() && plan.rows.iter().any(|row| row.edit) {
         let option = code(&format!("--plan {}", plan.id), CELL);
-        page.add(&format!("\n<p>{option} applies exactly this, or nothing.</p>\n"));
+        page.add(&format!("\nWith {option} exactly this is applied, or nothing.\n"));
     }
     out.write_all(page.text.as_bytes())
 }
 
-/// What is written so far. All that holds a value is HTML without an empty line, which markdown leaves as it is.
+const HEAD: &str = "|  | session | tier | model |  | decided by | detail |\n|---|---|---|---|---|---|---|\n";
+
+/// What is written so far. All that holds a value is one line, which begins with words of this program.
 #[derive(Default)]
 struct Page {
     text: String,
@@ -88,30 +90,14 @@ impl Page {
         self.length += text.chars().count();
     }
 
-    fn table(&mut self, count: usize, rows: impl Iterator<Item = String>, room: usize) {
-        let head =
-            "<table>\n<tr><th></th><th>session</th><th>tier</th><th>model</th><th></th><th>decided by</th></tr>\n";
-        self.details("row", count, (head, "</table>\n"), rows, room);
-    }
-
-    fn list(&mut self, thing: &str, count: usize, items: impl Iterator<Item = String>, room: usize) {
-        self.details(thing, count, ("<ul>\n", "</ul>\n"), items, room);
-    }
-
     /// As many whole parts as there is room for, and how many are left out.
-    fn details(
-        &mut self,
-        thing: &str,
-        count: usize,
-        (head, foot): (&str, &str),
-        parts: impl Iterator<Item = String>,
-        room: usize,
-    ) {
+    fn details(&mut self, thing: &str, count: usize, head: &str, parts: impl Iterator<Item = String>, room: usize) {
         if count == 0 {
             return;
         }
         let things = counted(count, thing);
-        self.add(&format!("\n<details><summary>{things}</summary>\n{head}"));
+        // Markdown begins behind an empty line.
+        self.add(&format!("\n<details><summary>{things}</summary>\n\n{head}"));
         let mut shown = 0;
         for part in parts {
             if self.length + part.chars().count() > room {
@@ -120,7 +106,7 @@ impl Page {
             self.add(&part);
             shown += 1;
         }
-        self.add(&format!("{foot}</details>\n"));
+        self.add("\n</details>\n");
         if shown < count {
             self.add(&format!("\n**{} of {things} not shown: there is no room in a comment.**\n", count - shown));
         }
@@ -130,31 +116,37 @@ impl Page {
 fn cells(line: &Line) -> String {
     let Line { mark, name, tier, change, action, rule, detail, .. } = line;
     let (mark, change) = (mark.to_string(), change.text());
-    let cells = [&mark, name, tier, &change, action].into_iter().chain(rule);
-    let cells: String = cells.map(|cell| format!("<td>{}</td>", code(cell, CELL))).collect();
+    let rule = rule.as_deref().unwrap_or_default();
     // What a command said stands behind the first line, and may hold a secret.
-    let first = detail.as_deref().and_then(|detail| detail.lines().next()).unwrap_or_default();
-    let detail = match code(first.trim_end_matches(':'), DETAIL) {
-        none if none.is_empty() => none,
-        first => format!("<tr><td></td><td colspan=\"5\">{first}</td></tr>\n"),
-    };
-    format!("<tr>{cells}</tr>\n{detail}")
+    let detail = detail.as_deref().and_then(|detail| detail.lines().next()).unwrap_or_default();
+    let cells = [&mark, name, tier, &change, action, rule].map(|text| cell(text, CELL));
+    format!("| {} | {} |\n", cells.join(" | "), cell(detail.trim_end_matches(':'), DETAIL))
+}
+
+/// A value in a table. A `|` would end the cell, and a backslash keeps it from that, unless that is preceded by another one.
+fn cell(text: &str, most: usize) -> String {
+    code(text, most).replace("\\|", "\\\\u{7c}").replace('|', "\\|")
 }
 
 fn item(text: &str) -> String {
-    format!("<li>{}</li>\n", code(text, CELL))
+    format!("- {}\n", code(text, CELL))
 }
 
-/// A value. GitHub makes no mention, reference or link of what stands in `<code>`; and all that could mean something to
-/// markdown, to HTML or to a workflow runner is an entity.
+/// A value as a code span, in which nothing means anything to markdown, to HTML or to GitHub. It ends at as many backticks as
+/// it begins with, which are more than it has in a row.
 fn code(text: &str, most: usize) -> String {
     if text.is_empty() {
         return String::new();
     }
     let text = escape(text);
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '.' | '/' | '-');
-    let piece = |c: char| if plain(c) { c.to_string() } else { format!("&#{};", u32::from(c)) };
-    format!("<code>{}</code>", cut(&text, most).chars().map(piece).collect::<String>())
+    let text = cut(&text, most);
+    let in_a_row = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
+    let fence = "`".repeat(in_a_row + 1);
+    // One blank at each end is taken away, where the text is not blank as a whole.
+    let is_edge = |c: char| c == '`' || c == ' ';
+    let has_edge = text.starts_with(is_edge) || text.ends_with(is_edge);
+    let pad = if has_edge && !text.trim_matches(' ').is_empty() { " " } else { "" };
+    format!("{fence}{pad}{text}{pad}{fence}")
 }
 
 fn cut(text: &str, most: usize) -> String {

@@ -42,17 +42,19 @@ fn checkout(base: &str) -> Sandbox {
 }
 
 /// A step with these inputs, and the others by default.
-fn prepared(sandbox: &Sandbox, title: &str, base: &str, given: &[(&str, &str)]) -> Command {
+pub(crate) fn prepared(sandbox: &Sandbox, directory: &str, title: &str, base: &str, given: &[(&str, &str)]) -> Command {
     let steps = action()["runs"]["steps"].as_vec().unwrap().clone();
     let step = steps.into_iter().find(|step| step["name"].as_str() == Some(title)).unwrap();
     assert_eq!(step["shell"].as_str(), Some("bash"));
     sandbox.write("runner/step", step["run"].as_str().unwrap());
     let script = sandbox.path("runner/step");
     let words = ["bash", "--noprofile", "--norc", "-eo", "pipefail", script.to_str().unwrap()];
-    let mut command = command(sandbox, "checkout", &words);
+    let mut command = command(sandbox, directory, &words);
     for (name, path) in [("GITHUB_STEP_SUMMARY", "summary"), ("GITHUB_OUTPUT", "output"), ("RUNNER_TEMP", "")] {
         command.env(name, sandbox.path("runner").join(path));
     }
+    let run = [("SERVER_URL", "https://example.org"), ("REPOSITORY", "o/r"), ("RUN_ID", "1")];
+    command.envs(run.map(|(name, value)| (format!("GITHUB_{name}"), value)));
     command.env("GITHUB_BASE_REF", base).env("GITHUB_ACTION_PATH", env!("CARGO_MANIFEST_DIR"));
     let inputs = inputs();
     for (name, value) in step["env"].as_hash().into_iter().flatten() {
@@ -64,7 +66,7 @@ fn prepared(sandbox: &Sandbox, title: &str, base: &str, given: &[(&str, &str)]) 
 }
 
 fn step(sandbox: &Sandbox, title: &str, base: &str, given: &[(&str, &str)]) -> Run {
-    finish(&mut prepared(sandbox, title, base, given))
+    finish(&mut prepared(sandbox, "checkout", title, base, given))
 }
 
 /// The key of the pseudonyms, as it stands in a secret.
@@ -80,7 +82,7 @@ fn the_program_is_built_from_the_action_where_it_is_missing() {
     step(&sandbox, "Install", "main", &[]).expect(0);
     assert!(!sandbox.path("checkout/cargo.calls").exists(), "it is there");
     let path = format!("{}:/usr/bin:/bin", sandbox.path("bin").display());
-    finish(prepared(&sandbox, "Install", "main", &[]).env("PATH", path)).expect(0);
+    finish(prepared(&sandbox, "checkout", "Install", "main", &[]).env("PATH", path)).expect(0);
     let call = format!("install --locked --path {}\n", env!("CARGO_MANIFEST_DIR"));
     assert_eq!(sandbox.read("checkout/cargo.calls"), call);
 }
@@ -106,7 +108,7 @@ fn a_pull_request_is_told_what_it_does_and_then_the_whole_plan() {
     let summary = sandbox.read("runner/summary");
     let (change, plan) = summary.split_once("\n### The whole plan\n\n").unwrap();
     assert!(change.starts_with("<!-- reconcile -->\n**Policy: 1 to change, "), "{change}");
-    assert!(plan.contains("**Plan: 1 to change, ") && plan.contains("haiku</code>"), "{plan}");
+    assert!(plan.contains("**Plan: 1 to change, ") && plan.contains("haiku`"), "{plan}");
     assert!(!format!("{said:?}{summary}").contains("5550101"), "{said:#?}");
     assert!(!sandbox.path("checkout/pwned").exists());
 
@@ -124,7 +126,7 @@ fn without_a_policy_or_a_branch_to_compare_with_there_is_the_plan() {
     for base in ["main", "gone"] {
         step(&sandbox, "Plan", base, &[("redact-key", &key)]).expect(0);
         let summary = sandbox.read("runner/summary");
-        let start = "<!-- reconcile -->\n**There is nothing to compare this policy with.**\n";
+        let start = "<!-- reconcile -->\n**There is nothing to compare this policy with:** https://example.org/o/r/actions/runs/1\n";
         assert!(summary.starts_with(start) && summary.contains("**Plan: 2 to change, "), "{summary}");
         fs::remove_file(sandbox.path("runner/summary")).unwrap();
     }
@@ -139,10 +141,13 @@ fn a_refused_plan_is_told_of_and_a_bad_policy_fails_the_step() {
     let key = key(&sandbox);
     sandbox.write("checkout/policy.toml", format!("{POLICY}\n[limits]\nmax_changes = 0\n"));
     step(&sandbox, "Plan", "main", &[("redact-key", &key)]).expect(0);
-    assert!(sandbox.read("runner/summary").contains("<strong>Refused:</strong>"));
+    assert!(sandbox.read("runner/summary").contains("**Refused:**"));
 
     sandbox.write("checkout/policy.toml", "nonsense = 1");
     step(&sandbox, "Plan", "main", &[("redact-key", &key)]).expect(1);
+    let report =
+        "<!-- reconcile -->\n**No plan could be made of this policy:** https://example.org/o/r/actions/runs/1\n";
+    assert_eq!(sandbox.read("runner/reconcile.md"), report);
     assert!(!sandbox.path("runner/redact.key").exists(), "the key is left behind");
 
     // A policy that is a link to the key does not get it into the log.
@@ -162,6 +167,8 @@ fn no_input_becomes_part_of_a_script() {
     }
     let plan = action["runs"]["steps"].as_vec().unwrap().last().unwrap();
     assert_eq!(plan["if"].as_str(), Some("inputs.redact-key != ''"), "a fork has no secret, and is only checked");
+    let check = action["runs"]["steps"].as_vec().unwrap().iter().find(|step| step["name"].as_str() == Some("Check"));
+    assert_eq!(check.unwrap()["if"].as_str(), Some("inputs.check == 'true'"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 use yaml_rust2::{Yaml, YamlLoader};
 
+use crate::action;
 use crate::mounts::needs_mounts;
 use crate::slow::until;
 use crate::support::{POLICY, Run, Sandbox, finish, needs, registry};
@@ -291,6 +292,14 @@ fn step(sandbox: &Sandbox, (name, job): (&str, &str), title: &str, environment: 
     finish(&mut command)
 }
 
+/// What a step gives to the action of this repository.
+fn inputs((name, job): (&str, &str), title: &str) -> Vec<(String, String)> {
+    let step = steps(name, job).into_iter().find(|step| step["name"].as_str() == Some(title)).unwrap();
+    assert_eq!(step["uses"].as_str(), Some("OWNER/reconcile@v1"));
+    let text = |yaml: &Yaml| yaml.as_str().unwrap().to_owned();
+    step["with"].as_hash().into_iter().flatten().map(|(name, value)| (text(name), text(value))).collect()
+}
+
 #[test]
 fn workflows_give_a_pull_request_nothing_that_it_could_abuse() {
     for (name, job) in WORKFLOWS {
@@ -313,6 +322,11 @@ fn workflows_give_a_pull_request_nothing_that_it_could_abuse() {
     }
     assert!(!workflow("reconcile-check")["on"]["pull_request"].is_badvalue());
     assert!(!text("github-actions/reconcile-check.yml").contains("secrets."));
+    let quotes_nothing = ("check".to_owned(), "false".to_owned());
+    assert!(
+        inputs(WORKFLOWS[1], "Plan").contains(&quotes_nothing),
+        "where there is a secret, no line of a policy is shown"
+    );
     let listens = &workflow("reconcile-plan")["on"]["workflow_run"]["workflows"][0];
     assert_eq!(listens.as_str(), Some("reconcile-check"));
 }
@@ -320,12 +334,13 @@ fn workflows_give_a_pull_request_nothing_that_it_could_abuse() {
 #[test]
 fn the_check_of_a_pull_request_annotates_mistakes() {
     let sandbox = Sandbox::new(&POLICY.replace("\"haiku\"\n", "\"hiaku\"\n"), "{}");
-    let steps = steps("reconcile-check", "check");
-    let script = steps.iter().find(|step| step["name"].as_str() == Some("Check")).unwrap()["run"].as_str().unwrap();
-    let refused = run(&sandbox, "", &["bash", "-e", "-c", script]).expect(1);
+    fs::create_dir(sandbox.path("runner")).unwrap();
+    assert_eq!(inputs(WORKFLOWS[0], "Check"), [], "without a key it is only checked");
+    let check = || finish(&mut action::prepared(&sandbox, "", "Check", "main", &[]));
+    let refused = check().expect(1);
     assert!(refused.stdout.contains("::error file=policy.toml,line=9,"), "{refused:#?}");
     sandbox.write("policy.toml", POLICY);
-    run(&sandbox, "", &["bash", "-e", "-c", script]).expect(0);
+    check().expect(0);
 }
 
 /// GitHub, as far as the workflow asks for it: one pull request, and comments that are kept in a file.
@@ -362,7 +377,7 @@ esac
 fn the_plan_of_a_pull_request_becomes_one_comment() {
     needs(&["jq"]);
     let sandbox = Sandbox::new(POLICY, &registry(&[("+16175550101", "family", "opus"), ("+16175550102", "bots", "")]));
-    for directory in ["trusted", "proposed", "bin"] {
+    for directory in ["trusted", "proposed", "bin", "runner"] {
         fs::create_dir(sandbox.path(directory)).unwrap();
     }
     sandbox.script("bin/gh", GH);
@@ -370,16 +385,20 @@ fn the_plan_of_a_pull_request_becomes_one_comment() {
     sandbox.write("comments.json", strangers.to_string());
     sandbox.write("trusted/registry.redacted.json", sandbox.run(&["snapshot", "--redact"]).expect(0).stdout);
     let key = sandbox.read("sessions.json.reconcile/redact.key");
-    let temp = sandbox.path("").display().to_string();
+    let report = sandbox.path("runner/reconcile.md").display().to_string();
     let plan = || {
-        let _ = fs::remove_file(sandbox.path("comment.md"));
-        let environment = [("KEY", key.trim()), ("RUNNER_TEMP", &temp), ("HERE", "https://example.org/run/1")];
-        let run = step(&sandbox, WORKFLOWS[1], "Plan", &environment);
-        assert!(!sandbox.path("redact.key").exists());
+        let _ = fs::remove_file(&report);
+        let inputs = inputs(WORKFLOWS[1], "Plan");
+        let given = inputs.iter().map(|(name, value)| {
+            (name.as_str(), if value == "${{ secrets.RECONCILE_REDACT_KEY }}" { key.trim() } else { value })
+        });
+        let run = finish(&mut action::prepared(&sandbox, "", "Plan", "", &given.collect::<Vec<_>>()));
+        assert!(!sandbox.path("runner/redact.key").exists());
         run
     };
     let comment = |sha: &str| {
-        let environment = [("GH_TOKEN", "t"), ("REPOSITORY", "o/r"), ("HEAD", "o:topic"), ("SHA", sha)];
+        let environment =
+            [("COMMENT", &*report), ("GH_TOKEN", "t"), ("REPOSITORY", "o/r"), ("HEAD", "o:topic"), ("SHA", sha)];
         step(&sandbox, WORKFLOWS[1], "Comment", &environment).expect(0);
         let comments: serde_json::Value = serde_json::from_str(&sandbox.read("comments.json")).unwrap();
         let bodies = comments.as_array().unwrap().iter().map(|comment| comment["body"].as_str().unwrap().to_owned());
@@ -394,7 +413,7 @@ fn the_plan_of_a_pull_request_becomes_one_comment() {
     assert!(!sandbox.path("pwned").exists() && !sandbox.path("proposed/pwned").exists());
     let bodies = comment("5ad");
     assert_eq!(bodies.len(), 2);
-    let start = "<!-- reconcile -->\n**There is nothing to compare this policy with:** https://example.org/run/1\n";
+    let start = "<!-- reconcile -->\n**There is nothing to compare this policy with:** https://example.org/o/r/actions/runs/1\n";
     assert!(bodies[1].starts_with(start) && bodies[1].contains("**Plan: 2 to change"), "{}", bodies[1]);
     assert!(!bodies[1].contains("5550101"));
 
@@ -407,8 +426,8 @@ fn the_plan_of_a_pull_request_becomes_one_comment() {
     assert_eq!(bodies[0], "<!-- reconcile --> mine");
     let (change, plan_of_all) = bodies[1].split_once("\n### The whole plan\n\n").unwrap();
     assert!(change.starts_with("<!-- reconcile -->\n**Policy: 1 to change, "), "{change}");
-    assert!(change.contains("<code>sonnet &#8594; opus</code>"), "{change}");
-    assert!(plan_of_all.contains("**Plan: 1 to change, ") && plan_of_all.contains("haiku</code>"), "{plan_of_all}");
+    assert!(change.contains("`sonnet → opus`"), "{change}");
+    assert!(plan_of_all.contains("**Plan: 1 to change, ") && plan_of_all.contains("haiku`"), "{plan_of_all}");
     assert_eq!(comment("01d"), bodies, "of an older commit nothing is told");
 
     // A plan that is refused is told of; a policy that is a link to what nobody should see is not quoted.
@@ -416,7 +435,7 @@ fn the_plan_of_a_pull_request_becomes_one_comment() {
     plan().expect(0);
     assert!(comment("5ad")[1].contains("Refused"));
     fs::remove_file(sandbox.path("proposed/policy.toml")).unwrap();
-    std::os::unix::fs::symlink("../redact.key", sandbox.path("proposed/policy.toml")).unwrap();
+    std::os::unix::fs::symlink("../runner/redact.key", sandbox.path("proposed/policy.toml")).unwrap();
     let said = plan().expect(1);
     assert!(!format!("{said:?}").contains(&key[..16]), "{said:#?}");
     assert!(comment("5ad")[1].contains("No plan could be made"));

@@ -27,6 +27,7 @@ mod civil_time;
 mod claude;
 mod commands;
 mod commands_as_root;
+mod completion;
 mod confirm;
 mod cron;
 mod daily;

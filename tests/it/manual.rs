@@ -6,63 +6,8 @@ use std::process::{Command, Stdio};
 use crate::pages::policy_keys;
 use crate::support::{Sandbox, finish, needs};
 
-const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
-
 fn sandbox() -> Sandbox {
     Sandbox::new("", "")
-}
-
-/// What bash offers for the last of some words.
-fn offered(sandbox: &Sandbox, words: &[&str]) -> Vec<String> {
-    const COMPLETE: &str = r#"
-source ./completions && eval "$(complete -p reconcile | sed 's/.*-F \([^ ]*\) .*/function=\1/')" || exit 1
-COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
-"$function" reconcile "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
-printf '%s\n' "${COMPREPLY[@]}"
-"#;
-    let mut bash = Command::new("bash");
-    bash.args(["--norc", "-c", COMPLETE, "bash"]).args(words).current_dir(sandbox.path(""));
-    let run = finish(&mut bash).expect(0);
-    assert_eq!(run.stderr, "");
-    run.stdout.lines().map(str::to_owned).collect()
-}
-
-#[test]
-fn bash_completes_commands_options_and_values() {
-    let sandbox = sandbox();
-    sandbox.write("completions", sandbox.run(&["completions", "bash"]).expect(0).stdout);
-    assert_eq!(offered(&sandbox, &["reconcile", "ow"]), ["owed"]);
-    assert_eq!(offered(&sandbox, &["reconcile", "--dry"]), ["--dry-run"]);
-    assert_eq!(offered(&sandbox, &["reconcile", "owed", "--fo"]), ["--forget", "--forget-all", "--format"]);
-    assert_eq!(offered(&sandbox, &["reconcile", "adopt", "--reg"]), ["--registry"]);
-    assert_eq!(offered(&sandbox, &["reconcile", "completions", "z"]), ["zsh"]);
-    assert_eq!(offered(&sandbox, &["reconcile", "--format", "j"]), ["json"]);
-    assert_eq!(offered(&sandbox, &["reconcile", "check", "--format", "g"]), ["github"]);
-}
-
-#[test]
-fn the_completions_of_every_shell_name_commands_and_options() {
-    for shell in SHELLS {
-        let completions = sandbox().run(&["completions", shell]).expect(0).stdout;
-        for word in ["owed", "adopt", "dry-run", "forget"] {
-            assert!(completions.contains(word), "{shell} is not told of {word}");
-        }
-    }
-    sandbox().run(&["completions", "tcsh"]).expect(64);
-    sandbox().run(&["completions"]).expect(64);
-}
-
-#[test]
-#[ignore = "needs zsh and fish"]
-fn every_shell_can_read_its_completions() {
-    needs(&SHELLS);
-    let sandbox = sandbox();
-    for shell in SHELLS {
-        sandbox.write("completions", sandbox.run(&["completions", shell]).expect(0).stdout);
-        let mut command = Command::new(shell);
-        let run = finish(command.args(["-n", "completions"]).current_dir(sandbox.path("")));
-        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{shell}");
-    }
 }
 
 /// The commands and the long options that a help names, each where it is explained.
@@ -205,14 +150,7 @@ fn a_page_that_does_not_exist_is_told_with_one_that_is_meant() {
 
 #[test]
 fn they_are_the_same_each_time_and_need_no_policy_and_no_registry() {
-    for arguments in [
-        &["man"][..],
-        &["man", "check"],
-        &["man", "reconcile.toml"],
-        &["completions", "bash"],
-        &["completions", "zsh"],
-        &["completions", "fish"],
-    ] {
+    for arguments in [&["man"][..], &["man", "check"], &["man", "reconcile.toml"]] {
         let (once, again) = (sandbox().run(arguments).expect(0), sandbox().run(arguments).expect(0));
         assert!(once.stdout.len() > 1000 && once.stderr.is_empty(), "{once:#?}");
         assert_eq!(once.stdout, again.stdout);

@@ -1,9 +1,9 @@
-//! `reconcile completions`: made from the arguments that the program takes.
+//! `reconcile completions`: what makes a shell ask this program to complete its arguments.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Command};
-use clap_complete::{Generator, Shell};
+use clap::Args;
 
+use crate::cli::args::one_of;
+use crate::cli::completion::shell::{SHELLS, Shell};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::error::Result;
@@ -11,13 +11,11 @@ use crate::error::Result;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell
-    #[arg(value_parser = PossibleValuesParser::new(["bash", "zsh", "fish"]).try_map(|name| name.parse::<Shell>()))]
+    #[arg(value_parser = one_of(&SHELLS))]
     shell: Shell,
 }
 
-pub(crate) fn run(terminal: &Terminal, mut command: Command, args: &CompletionsArgs) -> Result<Exit> {
-    command.set_bin_name(command.get_name().to_owned());
-    command.build();
-    terminal.to_stdout(|out| args.shell.try_generate(&command, out))?;
+pub(crate) fn run(terminal: &Terminal, args: &CompletionsArgs) -> Result<Exit> {
+    terminal.to_stdout(|out| args.shell.write_registration(out))?;
     Ok(Exit::Done)
 }

@@ -18,7 +18,7 @@ mod problem;
 mod record_session;
 mod set_model;
 mod snapshot;
-mod undo;
+pub(crate) mod undo;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -147,8 +147,9 @@ pub(crate) enum Command {
 
     /// Print what a shell needs to complete this program's arguments
     ///
-    /// For bash: source <(reconcile completions bash). For zsh: save it as _reconcile in a directory of $fpath.
-    /// For fish: reconcile completions fish | source.
+    /// The shell then asks this program, which offers chats, tiers, models and runs of the policy, the registry and the
+    /// history. For bash: source <(reconcile completions bash). For zsh: source <(reconcile completions zsh) after compinit,
+    /// or save it as _reconcile in a directory of $fpath. For fish: reconcile completions fish | source.
     Completions(CompletionsArgs),
 
     /// Print a manual page; read it with: reconcile man | man -l -
@@ -188,7 +189,7 @@ impl Cli {
             Some(Command::SetModel(args)) => set_model::set(terminal, &self.place, &args),
             Some(Command::UnsetModel(args)) => set_model::unset(terminal, &self.place, &args),
             Some(Command::Adopt(args)) => adopt::run(terminal, &self.place, &args),
-            Some(Command::Completions(args)) => Ok(completions::run(terminal, Self::command(), &args)?),
+            Some(Command::Completions(args)) => Ok(completions::run(terminal, &args)?),
             Some(Command::Man(args)) => Ok(man::run(terminal, Self::command(), &args)?),
             Some(Command::Diff(args)) => diff::run(terminal, &self.place, &args),
             Some(Command::History(args)) => history::run(terminal, &self.place, &args),

@@ -20,7 +20,7 @@ use crate::plan::line::JsonOverride;
 use crate::policy::{Setting, Until};
 
 /// What stands for the name of the newest run that changed something. The name of a run begins with a digit.
-const LAST: &str = "last";
+pub(crate) const LAST: &str = "last";
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UndoArgs {
@@ -145,18 +145,13 @@ fn old_model(opened: &Opened, row: &JsonRow, now: Option<&Option<String>>, touch
     allowed.cloned().ok_or_else(|| format!("the policy does not allow {before}"))
 }
 
-/// Whether a run changed something that can be taken back.
-fn is_change(run: &JsonRun) -> bool {
-    !run.by.overrides.is_empty() || run.changes.iter().any(JsonRow::is_edit)
-}
-
 /// The run of that name, and the chats that later runs have changed.
 fn find(backend: &dyn Backend, name: &str) -> Result<(JsonRun<'static>, BTreeSet<String>)> {
     let mut found: Vec<JsonRun> = Vec::new();
     let mut touched_since = BTreeSet::new();
     for run in backend.history()? {
         let run = run?;
-        if name == LAST && is_change(&run) {
+        if name == LAST && run.is_change() {
             found.push(run);
             break;
         }

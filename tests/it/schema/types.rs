@@ -265,7 +265,7 @@ struct JsonColumn {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct FileRegistry {
-    /// Relative to the policy's directory; ~ is the home directory. Needed unless --registry is given.
+    /// Relative to the policy's directory; a leading ~ or $HOME is the home directory. Needed unless --registry is given.
     #[schemars(length(min = 1))]
     path: Option<String>,
     /// "keep": an allowed model in the registry wins over all but overrides. "keep-manual": so does one that was set by hand,
@@ -332,7 +332,8 @@ struct FileSessions {
     /// What a session without a model runs on. Unknown without it, so such a session is restarted.
     unset_runs: Option<Model>,
     /// Where the program of a session keeps its conversation: a path with `{session_id}` and, optionally, `{cwd_slug}`.
-    /// Relative to the policy's directory; ~ is the home directory. A launch looks there for what it is to resume.
+    /// Relative to the policy's directory; a leading ~ or $HOME is the home directory. A launch looks there for what it is to
+    /// resume.
     #[schemars(length(min = 1), extend("pattern" = r"\{session_id\}"))]
     conversation: Option<String>,
 }
@@ -344,7 +345,7 @@ struct DispatchSessions {
     /// Who writes the registry and restarts sessions.
     #[schemars(extend("const" = "dispatch"))]
     backend: String,
-    /// Where the daemon listens.
+    /// Where the daemon listens: relative to the policy's directory; a leading ~ or $HOME is the home directory.
     #[schemars(length(min = 1), extend("default" = "/tmp/claude-assistant.sock"))]
     socket: Option<String>,
     /// How long one run waits for busy sessions, in all.
@@ -373,8 +374,8 @@ struct OpenclawSessions {
     /// How long one request may take.
     #[schemars(extend("default" = "30s"))]
     timeout: Option<Duration>,
-    /// The directory for what runs remember: relative to the policy's directory; ~ is the home directory. Without it, one
-    /// below $`XDG_STATE_HOME`/reconcile that is named by the gateway's address.
+    /// The directory for what runs remember: relative to the policy's directory; a leading ~ or $HOME is the home directory.
+    /// Without it, one below $`XDG_STATE_HOME`/reconcile that is named by the gateway's address.
     #[schemars(length(min = 1))]
     state: Option<String>,
     /// Whether sessions of scheduled jobs and of subagents are managed as well.
@@ -403,7 +404,7 @@ struct TokenEnv {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct TokenFile {
-    /// Relative to the policy's directory; ~ is the home directory.
+    /// Relative to the policy's directory; a leading ~ or $HOME is the home directory.
     #[schemars(length(min = 1))]
     file: String,
 }

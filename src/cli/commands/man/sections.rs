@@ -53,7 +53,9 @@ pub(super) fn examples(command: &str) -> &'static str {
         "history" => "reconcile history --limit 5\nreconcile history \"Cal Ortiz\" --format json",
         "owed" => "reconcile owed\nreconcile owed --forget \"Cal Ortiz\"",
         "snapshot" => "reconcile snapshot --redact > registry.redacted.json",
-        "completions" => "source <(reconcile completions bash)\nreconcile completions fish | source",
+        "completions" => {
+            "source <(reconcile completions bash)\nsource <(reconcile completions zsh)\nreconcile completions fish | source"
+        }
         "man" => {
             "reconcile man | man -l -\n\
              reconcile man check > /usr/local/share/man/man1/reconcile-check.1\n\
