@@ -1,5 +1,6 @@
 //! Where a registry is. What runs remember of it is asked of its backend.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::apply::Backend;
@@ -61,7 +62,7 @@ impl Home {
     pub fn checkup(&self) -> Vec<Check> {
         match self {
             Self::File(registry) => registry.checkup(),
-            Self::Gateway(gateway) => OpenclawBackend::new(gateway.clone()).checkup(),
+            Self::Gateway(gateway) => OpenclawBackend::new(gateway.clone(), BTreeMap::new()).checkup(),
             #[cfg(feature = "postgres")]
             Self::Table(table) => vec![table.checkup()],
         }
