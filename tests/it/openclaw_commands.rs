@@ -37,6 +37,9 @@ fn chats_are_selected_by_tier_and_by_the_name_of_a_contact() {
     );
     let run = setting.run(&["--chat", "Cal Ortiz"]).expect(0);
     assert!(run.summary().starts_with("No changes."), "{run:#?}");
+    let run = setting.run(&["--exclude", ROOM]).expect(0);
+    assert!(run.summary().starts_with("No changes."), "{run:#?}");
+    assert_eq!(setting.gateway.world().pinned(ROOM).as_deref(), Some("fake/mid"));
 }
 
 #[test]
@@ -53,6 +56,26 @@ fn a_run_is_told_in_the_history_and_can_be_undone() {
 }
 
 #[test]
+fn a_history_is_read_without_the_gateway() {
+    let setting = Setting::new();
+    setting.run(&["snapshot", "--redact"]).expect(0);
+    setting.run(&[]).expect(0);
+    let asked = setting.gateway.requests().len();
+    let told = [&["history"][..], &["history", CAL], &["history", "--format", "json"], &["history", "--redact"]];
+    let alive: Vec<String> = told.map(|arguments| setting.run(arguments).expect(0).stdout).into();
+    assert!(alive[1].contains("default → fake/big") && !alive[1].contains(ROOM), "{alive:#?}");
+    assert_eq!(setting.gateway.requests().len(), asked, "nothing was asked for that");
+    // The name of a contact is known to the gateway alone.
+    assert_eq!(setting.run(&["history", "Cal Ortiz"]).expect(0).stdout, alive[1]);
+    let Setting { sandbox, gateway } = setting;
+    drop(gateway);
+    let run = |arguments: &[&str]| finish(sandbox.command(arguments).env("GATEWAY_TOKEN", TOKEN));
+    assert_eq!(told.map(|arguments| run(arguments).expect(0).stdout).to_vec(), alive);
+    let unknown = run(&["history", "Cal Ortiz"]).expect(1);
+    assert!(unknown.stderr.contains("no gateway listens at"), "{unknown:#?}");
+}
+
+#[test]
 fn a_model_is_set_and_unset() {
     let setting = Setting::new();
     setting.run(&["set-model", DEE, "fake/mid", "--reason", "a test"]).expect(0);
@@ -61,6 +84,8 @@ fn a_model_is_set_and_unset() {
     assert_eq!(setting.gateway.world().pinned(DEE).as_deref(), Some("fake/small"));
     setting.run(&["set-model", DEE, "default"]).expect(0);
     assert_eq!(setting.gateway.world().pinned(DEE), None);
+    setting.run(&["set-model", "Cal Ortiz", "fake/small"]).expect(0);
+    assert!(setting.sandbox.read("policy.toml").contains("# Cal Ortiz"));
 }
 
 #[test]
@@ -72,6 +97,10 @@ fn what_decides_is_explained_and_listed() {
     assert_eq!(list["chats"].as_array().map(Vec::len), Some(3), "{list:#}");
     let diff = setting.run(&["diff", "--from", "policy.toml"]).expect(0);
     assert!(diff.stdout.contains("0 to change"), "{diff:#?}");
+    setting.sandbox.write("former.toml", setting.sandbox.read("policy.toml").replace("fake/small\"\n", "fake/mid\"\n"));
+    let diff = setting.run(&["diff", "--from", "former.toml"]).expect(0);
+    assert!(diff.stdout.contains("fake/mid → fake/small") && diff.stdout.contains(DEE), "{diff:#?}");
+    assert_eq!(setting.gateway.count("sessions.patchMany"), 0);
 }
 
 #[test]

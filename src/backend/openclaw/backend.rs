@@ -110,6 +110,10 @@ impl Backend for OpenclawBackend {
         Ok(Box::new(self.list()?))
     }
 
+    fn snapshot_at_hand(&self) -> Result<Option<Box<dyn Snapshot>>> {
+        Ok(None)
+    }
+
     fn ledger(&self) -> Result<Ledger> {
         Ok(whole::kept(self.home.state.open()?.as_ref())?.ledger)
     }
