@@ -78,6 +78,20 @@ fn what_openclaw_runs_by_default_counts_for_a_session_that_is_let_go() {
 }
 
 #[test]
+fn a_level_is_saved_where_openclaw_does_not_say_whether_a_model_can_think() {
+    let setting = setting();
+    decide(&setting, "default");
+    setting.gateway.always("agents.list", Trouble::Alter(|reply| reply["agents"][0]["model"] = json!({})));
+    let detail = detail(&setting, &["--chat", CAL]);
+    assert_eq!(detail, "its thinking level high is saved: OpenClaw does not say whether default can think");
+    assert_eq!(level(&setting).as_deref(), Some("off"));
+    setting.gateway.calm();
+    decide(&setting, "fake/big");
+    setting.run(&["--chat", CAL]).expect(0);
+    assert_eq!(level(&setting).as_deref(), Some("high"));
+}
+
+#[test]
 fn the_level_of_a_session_that_is_gone_is_not_given_to_another() {
     let setting = setting();
     decide(&setting, "fake/mid");
