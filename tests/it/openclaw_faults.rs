@@ -423,6 +423,10 @@ fn a_request_that_is_too_large_is_not_sent() {
 fn what_a_gateway_says_is_left_out_where_no_chat_may_be_named() {
     let named = [
         Fault::Doubled(CAL.to_owned()),
+        Fault::MissingScope(CAL.to_owned()),
+        Fault::TooOld { version: CAL.to_owned(), lacks: "something" },
+        Fault::SelectionTarget(CAL.to_owned()),
+        Fault::Lost { method: "sessions.list", reason: CAL.to_owned() },
         Fault::Malformed { method: "sessions.list", reason: CAL.to_owned() },
         Fault::Refused { method: "sessions.list", message: CAL.to_owned() },
         Fault::NotLetIn { code: CAL.to_owned(), message: CAL.to_owned() },

@@ -176,6 +176,10 @@ impl Fault {
     /// What is said where no chat may be named, if the message quotes the gateway.
     fn nameless(&self) -> Option<&'static str> {
         match self {
+            Self::MissingScope(_) => Some("the gateway does not grant a scope that is needed"),
+            Self::TooOld { .. } => Some("this release of OpenClaw is not supported"),
+            Self::SelectionTarget(_) => Some("the gateway applies a change of model to more than the session"),
+            Self::Lost { .. } => Some("the gateway did not reply to a request"),
             Self::NotAGateway { .. } => Some("what listens there is not an OpenClaw gateway"),
             Self::Unavailable { why: Unavailable::Busy(_), .. } => Some("the gateway is busy"),
             Self::NotLetIn { .. } => Some("the gateway does not let this program in"),

@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -52,31 +53,44 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The error in a reply.
+/// The error in a reply. It is a refusal also where a part of it has another form than is known.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Refusal {
+    #[serde(deserialize_with = "if_known")]
     code: String,
+    #[serde(deserialize_with = "if_known")]
     message: String,
+    #[serde(deserialize_with = "if_known")]
     retry_after_ms: Option<u64>,
-    details: Option<Details>,
+    #[serde(deserialize_with = "if_known")]
+    details: Details,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Details {
+    #[serde(deserialize_with = "if_known")]
     code: Option<String>,
+    #[serde(deserialize_with = "if_known")]
     reason: Option<String>,
+    #[serde(deserialize_with = "if_known")]
     missing_scope: Option<String>,
+    #[serde(deserialize_with = "if_known")]
     expected_protocol: Option<u32>,
+    #[serde(deserialize_with = "if_known")]
     client_max_protocol: Option<u32>,
+}
+
+/// What is written, or the default where that has another form.
+fn if_known<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(written: D) -> Result<T, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(written)?).unwrap_or_default())
 }
 
 impl Refusal {
     /// What it means for the request as a whole.
     pub(super) fn fault(self, method: &'static str) -> Fault {
         let Self { code, message, retry_after_ms, details } = self;
-        let details = details.unwrap_or_default();
         if code == "UNAVAILABLE" {
             let why = match details.reason.as_deref() {
                 Some("startup-sidecars") => Unavailable::Starting,
@@ -101,7 +115,7 @@ impl Refusal {
 
     /// Whether the session was deleted or made anew since it was listed.
     pub(super) fn is_session_changed(&self) -> bool {
-        self.details.as_ref().is_some_and(|details| details.reason.as_deref() == Some("session-changed"))
+        self.details.reason.as_deref() == Some("session-changed")
     }
 
     /// Whether the gateway asks to come back later.
