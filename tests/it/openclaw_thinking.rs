@@ -78,6 +78,33 @@ fn what_openclaw_runs_by_default_counts_for_a_session_that_is_let_go() {
 }
 
 #[test]
+fn a_level_that_a_model_does_not_have_stays_saved_and_does_not_keep_the_model_away() {
+    let setting = setting();
+    decide(&setting, "fake/mid");
+    setting.run(&["--chat", CAL]).expect(0);
+    let without_high = |reply: &mut Value| {
+        reply["models"][0]["thinkingLevels"] =
+            json!([{ "id": "off", "label": "off" }, { "id": "low", "label": "low" }]);
+    };
+    setting.gateway.always("models.list", Trouble::Alter(without_high));
+    decide(&setting, "fake/big");
+    assert_eq!(detail(&setting, &["--chat", CAL]), Value::Null);
+    let (_, asked) =
+        setting.gateway.requests().into_iter().rfind(|(method, _)| method == "sessions.patchMany").unwrap();
+    assert_eq!(
+        asked["patch"],
+        json!({ "model": "fake/big" }),
+        "the gateway would refuse the level, and the model with it"
+    );
+    setting.gateway.calm();
+    decide(&setting, "fake/mid");
+    setting.run(&["--chat", CAL]).expect(0);
+    decide(&setting, "fake/big");
+    setting.run(&["--chat", CAL]).expect(0);
+    assert_eq!(level(&setting).as_deref(), Some("high"), "it was saved still");
+}
+
+#[test]
 fn a_level_is_saved_where_openclaw_does_not_say_whether_a_model_can_think() {
     let setting = setting();
     decide(&setting, "default");

@@ -45,12 +45,24 @@ pub struct ModelRow {
     /// Whether it can think. One that cannot takes a session's thinking level with it.
     #[serde(default)]
     pub reasoning: bool,
+    thinking_levels: Option<Vec<ThinkingLevel>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct ThinkingLevel {
+    id: String,
 }
 
 impl ModelRow {
     /// Its full name, as in `anthropic/claude-opus-5`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.provider, self.id)
+    }
+
+    /// Whether a session on it can think at this level. The gateway refuses another one, and the model with it.
+    pub fn has_level(&self, level: &str) -> bool {
+        let listed = self.thinking_levels.as_ref();
+        self.reasoning && listed.is_none_or(|levels| levels.iter().any(|known| known.id == level))
     }
 
     /// Whether a policy with these aliases means it by this name. The gateway lists a session by the full name, so an alias

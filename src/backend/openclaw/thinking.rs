@@ -78,13 +78,14 @@ impl Levels {
 
     /// What it means for a session to get this model; `None` for one that the gateway does not list.
     pub(super) fn thought(&self, session: &SessionRow, model: Option<&ModelRow>) -> Option<Thought> {
-        let thinks = model.map(|model| model.reasoning);
-        match (own_level(session), thinks) {
-            (Some(_), Some(true)) => None,
-            (Some(level), Some(false)) => Some(Thought::Lost(level.to_owned())),
+        match (own_level(session), model) {
             (Some(level), None) => Some(Thought::AtRisk(level.to_owned())),
-            (None, Some(true)) => self.of(session).map(|level| Thought::PutBack(level.to_owned())),
-            (None, Some(false) | None) => None,
+            (Some(level), Some(model)) => (!model.reasoning).then(|| Thought::Lost(level.to_owned())),
+            (None, Some(model)) => {
+                let saved = self.of(session).filter(|level| model.has_level(level));
+                saved.map(|level| Thought::PutBack(level.to_owned()))
+            }
+            (None, None) => None,
         }
     }
 
