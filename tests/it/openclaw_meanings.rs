@@ -182,6 +182,9 @@ fn what_is_not_the_wanted_model_when_it_is_read_back_has_failed() {
         json!({ "type": "res", "id": "r2", "ok": true, "payload": { "outcomes": [{ "ok": true, "key": CAL }] } });
     let (verdict, detail) = outcome(Trouble::Say(reply.to_string()), 4);
     assert_eq!((verdict.as_str(), detail.as_str()), ("failed", "the registry says default again"));
+    // It does not say whether it has.
+    let (verdict, _) = outcome(Trouble::Say(json!({ "type": "res", "id": "r2" }).to_string()), 0);
+    assert_eq!(verdict, "deferred", "it is looked for");
 }
 
 /// What a gateway says comes from elsewhere: from models, plugins, people.

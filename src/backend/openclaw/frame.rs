@@ -26,7 +26,7 @@ pub(super) struct Frame<'a> {
     #[serde(default, borrow)]
     id: Option<Cow<'a, str>>,
     #[serde(default)]
-    ok: bool,
+    ok: Option<bool>,
     #[serde(default, borrow)]
     payload: Option<&'a RawValue>,
     #[serde(default)]
@@ -46,10 +46,11 @@ impl<'a> Frame<'a> {
 
     /// What the reply to a request of this method says: its payload as JSON, or why there is none.
     pub(super) fn outcome(self, method: &'static str) -> Result<&'a str, Fault> {
-        if self.ok {
-            return Ok(self.payload.map_or("null", RawValue::get));
+        match self.ok {
+            Some(true) => Ok(self.payload.map_or("null", RawValue::get)),
+            Some(false) => Err(self.error.unwrap_or_default().fault(method)),
+            None => Err(Fault::Malformed { method, reason: "it does not say whether it was carried out".to_owned() }),
         }
-        Err(self.error.unwrap_or_default().fault(method))
     }
 }
 
