@@ -90,6 +90,7 @@ mod openclaw;
 mod openclaw_commands;
 mod openclaw_consent;
 mod openclaw_faults;
+mod openclaw_hangs;
 mod openclaw_meanings;
 mod openclaw_names;
 mod openclaw_real;

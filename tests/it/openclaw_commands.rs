@@ -1,9 +1,12 @@
 //! The commands on the sessions of a gateway. They do what they do with a registry that is a file.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
-use crate::gateway::Double;
+use crate::gateway::{Double, Trouble};
 use crate::openclaw::{CAL, DEE, ROOM, Setting, TOKEN, pinned, world};
+use crate::slow::until;
 use crate::support::{Sandbox, finish, row};
 
 #[test]
@@ -40,6 +43,50 @@ fn chats_are_selected_by_tier_and_by_the_name_of_a_contact() {
     let run = setting.run(&["--exclude", ROOM]).expect(0);
     assert!(run.summary().starts_with("No changes."), "{run:#?}");
     assert_eq!(setting.gateway.world().pinned(ROOM).as_deref(), Some("fake/mid"));
+}
+
+#[test]
+fn the_label_of_an_operator_goes_before_what_people_call_themselves_and_a_message_is_no_name() {
+    let mut world = world();
+    let names = json!({
+        "label": "Dana", "subject": "what a room calls itself", "origin": { "label": "what she calls herself" },
+        "displayName": "the text of a message",
+    });
+    world.add("agent:main:telegram:direct:100303", &names);
+    let room =
+        json!({ "subject": "Chess club", "origin": { "label": "a member" }, "displayName": "the text of a message" });
+    world.add("agent:main:telegram:group:-100501", &room);
+    let setting = Setting::of(world, "");
+    for (name, chat) in [("Dana", "direct:100303"), ("Chess club", "group:-100501"), ("Cal Ortiz", "direct:100301")] {
+        let explained = setting.run(&["explain", name]).expect(0);
+        assert!(explained.stdout.contains(chat), "{name}: {explained:#?}");
+    }
+    for name in ["what she calls herself", "what a room calls itself", "a member", "the text of a message"] {
+        let explained = setting.run(&["explain", name]).expect(0);
+        assert!(explained.stdout.contains("not registered"), "{name}: {explained:#?}");
+    }
+    for arguments in
+        [&["list"][..], &["list", "--format", "json"], &["snapshot", "--redact"], &["--dry-run"], &["adopt"]]
+    {
+        assert!(!setting.run(arguments).expect(0).stdout.contains("the text of a message"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn two_runs_do_not_work_on_one_gateway_at_once() {
+    let setting = Setting::new();
+    let policy = setting.sandbox.read("policy.toml").replace("timeout = \"1s\"", "timeout = \"60s\"");
+    setting.sandbox.write("policy.toml", policy);
+    setting.gateway.always("sessions.patchMany", Trouble::Silence);
+    let mut first = setting.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the first run asks for a change", || setting.gateway.count("sessions.patchMany") == 1);
+    let second = setting.run(&["--lock-timeout", "0s"]).expect(75);
+    assert!(second.stderr.contains(&first.id().to_string()), "{second:#?}");
+    setting.run(&["--dry-run"]).expect(0);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    setting.gateway.calm();
+    setting.run(&[]).expect(0);
 }
 
 #[test]
@@ -188,6 +235,11 @@ fn what_runs_remember_is_below_the_state_home_of_the_user_and_goes_by_the_addres
     assert_eq!(named.len(), 1, "{named:?}");
     assert!(named[0].starts_with("openclaw-"), "{named:?}");
     assert!(!run(&["history"]).stdout.contains("No run has changed anything"));
+    // Without that variable, it is below the home of the user.
+    let home = setting.sandbox.path("home");
+    let mut command = setting.command(&[]);
+    finish(command.env_remove("XDG_STATE_HOME").env("HOME", &home)).expect(0);
+    assert!(home.join(".local/state/reconcile").join(&named[0]).is_dir());
 }
 
 #[test]
