@@ -35,6 +35,17 @@ impl Home {
         }
     }
 
+    /// How the command line names it.
+    pub fn argument(&self) -> String {
+        match self {
+            Self::File(_) => format!("--registry {}", self.name()),
+            Self::Gateway(_) => format!("--connect {}", self.name()),
+            // An address may hold a password.
+            #[cfg(feature = "postgres")]
+            Self::Table(_) => "--connect ADDRESS".to_owned(),
+        }
+    }
+
     /// The files that are read or hold the state, so that no report may take the place of one.
     pub fn needed(&self) -> Vec<PathBuf> {
         match self {

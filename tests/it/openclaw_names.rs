@@ -105,3 +105,17 @@ fn the_thinking_level_goes_by_the_model_that_an_alias_stands_for() {
     setting.run(&["set-model", "agent:main:thinker", "opus"]).expect(0);
     assert_eq!(setting.gateway.world().row("agent:main:thinker")["thinkingLevel"], "high");
 }
+
+#[test]
+fn what_a_run_has_pinned_under_an_alias_was_not_pinned_by_hand_and_can_be_undone() {
+    let setting = setting(ALL);
+    let policy = setting.sandbox.read("policy.toml") + "[registry]\nexisting = \"keep-manual\"\n";
+    setting.sandbox.write("policy.toml", &policy);
+    setting.run(&["--chat", CAL]).expect(0);
+    assert_eq!(setting.pinned(CAL).as_deref(), Some("fake/big"));
+    setting.sandbox.write("policy.toml", policy.replace("family = \"opus\"", "family = \"haiku\""));
+    setting.run(&["--chat", CAL]).expect(0);
+    assert_eq!(setting.pinned(CAL).as_deref(), Some("fake/small"));
+    setting.run(&["undo", "last"]).expect(0);
+    assert_eq!(setting.pinned(CAL).as_deref(), Some("fake/big"));
+}
