@@ -296,6 +296,17 @@ fn check_asks_the_gateway_only_where_it_is_told_to_and_warns_with_a_fix() {
 }
 
 #[test]
+fn a_run_that_warns_of_a_name_tells_how_to_ask_the_gateway_for_more() {
+    let setting = Setting::of(world(), "[chats]\n\"agent:main:gone\" = \"default\"\n");
+    let hint = format!("for details, run reconcile check --connect {}", setting.gateway.url());
+    let run = setting.run(&["--dry-run"]).expect(0);
+    assert!(run.stderr.contains(&hint), "{run:#?}");
+    let (_, arguments) = hint.split_once("run reconcile ").unwrap();
+    let check = setting.run(&arguments.split(' ').collect::<Vec<_>>()).expect(0);
+    assert!(check.stdout.contains("agent:main:gone"), "{check:#?}");
+}
+
+#[test]
 fn a_checkup_looks_at_the_gateway_and_changes_nothing() {
     let setting = Setting::new();
     let well = setting.run(&["doctor"]).expect(0);
@@ -304,6 +315,12 @@ fn a_checkup_looks_at_the_gateway_and_changes_nothing() {
     assert_eq!(setting.gateway.count("sessions.patchMany"), 0);
     let odd = at_odds().run(&["doctor"]).expect(1);
     assert!(odd.stdout.contains("session.dmScope"), "{odd:#?}");
+
+    let hidden = Setting::new();
+    let error = json!({ "code": "FORBIDDEN", "message": "not for you" });
+    hidden.gateway.always("config.get", Trouble::Refuse(error));
+    let unknown = hidden.run(&["doctor"]).expect(1);
+    assert!(unknown.stdout.contains("the gateway refused config.get: not for you"), "{unknown:#?}");
 
     let Setting { sandbox, gateway } = setting;
     drop(gateway);
