@@ -114,6 +114,25 @@ fn a_gateway_that_is_unavailable_is_waited_for_until_the_timeout() {
     }
 }
 
+#[test]
+fn a_gateway_that_wants_to_be_asked_again_at_once_is_given_time() {
+    let double = double();
+    double.always("connect", Trouble::Refuse(json!({ "code": "UNAVAILABLE", "message": "now", "retryAfterMs": 0 })));
+    assert!(connect(&double, Scope::Read, IMPATIENT).is_err());
+    // Between two tries are ten milliseconds, of a second.
+    assert!((2..=101).contains(&double.count("connect")), "{} tries", double.count("connect"));
+}
+
+#[test]
+fn a_gateway_that_wants_to_be_asked_again_next_year_is_asked_before() {
+    let double = double();
+    double.once(
+        "connect",
+        Trouble::Refuse(json!({ "code": "UNAVAILABLE", "message": "later", "retryAfterMs": u64::MAX })),
+    );
+    assert!(connect(&double, Scope::Read, PATIENT).is_ok());
+}
+
 fn target_of_the_first(gateway: &mut Gateway) -> Result<Target, Fault> {
     let row = gateway.sessions()?.rows.remove(0);
     Ok(Target { key: row.key, session_id: row.session_id })

@@ -13,6 +13,8 @@ use crate::backend::openclaw::fault::{Fault, Unavailable};
 
 /// When a gateway is asked again that says it is unavailable and not for how long.
 const AGAIN: Duration = Duration::from_millis(500);
+/// The shortest wait between two tries: a gateway that wants to be asked at once would be asked without a pause.
+const SHORTEST: Duration = Duration::from_millis(10);
 /// The longest wait between two tries: a gateway cuts off clients that leave its pings unanswered for 25 s.
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -99,7 +101,7 @@ impl Refusal {
                 Some("gateway-suspending") => Unavailable::Suspended,
                 _ => Unavailable::Busy(message),
             };
-            let again = retry_after_ms.map_or(AGAIN, Duration::from_millis).min(LONGEST);
+            let again = retry_after_ms.map_or(AGAIN, Duration::from_millis).clamp(SHORTEST, LONGEST);
             return Fault::Unavailable { why, again };
         }
         if let (Some(theirs), Some(ours)) = (details.expected_protocol, details.client_max_protocol) {
