@@ -78,10 +78,10 @@ impl TokenAt {
         match self {
             Self::Nowhere => Ok(None),
             Self::Env(_, Some(token)) => Ok(Some(token.clone())),
-            Self::Env(name, None) => {
-                Err(Error::other(format!("the token of the gateway is not in {name}: it is not set"))
-                    .with_hint(format!("set {name} to gateway.auth.token of OpenClaw's configuration")))
-            }
+            Self::Env(name, None) => Err(Error::other(format!(
+                "the token of the gateway is not in {name}: it is not set, or not one line of text"
+            ))
+            .with_hint(format!("set {name} to gateway.auth.token of OpenClaw's configuration"))),
             Self::File(path) => in_file(path).map(Some),
         }
     }
