@@ -32,7 +32,8 @@ lint:
 mutants file:
     cargo mutants --file '{{file}}' --exclude-re 'replace \| with \^' --timeout 300 -- --test it -- --include-ignored
 
-# The OpenClaw gateway itself, with 2,000 sessions: runs that die, and gateways that die under a run. Takes a quarter of an hour
+# The seed of the moments is shown: with SEED set to it they are the same again.
+# The OpenClaw gateway itself, with 2,000 sessions: runs and gateways that die at random moments. Takes a quarter of an hour
 openclaw:
     PATH="$(.ci/provide):$PATH" cargo test --test it openclaw_real::deaths -- --ignored
 

@@ -50,6 +50,14 @@ pub trait Backend: Sync {
     /// As [`Backend::read`].
     fn snapshot(&self) -> Result<Box<dyn Snapshot>>;
 
+    /// The same, for what is told all the same without it; `None` where another program would have to be asked.
+    ///
+    /// # Errors
+    /// As [`Backend::read`].
+    fn snapshot_at_hand(&self) -> Result<Option<Box<dyn Snapshot>>> {
+        self.snapshot().map(Some)
+    }
+
     /// The ledger alone, for what is only about debts.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Where a registry is. What runs remember of it is asked of its backend.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::apply::Backend;
@@ -34,6 +35,17 @@ impl Home {
         }
     }
 
+    /// How the command line names it.
+    pub fn argument(&self) -> String {
+        match self {
+            Self::File(_) => format!("--registry {}", self.name()),
+            Self::Gateway(_) => format!("--connect {}", self.name()),
+            // An address may hold a password.
+            #[cfg(feature = "postgres")]
+            Self::Table(_) => "--connect ADDRESS".to_owned(),
+        }
+    }
+
     /// The files that are read or hold the state, so that no report may take the place of one.
     pub fn needed(&self) -> Vec<PathBuf> {
         match self {
@@ -61,7 +73,7 @@ impl Home {
     pub fn checkup(&self) -> Vec<Check> {
         match self {
             Self::File(registry) => registry.checkup(),
-            Self::Gateway(gateway) => OpenclawBackend::new(gateway.clone()).checkup(),
+            Self::Gateway(gateway) => OpenclawBackend::new(gateway.clone(), BTreeMap::new()).checkup(),
             #[cfg(feature = "postgres")]
             Self::Table(table) => vec![table.checkup()],
         }

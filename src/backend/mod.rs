@@ -76,7 +76,9 @@ pub fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) ->
         (BackendSettings::Openclaw(_), Home::File(registry)) => {
             Box::new(PlannedOnFile { registry, capabilities: capabilities(policy) })
         }
-        (_, Home::Gateway(gateway)) => Box::new(OpenclawBackend::new(gateway).heard_by(listener)),
+        (_, Home::Gateway(gateway)) => {
+            Box::new(OpenclawBackend::new(gateway, policy.aliases.clone()).heard_by(listener))
+        }
         #[cfg(feature = "postgres")]
         (BackendSettings::File(settings), Home::Table(table)) => {
             let commands = Commands::new(policy, settings, directory, probe).heard_by(listener);
@@ -93,7 +95,7 @@ pub fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) ->
 pub fn of_home(home: Home) -> Box<dyn Backend> {
     match home {
         Home::File(registry) => Box::new(FileBackend::new(registry, BTreeMap::new(), Commands::none())),
-        Home::Gateway(gateway) => Box::new(OpenclawBackend::new(gateway)),
+        Home::Gateway(gateway) => Box::new(OpenclawBackend::new(gateway, BTreeMap::new())),
         #[cfg(feature = "postgres")]
         Home::Table(table) => Box::new(PostgresBackend::new(table, BTreeMap::new(), Commands::none())),
     }

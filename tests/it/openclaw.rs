@@ -88,7 +88,7 @@ impl Setting {
         serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:#?}"))
     }
 
-    fn pinned(&self, chat: &str) -> Option<String> {
+    pub fn pinned(&self, chat: &str) -> Option<String> {
         self.gateway.world().pinned(chat)
     }
 

@@ -1,9 +1,12 @@
 //! The commands on the sessions of a gateway. They do what they do with a registry that is a file.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
-use crate::gateway::Double;
+use crate::gateway::{Double, Trouble};
 use crate::openclaw::{CAL, DEE, ROOM, Setting, TOKEN, pinned, world};
+use crate::slow::until;
 use crate::support::{Sandbox, finish, row};
 
 #[test]
@@ -37,6 +40,53 @@ fn chats_are_selected_by_tier_and_by_the_name_of_a_contact() {
     );
     let run = setting.run(&["--chat", "Cal Ortiz"]).expect(0);
     assert!(run.summary().starts_with("No changes."), "{run:#?}");
+    let run = setting.run(&["--exclude", ROOM]).expect(0);
+    assert!(run.summary().starts_with("No changes."), "{run:#?}");
+    assert_eq!(setting.gateway.world().pinned(ROOM).as_deref(), Some("fake/mid"));
+}
+
+#[test]
+fn the_label_of_an_operator_goes_before_what_people_call_themselves_and_a_message_is_no_name() {
+    let mut world = world();
+    let names = json!({
+        "label": "Dana", "subject": "what a room calls itself", "origin": { "label": "what she calls herself" },
+        "displayName": "the text of a message",
+    });
+    world.add("agent:main:telegram:direct:100303", &names);
+    let room =
+        json!({ "subject": "Chess club", "origin": { "label": "a member" }, "displayName": "the text of a message" });
+    world.add("agent:main:telegram:group:-100501", &room);
+    let setting = Setting::of(world, "");
+    for (name, chat) in [("Dana", "direct:100303"), ("Chess club", "group:-100501"), ("Cal Ortiz", "direct:100301")] {
+        let explained = setting.run(&["explain", name]).expect(0);
+        assert!(explained.stdout.contains(chat), "{name}: {explained:#?}");
+    }
+    for name in ["what she calls herself", "what a room calls itself", "a member", "the text of a message"] {
+        let explained = setting.run(&["explain", name]).expect(0);
+        assert!(explained.stdout.contains("not registered"), "{name}: {explained:#?}");
+    }
+    for arguments in
+        [&["list"][..], &["list", "--format", "json"], &["snapshot", "--redact"], &["--dry-run"], &["adopt"]]
+    {
+        assert!(!setting.run(arguments).expect(0).stdout.contains("the text of a message"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn two_runs_do_not_work_on_one_gateway_at_once() {
+    let setting = Setting::new();
+    let policy = setting.sandbox.read("policy.toml").replace("timeout = \"1s\"", "timeout = \"60s\"");
+    setting.sandbox.write("policy.toml", policy);
+    setting.gateway.always("sessions.patchMany", Trouble::Silence);
+    let mut first = setting.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the first run asks for a change", || setting.gateway.count("sessions.patchMany") == 1);
+    let second = setting.run(&["--lock-timeout", "0s"]).expect(75);
+    assert!(second.stderr.contains(&first.id().to_string()), "{second:#?}");
+    setting.run(&["--dry-run"]).expect(0);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    setting.gateway.calm();
+    setting.run(&[]).expect(0);
 }
 
 #[test]
@@ -53,6 +103,26 @@ fn a_run_is_told_in_the_history_and_can_be_undone() {
 }
 
 #[test]
+fn a_history_is_read_without_the_gateway() {
+    let setting = Setting::new();
+    setting.run(&["snapshot", "--redact"]).expect(0);
+    setting.run(&[]).expect(0);
+    let asked = setting.gateway.requests().len();
+    let told = [&["history"][..], &["history", CAL], &["history", "--format", "json"], &["history", "--redact"]];
+    let alive: Vec<String> = told.map(|arguments| setting.run(arguments).expect(0).stdout).into();
+    assert!(alive[1].contains("default → fake/big") && !alive[1].contains(ROOM), "{alive:#?}");
+    assert_eq!(setting.gateway.requests().len(), asked, "nothing was asked for that");
+    // The name of a contact is known to the gateway alone.
+    assert_eq!(setting.run(&["history", "Cal Ortiz"]).expect(0).stdout, alive[1]);
+    let Setting { sandbox, gateway } = setting;
+    drop(gateway);
+    let run = |arguments: &[&str]| finish(sandbox.command(arguments).env("GATEWAY_TOKEN", TOKEN));
+    assert_eq!(told.map(|arguments| run(arguments).expect(0).stdout).to_vec(), alive);
+    let unknown = run(&["history", "Cal Ortiz"]).expect(1);
+    assert!(unknown.stderr.contains("no gateway listens at"), "{unknown:#?}");
+}
+
+#[test]
 fn a_model_is_set_and_unset() {
     let setting = Setting::new();
     setting.run(&["set-model", DEE, "fake/mid", "--reason", "a test"]).expect(0);
@@ -61,6 +131,8 @@ fn a_model_is_set_and_unset() {
     assert_eq!(setting.gateway.world().pinned(DEE).as_deref(), Some("fake/small"));
     setting.run(&["set-model", DEE, "default"]).expect(0);
     assert_eq!(setting.gateway.world().pinned(DEE), None);
+    setting.run(&["set-model", "Cal Ortiz", "fake/small"]).expect(0);
+    assert!(setting.sandbox.read("policy.toml").contains("# Cal Ortiz"));
 }
 
 #[test]
@@ -72,6 +144,10 @@ fn what_decides_is_explained_and_listed() {
     assert_eq!(list["chats"].as_array().map(Vec::len), Some(3), "{list:#}");
     let diff = setting.run(&["diff", "--from", "policy.toml"]).expect(0);
     assert!(diff.stdout.contains("0 to change"), "{diff:#?}");
+    setting.sandbox.write("former.toml", setting.sandbox.read("policy.toml").replace("fake/small\"\n", "fake/mid\"\n"));
+    let diff = setting.run(&["diff", "--from", "former.toml"]).expect(0);
+    assert!(diff.stdout.contains("fake/mid → fake/small") && diff.stdout.contains(DEE), "{diff:#?}");
+    assert_eq!(setting.gateway.count("sessions.patchMany"), 0);
 }
 
 #[test]
@@ -159,6 +235,11 @@ fn what_runs_remember_is_below_the_state_home_of_the_user_and_goes_by_the_addres
     assert_eq!(named.len(), 1, "{named:?}");
     assert!(named[0].starts_with("openclaw-"), "{named:?}");
     assert!(!run(&["history"]).stdout.contains("No run has changed anything"));
+    // Without that variable, it is below the home of the user.
+    let home = setting.sandbox.path("home");
+    let mut command = setting.command(&[]);
+    finish(command.env_remove("XDG_STATE_HOME").env("HOME", &home)).expect(0);
+    assert!(home.join(".local/state/reconcile").join(&named[0]).is_dir());
 }
 
 #[test]
@@ -215,6 +296,17 @@ fn check_asks_the_gateway_only_where_it_is_told_to_and_warns_with_a_fix() {
 }
 
 #[test]
+fn a_run_that_warns_of_a_name_tells_how_to_ask_the_gateway_for_more() {
+    let setting = Setting::of(world(), "[chats]\n\"agent:main:gone\" = \"default\"\n");
+    let hint = format!("for details, run reconcile check --connect {}", setting.gateway.url());
+    let run = setting.run(&["--dry-run"]).expect(0);
+    assert!(run.stderr.contains(&hint), "{run:#?}");
+    let (_, arguments) = hint.split_once("run reconcile ").unwrap();
+    let check = setting.run(&arguments.split(' ').collect::<Vec<_>>()).expect(0);
+    assert!(check.stdout.contains("agent:main:gone"), "{check:#?}");
+}
+
+#[test]
 fn a_checkup_looks_at_the_gateway_and_changes_nothing() {
     let setting = Setting::new();
     let well = setting.run(&["doctor"]).expect(0);
@@ -223,6 +315,12 @@ fn a_checkup_looks_at_the_gateway_and_changes_nothing() {
     assert_eq!(setting.gateway.count("sessions.patchMany"), 0);
     let odd = at_odds().run(&["doctor"]).expect(1);
     assert!(odd.stdout.contains("session.dmScope"), "{odd:#?}");
+
+    let hidden = Setting::new();
+    let error = json!({ "code": "FORBIDDEN", "message": "not for you" });
+    hidden.gateway.always("config.get", Trouble::Refuse(error));
+    let unknown = hidden.run(&["doctor"]).expect(1);
+    assert!(unknown.stdout.contains("the gateway refused config.get: not for you"), "{unknown:#?}");
 
     let Setting { sandbox, gateway } = setting;
     drop(gateway);

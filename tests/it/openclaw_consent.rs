@@ -97,6 +97,7 @@ fn a_token_in_the_environment_must_be_there() {
         command.env_remove("GATEWAY_TOKEN").envs(token.map(|token| ("GATEWAY_TOKEN", token)));
         let run = finish(&mut command).expect(1);
         assert!(run.stderr.contains("GATEWAY_TOKEN") && run.stderr.contains("hint: "), "{run:#?}");
+        assert!(run.stderr.contains("it is not set, or not one line of text"), "{run:#?}");
     }
     assert_eq!(setting.gateway.requests().len(), 0);
 }

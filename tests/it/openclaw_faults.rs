@@ -115,6 +115,25 @@ fn a_gateway_that_is_unavailable_is_waited_for_until_the_timeout() {
     }
 }
 
+#[test]
+fn a_gateway_that_wants_to_be_asked_again_at_once_is_given_time() {
+    let double = double();
+    double.always("connect", Trouble::Refuse(json!({ "code": "UNAVAILABLE", "message": "now", "retryAfterMs": 0 })));
+    assert!(connect(&double, Scope::Read, IMPATIENT).is_err());
+    // Between two tries are ten milliseconds, of a second.
+    assert!((2..=101).contains(&double.count("connect")), "{} tries", double.count("connect"));
+}
+
+#[test]
+fn a_gateway_that_wants_to_be_asked_again_next_year_is_asked_before() {
+    let double = double();
+    double.once(
+        "connect",
+        Trouble::Refuse(json!({ "code": "UNAVAILABLE", "message": "later", "retryAfterMs": u64::MAX })),
+    );
+    assert!(connect(&double, Scope::Read, PATIENT).is_ok());
+}
+
 fn target_of_the_first(gateway: &mut Gateway) -> Result<Target, Fault> {
     let row = gateway.sessions()?.rows.remove(0);
     Ok(Target { key: row.key, session_id: row.session_id })
@@ -424,6 +443,10 @@ fn a_request_that_is_too_large_is_not_sent() {
 fn what_a_gateway_says_is_left_out_where_no_chat_may_be_named() {
     let named = [
         Fault::Doubled(CAL.to_owned()),
+        Fault::MissingScope(CAL.to_owned()),
+        Fault::TooOld { version: CAL.to_owned(), lacks: "something" },
+        Fault::SelectionTarget(CAL.to_owned()),
+        Fault::Lost { method: "sessions.list", reason: CAL.to_owned() },
         Fault::Malformed { method: "sessions.list", reason: CAL.to_owned() },
         Fault::Refused { method: "sessions.list", message: CAL.to_owned() },
         Fault::NotLetIn { code: CAL.to_owned(), message: CAL.to_owned() },

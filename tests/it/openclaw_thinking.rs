@@ -78,6 +78,47 @@ fn what_openclaw_runs_by_default_counts_for_a_session_that_is_let_go() {
 }
 
 #[test]
+fn a_level_that_a_model_does_not_have_stays_saved_and_does_not_keep_the_model_away() {
+    let setting = setting();
+    decide(&setting, "fake/mid");
+    setting.run(&["--chat", CAL]).expect(0);
+    let without_high = |reply: &mut Value| {
+        reply["models"][0]["thinkingLevels"] =
+            json!([{ "id": "off", "label": "off" }, { "id": "low", "label": "low" }]);
+    };
+    setting.gateway.always("models.list", Trouble::Alter(without_high));
+    decide(&setting, "fake/big");
+    assert_eq!(detail(&setting, &["--chat", CAL]), Value::Null);
+    let (_, asked) =
+        setting.gateway.requests().into_iter().rfind(|(method, _)| method == "sessions.patchMany").unwrap();
+    assert_eq!(
+        asked["patch"],
+        json!({ "model": "fake/big" }),
+        "the gateway would refuse the level, and the model with it"
+    );
+    setting.gateway.calm();
+    decide(&setting, "fake/mid");
+    setting.run(&["--chat", CAL]).expect(0);
+    decide(&setting, "fake/big");
+    setting.run(&["--chat", CAL]).expect(0);
+    assert_eq!(level(&setting).as_deref(), Some("high"), "it was saved still");
+}
+
+#[test]
+fn a_level_is_saved_where_openclaw_does_not_say_whether_a_model_can_think() {
+    let setting = setting();
+    decide(&setting, "default");
+    setting.gateway.always("agents.list", Trouble::Alter(|reply| reply["agents"][0]["model"] = json!({})));
+    let detail = detail(&setting, &["--chat", CAL]);
+    assert_eq!(detail, "its thinking level high is saved: OpenClaw does not say whether default can think");
+    assert_eq!(level(&setting).as_deref(), Some("off"));
+    setting.gateway.calm();
+    decide(&setting, "fake/big");
+    setting.run(&["--chat", CAL]).expect(0);
+    assert_eq!(level(&setting).as_deref(), Some("high"));
+}
+
+#[test]
 fn the_level_of_a_session_that_is_gone_is_not_given_to_another() {
     let setting = setting();
     decide(&setting, "fake/mid");

@@ -19,9 +19,14 @@ impl Capabilities for Abilities {
     }
 
     fn refuses_model(&self, model: &Model) -> Option<String> {
-        let pins_account = model.as_str().contains('@');
-        pins_account.then(|| format!("the @ in {model} would pin an account as well, which outlives later changes"))
+        pins_account(model.as_str())
     }
+}
+
+/// Why no session is pinned to a model of this name, if so: a gateway takes what follows an `@` for an account.
+pub(super) fn pins_account(name: &str) -> Option<String> {
+    let why = || format!("the @ in {name} would pin an account as well, which outlives later changes");
+    name.contains('@').then(why)
 }
 
 /// The model as a request names it; `None` where the session is to follow the configuration.

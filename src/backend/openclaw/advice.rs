@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::backend::openclaw::abilities::{DEFAULT, pin};
-use crate::backend::openclaw::catalog::{Configuration, ModelRow};
+use crate::backend::openclaw::catalog::{Configuration, ModelRow, named};
 use crate::diagnostic::Diagnostic;
 use crate::policy::{Because, Condition, Policy, Rule, Source};
 use crate::suggest;
@@ -48,19 +48,31 @@ impl Adviser<'_> {
             return None;
         }
         let rule = &because.rule;
-        if self.told.default_model == Some(model) {
+        if self.told.default_model.is_some_and(|default| self.policy.canonical(default) == model) {
             let message = format!("`{rule}` pins sessions to {model}, which OpenClaw runs them on anyway");
             let label = "a session that is pinned loses the configured fallbacks";
             return Some(self.warning("pins-the-default", message, because, label).help("write \"default\""));
         }
-        let has_it = |models: &[ModelRow]| models.iter().any(|known| known.is_named(model));
+        let aliases = &self.policy.aliases;
+        let has_it = |models: &[ModelRow]| named(models, model).is_some_and(|known| known.is_meant_by(model, aliases));
         let lacking = self.told.models.iter().filter(|(_, models)| !has_it(models));
         let agents: Vec<&str> = lacking.map(|(agent, _)| agent.as_str()).collect();
         let agents = suggest::list(agents)?;
         let message = format!("`{rule}` names {model}, which OpenClaw does not list for {agents}");
+        let found = self.warning("model-not-listed", message, because, "a run refuses it there");
+        Some(found.help(self.instead_of(model)))
+    }
+
+    /// What to write instead of a model that is not listed.
+    fn instead_of(&self, model: &str) -> String {
+        let mut listed = self.told.models.values();
+        if let Some(full) = listed.find_map(|models| named(models, model)).map(ModelRow::name) {
+            return format!(
+                "it is OpenClaw's alias of {full}: write that, or add \"{full}\" = \"{model}\" to models.aliases"
+            );
+        }
         let known: Vec<String> = self.told.models.values().flatten().map(ModelRow::name).collect();
-        let help = suggest::advice(model, known.iter().map(String::as_str));
-        Some(self.warning("model-not-listed", message, because, "a run refuses it there").help(help))
+        suggest::advice(model, known.iter().map(String::as_str))
     }
 
     fn of_channels(&self) -> Option<Diagnostic> {
@@ -90,8 +102,8 @@ impl Adviser<'_> {
     /// Another default than what the policy gives a chat of which it knows nothing.
     fn of_new_chats(&self) -> Option<Diagnostic> {
         let fallback = &self.policy.fallback;
-        let default =
-            self.told.default_model.filter(|default| pin(&fallback.model).is_some_and(|pin| pin != *default))?;
+        let pinned = pin(&fallback.model)?;
+        let default = self.told.default_model.filter(|default| self.policy.canonical(default) != pinned)?;
         let message = format!("a new chat runs on {default} until a run has seen it, and then on {}", fallback.model);
         let place = fallback.because.at.place(self.sources);
         let help = format!(

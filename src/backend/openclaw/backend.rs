@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use crate::apply::{Ask, Backend, Locked};
 use crate::backend::listener::{Deaf, Listener};
-use crate::backend::openclaw::abilities::{Abilities, CARRIED, pin};
+use crate::backend::openclaw::abilities::{Abilities, CARRIED};
 use crate::backend::openclaw::advice::{Told, advice};
 use crate::backend::openclaw::catalog::ModelRow;
+use crate::backend::openclaw::change::{Agent, Change, Intent, Intents};
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Scope};
 use crate::backend::openclaw::home::{GatewayHome, heard};
-use crate::backend::openclaw::listing::{Listed, SessionRow};
+use crate::backend::openclaw::listing::Listed;
 use crate::backend::openclaw::locked::LockedGateway;
 use crate::backend::openclaw::snapshot::{GatewaySnapshot, Sessions};
-use crate::backend::openclaw::thinking::{Levels, Thoughts};
+use crate::backend::openclaw::thinking::Levels;
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::diagnostic::Diagnostic;
@@ -25,7 +26,7 @@ use crate::plan::capabilities::Capabilities;
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::Ledger;
 use crate::plan::observed::{Edits, Finding, Observed, Standing};
-use crate::plan::{Drift, Reading, Row};
+use crate::plan::{Drift, Reading};
 use crate::policy::{Policy, Source};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
@@ -37,16 +38,19 @@ pub struct OpenclawBackend {
     home: GatewayHome,
     /// A connection that can only read; `None` until something is read.
     reader: Mutex<Option<Gateway>>,
-    /// What the changes of the last plan mean for the thinking of sessions.
-    thoughts: Thoughts,
+    /// The aliases of the policy: what it calls models that the gateway lists by other names.
+    aliases: BTreeMap<String, Model>,
+    /// What the changes of the last plan ask for.
+    intents: Intents,
     /// Hears of each request.
     listener: Arc<dyn Listener>,
 }
 
 impl OpenclawBackend {
-    /// The sessions of this gateway. Nothing is connected to until something is read.
-    pub fn new(home: GatewayHome) -> Self {
-        Self { home, reader: Mutex::default(), thoughts: Mutex::default(), listener: Arc::new(Deaf) }
+    /// The sessions of this gateway, of whose models a policy calls some by these aliases. Nothing is connected to until something is read.
+    pub fn new(home: GatewayHome, aliases: BTreeMap<String, Model>) -> Self {
+        let (reader, intents) = (Mutex::default(), Mutex::default());
+        Self { home, reader, aliases, intents, listener: Arc::new(Deaf) }
     }
 
     /// With this to hear of each request.
@@ -86,49 +90,10 @@ impl OpenclawBackend {
     }
 }
 
-/// What an agent is configured with.
-struct Agent {
-    /// What its sessions run on that are not pinned.
-    default: Option<String>,
-    /// What they can be pinned to.
-    models: Vec<ModelRow>,
-}
-
-impl Agent {
-    /// The model that its sessions run on with this one, if it is known.
-    fn model(&self, model: &Model) -> Option<&ModelRow> {
-        let name = pin(model).or(self.default.as_deref())?;
-        self.models.iter().find(|known| known.is_named(name))
-    }
-}
-
 /// The sessions of a list that a policy is about.
 pub(super) fn managed(listed: Listed, home: &GatewayHome) -> Sessions {
     let rows = listed.rows.into_iter().filter(|row| home.background || !row.is_background);
     rows.map(|row| (row.key.clone(), row)).collect()
-}
-
-/// A session whose model is to be changed.
-struct Change<'a> {
-    row: &'a Row,
-    session: &'a SessionRow,
-    model: &'a Model,
-}
-
-impl<'a> Change<'a> {
-    fn of(row: &'a Row, sessions: &'a Sessions) -> Option<Self> {
-        let session = sessions.get(row.chat.id.as_ref())?;
-        let model = row.after.as_ref().filter(|_| row.edit && row.is_planned())?;
-        Some(Self { row, session, model })
-    }
-
-    /// Why it cannot be made, if so. `None` stands for an agent that is not configured.
-    fn refused(&self, agent: Option<&Agent>) -> Option<String> {
-        let name = &self.session.agent;
-        let Some(agent) = agent else { return Some(format!("the agent {name} is not configured in OpenClaw")) };
-        let is_known = pin(self.model).is_none() || agent.model(self.model).is_some();
-        (!is_known).then(|| format!("OpenClaw lists no model {} for the agent {name}", self.model))
-    }
 }
 
 impl Backend for OpenclawBackend {
@@ -145,6 +110,10 @@ impl Backend for OpenclawBackend {
         Ok(Box::new(self.list()?))
     }
 
+    fn snapshot_at_hand(&self) -> Result<Option<Box<dyn Snapshot>>> {
+        Ok(None)
+    }
+
     fn ledger(&self) -> Result<Ledger> {
         Ok(whole::kept(self.home.state.open()?.as_ref())?.ledger)
     }
@@ -153,24 +122,28 @@ impl Backend for OpenclawBackend {
         let sessions = GatewaySnapshot::of(reading)?.sessions();
         let levels = Levels::read(self.home.state.open()?.as_ref())?;
         let changes: Vec<Change> = drift.rows.iter().filter_map(|row| Change::of(row, sessions)).collect();
-        let asks = |change: &&Change| pin(change.model).is_some() || levels.concern(change.session);
-        let agents = changes.iter().filter(asks).map(|change| change.session.agent.as_str());
-        let catalog = self.catalog(agents.collect())?;
-        let (mut findings, mut thoughts) = (BTreeMap::new(), BTreeMap::new());
+        let asking = changes.iter().filter(|change| change.concerns_agent(&levels));
+        let catalog = self.catalog(asking.map(|change| change.session.agent.as_str()).collect())?;
+        let (mut findings, mut intents) = (BTreeMap::new(), BTreeMap::new());
         for change in &changes {
-            let Some(agent) = catalog.get(change.session.agent.as_str()) else { continue };
-            let chat = || change.row.chat.id.clone().into_owned();
-            if let Some(why) = change.refused(agent.as_ref()) {
-                findings.insert(chat(), Finding { standing: Standing::Refused(why), ..Finding::default() });
-                continue;
+            let chat = change.row.chat.id.as_ref();
+            let intent = match catalog.get(change.session.agent.as_str()) {
+                Some(agent) => change.intent(agent.as_ref(), &levels, &self.aliases),
+                None => Ok(Intent::default()),
+            };
+            match intent {
+                Ok(intent) => {
+                    let remark = intent.thought.as_ref().map(|thought| thought.words(change.model.as_str()));
+                    findings.insert(chat.to_owned(), Finding { remark, ..Finding::default() });
+                    intents.insert(chat.to_owned(), intent);
+                }
+                Err(why) => {
+                    let standing = Standing::Refused(why);
+                    findings.insert(chat.to_owned(), Finding { standing, ..Finding::default() });
+                }
             }
-            let model = agent.as_ref().and_then(|agent| agent.model(change.model));
-            let Some(thought) = model.and_then(|model| levels.thought(change.session, model)) else { continue };
-            let remark = Some(thought.words(change.model.as_str()));
-            findings.insert(chat(), Finding { remark, ..Finding::default() });
-            thoughts.insert(chat(), thought);
         }
-        *self.thoughts.lock().unwrap_or_else(PoisonError::into_inner) = thoughts;
+        *self.intents.lock().unwrap_or_else(PoisonError::into_inner) = intents;
         Ok(Observed { edits: Edits::PerRow { batch: CARRIED }, findings, ..Observed::default() })
     }
 
@@ -215,7 +188,7 @@ impl Backend for OpenclawBackend {
     }
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
-        Ok(Box::new(LockedGateway::lock(&self.home, &self.thoughts, self.listener.as_ref(), patience, give_up)?))
+        Ok(Box::new(LockedGateway::lock(&self.home, &self.intents, self.listener.as_ref(), patience, give_up)?))
     }
 
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::chat::Model;
+
 /// The method that lists agents.
 pub(super) const AGENTS: &str = "agents.list";
 /// The method that tells the configuration, without secrets.
@@ -43,6 +45,12 @@ pub struct ModelRow {
     /// Whether it can think. One that cannot takes a session's thinking level with it.
     #[serde(default)]
     pub reasoning: bool,
+    thinking_levels: Option<Vec<ThinkingLevel>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct ThinkingLevel {
+    id: String,
 }
 
 impl ModelRow {
@@ -51,10 +59,24 @@ impl ModelRow {
         format!("{}/{}", self.provider, self.id)
     }
 
-    /// Whether a policy means it by this name.
-    pub(super) fn is_named(&self, name: &str) -> bool {
-        self.name() == name || self.alias.as_deref() == Some(name)
+    /// Whether a session on it can think at this level. The gateway refuses another one, and the model with it.
+    pub fn has_level(&self, level: &str) -> bool {
+        let listed = self.thinking_levels.as_ref();
+        self.reasoning && listed.is_none_or(|levels| levels.iter().any(|known| known.id == level))
     }
+
+    /// Whether a policy with these aliases means it by this name. The gateway lists a session by the full name, so an alias
+    /// that the policy does not map would never be found in sync.
+    pub(super) fn is_meant_by(&self, name: &str, aliases: &BTreeMap<String, Model>) -> bool {
+        let full = self.name();
+        aliases.get(&full).map_or(full.as_str(), Model::as_str) == name
+    }
+}
+
+/// The model of this full name, else of this alias.
+pub(super) fn named<'m>(models: &'m [ModelRow], name: &str) -> Option<&'m ModelRow> {
+    let by_alias = || models.iter().find(|model| model.alias.as_deref() == Some(name));
+    models.iter().find(|model| model.name() == name).or_else(by_alias)
 }
 
 /// The reply to [`AGENTS`].

@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -12,6 +13,8 @@ use crate::backend::openclaw::fault::{Fault, Unavailable};
 
 /// When a gateway is asked again that says it is unavailable and not for how long.
 const AGAIN: Duration = Duration::from_millis(500);
+/// The shortest wait between two tries: a gateway that wants to be asked at once would be asked without a pause.
+const SHORTEST: Duration = Duration::from_millis(10);
 /// The longest wait between two tries: a gateway cuts off clients that leave its pings unanswered for 25 s.
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -25,7 +28,7 @@ pub(super) struct Frame<'a> {
     #[serde(default, borrow)]
     id: Option<Cow<'a, str>>,
     #[serde(default)]
-    ok: bool,
+    ok: Option<bool>,
     #[serde(default, borrow)]
     payload: Option<&'a RawValue>,
     #[serde(default)]
@@ -45,38 +48,52 @@ impl<'a> Frame<'a> {
 
     /// What the reply to a request of this method says: its payload as JSON, or why there is none.
     pub(super) fn outcome(self, method: &'static str) -> Result<&'a str, Fault> {
-        if self.ok {
-            return Ok(self.payload.map_or("null", RawValue::get));
+        match self.ok {
+            Some(true) => Ok(self.payload.map_or("null", RawValue::get)),
+            Some(false) => Err(self.error.unwrap_or_default().fault(method)),
+            None => Err(Fault::Malformed { method, reason: "it does not say whether it was carried out".to_owned() }),
         }
-        Err(self.error.unwrap_or_default().fault(method))
     }
 }
 
-/// The error in a reply.
+/// The error in a reply. It is a refusal also where a part of it has another form than is known.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Refusal {
+    #[serde(deserialize_with = "if_known")]
     code: String,
+    #[serde(deserialize_with = "if_known")]
     message: String,
+    #[serde(deserialize_with = "if_known")]
     retry_after_ms: Option<u64>,
-    details: Option<Details>,
+    #[serde(deserialize_with = "if_known")]
+    details: Details,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Details {
+    #[serde(deserialize_with = "if_known")]
     code: Option<String>,
+    #[serde(deserialize_with = "if_known")]
     reason: Option<String>,
+    #[serde(deserialize_with = "if_known")]
     missing_scope: Option<String>,
+    #[serde(deserialize_with = "if_known")]
     expected_protocol: Option<u32>,
+    #[serde(deserialize_with = "if_known")]
     client_max_protocol: Option<u32>,
+}
+
+/// What is written, or the default where that has another form.
+fn if_known<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(written: D) -> Result<T, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(written)?).unwrap_or_default())
 }
 
 impl Refusal {
     /// What it means for the request as a whole.
     pub(super) fn fault(self, method: &'static str) -> Fault {
         let Self { code, message, retry_after_ms, details } = self;
-        let details = details.unwrap_or_default();
         if code == "UNAVAILABLE" {
             let why = match details.reason.as_deref() {
                 Some("startup-sidecars") => Unavailable::Starting,
@@ -84,7 +101,7 @@ impl Refusal {
                 Some("gateway-suspending") => Unavailable::Suspended,
                 _ => Unavailable::Busy(message),
             };
-            let again = retry_after_ms.map_or(AGAIN, Duration::from_millis).min(LONGEST);
+            let again = retry_after_ms.map_or(AGAIN, Duration::from_millis).clamp(SHORTEST, LONGEST);
             return Fault::Unavailable { why, again };
         }
         if let (Some(theirs), Some(ours)) = (details.expected_protocol, details.client_max_protocol) {
@@ -101,7 +118,7 @@ impl Refusal {
 
     /// Whether the session was deleted or made anew since it was listed.
     pub(super) fn is_session_changed(&self) -> bool {
-        self.details.as_ref().is_some_and(|details| details.reason.as_deref() == Some("session-changed"))
+        self.details.reason.as_deref() == Some("session-changed")
     }
 
     /// Whether the gateway asks to come back later.

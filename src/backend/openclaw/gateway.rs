@@ -287,12 +287,12 @@ struct Outcome {
     key: String,
     ok: bool,
     #[serde(default)]
-    error: Refusal,
+    error: Option<Refusal>,
 }
 
 impl Outcome {
     fn meaning(self) -> TargetOutcome {
-        match self.error {
+        match self.error.unwrap_or_default() {
             _ if self.ok => TargetOutcome::Done,
             refusal if refusal.is_session_changed() => TargetOutcome::SessionChanged,
             refusal if refusal.is_unavailable() => TargetOutcome::Later(refusal.into_message()),

@@ -9,12 +9,13 @@ use jiff::Timestamp;
 
 use crate::apply::{Attempt, Batch, Committed, Locked, Stands, Turn};
 use crate::backend::listener::Listener;
-use crate::backend::openclaw::abilities::{DEFAULT, pin};
+use crate::backend::openclaw::abilities::DEFAULT;
+use crate::backend::openclaw::change::{Intent, Intents};
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Scope, Target, TargetOutcome};
 use crate::backend::openclaw::home::{GatewayHome, heard};
 use crate::backend::openclaw::snapshot::{GatewaySnapshot, Sessions};
-use crate::backend::openclaw::thinking::{Levels, Thought, Thoughts};
+use crate::backend::openclaw::thinking::{Levels, Thought};
 use crate::chat::Model;
 use crate::error::{Bug, Result};
 use crate::plan::conditions::Told;
@@ -29,11 +30,23 @@ const CHANGED: &str = "its session was deleted or made anew since the plan was m
 /// Said of a change that got no reply, and that the gateway does not have.
 const NOT_THERE: &str = "the gateway did not reply, and has not made the change: the next run tries again";
 
+/// Said of a row whose change was not looked at when the plan was made.
+const NOT_PLANNED: &str = "it was not in the list that was planned on: a mistake in the program";
+
+/// What one request changes.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Request {
+    /// The model by its full name; `None` to follow OpenClaw's configuration.
+    pin: Option<String>,
+    /// The thinking level that is put back, if one is.
+    level: Option<String>,
+}
+
 /// The one run that holds the lock, with a connection that may change sessions and nothing else.
 pub(super) struct LockedGateway<'b> {
     state: RunState,
-    /// What the changes of the last plan mean for the thinking of sessions.
-    thoughts: &'b Thoughts,
+    /// What the changes of the last plan ask for.
+    intents: &'b Intents,
     listener: &'b dyn Listener,
     gateway: Mutex<Gateway>,
     /// What the last plan was made on.
@@ -44,7 +57,7 @@ impl<'b> LockedGateway<'b> {
     /// Takes the lock, and connects.
     pub(super) fn lock(
         home: &GatewayHome,
-        thoughts: &'b Thoughts,
+        intents: &'b Intents,
         listener: &'b dyn Listener,
         patience: Duration,
         give_up: &dyn Fn() -> bool,
@@ -52,7 +65,7 @@ impl<'b> LockedGateway<'b> {
         let state = RunState::lock(home.state.create()?, patience, give_up)?;
         // Not earlier: a connection that waits for another run would be cut.
         let gateway = Mutex::new(home.connect(Scope::Write)?);
-        Ok(Self { state, thoughts, listener, gateway, planned_on: Mutex::default() })
+        Ok(Self { state, intents, listener, gateway, planned_on: Mutex::default() })
     }
 
     fn gateway(&self) -> MutexGuard<'_, Gateway> {
@@ -69,9 +82,22 @@ impl<'b> LockedGateway<'b> {
         Ok(listed.rows.into_iter().map(|row| (row.key, row.pinned)).collect())
     }
 
-    /// What the change of this row means for the thinking of its session.
-    fn thought(&self, row: &Row) -> Option<Thought> {
-        self.thoughts.lock().unwrap_or_else(PoisonError::into_inner).get(row.chat.id.as_ref()).cloned()
+    /// What the change of this row asks for.
+    fn intent(&self, row: &Row) -> Option<Intent> {
+        self.intents.lock().unwrap_or_else(PoisonError::into_inner).get(row.chat.id.as_ref()).cloned()
+    }
+
+    /// The request that this row belongs in, and its session.
+    fn request(&self, row: &Row) -> Option<(Request, Target)> {
+        let Intent { pin, thought } = self.intent(row)?;
+        let level = match thought {
+            Some(Thought::PutBack(level)) => Some(level),
+            Some(Thought::Lost(_) | Thought::AtRisk(_)) | None => None,
+        };
+        let sessions = self.planned_on();
+        let session = sessions.get(row.chat.id.as_ref())?;
+        let target = Target { key: session.key.clone(), session_id: session.session_id.clone() };
+        Some((Request { pin, level }, target))
     }
 
     /// Saves the thinking levels that the sessions of these rows are about to lose.
@@ -81,7 +107,9 @@ impl<'b> LockedGateway<'b> {
         let mut levels = before.clone();
         levels.prune(&sessions);
         for row in rows {
-            if let (Some(Thought::Lost(level)), Some(session)) = (self.thought(row), sessions.get(row.chat.id.as_ref()))
+            let lost = self.intent(row).and_then(|intent| intent.thought);
+            if let (Some(Thought::Lost(level) | Thought::AtRisk(level)), Some(session)) =
+                (lost, sessions.get(row.chat.id.as_ref()))
             {
                 levels.lose(session, &level);
             }
@@ -89,44 +117,35 @@ impl<'b> LockedGateway<'b> {
         if levels == before { Ok(()) } else { levels.save(self.state.dir()) }
     }
 
-    /// Pins the sessions of these rows to their one model by one request, with the thinking level that is put back, if one is.
-    fn patch(&self, rows: &[&Row], model: &Model, level: Option<&str>) -> Vec<Attempt> {
-        let sessions = self.planned_on();
-        let listed = |row: &&Row| {
-            let session = sessions.get(row.chat.id.as_ref())?;
-            Some(Target { key: session.key.clone(), session_id: session.session_id.clone() })
-        };
-        let targets: Vec<Target> = rows.iter().filter_map(listed).collect();
-        if targets.len() != rows.len() {
-            let lost =
-                || Attempt::Failed("it was not in the list that was planned on: a mistake in the program".to_owned());
-            return rows.iter().map(|_| lost()).collect();
-        }
+    /// Makes a request for these sessions, and says what became of each.
+    fn patch(&self, Request { pin, level }: &Request, targets: &[Target]) -> Vec<Attempt> {
+        let pin = pin.as_deref();
         // The connection is free again before anything is listed.
         let outcomes = heard(self.listener, "sessions.patchMany", || match level {
-            Some(level) => self.gateway().patch_with_thinking(&targets, pin(model), level),
-            None => self.gateway().patch(&targets, pin(model)),
+            Some(level) => self.gateway().patch_with_thinking(targets, pin, level),
+            None => self.gateway().patch(targets, pin),
         });
+        let all = |attempt: Attempt| vec![attempt; targets.len()];
         match outcomes {
             Ok(outcomes) => outcomes.into_iter().map(attempt).collect(),
-            Err(fault) if fault.is_perhaps_done() => self.look(rows, &fault),
-            Err(fault @ Fault::Refused { .. }) => rows.iter().map(|_| Attempt::Failed(fault.text())).collect(),
-            Err(fault) => rows.iter().map(|_| Attempt::Unavailable(fault.text())).collect(),
+            Err(fault) if fault.is_perhaps_done() => self.look(targets, &fault),
+            Err(fault @ Fault::Refused { .. }) => all(Attempt::Failed(fault.text())),
+            Err(fault) => all(Attempt::Unavailable(fault.text())),
         }
     }
 
     /// What became of a request to which there was no reply. A session that has another pin than the one that was listed was
     /// changed; whether it is the wanted one, the run finds when it reads back.
-    fn look(&self, rows: &[&Row], fault: &Fault) -> Vec<Attempt> {
+    fn look(&self, targets: &[Target], fault: &Fault) -> Vec<Attempt> {
         let Ok(pins) = self.pins() else {
-            return rows.iter().map(|_| Attempt::Unknown(fault.text())).collect();
+            return vec![Attempt::Unknown(fault.text()); targets.len()];
         };
         let sessions = self.planned_on();
-        let listed = |row: &Row| sessions.get(row.chat.id.as_ref()).map(|session| &session.pinned);
-        let is_changed = |row: &Row| pins.get(row.chat.id.as_ref()) != listed(row);
-        let attempt =
-            |row: &&Row| if is_changed(row) { Attempt::Changed } else { Attempt::Deferred(NOT_THERE.to_owned()) };
-        rows.iter().map(attempt).collect()
+        let is_changed = |key: &str| pins.get(key) != sessions.get(key).map(|session| &session.pinned);
+        let attempt = |target: &Target| {
+            if is_changed(&target.key) { Attempt::Changed } else { Attempt::Deferred(NOT_THERE.to_owned()) }
+        };
+        targets.iter().map(attempt).collect()
     }
 }
 
@@ -161,21 +180,19 @@ impl Locked for LockedGateway<'_> {
     fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
         let begun = turn.begin_each(rows, Begin::Free);
         let mut attempts = vec![Attempt::NotBegun; rows.len()];
-        let mut by_change: BTreeMap<(&Model, Option<String>), Vec<usize>> = BTreeMap::new();
+        let mut requests: BTreeMap<Request, Vec<(usize, Target)>> = BTreeMap::new();
         for (index, row) in rows.iter().enumerate().filter(|(index, _)| begun.get(*index) == Some(&true)) {
-            let Some(model) = &row.after else { continue };
-            let level = match self.thought(row) {
-                Some(Thought::PutBack(level)) => Some(level),
-                Some(Thought::Lost(_)) | None => None,
-            };
-            by_change.entry((model, level)).or_default().push(index);
+            match self.request(row) {
+                Some((request, target)) => requests.entry(request).or_default().push((index, target)),
+                None => attempts[index] = Attempt::Failed(NOT_PLANNED.to_owned()),
+            }
         }
         let mut gone = self.save_levels(rows).err().map(|error| Attempt::Unavailable(error.text()));
-        for ((model, level), indices) in by_change {
-            let rows: Vec<&Row> = indices.iter().map(|index| rows[*index]).collect();
+        for (request, parts) in requests {
+            let (indices, targets): (Vec<usize>, Vec<Target>) = parts.into_iter().unzip();
             let made = match &gone {
-                Some(gone) => vec![gone.clone(); rows.len()],
-                None => self.patch(&rows, model, level.as_deref()),
+                Some(gone) => vec![gone.clone(); targets.len()],
+                None => self.patch(&request, &targets),
             };
             gone = gone.or_else(|| made.iter().find(|attempt| matches!(attempt, Attempt::Unavailable(_))).cloned());
             for (index, attempt) in indices.into_iter().zip(made) {

@@ -7,6 +7,7 @@ mod address;
 mod advice;
 mod backend;
 mod catalog;
+mod change;
 mod connection;
 mod fault;
 mod frame;

@@ -3,7 +3,6 @@
 //! a model that can.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,12 +25,11 @@ const OFF: &str = "off";
 pub(super) enum Thought {
     /// It loses this level, which is saved before.
     Lost(String),
+    /// It perhaps loses this level, which is saved before: nothing is known of its new model.
+    AtRisk(String),
     /// This level, which it lost earlier, is put back.
     PutBack(String),
 }
-
-/// What the changes of a plan mean, by chat id.
-pub(super) type Thoughts = Mutex<BTreeMap<String, Thought>>;
 
 /// A level that a session lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,11 +76,16 @@ impl Levels {
         own_level(session).is_some() || self.of(session).is_some()
     }
 
-    /// What it means for a session to get this model.
-    pub(super) fn thought(&self, session: &SessionRow, model: &ModelRow) -> Option<Thought> {
-        match own_level(session) {
-            Some(level) => (!model.reasoning).then(|| Thought::Lost(level.to_owned())),
-            None => self.of(session).filter(|_| model.reasoning).map(|level| Thought::PutBack(level.to_owned())),
+    /// What it means for a session to get this model; `None` for one that the gateway does not list.
+    pub(super) fn thought(&self, session: &SessionRow, model: Option<&ModelRow>) -> Option<Thought> {
+        match (own_level(session), model) {
+            (Some(level), None) => Some(Thought::AtRisk(level.to_owned())),
+            (Some(level), Some(model)) => (!model.reasoning).then(|| Thought::Lost(level.to_owned())),
+            (None, Some(model)) => {
+                let saved = self.of(session).filter(|level| model.has_level(level));
+                saved.map(|level| Thought::PutBack(level.to_owned()))
+            }
+            (None, None) => None,
         }
     }
 
@@ -116,6 +119,9 @@ impl Thought {
     pub(super) fn words(&self, model: &str) -> String {
         match self {
             Self::Lost(level) => format!("its thinking level {level} is saved: {model} cannot think"),
+            Self::AtRisk(level) => {
+                format!("its thinking level {level} is saved: OpenClaw does not say whether {model} can think")
+            }
             Self::PutBack(level) => format!("its thinking level {level} is put back"),
         }
     }

@@ -88,9 +88,11 @@ fn look_at_backend(place: &PlaceArgs, policy: &Policy, files: &PolicyFiles) -> V
     match backend_of(policy, &place.policy(), files, home.clone(), Probe::Nothing, Arc::new(Deaf)) {
         Ok(backend) => {
             let mut checks = backend.checkup();
-            // What cannot be asked is among these already.
-            let advice = backend.advise(policy, &files.sources).unwrap_or_default();
-            checks.extend(advice.into_iter().map(advised));
+            match backend.advise(policy, &files.sources) {
+                Ok(advice) => checks.extend(advice.into_iter().map(advised)),
+                Err(_) if checks.iter().any(Check::is_problem) => {}
+                Err(error) => checks.push(Check::of("configuration", Err(error), "see reconcile check")),
+            }
             checks
         }
         Err(error) => {

@@ -2,11 +2,14 @@
 
 use clap::Args;
 
+use crate::apply::Backend;
 use crate::cli::args::{Moment, PlaceArgs, past};
 use crate::cli::contacts::contacts;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Past, open_past};
+use crate::error::Result;
+use crate::plan::json::JsonRun;
 use crate::plan::select::find_one;
 use crate::report::escape::escape_json;
 use crate::report::history::{Scope, Telling, write};
@@ -32,11 +35,7 @@ pub(crate) struct HistoryArgs {
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &HistoryArgs) -> anyhow::Result<Exit> {
     let Past { backend, now, names } = open_past(terminal, place)?;
-    // A chat that is gone still has a history.
-    let chat = match &args.chat {
-        Some(word) => Some(find_one(word, backend.snapshot()?.as_ref())?.unwrap_or_else(|| word.clone())),
-        None => None,
-    };
+    let chat = args.chat.as_ref().map(|word| chat_of(word, backend.as_ref())).transpose()?;
     let since = args.since.map(|moment| moment.before(&now)).transpose()?;
     let mut runs = Vec::new();
     for run in backend.history()? {
@@ -47,11 +46,10 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &HistoryArgs) ->
         if since.as_ref().is_some_and(|since| run.at < since.timestamp()) {
             continue;
         }
-        run.changes.retain(|row| chat.as_deref().is_none_or(|chat| row.chat_id == chat));
-        run.cancelled.retain(|id| chat.as_deref().is_none_or(|chat| id == chat));
-        run.completed.retain(|id| chat.as_deref().is_none_or(|chat| id == chat));
-        run.conversations.retain(|id, _| chat.as_deref().is_none_or(|chat| id == chat));
-        if chat.is_none() || !run.changes.is_empty() || !run.cancelled.is_empty() || !run.completed.is_empty() {
+        if let Some(chat) = &chat {
+            keep_one(&mut run, chat);
+        }
+        if chat.is_none() || tells_of_a_chat(&run) {
             runs.push(match names.redaction() {
                 Some(redaction) => run.redacted(redaction),
                 None => run,
@@ -75,4 +73,29 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &HistoryArgs) ->
         }
     })?;
     Ok(Exit::Done)
+}
+
+/// The chat that a word stands for. One that the history tells of by its id is not looked for in the registry, which may lie
+/// with a program that is down; and a chat that is gone still has a history.
+fn chat_of(word: &str, backend: &dyn Backend) -> Result<String> {
+    for run in backend.history()? {
+        let mut run = run?;
+        keep_one(&mut run, word);
+        if tells_of_a_chat(&run) {
+            return Ok(word.to_owned());
+        }
+    }
+    Ok(find_one(word, backend.snapshot()?.as_ref())?.unwrap_or_else(|| word.to_owned()))
+}
+
+/// Leaves of a run what it did for one chat.
+fn keep_one(run: &mut JsonRun, chat: &str) {
+    run.changes.retain(|row| row.chat_id == chat);
+    run.cancelled.retain(|id| id == chat);
+    run.completed.retain(|id| id == chat);
+    run.conversations.retain(|id, _| id == chat);
+}
+
+fn tells_of_a_chat(run: &JsonRun) -> bool {
+    !run.changes.is_empty() || !run.cancelled.is_empty() || !run.completed.is_empty()
 }

@@ -1,6 +1,6 @@
 //! `reconcile set-model` and `unset-model`: an override by hand, kept where overrides belong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use clap::Args;
 
@@ -9,13 +9,12 @@ use crate::chat::{Chat, Model};
 use crate::cli::args::{EditArgs, End, PlaceArgs, until};
 use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
 use crate::cli::commands::problem::CommandProblem;
-use crate::cli::contacts::contacts;
 use crate::cli::exit::Exit;
 use crate::cli::run::execute;
 use crate::cli::run::options::RunOptions;
 use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{Opened, open};
+use crate::cli::workspace::{Names, Opened, open};
 use crate::error::Result;
 use crate::foreign::{Foreign, Public};
 use crate::plan::select::{Selector, find_registered};
@@ -70,7 +69,7 @@ pub(crate) fn set(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -
         return set_registry_alone(terminal, place, args);
     }
     edit_and_run(terminal, place, (SET, &args.edit), |opened| {
-        let (chat, model, _) = target(opened, args)?;
+        let Aim { chat, model, contact, .. } = aim(opened, args)?;
         let until = args.until.as_ref().map(|end| end.from(&opened.now)).transpose()?;
         if let Some(until) = until.as_ref().filter(|until| until.is_past(&opened.now)) {
             return Err(CommandProblem::Expired { until: until.to_string().into() }.into());
@@ -78,8 +77,7 @@ pub(crate) fn set(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -
         let entry = opened.policy.chats.get(&chat).filter(|_| args.until.is_some());
         let then = entry.and_then(Override::permanent).cloned();
         let change = Change::Set { model, until, then, reason: args.reason.clone() };
-        let contacts =
-            contacts(opened.backend(Probe::Nothing)?.as_ref(), &opened.names, &BTreeSet::from([chat.as_str()]));
+        let contacts = contact.map(|name| (chat.clone(), name)).into_iter().collect();
         Ok(Decided { changes: BTreeMap::from([(chat, change)]), contacts, ..Decided::default() })
     })
 }
@@ -117,8 +115,8 @@ pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArg
 fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
     let interrupt = if args.edit.dry_run { Interrupt::default() } else { Interrupt::listen()? };
     let mut opened = open(terminal, place)?;
-    let (chat, model, decided) = target(&opened, args)?;
-    if let Some((rule, model)) = decided {
+    let Aim { chat, model, otherwise, .. } = aim(&opened, args)?;
+    if let Some((rule, model)) = otherwise {
         let (model, rule) = (Foreign::from(model), Foreign::from(rule));
         terminal.warning(sentence!("the policy says {} ({}): the next run puts that back", model, rule));
     }
@@ -132,11 +130,17 @@ fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArg
     execute(terminal, place, &opened, &options, interrupt)
 }
 
-/// What decides otherwise, and on which model.
-type Otherwise = Option<(String, String)>;
+/// What the user means.
+struct Aim {
+    chat: String,
+    model: Model,
+    /// The name of the contact, where it has one that may be shown.
+    contact: Option<String>,
+    /// What decides otherwise, and on which model: what the policy would make of that model in the registry.
+    otherwise: Option<(String, String)>,
+}
 
-/// The chat and the model that the user means, and what the policy would make of that model in the registry.
-fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherwise)> {
+fn aim(opened: &Opened, args: &SetModelArgs) -> Result<Aim> {
     let policy = &opened.policy;
     let model = allowed(policy, &args.model)?;
     let in_use = policy.in_use(&model, &opened.now);
@@ -158,13 +162,15 @@ fn target(opened: &Opened, args: &SetModelArgs) -> Result<(String, Model, Otherw
         return Err(CommandProblem::CannotBeSet { chat, model, why: why.into() }.into());
     }
     let decision = resolve(policy, &chat, Some(model.as_str()).into(), &opened.now);
-    let decided = decision.model.filter(|decided| **decided != model).map(|decided| {
+    let otherwise = decision.model.filter(|decided| **decided != model).map(|decided| {
         let Because { rule, at } = decision.because;
         let by_chat = || format!("chats.{:?}", opened.name(&id));
         let rule = if rule.starts_with("chats.") { by_chat() } else { rule.clone() };
         (format!("{}:{} {rule}", at.file, at.line), decided.to_string())
     });
-    Ok((id, model, decided))
+    let named = matches!(opened.names, Names::Own).then_some(chat.contact_name.as_deref()).flatten();
+    let contact = named.filter(|name| !name.is_empty()).map(str::to_owned);
+    Ok(Aim { chat: id, model, contact, otherwise })
 }
 
 /// Refuses a chat whose override stands under the id that it will have, or has elsewhere: two would be a mistake.

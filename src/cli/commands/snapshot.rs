@@ -1,5 +1,7 @@
 //! `reconcile snapshot --redact`: a registry that continuous integration may see.
 
+use std::path::Path;
+
 use crate::backend::Probe;
 use crate::cli::args::PlaceArgs;
 use crate::cli::commands::problem::CommandProblem;

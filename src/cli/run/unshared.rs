@@ -22,8 +22,8 @@ pub(crate) fn tell(terminal: &Terminal, opened: &Opened, snapshot: &dyn Snapshot
         }
     }
     if !unshared.is_empty() {
-        let registry = Foreign::from(snapshot.name());
-        terminal.hint(sentence!("for details, run reconcile check --registry {}", registry));
+        let registry = Foreign::from(opened.home.argument());
+        terminal.hint(sentence!("for details, run reconcile check {}", registry));
     }
 }
 

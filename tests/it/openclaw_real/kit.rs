@@ -111,9 +111,17 @@ impl Kit {
 
     /// The gateway dies at once.
     pub fn kill(&mut self) {
-        let group = Pid::from_child(&self.gateway);
+        self.end(Signal::KILL);
+    }
+
+    /// The gateway ends what it has begun, and tells its clients.
+    pub fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    fn end(&mut self, signal: Signal) {
         // It may have ended already.
-        let _ = kill_process_group(group, Signal::KILL);
+        let _ = kill_process_group(Pid::from_child(&self.gateway), signal);
         drop(self.gateway.wait());
     }
 }

@@ -65,6 +65,7 @@ fn chats_are_listed_as_they_are_written_to(kit: &Kit) {
     let names: Vec<(String, bool)> = models.iter().map(|model| (model.name(), model.reasoning)).collect();
     let expected = [("fake/big", true), ("fake/mid", false), ("fake/small", false)];
     assert_eq!(names, expected.map(|(name, reasoning)| (name.to_owned(), reasoning)));
+    assert!(models[0].has_level("high") && !models[0].has_level("nonsense") && !models[1].has_level("high"));
     let configuration = gateway.configuration().unwrap();
     assert_eq!(configuration.dm_scope.as_deref(), Some("per-channel-peer"));
     assert!(configuration.channels_with_models.is_empty());
