@@ -12,7 +12,7 @@ use crate::server::server;
 
 /// When a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
+pub enum Cut {
     /// Before the server is sent the message.
     Before,
     /// When the server has answered it, before the client is told.
@@ -21,7 +21,7 @@ enum Cut {
 
 /// A proxy before the server that cuts the connection at the commit of this number, of those that write. Returns its port, and
 /// how many of them it has seen.
-fn proxy(number: usize, cut: Cut) -> (u16, Arc<AtomicUsize>) {
+pub fn proxy(number: usize, cut: Cut) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let seen = Arc::new(AtomicUsize::new(0));

@@ -13,9 +13,7 @@ use crate::backend::postgres::failure::failed;
 use crate::backend::postgres::sql::{Parameter, one};
 use crate::error::{Error, Holder, Result};
 
-const FORMAT: i32 = 1;
 const REGISTER: &str = "INSERT INTO reconcile.registry (name) VALUES ($1) ON CONFLICT DO NOTHING";
-const FORMAT_OF: &str = "SELECT format FROM reconcile.registry WHERE name = $1";
 const TAKE: &str = "UPDATE reconcile.registry
     SET holder = $2, held_until = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3)
     WHERE name = $1 AND (holder IS NULL OR holder = $2 OR held_until < pg_catalog.clock_timestamp())";
@@ -88,14 +86,7 @@ impl Lease {
 
     fn try_take(&self, transaction: &mut Transaction) -> Result<bool> {
         let doing = |error: postgres::Error| failed("take the lock of the registry", &error);
-        let name = [one(&self.registry)];
-        transaction.execute_typed(REGISTER, &name).map_err(doing)?;
-        let format = transaction.query_typed_one(FORMAT_OF, &name).and_then(|row| row.try_get::<_, i32>(0));
-        let format = format.map_err(doing)?;
-        if format != FORMAT {
-            let message = format!("the schema reconcile has the format {format}, and this version knows {FORMAT}");
-            return Err(Error::other(message).with_hint("use the version of reconcile that made it, or a later one"));
-        }
+        transaction.execute_typed(REGISTER, &[one(&self.registry)]).map_err(doing)?;
         transaction.execute_typed(TAKE, &self.parameters()).map(|taken| taken == 1).map_err(doing)
     }
 

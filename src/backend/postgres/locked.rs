@@ -165,13 +165,18 @@ impl Locked for LockedTable<'_> {
         Ok(found)
     }
 
-    /// Nothing: a policy of such a registry never keeps what was set by hand.
-    fn remember(&self, _: &Found, _: Reach) -> Result<()> {
-        Ok(())
+    fn remember(&self, found: &Found, reach: Reach) -> Result<()> {
+        match self.change(|state| state.remember(found, reach))? {
+            Changed::Made(()) | Changed::Nothing => Ok(()),
+            Changed::Unknown((), error) => Err(error),
+        }
     }
 
     fn forget_applied(&self) -> Result<()> {
-        Ok(())
+        self.change_for_sure(|state| {
+            let kept = state.kept()?;
+            state.forget_applied(kept)
+        })
     }
 
     fn name_run(&self, at: Timestamp) -> Result<String> {

@@ -12,13 +12,25 @@ use crate::backend::postgres::catalogue::Relation;
 use crate::backend::postgres::connection::Database;
 use crate::backend::postgres::failure::failed;
 use crate::backend::postgres::sql::{Parameter, assignment, identifier, is_sound, many, text, value};
+use crate::backend::postgres::state::marks_of;
 use crate::chat::{Chat, is_session_id};
 use crate::error::{Error, Result};
 use crate::policy::{Column, Columns};
-use crate::registry::{Blank, Counts, Entry, Key, Position, Snapshot};
+use crate::registry::{Blank, Counts, Entry, Key, Mark, Position, Snapshot};
 
-/// How many columns a row has: the fields of an entry, and the name of one that cannot be read.
+/// How many columns a row has that are fields of an entry. Behind them is the name of one that cannot be read.
 const FIELDS: usize = 8;
+/// The column of what a chat was last given, where that is asked for.
+const MARK: usize = FIELDS + 1;
+
+/// Whether entries come with what their chats were last given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Marks {
+    /// They do: the table is joined with what runs remember.
+    Joined,
+    /// They do not.
+    LeftOut,
+}
 
 /// A table, read when it is asked. Each pass over it sees it at one instant, and a later pass may see a later one: what is
 /// committed is compared with the row once more.
@@ -27,11 +39,12 @@ pub(super) struct TableSnapshot {
     database: Arc<Database>,
     relation: Relation,
     columns: Columns,
+    marks: Marks,
 }
 
 impl TableSnapshot {
-    pub(super) fn new(database: Arc<Database>, relation: Relation, columns: Columns) -> Self {
-        Self { database, relation, columns }
+    pub(super) fn new(database: Arc<Database>, relation: Relation, columns: Columns, marks: Marks) -> Self {
+        Self { database, relation, columns, marks }
     }
 
     pub(super) fn database(&self) -> &Database {
@@ -54,8 +67,9 @@ impl TableSnapshot {
         take: &mut dyn FnMut(Entry<'_>),
     ) -> Result<()> {
         let id = identifier(&self.columns.chat_id.name);
-        let sql = format!("{} WHERE {} ORDER BY {id} FOR NO KEY UPDATE", self.query(), self.has_id_of_list());
-        self.stream(transaction, &sql, &[many(&chats)], take).map(drop)
+        let (rows, are_meant) = (self.without_marks(), self.has_id_of_list());
+        let sql = format!("{} WHERE {are_meant} ORDER BY {id} FOR NO KEY UPDATE", rows.query());
+        rows.stream(transaction, &sql, &[many(&chats)], take).map(drop)
     }
 
     /// Gives the chats of the list $1 the models of the list $2, and returns their ids and models as they are then. The first
@@ -72,7 +86,12 @@ impl TableSnapshot {
         )
     }
 
-    /// Selects the fields of every row as text, and the name of one that cannot be read.
+    /// The same rows by themselves: no row of another table is locked with them.
+    fn without_marks(&self) -> Self {
+        Self { marks: Marks::LeftOut, ..self.clone() }
+    }
+
+    /// Selects the fields of every row as text, the name of one that cannot be read, and what the chat was last given.
     fn query(&self) -> String {
         let Columns { chat_id, model, tier, source, kind, session_name, contact_name, session_id } = &self.columns;
         let optional = [tier, source, kind, session_name, contact_name, session_id].map(Option::as_ref);
@@ -80,7 +99,16 @@ impl TableSnapshot {
         let nothing = || "NULL::pg_catalog.text".to_owned();
         let fields: Vec<String> = fields.map(|column| column.map_or_else(nothing, value)).collect();
         let broken = broken(&self.columns).unwrap_or_else(nothing);
-        format!("SELECT {}, {broken} FROM {}", fields.join(", "), self.relation.name)
+        let (fields, name) = (fields.join(", "), &self.relation.name);
+        match self.marks {
+            Marks::LeftOut => format!("SELECT {fields}, {broken} FROM {name}"),
+            Marks::Joined => format!(
+                "SELECT {fields}, {broken}, reconcile_mark FROM {name} LEFT JOIN ({}) AS reconcile_marks \
+                 ON reconcile_id = ({}) COLLATE pg_catalog.\"C\"",
+                marks_of(name),
+                value(chat_id)
+            ),
+        }
     }
 
     /// That the id of a row is one of the list $1. In the column's own type, so that its index is used; which may take other
@@ -138,8 +166,18 @@ impl TableSnapshot {
             ..Chat::default()
         };
         let resume = text(7)?.filter(|id| is_session_id(id));
-        Ok(Entry { chat, model: text(1)?, resume, by_hand: None, is_session: true, blank: Blank::default(), at })
+        let mark = match self.marks {
+            Marks::Joined => field(MARK)?.map(mark),
+            Marks::LeftOut => None,
+        };
+        let (model, blank) = (text(1)?, Blank::default());
+        Ok(Entry { chat, model, resume, by_hand: None, mark, is_session: true, blank, at })
     }
+}
+
+/// What was last given to a chat: no text for a model that was there before.
+fn mark(model: &str) -> Mark<'_> {
+    if model.is_empty() { Mark::ByHand } else { Mark::Applied(Cow::Borrowed(model)) }
 }
 
 impl Snapshot for TableSnapshot {
