@@ -8,7 +8,7 @@ use postgres::Transaction;
 use postgres::types::Type;
 use uuid::Uuid;
 
-use crate::backend::postgres::connection::{COMMIT, Database, begin};
+use crate::backend::postgres::connection::{Database, End};
 use crate::backend::postgres::failure::failed;
 use crate::backend::postgres::sql::{Parameter, one};
 use crate::error::{Error, Holder, Result};
@@ -36,12 +36,6 @@ pub(super) enum Changed<T> {
     Unknown(T, Error),
     /// None was made.
     Nothing,
-}
-
-/// How a transaction has ended.
-enum End<T> {
-    Known(Changed<T>),
-    Lost { value: T, number: i64, error: Error },
 }
 
 /// A registry that this run holds.
@@ -104,25 +98,19 @@ impl Lease {
         database: &Database,
         work: impl FnOnce(&mut Transaction) -> Result<Option<T>>,
     ) -> Result<Changed<T>> {
-        let lost = database.with_client(|client| {
-            let mut transaction = begin(client)?;
-            let number = self.renew(&mut transaction)?;
-            let Some(value) = work(&mut transaction)? else { return Ok(End::Known(Changed::Nothing)) };
-            match transaction.commit() {
-                Ok(()) => Ok(End::Known(Changed::Made(value))),
-                Err(error) if error.as_db_error().is_some() => Err(failed(COMMIT, &error)),
-                Err(error) => Ok(End::Lost { value, number, error: failed(COMMIT, &error) }),
-            }
+        let mut number = 0;
+        let end = database.change(|transaction| {
+            number = self.renew(transaction)?;
+            work(transaction)
         })?;
-        match lost {
-            End::Known(changed) => Ok(changed),
-            End::Lost { value, number, error } => {
-                match database.write(|transaction| self.is_committed(transaction, number)) {
-                    Ok(true) => Ok(Changed::Made(value)),
-                    Ok(false) => Err(error),
-                    Err(_) => Ok(Changed::Unknown(value, error)),
-                }
-            }
+        match end {
+            End::Committed(value) => Ok(Changed::Made(value)),
+            End::TakenBack => Ok(Changed::Nothing),
+            End::Lost(value, error) => match database.write(|transaction| self.is_committed(transaction, number)) {
+                Ok(true) => Ok(Changed::Made(value)),
+                Ok(false) => Err(error),
+                Err(_) => Ok(Changed::Unknown(value, error)),
+            },
         }
     }
 

@@ -72,17 +72,30 @@ impl TableSnapshot {
         rows.stream(transaction, &sql, &[many(&chats)], take).map(drop)
     }
 
-    /// Gives the chats of the list $1 the models of the list $2, and returns their ids and models as they are then. The first
-    /// comparison is the one that an index serves; in its collation another chat may have the same id, which the second
-    /// leaves alone.
+    /// Hands over the rows of these chats as a transaction sees them.
+    ///
+    /// # Errors
+    /// As [`Snapshot::each`].
+    pub(super) fn read(
+        &self,
+        transaction: &mut Transaction,
+        chats: &[&str],
+        take: &mut dyn FnMut(Entry<'_>),
+    ) -> Result<()> {
+        let sql = format!("{} WHERE {}", self.query(), self.has_id_of_list());
+        self.stream(transaction, &sql, &[many(&chats)], take).map(drop)
+    }
+
+    /// Gives the chats of the list $1 the models of the list $2. The first comparison is the one that an index serves; in its
+    /// collation another chat may have the same id, which the second leaves alone.
     pub(super) fn update(&self) -> String {
         let (Relation { name, id_type, .. }, Columns { chat_id, model, .. }) = (&self.relation, &self.columns);
         let id = identifier(&chat_id.name);
-        let (set, id_is, model_is) = (assignment(model, &self.relation.model_type), value(chat_id), value(model));
+        let (set, id_is) = (assignment(model, &self.relation.model_type), value(chat_id));
         format!(
             "UPDATE {name} SET {set} FROM unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) \
              AS change(reconcile_chat, reconcile_model) WHERE {id} = reconcile_chat::{id_type} \
-             AND ({id_is}) COLLATE pg_catalog.\"C\" = reconcile_chat RETURNING {id_is}, {model_is}"
+             AND ({id_is}) COLLATE pg_catalog.\"C\" = reconcile_chat"
         )
     }
 
@@ -200,9 +213,8 @@ impl Snapshot for TableSnapshot {
         if keys != [Key::Id] || !self.relation.id_is_text {
             return self.each(take).map(drop);
         }
-        let sql = format!("{} WHERE {}", self.query(), self.has_id_of_list());
         let sought: Vec<&str> = values.iter().copied().collect();
-        self.database.read(|transaction| self.stream(transaction, &sql, &[many(&sought)], take)).map(drop)
+        self.database.read(|transaction| self.read(transaction, &sought, take))
     }
 }
 
