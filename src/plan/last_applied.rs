@@ -6,6 +6,7 @@
 //! for another. And they are kept in the order of the registry, in which the next run asks for them: looking for each of a
 //! million in a table takes as long as reading the registry.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::Hasher;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
 use crate::chat::Model;
+use crate::registry::Mark;
 
 /// The bytes of a key.
 pub const KEY_LENGTH: usize = 16;
@@ -24,6 +26,8 @@ const BY_HAND: u16 = u16::MAX;
 pub struct LastApplied {
     key: [u8; KEY_LENGTH],
     reach: Reach,
+    /// Whether what stands for a chat is kept beside its entry, and not here.
+    is_beside_entries: bool,
     models: Vec<Model>,
     /// The fingerprints of the chats, in the order in which they were found.
     chats: Vec<u64>,
@@ -46,15 +50,6 @@ pub enum Reach {
     Some,
     /// A run has: a chat that is not in it is new.
     All,
-}
-
-/// What stands for a chat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark<'a> {
-    /// This program gave it the model, or found it in sync on it.
-    Applied(&'a Model),
-    /// Its model was there before.
-    ByHand,
 }
 
 /// Where the model in a registry comes from.
@@ -83,12 +78,17 @@ impl LastApplied {
         Self { key, ..Self::default() }
     }
 
+    /// What is kept beside the entries of a registry: an entry comes with what stands for its chat.
+    pub fn beside_entries(reach: Reach) -> Self {
+        Self { reach, is_beside_entries: true, ..Self::default() }
+    }
+
     /// What was kept of it. `None` where the parts do not fit together.
     pub fn of(key: [u8; KEY_LENGTH], reach: Reach, models: Vec<Model>, table: Table) -> Option<Self> {
         let Table { chats, marks, sorted } = table;
         let is_known = |mark: &u16| *mark == BY_HAND || usize::from(*mark) < models.len();
         let fits = chats.len() == marks.len() && chats.len() == sorted.len() && marks.iter().all(is_known);
-        fits.then_some(Self { key, reach, models, chats, marks, sorted })
+        fits.then_some(Self { key, reach, is_beside_entries: false, models, chats, marks, sorted })
     }
 
     /// The key of its fingerprints.
@@ -98,7 +98,7 @@ impl LastApplied {
 
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
-        self.chats.is_empty() && self.reach == Reach::Some
+        self.chats.is_empty() && self.reach == Reach::Some && !self.is_beside_entries
     }
 
     /// Of which chats it speaks.
@@ -123,7 +123,7 @@ impl LastApplied {
         *hint = Hint(at + 1);
         match *self.marks.get(at)? {
             BY_HAND => Some(Mark::ByHand),
-            model => self.models.get(usize::from(model)).map(Mark::Applied),
+            model => self.models.get(usize::from(model)).map(|model| Mark::Applied(Cow::Borrowed(model.as_str()))),
         }
     }
 
@@ -162,7 +162,7 @@ impl LastApplied {
         let reach = if self.reach == Reach::All { Reach::All } else { reach };
         let mut sorted: Vec<u32> = (0..).take(chats.len()).collect();
         sorted.sort_unstable_by_key(|place| chats.get(*place as usize));
-        Self { key: self.key, reach, models, chats, marks, sorted }
+        Self { key: self.key, reach, is_beside_entries: false, models, chats, marks, sorted }
     }
 }
 
@@ -215,6 +215,11 @@ impl Found {
     /// The chats.
     pub fn chats(&self) -> impl Iterator<Item = &str> {
         self.chats.iter().map(|(chat, _)| chat.as_ref())
+    }
+
+    /// The chats, each with the model that it was given or is in sync on; `None` where that was there before.
+    pub fn marks(&self) -> impl Iterator<Item = (&str, Option<&Model>)> {
+        self.chats.iter().map(|(chat, mark)| (chat.as_ref(), self.models.get(usize::from(*mark))))
     }
 
     /// That this chat has a model that no run has looked at before.

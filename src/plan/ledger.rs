@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::chat::Model;
 use crate::plan::backoff::{is_waiting, next_try};
 use crate::plan::draft::{Draft, DraftRow};
-use crate::plan::last_applied::{Found, Hint, LastApplied, Mark, Origin, Reach};
+use crate::plan::last_applied::{Found, Hint, LastApplied, Origin, Reach};
 use crate::plan::line::Record;
 use crate::plan::trial::{Blame, FailedStart, Trial};
 use crate::policy::Policy;
-use crate::registry::Entry;
+use crate::registry::{Entry, Mark};
 
 pub use crate::plan::note::{Begin, Note, Then};
 
@@ -318,22 +318,23 @@ impl Ledger {
         Some(match entry.by_hand {
             Some(true) => Origin::ByHand,
             Some(false) => Origin::Open,
-            None => self.origin_of(policy, entry.chat.id.as_ref(), model, hint),
+            None => self.origin_of(policy, entry, model, hint),
         })
     }
 
-    fn origin_of(&self, policy: &Policy, chat: &str, model: &str, hint: &mut Hint) -> Origin {
+    fn origin_of(&self, policy: &Policy, entry: &Entry, model: &str, hint: &mut Hint) -> Origin {
+        let chat = entry.chat.id.as_ref();
         // It was found to be changed back again and again: the row is held.
         if self.corrected.get(chat).is_some_and(|made| made.held) {
             return Origin::Open;
         }
-        let is = |known: &Model| policy.canonical(known.as_str()) == policy.canonical(model);
+        let is = |known: &str| policy.canonical(known) == policy.canonical(model);
         if let Some(wrote) = self.wrote.get(chat) {
-            let is_as_before = !wrote.read_back && wrote.before.as_ref().is_some_and(&is);
-            return if is(&wrote.model) || is_as_before { Origin::Open } else { Origin::ByHand };
+            let is_as_before = !wrote.read_back && wrote.before.as_ref().is_some_and(|before| is(before.as_str()));
+            return if is(wrote.model.as_str()) || is_as_before { Origin::Open } else { Origin::ByHand };
         }
-        match self.last_applied.mark(chat, hint) {
-            Some(Mark::Applied(known)) if is(known) => Origin::Applied,
+        match entry.mark.clone().or_else(|| self.last_applied.mark(chat, hint)) {
+            Some(Mark::Applied(known)) if is(&known) => Origin::Applied,
             Some(Mark::Applied(_) | Mark::ByHand) => Origin::ByHand,
             None if self.last_applied.reach() == Reach::All => Origin::Open,
             None => Origin::Unseen,
@@ -346,9 +347,20 @@ impl Ledger {
         for (chat, made) in self.wrote.iter().filter(|(_, made)| made.read_back) {
             wrote.applied(chat, made.model.as_str());
         }
+        self.has_news(found, reach).then(|| self.last_applied.with(found, reach).with(&wrote, reach))
+    }
+
+    /// Whether what was written and read back since, or what a run has found, is not remembered yet of each chat.
+    pub fn has_news(&self, found: &Found, reach: Reach) -> bool {
         let is_wider = reach == Reach::All && self.last_applied.reach() != Reach::All;
-        let is_new = is_wider || !wrote.is_empty() || !found.is_empty();
-        is_new.then(|| self.last_applied.with(found, reach).with(&wrote, reach))
+        is_wider || !found.is_empty() || self.wrote.values().any(|made| made.read_back)
+    }
+
+    /// The chats of which it need not be remembered any more what was written, once that and what a run has found is
+    /// remembered of each chat.
+    pub fn settled_by<'c>(&'c self, found: &'c Found) -> impl Iterator<Item = &'c str> {
+        let read_back = self.wrote.iter().filter(|(_, made)| made.read_back).map(|(chat, _)| chat.as_str());
+        read_back.chain(found.chats().filter(|chat| self.wrote.contains_key(*chat)))
     }
 
     /// The chats whose corrections lasted for a day: they have stuck, and need not be remembered.

@@ -65,21 +65,12 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// Reports what does not go with a registry that is a table: each backend but that of commands has its own registry, and
-    /// what chats were last given is not kept there.
+    /// Reports what does not go with a registry that is a table: each backend but that of commands has its own registry.
     pub(super) fn check_registry(&self, registry: &Registry<'r>, sessions: &Sessions) {
         if !sessions.backend.has_file() {
             self.refuse_file(&registry.of_file, sessions.backend.name());
         }
         let Some(table) = &registry.table else { return };
-        if let Existing::KeepManual(because) = &registry.existing {
-            self.mistakes.add(|| {
-                let message = "`existing = \"keep-manual\"` does not go with `registry.postgres`";
-                let label = "runs do not remember there what each chat was last given";
-                Diagnostic::error("keep-manual-with-table", message, because.at.place(self.sources), label)
-                    .help("write existing = \"keep\", or \"replace\" and the exceptions in [chats]")
-            });
-        }
         if matches!(sessions.backend, BackendSettings::File(_)) {
             return;
         }

@@ -23,6 +23,8 @@ pub struct Entry<'a> {
     pub resume: Option<Cow<'a, str>>,
     /// Whether its model was set by hand, where a redacted snapshot says so.
     pub by_hand: Option<bool>,
+    /// What the chat was last given, where that is kept beside its entry.
+    pub mark: Option<Mark<'a>>,
     /// Whether it has a field of a session besides its model.
     pub is_session: bool,
     /// The fields that it has without a value.
@@ -40,9 +42,28 @@ impl Entry<'_> {
             model: own(self.model),
             resume: own(self.resume),
             by_hand: self.by_hand,
+            mark: self.mark.map(Mark::into_owned),
             is_session: self.is_session,
             blank: self.blank,
             at: self.at,
+        }
+    }
+}
+
+/// What stands for a chat in the memory of what each was last given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark<'a> {
+    /// This program gave it the model, or found it in sync on it.
+    Applied(Cow<'a, str>),
+    /// Its model was there before.
+    ByHand,
+}
+
+impl Mark<'_> {
+    fn into_owned(self) -> Mark<'static> {
+        match self {
+            Self::Applied(model) => Mark::Applied(Cow::Owned(model.into_owned())),
+            Self::ByHand => Mark::ByHand,
         }
     }
 }

@@ -301,9 +301,7 @@ impl OpenLedger<'_> {
         let Some(by_now) = ledger.applied_by_now(found, reach) else { return Ok(()) };
         self.check_held()?;
         last_applied::save(self.dir, &by_now)?;
-        let read_back = ledger.wrote.iter().filter(|(_, made)| made.read_back).map(|(chat, _)| chat.as_str());
-        let saved = read_back.chain(found.chats()).filter(|chat| ledger.wrote.contains_key(*chat));
-        let wrote = saved.map(|chat| (chat.to_owned(), None)).collect();
+        let wrote = ledger.settled_by(found).map(|chat| (chat.to_owned(), None)).collect();
         self.append(Patch { wrote, ..Patch::default() })
     }
 

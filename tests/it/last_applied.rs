@@ -1,7 +1,7 @@
 //! What each chat was last given: a table that finds every chat, and what is kept of it.
 
-use reconcile::chat::Model;
-use reconcile::plan::last_applied::{Found, Hint, KEY_LENGTH, LastApplied, Mark, Reach, Table};
+use reconcile::plan::last_applied::{Found, Hint, KEY_LENGTH, LastApplied, Reach, Table};
+use reconcile::registry::Mark;
 
 fn known(chats: &[(&str, Option<&str>)]) -> LastApplied {
     let mut found = Found::default();
@@ -25,8 +25,7 @@ fn every_chat_is_found_among_any_number() {
         let mut hint = Hint::default();
         // In their order, and then in another one.
         for (chat, model) in chats.iter().chain(chats.iter().rev()).copied() {
-            let expected = model.and_then(Model::new);
-            let mark = expected.as_ref().map_or(Mark::ByHand, Mark::Applied);
+            let mark = model.map_or(Mark::ByHand, |model| Mark::Applied(model.into()));
             assert_eq!(known.mark(chat, &mut hint), Some(mark), "{chat} of {count}");
         }
         assert_eq!(known.mark("+1617555", &mut hint), None);
@@ -42,10 +41,10 @@ fn what_is_found_later_counts() {
     found.by_hand("+3");
     found.applied("+3", "haiku");
     let after = before.with(&found, Reach::Some);
-    let model = |name| Model::new(name).expect("a name");
-    assert_eq!(after.mark("+1", &mut Hint::default()), Some(Mark::Applied(&model("haiku"))));
-    assert_eq!(after.mark("+2", &mut Hint::default()), Some(Mark::Applied(&model("sonnet"))));
-    assert_eq!(after.mark("+3", &mut Hint::default()), Some(Mark::Applied(&model("haiku"))), "the later of two");
+    let mark = |chat| after.mark(chat, &mut Hint::default());
+    assert_eq!(mark("+1"), Some(Mark::Applied("haiku".into())));
+    assert_eq!(mark("+2"), Some(Mark::Applied("sonnet".into())));
+    assert_eq!(mark("+3"), Some(Mark::Applied("haiku".into())), "the later of two");
     assert_eq!(after.reach(), Reach::All, "what was whole stays so");
 }
 

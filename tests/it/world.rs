@@ -205,6 +205,7 @@ impl Snapshot for MemorySnapshot {
                 model,
                 resume: None,
                 by_hand: None,
+                mark: None,
                 is_session: true,
                 blank: Blank::default(),
                 at: Position(index),

@@ -115,6 +115,8 @@ fn what_the_database_does_not_take_changes_nothing_at_all() {
     let put_back =
         "CREATE FUNCTION put_back() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.model = OLD.model; RETURN NEW; END'";
     let skip = "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.id = ''+3'' THEN RETURN NULL; END IF; RETURN NEW; END'";
+    let after = "CREATE FUNCTION after() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN IF pg_trigger_depth() = 1 THEN UPDATE sessions SET model = NULL WHERE id = ''+3''; END IF; RETURN NULL; END'";
     for (statements, part) in [
         (
             format!("{put_back}; CREATE TRIGGER t BEFORE UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION put_back()"),
@@ -122,6 +124,17 @@ fn what_the_database_does_not_take_changes_nothing_at_all() {
         ),
         (
             format!("{skip}; CREATE TRIGGER t BEFORE UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION skip()"),
+            "did not take the new model of chat +3",
+        ),
+        (
+            format!("{after}; CREATE TRIGGER t AFTER UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION after()"),
+            "did not take the new model of chat +3",
+        ),
+        (
+            format!(
+                "{after}; CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON sessions DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION after()"
+            ),
             "did not take the new model of chat +3",
         ),
         ("ALTER TABLE sessions ADD CHECK (id <> '+3' OR model IS NULL)".to_owned(), "violates check constraint"),

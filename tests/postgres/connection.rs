@@ -116,7 +116,12 @@ fn sent(policy: impl Fn(u16) -> String, arguments: &[&str]) -> (Vec<u8>, crate::
 #[test]
 fn nothing_is_sent_to_a_server_that_a_policy_names_elsewhere() {
     // The name leads to this host, which the program must not find out by asking for it.
-    for address in ["host=elsewhere.example hostaddr=192.0.2.1", "host=elsewhere.example", "host=localhost,192.0.2.1"] {
+    for address in [
+        "host=elsewhere.example hostaddr=127.0.0.1 sslmode=disable",
+        "host=elsewhere.example hostaddr=192.0.2.1",
+        "host=elsewhere.example",
+        "host=localhost,192.0.2.1",
+    ] {
         let (bytes, run) = sent(|port| format!("{address} port={port}"), &["--dry-run"]);
         assert_eq!((bytes, run.code), (Vec::new(), 1), "{address}: {run:?}");
         assert!(run.stderr.contains("a server that is not on this host"), "{run:?}");
@@ -124,6 +129,21 @@ fn nothing_is_sent_to_a_server_that_a_policy_names_elsewhere() {
     }
     let (bytes, run) = sent(|port| format!("host=127.0.0.1 port={port} sslmode=disable"), &["--dry-run"]);
     assert!(!bytes.is_empty(), "the listener hears nothing at all: {run:?}");
+}
+
+#[test]
+fn without_a_host_nothing_is_sent_to_a_socket_that_any_user_may_have_made() {
+    let database = database();
+    let port = crate::server::free_port();
+    let path = format!("/tmp/.s.PGSQL.{port}");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    database.policy(&registry(&format!("port={port}")));
+    let run = database.run(&["--dry-run"]);
+    let heard = listener.accept().map(drop).map_err(|error| error.kind());
+    std::fs::remove_file(path).unwrap();
+    assert_eq!((heard, run.code), (Err(std::io::ErrorKind::WouldBlock), 1), "{run:?}");
+    assert!(run.stderr.contains(&format!("cannot connect to /var/run/postgresql:{port}")), "{run:?}");
 }
 
 #[test]

@@ -12,16 +12,33 @@ use crate::server::server;
 
 /// When a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
+pub enum Cut {
     /// Before the server is sent the message.
     Before,
     /// When the server has answered it, before the client is told.
     After,
+    /// As `Before`, and as a pooler may do it: with an error, on a connection that stays open.
+    ErrorBefore,
+    /// As `After`, with such an error instead of the answer.
+    ErrorAfter,
 }
+
+impl Cut {
+    fn is_committed(self) -> bool {
+        matches!(self, Self::After | Self::ErrorAfter)
+    }
+
+    fn stays_open(self) -> bool {
+        matches!(self, Self::ErrorBefore | Self::ErrorAfter)
+    }
+}
+
+/// What a pooler says of a connection behind it that is gone.
+const FATAL: &[u8] = b"E\0\0\0\x30SFATAL\0VFATAL\0C08P01\0Mserver conn crashed?\0\0";
 
 /// A proxy before the server that cuts the connection at the commit of this number, of those that write. Returns its port, and
 /// how many of them it has seen.
-fn proxy(number: usize, cut: Cut) -> (u16, Arc<AtomicUsize>) {
+pub fn proxy(number: usize, cut: Cut) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let seen = Arc::new(AtomicUsize::new(0));
@@ -39,29 +56,44 @@ fn proxy(number: usize, cut: Cut) -> (u16, Arc<AtomicUsize>) {
 fn forward(client: &TcpStream, behind: &UnixStream, number: usize, cut: Cut, seen: &AtomicUsize) {
     let (mut requests, mut answers) = (client.try_clone().unwrap(), client.try_clone().unwrap());
     let (mut to, mut from) = (behind.try_clone().unwrap(), behind.try_clone().unwrap());
+    let mut to_client = client.try_clone().unwrap();
     let is_cut = Arc::new(AtomicUsize::new(0));
     let told = Arc::clone(&is_cut);
     let back = thread::spawn(move || {
         let mut bytes = [0; 1 << 14];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
             if told.load(Ordering::SeqCst) == 1 {
+                if cut == Cut::ErrorAfter {
+                    let _ = answers.write_all(FATAL);
+                    return;
+                }
                 break;
             }
             if answers.write_all(&bytes[..count]).is_err() {
                 break;
             }
         }
-        let _ = answers.shutdown(Shutdown::Both);
+        if told.load(Ordering::SeqCst) == 0 || !cut.stays_open() {
+            let _ = answers.shutdown(Shutdown::Both);
+        }
     });
     let (mut bytes, mut writes) = ([0; 1 << 14], false);
     while let Ok(count @ 1..) = requests.read(&mut bytes) {
         let has = |text: &str| bytes[..count].windows(text.len()).any(|window| window == text.as_bytes());
         writes = !has("REPEATABLE READ") && (writes || has("READ COMMITTED"));
         if writes && has("COMMIT\0") && seen.fetch_add(1, Ordering::SeqCst) + 1 == number {
-            if cut == Cut::Before {
-                break;
+            match cut {
+                Cut::Before => break,
+                Cut::ErrorBefore => {
+                    is_cut.store(1, Ordering::SeqCst);
+                    behind.shutdown(Shutdown::Both).unwrap();
+                    let _ = to_client.write_all(FATAL);
+                    // Nothing more is answered.
+                    while let Ok(1..) = requests.read(&mut bytes) {}
+                    return;
+                }
+                Cut::After | Cut::ErrorAfter => is_cut.store(1, Ordering::SeqCst),
             }
-            is_cut.store(1, Ordering::SeqCst);
         }
         if to.write_all(&bytes[..count]).is_err() {
             break;
@@ -77,7 +109,7 @@ const COMMITS: usize = 60;
 
 #[test]
 fn whichever_commit_is_lost_every_row_is_changed_once_owed_once_and_in_the_history_once() {
-    for cut in [Cut::Before, Cut::After] {
+    for cut in [Cut::Before, Cut::After, Cut::ErrorBefore, Cut::ErrorAfter] {
         let mut lost = 0;
         for number in 1..COMMITS {
             let database = Database::with_sessions(&[("+1", "family", "opus"), ("+2", "bots", "opus")]);
@@ -99,10 +131,11 @@ fn whichever_commit_is_lost_every_row_is_changed_once_owed_once_and_in_the_histo
                 break;
             }
             lost += 1;
-            match cut {
-                Cut::Before => assert!([0, 1, 4].contains(&run.code), "{number}: {run:?}"),
+            if cut.is_committed() {
                 // The answer is asked for.
-                Cut::After => assert_eq!(run.code, 0, "{number}: {run:?}"),
+                assert_eq!(run.code, 0, "{number}: {run:?}");
+            } else {
+                assert!([0, 1, 4].contains(&run.code), "{number}: {run:?}");
             }
             // Whatever came of it, the next run finishes it.
             database.run(&["--lock-timeout", "5s"]).expect(0);

@@ -15,8 +15,10 @@ mod apply;
 mod connection;
 mod database;
 mod example;
+mod format;
 #[path = "../it/journal_text.rs"]
 mod journal_text;
+mod keep_manual;
 mod lost;
 mod pooler;
 mod preflight;

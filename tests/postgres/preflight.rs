@@ -57,11 +57,28 @@ fn each_thing_that_would_keep_a_run_from_working_has_its_words() {
              CREATE VIEW sessions AS SELECT * FROM rows",
             "public.sessions has more than one row for a chat id",
         ),
+        (
+            "CREATE TABLE sessions (id text PRIMARY KEY, model text); CREATE TABLE old () INHERITS (sessions);
+             INSERT INTO sessions VALUES ('+1', 'opus'); INSERT INTO old VALUES ('+1', 'haiku')",
+            "public.sessions has more than one row for a chat id",
+        ),
         ("CREATE SEQUENCE sessions", "is not a table or view"),
     ] {
         let said = complaint(statements, usual);
         assert!(said.contains(part), "{statements}: {part}: {said}");
     }
+}
+
+#[test]
+fn tables_that_inherit_one_are_read_and_written_where_no_id_is_in_two_of_them() {
+    let database = Database::new(
+        "CREATE TABLE sessions (id text PRIMARY KEY, model text); CREATE TABLE old () INHERITS (sessions);
+         INSERT INTO sessions VALUES ('+1', 'opus'); INSERT INTO old VALUES ('+2', 'opus')",
+    );
+    database.make_schema();
+    database.policy(&database.registry("chat_id = \"id\"\nmodel = \"model\"\n"));
+    database.run(&[]).expect(0);
+    assert_eq!(database.texts("SELECT id || model FROM sessions ORDER BY id"), ["+1sonnet", "+2sonnet"]);
 }
 
 #[test]

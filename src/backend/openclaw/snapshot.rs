@@ -70,6 +70,7 @@ fn entry(row: &SessionRow, at: Position) -> Entry<'_> {
         model: Some(Cow::Borrowed(row.pinned.as_deref().unwrap_or(DEFAULT))),
         resume: None,
         by_hand: row.pinned.is_none().then_some(false),
+        mark: None,
         is_session: true,
         blank: Blank::default(),
         at,

@@ -18,7 +18,8 @@ const RELATION: &str = "
            pg_catalog.row_security_active(c.oid), pg_catalog.current_setting('server_encoding'),
            pg_catalog.pg_is_in_recovery(),
            -- Bit 2 of what can be done to it, by itself or by a trigger.
-           pg_catalog.pg_relation_is_updatable(c.oid, true) & 4 <> 0
+           pg_catalog.pg_relation_is_updatable(c.oid, true) & 4 <> 0,
+           c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = pg_catalog.to_regclass($1)";
 
@@ -118,7 +119,9 @@ pub(super) fn look(transaction: &mut Transaction, table: &Table, models: &BTreeS
     mistakes.extend(table.columns.all().filter_map(|column| of_column(column, &found, &name)));
     mistakes.extend(of_id(&table.columns.chat_id, &found, &kind, &name));
     mistakes.extend(of_model(&table.columns.model, &found, models));
-    if mistakes.is_empty() && is_view(&kind) {
+    // A unique index of a table says nothing of those that inherit from it.
+    let has_heirs: bool = relation.try_get(7).map_err(doing)?;
+    if mistakes.is_empty() && (has_heirs || is_view(&kind)) {
         mistakes.extend(duplicate(transaction, &table.columns.chat_id, &name)?);
     }
     let column = |column: &Column| found.iter().find(|found| found.name == column.name);
@@ -242,7 +245,7 @@ fn of_model(column: &Column, found: &[Found], models: &BTreeSet<Model>) -> Optio
     Some(mistake("model-does-not-fit", message, &column.place).help(help))
 }
 
-/// A view has no index that rules duplicates out, so they are looked for.
+/// A view has no index that rules duplicates out, nor have tables that inherit a common one: so they are looked for.
 fn duplicate(transaction: &mut Transaction, id: &Column, table: &str) -> Result<Option<Diagnostic>> {
     let id_text = value(id);
     let sql = format!(
@@ -252,6 +255,8 @@ fn duplicate(transaction: &mut Transaction, id: &Column, table: &str) -> Result<
     let is_shared: bool = transaction.query_typed_one(&sql, &[]).and_then(|row| row.try_get(0)).map_err(doing)?;
     Ok(is_shared.then(|| {
         let message = format!("{table} has more than one row for a chat id");
-        mistake("id-not-unique", message, &id.place).help("change the view so that it has one row for each chat")
+        let help =
+            "name a view that has one row for each chat; a table's own index does not count for tables that inherit it";
+        mistake("id-not-unique", message, &id.place).help(help)
     }))
 }

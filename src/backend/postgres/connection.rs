@@ -1,8 +1,9 @@
 //! A connection to the database that has the registry. It keeps no state on the server beyond a transaction, because a
 //! pooler may hand each transaction to another of its connections: no named statement, no setting, no lock.
 
-use std::fmt;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use std::{fmt, mem};
 
 use postgres::{Client, IsolationLevel, NoTls, Transaction};
 
@@ -11,13 +12,59 @@ use crate::backend::postgres::server::Address;
 use crate::backend::postgres::tls::connector;
 use crate::error::{Error, Result};
 
-/// Row security would otherwise hide rows in silence: with this, reading them is an error.
-const READ_ALL: &str = "SET LOCAL row_security = off";
+/// What a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// It sees the database at one instant.
+    Read,
+    /// Each of its statements sees what was committed before it.
+    Write,
+}
 
-/// A transaction must not keep others from a row for long, and not for good where this program is stopped.
-const WRITING: &str = "SET LOCAL row_security = off; SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
+impl Purpose {
+    fn begin(self, client: &mut Client) -> std::result::Result<Transaction<'_>, postgres::Error> {
+        let builder = client.build_transaction();
+        match self {
+            Self::Read => builder.read_only(true).isolation_level(IsolationLevel::RepeatableRead).start(),
+            Self::Write => builder.isolation_level(IsolationLevel::ReadCommitted).start(),
+        }
+    }
+
+    /// What counts for the transaction alone. Row security would otherwise hide rows in silence: with this, reading them is
+    /// an error. One that writes must not keep others from a row for long, and not for good where this program is stopped.
+    fn settings(self) -> &'static str {
+        match self {
+            Self::Read => "SET LOCAL row_security = off",
+            Self::Write => {
+                "SET LOCAL row_security = off; SET LOCAL lock_timeout = '5s'; \
+                 SET LOCAL idle_in_transaction_session_timeout = '60s'"
+            }
+        }
+    }
+
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Read => "read the table",
+            Self::Write => "begin a transaction",
+        }
+    }
+}
+
+/// How a transaction has ended.
+#[derive(Debug)]
+pub(super) enum End<T> {
+    /// It was committed.
+    Committed(T),
+    /// It was taken back.
+    TakenBack,
+    /// Whether it was committed cannot be told: the answer was lost.
+    Lost(T, Error),
+}
+
 /// What is done when a transaction ends.
-pub(super) const COMMIT: &str = "commit the changes";
+const COMMIT: &str = "commit the changes";
+/// For how long a connection may take to answer after an error before it is given up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The database of a registry.
 pub(super) struct Database {
@@ -40,24 +87,24 @@ impl Database {
 
     /// Does some reading in one transaction, which sees the database at one instant.
     pub(super) fn read<T>(&self, work: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
-        self.with_client(|client| {
-            let builder = client.build_transaction().read_only(true).isolation_level(IsolationLevel::RepeatableRead);
-            let mut transaction = builder.start().map_err(|error| failed("read the table", &error))?;
-            transaction.batch_execute(READ_ALL).map_err(|error| failed("read the table", &error))?;
-            let found = work(&mut transaction)?;
-            transaction.commit().map_err(|error| failed("read the table", &error))?;
-            Ok(found)
-        })
+        match self.transact(Purpose::Read, |transaction| work(transaction).map(Some))? {
+            End::Committed(found) => Ok(found),
+            End::Lost(_, error) => Err(error),
+            End::TakenBack => Err(Error::other("the database was not read")),
+        }
+    }
+
+    /// Makes changes in one transaction: all that `work` does, or nothing where it returns `None`.
+    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Transaction) -> Result<Option<T>>) -> Result<End<T>> {
+        self.transact(Purpose::Write, work)
     }
 
     /// Writes in one transaction what may as well be written twice: where the connection is lost, it is, over another one.
     pub(super) fn write<T>(&self, work: impl Fn(&mut Transaction) -> Result<T>) -> Result<T> {
-        let once = || {
-            self.with_client(|client| {
-                let mut transaction = begin(client)?;
-                let value = work(&mut transaction)?;
-                transaction.commit().map(|()| value).map_err(|error| failed(COMMIT, &error))
-            })
+        let once = || match self.change(|transaction| work(transaction).map(Some))? {
+            End::Committed(value) => Ok(value),
+            End::Lost(_, error) => Err(error),
+            End::TakenBack => Err(Error::other("the transaction was taken back")),
         };
         once().or_else(|error| if self.is_lost() { once() } else { Err(error) })
     }
@@ -67,14 +114,30 @@ impl Database {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_none_or(Client::is_closed)
     }
 
-    /// Does some work over the connection, which is made anew where it has ended.
-    pub(super) fn with_client<T>(&self, work: impl FnOnce(&mut Client) -> Result<T>) -> Result<T> {
+    /// Does some work in a transaction over the connection, which is made anew where it has ended.
+    fn transact<T>(
+        &self,
+        purpose: Purpose,
+        work: impl FnOnce(&mut Transaction) -> Result<Option<T>>,
+    ) -> Result<End<T>> {
         let mut held = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match held.take().filter(|client| !client.is_closed()) {
+        let mut client = match held.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
             None => self.connect()?,
         };
-        work(held.insert(client))
+        let end = transact(&mut client, purpose, work);
+        let is_usable = match &end {
+            Ok(End::Committed(_) | End::TakenBack) => true,
+            Ok(End::Lost(..)) => false,
+            Err(_) => is_usable(&mut client),
+        };
+        if is_usable {
+            *held = Some(client);
+        } else {
+            // Closing it would wait for the answer, too.
+            mem::forget(client);
+        }
+        end
     }
 
     /// Connects to the first server that takes the connection.
@@ -97,10 +160,37 @@ impl Database {
     }
 }
 
-/// Begins a transaction that writes. Each of its statements sees what was committed before it.
-pub(super) fn begin(client: &mut Client) -> Result<Transaction<'_>> {
-    let builder = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
-    let mut transaction = builder.start().map_err(|error| failed("begin a transaction", &error))?;
-    transaction.batch_execute(WRITING).map_err(|error| failed("begin a transaction", &error))?;
-    Ok(transaction)
+/// Does some work in a transaction, which is committed where the work returns a value.
+fn transact<T>(
+    client: &mut Client,
+    purpose: Purpose,
+    work: impl FnOnce(&mut Transaction) -> Result<Option<T>>,
+) -> Result<End<T>> {
+    let doing = |error: postgres::Error| failed(purpose.doing(), &error);
+    let mut transaction = purpose.begin(client).map_err(doing)?;
+    let ready = transaction.batch_execute(purpose.settings()).map_err(doing);
+    match ready.and_then(|()| work(&mut transaction)) {
+        Ok(Some(value)) => match transaction.commit() {
+            Ok(()) => Ok(End::Committed(value)),
+            Err(error) if is_answer(&error) => Err(failed(COMMIT, &error)),
+            Err(error) => Ok(End::Lost(value, failed(COMMIT, &error))),
+        },
+        Ok(None) => transaction.rollback().map(|()| End::TakenBack).map_err(doing),
+        Err(error) => {
+            // Dropping it would wait for an answer, for good where none comes.
+            mem::forget(transaction);
+            Err(error)
+        }
+    }
+}
+
+/// Whether this is what the server has to say of the statement. A FATAL error may be a pooler's, of a connection behind it.
+fn is_answer(error: &postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|error| !["FATAL", "PANIC"].contains(&error.severity()))
+}
+
+/// Whether a connection still answers after an error, and has no transaction open then. A server, or a pooler before it, may
+/// leave it open and never answer again.
+fn is_usable(client: &mut Client) -> bool {
+    client.is_valid(PATIENCE).is_ok() && client.batch_execute("ROLLBACK").is_ok()
 }

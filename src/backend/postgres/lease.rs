@@ -8,14 +8,12 @@ use postgres::Transaction;
 use postgres::types::Type;
 use uuid::Uuid;
 
-use crate::backend::postgres::connection::{COMMIT, Database, begin};
+use crate::backend::postgres::connection::{Database, End};
 use crate::backend::postgres::failure::failed;
 use crate::backend::postgres::sql::{Parameter, one};
 use crate::error::{Error, Holder, Result};
 
-const FORMAT: i32 = 1;
 const REGISTER: &str = "INSERT INTO reconcile.registry (name) VALUES ($1) ON CONFLICT DO NOTHING";
-const FORMAT_OF: &str = "SELECT format FROM reconcile.registry WHERE name = $1";
 const TAKE: &str = "UPDATE reconcile.registry
     SET holder = $2, held_until = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3)
     WHERE name = $1 AND (holder IS NULL OR holder = $2 OR held_until < pg_catalog.clock_timestamp())";
@@ -38,12 +36,6 @@ pub(super) enum Changed<T> {
     Unknown(T, Error),
     /// None was made.
     Nothing,
-}
-
-/// How a transaction has ended.
-enum End<T> {
-    Known(Changed<T>),
-    Lost { value: T, number: i64, error: Error },
 }
 
 /// A registry that this run holds.
@@ -88,14 +80,7 @@ impl Lease {
 
     fn try_take(&self, transaction: &mut Transaction) -> Result<bool> {
         let doing = |error: postgres::Error| failed("take the lock of the registry", &error);
-        let name = [one(&self.registry)];
-        transaction.execute_typed(REGISTER, &name).map_err(doing)?;
-        let format = transaction.query_typed_one(FORMAT_OF, &name).and_then(|row| row.try_get::<_, i32>(0));
-        let format = format.map_err(doing)?;
-        if format != FORMAT {
-            let message = format!("the schema reconcile has the format {format}, and this version knows {FORMAT}");
-            return Err(Error::other(message).with_hint("use the version of reconcile that made it, or a later one"));
-        }
+        transaction.execute_typed(REGISTER, &[one(&self.registry)]).map_err(doing)?;
         transaction.execute_typed(TAKE, &self.parameters()).map(|taken| taken == 1).map_err(doing)
     }
 
@@ -113,25 +98,19 @@ impl Lease {
         database: &Database,
         work: impl FnOnce(&mut Transaction) -> Result<Option<T>>,
     ) -> Result<Changed<T>> {
-        let lost = database.with_client(|client| {
-            let mut transaction = begin(client)?;
-            let number = self.renew(&mut transaction)?;
-            let Some(value) = work(&mut transaction)? else { return Ok(End::Known(Changed::Nothing)) };
-            match transaction.commit() {
-                Ok(()) => Ok(End::Known(Changed::Made(value))),
-                Err(error) if error.as_db_error().is_some() => Err(failed(COMMIT, &error)),
-                Err(error) => Ok(End::Lost { value, number, error: failed(COMMIT, &error) }),
-            }
+        let mut number = 0;
+        let end = database.change(|transaction| {
+            number = self.renew(transaction)?;
+            work(transaction)
         })?;
-        match lost {
-            End::Known(changed) => Ok(changed),
-            End::Lost { value, number, error } => {
-                match database.write(|transaction| self.is_committed(transaction, number)) {
-                    Ok(true) => Ok(Changed::Made(value)),
-                    Ok(false) => Err(error),
-                    Err(_) => Ok(Changed::Unknown(value, error)),
-                }
-            }
+        match end {
+            End::Committed(value) => Ok(Changed::Made(value)),
+            End::TakenBack => Ok(Changed::Nothing),
+            End::Lost(value, error) => match database.write(|transaction| self.is_committed(transaction, number)) {
+                Ok(true) => Ok(Changed::Made(value)),
+                Ok(false) => Err(error),
+                Err(_) => Ok(Changed::Unknown(value, error)),
+            },
         }
     }
 

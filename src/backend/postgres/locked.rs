@@ -19,8 +19,11 @@ use crate::plan::json::{JsonRun, name_after};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Note};
 use crate::plan::{Reading, Row};
-use crate::registry::{Key, Snapshot};
+use crate::registry::{Entry, Key, Snapshot};
 use crate::state::kept::{ExchangeState, Kept, Patch};
+
+/// Lets all triggers fire that wait for the end of the transaction.
+const ALL_TRIGGERS: &str = "SET CONSTRAINTS ALL IMMEDIATE";
 
 /// A table that this run holds.
 #[derive(Debug)]
@@ -71,15 +74,15 @@ impl LockedTable<'_> {
         let models: Vec<Option<&str>> = batch.changes.iter().map(|change| change.after.map(Model::as_str)).collect();
         let parameters = [many(&ids), many(&models)];
         let doing = |error: postgres::Error| failed("change the models", &error);
-        let rows = transaction.query_typed(&self.table.update(), &parameters).map_err(doing)?;
-        let mut written = BTreeMap::new();
-        for row in rows {
-            let model: Option<String> = row.try_get(1).map_err(doing)?;
-            written.insert(row.try_get::<_, String>(0).map_err(doing)?, model);
-        }
+        transaction.execute_typed(&self.table.update(), &parameters).map_err(doing)?;
+        // What triggers do is done by now, also those that would wait for the end: a session must not be started on a model
+        // that is gone when its change is committed.
+        transaction.batch_execute(ALL_TRIGGERS).map_err(doing)?;
+        let mut stand = BTreeMap::new();
+        let model = |entry: &Entry| entry.model.as_deref().map(str::to_owned);
+        self.table.read(transaction, &ids, &mut |entry| _ = stand.insert(entry.chat.id.to_string(), model(&entry)))?;
         for (chat, model) in ids.iter().zip(models) {
-            let stands = written.get(*chat).map(|stands| stands.as_deref().filter(|stands| !stands.is_empty()));
-            if stands != Some(model) {
+            if stand.get(*chat).map(Option::as_deref) != Some(model) {
                 return Err(Error::other(format!("the database did not take the new model of chat {chat}"))
                     .or_nameless("the database did not take the new model of a chat")
                     .with_hint(
@@ -165,13 +168,18 @@ impl Locked for LockedTable<'_> {
         Ok(found)
     }
 
-    /// Nothing: a policy of such a registry never keeps what was set by hand.
-    fn remember(&self, _: &Found, _: Reach) -> Result<()> {
-        Ok(())
+    fn remember(&self, found: &Found, reach: Reach) -> Result<()> {
+        match self.change(|state| state.remember(found, reach))? {
+            Changed::Made(()) | Changed::Nothing => Ok(()),
+            Changed::Unknown((), error) => Err(error),
+        }
     }
 
     fn forget_applied(&self) -> Result<()> {
-        Ok(())
+        self.change_for_sure(|state| {
+            let kept = state.kept()?;
+            state.forget_applied(kept)
+        })
     }
 
     fn name_run(&self, at: Timestamp) -> Result<String> {

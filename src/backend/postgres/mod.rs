@@ -92,7 +92,7 @@ impl Backend for PostgresBackend {
     }
 
     fn checkup(&self) -> Vec<Check> {
-        let mut checks = vec![self.table.checkup()];
+        let mut checks = Vec::from(self.table.checkup());
         checks.extend(self.commands.checkup());
         checks
     }

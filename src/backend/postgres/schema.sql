@@ -1,14 +1,17 @@
--- What reconcile remembers, in a schema of its own. Format 1.
+-- What reconcile remembers, in a schema of its own. Format 2.
 BEGIN;
 CREATE SCHEMA reconcile;
 
 -- One row for each table that is a registry. A run locks it for each of its transactions, and holds the registry until then.
+-- The default of the format is the format of this schema.
 CREATE TABLE reconcile.registry (
     name       text COLLATE "C" PRIMARY KEY,
-    format     integer NOT NULL DEFAULT 1,
+    format     integer NOT NULL DEFAULT 2,
     holder     text,
     held_until timestamptz,
-    commits    bigint NOT NULL DEFAULT 0
+    commits    bigint NOT NULL DEFAULT 0,
+    id         integer NOT NULL GENERATED ALWAYS AS IDENTITY UNIQUE,
+    reach      text
 );
 
 -- The restarts that are owed, and what else one run must know of those before it: one row for each chat or model.
@@ -26,5 +29,14 @@ CREATE TABLE reconcile.run (
     name     text COLLATE "C" NOT NULL,
     run      json NOT NULL,
     PRIMARY KEY (registry, name)
+);
+
+-- What each chat was last given, NULL for a model that was there before a run looked; only with existing = "keep-manual". The
+-- registry is the id of one. Nothing refers to it by a key, which would be looked up for each of a million chats.
+CREATE TABLE reconcile.chat (
+    registry     integer NOT NULL,
+    chat_id      text COLLATE "C" NOT NULL,
+    last_applied text,
+    PRIMARY KEY (registry, chat_id)
 );
 COMMIT;

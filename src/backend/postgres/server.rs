@@ -30,8 +30,8 @@ const VARIABLES: [(&str, &str); 12] = [
 ];
 /// What leads to a server and keeps secrets on the way there. A policy alone does not decide on it, except on this host.
 const GUARDED: [&str; 7] = ["host", "hostaddr", "port", "passfile", "sslmode", "sslrootcert", "target_session_attrs"];
-/// Where servers have their sockets: on Debian, and where PostgreSQL itself puts them.
-const SOCKETS: &str = "/var/run/postgresql,/tmp";
+/// Where the socket of a host's own server is. Not /tmp as well, where any user could put one and be sent a password.
+const SOCKETS: &str = "/var/run/postgresql";
 const PORT: &str = "5432";
 const CONNECT_TIMEOUT: u64 = 10;
 /// Without these, a server that is gone could keep a run waiting for good.
@@ -88,10 +88,12 @@ impl Host<'_> {
         self.address.is_none() && self.name.starts_with('/')
     }
 
-    /// Whether a connection to it stays on this host.
+    /// Whether it is this host. An address of this host is not enough beside another's name, for which the password is: it
+    /// would go to whatever listens here.
     fn is_local(&self) -> bool {
-        let address = self.address.or_else(|| self.name.parse().ok());
-        self.is_socket() || address.map_or(self.name == "localhost", |address| address.is_loopback())
+        let named = self.name.parse::<IpAddr>();
+        let is_named = named.map_or(self.name == "localhost", |address| address.is_loopback());
+        self.is_socket() || (is_named && self.address.is_none_or(|address| address.is_loopback()))
     }
 }
 
@@ -258,8 +260,7 @@ fn password(host: &Host, settings: &Conninfo, environment: &Environment, login: 
     let file = settings.get("passfile").map(PathBuf::from).or_else(|| environment.at_home(".pgpass"));
     let Some(file) = file else { return Ok(None) };
     // As in libpq: the usual socket of a host has its name.
-    let is_usual = SOCKETS.split(',').any(|directory| directory == host.name);
-    files::password(&file, if is_usual { Login { host: "localhost", ..login } } else { login })
+    files::password(&file, if host.name == SOCKETS { Login { host: "localhost", ..login } } else { login })
 }
 
 fn number<N: std::str::FromStr>(text: &str, keyword: &str) -> Result<N> {

@@ -12,13 +12,25 @@ use crate::backend::postgres::catalogue::Relation;
 use crate::backend::postgres::connection::Database;
 use crate::backend::postgres::failure::failed;
 use crate::backend::postgres::sql::{Parameter, assignment, identifier, is_sound, many, text, value};
+use crate::backend::postgres::state::marks_of;
 use crate::chat::{Chat, is_session_id};
 use crate::error::{Error, Result};
 use crate::policy::{Column, Columns};
-use crate::registry::{Blank, Counts, Entry, Key, Position, Snapshot};
+use crate::registry::{Blank, Counts, Entry, Key, Mark, Position, Snapshot};
 
-/// How many columns a row has: the fields of an entry, and the name of one that cannot be read.
+/// How many columns a row has that are fields of an entry. Behind them is the name of one that cannot be read.
 const FIELDS: usize = 8;
+/// The column of what a chat was last given, where that is asked for.
+const MARK: usize = FIELDS + 1;
+
+/// Whether entries come with what their chats were last given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Marks {
+    /// They do: the table is joined with what runs remember.
+    Joined,
+    /// They do not.
+    LeftOut,
+}
 
 /// A table, read when it is asked. Each pass over it sees it at one instant, and a later pass may see a later one: what is
 /// committed is compared with the row once more.
@@ -27,11 +39,12 @@ pub(super) struct TableSnapshot {
     database: Arc<Database>,
     relation: Relation,
     columns: Columns,
+    marks: Marks,
 }
 
 impl TableSnapshot {
-    pub(super) fn new(database: Arc<Database>, relation: Relation, columns: Columns) -> Self {
-        Self { database, relation, columns }
+    pub(super) fn new(database: Arc<Database>, relation: Relation, columns: Columns, marks: Marks) -> Self {
+        Self { database, relation, columns, marks }
     }
 
     pub(super) fn database(&self) -> &Database {
@@ -54,25 +67,44 @@ impl TableSnapshot {
         take: &mut dyn FnMut(Entry<'_>),
     ) -> Result<()> {
         let id = identifier(&self.columns.chat_id.name);
-        let sql = format!("{} WHERE {} ORDER BY {id} FOR NO KEY UPDATE", self.query(), self.has_id_of_list());
+        let (rows, are_meant) = (self.without_marks(), self.has_id_of_list());
+        let sql = format!("{} WHERE {are_meant} ORDER BY {id} FOR NO KEY UPDATE", rows.query());
+        rows.stream(transaction, &sql, &[many(&chats)], take).map(drop)
+    }
+
+    /// Hands over the rows of these chats as a transaction sees them.
+    ///
+    /// # Errors
+    /// As [`Snapshot::each`].
+    pub(super) fn read(
+        &self,
+        transaction: &mut Transaction,
+        chats: &[&str],
+        take: &mut dyn FnMut(Entry<'_>),
+    ) -> Result<()> {
+        let sql = format!("{} WHERE {}", self.query(), self.has_id_of_list());
         self.stream(transaction, &sql, &[many(&chats)], take).map(drop)
     }
 
-    /// Gives the chats of the list $1 the models of the list $2, and returns their ids and models as they are then. The first
-    /// comparison is the one that an index serves; in its collation another chat may have the same id, which the second
-    /// leaves alone.
+    /// Gives the chats of the list $1 the models of the list $2. The first comparison is the one that an index serves; in its
+    /// collation another chat may have the same id, which the second leaves alone.
     pub(super) fn update(&self) -> String {
         let (Relation { name, id_type, .. }, Columns { chat_id, model, .. }) = (&self.relation, &self.columns);
         let id = identifier(&chat_id.name);
-        let (set, id_is, model_is) = (assignment(model, &self.relation.model_type), value(chat_id), value(model));
+        let (set, id_is) = (assignment(model, &self.relation.model_type), value(chat_id));
         format!(
             "UPDATE {name} SET {set} FROM unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) \
              AS change(reconcile_chat, reconcile_model) WHERE {id} = reconcile_chat::{id_type} \
-             AND ({id_is}) COLLATE pg_catalog.\"C\" = reconcile_chat RETURNING {id_is}, {model_is}"
+             AND ({id_is}) COLLATE pg_catalog.\"C\" = reconcile_chat"
         )
     }
 
-    /// Selects the fields of every row as text, and the name of one that cannot be read.
+    /// The same rows by themselves: no row of another table is locked with them.
+    fn without_marks(&self) -> Self {
+        Self { marks: Marks::LeftOut, ..self.clone() }
+    }
+
+    /// Selects the fields of every row as text, the name of one that cannot be read, and what the chat was last given.
     fn query(&self) -> String {
         let Columns { chat_id, model, tier, source, kind, session_name, contact_name, session_id } = &self.columns;
         let optional = [tier, source, kind, session_name, contact_name, session_id].map(Option::as_ref);
@@ -80,7 +112,16 @@ impl TableSnapshot {
         let nothing = || "NULL::pg_catalog.text".to_owned();
         let fields: Vec<String> = fields.map(|column| column.map_or_else(nothing, value)).collect();
         let broken = broken(&self.columns).unwrap_or_else(nothing);
-        format!("SELECT {}, {broken} FROM {}", fields.join(", "), self.relation.name)
+        let (fields, name) = (fields.join(", "), &self.relation.name);
+        match self.marks {
+            Marks::LeftOut => format!("SELECT {fields}, {broken} FROM {name}"),
+            Marks::Joined => format!(
+                "SELECT {fields}, {broken}, reconcile_mark FROM {name} LEFT JOIN ({}) AS reconcile_marks \
+                 ON reconcile_id = ({}) COLLATE pg_catalog.\"C\"",
+                marks_of(name),
+                value(chat_id)
+            ),
+        }
     }
 
     /// That the id of a row is one of the list $1. In the column's own type, so that its index is used; which may take other
@@ -138,8 +179,18 @@ impl TableSnapshot {
             ..Chat::default()
         };
         let resume = text(7)?.filter(|id| is_session_id(id));
-        Ok(Entry { chat, model: text(1)?, resume, by_hand: None, is_session: true, blank: Blank::default(), at })
+        let mark = match self.marks {
+            Marks::Joined => field(MARK)?.map(mark),
+            Marks::LeftOut => None,
+        };
+        let (model, blank) = (text(1)?, Blank::default());
+        Ok(Entry { chat, model, resume, by_hand: None, mark, is_session: true, blank, at })
     }
+}
+
+/// What was last given to a chat: no text for a model that was there before.
+fn mark(model: &str) -> Mark<'_> {
+    if model.is_empty() { Mark::ByHand } else { Mark::Applied(Cow::Borrowed(model)) }
 }
 
 impl Snapshot for TableSnapshot {
@@ -162,9 +213,8 @@ impl Snapshot for TableSnapshot {
         if keys != [Key::Id] || !self.relation.id_is_text {
             return self.each(take).map(drop);
         }
-        let sql = format!("{} WHERE {}", self.query(), self.has_id_of_list());
         let sought: Vec<&str> = values.iter().copied().collect();
-        self.database.read(|transaction| self.stream(transaction, &sql, &[many(&sought)], take)).map(drop)
+        self.database.read(|transaction| self.read(transaction, &sought, take))
     }
 }
 

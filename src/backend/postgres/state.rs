@@ -1,22 +1,44 @@
 //! What runs remember, in the schema `reconcile` of the registry's own database: a change, the restart that it owes and what
 //! the history will tell of it are one transaction.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use postgres::Transaction;
 use serde_json::{Map, Value};
 
 use crate::backend::postgres::failure::failed;
-use crate::backend::postgres::sql::{many, one};
+use crate::backend::postgres::sql::{many, one, text};
+use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::plan::json::JsonRun;
+use crate::plan::last_applied::{Found, LastApplied, Reach};
 use crate::state::kept::{Kept, Patch};
 
-const MAY_READ: &str =
-    "SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
-     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE n.nspname = 'reconcile' AND c.relname = 'memory'";
-const READ: &str = "SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1";
+/// The format of the schema that this version reads and writes.
+const FORMAT: i32 = 2;
+/// Which format the schema has, and whether all of it may be read; no row where it is not there.
+const LOOK: &str = "
+    SELECT (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid)::pg_catalog.int4
+            FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a ON (a.attrelid, a.attnum) = (d.adrelid, d.adnum)
+            WHERE d.adrelid = r.oid AND a.attname = 'format'),
+           pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND
+           (SELECT pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'SELECT'))
+            FROM pg_catalog.pg_class c
+            WHERE c.relnamespace = n.oid AND c.relname IN ('registry', 'memory', 'run', 'chat'))
+    FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+    WHERE n.nspname = 'reconcile' AND r.relname = 'registry'";
+const READ: &str = "SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1
+    UNION ALL SELECT 'reach', '', to_json(reach)::text FROM reconcile.registry WHERE name = $1 AND reach IS NOT NULL";
+const GIVE: &str = "INSERT INTO reconcile.chat AS known (registry, chat_id, last_applied)
+    SELECT registry.id, given.chat, given.model
+    FROM reconcile.registry, unnest($2::text[], $3::text[]) AS given(chat, model) WHERE registry.name = $1
+    ON CONFLICT (registry, chat_id) DO UPDATE SET last_applied = excluded.last_applied
+        WHERE known.last_applied IS DISTINCT FROM excluded.last_applied";
+const FORGET: &str = "DELETE FROM reconcile.chat USING reconcile.registry
+    WHERE chat.registry = registry.id AND registry.name = $1";
+const REACH: &str = "UPDATE reconcile.registry SET reach = $2 WHERE name = $1";
 const REMOVE: &str = "DELETE FROM reconcile.memory AS known USING unnest($2::text[], $3::text[]) AS gone(kind, key)
     WHERE known.registry = $1 AND known.kind = gone.kind COLLATE \"C\" AND known.key = gone.key COLLATE \"C\"";
 const PUT: &str = "INSERT INTO reconcile.memory (registry, kind, key, value)
@@ -39,15 +61,36 @@ pub(super) enum Presence {
 }
 
 /// Looks whether the database has what runs remember.
+///
+/// # Errors
+/// Where it has another format than this version knows.
 pub(super) fn presence(transaction: &mut Transaction) -> Result<Presence> {
     let doing = |error: postgres::Error| failed("look at the schema reconcile", &error);
-    let row = transaction.query_typed_opt(MAY_READ, &[]).map_err(doing)?;
-    let may_read: Option<bool> = row.map(|row| row.try_get(0)).transpose().map_err(doing)?;
-    Ok(match may_read {
-        None => Presence::Missing,
-        Some(true) => Presence::Readable,
-        Some(false) => Presence::Hidden,
-    })
+    let Some(row) = transaction.query_typed_opt(LOOK, &[]).map_err(doing)? else { return Ok(Presence::Missing) };
+    let format: Option<i32> = row.try_get(0).map_err(doing)?;
+    let format = format.unwrap_or_default();
+    let other =
+        || Error::other(format!("the schema reconcile has the format {format}, and this version needs {FORMAT}"));
+    match format.cmp(&FORMAT) {
+        Ordering::Less => Err(other().with_hint(format!(
+            "run the statements that change it: reconcile init --postgres --from {format} prints them"
+        ))),
+        Ordering::Greater => {
+            Err(other().with_hint("it was made for a later version: use that one, or a later one still"))
+        }
+        Ordering::Equal if row.try_get(1).map_err(doing)? => Ok(Presence::Readable),
+        Ordering::Equal => Ok(Presence::Hidden),
+    }
+}
+
+/// Selects what each chat of a registry was last given, as `reconcile_id` and `reconcile_mark`: no text for a model that was
+/// there before.
+pub(super) fn marks_of(registry: &str) -> String {
+    let registry = text(registry);
+    format!(
+        "SELECT chat_id AS reconcile_id, coalesce(last_applied, '') AS reconcile_mark FROM reconcile.chat \
+         WHERE registry = (SELECT id FROM reconcile.registry WHERE name = {registry})"
+    )
 }
 
 /// What runs remember of one registry, in one transaction.
@@ -69,14 +112,20 @@ impl State<'_, '_> {
                 kind.insert(column(1)?.to_owned(), value);
             }
         }
+        let reach = kinds.remove("reach").map(serde_json::from_value::<BTreeMap<String, Reach>>).transpose();
         let patch: Patch = serde_json::from_value(kinds.into()).map_err(|error| damaged(&error))?;
         let mut kept = Kept::default();
         kept.patch(patch);
+        if let Some(reach) = reach.map_err(|error| damaged(&error))?.unwrap_or_default().into_values().next() {
+            kept.ledger.last_applied = Arc::new(LastApplied::beside_entries(reach));
+        }
         Ok(kept)
     }
 
-    /// Saves what a patch says, and returns what is kept then.
+    /// Saves what a patch says, and returns what is kept then. A model that was written is what its chat was last given.
     pub(super) fn save(&mut self, kept: Kept, patch: Patch) -> Result<Kept> {
+        let wrote = patch.wrote.iter().filter_map(|(chat, wrote)| Some((chat.as_str(), Some(&wrote.as_ref()?.model))));
+        self.give(wrote)?;
         let touched = rows(&patch)?;
         let mut after = kept;
         after.patch(patch);
@@ -102,6 +151,47 @@ impl State<'_, '_> {
         let put = [one(&self.registry), many(&new.0), many(&new.1), many(&new.2)];
         self.transaction.execute_typed(PUT, &put).map_err(|error| writing(&error))?;
         Ok(after)
+    }
+
+    /// Saves what each of these chats was last given; `None` for a model that was there before.
+    fn give<'a>(&mut self, given: impl Iterator<Item = (&'a str, Option<&'a Model>)>) -> Result<()> {
+        let (chats, models): (Vec<&str>, Vec<Option<&str>>) =
+            given.map(|(chat, model)| (chat, model.map(Model::as_str))).unzip();
+        if chats.is_empty() {
+            return Ok(());
+        }
+        let given = [one(&self.registry), many(&chats), many(&models)];
+        self.transaction.execute_typed(GIVE, &given).map(drop).map_err(|error| writing(&error))
+    }
+
+    /// Saves what a run has found of each chat. `None` where nothing of that is new.
+    pub(super) fn remember(&mut self, found: &Found, reach: Reach) -> Result<Option<()>> {
+        let kept = self.kept()?;
+        let ledger = &kept.ledger;
+        if !ledger.has_news(found, reach) {
+            return Ok(None);
+        }
+        self.give(found.marks())?;
+        let read_back = ledger.wrote.iter().filter(|(_, made)| made.read_back);
+        self.give(read_back.map(|(chat, made)| (chat.as_str(), Some(&made.model))))?;
+        let is_whole = [reach, ledger.last_applied.reach()].contains(&Reach::All);
+        self.reach(Some(if is_whole { "all" } else { "some" }))?;
+        let wrote = ledger.settled_by(found).map(|chat| (chat.to_owned(), None)).collect();
+        self.save(kept, Patch { wrote, ..Patch::default() }).map(|_| Some(()))
+    }
+
+    /// Forgets what each chat was last given.
+    pub(super) fn forget_applied(&mut self, kept: Kept) -> Result<()> {
+        self.transaction.execute_typed(FORGET, &[one(&self.registry)]).map_err(|error| writing(&error))?;
+        self.reach(None)?;
+        let wrote = kept.ledger.wrote.keys().map(|chat| (chat.clone(), None)).collect();
+        self.save(kept, Patch { wrote, ..Patch::default() }).map(drop)
+    }
+
+    /// Says of which chats it is remembered what they were last given.
+    fn reach(&mut self, reach: Option<&str>) -> Result<()> {
+        let said = [one(&self.registry), one(&reach)];
+        self.transaction.execute_typed(REACH, &said).map(drop).map_err(|error| writing(&error))
     }
 
     /// The name of the newest run in the history.

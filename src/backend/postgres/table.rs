@@ -15,7 +15,7 @@ use crate::backend::postgres::connection::Database;
 use crate::backend::postgres::lease::Lease;
 use crate::backend::postgres::locked::LockedTable;
 use crate::backend::postgres::server::{Environment, Said, addresses};
-use crate::backend::postgres::snapshot::TableSnapshot;
+use crate::backend::postgres::snapshot::{Marks, TableSnapshot};
 use crate::backend::postgres::state::{Presence, State, presence};
 use crate::chat::Model;
 use crate::checkup::Check;
@@ -42,6 +42,8 @@ pub struct RegistryTable {
     table: Box<Table>,
     /// The models that a run may write.
     models: BTreeSet<Model>,
+    /// Whether entries come with what their chats were last given, where that can be read.
+    marks: Marks,
     /// For how long a run holds the registry after each of its transactions.
     lease: Duration,
 }
@@ -55,8 +57,9 @@ impl RegistryTable {
         let is_used = |model: &&Model| !policy.retired.contains_key(*model);
         let models = policy.allowed.iter().filter(is_used).cloned().collect();
         let database = Arc::new(Database::new(addresses(said, environment)?));
+        let marks = if policy.existing.keeps_manual() { Marks::Joined } else { Marks::LeftOut };
         let lease = lease(policy);
-        Ok(Self { database, table: Box::new(table.clone()), models, lease })
+        Ok(Self { database, table: Box::new(table.clone()), models, marks, lease })
     }
 
     /// Its name, as the policy has it.
@@ -71,23 +74,19 @@ impl RegistryTable {
     /// Everything about it that keeps it from being one.
     pub(super) fn snapshot(&self) -> Result<TableSnapshot> {
         let relation = self.look()?;
-        Ok(TableSnapshot::new(Arc::clone(&self.database), relation, self.table.columns.clone()))
+        let is_known = self.marks == Marks::Joined && self.presence()? == Presence::Readable;
+        let marks = if is_known { Marks::Joined } else { Marks::LeftOut };
+        Ok(TableSnapshot::new(Arc::clone(&self.database), relation, self.table.columns.clone(), marks))
     }
 
-    /// Whether models can be written, and what runs remember.
+    /// Whether models can be written.
     ///
     /// # Errors
     /// Why they cannot.
     pub(super) fn check_writable(&self) -> Result<()> {
-        if let Some(why) = self.look()?.unwritable {
-            return Err(Error::other(format!("models cannot be written: {why}"))
-                .with_hint("name the primary server; reconcile init --postgres --grants prints the rights"));
-        }
-        match self.presence()? {
-            Presence::Missing => Err(Error::other(NO_SCHEMA.message).with_hint(NO_SCHEMA.hint)),
-            Presence::Hidden => Err(Error::other(HIDDEN.message).with_hint(HIDDEN.hint)),
-            Presence::Readable => Ok(()),
-        }
+        let Some(why) = self.look()?.unwritable else { return Ok(()) };
+        Err(Error::other(format!("models cannot be written: {why}"))
+            .with_hint("name the primary server; reconcile init --postgres --grants prints the rights"))
     }
 
     fn presence(&self) -> Result<Presence> {
@@ -136,6 +135,10 @@ impl RegistryTable {
         give_up: &dyn Fn() -> bool,
     ) -> Result<LockedTable<'b>> {
         self.check_writable()?;
+        if let Some(LostState { hint, .. }) = self.lost_state()? {
+            // What is lost is told already.
+            return Err(Error::other("nothing is changed where it cannot be remembered").with_hint(hint));
+        }
         let table = self.snapshot()?;
         let lease = Lease::take(&self.database, &table.relation().name, self.lease, patience, give_up)?;
         let locked = LockedTable { table, lease, commands };
@@ -148,9 +151,16 @@ impl RegistryTable {
     }
 
     /// Looks at the server and the table.
-    pub(crate) fn checkup(&self) -> Check {
+    pub(crate) fn checkup(&self) -> [Check; 2] {
         let found = self.look().map(|relation| format!("the table {} can be read", relation.name));
-        Check::of("registry", found, "look at [registry] in the policy")
+        let state = self.lost_state().and_then(|lost| match lost {
+            None => Ok("what runs remember can be read".to_owned()),
+            Some(LostState { message, hint }) => Err(Error::other(message).with_hint(hint)),
+        });
+        [
+            Check::of("registry", found, "look at [registry] in the policy"),
+            Check::of("state", state, "look at the schema reconcile of the database"),
+        ]
     }
 }
 

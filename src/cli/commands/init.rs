@@ -24,6 +24,10 @@ pub(crate) struct InitArgs {
     #[arg(long)]
     postgres: bool,
 
+    /// Print those that change what an earlier version made, which has this format
+    #[arg(long, requires = "postgres", value_name = "FORMAT", hide_possible_values = true)]
+    from: Option<init_postgres::Format>,
+
     /// With these statements, print the rights that this role needs for a run
     #[arg(long, requires = "postgres", value_name = "ROLE")]
     grants: Option<String>,
@@ -31,7 +35,7 @@ pub(crate) struct InitArgs {
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &InitArgs) -> anyhow::Result<Exit> {
     if args.postgres {
-        return init_postgres::run(terminal, place, args.grants.as_deref());
+        return init_postgres::run(terminal, place, args.from, args.grants.as_deref());
     }
     let path = place.policy();
     let (text, next) = match place.registry() {

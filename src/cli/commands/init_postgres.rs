@@ -1,5 +1,7 @@
 //! `reconcile init --postgres`: the statements that make what runs remember in, for a person to read and run.
 
+use clap::ValueEnum;
+
 use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
@@ -7,12 +9,30 @@ use crate::policy::{self, Table};
 use crate::sources;
 
 const SCHEMA: &str = include_str!("../../backend/postgres/schema.sql");
-const TABLES: &str = "reconcile.registry, reconcile.memory, reconcile.run";
+const FROM_1: &str = include_str!("../../backend/postgres/from_1.sql");
+const TABLES: &str = "reconcile.registry, reconcile.memory, reconcile.run, reconcile.chat";
 
-/// Prints them, with the rights of a role if one is named. Nothing is connected to.
-pub(super) fn run(terminal: &Terminal, place: &PlaceArgs, role: Option<&str>) -> anyhow::Result<Exit> {
+/// What the database has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// The schema as the first version made it.
+    #[value(name = "1")]
+    One,
+}
+
+/// Prints them, from the format that the database has, with the rights of a role if one is named. Nothing is connected to.
+pub(super) fn run(
+    terminal: &Terminal,
+    place: &PlaceArgs,
+    from: Option<Format>,
+    role: Option<&str>,
+) -> anyhow::Result<Exit> {
+    let statements = match from {
+        None => SCHEMA,
+        Some(Format::One) => FROM_1,
+    };
     let rights = role.map(|role| rights(place, &quoted(role))).unwrap_or_default();
-    terminal.to_stdout(|out| write!(out, "{SCHEMA}{rights}"))?;
+    terminal.to_stdout(|out| write!(out, "{statements}{rights}"))?;
     Ok(Exit::Done)
 }
 

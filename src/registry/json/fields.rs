@@ -137,6 +137,7 @@ impl<'a> Fields<'a> {
         let chat = Chat { contact_name: chat.contact_name.or(display_name), ..chat };
         // An id that cannot be used is told only where there is no other, because then no conversation is resumed.
         let usable = [&session_id, &resume_id].into_iter().flatten().find(|id| is_session_id(id)).cloned();
-        Entry { chat, model, resume: usable.or(session_id).or(resume_id), by_hand, is_session, blank, at }
+        let resume = usable.or(session_id).or(resume_id);
+        Entry { chat, model, resume, by_hand, mark: None, is_session, blank, at }
     }
 }

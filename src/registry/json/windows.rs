@@ -133,9 +133,9 @@ impl JsonWindows {
             let read = self
                 .bytes
                 .read_at(&mut room[..wanted], at)
-                .map_err(|error| io::Error::other(self.unreadable(&error)))?;
+                .map_err(|error| io::Error::other(self.unreadable(&error).text()))?;
             if read == 0 {
-                return Err(io::Error::other(changes(&self.name)));
+                return Err(io::Error::other(changes(&self.name).text()));
             }
             out.write_all(&room[..read])?;
             at += read;
