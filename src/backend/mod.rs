@@ -7,7 +7,7 @@ mod home;
 mod listener;
 mod observe;
 pub mod openclaw;
-mod planned;
+mod planned_on_file;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod verify;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::apply::Backend;
-use crate::backend::planned::PlannedOnFile;
+use crate::backend::planned_on_file::PlannedOnFile;
 #[cfg(feature = "postgres")]
 use crate::error::Error;
 use crate::error::Result;
@@ -102,8 +102,8 @@ pub fn of_home(home: Home) -> Box<dyn Backend> {
 pub fn capabilities(policy: &Policy) -> Box<dyn Capabilities> {
     match &policy.sessions.backend {
         BackendSettings::File(settings) => Box::new(Commands::new(policy, settings, PathBuf::new(), Probe::Nothing)),
-        BackendSettings::Dispatch(_) => Box::new(dispatch::Abilities),
-        BackendSettings::Openclaw(_) => Box::new(openclaw::Abilities),
+        BackendSettings::Dispatch(_) => Box::new(dispatch::DaemonCapabilities),
+        BackendSettings::Openclaw(_) => Box::new(openclaw::GatewayCapabilities),
     }
 }
 

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::os::exchange::ExchangeNote;
-use crate::plan::draft::Draft;
 use crate::plan::ledger::{Correction, Debt, Ledger, Note, Wrote};
 use crate::plan::trial::{FailedStart, Trial};
+use crate::plan::untold::Draft;
 
 /// The form of the journal's records.
 pub(super) const VERSION: u32 = 2;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backend::openclaw::abilities::{DEFAULT, pin};
+use crate::backend::openclaw::capabilities::{DEFAULT, pin};
 use crate::backend::openclaw::catalog::{Configuration, ModelRow};
 use crate::diagnostic::Diagnostic;
 use crate::policy::{Because, Condition, Policy, Rule, Source};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::apply::{Ask, Backend, Locked};
 use crate::backend::listener::{Deaf, Listener};
-use crate::backend::openclaw::abilities::{Abilities, CARRIED, pin};
 use crate::backend::openclaw::advice::{Told, advice};
+use crate::backend::openclaw::capabilities::{CARRIED, GatewayCapabilities, pin};
 use crate::backend::openclaw::catalog::ModelRow;
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Scope};
@@ -133,7 +133,7 @@ impl<'a> Change<'a> {
 
 impl Backend for OpenclawBackend {
     fn capabilities(&self) -> &dyn Capabilities {
-        &Abilities
+        &GatewayCapabilities
     }
 
     fn read(&self, _: Ask<'_>) -> Result<Reading> {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::apply::{Attempt, Batch, Committed, Locked, Stands, Turn};
 use crate::backend::listener::Listener;
-use crate::backend::openclaw::abilities::{DEFAULT, pin};
+use crate::backend::openclaw::capabilities::{DEFAULT, pin};
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Scope, Target, TargetOutcome};
 use crate::backend::openclaw::home::{GatewayHome, heard};
@@ -17,10 +17,10 @@ use crate::backend::openclaw::snapshot::{GatewaySnapshot, Sessions};
 use crate::backend::openclaw::thinking::{Levels, Thought, Thoughts};
 use crate::chat::Model;
 use crate::error::{Error, Result};
-use crate::plan::conditions::Told;
 use crate::plan::json::JsonRun;
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Begin, Debt, Note};
+use crate::plan::standing_faults::Told;
 use crate::plan::{Reading, Row};
 use crate::state::run::RunState;
 

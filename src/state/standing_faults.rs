@@ -1,9 +1,9 @@
-//! The conditions that quiet runs have told of, in the state directory.
+//! The faults that quiet runs have told of, in the state directory.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::plan::conditions::Told;
+use crate::plan::standing_faults::Told;
 use crate::state::dir::StateDir;
 
 const NAME: &str = "conditions.json";
