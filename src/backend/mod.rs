@@ -7,7 +7,7 @@ mod home;
 mod listener;
 mod observe;
 pub mod openclaw;
-mod planned;
+mod planned_on_file;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod problem;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::apply::Backend;
-use crate::backend::planned::PlannedOnFile;
+use crate::backend::planned_on_file::PlannedOnFile;
 #[cfg(feature = "postgres")]
 use crate::backend::problem::BackendProblem;
 use crate::error::Result;
@@ -105,8 +105,8 @@ pub fn of_home(home: Home) -> Box<dyn Backend> {
 pub fn capabilities(policy: &Policy) -> Box<dyn Capabilities> {
     match &policy.sessions.backend {
         BackendSettings::File(settings) => Box::new(Commands::new(policy, settings, PathBuf::new(), Probe::Nothing)),
-        BackendSettings::Dispatch(_) => Box::new(dispatch::Abilities),
-        BackendSettings::Openclaw(_) => Box::new(openclaw::Abilities),
+        BackendSettings::Dispatch(_) => Box::new(dispatch::DaemonCapabilities),
+        BackendSettings::Openclaw(_) => Box::new(openclaw::GatewayCapabilities),
     }
 }
 

@@ -257,12 +257,12 @@ impl SelectionArgs {
 /// Where a plan is shown, for every command that makes one.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 pub(crate) struct ReportArgs {
-    /// How the report is written to stdout: text, json, markdown or, of what happens to the registry, diff
-    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true, help_heading = "Output")]
+    /// Output format: text, json, markdown, or diff of the registry
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&Format::ALL), hide_possible_values = true, help_heading = "Output")]
     pub(crate) format: Format,
 
     /// Write the report to a file as well, in a format of its own (repeatable)
-    #[arg(long, value_name = "FORMAT=FILE", value_parser = file_of(&FORMATS), help_heading = "Output")]
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = file_of(&Format::ALL), help_heading = "Output")]
     pub(crate) output: Vec<(Format, PathBuf)>,
 }
 
@@ -444,9 +444,6 @@ fn day(text: &str) -> Option<Date> {
 fn duration(text: &str) -> Result<Duration, String> {
     length::duration(text).ok_or_else(|| format!("{} 10s", length::FORM))
 }
-
-const FORMATS: [(&str, Format); 4] =
-    [("text", Format::Text), ("json", Format::Json), ("markdown", Format::Markdown), ("diff", Format::Diff)];
 
 /// The formats of what has only these.
 pub(crate) const TEXT_OR_JSON: [(&str, TextOrJson); 2] = [("text", TextOrJson::Text), ("json", TextOrJson::Json)];

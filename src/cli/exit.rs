@@ -1,4 +1,4 @@
-//! From what happened to an exit code. The one place that knows the numbers.
+//! From what happened to an exit code. The help of the program (`commands/mod.rs`) says what the numbers mean.
 
 use std::process::ExitCode;
 

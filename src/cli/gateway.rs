@@ -10,7 +10,7 @@ use crate::cli::paths::{beside_policy, home};
 use crate::cli::problem::{NamedBy, PlaceProblem};
 use crate::error::Result;
 use crate::policy::{OpenclawSettings, TokenSource};
-use crate::state::home::StateHome;
+use crate::state::apart::StateHome;
 
 /// The variable of the environment in which the user can name the address.
 pub(crate) const VARIABLE: &str = "RECONCILE_GATEWAY_URL";

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::chat::Model;
-use crate::plan::line::first_part;
+use crate::plan::history_lines::first_part;
 use crate::plan::row::Row;
 use crate::plan::{FailedModel, Plan, Summary};
 
-pub use crate::plan::line::{Head, JsonBecause, JsonRow, JsonRun, LINE_VERSION, Origin, Record, name, name_after};
+pub use crate::plan::history_lines::{
+    Head, JsonBecause, JsonRow, JsonRun, LINE_VERSION, Origin, Record, name, name_after,
+};
 
 /// The JSON form of a model that did not come up. It holds no times, as the whole report.
 #[derive(Clone, Debug, Serialize)]

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::Model;
 use crate::plan::backoff::{is_waiting, next_try};
-use crate::plan::draft::{Draft, DraftRow};
+use crate::plan::history_lines::Record;
 use crate::plan::last_applied::{Found, Hint, LastApplied, Origin, Reach};
-use crate::plan::line::Record;
 use crate::plan::trial::{Blame, FailedStart, Trial};
+use crate::plan::untold::{Draft, DraftRow};
 use crate::policy::Policy;
 use crate::registry::{Entry, Mark};
 

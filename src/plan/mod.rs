@@ -2,16 +2,14 @@
 
 mod backoff;
 pub mod capabilities;
-pub mod conditions;
-pub mod draft;
 mod drift;
 mod expected;
 mod guard;
+pub mod history_lines;
 mod input;
 pub mod json;
 pub mod last_applied;
 pub mod ledger;
-pub mod line;
 pub mod listing;
 mod note;
 pub mod observed;
@@ -22,7 +20,9 @@ mod redacted;
 mod rollout;
 mod row;
 pub mod select;
+pub mod standing_faults;
 pub mod trial;
+pub mod untold;
 mod verdict;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! The facts that the ledger is told.
 
 use crate::chat::Model;
-use crate::plan::line::{JsonRow, Record};
+use crate::plan::history_lines::{JsonRow, Record};
 use crate::plan::trial::Blame;
 
 /// One fact to be remembered.

@@ -201,8 +201,9 @@ impl<'r> Reader<'r> {
             self.mistakes.add(|| {
                 let message = format!("`{name}` has no condition");
                 let place = table.place().unwrap_or_else(|| self.start());
-                Diagnostic::error("rule-without-condition", message, place, "it would match every chat")
-                    .help("give it at least one of source, tier, type, agent, account and chat, or set models.fallback instead")
+                let others = Condition::ON_VALUES.map(Condition::name).join(", ");
+                let advice = format!("give it at least one of {others} and chat, or set models.fallback instead");
+                Diagnostic::error("rule-without-condition", message, place, "it would match every chat").help(advice)
             });
         }
         let start = table.at();

@@ -42,8 +42,12 @@ impl Policy {
         self.chats = chats.collect();
         let former = std::mem::take(&mut self.former).into_iter();
         self.former = former.map(|(old, id)| (redaction.chat(&old), redaction.chat(&id))).collect();
-        for accounts in self.rules.iter_mut().filter_map(|rule| rule.values.get_mut(&Condition::Account)) {
-            *accounts = accounts.iter().map(|account| redaction.chat(account)).collect();
+        for (condition, values) in self.rules.iter_mut().flat_map(|rule| &mut rule.values) {
+            match condition {
+                Condition::Account => *values = values.iter().map(|account| redaction.chat(account)).collect(),
+                // What a rule says of chat ids does not stand among its values.
+                Condition::Source | Condition::Tier | Condition::Type | Condition::Agent | Condition::Chat => {}
+            }
         }
     }
 }

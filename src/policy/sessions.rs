@@ -19,8 +19,11 @@ const TOKEN: &str = r#"token = { env = "OPENCLAW_GATEWAY_TOKEN" }, or { file = "
 const IDENTITY: &str = r#"["supervisorctl", "pid", "{session_slug}"]"#;
 
 /// The lines of `[sessions]` that a first policy may need, each with what it is for. They are comments there.
-pub const SUGGESTED: [(&str, &str); 2] = [
-    (r#"restart = ["supervisorctl", "restart", "{session_slug}"]"#, ""),
+pub const SUGGESTED: [(&str, &str); 5] = [
+    (r#"restart  = ["supervisorctl", "restart", "{session_slug}"]"#, ""),
+    (r#"running  = ["supervisorctl", "status", "{session_slug}"]"#, ""),
+    (r#"identity = ["supervisorctl", "pid", "{session_slug}"]"#, ""),
+    (CONVERSATION, "where Claude Code keeps them"),
     (r#"backend = "dispatch""#, "instead, if the dispatch daemon owns the registry"),
 ];
 

@@ -39,14 +39,19 @@ impl Chat<'_> {
     /// The same chat under pseudonyms, without its contact's name.
     #[must_use]
     pub fn redacted(&self, redaction: &Redaction) -> Chat<'static> {
-        let chat = self.clone().into_owned();
+        // Each field by itself: a new one does not compile until it is decided whether it tells who the chat is with.
+        let Chat { id, session_name: _, contact_name: _, tier, kind, source, agent, account } =
+            self.clone().into_owned();
         Chat {
-            id: redaction.chat(&self.id).into(),
+            id: redaction.chat(&id).into(),
             session_name: self.slug().map(|slug| redaction.session(&slug).into()),
             contact_name: None,
+            tier,
+            kind,
+            source,
+            agent,
             // It may be a number of ours.
-            account: self.account.as_deref().map(|account| redaction.chat(account).into()),
-            ..chat
+            account: account.map(|account| redaction.chat(&account).into()),
         }
     }
 }
@@ -64,18 +69,20 @@ pub fn redacted(snapshot: &dyn Snapshot, redaction: &Redaction, by_hand: ByHand)
         let chat = entry.chat.redacted(redaction);
         let set_by = by_hand(&entry).map(|by_hand| if by_hand { BY_HAND } else { "reconcile" });
         let own = |field: Option<std::borrow::Cow<str>>| field.map(std::borrow::Cow::into_owned);
+        // A field that is not in the snapshot is one by which a plan on it decides otherwise.
+        let Chat { id, session_name, contact_name: _, tier, kind, source, agent, account } = chat;
         let redacted = Entry {
-            session_name: own(chat.session_name),
-            kind: own(chat.kind),
-            tier: own(chat.tier),
-            source: own(chat.source),
-            agent: own(chat.agent),
-            account: own(chat.account),
+            session_name: own(session_name),
+            kind: own(kind),
+            tier: own(tier),
+            source: own(source),
+            agent: own(agent),
+            account: own(account),
             model: own(entry.model),
             set_by,
             redacted: redaction.fingerprint(),
         };
-        entries.insert(chat.id, redacted);
+        entries.insert(id, redacted);
     })?;
     // Strings and maps of strings always have a JSON form.
     Ok(serde_json::to_string_pretty(&entries).unwrap_or_default())

@@ -29,9 +29,28 @@ pub enum TextOrJson {
 }
 
 impl Format {
-    /// Whether a diff of the policy can stand before it.
+    /// Every format, with its name on the command line.
+    pub const ALL: [(&'static str, Self); 4] =
+        [("text", Self::Text), ("json", Self::Json), ("markdown", Self::Markdown), ("diff", Self::Diff)];
+
+    /// The formats that can show what a change of policy alone does. A diff of the registry would show the drift as well.
+    pub const OF_POLICIES: [(&'static str, Self); 3] =
+        [("text", Self::Text), ("json", Self::Json), ("markdown", Self::Markdown)];
+
+    /// Whether a diff of the policy can stand before the report.
     pub fn shows_policy(self) -> bool {
-        matches!(self, Self::Text | Self::Diff)
+        match self {
+            Self::Text | Self::Diff => true,
+            Self::Json | Self::Markdown => false,
+        }
+    }
+
+    /// Whether the report consists of the registry's own text, which cannot be redacted.
+    pub fn quotes_registry(self) -> bool {
+        match self {
+            Self::Diff => true,
+            Self::Text | Self::Json | Self::Markdown => false,
+        }
     }
 }
 

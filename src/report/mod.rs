@@ -2,7 +2,6 @@
 
 pub mod adopted;
 pub mod check;
-mod conditions;
 pub mod diagnostics;
 mod diff;
 pub mod doctor;
@@ -17,6 +16,7 @@ pub mod listing;
 mod markdown;
 pub mod metrics;
 pub mod shown;
+mod standing_faults;
 mod text;
 
 use jiff::Zoned;
@@ -24,11 +24,11 @@ use jiff::Zoned;
 use crate::plan::Plan;
 use crate::registry::Snapshot;
 
-pub use conditions::{conditions, has_failures};
 pub use diff::policy_diff;
 pub use format::{Format, TextOrJson};
 pub use json::write_json;
 pub use layout::Width;
+pub use standing_faults::{has_failures, standing_faults};
 pub use text::{counted, failed_model, refusal, time, voided};
 
 /// Whether a plan was only made, or executed.

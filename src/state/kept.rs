@@ -11,9 +11,9 @@ use crate::chat::Model;
 use crate::error::Result;
 use crate::json;
 use crate::os::exchange::ExchangeNote;
-use crate::plan::draft::Draft;
 use crate::plan::ledger::{Correction, Debt, Ledger, Note, Wrote};
 use crate::plan::trial::{FailedStart, Trial};
+use crate::plan::untold::Draft;
 
 /// The form of the journal's records.
 pub(super) const VERSION: u32 = 2;

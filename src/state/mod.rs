@@ -3,10 +3,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "this room is where state is read and written")]
 
-pub mod conditions;
+pub mod apart;
 pub mod dir;
 pub mod history;
-pub mod home;
 mod journal;
 pub mod kept;
 pub mod key;
@@ -14,5 +13,6 @@ pub(crate) mod last_applied;
 pub mod ledger;
 mod problem;
 pub mod run;
+pub mod standing_faults;
 pub(crate) mod version_1;
 pub(crate) mod whole;

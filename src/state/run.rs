@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use crate::crash::crash_point;
 use crate::error::Result;
 use crate::os::lock::Lock;
-use crate::plan::conditions::Told;
 use crate::plan::json::JsonRun;
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Note};
+use crate::plan::standing_faults::Told;
 use crate::state::dir::StateDir;
 use crate::state::ledger::{LedgerFile, OpenLedger};
-use crate::state::{conditions, history, last_applied};
+use crate::state::{history, last_applied, standing_faults};
 
 const RUN_LOCK: &str = "run.lock";
 
@@ -86,12 +86,12 @@ impl RunState {
 
     /// What quiet runs have told of.
     pub(crate) fn told(&self) -> Result<Told> {
-        conditions::read(self.ledger.dir())
+        standing_faults::read(self.ledger.dir())
     }
 
     /// Remembers what quiet runs have told of.
     pub(crate) fn remember_told(&self, told: Told) -> Result<()> {
-        conditions::save(self.ledger.dir(), told)
+        standing_faults::save(self.ledger.dir(), told)
     }
 
     /// The directory, for what only one backend remembers.

@@ -164,7 +164,10 @@ family      = "sonnet"
 path = "sessions.json"
 
 [sessions]                                    # without a restart command, only the registry is changed
-# restart = ["supervisorctl", "restart", "{session_slug}"]
+# restart  = ["supervisorctl", "restart", "{session_slug}"]
+# running  = ["supervisorctl", "status", "{session_slug}"]
+# identity = ["supervisorctl", "pid", "{session_slug}"]
+# conversation = "~/.claude/projects/{cwd_slug}/{session_id}.jsonl" # where Claude Code keeps them
 # backend = "dispatch"                        # instead, if the dispatch daemon owns the registry
 "#;
 

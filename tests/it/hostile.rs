@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use reconcile::report::Format;
 use serde_json::{Value, json};
 
 use crate::support::{Run, Sandbox};
@@ -119,7 +120,7 @@ fn sandbox(text: &str) -> Sandbox {
 fn no_field_of_a_registry_reaches_an_output_raw() {
     for text in HOSTILE {
         let sandbox = sandbox(text);
-        for format in ["text", "json", "markdown", "diff"] {
+        for (format, _) in Format::ALL {
             let run = sandbox.run(&["--dry-run", "--format", format]);
             assert_run_is_harmless(&format!("a dry run as {format}"), &run);
             assert!(run.stdout.lines().count() > 5, "there is nothing to see: {run:#?}");
@@ -133,7 +134,7 @@ fn no_field_of_a_registry_reaches_an_output_raw() {
 #[test]
 fn no_complaint_of_a_command_reaches_an_output_raw() {
     for text in HOSTILE {
-        for format in ["text", "json", "markdown", "diff"] {
+        for (format, _) in Format::ALL {
             let sandbox = sandbox(text);
             let run = sandbox.run(&["--format", format]).expect(4);
             assert_run_is_harmless(&format!("an apply as {format}"), &run);
@@ -159,7 +160,7 @@ fn no_command_of_a_runner_is_found_anywhere_in_a_line() {
             let lines = run.stdout.lines().chain(run.stderr.lines());
             found.extend(lines.filter(|line| line.contains(prefix)).map(|line| format!("{what}: {line}")));
         };
-        for format in ["text", "json", "markdown", "diff"] {
+        for (format, _) in Format::ALL {
             look(format!("a dry run as {format}"), &sandbox.run(&["--dry-run", "--format", format]));
         }
         look("an apply".to_owned(), &sandbox.run(&[]));
@@ -301,7 +302,7 @@ fn files_with_hostile_names_work_and_are_shown_as_text() {
         sandbox.write(text, sandbox.read("policy.toml"));
         sandbox.write(&format!("{text}.json"), sandbox.read("sessions.json"));
         let registry = format!("{text}.json");
-        for format in ["text", "json", "markdown", "diff"] {
+        for (format, _) in Format::ALL {
             let arguments = ["--dry-run", "--policy", text, "--registry", &registry, "--format", format];
             let run = sandbox.run(&arguments);
             assert!(!run.stdout.is_empty(), "{run:#?}");

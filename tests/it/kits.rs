@@ -466,3 +466,20 @@ fn the_merged_policy_is_applied_and_told_of_without_numbers() {
     let summary = sandbox.read("summary.md");
     assert!(summary.matches("<!-- reconcile -->").count() == 3 && !summary.contains("5550101"), "{summary}");
 }
+
+#[test]
+fn a_message_for_a_session_that_the_claude_kit_does_not_have_is_refused() {
+    let sandbox = Sandbox::new("", "");
+    for name in ["say", "supervisord.conf"] {
+        fs::copy(example("claude-code").join(name), sandbox.path(name)).unwrap();
+    }
+    let said = run(&sandbox, "", &["./say", "imessage-_16175550109", "Hi"]).expect(1);
+    assert!(said.stderr.starts_with("say: there is no session imessage-_16175550109: "), "{said:#?}");
+    assert!(!sandbox.path("inbox").exists(), "a file in the place of an inbox would keep the session from starting");
+    // A session that has not started yet finds what was said to it.
+    let mut early = command(&sandbox, "", &["./say", "imessage-_16175550103", "Hi"]).spawn().unwrap();
+    let inbox = sandbox.path("inbox/imessage-_16175550103");
+    until("there is an inbox", || inbox.exists());
+    assert!(run(&sandbox, "", &["cat", inbox.to_str().unwrap()]).expect(0).stdout.contains("\"Hi\""));
+    assert!(early.wait().unwrap().success());
+}

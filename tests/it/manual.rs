@@ -128,6 +128,13 @@ fn every_command_has_a_page_of_its_own() {
 }
 
 #[test]
+fn the_synopsis_of_a_launch_has_what_separates_its_command() {
+    let page = Sandbox::new("", "").run(&["man", "launch"]).expect(0).stdout.replace('\\', "");
+    let synopsis = page.split(".SH ").find(|section| section.starts_with("SYNOPSIS")).unwrap();
+    assert!(synopsis.lines().any(|line| line == "reconcile launch [OPTIONS] <CHAT> -- <COMMAND>..."), "{synopsis}");
+}
+
+#[test]
 fn the_page_of_the_policy_has_every_key() {
     let sandbox = sandbox();
     let page = sandbox.run(&["man", "reconcile.toml"]).expect(0).stdout.replace("\\-", "-");

@@ -1,9 +1,11 @@
 //! What a run says, in each format, and where it says it; and where policy and registry are found.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
+use reconcile::report::Format;
 use serde_json::{Value, json};
 
 use crate::support::{POLICY, Run, Sandbox, finish, needs, registry, row};
@@ -148,6 +150,20 @@ fn the_text_shows_each_row_with_what_decided_and_ends_with_the_summary() {
     assert_eq!(line("_16175550003"), "! imessage/_16175550003 family not managed she picks it herself");
     assert_eq!(lines.last(), Some(&"Plan: 4 to change, 4 to restart, 0 deferred, 7 in sync, 1 not managed."));
     assert!(!text.contains('\u{1b}'));
+}
+
+#[test]
+fn every_format_is_offered_by_the_help_and_has_a_report_of_its_own() {
+    let sandbox = sandbox("");
+    let help = sandbox.run(&["plan", "--help"]).expect(0).stdout;
+    let (_, offer) = help.split_once("--format <FORMAT>").unwrap();
+    let (offer, _) = offer.split_once("--output").unwrap();
+    let mut reports = BTreeSet::new();
+    for (name, format) in Format::ALL {
+        assert!(offer.split([' ', ',', '\n']).any(|word| word == name), "{name} is not offered: {offer}");
+        let run = sandbox.run(&["plan", "--format", name]).expect(0);
+        assert!(!run.stdout.is_empty() && reports.insert(run.stdout), "{format:?} is empty, or another one");
+    }
 }
 
 #[test]

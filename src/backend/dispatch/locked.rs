@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::apply::{Attempt, Batch, Committed, Locked, Stands, Turn};
-use crate::backend::dispatch::abilities::BREAKER;
 use crate::backend::dispatch::arrival::{Arrival, Arrived};
+use crate::backend::dispatch::capabilities::BREAKER;
 use crate::backend::dispatch::daemon::{Daemon, PAUSE};
 use crate::backend::dispatch::overridden::Noticed;
 use crate::backend::dispatch::pending::{self, Pending, Unsaved};
@@ -18,13 +18,13 @@ use crate::backend::file::{Addition, FileSnapshot, LockedFiles, Proceed, Registr
 use crate::chat::Model;
 use crate::error::Result;
 use crate::os::exchange::ExchangeNote;
-use crate::plan::conditions::Told;
 use crate::plan::json::{Head, JsonRun, Origin, Record};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Begin, Debt, Note};
+use crate::plan::standing_faults::Told;
 use crate::plan::{Reading, Row};
 use crate::registry::find_entry;
-use crate::state::conditions;
+use crate::state::standing_faults;
 
 /// The daemon saves a second after a change; its file is waited for so long.
 const SAVED: Duration = Duration::from_secs(2);
@@ -294,11 +294,11 @@ impl Locked for LockedDispatch<'_> {
     }
 
     fn told(&self) -> Result<Told> {
-        conditions::read(self.files.dir())
+        standing_faults::read(self.files.dir())
     }
 
     fn remember_told(&self, told: Told) -> Result<()> {
-        conditions::save(self.files.dir(), told)
+        standing_faults::save(self.files.dir(), told)
     }
 
     fn name_run(&self, at: Timestamp) -> Result<String> {

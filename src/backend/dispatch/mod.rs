@@ -3,9 +3,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "waiting for the daemon is counted on the clock")]
 
-mod abilities;
 mod arrival;
 mod assess;
+mod capabilities;
 mod daemon;
 mod locked;
 mod overridden;
@@ -37,8 +37,8 @@ use crate::policy::{DispatchSettings, Policy};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
 
-pub use abilities::Abilities;
 pub use assess::{Known, assess};
+pub use capabilities::DaemonCapabilities;
 pub use daemon::Live;
 pub use pending::Unsaved;
 pub use socket::{Meaning, System, meaning};
@@ -48,7 +48,7 @@ pub use socket::{Meaning, System, meaning};
 pub struct DispatchBackend {
     registry: RegistryFile,
     daemon: Daemon,
-    abilities: Abilities,
+    capabilities: DaemonCapabilities,
     /// The aliases of the policy, which the registry may hold.
     aliases: BTreeMap<String, Model>,
     /// The socket, as the policy names it.
@@ -67,7 +67,7 @@ impl DispatchBackend {
             Times { timeout: policy.sessions.timeout, drain: settings.drain, min_healthy: policy.rollout.min_healthy };
         let daemon = Daemon::new(socket, registry.owner()?, times);
         let (aliases, socket) = (policy.aliases.clone(), settings.socket.clone());
-        Ok(Self { registry, daemon, abilities: Abilities, aliases, socket, noticed: Mutex::default() })
+        Ok(Self { registry, daemon, capabilities: DaemonCapabilities, aliases, socket, noticed: Mutex::default() })
     }
 
     /// With this to hear of each request.
@@ -128,12 +128,12 @@ impl DispatchBackend {
             unlisted.remove(chat);
             // What a session runs that owes a restart is not what the registry says.
             let owes = reading.ledger.owed.contains_key(chat) && !is_void(chat);
-            if owes || self.abilities.unmanaged(&entry.chat).is_some() {
+            if owes || self.capabilities.unmanaged(&entry.chat).is_some() {
                 return;
             }
             let unsaved = pending.runs(chat, &session.created_at).map(Model::as_str);
             let model = unsaved.or(entry.model.as_deref().map(|model| self.canonical(model)));
-            let Some(runs) = model.or(self.abilities.unset_runs(&entry.chat)) else { return };
+            let Some(runs) = model.or(self.capabilities.unset_runs(&entry.chat)) else { return };
             if session.works() {
                 healthy.insert(runs.to_owned());
             } else if !session.is_healthy {
@@ -150,7 +150,7 @@ impl DispatchBackend {
 
 impl Backend for DispatchBackend {
     fn capabilities(&self) -> &dyn Capabilities {
-        &self.abilities
+        &self.capabilities
     }
 
     fn read(&self, _: Ask<'_>) -> Result<Reading> {

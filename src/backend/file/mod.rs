@@ -23,15 +23,15 @@ use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
-use crate::plan::conditions::Told;
 use crate::plan::json::{JsonRun, Origin};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Ledger, Note};
 use crate::plan::observed::Observed;
+use crate::plan::standing_faults::Told;
 use crate::plan::{Drift, Reading, Row};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
-use crate::state::conditions;
+use crate::state::standing_faults;
 
 pub use crate::os::exchange::Method;
 pub use commit::{Addition, Files, LockedFiles, Proceed};
@@ -167,11 +167,11 @@ impl Locked for LockedFileBackend<'_> {
     }
 
     fn told(&self) -> Result<Told> {
-        conditions::read(self.files.dir())
+        standing_faults::read(self.files.dir())
     }
 
     fn remember_told(&self, told: Told) -> Result<()> {
-        conditions::save(self.files.dir(), told)
+        standing_faults::save(self.files.dir(), told)
     }
 
     fn name_run(&self, at: Timestamp) -> Result<String> {

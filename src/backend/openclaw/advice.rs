@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backend::openclaw::abilities::{DEFAULT, pin};
+use crate::backend::openclaw::capabilities::{DEFAULT, pin};
 use crate::backend::openclaw::catalog::{Configuration, ModelRow, named};
 use crate::diagnostic::Diagnostic;
 use crate::policy::{Because, Condition, Policy, Rule, Source};
@@ -95,7 +95,7 @@ impl Adviser<'_> {
         let chat = || chats.clone().find(|(chat, _)| chat.contains(PERSON)).map(|(_, entry)| &entry.because);
         let because = rule.or_else(chat).filter(|_| scope == "main")?;
         let message = format!("`{}` is about one person, and all direct messages share one session", because.rule);
-        let found = self.warning("shared-session", message, because, "it matches no chat");
+        let found = self.warning("shared-session", message, because, "new direct messages do not reach it");
         Some(found.help("set session.dmScope to \"per-channel-peer\" in OpenClaw's configuration"))
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::apply::{Ask, Backend, Locked};
 use crate::backend::listener::{Deaf, Listener};
-use crate::backend::openclaw::abilities::{Abilities, CARRIED};
 use crate::backend::openclaw::advice::{Told, advice};
+use crate::backend::openclaw::capabilities::{CARRIED, GatewayCapabilities};
 use crate::backend::openclaw::catalog::ModelRow;
 use crate::backend::openclaw::change::{Agent, Change, Intent, Intents};
 use crate::backend::openclaw::fault::Fault;
@@ -98,7 +98,7 @@ pub(super) fn managed(listed: Listed, home: &GatewayHome) -> Sessions {
 
 impl Backend for OpenclawBackend {
     fn capabilities(&self) -> &dyn Capabilities {
-        &Abilities
+        &GatewayCapabilities
     }
 
     fn read(&self, _: Ask<'_>) -> Result<Reading> {

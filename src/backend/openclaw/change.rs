@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use crate::backend::openclaw::abilities::{pin, pins_account};
+use crate::backend::openclaw::capabilities::{pin, pins_account};
 use crate::backend::openclaw::catalog::{ModelRow, named};
 use crate::backend::openclaw::listing::SessionRow;
 use crate::backend::openclaw::snapshot::Sessions;

@@ -15,7 +15,7 @@ use crate::backend::openclaw::token::Token;
 use crate::error::Result;
 use crate::os::{FileMeta, open_regular};
 use crate::redact::hex;
-use crate::state::home::StateHome;
+use crate::state::apart::StateHome;
 
 /// No token is longer, in bytes.
 const LONGEST_TOKEN: u64 = 4 << 10;

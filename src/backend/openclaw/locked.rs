@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::apply::{Attempt, Batch, Committed, Locked, Stands, Turn};
 use crate::backend::listener::Listener;
-use crate::backend::openclaw::abilities::DEFAULT;
+use crate::backend::openclaw::capabilities::DEFAULT;
 use crate::backend::openclaw::change::{Intent, Intents};
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Scope, Target, TargetOutcome};
@@ -18,10 +18,10 @@ use crate::backend::openclaw::snapshot::{GatewaySnapshot, Sessions};
 use crate::backend::openclaw::thinking::{Levels, Thought};
 use crate::chat::Model;
 use crate::error::{Bug, Result};
-use crate::plan::conditions::Told;
 use crate::plan::json::JsonRun;
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Begin, Debt, Note};
+use crate::plan::standing_faults::Told;
 use crate::plan::{Reading, Row};
 use crate::state::run::RunState;
 

@@ -2,10 +2,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "waiting for the gateway is counted on the clock")]
 
-mod abilities;
 mod address;
 mod advice;
 mod backend;
+mod capabilities;
 mod catalog;
 mod change;
 mod connection;
@@ -20,9 +20,9 @@ mod snapshot;
 mod thinking;
 mod token;
 
-pub use abilities::Abilities;
 pub use address::{Address, BadAddress};
 pub use backend::OpenclawBackend;
+pub use capabilities::GatewayCapabilities;
 pub use catalog::{AgentModel, AgentRow, Configuration, ModelRow};
 pub use fault::{Fault, Unavailable};
 pub use gateway::{Gateway, Scope, Target, TargetOutcome};

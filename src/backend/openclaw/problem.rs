@@ -32,7 +32,10 @@ impl Explain for GatewayProblem {
     fn explain(&self) -> Explanation {
         match self {
             Self::NoToken { variable } => {
-                let message = sentence!("the token of the gateway is not in {}: it is not set, or not one line of text", variable);
+                let message = sentence!(
+                    "the token of the gateway is not in {}: it is not set, or not one line of text",
+                    variable
+                );
                 Explanation::new("no-token", message)
                     .hint(sentence!("set {} to gateway.auth.token of OpenClaw's configuration", variable))
             }

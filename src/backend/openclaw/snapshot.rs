@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::backend::openclaw::abilities::DEFAULT;
+use crate::backend::openclaw::capabilities::DEFAULT;
 use crate::backend::openclaw::listing::SessionRow;
 use crate::chat::Chat;
 use crate::error::{Bug, Result};

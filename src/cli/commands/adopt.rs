@@ -12,7 +12,7 @@ use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::gateway::{self, gateway_of};
 use crate::cli::paths::registry_of;
-use crate::cli::server::refuse_table;
+use crate::cli::postgres::refuse_table;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::form::Form;

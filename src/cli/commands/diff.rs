@@ -36,17 +36,14 @@ pub(crate) struct DiffArgs {
     #[arg(long)]
     detailed_exitcode: bool,
 
-    /// How it is written to stdout: text, json or markdown
-    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true, help_heading = "Output")]
+    /// Output format: text, json or markdown
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&Format::OF_POLICIES), hide_possible_values = true, help_heading = "Output")]
     format: Format,
 
     /// Write it to a file as well, in a format of its own (repeatable)
-    #[arg(long, value_name = "FORMAT=FILE", value_parser = file_of(&FORMATS), help_heading = "Output")]
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = file_of(&Format::OF_POLICIES), help_heading = "Output")]
     output: Vec<(Format, PathBuf)>,
 }
-
-/// A diff of the registry would show the drift as well.
-const FORMATS: [(&str, Format); 3] = [("text", Format::Text), ("json", Format::Json), ("markdown", Format::Markdown)];
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
     let opened = open(terminal, place)?;

@@ -159,15 +159,27 @@ pub(crate) enum Command {
 impl Command {
     /// Whether what it shows can be redacted.
     fn takes_redaction(&self) -> bool {
-        !matches!(
-            self,
+        match self {
+            Self::Plan(_)
+            | Self::Apply(_)
+            | Self::Check(_)
+            | Self::Doctor(_)
+            | Self::List(_)
+            | Self::Explain(_)
+            | Self::Diff(_)
+            | Self::SetModel(_)
+            | Self::UnsetModel(_)
+            | Self::Undo(_)
+            | Self::History(_)
+            | Self::Owed(_)
+            | Self::Snapshot => true,
             Self::Launch(_)
-                | Self::RecordSession(_)
-                | Self::Init(_)
-                | Self::Adopt(_)
-                | Self::Completions(_)
-                | Self::Man(_)
-        )
+            | Self::RecordSession(_)
+            | Self::Init(_)
+            | Self::Adopt(_)
+            | Self::Completions(_)
+            | Self::Man(_) => false,
+        }
     }
 }
 
@@ -228,7 +240,7 @@ impl Cli {
         {
             return Err(("the policy is named twice", "leave out --policy, or the path behind check"));
         }
-        if self.place.redact && report.is_some_and(|report| report.formats().any(|format| format == Format::Diff)) {
+        if self.place.redact && report.is_some_and(|report| report.formats().any(Format::quotes_registry)) {
             let why = "a diff of the registry cannot be redacted: it is the registry's own text";
             return Err((why, "show text, json or markdown instead"));
         }

@@ -16,7 +16,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_quietly};
 use crate::error::{Error, Result};
 use crate::foreign::{Foreign, Public};
-use crate::plan::line::{JsonEdit, JsonOverride};
+use crate::plan::history_lines::{JsonEdit, JsonOverride};
 use crate::plan::select::Selector;
 use crate::policy::edit::{Wanted, set_all, unset, with_comment};
 use crate::policy::{self, Override, Policy, Setting, Source, Until};

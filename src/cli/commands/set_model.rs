@@ -46,7 +46,8 @@ pub(crate) struct SetModelArgs {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 
-    /// Leave the policy as it is, and set the registry alone: the next run puts the policy's model back
+    /// Leave the policy as it is, and set the registry alone: the next run puts the policy's model back. Not for sessions
+    /// that `reconcile launch` starts, because the restart itself puts it back: use --until for those
     #[arg(long, conflicts_with_all = ["until", "reason"])]
     no_policy: bool,
 

@@ -15,8 +15,8 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::error::Result;
 use crate::foreign::{Foreign, Public};
+use crate::plan::history_lines::JsonOverride;
 use crate::plan::json::{JsonRow, JsonRun};
-use crate::plan::line::JsonOverride;
 use crate::policy::{Setting, Until};
 
 /// What stands for the name of the newest run that changed something. The name of a run begins with a digit.

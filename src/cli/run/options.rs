@@ -13,7 +13,7 @@ use crate::cli::workspace::{Names, Opened};
 use crate::error::Result;
 use crate::foreign::Sentence;
 use crate::os::open_regular;
-use crate::plan::line::JsonEdit;
+use crate::plan::history_lines::JsonEdit;
 use crate::plan::select::Selector;
 use crate::plan::{Expected, ID_LENGTH, Limits, PlanInput};
 use crate::report::Format;

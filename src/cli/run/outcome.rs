@@ -19,7 +19,7 @@ use crate::foreign::Public;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::{Plan, Refusal, Row, Verdict};
 use crate::report::shown::Naming;
-use crate::report::{self, Mode, Report, conditions, failed_model, has_failures, refusal, voided};
+use crate::report::{self, Mode, Report, failed_model, has_failures, refusal, standing_faults, voided};
 use crate::sentence;
 use crate::withdrawn::Withdrawal;
 
@@ -54,8 +54,8 @@ impl End<'_> {
         let report =
             Report { policy: &opened.policy_name, snapshot, plan, mode, now: shown_now, width: terminal.width() };
         let has_failed = interrupted || error.is_some() || has_failures(plan);
-        let conditions = conditions(plan, &terminal.held_warnings());
-        let news = quiet.as_ref().map(|quiet| quiet.news(plan, &conditions, now.timestamp()));
+        let faults = standing_faults(plan, &terminal.held_warnings());
+        let news = quiet.as_ref().map(|quiet| quiet.news(plan, &faults, now.timestamp()));
         let has_news = match &news {
             Some(news) => has_failed || news.is_any(),
             None => exit != Exit::Done,
@@ -71,7 +71,7 @@ impl End<'_> {
             terminal.note(sentence!("no longer so: {}", Public::new(over.clone())));
         }
         let remembered = match quiet {
-            Some(quiet) if !silent && shown.is_ok() => quiet.remember(plan, &conditions, now.timestamp()),
+            Some(quiet) if !silent && shown.is_ok() => quiet.remember(plan, &faults, now.timestamp()),
             _ => Ok(()),
         };
         tell(terminal, plan, capabilities(&opened.policy).as_ref(), mode, shown_now);

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::apply::Locked;
 use crate::error::Result;
 use crate::plan::Plan;
-use crate::plan::conditions::{Conditions, News, Scope, Told};
+use crate::plan::standing_faults::{News, Scope, StandingFaults, Told};
 
 /// The memory of quiet runs. Only the run that holds the lock has it: a dry run remembers nothing.
 pub(crate) struct Quiet<'l> {
@@ -19,14 +19,14 @@ impl<'l> Quiet<'l> {
         Ok(Self { told: locked.told()?, locked })
     }
 
-    /// What is new about the conditions of a run.
-    pub(crate) fn news(&self, plan: &Plan, conditions: &Conditions, now: Timestamp) -> News {
-        self.told.news(conditions, scope(plan), now)
+    /// What is new about the faults of a run.
+    pub(crate) fn news(&self, plan: &Plan, faults: &StandingFaults, now: Timestamp) -> News {
+        self.told.news(faults, scope(plan), now)
     }
 
     /// Remembers that these were told, and which are over.
-    pub(crate) fn remember(self, plan: &Plan, conditions: &Conditions, now: Timestamp) -> Result<()> {
-        let told = self.told.after(conditions, scope(plan), now);
+    pub(crate) fn remember(self, plan: &Plan, faults: &StandingFaults, now: Timestamp) -> Result<()> {
+        let told = self.told.after(faults, scope(plan), now);
         if told == self.told { Ok(()) } else { self.locked.remember_told(told) }
     }
 }

@@ -11,7 +11,7 @@ use reconcile::backend::openclaw::{GatewayHome, Token, TokenAt};
 use reconcile::backend::{Home, Place, Probe, open};
 use reconcile::plan::ledger::Note;
 use reconcile::policy::{Policy, Source, read};
-use reconcile::state::home::StateHome;
+use reconcile::state::apart::StateHome;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

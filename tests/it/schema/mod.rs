@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jsonschema::Validator;
 use reconcile::diagnostic::Level;
-use reconcile::policy::{Source, read};
+use reconcile::policy::{Condition, Source, read};
 use serde_json::Value as Json;
 use snapbox::data::DataFormat;
 use snapbox::{Assert, Data, IntoData};
@@ -234,14 +234,21 @@ const WHOLE: [&str; 5] = [
 [models]
 allowed  = ["opus", "sonnet"]
 fallback = "sonnet"
+time_zone = "Europe/Berlin"
 aliases  = { "claude-opus-4-6" = "opus" }
 retired  = { "opus-4" = { on = 2026-12-01, use = "opus" } }
 [tiers]
 family = "sonnet"
+[[assign]]
+tier    = "family"
+chat    = ["+1617*"]
+contact = "Ann Lee"
 [[rules]]
 source = "discord"
 tier   = ["family", "favorite"]
 type   = "group"
+agent  = "main"
+account = ["+1", "+2"]
 chat   = ["discord:*"]
 model  = "opus"
 [[rules]]
@@ -249,7 +256,7 @@ tier   = "family"
 model  = "opus"
 [chats]
 "+1" = "opus"
-"+2" = { model = "opus", managed = true, until = 2026-12-31, reason = "thesis season" }
+"+2" = { model = "opus", managed = true, until = 2026-12-31, then = "sonnet", reason = "thesis season" }
 "+3" = { managed = false, until = 2026-12-31T18:00:00, reason = "the group votes itself" }
 "+4" = { model = "opus", was = ["+40"] }
 "+5" = { managed = false, was = ["+50", "+51"] }
@@ -269,6 +276,7 @@ parallel   = 4
 unset_runs = "opus"
 conversation = "~/.claude/projects/{cwd_slug}/{session_id}.jsonl"
 [rollout]
+canary       = true
 min_healthy  = "0s"
 auto_revert  = false
 max_failures = 3
@@ -328,6 +336,60 @@ contact_name = "contact"
 session_id   = "resume"
 "#,
 ];
+
+#[test]
+fn each_condition_is_enough_for_a_rule() {
+    let validator = validator();
+    for condition in Condition::ON_VALUES.into_iter().chain([Condition::Chat]).map(Condition::name) {
+        let rule = format!("[[rules]]\n{condition} = \"x\"\nmodel = \"opus\"\n");
+        let text = format!("[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n{rule}");
+        assert_eq!(errors(&text), BTreeSet::new(), "{condition}");
+        assert!(validator.is_valid(&json(&Value::Table(text.parse().unwrap()))), "{condition}");
+    }
+}
+
+/// Whether one of the values at the end of this way is there. `*` is any key, and a list is entered by itself.
+fn has(value: &Value, way: &[&str]) -> bool {
+    match (value, way) {
+        (Value::Array(items), [_, ..]) => items.iter().any(|item| has(item, way)),
+        (_, []) => true,
+        (Value::Table(table), ["*", rest @ ..]) => table.values().any(|value| has(value, rest)),
+        (Value::Table(table), [key, rest @ ..]) => table.get(*key).is_some_and(|value| has(value, rest)),
+        _ => false,
+    }
+}
+
+#[test]
+fn the_policies_that_are_changed_have_every_key() {
+    let policies = WHOLE.map(|text| Value::Table(text.parse().unwrap()));
+    let is_missing = |key: &String| {
+        let mut way: Vec<&str> = key.split('.').collect();
+        // Every column takes the same.
+        if let ["registry", "columns", column, _] = way.as_mut_slice() {
+            *column = "*";
+        }
+        !policies.iter().any(|policy| has(policy, &way))
+    };
+    let missing: Vec<String> = pages::policy_keys().into_iter().filter(is_missing).collect();
+    assert!(missing.is_empty(), "no policy of WHOLE has {missing:?}");
+}
+
+#[test]
+fn every_key_that_the_reader_asks_for_is_one_of_the_schema() {
+    let source: String = walkdir::WalkDir::new(root().join("src/policy"))
+        .into_iter()
+        .filter_map(|file| fs::read_to_string(file.unwrap().path()).ok())
+        .collect();
+    let asks = ["self.mistakes, \"", "&mut table, \"", "&mut section, \"", "(section, \"", "optional(\""];
+    let asked = asks.iter().flat_map(|ask| source.split(ask).skip(1)).filter_map(|rest| rest.split('"').next());
+    let is_key = |text: &&str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let asked: BTreeSet<&str> = asked.filter(is_key).chain(Condition::ON_VALUES.map(Condition::name)).collect();
+    assert!(asked.len() > 50, "{asked:?}");
+    let keys = pages::policy_keys();
+    let known: BTreeSet<&str> = keys.iter().flat_map(|key| key.split('.')).collect();
+    let unknown: Vec<&&str> = asked.difference(&known).collect();
+    assert!(unknown.is_empty(), "the schema has no {unknown:?}");
+}
 
 #[test]
 fn with_any_one_key_changed_it_says_what_the_reader_says() {

@@ -116,7 +116,7 @@ struct Rule {
     source: Option<OneOrMore>,
     /// The chat's tier.
     tier: Option<OneOrMore>,
-    /// "individual" or "group".
+    /// "individual" or "group"; with OpenClaw its kinds of sessions, such as "channel".
     r#type: Option<OneOrMore>,
     /// Which agent answers the chat.
     agent: Option<OneOrMore>,
@@ -131,6 +131,7 @@ struct Rule {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, extend("anyOf" = [{ "required": ["chat"] }, { "required": ["contact"] }]))]
 struct Assignment {
+    /// The tier that the chats get.
     #[schemars(length(min = 1))]
     tier: String,
     /// Globs of chat ids: * stands for any text, ? for any character.
@@ -161,7 +162,8 @@ enum Exception {
 #[schemars(deny_unknown_fields, extend("dependencies" = { "then": ["until"] }))]
 struct ModelOfChat {
     model: Model,
-    /// Which a chat with a model is.
+    /// `true`: the chat has the model of this override, as it also has without this key. `false`, without a model: the chat is
+    /// left alone.
     #[schemars(extend("const" = true))]
     managed: Option<bool>,
     until: Option<Until>,

@@ -15,7 +15,7 @@ use crate::cli::commands::launch::known::Known;
 use crate::cli::commands::launch::tell::tell;
 use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
-use crate::cli::server::refuse_table;
+use crate::cli::postgres::refuse_table;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{user, warn_of_lost_state};
 use crate::cli::zone::now_for;

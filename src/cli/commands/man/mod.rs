@@ -96,7 +96,8 @@ fn begin(command: &Command, out: &mut dyn Write) -> io::Result<()> {
     let man = Man::new(command.clone()).source(concat!("reconcile ", env!("CARGO_PKG_VERSION")));
     man.render_title(out)?;
     man.render_name_section(out)?;
-    man.render_synopsis_section(out)?;
+    writeln!(out, ".SH SYNOPSIS")?;
+    usage(command).to_writer(out)?;
     man.render_description_section(out)?;
     man.render_options_section(out)
 }
@@ -110,8 +111,7 @@ fn paragraphs(command: &Command, out: &mut dyn Write) -> io::Result<()> {
     man.render_description_section(&mut text)?;
     man.render_options_section(&mut text)?;
     writeln!(out, ".SS {}", command.get_name())?;
-    let usage = command.clone().render_usage().to_string();
-    Roff::new().text([roman(usage.trim_start_matches("Usage: "))]).to_writer(out)?;
+    usage(command).to_writer(out)?;
     for line in String::from_utf8_lossy(&text).lines() {
         writeln!(out, "{}", if line.starts_with(".SH ") { ".PP" } else { line })?;
     }
@@ -119,6 +119,14 @@ fn paragraphs(command: &Command, out: &mut dyn Write) -> io::Result<()> {
     roff.control("PP", []).control("nf", []);
     after_help(command).lines().for_each(|line| _ = roff.text([roman(line)]));
     roff.control("fi", []).to_writer(out)
+}
+
+/// How the command is written: unlike the synopsis of `clap_mangen`, with the `--` before a command that is run.
+fn usage(command: &Command) -> Roff {
+    let usage = command.clone().render_usage().to_string();
+    let mut roff = Roff::new();
+    roff.text([roman(usage.trim_start_matches("Usage: "))]);
+    roff
 }
 
 fn after_help(command: &Command) -> String {

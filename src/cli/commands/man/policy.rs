@@ -45,6 +45,8 @@ fn section(roff: &mut Roff, schema: &Value, part: &Value) {
         if let Some(backend) = form["properties"]["backend"]["const"].as_str() {
             roff.control("SS", [format!("backend = \"{backend}\"").as_str()]);
         }
+        // Not a part of the last key of the form before it.
+        roff.control("PP", []);
         paragraph(roff, form["description"].as_str().unwrap_or_default());
         let mut keys = Vec::new();
         collect(schema, form, "", &mut keys);

@@ -1,10 +1,10 @@
-//! The conditions that quiet runs have told of, in the state directory.
+//! The faults that quiet runs have told of, in the state directory.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::json;
-use crate::plan::conditions::Told;
+use crate::plan::standing_faults::Told;
 use crate::state::dir::StateDir;
 use crate::state::problem::StateProblem;
 

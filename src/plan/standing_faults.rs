@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 const AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// What is wrong now: a sentence for each thing, under a name that stays as long as it is about the same thing.
-pub type Conditions = BTreeMap<String, String>;
+pub type StandingFaults = BTreeMap<String, String>;
 
-/// The conditions that quiet runs have told of, by name.
+/// The faults that quiet runs have told of, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Told(BTreeMap<String, Telling>);
 
-/// When a condition was told of, and how.
+/// When a fault was told of, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Telling {
@@ -27,13 +27,13 @@ struct Telling {
 /// What a run has looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything: a condition that it does not find is over.
+    /// Everything: a fault that it does not find is over.
     Everything,
-    /// Some chats alone: it says nothing of conditions that it does not find.
+    /// Some chats alone: it says nothing of faults that it does not find.
     SomeChats,
 }
 
-/// What is new about conditions.
+/// What is new about standing faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
     /// Whether one has begun, has changed, or was told of long ago.
@@ -50,22 +50,22 @@ impl News {
 }
 
 impl Told {
-    /// What is new about the conditions of a run at `now`.
-    pub fn news(&self, conditions: &Conditions, scope: Scope, now: Timestamp) -> News {
+    /// What is new about the faults of a run at `now`.
+    pub fn news(&self, faults: &StandingFaults, scope: Scope, now: Timestamp) -> News {
         let Self(told) = self;
         let is_known = |(name, text): (&String, &String)| {
             told.get(name).is_some_and(|told| told.text == *text && now.duration_since(told.at).abs() < AGAIN)
         };
-        let over = told.iter().filter(|(name, _)| scope == Scope::Everything && !conditions.contains_key(*name));
-        News { is_due: !conditions.iter().all(is_known), over: over.map(|(_, told)| told.text.clone()).collect() }
+        let over = told.iter().filter(|(name, _)| scope == Scope::Everything && !faults.contains_key(*name));
+        News { is_due: !faults.iter().all(is_known), over: over.map(|(_, told)| told.text.clone()).collect() }
     }
 
-    /// What has been told once these conditions were told at `now`.
+    /// What has been told once these faults were told at `now`.
     #[must_use]
-    pub fn after(&self, conditions: &Conditions, scope: Scope, now: Timestamp) -> Self {
+    pub fn after(&self, faults: &StandingFaults, scope: Scope, now: Timestamp) -> Self {
         let mut told = if scope == Scope::Everything { BTreeMap::new() } else { self.0.clone() };
         let telling = |text: &String| Telling { text: text.clone(), at: now };
-        told.extend(conditions.iter().map(|(name, text)| (name.clone(), telling(text))));
+        told.extend(faults.iter().map(|(name, text)| (name.clone(), telling(text))));
         Self(told)
     }
 }

@@ -13,9 +13,9 @@ const CARRIED: [&str; 3] = ["opus", "sonnet", "haiku"];
 
 /// What the daemon can do.
 #[derive(Clone, Copy, Debug)]
-pub struct Abilities;
+pub struct DaemonCapabilities;
 
-impl Capabilities for Abilities {
+impl Capabilities for DaemonCapabilities {
     fn takes_effect(&self) -> TakesEffect {
         TakesEffect::OnRestart
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Summary;
-use crate::plan::line::{Head, JsonRow, JsonRun, LINE_VERSION};
+use crate::plan::history_lines::{Head, JsonRow, JsonRun, LINE_VERSION};
 use crate::plan::verdict::Verdict;
 
 /// What a command has done so far.

@@ -11,9 +11,9 @@ pub(super) const CARRIED: usize = 50;
 
 /// What a gateway can do.
 #[derive(Clone, Copy, Debug)]
-pub struct Abilities;
+pub struct GatewayCapabilities;
 
-impl Capabilities for Abilities {
+impl Capabilities for GatewayCapabilities {
     fn takes_effect(&self) -> TakesEffect {
         TakesEffect::AtOnce
     }

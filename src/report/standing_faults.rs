@@ -1,12 +1,12 @@
 //! What stays wrong from run to run, in words: what a quiet run tells once and not every time.
 
-use crate::plan::conditions::Conditions;
+use crate::plan::standing_faults::StandingFaults;
 use crate::plan::{Plan, Refusal, Verdict};
 use crate::report::text::refusal;
 
-/// The conditions of a plan, and those that these warnings tell of.
-pub fn conditions(plan: &Plan, warnings: &[String]) -> Conditions {
-    let mut found: Conditions =
+/// The standing faults of a plan, and those that these warnings tell of.
+pub fn standing_faults(plan: &Plan, warnings: &[String]) -> StandingFaults {
+    let mut found: StandingFaults =
         warnings.iter().map(|warning| (format!("warning {warning}"), warning.clone())).collect();
     if let Some(refusal) = refusal(plan) {
         // That each row of it is refused says nothing more.
