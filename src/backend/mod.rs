@@ -10,6 +10,8 @@ pub mod openclaw;
 mod planned;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "postgres", feature = "remote"))]
+mod tls;
 mod verify;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! The gateway that a policy names, as far as this host consents to it. A policy may come from a pull request: so it never
 //! chooses alone to which other host a token is sent.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,11 +9,14 @@ use crate::backend::openclaw::{Address, BadAddress, GatewayHome, TokenAt, token_
 use crate::cli::args::PlaceArgs;
 use crate::cli::paths::{beside_policy, home};
 use crate::error::{Error, Result};
+use crate::policy::fingerprint::{Fingerprint, NotAFingerprint};
 use crate::policy::{OpenclawSettings, TokenSource};
 use crate::state::home::StateHome;
 
 /// The variable of the environment in which the user can name the address.
 pub(crate) const VARIABLE: &str = "RECONCILE_GATEWAY_URL";
+/// The variable in which the user can name the only certificate that the gateway may present.
+const FINGERPRINT: &str = "RECONCILE_GATEWAY_FINGERPRINT";
 
 /// The gateway at the address that the user names, else at the policy's, which must be on this host. `policy` is the path of
 /// the policy.
@@ -33,22 +37,54 @@ pub(crate) fn gateway_of(
     };
     let state = match &settings.state {
         Some(state) => beside_policy(policy, state)?,
-        None => state_home()?.join("reconcile").join(GatewayHome::state_name(address)),
+        None => state_home()?.join("reconcile").join(GatewayHome::state_name(&address)),
     };
-    Ok(GatewayHome { address, token, timeout, background: settings.background, state: StateHome::new(state) })
+    let fingerprint = fingerprint(&address, settings)?;
+    let device_key = settings.device_key.as_deref().map(|path| beside_policy(policy, path)).transpose()?;
+    Ok(GatewayHome {
+        address,
+        fingerprint,
+        token,
+        device_key,
+        timeout,
+        background: settings.background,
+        state: StateHome::new(state),
+    })
 }
 
 /// The address to which the user consents.
 fn address(place: &PlaceArgs, settings: &OpenclawSettings) -> Result<Address> {
     let named = place.connect(VARIABLE);
     let url = named.as_deref().unwrap_or(&settings.url);
-    url.parse().map_err(|error: BadAddress| match (&error, &named) {
-        (BadAddress::Remote(_) | BadAddress::Tls(_), None) => {
-            Error::other(format!("{error}, and no policy chooses to which other host a token is sent"))
-                .with_hint(error.hint())
-        }
+    let unconsented = |why: &dyn Display, hint: &str| {
+        Error::other(format!("{why}, and no policy chooses to which other host a token is sent")).with_hint(hint)
+    };
+    let address: Address = url.parse().map_err(|error: BadAddress| match (&error, &named) {
+        (BadAddress::Remote(_) | BadAddress::Tls(_), None) => unconsented(&error, error.hint()),
         _ => Error::other(error.to_string()).with_hint(error.hint()),
-    })
+    })?;
+    if named.is_none() && !address.is_loopback() {
+        let hint = format!("if you trust it, name it with --connect or {VARIABLE}");
+        return Err(unconsented(&format_args!("{address} is not on this host"), &hint));
+    }
+    Ok(address)
+}
+
+/// The only certificate that the gateway may present, where that is said. A policy pins that of a gateway on this host alone:
+/// who chose the certificate of another host could take that host's place.
+fn fingerprint(address: &Address, settings: &OpenclawSettings) -> Result<Option<Fingerprint>> {
+    let named = std::env::var(FINGERPRINT).ok().filter(|text| !text.is_empty());
+    match (named, settings.fingerprint) {
+        (Some(named), _) => named.parse().map(Some).map_err(|NotAFingerprint| {
+            Error::other(format!("{FINGERPRINT} is not the SHA-256 of a certificate"))
+                .with_hint("write it as sha256:…, with 64 hexadecimal digits")
+        }),
+        (None, Some(_)) if !address.is_loopback() => {
+            Err(Error::other(format!("{address} is not on this host, and no policy chooses which certificate it has"))
+                .with_hint(format!("if you trust it, set {FINGERPRINT} to sessions.fingerprint of the policy")))
+        }
+        (None, of_policy) => Ok(of_policy),
+    }
 }
 
 /// The directory below which programs keep what they remember for this user.

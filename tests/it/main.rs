@@ -92,6 +92,8 @@ mod openclaw_consent;
 mod openclaw_faults;
 mod openclaw_real;
 mod openclaw_recordings;
+#[cfg(feature = "remote")]
+mod openclaw_remote;
 mod openclaw_thinking;
 mod pages;
 mod patience;
@@ -134,5 +136,7 @@ mod verify;
 mod wide;
 #[cfg(not(feature = "postgres"))]
 mod without_postgres;
+#[cfg(not(feature = "remote"))]
+mod without_remote;
 mod world;
 mod writers;

@@ -1,5 +1,6 @@
 //! Why a gateway did not do what it was asked for.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::backend::openclaw::address::Address;
@@ -27,6 +28,14 @@ pub enum Fault {
         /// What it did instead.
         reason: String,
     },
+    /// Its certificate does not count. Nothing was sent to it.
+    #[error("the certificate of {address} is not trusted: {reason}")]
+    Untrusted {
+        /// Where it listens.
+        address: Address,
+        /// Why it does not count.
+        reason: String,
+    },
     /// It answers HTTP 503: it takes no more connections because it is shutting down.
     #[error("the gateway is stopping")]
     Stopping,
@@ -45,6 +54,14 @@ pub enum Fault {
         code: String,
         /// The gateway's words.
         message: String,
+    },
+    /// Its operator has not approved this device, or not for as much as is asked for.
+    #[error("the gateway's operator has {}", not_approved(*is_known))]
+    NotApproved {
+        /// Whether the device is approved for less.
+        is_known: bool,
+        /// The id of the request that waits for the operator.
+        request: Option<String>,
     },
     /// It speaks another version of the protocol.
     #[error("the gateway speaks protocol {theirs}, and this program speaks protocol {ours}")]
@@ -134,8 +151,18 @@ pub enum Unavailable {
 
 impl Fault {
     /// What to do next.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> Cow<'static, str> {
+        let hint = match self {
+            Self::NotApproved { request: Some(request), .. } => {
+                return format!("on the gateway's host: openclaw devices approve {request}; then run again").into();
+            }
+            Self::NotApproved { request: None, .. } => {
+                "on the gateway's host, see: openclaw devices list; approve it, and run again"
+            }
+            Self::Untrusted { .. } => {
+                "pin the one that the gateway's host tells, with RECONCILE_GATEWAY_FINGERPRINT: openssl x509 -noout \
+                 -fingerprint -sha256 -in ~/.openclaw/gateway/tls/gateway-cert.pem"
+            }
             Self::Down(_) => "start the gateway with: openclaw gateway run",
             Self::Unreachable { .. } | Self::NotAGateway { .. } => {
                 "see gateway.port in OpenClaw's configuration; on another host, check the tunnel"
@@ -148,7 +175,9 @@ impl Fault {
             Self::Unavailable { why: Unavailable::Suspended, .. } => "run again when the gateway has been resumed",
             Self::NotLetIn { code, .. } => not_let_in(code),
             Self::Protocol { .. } | Self::TooOld { .. } => "use OpenClaw 2026.8 or a later release of 2026",
-            Self::MissingScope(_) => "use the shared token of the gateway, not that of a device",
+            Self::MissingScope(_) => {
+                "use the shared token of the gateway; from another host, set sessions.device_key, too"
+            }
             Self::SelectionTarget(_) => {
                 "set agents.defaults.modelSelectionScope to \"session\" in OpenClaw's configuration"
             }
@@ -157,7 +186,8 @@ impl Fault {
             Self::Truncated { .. } | Self::Doubled(_) => "run again: nothing was decided on an incomplete list",
             Self::Refused { .. } => "see the gateway's log: openclaw logs",
             Self::TooLarge { .. } => "see the limits in the gateway's hello",
-        }
+        };
+        hint.into()
     }
 
     /// Whether what was asked for is perhaps done, so that only reading the sessions again can tell.
@@ -187,6 +217,10 @@ impl Fault {
     }
 }
 
+fn not_approved(is_known: bool) -> &'static str {
+    if is_known { "approved this device for less than it asks for" } else { "not approved this device" }
+}
+
 /// What to do about a code with which a gateway closes the door.
 fn not_let_in(code: &str) -> &'static str {
     match code {
@@ -195,8 +229,8 @@ fn not_let_in(code: &str) -> &'static str {
         "DEVICE_IDENTITY_REQUIRED" | "AUTH_TOKEN_MISSING" => {
             "no token was sent: set sessions.token in the policy to the gateway's shared token"
         }
-        code if code.starts_with("DEVICE_") || code == "PAIRING_REQUIRED" => {
-            "the gateway asks for a paired device: connect over loopback, with its shared token"
+        code if code.starts_with("DEVICE_") => {
+            "the gateway asks for the identity of a device: set sessions.device_key, or connect over loopback"
         }
         _ => "see gateway.auth in OpenClaw's configuration",
     }

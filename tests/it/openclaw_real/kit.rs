@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use reconcile::backend::openclaw::{Fault, Gateway, Scope, SessionRow, Target, Token};
+use reconcile::backend::openclaw::{Access, Fault, Gateway, Scope, SessionRow, Target, Token};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -54,7 +54,8 @@ impl Kit {
     }
 
     pub fn connect(&self, scope: Scope) -> Result<Gateway, Fault> {
-        Gateway::connect(self.url().parse().unwrap(), Some(Token::new(TOKEN)), scope, SLOW)
+        let access = Access::with_token(self.url().parse().unwrap(), Some(Token::new(TOKEN)));
+        Gateway::connect(access, scope, SLOW)
     }
 
     /// Sorts chats into a group of the sidebar. One that is not there is made.

@@ -1,0 +1,34 @@
+//! Files that hold a secret.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::os::{FileMeta, open_regular};
+
+/// The text of a file that belongs to the user and that no other user can read. `what` is what it holds, such as `token`.
+///
+/// # Errors
+/// Where it is not there, others can read it, or it is longer than this many bytes, or not text. No error holds any of it.
+pub fn read(path: &Path, what: &str, longest: u64) -> Result<String> {
+    let file = open_regular(path)?;
+    let FileMeta { owner, mode, .. } = FileMeta::of_open(&file, path)?;
+    let refused = |why: String| Error::other(format!("the {what} file {} is not used: {why}", path.display()));
+    let user = rustix::process::geteuid().as_raw();
+    if owner != user {
+        return Err(refused(format!("it belongs to user {owner}, and this is user {user}"))
+            .with_hint(format!("chown {user} {}", path.display())));
+    }
+    if mode & 0o077 != 0 {
+        return Err(refused(format!("its mode is {mode:04o}, so other users can read or change it"))
+            .with_hint(format!("chmod 600 {}", path.display())));
+    }
+    let mut text = String::new();
+    // One byte more tells that it is longer.
+    let read = file.take(longest + 1).read_to_string(&mut text);
+    if read.is_err() || text.len() as u64 > longest {
+        return Err(refused("it is too long, or not text".to_owned())
+            .with_hint(format!("it holds the {what}, and nothing else, in at most {longest} bytes")));
+    }
+    Ok(text)
+}
