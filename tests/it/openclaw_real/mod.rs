@@ -9,6 +9,8 @@ mod figures;
 mod http;
 mod kit;
 mod provider;
+#[cfg(feature = "remote")]
+mod remote;
 mod telegram;
 
 use std::time::Duration;
