@@ -11,6 +11,8 @@ mod planned_on_file;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod problem;
+#[cfg(any(feature = "postgres", feature = "remote"))]
+mod tls;
 mod verify;
 
 use std::collections::BTreeMap;

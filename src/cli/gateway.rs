@@ -9,11 +9,14 @@ use crate::cli::args::PlaceArgs;
 use crate::cli::paths::{beside_policy, home};
 use crate::cli::problem::{NamedBy, PlaceProblem};
 use crate::error::Result;
+use crate::policy::fingerprint::{Fingerprint, NotAFingerprint};
 use crate::policy::{OpenclawSettings, TokenSource};
 use crate::state::apart::StateHome;
 
 /// The variable of the environment in which the user can name the address.
 pub(crate) const VARIABLE: &str = "RECONCILE_GATEWAY_URL";
+/// The variable in which the user can name the only certificate that the gateway may present.
+const FINGERPRINT: &str = "RECONCILE_GATEWAY_FINGERPRINT";
 
 /// The gateway at the address that the user names, else at the policy's, which must be on this host. `policy` is the path of
 /// the policy.
@@ -34,22 +37,53 @@ pub(crate) fn gateway_of(
     };
     let state = match &settings.state {
         Some(state) => beside_policy(policy, state)?,
-        None => state_home()?.join("reconcile").join(GatewayHome::state_name(address)),
+        None => state_home()?.join("reconcile").join(GatewayHome::state_name(&address)),
     };
-    Ok(GatewayHome { address, token, timeout, background: settings.background, state: StateHome::new(state) })
+    let fingerprint = fingerprint(&address, settings)?;
+    let device_key = settings.device_key.as_deref().map(|path| beside_policy(policy, path)).transpose()?;
+    Ok(GatewayHome {
+        address,
+        fingerprint,
+        token,
+        device_key,
+        timeout,
+        background: settings.background,
+        state: StateHome::new(state),
+    })
 }
 
 /// The address to which the user consents.
 fn address(place: &PlaceArgs, settings: &OpenclawSettings) -> Result<Address> {
     let named = place.connect(VARIABLE);
     let url = named.as_deref().unwrap_or(&settings.url);
-    url.parse().map_err(|error: BadAddress| {
+    let address: Address = url.parse().map_err(|error: BadAddress| {
         let named = match (&error, &named) {
             (BadAddress::Remote(_) | BadAddress::Tls(_), None) => NamedBy::Policy,
             _ => NamedBy::Host,
         };
-        PlaceProblem::Gateway { why: error.to_string().into(), named, hint: error.hint() }.into()
-    })
+        PlaceProblem::Gateway { why: error.to_string().into(), named, hint: error.hint() }
+    })?;
+    if named.is_none() && !address.is_loopback() {
+        return Err(PlaceProblem::GatewayElsewhere { address: address.to_string().into(), variable: VARIABLE }.into());
+    }
+    Ok(address)
+}
+
+/// The only certificate that the gateway may present, where that is said. A policy pins that of a gateway on this host alone:
+/// who chose the certificate of another host could take that host's place.
+fn fingerprint(address: &Address, settings: &OpenclawSettings) -> Result<Option<Fingerprint>> {
+    let named = std::env::var(FINGERPRINT).ok().filter(|text| !text.is_empty());
+    match (named, settings.fingerprint) {
+        (Some(named), _) => named
+            .parse()
+            .map(Some)
+            .map_err(|NotAFingerprint| PlaceProblem::Fingerprint { variable: FINGERPRINT }.into()),
+        (None, Some(_)) if !address.is_loopback() => {
+            let address = address.to_string().into();
+            Err(PlaceProblem::CertificateElsewhere { address, variable: FINGERPRINT }.into())
+        }
+        (None, of_policy) => Ok(of_policy),
+    }
 }
 
 /// The directory below which programs keep what they remember for this user.

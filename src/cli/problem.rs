@@ -19,6 +19,12 @@ pub(crate) enum PlaceProblem {
     NoStateHome,
     /// The address of a gateway is not one to which a token may go.
     Gateway { why: Foreign, named: NamedBy, hint: &'static str },
+    /// The policy names a gateway on another host.
+    GatewayElsewhere { address: Foreign, variable: &'static str },
+    /// The policy pins the certificate of a gateway on another host.
+    CertificateElsewhere { address: Foreign, variable: &'static str },
+    /// A variable does not hold the fingerprint of a certificate.
+    Fingerprint { variable: &'static str },
     /// What names the server is no connection.
     Server { variable: &'static str, why: Foreign, advice: Foreign },
     /// A command needs a registry in a file.
@@ -79,6 +85,24 @@ impl Explain for PlaceProblem {
                     NamedBy::Policy => sentence!("{}, and no policy chooses to which other host a token is sent", why),
                 };
                 Explanation::new("gateway-address", message).hint(*hint)
+            }
+            Self::GatewayElsewhere { address, variable } => {
+                let message = sentence!(
+                    "{} is not on this host, and no policy chooses to which other host a token is sent",
+                    address
+                );
+                Explanation::new("gateway-elsewhere", message)
+                    .hint(sentence!("if you trust it, name it with --connect or {}", *variable))
+            }
+            Self::CertificateElsewhere { address, variable } => {
+                let message =
+                    sentence!("{} is not on this host, and no policy chooses which certificate it has", address);
+                Explanation::new("certificate-elsewhere", message)
+                    .hint(sentence!("if you trust it, set {} to sessions.fingerprint of the policy", *variable))
+            }
+            Self::Fingerprint { variable } => {
+                Explanation::new("not-a-fingerprint", sentence!("{} is not the SHA-256 of a certificate", *variable))
+                    .hint("write it as sha256:…, with 64 hexadecimal digits")
             }
             Self::Server { variable, why, advice } => {
                 let message = sentence!("--connect, or {}, names no server: {}", *variable, why);

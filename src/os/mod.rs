@@ -6,6 +6,7 @@ pub mod directory;
 pub mod exchange;
 pub mod lock;
 pub(crate) mod mount;
+pub mod private;
 mod problem;
 pub mod process;
 pub(crate) mod program;

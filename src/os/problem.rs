@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::Sentence;
+use crate::foreign::{Octal, Sentence};
 use crate::sentence;
 
 /// What to do about a file or a directory that is mounted so that nothing can take its place.
@@ -24,8 +24,21 @@ pub(crate) enum OsProblem {
     Mounted { path: PathBuf },
     /// What is to take a file's place waits in another mount.
     OtherFileSystem { path: PathBuf, waits_in: PathBuf },
+    /// A file that is to hold a secret is not used.
+    NotPrivate { what: &'static str, path: PathBuf, why: NotPrivate },
     /// What takes a file's place cannot have its rights.
     NotKept { what: Sentence, path: PathBuf, error: std::io::Error, fix: Fix },
+}
+
+/// Why a file is not taken for one that holds a secret.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NotPrivate {
+    /// It belongs to another user than this one.
+    Owner { owner: u32, user: u32 },
+    /// Other users can read or change it.
+    Mode(u32),
+    /// It is longer than this many bytes, or not text.
+    Content { longest: u64 },
 }
 
 /// What would keep the rights of a file.
@@ -86,6 +99,24 @@ impl Explain for OsProblem {
                     "let {} be an ordinary directory beside the file: mount the directory that holds both",
                     waits_in
                 ))
+            }
+            Self::NotPrivate { what, path, why } => {
+                let (why, hint) = match why {
+                    NotPrivate::Owner { owner, user } => (
+                        sentence!("it belongs to user {}, and this is user {}", *owner, *user),
+                        sentence!("chown {} {}", *user, path),
+                    ),
+                    NotPrivate::Mode(mode) => (
+                        sentence!("its mode is {}, so other users can read or change it", Octal(*mode)),
+                        sentence!("chmod 600 {}", path),
+                    ),
+                    NotPrivate::Content { longest } => (
+                        "it is too long, or not text".into(),
+                        sentence!("it holds the {}, and nothing else, in at most {} bytes", *what, *longest),
+                    ),
+                };
+                Explanation::new("not-private", sentence!("the {} file {} is not used: {}", *what, path, why))
+                    .hint(hint)
             }
             Self::NotKept { what, path, error, fix } => {
                 let message = sentence!("cannot keep the {} of {}: {}", what, path, error);

@@ -9,6 +9,7 @@ pub mod conversation;
 mod cover;
 pub mod edit;
 mod fields;
+pub mod fingerprint;
 mod glob;
 mod outline;
 pub mod placeholder;

@@ -8,6 +8,7 @@ use crate::policy::Existing;
 use crate::policy::command::inside;
 use crate::policy::conversation::ConversationPath;
 use crate::policy::fields::{Item, Section};
+use crate::policy::fingerprint::Fingerprint;
 use crate::policy::read::Reader;
 use crate::policy::template::CommandLine;
 
@@ -16,6 +17,7 @@ const RUNNING: &str = r#"["supervisorctl", "status", "{session_slug}"]"#;
 const CONVERSATION: &str = r#"conversation = "~/.claude/projects/{cwd_slug}/{session_id}.jsonl""#;
 const URL: &str = r#"url = "ws://127.0.0.1:18789""#;
 const TOKEN: &str = r#"token = { env = "OPENCLAW_GATEWAY_TOKEN" }, or { file = "…" }"#;
+const FINGERPRINT: &str = r#"fingerprint = "sha256:…""#;
 const IDENTITY: &str = r#"["supervisorctl", "pid", "{session_slug}"]"#;
 
 /// The lines of `[sessions]` that a first policy may need, each with what it is for. They are comments there.
@@ -107,6 +109,10 @@ pub struct OpenclawSettings {
     pub url: String,
     /// Where its token is; `None` where it lets programs in without one.
     pub token: Option<TokenSource>,
+    /// The only certificate that a gateway on this host may present.
+    pub fingerprint: Option<Fingerprint>,
+    /// The file with the private key that identifies this program to the gateway, as written.
+    pub device_key: Option<String>,
     /// The directory for what runs remember, as written; without it, one below the user's state home.
     pub state: Option<String>,
     /// Whether sessions of scheduled jobs and of subagents are managed as well.
@@ -117,7 +123,7 @@ impl OpenclawSettings {
     /// A gateway at this address, with what is usual for all else.
     pub fn at(url: String) -> Self {
         let token = Some(TokenSource::Env("OPENCLAW_GATEWAY_TOKEN".to_owned()));
-        Self { url, token, state: None, background: false }
+        Self { url, token, fingerprint: None, device_key: None, state: None, background: false }
     }
 }
 
@@ -157,7 +163,7 @@ impl Sessions {
 }
 
 /// The keys of `[sessions]` that only some backends know, and which those are.
-const OWN_KEYS: [(&str, &[&str]); 13] = [
+const OWN_KEYS: [(&str, &[&str]); 15] = [
     ("names_in_arguments", &["file"]),
     ("restart", &["file"]),
     ("running", &["file"]),
@@ -169,6 +175,8 @@ const OWN_KEYS: [(&str, &[&str]); 13] = [
     ("parallel", &["file", "dispatch"]),
     ("url", &["openclaw"]),
     ("token", &["openclaw"]),
+    ("fingerprint", &["openclaw"]),
+    ("device_key", &["openclaw"]),
     ("state", &["openclaw"]),
     ("background", &["openclaw"]),
 ];
@@ -253,6 +261,9 @@ impl<'r> Reader<'r> {
     fn openclaw(&self, section: &mut Section<'r>) -> OpenclawSettings {
         let url = section.get(self.mistakes, "url").and_then(|item| self.url(&item));
         let token = section.get(self.mistakes, "token").and_then(|item| self.token(&item));
+        let fingerprint = section.get(self.mistakes, "fingerprint").and_then(|item| self.fingerprint(&item));
+        let device_key = section.get(self.mistakes, "device_key");
+        let device_key = device_key.and_then(|item| self.text(&item, r#"device_key = "gateway-device.pem""#));
         let state = section.get(self.mistakes, "state");
         let state = state.and_then(|item| self.text(&item, r#"state = "/var/lib/reconcile/openclaw""#));
         let background = section.get(self.mistakes, "background");
@@ -260,6 +271,8 @@ impl<'r> Reader<'r> {
         OpenclawSettings {
             url: url.unwrap_or_else(|| "ws://127.0.0.1:18789".to_owned()),
             token,
+            fingerprint,
+            device_key,
             state,
             background: background.unwrap_or(false),
         }
@@ -279,6 +292,18 @@ impl<'r> Reader<'r> {
             Diagnostic::error("not-an-address", message, item.hidden_place(), "").help(format!("write it as {URL}"))
         });
         None
+    }
+
+    fn fingerprint(&self, item: &Item<'r>) -> Option<Fingerprint> {
+        let text = self.text(item, FINGERPRINT)?;
+        let fingerprint = text.parse().ok();
+        if fingerprint.is_none() {
+            self.mistakes.add(|| {
+                let message = format!("`{}` must be the SHA-256 of a certificate, as 64 hexadecimal digits", item.name);
+                item.mistake("not-a-fingerprint", message, format!("write it as {FINGERPRINT}"))
+            });
+        }
+        fingerprint
     }
 
     /// Where a token is. One that stands in the policy itself is in no message.

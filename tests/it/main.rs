@@ -97,6 +97,8 @@ mod openclaw_meanings;
 mod openclaw_names;
 mod openclaw_real;
 mod openclaw_recordings;
+#[cfg(feature = "remote")]
+mod openclaw_remote;
 mod openclaw_thinking;
 mod pages;
 mod patience;
@@ -139,5 +141,7 @@ mod verify;
 mod wide;
 #[cfg(not(feature = "postgres"))]
 mod without_postgres;
+#[cfg(not(feature = "remote"))]
+mod without_remote;
 mod world;
 mod writers;

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use reconcile::backend::openclaw::{
-    Address, Configuration, Fault, Gateway, ModelRow, Scope, Target, TargetOutcome, Token, Unavailable,
+    Access, Address, Configuration, Fault, Gateway, ModelRow, Scope, Target, TargetOutcome, Token, Unavailable,
 };
 use reconcile::error::Error;
 use reconcile::report::shown::{Naming, shown};
@@ -28,8 +28,12 @@ fn double() -> Double {
     Double::start(world)
 }
 
+fn access(double: &Double, token: &str) -> Access {
+    Access::with_token(double.url().parse().unwrap(), Some(Token::new(token)))
+}
+
 fn connect(double: &Double, scope: Scope, timeout: Duration) -> Result<Gateway, Fault> {
-    Gateway::connect(double.url().parse().unwrap(), Some(Token::new("TOKEN-FOR-TESTS")), scope, timeout)
+    Gateway::connect(access(double, "TOKEN-FOR-TESTS"), scope, timeout)
 }
 
 fn target(gateway: &mut Gateway, key: &str) -> Target {
@@ -61,7 +65,7 @@ fn a_refused_connection_is_a_gateway_that_is_down() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap()
     };
-    let fault = Gateway::connect(address, None, Scope::Read, PATIENT).err().unwrap();
+    let fault = Gateway::connect(Access::with_token(address.clone(), None), Scope::Read, PATIENT).err().unwrap();
     assert_eq!(fault, Fault::Down(address));
 }
 
@@ -145,16 +149,38 @@ fn a_gateway_that_does_not_let_us_in_is_asked_once() {
         ("AUTH_TOKEN_MISMATCH", "gateway.auth.token"),
         ("AUTH_SCOPE_MISMATCH", "shared token"),
         ("AUTH_RATE_LIMITED", "gateway.auth"),
-        ("PAIRING_REQUIRED", "paired device"),
-        ("DEVICE_AUTH_SIGNATURE_INVALID", "paired device"),
+        ("DEVICE_AUTH_SIGNATURE_INVALID", "identity of a device"),
         ("DEVICE_IDENTITY_REQUIRED", "sessions.token"),
     ] {
         let double = double();
         double.always("connect", not_let_in(code));
         let fault = connect(&double, Scope::Read, PATIENT).err().unwrap();
         assert_eq!(fault, Fault::NotLetIn { code: code.to_owned(), message: "no".to_owned() });
-        assert!(fault.hint().contains(hint), "{code}: {}", fault.hint());
+        assert!(hint_of(&fault).contains(hint), "{code}: {}", hint_of(&fault));
         assert_eq!(double.count("connect"), 1, "{code}");
+    }
+}
+
+#[test]
+fn a_device_that_waits_for_approval_is_told_how_it_gets_that() {
+    let is_known = |reason: &str| reason != "not-paired";
+    for (reason, id, hint) in [
+        ("not-paired", "7c0f9a2e-0001", "openclaw devices approve 7c0f9a2e-0001"),
+        ("scope-upgrade", "7c0f9a2e-0002", "openclaw devices approve 7c0f9a2e-0002"),
+        // What is not an id is not in a command that a user copies.
+        ("not-paired", "x; rm -rf ~", "openclaw devices list"),
+        ("not-paired", "--latest", "openclaw devices list"),
+    ] {
+        let double = double();
+        let details = json!({ "code": "PAIRING_REQUIRED", "reason": reason, "requestId": id, "deviceId": "0001" });
+        double.always("connect", Trouble::Refuse(json!({ "code": "NOT_PAIRED", "message": "no", "details": details })));
+        let fault = connect(&double, Scope::Read, PATIENT).err().unwrap();
+        assert!(
+            matches!(&fault, Fault::NotApproved { is_known: known, .. } if *known == is_known(reason)),
+            "{fault:?}"
+        );
+        assert!(hint_of(&fault).contains(hint) && !hint_of(&fault).contains("rm"), "{}", hint_of(&fault));
+        assert_eq!(double.count("connect"), 1);
     }
 }
 
@@ -162,12 +188,12 @@ fn a_gateway_that_does_not_let_us_in_is_asked_once() {
 fn a_wrong_token_and_none_are_told_apart_and_the_token_is_in_no_message() {
     let double = double();
     let try_with = |token: Option<&str>| {
-        let address = double.url().parse().unwrap();
-        Gateway::connect(address, token.map(Token::new), Scope::Read, PATIENT).err().unwrap()
+        let access = Access::with_token(double.url().parse().unwrap(), token.map(Token::new));
+        Gateway::connect(access, Scope::Read, PATIENT).err().unwrap()
     };
     let wrong = try_with(Some("SECRET-AND-WRONG"));
     assert!(matches!(&wrong, Fault::NotLetIn { code, .. } if code == "AUTH_TOKEN_MISMATCH"), "{wrong:?}");
-    assert!(!format!("{} {wrong:?} {}", wrong.text(), wrong.hint()).contains("SECRET"));
+    assert!(!format!("{} {wrong:?} {}", wrong.text(), hint_of(&wrong)).contains("SECRET"));
     assert!(!format!("{:?}", Token::new("SECRET")).contains("SECRET"));
     let none = try_with(None);
     assert!(matches!(&none, Fault::NotLetIn { code, .. } if code == "DEVICE_IDENTITY_REQUIRED"), "{none:?}");
@@ -427,8 +453,7 @@ fn a_connection_that_was_closed_between_two_requests_is_made_anew() {
 #[test]
 fn a_request_that_is_too_large_is_not_sent() {
     let double = double();
-    let token = Token::new("x".repeat(70_000));
-    let fault = Gateway::connect(double.url().parse().unwrap(), Some(token), Scope::Read, PATIENT).err().unwrap();
+    let fault = Gateway::connect(access(&double, &"x".repeat(70_000)), Scope::Read, PATIENT).err().unwrap();
     assert!(matches!(fault, Fault::TooLarge { method: "connect", limit: 65_536, .. }), "{fault:?}");
     assert_eq!(double.count("connect"), 0);
     double.once("connect", Trouble::Alter(|hello| hello["policy"]["maxPayload"] = 200.into()));
@@ -473,6 +498,7 @@ fn only_loopback_addresses_are_connected_to() {
         assert_eq!(text.parse::<Address>().unwrap().to_string(), canonical);
     }
     for (text, complaint) in [
+        #[cfg(not(feature = "remote"))]
         ("wss://127.0.0.1:18789", "needs TLS"),
         ("ws://10.0.0.7:18789", "is not on this host"),
         ("ws://gateway.example:18789", "is not on this host"),
@@ -494,4 +520,8 @@ fn only_loopback_addresses_are_connected_to() {
         assert!(error.to_string().contains(complaint), "{text}: {error}");
         assert!(error.hint().contains("ws://127.0.0.1:18789"), "{text}: {}", error.hint());
     }
+}
+
+fn hint_of(fault: &Fault) -> String {
+    fault.hint().into_foreign().raw().to_owned()
 }

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use reconcile::backend::openclaw::{Fault, Gateway, Scope};
+use reconcile::backend::openclaw::{Access, Fault, Gateway, Scope};
 use serde_json::json;
 use tungstenite::{Message, WebSocket, accept};
 
@@ -22,7 +22,7 @@ fn fault(serve: impl FnOnce(TcpStream) + Send + 'static) -> Fault {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap();
     let server = thread::spawn(move || serve(listener.accept().unwrap().0));
-    let fault = Gateway::connect(address, None, Scope::Read, TIMEOUT).err().unwrap();
+    let fault = Gateway::connect(Access::with_token(address, None), Scope::Read, TIMEOUT).err().unwrap();
     server.join().unwrap();
     fault
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reconcile::backend::openclaw::{Fault, Gateway, Scope, Token};
+use reconcile::backend::openclaw::{Access, Fault, Gateway, Scope, Token};
 use serde_json::{Value, json};
 
 use crate::gateway::{Client, Double, Trouble, World};
@@ -225,8 +225,8 @@ fn the_double_answers_as_the_gateways_did() {
 }
 
 fn client(double: &Double) -> Result<Gateway, Fault> {
-    let token = Some(Token::new("TOKEN-FOR-TESTS"));
-    Gateway::connect(double.url().parse().unwrap(), token, Scope::Write, TIMEOUT)
+    let access = Access::with_token(double.url().parse().unwrap(), Some(Token::new("TOKEN-FOR-TESTS")));
+    Gateway::connect(access, Scope::Write, TIMEOUT)
 }
 
 /// A reply with the id of the client's request: its first is `connect`, its second whatever is asked then.

@@ -26,8 +26,14 @@ path = "sessions.json"
 "#;
 
 /// What a test says itself where it is to count.
-const UNSET: [&str; 5] =
-    ["RECONCILE_POLICY", "RECONCILE_REGISTRY", "RECONCILE_GATEWAY_URL", "CLICOLOR_FORCE", "FORCE_COLOR"];
+const UNSET: [&str; 6] = [
+    "RECONCILE_POLICY",
+    "RECONCILE_REGISTRY",
+    "RECONCILE_GATEWAY_URL",
+    "RECONCILE_GATEWAY_FINGERPRINT",
+    "CLICOLOR_FORCE",
+    "FORCE_COLOR",
+];
 
 /// A scratch directory with `policy.toml` and `sessions.json`.
 pub struct Sandbox {

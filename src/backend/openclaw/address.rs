@@ -4,25 +4,48 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use crate::backend::openclaw::remote;
 use crate::foreign::{Foreign, Sentence};
 
-/// The address of a gateway on this host, as in `ws://127.0.0.1:18789`.
+/// The address of a gateway, as in `ws://127.0.0.1:18789` or `wss://gateway.example:18789`.
 ///
-/// It is always a loopback address, and no name is looked up: what is sent there does not leave the host, unless a tunnel
+/// What is sent to another host is always encrypted: `ws://` is a loopback address, and leaves this host only where a tunnel
 /// carries it on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address(SocketAddr);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    scheme: Scheme,
+    host: Host,
+    port: u16,
+}
+
+/// Whether what is sent is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// It is not.
+    Ws,
+    /// It is, by TLS.
+    Wss,
+}
+
+/// A host, as an address names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    /// By its number.
+    Ip(IpAddr),
+    /// By a name that is looked up.
+    Name(String),
+}
 
 /// Why a text is not the address of a gateway that this program connects to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadAddress {
-    /// It is not of the form `ws://HOST:PORT`.
+    /// It is not of the form `ws://HOST:PORT` or `wss://HOST:PORT`.
     #[error("{0} is not a valid gateway address")]
     Malformed(String),
     /// It asks for TLS.
-    #[error("{0} needs TLS, which this program does not support")]
+    #[error("{0} needs TLS, which this build of reconcile does not support")]
     Tls(String),
-    /// It is on another host, or under a name that would have to be looked up.
+    /// It is on another host, or under a name that would have to be looked up, and asks for no TLS.
     #[error("{0} is not on this host")]
     Remote(String),
 }
@@ -32,17 +55,34 @@ impl BadAddress {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "use the form ws://127.0.0.1:18789",
+            Self::Remote(_) if remote::IS_BUILT_IN => {
+                "use wss://, if the gateway has TLS, or a tunnel: ssh -N -L 18789:127.0.0.1:18789 HOST, and the address \
+                 ws://127.0.0.1:18789"
+            }
             Self::Tls(_) | Self::Remote(_) => {
-                "use a tunnel: ssh -N -L 18789:127.0.0.1:18789 HOST, and the address ws://127.0.0.1:18789"
+                "use a tunnel: ssh -N -L 18789:127.0.0.1:18789 HOST, and the address ws://127.0.0.1:18789; or install the \
+                 build for TLS from its sources: cargo install --path . --features remote"
             }
         }
     }
 }
 
 impl Address {
-    /// Where to connect to.
-    pub(super) fn socket(self) -> SocketAddr {
-        self.0
+    /// Whether it is on this host.
+    pub fn is_loopback(&self) -> bool {
+        matches!(self.host, Host::Ip(ip) if ip.is_loopback())
+    }
+
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn scheme(&self) -> Scheme {
+        self.scheme
     }
 }
 
@@ -57,23 +97,42 @@ impl FromStr for Address {
         if host.is_empty() || host.contains(['/', '@', '?', '#']) {
             return Err(malformed());
         }
-        match scheme {
-            "ws" => {}
+        let scheme = match scheme {
+            "ws" => Scheme::Ws,
+            "wss" if remote::IS_BUILT_IN => Scheme::Wss,
             "wss" => return Err(BadAddress::Tls(text.to_owned())),
             _ => return Err(malformed()),
+        };
+        let address = Self { scheme, host: Host::of(host).ok_or_else(malformed)?, port };
+        if scheme == Scheme::Ws && !address.is_loopback() {
+            return Err(BadAddress::Remote(text.to_owned()));
         }
-        let ip = loopback(host).ok_or_else(|| BadAddress::Remote(text.to_owned()))?;
-        Ok(Self(SocketAddr::new(ip, port)))
+        Ok(address)
     }
 }
 
-/// The loopback address that a host is. The name `localhost` means what a gateway binds by default, without a look-up.
-fn loopback(host: &str) -> Option<IpAddr> {
-    if host.eq_ignore_ascii_case("localhost") {
-        return Some(Ipv4Addr::LOCALHOST.into());
+impl Host {
+    /// The name `localhost` means what a gateway binds by default, without a look-up.
+    fn of(text: &str) -> Option<Self> {
+        if text.eq_ignore_ascii_case("localhost") {
+            return Some(Self::Ip(Ipv4Addr::LOCALHOST.into()));
+        }
+        let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        if let Ok(ip) = inner.parse() {
+            return Some(Self::Ip(ip));
+        }
+        let is_name = text.chars().all(|letter| letter.is_ascii_alphanumeric() || ['-', '.', '_'].contains(&letter));
+        is_name.then(|| Self::Name(text.to_ascii_lowercase()))
     }
-    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    inner.parse::<IpAddr>().ok().filter(IpAddr::is_loopback)
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
 }
 
 impl From<&Address> for Sentence {
@@ -84,6 +143,13 @@ impl From<&Address> for Sentence {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "ws://{}", self.0)
+        let scheme = match self.scheme {
+            Scheme::Ws => "ws",
+            Scheme::Wss => "wss",
+        };
+        match &self.host {
+            Host::Ip(ip) => write!(f, "{scheme}://{}", SocketAddr::new(*ip, self.port)),
+            Host::Name(name) => write!(f, "{scheme}://{name}:{}", self.port),
+        }
     }
 }

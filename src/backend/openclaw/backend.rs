@@ -12,7 +12,8 @@ use crate::backend::openclaw::capabilities::{CARRIED, GatewayCapabilities};
 use crate::backend::openclaw::catalog::ModelRow;
 use crate::backend::openclaw::change::{Agent, Change, Intent, Intents};
 use crate::backend::openclaw::fault::Fault;
-use crate::backend::openclaw::gateway::{Gateway, Scope};
+use crate::backend::openclaw::gateway::Gateway;
+use crate::backend::openclaw::hello::Scope;
 use crate::backend::openclaw::home::{GatewayHome, heard};
 use crate::backend::openclaw::listing::Listed;
 use crate::backend::openclaw::locked::LockedGateway;
@@ -168,10 +169,13 @@ impl Backend for OpenclawBackend {
             self.list().map(|list| format!("{} has {}", self.home.address, counted(list.sessions().len(), "session")));
         let state =
             self.ledger().map(|_| format!("runs remember what they did in {}", self.home.state.path().display()));
-        vec![
-            Check::of("gateway", sessions, "see sessions.url and sessions.token in the policy"),
-            Check::of("state", state, "see sessions.state in the policy"),
-        ]
+        let device = self.home.device().transpose();
+        let device =
+            device.map(|device| device.map(|device| format!("the gateway knows this program as {}", device.id())));
+        let device = device.map(|device| Check::of("device", device, "see sessions.device_key in the policy"));
+        let gateway = Check::of("gateway", sessions, "see sessions.url and sessions.token in the policy");
+        let state = Check::of("state", state, "see sessions.state in the policy");
+        [gateway].into_iter().chain(device).chain([state]).collect()
     }
 
     fn advise(&self, policy: &Policy, sources: &[Source]) -> Result<Vec<Diagnostic>> {

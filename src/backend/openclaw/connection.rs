@@ -1,18 +1,23 @@
 //! One WebSocket to a gateway. Nothing waits beyond its deadline, and pings are answered while a reply is waited for.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, WebSocket};
 
-use crate::backend::openclaw::address::Address;
+use crate::backend::openclaw::address::{Address, Scheme};
+use crate::backend::openclaw::dial::dial;
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::frame::{CONNECT, Frame, request};
+use crate::backend::openclaw::remote::encrypt;
+use crate::backend::openclaw::stream::Stream;
+use crate::backend::openclaw::timed::{TOO_LONG, Timed, words};
+use crate::policy::fingerprint::Fingerprint;
 
 /// A message is not read beyond this, in bytes. A gateway drops a client for which more than 50 MiB would wait.
 const LARGEST: usize = 64 << 20;
@@ -23,7 +28,7 @@ const GLANCE: Duration = Duration::from_millis(1);
 
 /// A connection over which one request is made after the other.
 pub(super) struct Connection {
-    socket: WebSocket<Timed>,
+    socket: WebSocket<Stream>,
     /// How many requests have been made.
     requests: u64,
     /// The largest request that the gateway reads, in bytes.
@@ -31,22 +36,27 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, and waits for the gateway to speak first.
-    pub(super) fn open(address: Address, until: Instant) -> Result<Self, Fault> {
-        let unreachable = |error: io::Error| Fault::Unreachable { address, reason: words(&error) };
-        let left = until.saturating_duration_since(Instant::now()).max(GLANCE);
-        let stream = TcpStream::connect_timeout(&address.socket(), left).map_err(|error| match error.kind() {
-            ErrorKind::ConnectionRefused => Fault::Down(address),
-            _ => unreachable(error),
-        })?;
-        stream.set_nodelay(true).map_err(unreachable)?;
+    /// Connects, and waits for the gateway to speak first. Over TLS, nothing is said before its certificate is verified: it
+    /// must have this fingerprint, where one is given.
+    pub(super) fn open(
+        address: &Address,
+        fingerprint: Option<Fingerprint>,
+        until: Instant,
+    ) -> Result<(Self, Challenge), Fault> {
+        let carrier = Timed::new(dial(address, until)?, until);
+        let stream = match address.scheme() {
+            Scheme::Ws => Stream::Plain(carrier),
+            Scheme::Wss => Stream::Encrypted(Box::new(encrypt(carrier, address, fingerprint)?)),
+        };
         let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
-        let socket =
-            tungstenite::client::client_with_config(format!("{address}/"), Timed { stream, until }, Some(config));
+        let socket = tungstenite::client::client_with_config(format!("{address}/"), stream, Some(config));
         let (socket, _) = socket.map_err(|error| not_upgraded(address, error))?;
         let mut connection = Self { socket, requests: 0, limit: BEFORE_HELLO };
-        connection.wait(CONNECT, until, |frame| frame.is_event("connect.challenge").then_some(Ok(())))?;
-        Ok(connection)
+        let challenge = connection.wait(CONNECT, until, |frame| {
+            let payload = frame.event("connect.challenge")?;
+            Some(parsed(CONNECT, payload))
+        })?;
+        Ok((connection, challenge))
     }
 
     /// Sets the largest request that the gateway reads, in bytes.
@@ -67,19 +77,19 @@ impl Connection {
         if text.len() > self.limit {
             return Err(Fault::TooLarge { method, bytes: text.len(), limit: self.limit });
         }
-        self.socket.get_mut().until = until;
+        self.socket.get_mut().set_deadline(until);
         self.socket.send(Message::text(text)).map_err(|error| lost(method, &error))?;
         self.wait(method, until, |frame| {
             frame.answers(&id).then(|| {
                 let payload = frame.outcome(method)?;
-                serde_json::from_str(payload).map_err(|error| Fault::Malformed { method, reason: error.to_string() })
+                parsed(method, payload)
             })
         })
     }
 
     /// The connection, if the gateway has not closed it. Reads what has arrived since the last request.
     pub(super) fn still_open(mut self) -> Option<Self> {
-        self.socket.get_mut().until = Instant::now() + GLANCE;
+        self.socket.get_mut().set_deadline(Instant::now() + GLANCE);
         loop {
             match self.socket.read() {
                 Ok(Message::Close(_)) => return None,
@@ -97,7 +107,7 @@ impl Connection {
         until: Instant,
         take: impl Fn(Frame) -> Option<Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        self.socket.get_mut().until = until;
+        self.socket.get_mut().set_deadline(until);
         loop {
             let text = match self.socket.read().map_err(|error| lost(method, &error))? {
                 Message::Text(text) => text,
@@ -109,17 +119,27 @@ impl Connection {
                 // The socket answers pings by itself as soon as it is read again.
                 _ => continue,
             };
-            let frame =
-                serde_json::from_str(&text).map_err(|error| Fault::Malformed { method, reason: error.to_string() })?;
-            if let Some(taken) = take(frame) {
+            if let Some(taken) = take(parsed(method, &text)?) {
                 return taken;
             }
         }
     }
 }
 
+/// What a gateway says first. A device signs it, so that its signature is good for this connection alone.
+#[derive(Debug, Deserialize)]
+pub(super) struct Challenge {
+    pub(super) nonce: String,
+    /// The gateway's clock, in milliseconds since 1970.
+    pub(super) ts: u64,
+}
+
+fn parsed<'a, T: Deserialize<'a>>(method: &'static str, json: &'a str) -> Result<T, Fault> {
+    serde_json::from_str(json).map_err(|error| Fault::Malformed { method, reason: error.to_string() })
+}
+
 /// Why there is no WebSocket at an address that takes connections.
-fn not_upgraded<R: tungstenite::handshake::HandshakeRole>(address: Address, error: HandshakeError<R>) -> Fault {
+fn not_upgraded<R: tungstenite::handshake::HandshakeRole>(address: &Address, error: HandshakeError<R>) -> Fault {
     let reason = match error {
         HandshakeError::Failure(tungstenite::Error::Http(response)) => match response.status().as_u16() {
             503 => return Fault::Stopping,
@@ -128,7 +148,7 @@ fn not_upgraded<R: tungstenite::handshake::HandshakeRole>(address: Address, erro
         HandshakeError::Failure(error) => failure(&error),
         HandshakeError::Interrupted(_) => TOO_LONG.to_owned(),
     };
-    Fault::NotAGateway { address, reason }
+    Fault::NotAGateway { address: address.clone(), reason }
 }
 
 fn lost(method: &'static str, error: &tungstenite::Error) -> Fault {
@@ -144,64 +164,5 @@ fn failure(error: &tungstenite::Error) -> String {
             "the connection was cut".to_owned()
         }
         error => error.to_string(),
-    }
-}
-
-const TOO_LONG: &str = "it took too long";
-
-fn words(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => TOO_LONG.to_owned(),
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => {
-            "the connection was cut".to_owned()
-        }
-        _ => error.to_string(),
-    }
-}
-
-/// A stream whose reads and writes end at a deadline, however slowly the bytes come.
-struct Timed {
-    stream: TcpStream,
-    until: Instant,
-}
-
-impl Timed {
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
-    }
-
-    /// Tries again where a signal interrupted it: the system does not resume a call that has a timeout.
-    fn resumed<T>(&mut self, mut attempt: impl FnMut(&mut TcpStream, Duration) -> io::Result<T>) -> io::Result<T> {
-        loop {
-            let left = self.left()?;
-            match attempt(&mut self.stream, left) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
-                done => return done,
-            }
-        }
-    }
-}
-
-impl Read for Timed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.resumed(|stream, left| {
-            stream.set_read_timeout(Some(left))?;
-            stream.read(buffer)
-        })
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.resumed(|stream, left| {
-            stream.set_write_timeout(Some(left))?;
-            stream.write(bytes)
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
     }
 }

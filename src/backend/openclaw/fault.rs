@@ -26,6 +26,13 @@ pub enum Fault {
         /// What it did instead.
         reason: String,
     },
+    /// Its certificate does not count. Nothing was sent to it.
+    Untrusted {
+        /// Where it listens.
+        address: Address,
+        /// Why it does not count.
+        reason: String,
+    },
     /// It answers HTTP 503: it takes no more connections because it is shutting down.
     Stopping,
     /// It asked to come back later, until the timeout had passed. The request was not carried out.
@@ -41,6 +48,13 @@ pub enum Fault {
         code: String,
         /// The gateway's words.
         message: String,
+    },
+    /// Its operator has not approved this device, or not for as much as is asked for.
+    NotApproved {
+        /// Whether the device is approved for less.
+        is_known: bool,
+        /// The id of the request that waits for the operator.
+        request: Option<String>,
     },
     /// It speaks another version of the protocol.
     Protocol {
@@ -142,6 +156,13 @@ impl Fault {
                 let message = sentence!("what listens at {} is not an OpenClaw gateway: {}", address, quoted(reason));
                 ("not-a-gateway", message)
             }
+            Self::Untrusted { address, reason } => {
+                let message = sentence!("the certificate of {} is not trusted: {}", address, quoted(reason));
+                ("gateway-certificate", message)
+            }
+            Self::NotApproved { is_known, .. } => {
+                ("gateway-device", sentence!("the gateway's operator has {}", not_approved(*is_known)))
+            }
             Self::Stopping => ("gateway-stopping", "the gateway is stopping".into()),
             Self::Unavailable { why, .. } => ("gateway-unavailable", why.words()),
             Self::NotLetIn { code, message } => {
@@ -200,8 +221,19 @@ impl Fault {
     }
 
     /// What to do next.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> Sentence {
+        let hint = match self {
+            Self::NotApproved { request: Some(request), .. } => {
+                let request = quoted(request);
+                return sentence!("on the gateway's host: openclaw devices approve {}; then run again", request);
+            }
+            Self::NotApproved { request: None, .. } => {
+                "on the gateway's host, see: openclaw devices list; approve it, and run again"
+            }
+            Self::Untrusted { .. } => {
+                "pin the one that the gateway's host tells, with RECONCILE_GATEWAY_FINGERPRINT: openssl x509 -noout \
+                 -fingerprint -sha256 -in ~/.openclaw/gateway/tls/gateway-cert.pem"
+            }
             Self::Down(_) => "start the gateway with: openclaw gateway run",
             Self::Unreachable { .. } | Self::NotAGateway { .. } => {
                 "see gateway.port in OpenClaw's configuration; on another host, check the tunnel"
@@ -214,7 +246,9 @@ impl Fault {
             Self::Unavailable { why: Unavailable::Suspended, .. } => "run again when the gateway has been resumed",
             Self::NotLetIn { code, .. } => not_let_in(code),
             Self::Protocol { .. } | Self::TooOld { .. } => "use OpenClaw 2026.8 or a later release of 2026",
-            Self::MissingScope(_) => "use the shared token of the gateway, not that of a device",
+            Self::MissingScope(_) => {
+                "use the shared token of the gateway; from another host, set sessions.device_key, too"
+            }
             Self::SelectionTarget(_) => {
                 "set agents.defaults.modelSelectionScope to \"session\" in OpenClaw's configuration"
             }
@@ -223,7 +257,8 @@ impl Fault {
             Self::Truncated { .. } | Self::Doubled(_) => "run again: nothing was decided on an incomplete list",
             Self::Refused { .. } => "see the gateway's log: openclaw logs",
             Self::TooLarge { .. } => "see the limits in the gateway's hello",
-        }
+        };
+        hint.into()
     }
 
     /// Whether what was asked for is perhaps done, so that only reading the sessions again can tell.
@@ -240,6 +275,10 @@ impl Fault {
     }
 }
 
+fn not_approved(is_known: bool) -> &'static str {
+    if is_known { "approved this device for less than it asks for" } else { "not approved this device" }
+}
+
 /// What to do about a code with which a gateway closes the door.
 fn not_let_in(code: &str) -> &'static str {
     match code {
@@ -248,8 +287,8 @@ fn not_let_in(code: &str) -> &'static str {
         "DEVICE_IDENTITY_REQUIRED" | "AUTH_TOKEN_MISSING" => {
             "no token was sent: set sessions.token in the policy to the gateway's shared token"
         }
-        code if code.starts_with("DEVICE_") || code == "PAIRING_REQUIRED" => {
-            "the gateway asks for a paired device: connect over loopback, with its shared token"
+        code if code.starts_with("DEVICE_") => {
+            "the gateway asks for the identity of a device: set sessions.device_key, or connect over loopback"
         }
         _ => "see gateway.auth in OpenClaw's configuration",
     }

@@ -36,9 +36,10 @@ pub(super) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Whether it is the event of this name.
-    pub(super) fn is_event(&self, name: &str) -> bool {
-        self.kind == "event" && self.event.as_deref() == Some(name)
+    /// The payload of the event of this name as JSON, if it is that.
+    pub(super) fn event(&self, name: &str) -> Option<&'a str> {
+        let is_it = self.kind == "event" && self.event.as_deref() == Some(name);
+        is_it.then(|| self.payload.map_or("null", RawValue::get))
     }
 
     /// Whether it answers the request of this id.
@@ -83,6 +84,17 @@ struct Details {
     expected_protocol: Option<u32>,
     #[serde(deserialize_with = "if_known")]
     client_max_protocol: Option<u32>,
+    request_id: Option<String>,
+}
+
+/// The gateway's code for a device that its operator has not approved, or not for this much.
+const PAIRING_REQUIRED: &str = "PAIRING_REQUIRED";
+
+/// The id of a request for approval, if it can be part of a command line that a user copies.
+fn request_id(text: &str) -> Option<String> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || ['.', '_', ':', '-'].contains(&letter);
+    let is_id = text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.len() <= 128;
+    (is_id && text.chars().all(is_plain)).then(|| text.to_owned())
 }
 
 /// What is written, or the default where that has another form.
@@ -109,6 +121,12 @@ impl Refusal {
         }
         if let Some(scope) = details.missing_scope {
             return Fault::MissingScope(scope);
+        }
+        if details.code.as_deref() == Some(PAIRING_REQUIRED) {
+            return Fault::NotApproved {
+                is_known: details.reason.is_some_and(|reason| reason != "not-paired"),
+                request: details.request_id.as_deref().and_then(request_id),
+            };
         }
         if method == CONNECT {
             return Fault::NotLetIn { code: details.code.unwrap_or(code), message };

@@ -1,4 +1,4 @@
-//! A gateway, as it is asked: who we are, what is listed, what is changed.
+//! A gateway, as it is asked: what is listed, what is changed.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -14,33 +14,11 @@ use crate::backend::openclaw::catalog::{
 use crate::backend::openclaw::connection::Connection;
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::frame::{CONNECT, Refusal};
+use crate::backend::openclaw::hello::{self, Hello, PATCH, Scope};
 use crate::backend::openclaw::listing::{self, Listed};
+use crate::backend::openclaw::remote::Device;
 use crate::backend::openclaw::token::Token;
-
-/// The version of the protocol that this program speaks.
-const PROTOCOL: u32 = 4;
-/// The method that changes sessions. Only releases that have it guard a change by the session's id.
-const PATCH: &str = "sessions.patchMany";
-
-/// What a connection may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// List. The gateway refuses every change.
-    Read,
-    /// List, and change the sessions' models and thinking levels. It is never more than that: a change that an
-    /// administrator makes can become the default of all sessions.
-    Write,
-}
-
-impl Scope {
-    /// The gateway's names for it.
-    fn names(self) -> &'static [&'static str] {
-        match self {
-            Self::Read => &["operator.read"],
-            Self::Write => &["operator.read", "operator.write"],
-        }
-    }
-}
+use crate::policy::fingerprint::Fingerprint;
 
 /// A session that is to be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,12 +42,31 @@ pub enum TargetOutcome {
     Refused(String),
 }
 
+/// How a gateway is reached, and what lets this program in.
+#[derive(Debug)]
+pub struct Access {
+    /// Where it listens. The user has consented to the token being sent there.
+    pub address: Address,
+    /// The only certificate that it may present. `None`: one for its name that the system trusts.
+    pub fingerprint: Option<Fingerprint>,
+    /// Its shared token, where it asks for one.
+    pub token: Option<Token>,
+    /// What identifies this program, where the gateway asks for that.
+    pub device: Option<Device>,
+}
+
+impl Access {
+    /// A gateway that asks for a token alone.
+    pub fn with_token(address: Address, token: Option<Token>) -> Self {
+        Self { address, fingerprint: None, token, device: None }
+    }
+}
+
 /// A gateway to which this program is connected.
 ///
 /// A connection that the gateway closes between two requests is made anew.
 pub struct Gateway {
-    address: Address,
-    token: Option<Token>,
+    access: Access,
     scope: Scope,
     timeout: Duration,
     /// The release of OpenClaw.
@@ -84,8 +81,8 @@ impl Gateway {
     ///
     /// # Errors
     /// Where it cannot be reached in that time, does not let this program in, or is not supported.
-    pub fn connect(address: Address, token: Option<Token>, scope: Scope, timeout: Duration) -> Result<Self, Fault> {
-        let mut gateway = Self { address, token, scope, timeout, version: String::new(), connection: None };
+    pub fn connect(access: Access, scope: Scope, timeout: Duration) -> Result<Self, Fault> {
+        let mut gateway = Self { access, scope, timeout, version: String::new(), connection: None };
         gateway.connection = Some(patiently(timeout, |until| gateway.greet(until))?);
         Ok(gateway)
     }
@@ -196,24 +193,11 @@ impl Gateway {
         })
     }
 
-    /// Connects, and says who we are. The pair of id and mode is one of two that have scopes without a device of their own.
+    /// Connects, and says who we are.
     fn greet(&mut self, until: Instant) -> Result<Connection, Fault> {
-        let mut connection = Connection::open(self.address, until)?;
-        let mut params = json!({
-            "minProtocol": PROTOCOL,
-            "maxProtocol": PROTOCOL,
-            "client": {
-                "id": "gateway-client",
-                "version": env!("CARGO_PKG_VERSION"),
-                "platform": std::env::consts::OS,
-                "mode": "backend",
-            },
-            "role": "operator",
-            "scopes": self.scope.names(),
-        });
-        if let Some(token) = &self.token {
-            params["auth"] = json!({ "token": token.reveal() });
-        }
+        let Access { address, fingerprint, token, device } = &self.access;
+        let (mut connection, challenge) = Connection::open(address, *fingerprint, until)?;
+        let params = hello::params(self.scope, token.as_ref(), device.as_ref(), &challenge);
         let hello: Hello = connection.call(CONNECT, &params, until)?;
         connection.set_limit(hello.policy.max_payload);
         self.version = hello.checked(self.scope)?;
@@ -233,50 +217,6 @@ fn patiently<T>(timeout: Duration, mut ask: impl FnMut(Instant) -> Result<T, Fau
         match fault.again() {
             Some(again) if Instant::now() + again < last => sleep(again),
             _ => return Err(fault),
-        }
-    }
-}
-
-/// The reply to the first request.
-#[derive(Debug, Deserialize)]
-struct Hello {
-    server: Server,
-    features: Features,
-    auth: Auth,
-    policy: Limits,
-}
-
-#[derive(Debug, Deserialize)]
-struct Server {
-    version: String,
-}
-
-#[derive(Debug, Deserialize)]
-struct Features {
-    methods: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Auth {
-    scopes: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Limits {
-    max_payload: usize,
-}
-
-impl Hello {
-    /// The release, if it is supported and grants the scope.
-    fn checked(self, scope: Scope) -> Result<String, Fault> {
-        let Self { server: Server { version }, features, auth, .. } = self;
-        if !features.methods.iter().any(|method| method == PATCH) {
-            return Err(Fault::TooOld { version, lacks: "it lacks sessions.patchMany" });
-        }
-        match scope.names().iter().find(|name| !auth.scopes.iter().any(|scope| scope == *name)) {
-            Some(missing) => Err(Fault::MissingScope((*missing).to_owned())),
-            None => Ok(version),
         }
     }
 }

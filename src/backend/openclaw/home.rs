@@ -1,6 +1,5 @@
 //! Where a gateway is, how it lets this program in, and where runs remember what they did.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,11 +8,14 @@ use sha2::{Digest, Sha256};
 use crate::backend::listener::Listener;
 use crate::backend::openclaw::address::Address;
 use crate::backend::openclaw::fault::Fault;
-use crate::backend::openclaw::gateway::{Gateway, Scope};
-use crate::backend::openclaw::problem::{GatewayProblem, NotUsed};
+use crate::backend::openclaw::gateway::{Access, Gateway};
+use crate::backend::openclaw::hello::Scope;
+use crate::backend::openclaw::problem::GatewayProblem;
+use crate::backend::openclaw::remote::Device;
 use crate::backend::openclaw::token::Token;
 use crate::error::Result;
-use crate::os::{FileMeta, open_regular};
+use crate::os::private;
+use crate::policy::fingerprint::Fingerprint;
 use crate::redact::hex;
 use crate::state::apart::StateHome;
 
@@ -27,8 +29,12 @@ const DIGITS: usize = 16;
 pub struct GatewayHome {
     /// Where it listens. The user has consented to a token being sent there.
     pub address: Address,
+    /// The only certificate that it may present, where that is said.
+    pub fingerprint: Option<Fingerprint>,
     /// Where its token is.
     pub token: TokenAt,
+    /// The file with the private key that identifies this program, if it has one.
+    pub device_key: Option<PathBuf>,
     /// How long one request may take.
     pub timeout: Duration,
     /// Whether sessions of scheduled jobs and of subagents are managed as well.
@@ -50,7 +56,7 @@ pub enum TokenAt {
 
 impl GatewayHome {
     /// The name of the directory for what runs remember of the gateway at this address.
-    pub fn state_name(address: Address) -> String {
+    pub fn state_name(address: &Address) -> String {
         let digest = hex(&Sha256::digest(address.to_string()));
         format!("openclaw-{}", &digest[..DIGITS])
     }
@@ -61,12 +67,23 @@ impl GatewayHome {
             TokenAt::File(path) => Some(path.clone()),
             TokenAt::Nowhere | TokenAt::Env(..) => None,
         };
-        token.into_iter().chain([self.state.path().to_owned()]).collect()
+        token.into_iter().chain(self.device_key.clone()).chain([self.state.path().to_owned()]).collect()
     }
 
     /// Connects.
     pub(super) fn connect(&self, scope: Scope) -> Result<Gateway> {
-        Ok(Gateway::connect(self.address, self.token.read()?, scope, self.timeout)?)
+        let access = Access {
+            address: self.address.clone(),
+            fingerprint: self.fingerprint,
+            token: self.token.read()?,
+            device: self.device()?,
+        };
+        Ok(Gateway::connect(access, scope, self.timeout)?)
+    }
+
+    /// What identifies this program, where it has a key for that.
+    pub(super) fn device(&self) -> Result<Option<Device>> {
+        self.device_key.as_deref().map(Device::read).transpose()
     }
 }
 
@@ -100,24 +117,9 @@ pub(super) fn heard<T>(
 
 /// The token in a file that no other user can read.
 fn in_file(path: &Path) -> Result<Token> {
-    let file = open_regular(path)?;
-    let FileMeta { owner, mode, .. } = FileMeta::of_open(&file, path)?;
-    let refused = |why| GatewayProblem::TokenFile { path: path.to_owned(), why };
-    let user = rustix::process::geteuid().as_raw();
-    if owner != user {
-        return Err(refused(NotUsed::Owner { owner, user }).into());
-    }
-    if mode & 0o077 != 0 {
-        return Err(refused(NotUsed::Mode(mode)).into());
-    }
-    let mut text = String::new();
-    // One byte more tells that it is longer.
-    let read = file.take(LONGEST_TOKEN + 1).read_to_string(&mut text);
-    if read.is_err() || text.len() as u64 > LONGEST_TOKEN {
-        return Err(refused(NotUsed::Content("it is too long, or not text")).into());
-    }
+    let text = private::read(path, "token", LONGEST_TOKEN)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
-    token_of(line).ok_or_else(|| refused(NotUsed::Content("it is empty, or has more than one line")).into())
+    token_of(line).ok_or_else(|| GatewayProblem::NotOneLine { path: path.to_owned() }.into())
 }
 
 /// The token in a text, which must be one line without control characters.

@@ -1,9 +1,11 @@
 //! Why a gateway cannot be asked with what is on this host.
 
+#[cfg(feature = "remote")]
+use std::path::Path;
 use std::path::PathBuf;
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::{Foreign, Octal, Sentence};
+use crate::foreign::{Foreign, Sentence};
 use crate::sentence;
 
 /// Why a gateway cannot be asked with what is on this host. What the gateway itself answers is a `Fault`.
@@ -11,21 +13,19 @@ use crate::sentence;
 pub(super) enum GatewayProblem {
     /// The variable that is to hold the token is not set.
     NoToken { variable: Foreign },
-    /// The token's file is not used.
-    TokenFile { path: PathBuf, why: NotUsed },
+    /// The token's file is not one line of text.
+    NotOneLine { path: PathBuf },
+    /// There is no file with the key of this device.
+    #[cfg(feature = "remote")]
+    NoDeviceKey { path: PathBuf },
+    /// The file does not hold the key of a device.
+    #[cfg(feature = "remote")]
+    NotADeviceKey { path: PathBuf },
+    /// This build has no identity of a device.
+    #[cfg(not(feature = "remote"))]
+    NoDevices,
     /// The saved thinking levels cannot be read.
     LevelsUnusable { path: PathBuf, why: Sentence },
-}
-
-/// Why a file is not taken for the token's.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum NotUsed {
-    /// It belongs to another user than this one.
-    Owner { owner: u32, user: u32 },
-    /// Other users can read or change it.
-    Mode(u32),
-    /// It holds no token.
-    Content(&'static str),
 }
 
 impl Explain for GatewayProblem {
@@ -39,22 +39,24 @@ impl Explain for GatewayProblem {
                 Explanation::new("no-token", message)
                     .hint(sentence!("set {} to gateway.auth.token of OpenClaw's configuration", variable))
             }
-            Self::TokenFile { path, why } => {
-                let (why, hint) = match why {
-                    NotUsed::Owner { owner, user } => (
-                        sentence!("it belongs to user {}, and this is user {}", *owner, *user),
-                        sentence!("chown {} {}", *user, path),
-                    ),
-                    NotUsed::Mode(mode) => (
-                        sentence!("its mode is {}, so other users can read or change it", Octal(*mode)),
-                        sentence!("chmod 600 {}", path),
-                    ),
-                    NotUsed::Content(why) => (
-                        (*why).into(),
-                        "it holds the token, and nothing else, on one line of at most 4096 bytes".into(),
-                    ),
-                };
-                Explanation::new("token-file", sentence!("the token file {} is not used: {}", path, why)).hint(hint)
+            Self::NotOneLine { path } => {
+                let message = sentence!("the token file {} is not used: it is empty, or has more than one line", path);
+                Explanation::new("token-file", message).hint("it holds the token, and nothing else, on one line")
+            }
+            #[cfg(feature = "remote")]
+            Self::NoDeviceKey { path } => {
+                Explanation::new("no-device-key", sentence!("there is no device key {}", path)).hint(make(path))
+            }
+            #[cfg(feature = "remote")]
+            Self::NotADeviceKey { path } => {
+                let message = sentence!("the device key {} is not an Ed25519 key in PEM form", path);
+                Explanation::new("not-a-device-key", message).hint(make(path))
+            }
+            #[cfg(not(feature = "remote"))]
+            Self::NoDevices => {
+                let message = "sessions.device_key is set, and this build of reconcile has no identity of a device";
+                Explanation::new("no-devices", message)
+                    .hint("install the build for it from its sources: cargo install --path . --features remote")
             }
             Self::LevelsUnusable { path, why } => {
                 Explanation::new("thinking-levels", sentence!("{} cannot be used: {}", path, why))
@@ -62,4 +64,9 @@ impl Explain for GatewayProblem {
             }
         }
     }
+}
+
+#[cfg(feature = "remote")]
+fn make(path: &Path) -> Sentence {
+    sentence!("make one with: openssl genpkey -algorithm ed25519 -out {}", path)
 }

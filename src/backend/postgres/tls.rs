@@ -1,13 +1,13 @@
 //! Encrypted connections: the server must have a certificate for its name, which descends from a root that this host trusts.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::backend::tls;
 use crate::error::{Error, Result};
 use crate::policy::conninfo::Conninfo;
 
@@ -37,24 +37,25 @@ impl Roots {
 /// # Errors
 /// Where the roots cannot be read, or there are none.
 pub(super) fn connector(roots: &Roots) -> Result<MakeRustlsConnect> {
-    let mut store = RootCertStore::empty();
-    match roots {
-        Roots::System => _ = store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
-        Roots::In(file) => {
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|_| unreadable(file))? {
-                let certificate = certificate.map_err(|_| unreadable(file))?;
-                store.add(certificate).map_err(|_| unreadable(file))?;
-            }
-        }
-    }
+    let store = match roots {
+        Roots::System => tls::system_roots(),
+        Roots::In(file) => in_file(file)?,
+    };
     if store.is_empty() {
         return Err(Error::other("there is no root certificate that the server's could descend from")
             .with_hint("name a file of them with sslrootcert"));
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| Error::other(format!("connections cannot be encrypted: {error}")))?;
+    let builder = tls::builder().map_err(|error| Error::other(format!("connections cannot be encrypted: {error}")))?;
     Ok(MakeRustlsConnect::new(builder.with_root_certificates(store).with_no_client_auth()))
+}
+
+fn in_file(file: &Path) -> Result<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|_| unreadable(file))? {
+        let certificate = certificate.map_err(|_| unreadable(file))?;
+        store.add(certificate).map_err(|_| unreadable(file))?;
+    }
+    Ok(store)
 }
 
 fn unreadable(file: &Path) -> Error {

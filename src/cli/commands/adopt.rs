@@ -72,6 +72,8 @@ fn of_server(place: &PlaceArgs, (settings, timeout): &(OpenclawSettings, Duratio
         TokenSource::Env(name) => format!("token   = {{ env = {} }}", quoted(name)),
         TokenSource::File(path) => format!("token   = {{ file = {} }}", quoted(path)),
     }));
+    lines.extend(settings.fingerprint.map(|pin| format!("fingerprint = {}", quoted(&pin.to_string()))));
+    lines.extend(settings.device_key.as_ref().map(|path| format!("device_key = {}", quoted(path))));
     lines.extend(settings.state.as_ref().map(|state| format!("state   = {}", quoted(state))));
     let adopted = adopt(backend::of_home(Home::Gateway(gateway)).snapshot()?.as_ref())?;
     let mut policy = Vec::new();

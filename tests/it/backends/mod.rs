@@ -20,6 +20,8 @@ const SUBJECTS: &[(&str, Make)] = &[
     ("dispatch, down", subjects::dispatch_down),
     ("dispatch, up", subjects::dispatch_up),
     ("openclaw", subjects::openclaw),
+    #[cfg(feature = "remote")]
+    ("openclaw, encrypted", subjects::openclaw_encrypted),
     #[cfg(feature = "postgres")]
     ("postgres", subjects::postgres),
 ];

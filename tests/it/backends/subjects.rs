@@ -211,6 +211,15 @@ struct Asked {
 }
 
 pub fn openclaw() -> Box<dyn Subject> {
+    asked(Gateway::start)
+}
+
+#[cfg(feature = "remote")]
+pub fn openclaw_encrypted() -> Box<dyn Subject> {
+    asked(|world| Gateway::encrypted(world, "self-signed"))
+}
+
+fn asked(start: impl Fn(GatewayWorld) -> Gateway) -> Box<dyn Subject> {
     let model = |id| Model { id, alias: Some(id), reasoning: false };
     let names = ["opus", "sonnet", "haiku"];
     let mut world = GatewayWorld {
@@ -223,7 +232,7 @@ pub fn openclaw() -> Box<dyn Subject> {
         world.add(chat, &pinned(&format!("fake/{model}"), &json!({})));
     }
     world.add("dan", &json!({}));
-    let gateway = Gateway::start(world);
+    let gateway = start(world);
     let aliases = names.map(|name| format!("\"fake/{name}\" = {name:?}")).join(", ");
     let models = MODELS.replace("[limits]", &format!("aliases = {{ {aliases} }}\n[limits]"));
     let text = format!("{models}backend = \"openclaw\"\n");
@@ -231,7 +240,9 @@ pub fn openclaw() -> Box<dyn Subject> {
     let state = TempDir::new().unwrap();
     let home = GatewayHome {
         address: gateway.url().parse().unwrap(),
+        fingerprint: gateway.fingerprint(),
         token: TokenAt::Env("TOKEN".to_owned(), Some(Token::new("TOKEN-FOR-TESTS"))),
+        device_key: None,
         timeout: Duration::from_secs(20),
         background: false,
         state: StateHome::new(state.path().join("state")),

@@ -2,16 +2,22 @@
 //! are in `tests/recordings/openclaw`, with which `openclaw_recordings::` compares it, and it can be told to misbehave.
 
 mod client;
+#[cfg(feature = "remote")]
+mod encrypted;
 mod serve;
 mod world;
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
+use reconcile::policy::fingerprint::Fingerprint;
 use serde_json::Value;
 
 pub use client::Client;
+#[cfg(feature = "remote")]
+pub use encrypted::{file as certificate_file, fingerprint as fingerprint_of};
 pub use world::{Model, World};
 
 /// What goes wrong with a request.
@@ -67,15 +73,36 @@ impl Shared {
     }
 }
 
+/// What carries the frames of a connection.
+trait Carrier: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Carrier for T {}
+
+/// What a double makes of an accepted connection.
+type Accept = Box<dyn Fn(TcpStream) -> Box<dyn Carrier> + Send>;
+
 /// A running double.
 pub struct Double {
     address: SocketAddr,
+    /// That of its certificate, if it encrypts.
+    fingerprint: Option<Fingerprint>,
     shared: Arc<Shared>,
     server: Option<JoinHandle<()>>,
 }
 
 impl Double {
     pub fn start(world: World) -> Self {
+        Self::accepting(world, None, Box::new(|stream| Box::new(stream)))
+    }
+
+    /// One that encrypts with the certificate of this name in `certificates/`.
+    #[cfg(feature = "remote")]
+    pub fn encrypted(world: World, certificate: &str) -> Self {
+        let (fingerprint, accept) = encrypted::with(certificate);
+        Self::accepting(world, Some(fingerprint), accept)
+    }
+
+    fn accepting(world: World, fingerprint: Option<Fingerprint>, accept: Accept) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -91,17 +118,23 @@ impl Double {
                 if *own.is_over.lock().unwrap() {
                     return;
                 }
-                let (stream, own) = (stream.unwrap(), Arc::clone(&own));
+                let (stream, own) = (accept(stream.unwrap()), Arc::clone(&own));
                 // A client that goes away ends its connection.
                 thread::spawn(move || drop(serve::serve(stream, &own)));
             }
         });
-        Self { address, shared, server: Some(server) }
+        Self { address, fingerprint, shared, server: Some(server) }
     }
 
     /// Where it listens, as a policy says it.
     pub fn url(&self) -> String {
-        format!("ws://{}", self.address)
+        let scheme = if self.fingerprint.is_some() { "wss" } else { "ws" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The fingerprint of its certificate, if it encrypts.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
     }
 
     pub fn world(&self) -> MutexGuard<'_, World> {

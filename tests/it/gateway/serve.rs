@@ -1,16 +1,13 @@
 //! One connection to the double of a gateway.
 
-use std::io::Write;
-use std::net::TcpStream;
-
 use serde_json::{Value, json};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
 
 use crate::gateway::world::{World, invalid};
-use crate::gateway::{Shared, Trouble};
+use crate::gateway::{Carrier, Shared, Trouble};
 
-type Socket = WebSocket<TcpStream>;
+type Socket = WebSocket<Box<dyn Carrier>>;
 type Ended = Box<dyn std::error::Error>;
 
 /// A request, without what every request has.
@@ -21,7 +18,7 @@ struct Request {
 }
 
 /// Serves a connection until either side ends it.
-pub fn serve(mut stream: TcpStream, shared: &Shared) -> Result<(), Ended> {
+pub(super) fn serve(mut stream: Box<dyn Carrier>, shared: &Shared) -> Result<(), Ended> {
     match shared.trouble("upgrade") {
         Some(Trouble::Http(status)) => {
             write!(stream, "HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
@@ -114,7 +111,7 @@ fn answer(socket: &mut Socket, shared: &Shared, scopes: &[String], request: &Req
 
 /// The reply to `connect`, or why there is none and the code with which the connection is closed.
 fn hello(world: &World, params: &Value) -> Result<Value, (Value, Option<u16>)> {
-    let known = ["minProtocol", "maxProtocol", "client", "role", "scopes", "caps", "auth"];
+    let known = ["minProtocol", "maxProtocol", "client", "role", "scopes", "caps", "auth", "device"];
     let away = |error: Value| Err((error, Some(1008)));
     if let Some(unknown) = params.as_object().unwrap().keys().find(|key| !known.contains(&key.as_str())) {
         return away(invalid(format!("invalid connect params: at root: unexpected property '{unknown}'")));

@@ -69,10 +69,7 @@ fn list(kit: &Kit) {
 fn call(kit: &Kit) {
     let arguments =
         ["gateway", "call", "sessions.list", "--json", "--timeout", "60000", "--params", r#"{"limit":100000}"#];
-    let mut openclaw = Command::new("openclaw");
-    openclaw.args(arguments).args(["--token", TOKEN, "--url", &kit.url()]);
-    openclaw.env("HOME", kit.path("home")).env("OPENCLAW_STATE_DIR", kit.path("state"));
-    let output = openclaw.env("OPENCLAW_CONFIG_PATH", kit.path("openclaw.json")).output().unwrap();
+    let output = kit.openclaw(&arguments).args(["--token", TOKEN, "--url", &kit.url()]).output().unwrap();
     assert!(output.status.success() && output.stdout.len() > SESSIONS, "{output:?}");
 }
 

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use reconcile::backend::openclaw::{Fault, Gateway, Scope, SessionRow, Target, Token};
+use reconcile::backend::openclaw::{Access, Fault, Gateway, Scope, SessionRow, Target, Token};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -27,21 +27,37 @@ pub struct Kit {
     pub provider: Provider,
     pub telegram: Telegram,
     root: TempDir,
-    port: u16,
+    pub port: u16,
     gateway: Child,
 }
 
 impl Kit {
     /// Starts a gateway, and waits until it is ready.
     pub fn start() -> Self {
+        Self::start_with(|_| (), Self::is_ready)
+    }
+
+    /// Starts one that listens on all addresses of this host, and encrypts with a certificate that it makes.
+    #[cfg(feature = "remote")]
+    pub fn start_encrypted() -> Self {
+        let alter = |gateway: &mut Value| {
+            gateway["bind"] = "lan".into();
+            gateway["tls"] = json!({ "enabled": true });
+        };
+        Self::start_with(alter, |kit| fs::read_to_string(kit.path("log")).unwrap().contains("[gateway] ready"))
+    }
+
+    /// Starts a gateway whose settings about itself are altered, and waits until it is ready.
+    fn start_with(alter: fn(&mut Value), is_ready: fn(&Self) -> bool) -> Self {
         let (provider, telegram, root) = (Provider::start(), Telegram::start(), TempDir::new().unwrap());
         // It is free again when the listener is dropped.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let configuration = configuration(port, &provider, &telegram, &root);
+        let mut configuration = configuration(port, &provider, &telegram, &root);
+        alter(&mut configuration["gateway"]);
         fs::write(root.path().join("openclaw.json"), configuration.to_string()).unwrap();
         let gateway = run(&root);
         let kit = Self { provider, telegram, root, port, gateway };
-        kit.until("the gateway is ready", || kit.is_ready());
+        kit.until("the gateway is ready", || is_ready(&kit));
         kit
     }
 
@@ -53,8 +69,14 @@ impl Kit {
         format!("ws://127.0.0.1:{}", self.port)
     }
 
+    /// A command of OpenClaw's own program, for this gateway.
+    pub fn openclaw(&self, arguments: &[&str]) -> Command {
+        command_of_openclaw(&self.root, arguments)
+    }
+
     pub fn connect(&self, scope: Scope) -> Result<Gateway, Fault> {
-        Gateway::connect(self.url().parse().unwrap(), Some(Token::new(TOKEN)), scope, SLOW)
+        let access = Access::with_token(self.url().parse().unwrap(), Some(Token::new(TOKEN)));
+        Gateway::connect(access, scope, SLOW)
     }
 
     /// Sorts chats into a group of the sidebar. One that is not there is made.
@@ -166,18 +188,24 @@ fn configuration(port: u16, provider: &Provider, telegram: &Telegram, root: &Tem
     })
 }
 
-/// Runs the gateway, with nothing in its environment that could lead it elsewhere.
-fn run(root: &TempDir) -> Child {
+/// A command of OpenClaw's own program, with nothing in its environment that could lead it elsewhere.
+fn command_of_openclaw(root: &TempDir, arguments: &[&str]) -> Command {
     let path = |name: &str| root.path().join(name);
-    let log = File::options().create(true).append(true).open(path("log")).unwrap();
     for directory in ["home", "tmp"] {
         fs::create_dir_all(path(directory)).unwrap();
     }
     let mut command = Command::new("openclaw");
-    command.args(["gateway", "run"]).current_dir(root.path()).stdin(Stdio::null());
+    command.args(arguments).current_dir(root.path()).stdin(Stdio::null());
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("HOME", path("home")).env("TMPDIR", path("tmp")).env("OPENCLAW_STATE_DIR", path("state"));
     command.env("OPENCLAW_CONFIG_PATH", path("openclaw.json"));
+    command
+}
+
+/// Runs the gateway.
+fn run(root: &TempDir) -> Child {
+    let log = File::options().create(true).append(true).open(root.path().join("log")).unwrap();
+    let mut command = command_of_openclaw(root, &["gateway", "run"]);
     command.stderr(log.try_clone().unwrap()).stdout(log).process_group(0).spawn().unwrap()
 }
 

@@ -9,11 +9,13 @@ mod figures;
 mod http;
 mod kit;
 mod provider;
+#[cfg(feature = "remote")]
+mod remote;
 mod telegram;
 
 use std::time::Duration;
 
-use reconcile::backend::openclaw::{Fault, Gateway, Scope, Target, TargetOutcome, Token};
+use reconcile::backend::openclaw::{Access, Fault, Gateway, Scope, Target, TargetOutcome, Token};
 
 use crate::openclaw_real::kit::{Kit, reconcile, session, targets};
 use crate::support::needs;
@@ -80,8 +82,10 @@ fn who_may_only_read_cannot_change_anything(kit: &Kit) {
 }
 
 fn a_wrong_token_is_not_let_in(kit: &Kit) {
-    let fault =
-        |token: Option<Token>| Gateway::connect(kit.url().parse().unwrap(), token, Scope::Read, SLOW).err().unwrap();
+    let fault = |token: Option<Token>| {
+        let access = Access::with_token(kit.url().parse().unwrap(), token);
+        Gateway::connect(access, Scope::Read, SLOW).err().unwrap()
+    };
     let wrong = fault(Some(Token::new("wrong")));
     assert!(matches!(&wrong, Fault::NotLetIn { code, .. } if code == "AUTH_TOKEN_MISMATCH"), "{wrong:?}");
     let none = fault(None);

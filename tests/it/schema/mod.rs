@@ -18,13 +18,14 @@ use crate::pages;
 use crate::support::below;
 
 /// The mistakes that can be seen without comparing one part of a policy with another, or reading commands.
-const STRUCTURAL: [&str; 18] = [
+const STRUCTURAL: [&str; 19] = [
     "duplicate",
     "empty",
     "missing-key",
     "missing-session-id",
     "not-a-date",
     "not-a-duration",
+    "not-a-fingerprint",
     "not-a-model",
     "not-an-address",
     "out-of-range",

@@ -368,11 +368,19 @@ struct OpenclawSessions {
     /// Who writes the registry and restarts sessions.
     #[schemars(extend("const" = "openclaw"))]
     backend: String,
-    /// Where the gateway listens: a loopback address, unless --connect or `RECONCILE_GATEWAY_URL` names another.
+    /// Where the gateway listens: on this host, unless --connect or `RECONCILE_GATEWAY_URL` names another address.
     #[schemars(extend("pattern" = "^wss?://[^@?#]*$", "default" = "ws://127.0.0.1:18789"))]
     url: Option<String>,
+    /// The SHA-256 of the only certificate that a gateway on this host may present, for a url that begins with wss://. That of
+    /// another host is named by `RECONCILE_GATEWAY_FINGERPRINT`.
+    #[schemars(extend("pattern" = "^(sha256:)?([0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31})$"))]
+    fingerprint: Option<String>,
     /// Where its token is. Without it none is sent.
     token: Option<Token>,
+    /// The file with the private key by which the gateway knows this program as a device: relative to the policy's directory; ~
+    /// is the home directory.
+    #[schemars(length(min = 1))]
+    device_key: Option<String>,
     /// How long one request may take.
     #[schemars(extend("default" = "30s"))]
     timeout: Option<Duration>,

@@ -3,12 +3,16 @@
 use clap_mangen::roff::{Roff, bold, roman};
 
 /// Variables, and what they do.
-pub(super) const ENVIRONMENT: [(&str, &str); 7] = [
+pub(super) const ENVIRONMENT: [(&str, &str); 8] = [
     ("RECONCILE_POLICY", "The policy, where --policy is not given."),
     ("RECONCILE_REGISTRY", "The registry, where --registry is not given. It wins over registry.path of the policy."),
     (
         "RECONCILE_GATEWAY_URL",
         "The OpenClaw gateway, where --connect is not given. It wins over sessions.url of the policy.",
+    ),
+    (
+        "RECONCILE_GATEWAY_FINGERPRINT",
+        "The SHA-256 of the only certificate that the gateway may present. It wins over sessions.fingerprint of the policy.",
     ),
     ("RECONCILE_POSTGRES", "The database, where --connect is not given. It wins over registry.postgres of the policy."),
     ("NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, CLICOLOR", "Whether the output has colours, where --color is not given."),

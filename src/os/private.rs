@@ -1,0 +1,32 @@
+//! Files that hold a secret.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::os::problem::{NotPrivate, OsProblem};
+use crate::os::{FileMeta, open_regular};
+
+/// The text of a file that belongs to the user and that no other user can read. `what` is what it holds, such as `token`.
+///
+/// # Errors
+/// Where it is not there, others can read it, or it is longer than this many bytes, or not text. No error holds any of it.
+pub fn read(path: &Path, what: &'static str, longest: u64) -> Result<String> {
+    let file = open_regular(path)?;
+    let FileMeta { owner, mode, .. } = FileMeta::of_open(&file, path)?;
+    let refused = |why| Error::from(OsProblem::NotPrivate { what, path: path.to_owned(), why });
+    let user = rustix::process::geteuid().as_raw();
+    if owner != user {
+        return Err(refused(NotPrivate::Owner { owner, user }));
+    }
+    if mode & 0o077 != 0 {
+        return Err(refused(NotPrivate::Mode(mode)));
+    }
+    let mut text = String::new();
+    // One byte more tells that it is longer.
+    let read = file.take(longest + 1).read_to_string(&mut text);
+    if read.is_err() || text.len() as u64 > longest {
+        return Err(refused(NotPrivate::Content { longest }));
+    }
+    Ok(text)
+}
