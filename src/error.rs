@@ -5,8 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Diagnostic;
-use crate::foreign::{Foreign, Piece, Sentence};
-use crate::sentence;
+use crate::foreign::{Foreign, Piece, Sentence, sentence};
 
 /// The result of everything that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use crate::sentence;
+
 /// A name, an id, a path, an answer, an argument that the user typed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Foreign(String);

@@ -3,8 +3,7 @@
 use std::io;
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::Foreign;
-use crate::sentence;
+use crate::foreign::{Foreign, sentence};
 
 /// Why a run ends before its end, or cannot begin.
 #[derive(Debug)]

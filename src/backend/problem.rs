@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::Foreign;
-use crate::sentence;
+use crate::foreign::{Foreign, sentence};
 
 /// Why a backend cannot work as the policy says.
 #[derive(Debug)]

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::{Foreign, Sentence};
-use crate::sentence;
+use crate::foreign::{Foreign, Sentence, sentence};
 
 /// Why the registry that a command is about cannot be found or used.
 #[derive(Debug)]

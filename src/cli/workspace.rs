@@ -20,6 +20,7 @@ use crate::cli::trace::Trace;
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
+use crate::foreign::sentence;
 use crate::form::Form;
 use crate::plan::Plan;
 use crate::plan::json::Origin;
@@ -27,7 +28,6 @@ use crate::policy::{self, BackendSettings, Outline, Policy};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
 use crate::report::escape::leading;
-use crate::sentence;
 use crate::sources::{self, PolicyFiles, git};
 
 /// Until then git may tell the commit of the policy for the history. The run holds its lock meanwhile, and does without

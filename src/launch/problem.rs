@@ -1,8 +1,7 @@
 //! Why a session cannot be started, or its conversation not be recorded.
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::Foreign;
-use crate::sentence;
+use crate::foreign::{Foreign, sentence};
 
 /// Why a session cannot be started, or its conversation not be recorded.
 #[derive(Debug)]

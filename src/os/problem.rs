@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::{Octal, Sentence};
-use crate::sentence;
+use crate::foreign::{Octal, Sentence, sentence};
 
 /// What to do about a file or a directory that is mounted so that nothing can take its place.
 pub(crate) const MOUNT_THE_DIRECTORY: &str = "mount its directory, not the file alone, and mount it read-write; under systemd, name the directory in ReadWritePaths=";

@@ -11,10 +11,9 @@ use rustix::fs::{Gid, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::foreign::{Foreign, Sentence};
+use crate::foreign::{Foreign, Sentence, sentence};
 use crate::os::FileMeta;
 use crate::os::problem::{Fix, OsProblem};
-use crate::sentence;
 
 /// Lets users do with a file what its mode does not say. A new file inherits the default list of its directory.
 const ACCESS_LIST: &CStr = c"system.posix_acl_access";

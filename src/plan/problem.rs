@@ -1,8 +1,7 @@
 //! Why what the user asked of a plan cannot be done.
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::{Foreign, Sentence};
-use crate::sentence;
+use crate::foreign::{Foreign, Sentence, sentence};
 
 const WRITE_A_PLAN: &str = "write one with: reconcile --dry-run --output json=FILE";
 

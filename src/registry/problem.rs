@@ -1,8 +1,7 @@
 //! Why a registry cannot be read. What is wrong inside of it is told by diagnostics, with their places.
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::{Foreign, Sentence};
-use crate::sentence;
+use crate::foreign::{Foreign, Sentence, sentence};
 
 /// Why a registry cannot be read.
 #[derive(Debug)]

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::{Foreign, Sentence};
-use crate::sentence;
+use crate::foreign::{Foreign, Sentence, sentence};
 
 const ANOTHER_WAY: &str = "give --from the old policy as a file or a directory";
 const CANNOT_EDIT: &str = "mount the policy's directory read-write, or set the registry alone: set-model --no-policy";

@@ -12,11 +12,10 @@ use rustix::io::Errno;
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::foreign::{Octal, Sentence};
+use crate::foreign::{Octal, Sentence, sentence};
 use crate::os::FileMeta;
 use crate::os::directory::{Directory, Place, moved};
 use crate::os::lock::Lock;
-use crate::sentence;
 use crate::state::problem::StateProblem;
 
 const DIR_MODE: u32 = 0o700;

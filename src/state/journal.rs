@@ -16,9 +16,8 @@ use sha2::{Digest, Sha256};
 
 use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::foreign::Sentence;
+use crate::foreign::{Sentence, sentence};
 use crate::os::FileMeta;
-use crate::sentence;
 use crate::state::dir::StateDir;
 use crate::state::problem::StateProblem;
 

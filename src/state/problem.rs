@@ -4,8 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::{Foreign, Public, Sentence};
-use crate::sentence;
+use crate::foreign::{Foreign, Public, Sentence, sentence};
 
 const LATER_VERSION: &str = "it was written by a later version: use that one, or a later one still";
 /// What to do where the debts of a run are lost.

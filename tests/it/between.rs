@@ -291,7 +291,7 @@ fn a_revision_that_does_not_have_the_policy_is_an_error_that_says_so() {
     assert!(run.stderr.contains("is not in a git work tree") && run.stderr.contains("hint: "), "{run:#?}");
     let mut no_git = sandbox.command(&["diff", "--from", "git:HEAD"]);
     let run = finish(no_git.env("PATH", sandbox.path("conf"))).expect(1);
-    assert!(run.stderr.contains("git is needed for that, and is not installed"), "{run:#?}");
+    assert!(run.stderr.contains("this needs git, which is not installed"), "{run:#?}");
 }
 
 /// The repository, whose policy has had other names since its first commit.

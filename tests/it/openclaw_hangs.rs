@@ -50,7 +50,7 @@ fn said(stream: TcpStream, frame: &serde_json::Value) -> WebSocket<TcpStream> {
 }
 
 fn challenged(stream: TcpStream) -> WebSocket<TcpStream> {
-    said(stream, &json!({ "type": "event", "event": "connect.challenge", "payload": {} }))
+    said(stream, &json!({ "type": "event", "event": "connect.challenge", "payload": { "nonce": "once" } }))
 }
 
 fn lost() -> Fault {

@@ -65,7 +65,6 @@ fn who_is_not_let_in_tries_once_and_is_told_what_to_do() {
         ("AUTH_TOKEN_MISMATCH", "gateway.auth.token"),
         ("AUTH_TOKEN_MISSING", "sessions.token"),
         ("AUTH_SCOPE_MISMATCH", "shared token"),
-        ("PAIRING_REQUIRED", "loopback"),
         ("DEVICE_AUTH_SIGNATURE_EXPIRED", "loopback"),
     ] {
         let setting = Setting::new();

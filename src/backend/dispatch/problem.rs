@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::Foreign;
-use crate::sentence;
+use crate::foreign::{Foreign, sentence};
 
 /// Why the daemon cannot be asked, or what is known of it cannot be used.
 #[derive(Debug)]

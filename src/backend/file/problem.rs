@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Bug, Explain, Explanation};
-use crate::foreign::Foreign;
-use crate::sentence;
+use crate::foreign::{Foreign, sentence};
 
 /// That an entry is not found where a snapshot of the registry has it.
 pub(super) const MOVED: Bug = Bug("an entry of the registry is not where it was read");

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::backend::openclaw::address::Address;
 use crate::error::{Explain, Explanation};
-use crate::foreign::{Foreign, Sentence};
-use crate::sentence;
+use crate::foreign::{Foreign, Sentence, sentence};
 
 /// Why a request to a gateway, or the connection to it, failed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::{Foreign, Sentence};
-use crate::sentence;
+use crate::foreign::{Foreign, Sentence, sentence};
 
 /// Why a gateway cannot be asked with what is on this host. What the gateway itself answers is a `Fault`.
 #[derive(Debug)]

@@ -15,10 +15,10 @@ use crate::cli::paths::registry_of;
 use crate::cli::postgres::refuse_table;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
+use crate::foreign::sentence;
 use crate::form::Form;
 use crate::policy::{self, BackendSettings, OpenclawSettings, TokenSource};
 use crate::report::adopted::{self, Named, quoted};
-use crate::sentence;
 use crate::sources;
 
 /// How long a gateway may take for one request that no policy names yet.

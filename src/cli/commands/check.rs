@@ -15,10 +15,10 @@ use crate::cli::workspace::{for_snapshot, home_of};
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::error::Error;
+use crate::foreign::sentence;
 use crate::lint::Lint;
 use crate::policy::{self, Policy, Source};
 use crate::report::check::{Check, CheckFormat};
-use crate::sentence;
 use crate::sources;
 
 #[derive(Clone, Debug, Args)]

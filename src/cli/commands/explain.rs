@@ -14,7 +14,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open};
 use crate::error::Result;
-use crate::foreign::Foreign;
+use crate::foreign::{Foreign, sentence};
 use crate::plan::json::JsonRow;
 use crate::plan::last_applied::{Hint, Origin};
 use crate::plan::select::{Selector, find_one, nearest};
@@ -23,7 +23,6 @@ use crate::registry::find_entry;
 use crate::report::explain::Explanation;
 use crate::report::shown::Naming;
 use crate::resolve::Current;
-use crate::sentence;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ExplainArgs {

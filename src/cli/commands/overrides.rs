@@ -15,13 +15,12 @@ use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_quietly};
 use crate::error::{Error, Result};
-use crate::foreign::{Foreign, Public};
+use crate::foreign::{Foreign, Public, sentence};
 use crate::plan::history_lines::{JsonEdit, JsonOverride};
 use crate::plan::select::Selector;
 use crate::policy::edit::{Wanted, set_all, unset, with_comment};
 use crate::policy::{self, Override, Policy, Setting, Source, Until};
 use crate::report::escape::escape;
-use crate::sentence;
 use crate::sources::{PolicyFile, check_size};
 
 /// How often a policy that others edit at the same time is looked at again.

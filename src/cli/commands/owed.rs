@@ -12,7 +12,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Past, open_past, warn_of_lost_state};
 use crate::error::Error;
-use crate::foreign::Public;
+use crate::foreign::{Public, sentence};
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::json::JsonFailedModel;
 use crate::plan::ledger::Note;
@@ -20,7 +20,6 @@ use crate::plan::select::find_registered;
 use crate::plan::{FailedModel, failed_models};
 use crate::report::escape::escape;
 use crate::report::{counted, failed_model, time, write_json};
-use crate::sentence;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OwedArgs {

@@ -4,8 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::{Foreign, Public, Sentence};
-use crate::sentence;
+use crate::foreign::{Foreign, Public, Sentence, sentence};
 
 const SEE_HISTORY: &str = "see: reconcile history";
 

@@ -16,10 +16,9 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::registry_of_past;
 use crate::error::Result;
-use crate::foreign::{Foreign, Sentence};
+use crate::foreign::{Foreign, Sentence, sentence};
 use crate::launch::record;
 use crate::registry::Snapshot;
-use crate::sentence;
 use crate::{policy, sources};
 
 /// In bytes. What a hook is given is much shorter.

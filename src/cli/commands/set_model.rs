@@ -16,12 +16,11 @@ use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Names, Opened, open};
 use crate::error::Result;
-use crate::foreign::{Foreign, Public};
+use crate::foreign::{Foreign, Public, sentence};
 use crate::plan::select::{Selector, find_registered};
 use crate::policy::{At, Because, Override, Policy, Setting};
 use crate::registry::find_entry;
 use crate::resolve::resolve;
-use crate::sentence;
 use crate::suggest;
 
 /// As the history calls it.

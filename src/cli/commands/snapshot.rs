@@ -9,12 +9,12 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::open_plain;
 use crate::error::Error;
+use crate::foreign::sentence;
 use crate::plan::last_applied::{Hint, Origin};
 use crate::plan::ledger::Ledger;
 use crate::registry::Entry;
 use crate::registry::redacted::redacted;
 use crate::report::escape::escape_json;
-use crate::sentence;
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit> {
     if !place.redact {

@@ -32,11 +32,10 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly, warn_of_lost_state};
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
-use crate::foreign::{Foreign, Public};
+use crate::foreign::{Foreign, Public, sentence};
 use crate::plan::json::Origin;
 use crate::plan::{Limits, Plan};
 use crate::report::Mode;
-use crate::sentence;
 use crate::sources::{self, Last, PolicyFile, PolicyFiles};
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {

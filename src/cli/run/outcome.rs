@@ -15,12 +15,11 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::diagnostic::may_hold_password;
 use crate::error::{Error, Result};
-use crate::foreign::Public;
+use crate::foreign::{Public, sentence};
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::{Plan, Refusal, Row, Verdict};
 use crate::report::shown::Naming;
 use crate::report::{self, Mode, Report, failed_model, has_failures, refusal, standing_faults, voided};
-use crate::sentence;
 use crate::withdrawn::Withdrawal;
 
 /// How a run has ended.

@@ -6,11 +6,10 @@ use std::path::Path;
 use crate::apply::{self, Backend, Planned};
 use crate::cli::terminal::Terminal;
 use crate::error::Result;
-use crate::foreign::Public;
+use crate::foreign::{Public, sentence};
 use crate::plan::PlanInput;
 use crate::policy::Source;
 use crate::report::counted;
-use crate::sentence;
 use crate::sources::PolicyFile;
 
 /// An edit of one file of the policy.

@@ -2,13 +2,12 @@
 
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
-use crate::foreign::{Foreign, Public};
+use crate::foreign::{Foreign, Public, sentence};
 use crate::names::{Alike, Kind, Unshared};
 use crate::policy::At;
 use crate::registry::Snapshot;
 use crate::report::counted;
 use crate::report::shown::Naming;
-use crate::sentence;
 
 pub(crate) fn tell(terminal: &Terminal, opened: &Opened, snapshot: &dyn Snapshot, unshared: &[Unshared]) {
     for found in unshared {
@@ -22,7 +21,7 @@ pub(crate) fn tell(terminal: &Terminal, opened: &Opened, snapshot: &dyn Snapshot
         }
     }
     if !unshared.is_empty() {
-        let registry = Foreign::from(opened.home.argument());
+        let registry = Foreign::from(opened.home.argument(snapshot.name()));
         terminal.hint(sentence!("for details, run reconcile check {}", registry));
     }
 }

@@ -307,8 +307,10 @@ backend    = "openclaw"
 url        = "ws://127.0.0.1:18789"
 token      = { env = "OPENCLAW_GATEWAY_TOKEN" }
 timeout    = "30s"
-state      = "/var/lib/reconcile/openclaw"
-background = true
+state       = "/var/lib/reconcile/openclaw"
+fingerprint = "sha256:0011223344556677889900112233445566778899001122334455667788990011"
+device_key  = "device.pem"
+background  = true
 "#,
     r#"
 [models]

@@ -10,9 +10,9 @@ use crate::cli::recovered::{KnownBy, Recovered, recover};
 use crate::cli::terminal::Terminal;
 use crate::cli::zone::{self, now_for};
 use crate::error::Result;
+use crate::foreign::sentence;
 use crate::policy::{self, Outline, Policy, Source};
 use crate::registry::{Key, Snapshot};
-use crate::sentence;
 use crate::sources::{self, Last};
 
 /// What is known of the policy.

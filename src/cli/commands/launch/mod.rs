@@ -20,7 +20,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{user, warn_of_lost_state};
 use crate::cli::zone::now_for;
 use crate::error::{Bug, Error, Result};
-use crate::foreign::Foreign;
+use crate::foreign::{Foreign, sentence};
 use crate::launch::{Decider, Start, Wanted, start};
 use crate::os::process::turn_into;
 use crate::plan::ledger::Ledger;
@@ -30,7 +30,6 @@ use crate::policy::placeholder::{Conversation, Placeholder};
 use crate::policy::scope::Scope;
 use crate::policy::template::{CommandLine, Invocation};
 use crate::registry::Snapshot;
-use crate::sentence;
 use crate::sources;
 
 const FORM: &str = "\

@@ -1,10 +1,9 @@
 //! What a launch says of the session that it is about to start.
 
 use crate::cli::terminal::Terminal;
-use crate::foreign::Foreign;
+use crate::foreign::{Foreign, sentence};
 use crate::launch::{Kept, Remark, Start};
 use crate::policy::placeholder::{Conversation, shortened};
-use crate::sentence;
 
 pub(super) fn tell(terminal: &Terminal, start: &Start, registry: &str) {
     let chat = Foreign::from(start.chat.id.as_ref());
