@@ -35,11 +35,11 @@ impl Home {
         }
     }
 
-    /// How the command line names it.
-    pub fn argument(&self) -> String {
+    /// How the command line names it, where its snapshot has this name.
+    pub fn argument(&self, name: &str) -> String {
         match self {
-            Self::File(_) => format!("--registry {}", self.name()),
-            Self::Gateway(_) => format!("--connect {}", self.name()),
+            Self::File(_) => format!("--registry {name}"),
+            Self::Gateway(_) => format!("--connect {name}"),
             // An address may hold a password.
             #[cfg(feature = "postgres")]
             Self::Table(_) => "--connect ADDRESS".to_owned(),

@@ -16,7 +16,7 @@ pub(crate) fn tell(terminal: &Terminal, opened: &Opened, snapshot: &dyn Snapshot
         }
     }
     if !unshared.is_empty() {
-        terminal.hint(&format!("for details, run reconcile check {}", opened.home.argument()));
+        terminal.hint(&format!("for details, run reconcile check {}", opened.home.argument(snapshot.name())));
     }
 }
 
