@@ -35,7 +35,7 @@ impl Home {
         }
     }
 
-    /// How the command line names it, which the user knows as `name`.
+    /// How the command line names it, where its snapshot has this name.
     pub fn argument(&self, name: &str) -> String {
         match self {
             Self::File(_) => format!("--registry {name}"),

@@ -103,6 +103,32 @@ fn a_run_is_told_in_the_history_and_can_be_undone() {
 }
 
 #[test]
+fn each_command_asks_the_gateway_no_more_than_it_must() {
+    let setting = Setting::new();
+    setting.run(&[]).expect(0);
+    let lists = |arguments: &[&str]| {
+        let count = || (setting.gateway.count("connect"), setting.gateway.count("sessions.list"));
+        let before = count();
+        setting.run(arguments).expect(0);
+        (count().0 - before.0, count().1 - before.1)
+    };
+    for arguments in [&["owed"][..], &["check"], &["history"], &["completions", "bash"]] {
+        assert_eq!(lists(arguments), (0, 0), "{arguments:?}");
+    }
+    for arguments in [
+        &["list"][..],
+        &["explain", CAL],
+        &["--dry-run"],
+        &["diff", "--from", "policy.toml"],
+        &["snapshot", "--redact"],
+    ] {
+        assert_eq!(lists(arguments), (1, 1), "{arguments:?}");
+    }
+    // One that may change something connects once more, with the scope for that.
+    assert_eq!(lists(&[]), (2, 1));
+}
+
+#[test]
 fn a_history_is_read_without_the_gateway() {
     let setting = Setting::new();
     setting.run(&["snapshot", "--redact"]).expect(0);

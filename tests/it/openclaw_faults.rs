@@ -304,7 +304,6 @@ fn fault_of_a_patch(double: &Double, trouble: Trouble, timeout: Duration) -> Fau
     double.once("sessions.patchMany", trouble);
     let fault = gateway.patch(&[target], Some("fake/big")).unwrap_err();
     assert_eq!(double.count("sessions.patchMany"), 1, "a change that is perhaps done is never sent again");
-    // The next request is made over a new connection.
     let pinned = gateway.sessions().unwrap().rows.into_iter().find(|row| row.key == CAL).unwrap().pinned;
     assert_eq!(pinned, double.world().pinned(CAL));
     fault
@@ -325,6 +324,7 @@ fn a_change_without_a_reply_is_perhaps_done() {
     }
     let double = double();
     let fault = fault_of_a_patch(&double, Trouble::Silence, IMPATIENT);
+    assert_eq!(double.count("connect"), 2, "the next request is made over a new connection");
     assert_eq!(fault, Fault::Lost { method: "sessions.patchMany", reason: "it took too long".to_owned() });
     let short = Trouble::Alter(|reply| drop(reply["outcomes"].as_array_mut().unwrap().pop()));
     let fault = fault_of_a_patch(&self::double(), short, PATIENT);

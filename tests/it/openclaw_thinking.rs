@@ -147,7 +147,12 @@ fn a_level_that_the_user_has_chosen_since_stays() {
     decide(&setting, "fake/big");
     setting.run(&["--chat", CAL]).expect(0);
     assert_eq!(level(&setting).as_deref(), Some("low"));
-    // What was saved before that counts no longer.
+    // What was saved before that counts no longer, also where the user lets it think no more.
+    setting.run(&[]).expect(0);
+    choose("mid", "off");
+    setting.run(&["--chat", CAL]).expect(0);
+    assert_eq!((setting.pinned(CAL).as_deref(), level(&setting).as_deref()), (Some("fake/big"), Some("off")));
+    choose("big", "low");
     setting.run(&["set-model", CAL, "fake/mid"]).expect(0);
     assert_eq!(level(&setting).as_deref(), Some("off"));
     setting.run(&["unset-model", CAL]).expect(0);

@@ -186,7 +186,7 @@ impl Gateway {
                 None => self.greet(until)?,
             };
             let reply = connection.call(method, params, until);
-            // What comes in after its time would be taken for the reply to the next request.
+            // One that did not answer this is not trusted with the next request.
             let is_in_step = !matches!(&reply, Err(fault) if fault.is_perhaps_done());
             self.connection = is_in_step.then_some(connection);
             reply

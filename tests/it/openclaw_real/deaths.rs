@@ -52,12 +52,13 @@ fn after_any_death_the_next_run_makes_all_sessions_what_the_policy_says() {
         let pause = moments.within(whole);
         sleep(pause);
         // The last one is restarted by its operator.
-        let how = if death < GATEWAYS { "killed" } else { "stopped" };
-        if death < GATEWAYS {
-            kit.kill()
+        let how = if death < GATEWAYS {
+            kit.kill();
+            "killed"
         } else {
-            kit.stop()
-        }
+            kit.stop();
+            "stopped"
+        };
         // All done, nothing done, or partly.
         assert!(matches!(run.wait().unwrap().code(), Some(0 | 1 | 4)));
         kit.start_again();
