@@ -235,7 +235,7 @@ impl Fault {
             }
             Self::Down(_) => "start the gateway with: openclaw gateway run",
             Self::Unreachable { .. } | Self::NotAGateway { .. } => {
-                "see gateway.port in OpenClaw's configuration; on another host, check the tunnel"
+                "see gateway.port and gateway.tls in OpenClaw's configuration; on another host, check the tunnel"
             }
             Self::Stopping => "run again when the gateway is back",
             Self::Unavailable { why: Unavailable::Starting, .. } => "run again in a moment, or raise sessions.timeout",

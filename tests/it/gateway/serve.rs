@@ -18,13 +18,13 @@ struct Request {
 }
 
 /// Serves a connection until either side ends it.
-pub(super) fn serve(mut stream: Box<dyn Carrier>, shared: &Shared) -> Result<(), Ended> {
+pub(super) fn serve(stream: Box<dyn Carrier>, shared: &Shared) -> Result<(), Ended> {
     match shared.trouble("upgrade") {
         Some(Trouble::Http(status)) => {
-            write!(stream, "HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
-            return Ok(());
+            let answer = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            return say(stream, &answer);
         }
-        Some(Trouble::Say(text)) => return Ok(stream.write_all(text.as_bytes())?),
+        Some(Trouble::Say(text)) => return say(stream, &text),
         Some(Trouble::Cut) => return Ok(()),
         _ => {}
     }
@@ -49,6 +49,14 @@ pub(super) fn serve(mut stream: Box<dyn Carrier>, shared: &Shared) -> Result<(),
         }
     }
     close(&mut socket, 1000, "")
+}
+
+/// Says something that is no frame, and waits for the client to go: a system takes back what was said on a connection that is
+/// closed before all is read that came in.
+fn say(mut stream: Box<dyn Carrier>, text: &str) -> Result<(), Ended> {
+    stream.write_all(text.as_bytes())?;
+    while stream.read(&mut [0; 1024])? > 0 {}
+    Ok(())
 }
 
 /// Answers a request, or what goes wrong with it. Returns whether the connection goes on.
