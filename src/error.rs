@@ -49,6 +49,14 @@ pub enum Error {
         /// What to do next.
         hint: String,
     },
+    /// A server cannot be reached.
+    #[error("{message}")]
+    Unreachable {
+        /// Which one, and why not.
+        message: String,
+        /// What to do next.
+        hint: String,
+    },
     /// Anything else, with what to do about it.
     #[error("{message}")]
     Other {
@@ -73,15 +81,24 @@ impl Error {
         match self {
             Self::Io { source, .. } => [QuotaExceeded, ReadOnlyFilesystem, StorageFull].contains(&source.kind()),
             Self::ReadOnly { .. } => true,
-            Self::Invalid(_) | Self::Locked { .. } | Self::Interrupted { .. } | Self::Other { .. } => false,
+            Self::Invalid(_)
+            | Self::Locked { .. }
+            | Self::Interrupted { .. }
+            | Self::Unreachable { .. }
+            | Self::Other { .. } => false,
         }
+    }
+
+    /// Whether a server cannot be reached.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
     }
 
     /// What to do next, where it says that.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Other { hint, .. } => hint.as_deref(),
-            Self::ReadOnly { hint, .. } => Some(hint),
+            Self::ReadOnly { hint, .. } | Self::Unreachable { hint, .. } => Some(hint),
             Self::Io { .. } | Self::Invalid(_) | Self::Locked { .. } | Self::Interrupted { .. } => None,
         }
     }
@@ -97,6 +114,7 @@ impl Error {
         match self {
             Self::Other { message, nameless, .. } => Self::Other { message, hint: Some(hint.into()), nameless },
             Self::ReadOnly { path, .. } => Self::ReadOnly { path, hint: hint.into() },
+            Self::Unreachable { message, .. } => Self::Unreachable { message, hint: hint.into() },
             error => error,
         }
     }

@@ -19,13 +19,6 @@ pub(crate) fn home_of_table(place: &PlaceArgs, policy: &Policy, table: &Table) -
     reach(policy, table, named.as_ref())
 }
 
-/// Refuses a command that knows registries in files only.
-pub(crate) fn refuse_table(policy: &Policy, command: &str) -> Result<()> {
-    let Some(table) = &policy.table else { return Ok(()) };
-    Err(Error::other(format!("the registry is the table {}, and {command} knows registries in files only", table.name))
-        .with_hint("see docs/postgres.md for what works with a table"))
-}
-
 #[cfg(feature = "postgres")]
 fn reach(policy: &Policy, table: &Table, named: Option<&Conninfo>) -> Result<Home> {
     use crate::backend::postgres::{Environment, RegistryTable, Said};

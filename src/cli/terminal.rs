@@ -142,7 +142,7 @@ impl Terminal {
         match failed.downcast_ref() {
             Some(Error::Invalid(found)) => self.diagnostics(found),
             Some(Error::Other { nameless: Some(nameless), .. }) if self.names_hidden => self.error(nameless, None),
-            Some(error @ (Error::Other { .. } | Error::ReadOnly { .. })) => {
+            Some(error @ (Error::Other { .. } | Error::ReadOnly { .. } | Error::Unreachable { .. })) => {
                 self.error(&error.to_string(), error.hint());
             }
             Some(locked @ Error::Locked { .. }) => {

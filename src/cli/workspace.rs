@@ -13,7 +13,7 @@ use crate::cli::args::PlaceArgs;
 use crate::cli::gateway::gateway_of;
 use crate::cli::paths::{beside_policy, registry_of};
 use crate::cli::recovered::{KnownBy, recover, unreadable};
-use crate::cli::server::{home_of_table, refuse_table};
+use crate::cli::server::home_of_table;
 use crate::cli::terminal::Terminal;
 use crate::cli::trace::Trace;
 use crate::cli::zone::{self, now_for};
@@ -211,7 +211,7 @@ pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Resul
 }
 
 /// Where the registry is, also where the policy has mistakes.
-fn home_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<Home> {
+pub(crate) fn home_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<Home> {
     let path = place.policy();
     let policy = sources::load(&path).ok().and_then(|files| policy::read(&files.sources).ok());
     match policy {
@@ -235,7 +235,7 @@ pub(crate) fn registry_path(place: &PlaceArgs) -> Result<PathBuf> {
 }
 
 /// The registry that the command line names, or the policy, also where that has mistakes; and its form.
-pub(crate) fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<(PathBuf, Form)> {
+fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<(PathBuf, Form)> {
     let path = &place.policy();
     let files = sources::load(path);
     if let Some(registry) = place.registry() {
@@ -246,7 +246,6 @@ pub(crate) fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result
         Err(error) => (recover(path, Outline::default())?, error),
         Ok(files) => match policy::read(&files.sources) {
             Ok((policy, _)) => {
-                refuse_table(&policy, "this command")?;
                 return Ok((registry_of(policy.registry.as_deref(), path)?, policy.form));
             }
             Err(mistakes) => {

@@ -19,6 +19,7 @@ mod format;
 #[path = "../it/journal_text.rs"]
 mod journal_text;
 mod keep_manual;
+mod launch;
 mod lost;
 mod pooler;
 mod preflight;

@@ -1,9 +1,9 @@
 //! A connection to the database that has the registry. It keeps no state on the server beyond a transaction, because a
 //! pooler may hand each transaction to another of its connections: no named statement, no setting, no lock.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
-use std::{fmt, mem};
+use std::{fmt, mem, thread};
 
 use postgres::{Client, IsolationLevel, NoTls, Transaction};
 
@@ -69,6 +69,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The database of a registry.
 pub(super) struct Database {
     addresses: Vec<Address>,
+    /// How long a server may take until it has taken a connection; without it, its own settings say that.
+    limit: Option<Duration>,
     client: Mutex<Option<Client>>,
 }
 
@@ -82,7 +84,12 @@ impl fmt::Debug for Database {
 impl Database {
     /// The database behind one of these addresses. It is reached when it is first asked.
     pub(super) fn new(addresses: Vec<Address>) -> Self {
-        Self { addresses, client: Mutex::new(None) }
+        Self { addresses, limit: None, client: Mutex::new(None) }
+    }
+
+    /// The same, which must take a connection within this time.
+    pub(super) fn answering_within(&self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..Self::new(self.addresses.clone()) }
     }
 
     /// Does some reading in one transaction, which sees the database at one instant.
@@ -140,24 +147,36 @@ impl Database {
         end
     }
 
-    /// Connects to the first server that takes the connection.
     fn connect(&self) -> Result<Client> {
-        let mut failures = Vec::new();
-        for address in &self.addresses {
-            let connected = match &address.roots {
-                Some(roots) => address.config.connect(connector(roots)?),
-                None => address.config.connect(NoTls),
-            };
-            match connected {
-                Ok(client) => return Ok(client),
-                Err(error) => failures.push(failed(&format!("connect to {}", address.name), &error)),
-            }
-        }
-        // Of several, the last is the one that the others stood in for.
-        let hint = failures.last().and_then(Error::hint).map(str::to_owned);
-        let messages: Vec<String> = failures.iter().map(Error::to_string).collect();
-        Err(Error::other(messages.join("; ")).with_hint(hint.unwrap_or_default()))
+        let Some(limit) = self.limit else { return connect(&self.addresses) };
+        let (tell, told) = mpsc::channel();
+        let addresses = self.addresses.clone();
+        // A server may take the connection and never say anything: no setting ends that.
+        thread::spawn(move || _ = tell.send(connect(&addresses)));
+        told.recv_timeout(limit).unwrap_or_else(|_| {
+            let message = format!("the server did not answer within {} s", limit.as_secs());
+            Err(Error::Unreachable { message, hint: "look whether the server runs".to_owned() })
+        })
     }
+}
+
+/// Connects to the first server that takes the connection.
+fn connect(addresses: &[Address]) -> Result<Client> {
+    let mut failures = Vec::new();
+    for address in addresses {
+        let connected = match &address.roots {
+            Some(roots) => address.config.connect(connector(roots)?),
+            None => address.config.connect(NoTls),
+        };
+        match connected {
+            Ok(client) => return Ok(client),
+            Err(error) => failures.push(failed(&format!("connect to {}", address.name), &error)),
+        }
+    }
+    // Of several, the last is the one that the others stood in for.
+    let hint = failures.last().and_then(Error::hint).unwrap_or_default().to_owned();
+    let messages: Vec<String> = failures.iter().map(Error::to_string).collect();
+    Err(Error::Unreachable { message: messages.join("; "), hint })
 }
 
 /// Does some work in a transaction, which is committed where the work returns a value.

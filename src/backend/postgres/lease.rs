@@ -11,9 +11,9 @@ use uuid::Uuid;
 use crate::backend::postgres::connection::{Database, End};
 use crate::backend::postgres::failure::failed;
 use crate::backend::postgres::sql::{Parameter, one};
+use crate::backend::postgres::state::State;
 use crate::error::{Error, Holder, Result};
 
-const REGISTER: &str = "INSERT INTO reconcile.registry (name) VALUES ($1) ON CONFLICT DO NOTHING";
 const TAKE: &str = "UPDATE reconcile.registry
     SET holder = $2, held_until = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3)
     WHERE name = $1 AND (holder IS NULL OR holder = $2 OR held_until < pg_catalog.clock_timestamp())";
@@ -80,7 +80,8 @@ impl Lease {
 
     fn try_take(&self, transaction: &mut Transaction) -> Result<bool> {
         let doing = |error: postgres::Error| failed("take the lock of the registry", &error);
-        transaction.execute_typed(REGISTER, &[one(&self.registry)]).map_err(doing)?;
+        // Also where no run has been yet.
+        State { transaction, registry: &self.registry }.hold()?;
         transaction.execute_typed(TAKE, &self.parameters()).map(|taken| taken == 1).map_err(doing)
     }
 

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use postgres::Transaction;
 use serde_json::{Map, Value};
 
@@ -12,9 +13,10 @@ use crate::backend::postgres::failure::failed;
 use crate::backend::postgres::sql::{many, one, text};
 use crate::chat::Model;
 use crate::error::{Error, Result};
-use crate::plan::json::JsonRun;
+use crate::plan::json::{JsonRun, name_after};
 use crate::plan::last_applied::{Found, LastApplied, Reach};
-use crate::state::kept::{Kept, Patch};
+use crate::plan::ledger::Note;
+use crate::state::kept::{ExchangeState, Kept, Patch};
 
 /// The format of the schema that this version reads and writes.
 const FORMAT: i32 = 2;
@@ -44,6 +46,8 @@ const REMOVE: &str = "DELETE FROM reconcile.memory AS known USING unnest($2::tex
 const PUT: &str = "INSERT INTO reconcile.memory (registry, kind, key, value)
     SELECT $1, kind, key, value::json FROM unnest($2::text[], $3::text[], $4::text[]) AS new(kind, key, value)
     ON CONFLICT (registry, kind, key) DO UPDATE SET value = excluded.value";
+const REGISTER: &str = "INSERT INTO reconcile.registry (name) VALUES ($1) ON CONFLICT DO NOTHING";
+const HOLD: &str = "SELECT FROM reconcile.registry WHERE name = $1 FOR UPDATE";
 const NEWEST: &str = "SELECT max(name) FROM reconcile.run WHERE registry = $1";
 const APPEND: &str =
     "INSERT INTO reconcile.run (registry, name, run) VALUES ($1, $2, $3::text::json) ON CONFLICT DO NOTHING";
@@ -100,6 +104,22 @@ pub(super) struct State<'t, 'c> {
 }
 
 impl State<'_, '_> {
+    /// Keeps other transactions that write from what runs remember of the registry, until this one ends.
+    pub(super) fn hold(&mut self) -> Result<()> {
+        for statement in [REGISTER, HOLD] {
+            let held = self.transaction.execute_typed(statement, &[one(&self.registry)]);
+            held.map_err(|error| failed("take the lock of the registry", &error))?;
+        }
+        Ok(())
+    }
+
+    /// A name in the history for a command that begins, after those of all others.
+    pub(super) fn name_run(&mut self, kept: &Kept, at: Timestamp) -> Result<String> {
+        let unrecorded = kept.ledger.unrecorded.keys().max().cloned();
+        let newest = unrecorded.max(self.newest_run()?);
+        Ok(name_after(newest.as_deref(), at))
+    }
+
     /// All of it, without the history.
     pub(super) fn kept(&mut self) -> Result<Kept> {
         let rows = self.transaction.query_typed(READ, &[one(&self.registry)]).map_err(|error| reading(&error))?;
@@ -216,6 +236,20 @@ impl State<'_, '_> {
         let row = [one(&self.registry), one(&name), one(&text)];
         self.transaction.execute_typed(APPEND, &row).map(drop).map_err(|error| writing(&error))
     }
+}
+
+/// Takes the notes around edits that are made in the same transaction.
+pub(super) fn note_around(
+    state: &mut State,
+    kept: Kept,
+    before: &[Note],
+    after: &[Note],
+    now: Timestamp,
+) -> Result<Kept> {
+    let made = Patch { exchange: Some(ExchangeState::Made), ..kept.noting(before, now) };
+    let kept = state.save(kept, made)?;
+    let patch = kept.noting(after, now);
+    state.save(kept, patch)
 }
 
 /// The values of a patch, by kind and key.

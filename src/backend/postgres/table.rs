@@ -11,7 +11,7 @@ use crate::apply::LostState;
 use crate::backend::commands::Commands;
 
 use crate::backend::postgres::catalogue::{Relation, look};
-use crate::backend::postgres::connection::Database;
+use crate::backend::postgres::connection::{Database, End};
 use crate::backend::postgres::lease::Lease;
 use crate::backend::postgres::locked::LockedTable;
 use crate::backend::postgres::server::{Environment, Said, addresses};
@@ -89,6 +89,34 @@ impl RegistryTable {
             .with_hint("name the primary server; reconcile init --postgres --grants prints the rights"))
     }
 
+    /// Whether what is done can be remembered. What is lost without that is told by [`RegistryTable::lost_state`].
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub(super) fn check_state(&self) -> Result<()> {
+        match self.lost_state()? {
+            Some(LostState { hint, .. }) => {
+                Err(Error::other("nothing is changed where it cannot be remembered").with_hint(hint))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Makes changes that are an error where it cannot be told whether they were made.
+    pub(super) fn change(&self, work: impl FnOnce(&mut Transaction) -> Result<()>) -> Result<()> {
+        match self.database.change(|transaction| work(transaction).map(Some))? {
+            End::Committed(()) => Ok(()),
+            End::Lost((), error) => Err(error),
+            End::TakenBack => Err(Error::other("the transaction was taken back")),
+        }
+    }
+
+    /// The same, whose server must take a connection within this time.
+    #[must_use]
+    pub fn answering_within(self, limit: Duration) -> Self {
+        Self { database: Arc::new(self.database.answering_within(limit)), ..self }
+    }
+
     fn presence(&self) -> Result<Presence> {
         self.database.read(presence)
     }
@@ -135,10 +163,7 @@ impl RegistryTable {
         give_up: &dyn Fn() -> bool,
     ) -> Result<LockedTable<'b>> {
         self.check_writable()?;
-        if let Some(LostState { hint, .. }) = self.lost_state()? {
-            // What is lost is told already.
-            return Err(Error::other("nothing is changed where it cannot be remembered").with_hint(hint));
-        }
+        self.check_state()?;
         let table = self.snapshot()?;
         let lease = Lease::take(&self.database, &table.relation().name, self.lease, patience, give_up)?;
         let locked = LockedTable { table, lease, commands };

@@ -4,10 +4,10 @@ use crate::cli::terminal::Terminal;
 use crate::launch::{Kept, Remark, Start};
 use crate::policy::placeholder::{Conversation, shortened};
 
-pub(super) fn tell(terminal: &Terminal, start: &Start, registry: &str) {
+pub(super) fn tell(terminal: &Terminal, start: &Start, is_new: &str) {
     let chat = &start.chat.id;
     if start.is_new {
-        terminal.note(&format!("{chat} is new in {registry}"));
+        terminal.note(&format!("{chat} {is_new}"));
     }
     match (&start.model, &start.kept) {
         (Some(model), Some(Kept { wanted, why })) => {
