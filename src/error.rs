@@ -66,6 +66,8 @@ pub enum Error {
         hint: Option<String>,
         /// What is said instead where no chat may be named.
         nameless: Option<String>,
+        /// Whether the same may work when it is tried again at once.
+        is_passing: bool,
     },
 }
 
@@ -105,14 +107,16 @@ impl Error {
 
     /// An error in words.
     pub fn other(message: impl Into<String>) -> Self {
-        Self::Other { message: message.into(), hint: None, nameless: None }
+        Self::Other { message: message.into(), hint: None, nameless: None, is_passing: false }
     }
 
     /// This error, with advice. Only errors in words take it, and that of a read-only file system.
     #[must_use]
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         match self {
-            Self::Other { message, nameless, .. } => Self::Other { message, hint: Some(hint.into()), nameless },
+            Self::Other { message, nameless, is_passing, .. } => {
+                Self::Other { message, hint: Some(hint.into()), nameless, is_passing }
+            }
             Self::ReadOnly { path, .. } => Self::ReadOnly { path, hint: hint.into() },
             Self::Unreachable { message, .. } => Self::Unreachable { message, hint: hint.into() },
             error => error,
@@ -123,9 +127,25 @@ impl Error {
     #[must_use]
     pub fn or_nameless(self, nameless: impl Into<String>) -> Self {
         match self {
-            Self::Other { message, hint, .. } => Self::Other { message, hint, nameless: Some(nameless.into()) },
+            Self::Other { message, hint, is_passing, .. } => {
+                Self::Other { message, hint, nameless: Some(nameless.into()), is_passing }
+            }
             error => error,
         }
+    }
+
+    /// The error, of something that may work when it is tried again at once. Only errors in words take it.
+    #[must_use]
+    pub fn passing(self) -> Self {
+        match self {
+            Self::Other { message, hint, nameless, .. } => Self::Other { message, hint, nameless, is_passing: true },
+            error => error,
+        }
+    }
+
+    /// Whether the same may work when it is tried again at once.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Other { is_passing: true, .. })
     }
 }
 

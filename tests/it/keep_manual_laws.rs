@@ -72,6 +72,8 @@ struct Trial {
     is_settled: bool,
     /// Chats whose choice a decision has agreed with in a run that may not have come to see it.
     unsure: BTreeSet<&'static str>,
+    /// Chats that no run has given a model yet: what they have may be the default of the assistant.
+    fresh: BTreeSet<&'static str>,
 }
 
 impl Trial {
@@ -81,8 +83,8 @@ impl Trial {
             CHATS[..3].iter().map(|chat| format!("\"{chat}\": {{\"model\": \"opus\"}}")).collect();
         let world = World::of(manner, &format!("{{{}}}", entries.join(", ")));
         let (chosen, given) = (BTreeMap::new(), world.state().entries.clone());
-        let trial =
-            Self { world, models: [0; CHATS.len()], hour: 0, chosen, given, is_settled: true, unsure: BTreeSet::new() };
+        let (unsure, fresh) = (BTreeSet::new(), BTreeSet::new());
+        let trial = Self { world, models: [0; CHATS.len()], hour: 0, chosen, given, is_settled: true, unsure, fresh };
         let selector = Selector { take_over: TakeOver::All, ..Selector::default() };
         run(&trial.world, &trial.policy(), &at(0), &selector, usize::MAX, &Unwatched).unwrap();
         trial
@@ -110,7 +112,8 @@ impl Trial {
                 let was = self.registry().get(chat).cloned();
                 // What was written and not read back yet may look as before, or as written: neither is taken for a choice.
                 let is_unread = self.world.state().ledger.wrote.get(chat).is_some_and(|wrote| !wrote.read_back);
-                if !self.is_settled || is_unread || self.unsure.contains(chat) || was.flatten().is_none() {
+                let is_uncertain = is_unread || self.unsure.contains(chat) || self.fresh.contains(chat);
+                if !self.is_settled || is_uncertain || was.flatten().is_none() {
                     return;
                 }
                 self.world.state().set(chat, Some(model));
@@ -124,8 +127,7 @@ impl Trial {
             Event::New(chat) => {
                 if !self.registry().contains_key(CHATS[chat]) {
                     self.world.state().set(CHATS[chat], Some("opus"));
-                    // A person can choose for it once a run has seen it.
-                    self.is_settled = false;
+                    self.fresh.insert(CHATS[chat]);
                 }
             }
             Event::Breaks(chat, model, how) => {
@@ -147,8 +149,10 @@ impl Trial {
     fn agree(&mut self) {
         let wanted: BTreeMap<&str, &str> = CHATS.into_iter().zip(self.models.map(|model| MODELS[model])).collect();
         let registry = self.registry();
+        let follows = |chat: &str| registry[chat].as_deref() == Some(wanted[chat]);
         if self.is_settled {
-            self.unsure.retain(|chat| registry[*chat].as_deref() != Some(wanted[chat]));
+            self.unsure.retain(|chat| !follows(chat));
+            self.fresh.retain(|chat| !follows(chat));
         } else {
             self.unsure
                 .extend(self.chosen.iter().filter(|(chat, model)| wanted[*chat] == **model).map(|(chat, _)| *chat));

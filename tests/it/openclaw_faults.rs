@@ -430,7 +430,9 @@ fn what_a_gateway_says_is_left_out_where_no_chat_may_be_named() {
         Fault::NotAGateway { address: "ws://127.0.0.1:1".parse().unwrap(), reason: CAL.to_owned() },
     ];
     for fault in named {
-        let Error::Other { nameless: Some(nameless), hint: Some(_), message } = Error::from(fault) else { panic!() };
+        let Error::Other { nameless: Some(nameless), hint: Some(_), message, .. } = Error::from(fault) else {
+            panic!()
+        };
         assert!(message.contains(CAL) && !nameless.contains(CAL));
     }
 }

@@ -157,6 +157,26 @@ fn what_the_database_does_not_take_changes_nothing_at_all() {
 }
 
 #[test]
+fn what_the_server_ends_because_of_other_transactions_is_made_again_a_few_times() {
+    for code in ["40001", "40P01"] {
+        for (ends, exit) in [(4, 0), (5, 1)] {
+            let database = database(&DRIFTED);
+            database.execute(&format!(
+                "CREATE SEQUENCE ended;
+                 CREATE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
+                     IF nextval(''ended'') <= {ends} THEN RAISE ''in the way'' USING ERRCODE = ''{code}''; END IF; RETURN NULL; END';
+                 CREATE TRIGGER t AFTER UPDATE ON sessions FOR EACH STATEMENT EXECUTE FUNCTION ends()"
+            ));
+            let run = database.run(&[]).expect(exit);
+            let as_before = ["+1 opus", "+2 haiku", "+3 -"];
+            let changed = ["+1 sonnet", "+2 haiku", "+3 opus"];
+            assert_eq!(models(&database), if exit == 0 { changed } else { as_before }, "{run:?}");
+            assert_eq!(exit == 1, run.stderr.contains("other transactions change the same rows"), "{run:?}");
+        }
+    }
+}
+
+#[test]
 fn a_role_that_may_not_write_is_told_so_before_anything_is_changed() {
     let database = database(&DRIFTED);
     let role = format!("planner_{}", database.name);

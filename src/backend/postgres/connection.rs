@@ -63,6 +63,8 @@ pub(super) enum End<T> {
 
 /// What is done when a transaction ends.
 const COMMIT: &str = "commit the changes";
+/// How often a transaction is made before it is an error that others are in its way.
+const TRIES: usize = 5;
 /// For how long a connection may take to answer after an error before it is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -101,8 +103,15 @@ impl Database {
         }
     }
 
-    /// Makes changes in one transaction: all that `work` does, or nothing where it returns `None`.
-    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Transaction) -> Result<Option<T>>) -> Result<End<T>> {
+    /// Makes changes in one transaction: all that `work` does, or nothing where it returns `None`. Where another transaction is
+    /// in its way, and the server has ended this one for that, it is made again.
+    pub(super) fn change<T>(&self, mut work: impl FnMut(&mut Transaction) -> Result<Option<T>>) -> Result<End<T>> {
+        for _ in 1..TRIES {
+            match self.transact(Purpose::Write, &mut work) {
+                Err(error) if error.is_passing() => {}
+                end => return end,
+            }
+        }
         self.transact(Purpose::Write, work)
     }
 

@@ -15,6 +15,8 @@ pub(super) fn failed(doing: &str, error: &postgres::Error) -> Error {
     let message = format!("cannot {doing}: the server says: {}", found.message());
     let nameless = format!("cannot {doing}: the server says error {}", found.code().code());
     let error = Error::other(message).or_nameless(nameless);
+    let conflicts = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
+    let error = if conflicts.contains(found.code()) { error.passing() } else { error };
     match hint(found.code()) {
         Some(hint) => error.with_hint(hint),
         None => error,
@@ -22,7 +24,11 @@ pub(super) fn failed(doing: &str, error: &postgres::Error) -> Error {
 }
 
 fn hint(code: &SqlState) -> Option<&'static str> {
-    let hints: [(&[SqlState], &str); 7] = [
+    let hints: [(&[SqlState], &str); 8] = [
+        (
+            &[SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED],
+            "other transactions change the same rows all the time: run again",
+        ),
         (
             &[SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION],
             "look at the user, and at the password in PGPASSWORD or ~/.pgpass",

@@ -97,7 +97,7 @@ impl Lease {
     pub(super) fn change<T>(
         &self,
         database: &Database,
-        work: impl FnOnce(&mut Transaction) -> Result<Option<T>>,
+        mut work: impl FnMut(&mut Transaction) -> Result<Option<T>>,
     ) -> Result<Changed<T>> {
         let mut number = 0;
         let end = database.change(|transaction| {

@@ -43,14 +43,14 @@ impl LockedTable<'_> {
         self.change(|state| record(state, None).map(Some)).map(drop)
     }
 
-    fn change<T>(&self, work: impl FnOnce(&mut State) -> Result<Option<T>>) -> Result<Changed<T>> {
+    fn change<T>(&self, mut work: impl FnMut(&mut State) -> Result<Option<T>>) -> Result<Changed<T>> {
         let registry = self.table.relation().name.as_str();
         let work = |transaction: &mut Transaction| work(&mut State { transaction, registry });
         self.lease.change(self.table.database(), work)
     }
 
     /// Makes a change that is an error where it cannot be told whether it was made.
-    fn change_for_sure<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    fn change_for_sure<T>(&self, mut work: impl FnMut(&mut State) -> Result<T>) -> Result<T> {
         match self.change(|state| work(state).map(Some))? {
             Changed::Made(value) => Ok(value),
             Changed::Unknown(_, error) => Err(error),

@@ -103,7 +103,7 @@ impl RegistryTable {
     }
 
     /// Makes changes that are an error where it cannot be told whether they were made.
-    pub(super) fn change(&self, work: impl FnOnce(&mut Transaction) -> Result<()>) -> Result<()> {
+    pub(super) fn change(&self, mut work: impl FnMut(&mut Transaction) -> Result<()>) -> Result<()> {
         match self.database.change(|transaction| work(transaction).map(Some))? {
             End::Committed(()) => Ok(()),
             End::Lost((), error) => Err(error),
