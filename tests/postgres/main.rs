@@ -25,6 +25,7 @@ mod pooler;
 mod preflight;
 mod reading;
 mod server;
+mod stopped;
 #[allow(dead_code, unused_imports, reason = "these tests need a part of it")]
 #[path = "../it/support.rs"]
 mod support;
