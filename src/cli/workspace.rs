@@ -342,6 +342,7 @@ pub(crate) fn author(place: &PlaceArgs, command: &str) -> Origin {
     let commit = git::head(&place.policy(), GIT_LIMIT);
     Origin {
         policy_modified: commit.as_ref().map(|commit| commit.modified),
+        policy_at: commit.as_ref().and_then(|commit| commit.at),
         policy_commit: commit.map(|commit| commit.id),
         ..user(command)
     }

@@ -13,7 +13,7 @@ use crate::backend::postgres::snapshot::{Field, TableSnapshot};
 use crate::backend::postgres::state::{State, note_around};
 use crate::chat::Model;
 use crate::error::{Error, Result};
-use crate::plan::json::{JsonRun, name_after};
+use crate::plan::json::{JsonRun, Origin, name_after};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Note};
 use crate::plan::{Reading, Row};
@@ -103,6 +103,11 @@ impl Locked for LockedTable<'_> {
             if batch.is_stale(&kept.ledger) || !self.edit(state.transaction, &batch)? {
                 return Ok(None);
             }
+            let record = batch.notes.iter().find_map(|note| match note {
+                Note::Edits { record, .. } => Some(record),
+                _ => None,
+            });
+            record.map_or(Ok(()), |record| state.follows(&record.head.by))?;
             note_around(state, kept, &batch.notes_before(), &batch.notes_after(), batch.now).map(|_| Some(()))
         })?;
         Ok(match changed {
@@ -149,6 +154,11 @@ impl Locked for LockedTable<'_> {
             let kept = state.kept()?;
             state.forget_applied(kept)
         })
+    }
+
+    fn newer_policy(&self, by: &Origin) -> Result<Option<String>> {
+        let registry = self.table.relation().name.as_str();
+        self.table.database().read(|transaction| State { transaction, registry }.newer_policy(by))
     }
 
     fn name_run(&self, at: Timestamp) -> Result<String> {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use postgres::Transaction;
+use postgres::types::Type;
 use serde_json::{Map, Value};
 
 use crate::backend::postgres::failure::failed;
 use crate::backend::postgres::sql::{many, one, text};
 use crate::chat::Model;
 use crate::error::{Error, Result};
-use crate::plan::json::{JsonRun, name_after};
+use crate::plan::json::{JsonRun, Origin, name_after};
 use crate::plan::last_applied::{Found, LastApplied, Reach};
 use crate::plan::ledger::Note;
 use crate::state::kept::{ExchangeState, Kept, Patch};
@@ -48,6 +49,10 @@ const PUT: &str = "INSERT INTO reconcile.memory (registry, kind, key, value)
     ON CONFLICT (registry, kind, key) DO UPDATE SET value = excluded.value";
 const REGISTER: &str = "INSERT INTO reconcile.registry (name) VALUES ($1) ON CONFLICT DO NOTHING";
 const HOLD: &str = "SELECT FROM reconcile.registry WHERE name = $1 FOR UPDATE";
+const NEWER: &str = "SELECT policy FROM reconcile.registry
+    WHERE name = $1 AND policy <> $2 AND policy_at > pg_catalog.to_timestamp($3)";
+const FOLLOWS: &str = "UPDATE reconcile.registry
+    SET policy = $2, policy_at = greatest(policy_at, pg_catalog.to_timestamp($3)) WHERE name = $1";
 const NEWEST: &str = "SELECT max(name) FROM reconcile.run WHERE registry = $1";
 const APPEND: &str =
     "INSERT INTO reconcile.run (registry, name, run) VALUES ($1, $2, $3::text::json) ON CONFLICT DO NOTHING";
@@ -214,6 +219,21 @@ impl State<'_, '_> {
         self.transaction.execute_typed(REACH, &said).map(drop).map_err(|error| writing(&error))
     }
 
+    /// The commit of the policy by which models were last changed, where that is newer than the one of a run `by` this.
+    pub(super) fn newer_policy(&mut self, by: &Origin) -> Result<Option<String>> {
+        let Some((commit, at)) = commit(by) else { return Ok(None) };
+        let asked = [one(&self.registry), one(&commit), (&at, Type::FLOAT8)];
+        let row = self.transaction.query_typed_opt(NEWER, &asked).map_err(|error| reading(&error))?;
+        row.map(|row| row.try_get(0)).transpose().map_err(|error| reading(&error))
+    }
+
+    /// Remembers the policy of a run `by` this, which changes models.
+    pub(super) fn follows(&mut self, by: &Origin) -> Result<()> {
+        let Some((commit, at)) = commit(by) else { return Ok(()) };
+        let said = [one(&self.registry), one(&commit), (&at, Type::FLOAT8)];
+        self.transaction.execute_typed(FOLLOWS, &said).map(drop).map_err(|error| writing(&error))
+    }
+
     /// The name of the newest run in the history.
     pub(super) fn newest_run(&mut self) -> Result<Option<String>> {
         let row = self.transaction.query_typed_one(NEWEST, &[one(&self.registry)]);
@@ -250,6 +270,11 @@ pub(super) fn note_around(
     let kept = state.save(kept, made)?;
     let patch = kept.noting(after, now);
     state.save(kept, patch)
+}
+
+/// The commit of a policy, and when it was made in seconds, where both are known.
+fn commit(by: &Origin) -> Option<(&str, f64)> {
+    by.policy_commit.as_deref().zip(by.policy_at.map(|at| at.as_duration().as_secs_f64()))
 }
 
 /// The values of a patch, by kind and key.

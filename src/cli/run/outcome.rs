@@ -199,6 +199,11 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
             let consent = if is_secret { hidden() } else { typed };
             terminal.error(&message, Some(&format!("if this is what you want, consent with: {consent}")));
         }
+        Some(Refusal::OlderPolicy { .. }) => {
+            let hint =
+                "update this checkout; to go back to what the policy said before, commit that: a revert is newer";
+            terminal.error(&message, Some(hint));
+        }
         None => {}
     }
 }
