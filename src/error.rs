@@ -59,13 +59,6 @@ pub enum Error {
     },
     /// What one room of the program knows of: each has an enum of its own.
     Problem(Box<dyn Explain>),
-    /// An error in words that have no enum yet.
-    Other {
-        /// What is wrong.
-        message: Foreign,
-        /// What to do next.
-        hint: Option<Foreign>,
-    },
 }
 
 /// What is wrong, in words.
@@ -97,6 +90,22 @@ impl Explanation {
 pub trait Explain: fmt::Debug + Send + Sync + 'static {
     /// The words for it.
     fn explain(&self) -> Explanation;
+
+    /// What can be done about it without the user.
+    fn remedy(&self) -> Remedy {
+        Remedy::None
+    }
+}
+
+/// What can be done about an error without the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing.
+    None,
+    /// It may pass when the same is tried again at once.
+    TryAgain,
+    /// A server cannot be reached: a session can start on what this host knows.
+    GoWithout,
 }
 
 /// What cannot happen as long as this program is right, in words.
@@ -137,29 +146,12 @@ impl Error {
         }
     }
 
-    /// An error in words that have no enum yet.
-    pub fn other(message: impl Into<String>) -> Self {
-        Self::Other { message: message.into().into(), hint: None }
-    }
-
-    /// This error, with advice. Only errors in words take it.
-    #[must_use]
-    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+    /// What can be done about it without the user.
+    pub fn remedy(&self) -> Remedy {
         match self {
-            Self::Other { message, .. } => Self::Other { message, hint: Some(hint.into().into()) },
-            error => error,
+            Self::Problem(problem) => problem.remedy(),
+            _ => Remedy::None,
         }
-    }
-
-    /// This error: what may not be told is known from its sentence by now.
-    #[must_use]
-    pub fn or_nameless(self, _: impl Into<String>) -> Self {
-        self
-    }
-
-    /// What to do next, as one text.
-    pub fn hint(&self) -> Option<String> {
-        self.explain().hint.map(|hint| hint.into_foreign().raw().to_owned())
     }
 
     /// The words for it.
@@ -190,9 +182,6 @@ impl Error {
                 Explanation::new("read-only", message).hint(*hint)
             }
             Self::Problem(problem) => problem.explain(),
-            Self::Other { message, hint } => {
-                Explanation { hint: hint.as_ref().map(Sentence::from), ..Explanation::new("other", message) }
-            }
         }
     }
 

@@ -271,6 +271,15 @@ pub trait Locked: Sync {
         Ok(())
     }
 
+    /// The commit of the policy by which the registry was last changed, where that is newer than the one of a run `by` this. By
+    /// default, none is known.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    fn newer_policy(&self, _by: &Origin) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// A name in the history for a run that began at this time. By default, the time.
     ///
     /// # Errors

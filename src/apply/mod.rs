@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::plan::json::{Head, JsonRun, Record};
 use crate::plan::last_applied::Reach;
 use crate::plan::ledger::Note;
-use crate::plan::{Outcome, PlanInput, Row, Verdict, failed_models};
+use crate::plan::{Outcome, PlanInput, Refusal, Row, Verdict, failed_models};
 
 pub use backend::{
     Ask, Attempt, Backend, Batch, Change, Committed, Decide, Locked, LostState, Owes, PlannedOn, Registered, Stands,
@@ -62,6 +62,10 @@ pub fn apply(input: &PlanInput, context: RunContext) -> Result<Applied> {
         }
         preflight(&run.planned.plan, context.backend)?;
         run.begin_record()?;
+        if let Some(commit) = run.newer_policy()? {
+            run.planned.plan.refused = Some(Refusal::OlderPolicy { newer: commit });
+            return Ok(refuse(run.planned));
+        }
         if run.first_wave()? == Progress::PlanAgain {
             continue;
         }
@@ -139,6 +143,12 @@ impl Run<'_> {
             self.record = Some(Record { name: self.context.locked.name_run(at)?, head });
         }
         Ok(())
+    }
+
+    /// The commit of a newer policy that this run would overrule, if it would.
+    fn newer_policy(&self) -> Result<Option<String>> {
+        let by = self.record.as_ref().map(|record| &record.head.by);
+        by.map_or(Ok(None), |by| self.context.locked.newer_policy(by))
     }
 
     fn interrupt(&mut self) {

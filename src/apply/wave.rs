@@ -153,7 +153,8 @@ impl Run<'_> {
         self.failures >= self.input.policy.rollout.max_failures
     }
 
-    /// The rows of the next wave: a canary for each model that needs one, else what is left, or a portion of that.
+    /// The rows of the next wave: a canary for each model that needs one, else what is left, or as much of that as the policy
+    /// wants at once.
     fn next_wave(&self) -> Vec<usize> {
         let rows = &self.planned.plan.rows;
         let canaries: Vec<usize> =
@@ -161,7 +162,8 @@ impl Run<'_> {
         if !canaries.is_empty() {
             return canaries;
         }
-        let rest = (0..rows.len()).filter(|index| rows[*index].is_planned());
+        let batch = self.input.policy.batch.unwrap_or(usize::MAX);
+        let rest = (0..rows.len()).filter(|index| rows[*index].is_planned()).take(batch);
         if self.input.policy.rollout.pause.is_zero() {
             return rest.collect();
         }

@@ -21,12 +21,6 @@ pub(crate) fn home_of_table(place: &PlaceArgs, policy: &Policy, table: &Table) -
     reach(policy, table, named.as_ref())
 }
 
-/// Refuses a command that knows registries in files only.
-pub(crate) fn refuse_table(policy: &Policy, command: &'static str) -> Result<()> {
-    let Some(table) = &policy.table else { return Ok(()) };
-    Err(PlaceProblem::Table { table: table.name.as_str().into(), command }.into())
-}
-
 #[cfg(feature = "postgres")]
 fn reach(policy: &Policy, table: &Table, named: Option<&Conninfo>) -> Result<Home> {
     use crate::backend::postgres::{Environment, RegistryTable, Said};

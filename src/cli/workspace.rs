@@ -12,7 +12,7 @@ use crate::backend::{self, Home, Listener, Place, Probe};
 use crate::cli::args::PlaceArgs;
 use crate::cli::gateway::gateway_of;
 use crate::cli::paths::{beside_policy, registry_of};
-use crate::cli::postgres::{home_of_table, refuse_table};
+use crate::cli::postgres::home_of_table;
 use crate::cli::problem::PlaceProblem;
 use crate::cli::recovered::{KnownBy, recover, unreadable};
 use crate::cli::terminal::Terminal;
@@ -210,7 +210,7 @@ pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Resul
 }
 
 /// Where the registry is, also where the policy has mistakes.
-fn home_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<Home> {
+pub(crate) fn home_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<Home> {
     let path = place.policy();
     let policy = sources::load(&path).ok().and_then(|files| policy::read(&files.sources).ok());
     match policy {
@@ -234,7 +234,7 @@ pub(crate) fn registry_path(place: &PlaceArgs) -> Result<PathBuf> {
 }
 
 /// The registry that the command line names, or the policy, also where that has mistakes; and its form.
-pub(crate) fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<(PathBuf, Form)> {
+fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<(PathBuf, Form)> {
     let path = &place.policy();
     let files = sources::load(path);
     if let Some(registry) = place.registry() {
@@ -245,7 +245,6 @@ pub(crate) fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result
         Err(error) => (recover(path, Outline::default())?, error),
         Ok(files) => match policy::read(&files.sources) {
             Ok((policy, _)) => {
-                refuse_table(&policy, "this command")?;
                 return Ok((registry_of(policy.registry.as_deref(), path)?, policy.form));
             }
             Err(mistakes) => {
@@ -335,6 +334,7 @@ pub(crate) fn author(place: &PlaceArgs, command: &str) -> Origin {
     let commit = git::head(&place.policy(), GIT_LIMIT);
     Origin {
         policy_modified: commit.as_ref().map(|commit| commit.modified),
+        policy_at: commit.as_ref().and_then(|commit| commit.at),
         policy_commit: commit.map(|commit| commit.id),
         ..user(command)
     }

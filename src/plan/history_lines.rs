@@ -69,6 +69,9 @@ pub struct Origin {
     pub policy_commit: Option<String>,
     /// Whether the policy was not what that commit has.
     pub policy_modified: Option<bool>,
+    /// When that commit was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_at: Option<Timestamp>,
     /// The overrides that the command has changed before its run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<JsonEdit>,

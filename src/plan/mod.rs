@@ -104,6 +104,11 @@ pub enum Refusal {
         /// Whether that plan is of some chats alone, and this one of all.
         is_of_some: bool,
     },
+    /// A newer policy has changed the registry since.
+    OlderPolicy {
+        /// The commit of that one.
+        newer: String,
+    },
 }
 
 /// The numbers of a plan.

@@ -71,6 +71,14 @@ impl Conninfo {
         self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(keyword, _)| *keyword)
     }
 
+    /// What is said, as keywords and values. Of a policy: it has no password.
+    pub fn as_keywords(&self) -> String {
+        let escaped = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
+        let said = self.0.iter().filter(|(keyword, value)| **keyword != "password" && !value.is_empty());
+        let said: Vec<String> = said.map(|(keyword, value)| format!("{keyword}='{}'", escaped(value))).collect();
+        said.join(" ")
+    }
+
     /// Takes a value for a keyword.
     ///
     /// # Errors

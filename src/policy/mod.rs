@@ -93,6 +93,8 @@ pub struct Policy {
     pub rollout: Rollout,
     /// `limits.max_changes`.
     pub max_changes: Option<usize>,
+    /// `limits.batch`.
+    pub batch: Option<usize>,
 }
 
 /// What becomes of models that the registry has already, and where the policy says so.

@@ -81,7 +81,7 @@ impl<'r> Reader<'r> {
         let sessions = self.sessions(&mut whole, &registry.existing);
         self.check_registry(&registry, &sessions);
         let rollout = self.rollout(&mut whole, &sessions);
-        let max_changes = self.limits(&mut whole);
+        let (max_changes, batch) = self.limits(&mut whole);
         whole.finish(self.mistakes);
         let policy = Policy {
             allowed: self.allowed.take()?,
@@ -102,6 +102,7 @@ impl<'r> Reader<'r> {
             sessions,
             rollout,
             max_changes,
+            batch,
         };
         self.check_dates(&policy);
         Some(policy)
@@ -339,12 +340,15 @@ impl<'r> Reader<'r> {
         parsed
     }
 
-    fn limits(&self, whole: &mut Section<'r>) -> Option<usize> {
+    /// `limits.max_changes` and `limits.batch`.
+    fn limits(&self, whole: &mut Section<'r>) -> (Option<usize>, Option<usize>) {
         let mut section = whole.section(self.mistakes, "limits", "a table: [limits]");
         let limit = section.get(self.mistakes, "max_changes");
         let limit = limit.and_then(|item| item.integer(self.mistakes, 0, 1_000_000_000, "max_changes = 10"));
+        let batch = section.get(self.mistakes, "batch");
+        let batch = batch.and_then(|item| item.integer(self.mistakes, 1, 1_000_000_000, "batch = 500"));
         section.finish(self.mistakes);
-        limit
+        (limit, batch)
     }
 
     /// The value of a key that must be there.

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::diagnostic::Place;
 use crate::policy::At;
 
@@ -42,4 +44,6 @@ pub struct Commit {
     pub id: String,
     /// Whether the policy is not what that commit has.
     pub modified: bool,
+    /// When it was made.
+    pub at: Option<Timestamp>,
 }

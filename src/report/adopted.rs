@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::adopt::{Adopted, Exception, Kind};
 use crate::chat::Model;
 use crate::form::{Form, Shape};
-use crate::policy::SUGGESTED;
+use crate::policy::{Column, SUGGESTED, Table};
 use crate::report::escape::{escape, escape_json};
 use crate::report::text::pad;
 
@@ -26,6 +26,8 @@ const USUAL_FALLBACK: &str = "sonnet";
 pub enum Named<'a> {
     /// In the file at this path, which has this form.
     File(&'a str, &'a Form),
+    /// In this table.
+    Table(&'a Table),
     /// With a server that these lines of `[sessions]` describe: each a key and a value, as TOML.
     Server(&'a [String]),
 }
@@ -61,6 +63,7 @@ pub fn write(adopted: &Adopted, registry: Named<'_>, out: &mut dyn Write) -> io:
     }
     match registry {
         Named::File(path, form) => write_file(out, path, form),
+        Named::Table(table) => write_table(out, table),
         Named::Server(settings) => {
             writeln!(out, "\n[sessions]")?;
             settings.iter().try_for_each(|setting| writeln!(out, "{setting}"))
@@ -77,6 +80,24 @@ fn write_file(out: &mut dyn Write, path: &str, form: &Form) -> io::Result<()> {
         line(out, "shape = \"any\"", "its entries need no fields of sessions")?;
     }
 
+    suggest_commands(out)
+}
+
+fn write_table(out: &mut dyn Write, table: &Table) -> io::Result<()> {
+    let name = table.schema.as_ref().map_or_else(|| table.name.clone(), |schema| format!("{schema}.{}", table.name));
+    writeln!(out, "\n[registry]\npostgres = {}\ntable = {}", quoted(&table.server.as_keywords()), quoted(&name))?;
+    writeln!(out, "\n[registry.columns]")?;
+    for Column { field, name, path, .. } in table.columns.all() {
+        let path: Vec<String> = path.iter().map(|key| quoted(key)).collect();
+        match path.as_slice() {
+            [] => writeln!(out, "{field} = {}", quoted(name))?,
+            path => writeln!(out, "{field} = {{ column = {}, path = [{}] }}", quoted(name), path.join(", "))?,
+        }
+    }
+    suggest_commands(out)
+}
+
+fn suggest_commands(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     line(out, "[sessions]", "without a restart command, only the registry is changed")?;
     SUGGESTED.iter().try_for_each(|(text, comment)| line(out, &format!("# {text}"), comment))

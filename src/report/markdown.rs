@@ -59,7 +59,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         Some(Refusal::OtherPlan { differences: all, .. }) => {
             page.details("difference", all.len(), "", all.iter().map(|all| item(all)), differences);
         }
-        None => {}
+        Some(Refusal::OlderPolicy { .. }) | None => {}
     }
     page.details("row", plan.rows.len(), HEAD, plan.rows.iter().map(|row| cells(&line(row, report))), rows);
     // Of a plan that is refused, they are not made void either.

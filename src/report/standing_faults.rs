@@ -29,5 +29,5 @@ pub fn standing_faults(plan: &Plan, warnings: &[String]) -> StandingFaults {
 /// Whether a run that came to this has failed by itself, and not only because of what was wrong before it.
 pub fn has_failures(plan: &Plan) -> bool {
     let failed = plan.rows.iter().any(|row| matches!(row.outcome.verdict, Verdict::Failed | Verdict::Unknown));
-    failed || matches!(plan.refused, Some(Refusal::OtherPlan { .. }))
+    failed || matches!(plan.refused, Some(Refusal::OtherPlan { .. } | Refusal::OlderPolicy { .. }))
 }

@@ -249,6 +249,9 @@ pub fn refusal(plan: &Plan) -> Option<String> {
             format!("the plan has {changes} that {count}, and the limit is {limit}: nothing was done")
         }
         Refusal::OtherPlan { expected, .. } => format!("this is plan {}, not {expected}: nothing was done", plan.id),
+        Refusal::OlderPolicy { newer } => {
+            format!("the registry was last changed by a newer policy, of commit {newer}: nothing was done")
+        }
     })
 }
 

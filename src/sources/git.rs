@@ -9,6 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::error::{Error, Result};
 use crate::os::process::{Ended, ask};
 use crate::policy::{Commit, Source};
@@ -51,7 +53,8 @@ pub fn head(path: &Path, limit: Duration) -> Option<Commit> {
     let committed = committed.iter().map(|(name, bytes)| (name.display().to_string(), bytes.as_slice()));
     let present = load(path).ok()?.sources;
     let same = present.iter().map(|source| (source.name.to_string(), source.text.as_bytes())).eq(committed);
-    Some(Commit { id, modified: !same })
+    let at = tree.time_of(&id);
+    Some(Commit { id, modified: !same, at })
 }
 
 /// A policy as it was at a revision.
@@ -181,6 +184,14 @@ impl Tree {
                 Err(GitProblem::UnknownRevision { revision: revision.into(), directory: self.directory.clone() }.into())
             }
         }
+    }
+
+    /// When a commit was made, by its committer's clock.
+    fn time_of(&self, id: &str) -> Option<Timestamp> {
+        let answer = self.git(&["rev-list", "--timestamp", "--max-count=1", id], Stdio::null(), SHORT).ok()?.ok()?;
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let (seconds, _) = text.split_once(' ')?;
+        Timestamp::from_second(seconds.parse().ok()?).ok()
     }
 
     /// The policy where it is today.

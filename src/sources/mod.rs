@@ -5,6 +5,7 @@
 mod edit;
 pub mod git;
 mod last;
+pub mod last_start;
 mod load;
 mod new;
 mod problem;

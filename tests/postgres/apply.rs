@@ -157,6 +157,45 @@ fn what_the_database_does_not_take_changes_nothing_at_all() {
 }
 
 #[test]
+fn what_the_server_ends_because_of_other_transactions_is_made_again_a_few_times() {
+    for code in ["40001", "40P01"] {
+        for (ends, exit) in [(4, 0), (5, 1)] {
+            let database = database(&DRIFTED);
+            database.execute(&format!(
+                "CREATE SEQUENCE ended;
+                 CREATE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
+                     IF nextval(''ended'') <= {ends} THEN RAISE ''in the way'' USING ERRCODE = ''{code}''; END IF; RETURN NULL; END';
+                 CREATE TRIGGER t AFTER UPDATE ON sessions FOR EACH STATEMENT EXECUTE FUNCTION ends()"
+            ));
+            let run = database.run(&[]).expect(exit);
+            let as_before = ["+1 opus", "+2 haiku", "+3 -"];
+            let changed = ["+1 sonnet", "+2 haiku", "+3 opus"];
+            assert_eq!(models(&database), if exit == 0 { changed } else { as_before }, "{run:?}");
+            assert_eq!(exit == 1, run.stderr.contains("other transactions change the same rows"), "{run:?}");
+        }
+    }
+}
+
+#[test]
+fn no_transaction_changes_more_rows_than_the_policy_says() {
+    let rows: Vec<String> = (1..8).map(|number| format!("+{number}")).collect();
+    let rows: Vec<(&str, &str, &str)> = rows.iter().map(|id| (id.as_str(), "family", "opus")).collect();
+    let database = database(&rows);
+    database.execute(
+        "CREATE TABLE log (id text, at bigint);
+         CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO log VALUES (NEW.id, txid_current()); RETURN NEW; END';
+         CREATE TRIGGER t AFTER UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION log()",
+    );
+    let sections = RESTART.replace("[limits]", "[rollout]\ncanary = false\n[limits]\nbatch = 3");
+    database.policy(&format!("{sections}{}", database.registry(COLUMNS)));
+    let run = database.run(&[]).expect(0);
+    assert_eq!(run.summary(), "Applied: 7 changed, 7 restarted, 0 deferred, 0 failed.", "{run:?}");
+    assert_eq!(database.texts("SELECT count(*) FROM log GROUP BY at ORDER BY at"), ["3", "3", "1"]);
+    assert_eq!(database.texts("SELECT count(*) FROM reconcile.run"), ["1"]);
+}
+
+#[test]
 fn a_role_that_may_not_write_is_told_so_before_anything_is_changed() {
     let database = database(&DRIFTED);
     let role = format!("planner_{}", database.name);

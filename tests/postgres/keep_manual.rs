@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value, json};
 
 use crate::database::{COLUMNS, Database};
-use crate::lost::{Cut, proxy};
+use crate::lost::{Counted, Cut, proxy};
 use crate::support::{Run, Sandbox};
 
 const MODELS: [&str; 3] = ["opus", "sonnet", "haiku"];
@@ -236,7 +236,7 @@ fn whichever_commit_is_lost_models_and_memory_agree_and_nothing_looks_set_by_han
         loop {
             let twins = known();
             twins.says(Says { tiers: [2, 0, 1], ..FIRST });
-            let (port, seen) = proxy(lost + 1, cut);
+            let (port, seen) = proxy(Counted::Commits, lost + 1, cut);
             let name = &twins.database.name;
             let address = format!("host=127.0.0.1 port={port} dbname={name} user=postgres sslmode=disable");
             let run = twins.database.run(&["--connect", &address]);

@@ -19,11 +19,14 @@ mod format;
 #[path = "../it/journal_text.rs"]
 mod journal_text;
 mod keep_manual;
+mod launch;
 mod lost;
+mod older;
 mod pooler;
 mod preflight;
 mod reading;
 mod server;
+mod stopped;
 #[allow(dead_code, unused_imports, reason = "these tests need a part of it")]
 #[path = "../it/support.rs"]
 mod support;

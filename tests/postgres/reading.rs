@@ -91,11 +91,18 @@ fn the_server_is_asked_with_no_named_statement_and_no_setting_that_outlives_its_
 }
 
 #[test]
-fn a_command_that_knows_files_only_says_so() {
-    let database = Database::with_sessions(&[("+1", "family", "opus")]);
-    for arguments in [&["adopt"][..], &["launch", "+1", "--", "true"], &["record-session", "+1", "x"]] {
-        let run = database.run(arguments);
-        assert_ne!(run.code, 0, "{run:?}");
-        assert!(run.stderr.contains("the registry is the table sessions"), "{arguments:?}: {run:?}");
-    }
+fn an_adopted_policy_names_the_table_and_changes_no_session_that_has_a_model() {
+    let database = Database::new(
+        r#"CREATE TABLE sessions (id text PRIMARY KEY, "the tier" text, settings jsonb);
+           INSERT INTO sessions VALUES ('+1', 'family', '{"llm": {"model": "sonnet"}}'),
+               ('+2', 'family', '{"llm": {"model": "sonnet"}}'), ('+3', 'family', '{"llm": {"model": "opus"}}')"#,
+    );
+    let columns =
+        "chat_id = \"id\"\ntier = \"the tier\"\nmodel = { column = \"settings\", path = [\"llm\", \"model\"] }\n";
+    database.policy(&database.registry(columns));
+    let adopted = database.run(&["adopt"]).expect(0).stdout;
+    database.sandbox.write("policy.toml", &adopted);
+    let report = database.plan();
+    assert_eq!((&report["sessions"], &report["changes"]), (&3.into(), &serde_json::json!([])), "{adopted}");
+    assert!(adopted.contains("family = \"sonnet\"") && adopted.contains("\"+3\" = \"opus\""), "{adopted}");
 }

@@ -41,7 +41,8 @@ pub fn server() -> &'static Server {
 }
 
 impl Server {
-    fn start() -> Self {
+    /// A server of its own.
+    pub fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("reconcile-postgres").tempdir().unwrap().keep();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
         let is_root = rustix::process::geteuid().is_root();

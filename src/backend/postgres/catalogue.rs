@@ -56,6 +56,8 @@ pub(super) struct Relation {
     pub(super) id_is_text: bool,
     /// The type of the models as SQL, without a length.
     pub(super) model_type: String,
+    /// The type of the ids of conversations as SQL, without a length, where there is a column for them.
+    pub(super) session_id_type: Option<String>,
     /// What keeps this role from writing models: the first reason.
     pub(super) unwritable: Option<String>,
 }
@@ -129,7 +131,9 @@ pub(super) fn look(transaction: &mut Transaction, table: &Table, models: &BTreeS
     if let Some((id, model)) = known.filter(|_| mistakes.is_empty()) {
         let unwritable = unwritable(&relation, &name, model).map_err(doing)?;
         let (id_type, model_type) = (id.type_name.clone(), model.type_name.clone());
-        return Ok(Relation { name, id_type, id_is_text: id.is_text, model_type, unwritable });
+        let session_id = table.columns.session_id.as_ref().and_then(column);
+        let session_id_type = session_id.map(|found| found.type_name.clone());
+        return Ok(Relation { name, id_type, id_is_text: id.is_text, model_type, session_id_type, unwritable });
     }
     mistakes.sort_by(|a, b| a.order().cmp(&b.order()));
     Err(Error::Invalid(mistakes))

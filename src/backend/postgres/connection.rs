@@ -1,16 +1,18 @@
 //! A connection to the database that has the registry. It keeps no state on the server beyond a transaction, because a
 //! pooler may hand each transaction to another of its connections: no named statement, no setting, no lock.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
-use std::{fmt, mem};
+use std::{fmt, mem, thread};
 
 use postgres::{Client, IsolationLevel, NoTls, Transaction};
 
 use crate::backend::postgres::failure::failed;
+use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::server::Address;
 use crate::backend::postgres::tls::connector;
-use crate::error::{Error, Result};
+use crate::error::{Bug, Error, Explanation, Remedy, Result};
+use crate::foreign::{Foreign, sentence};
 
 /// What a transaction is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +65,16 @@ pub(super) enum End<T> {
 
 /// What is done when a transaction ends.
 const COMMIT: &str = "commit the changes";
+/// How often a transaction is made before it is an error that others are in its way.
+const TRIES: usize = 5;
 /// For how long a connection may take to answer after an error before it is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The database of a registry.
 pub(super) struct Database {
     addresses: Vec<Address>,
+    /// How long a server may take until it has taken a connection; without it, its own settings say that.
+    limit: Option<Duration>,
     client: Mutex<Option<Client>>,
 }
 
@@ -82,7 +88,12 @@ impl fmt::Debug for Database {
 impl Database {
     /// The database behind one of these addresses. It is reached when it is first asked.
     pub(super) fn new(addresses: Vec<Address>) -> Self {
-        Self { addresses, client: Mutex::new(None) }
+        Self { addresses, limit: None, client: Mutex::new(None) }
+    }
+
+    /// The same, which must take a connection within this time.
+    pub(super) fn answering_within(&self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..Self::new(self.addresses.clone()) }
     }
 
     /// Does some reading in one transaction, which sees the database at one instant.
@@ -90,12 +101,19 @@ impl Database {
         match self.transact(Purpose::Read, |transaction| work(transaction).map(Some))? {
             End::Committed(found) => Ok(found),
             End::Lost(_, error) => Err(error),
-            End::TakenBack => Err(Error::other("the database was not read")),
+            End::TakenBack => Err(Bug("the database was not read").into()),
         }
     }
 
-    /// Makes changes in one transaction: all that `work` does, or nothing where it returns `None`.
-    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Transaction) -> Result<Option<T>>) -> Result<End<T>> {
+    /// Makes changes in one transaction: all that `work` does, or nothing where it returns `None`. Where another transaction is
+    /// in its way, and the server has ended this one for that, it is made again.
+    pub(super) fn change<T>(&self, mut work: impl FnMut(&mut Transaction) -> Result<Option<T>>) -> Result<End<T>> {
+        for _ in 1..TRIES {
+            match self.transact(Purpose::Write, &mut work) {
+                Err(error) if error.remedy() == Remedy::TryAgain => {}
+                end => return end,
+            }
+        }
         self.transact(Purpose::Write, work)
     }
 
@@ -104,7 +122,7 @@ impl Database {
         let once = || match self.change(|transaction| work(transaction).map(Some))? {
             End::Committed(value) => Ok(value),
             End::Lost(_, error) => Err(error),
-            End::TakenBack => Err(Error::other("the transaction was taken back")),
+            End::TakenBack => Err(Bug("the transaction was taken back").into()),
         };
         once().or_else(|error| if self.is_lost() { once() } else { Err(error) })
     }
@@ -140,24 +158,34 @@ impl Database {
         end
     }
 
-    /// Connects to the first server that takes the connection.
     fn connect(&self) -> Result<Client> {
-        let mut failures = Vec::new();
-        for address in &self.addresses {
-            let connected = match &address.roots {
-                Some(roots) => address.config.connect(connector(roots)?),
-                None => address.config.connect(NoTls),
-            };
-            match connected {
-                Ok(client) => return Ok(client),
-                Err(error) => failures.push(failed(&format!("connect to {}", address.name), &error)),
-            }
-        }
-        // Of several, the last is the one that the others stood in for.
-        let hint = failures.last().and_then(Error::hint);
-        let messages: Vec<String> = failures.iter().map(Error::text).collect();
-        Err(Error::other(messages.join("; ")).with_hint(hint.unwrap_or_default()))
+        let Some(limit) = self.limit else { return connect(&self.addresses) };
+        let (tell, told) = mpsc::channel();
+        let addresses = self.addresses.clone();
+        // A server may take the connection and never say anything: no setting ends that.
+        thread::spawn(move || _ = tell.send(connect(&addresses)));
+        told.recv_timeout(limit).unwrap_or_else(|_| Err(TableProblem::Silent { seconds: limit.as_secs() }.into()))
     }
+}
+
+/// Connects to the first server that takes the connection.
+fn connect(addresses: &[Address]) -> Result<Client> {
+    let mut failures = Vec::new();
+    for address in addresses {
+        let connected = match &address.roots {
+            Some(roots) => address.config.connect(connector(roots)?),
+            None => address.config.connect(NoTls),
+        };
+        match connected {
+            Ok(client) => return Ok(client),
+            Err(error) => failures.push(unreachable(address, &error)),
+        }
+    }
+    Err(TableProblem::Unreachable { failures }.into())
+}
+
+fn unreachable(address: &Address, error: &postgres::Error) -> Explanation {
+    failed(sentence!("connect to {}", Foreign::from(address.name.as_str())), error).explain()
 }
 
 /// Does some work in a transaction, which is committed where the work returns a value.

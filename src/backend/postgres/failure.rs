@@ -4,25 +4,36 @@ use std::error::Error as _;
 
 use postgres::error::SqlState;
 
-use crate::error::Error;
+use crate::backend::postgres::problem::{TableProblem, Why};
+use crate::error::{Error, Remedy};
+use crate::foreign::{Public, Sentence};
 
 /// An error of the server or of the way to it, met while this was done: `read the table`.
-pub(super) fn failed(doing: &str, error: &postgres::Error) -> Error {
-    let Some(found) = error.as_db_error() else {
-        return Error::other(format!("cannot {doing}: {}", of_connection(error)))
-            .with_hint("look whether the server runs, and whether its address is right");
+pub(super) fn failed(doing: impl Into<Sentence>, error: &postgres::Error) -> Error {
+    let why = match error.as_db_error() {
+        None => Why::Connection { words: of_connection(error).into() },
+        Some(found) => Why::Server {
+            words: found.message().into(),
+            code: Public::new(found.code().code().to_owned()),
+            hint: hint(found.code()),
+            remedy: remedy(found.code()),
+        },
     };
-    let message = format!("cannot {doing}: the server says: {}", found.message());
-    let nameless = format!("cannot {doing}: the server says error {}", found.code().code());
-    let error = Error::other(message).or_nameless(nameless);
-    match hint(found.code()) {
-        Some(hint) => error.with_hint(hint),
-        None => error,
-    }
+    TableProblem::Failed { doing: doing.into(), why }.into()
+}
+
+/// Where the server ends a transaction because of others, it may pass when it is made again.
+fn remedy(code: &SqlState) -> Remedy {
+    let conflicts = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
+    if conflicts.contains(code) { Remedy::TryAgain } else { Remedy::None }
 }
 
 fn hint(code: &SqlState) -> Option<&'static str> {
-    let hints: [(&[SqlState], &str); 7] = [
+    let hints: [(&[SqlState], &str); 8] = [
+        (
+            &[SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED],
+            "other transactions change the same rows all the time: run again",
+        ),
         (
             &[SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION],
             "look at the user, and at the password in PGPASSWORD or ~/.pgpass",

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::backend::postgres::problem::ConnectionProblem;
 use crate::error::{Error, Result};
 
 /// The settings of a service: keywords and values, in the order of the file. `None` where the file does not have it, or is
@@ -23,8 +24,7 @@ pub(super) fn service(file: &Path, name: &str) -> Result<Option<Vec<(String, Str
     let settings = said.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let setting = |(number, line): (usize, &str)| match line.split_once('=') {
         Some((keyword, value)) => Ok((keyword.trim_end().to_owned(), value.trim_start().to_owned())),
-        None => Err(Error::other(format!("{}:{number}: this is no setting of a service", file.display()))
-            .with_hint("write settings as keyword=value")),
+        None => Err(ConnectionProblem::ServiceLine { file: file.to_owned(), line: number }.into()),
     };
     settings.map(setting).collect::<Result<_>>().map(Some)
 }
@@ -46,8 +46,7 @@ pub(super) fn password(file: &Path, login: Login) -> Result<Option<String>> {
     let Some(text) = read(file)? else { return Ok(None) };
     let mode = fs::metadata(file).map_err(Error::io("look at", file))?.permissions().mode();
     if mode & 0o077 != 0 {
-        return Err(Error::other(format!("others can read the password file {}", file.display()))
-            .with_hint(format!("chmod 600 {}", file.display())));
+        return Err(ConnectionProblem::OpenPasswords { file: file.to_owned() }.into());
     }
     let wanted = [login.host, login.port, login.database, login.user];
     let fits = |fields: &[String]| wanted.iter().zip(fields).all(|(wanted, field)| field == "*" || field == wanted);

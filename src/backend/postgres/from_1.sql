@@ -3,7 +3,9 @@ BEGIN;
 ALTER TABLE reconcile.registry
     ALTER COLUMN format SET DEFAULT 2,
     ADD COLUMN id integer NOT NULL GENERATED ALWAYS AS IDENTITY UNIQUE,
-    ADD COLUMN reach text;
+    ADD COLUMN reach text,
+    ADD COLUMN policy text,
+    ADD COLUMN policy_at timestamptz;
 UPDATE reconcile.registry SET format = 2;
 
 -- What each chat was last given, NULL for a model that was there before a run looked; only with existing = "keep-manual". The

@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use crate::backend::postgres::connection::{Database, End};
 use crate::backend::postgres::failure::failed;
+use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::sql::{Parameter, one};
+use crate::backend::postgres::state::State;
 use crate::error::{Error, Holder, Result};
 
-const REGISTER: &str = "INSERT INTO reconcile.registry (name) VALUES ($1) ON CONFLICT DO NOTHING";
 const TAKE: &str = "UPDATE reconcile.registry
     SET holder = $2, held_until = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3)
     WHERE name = $1 AND (holder IS NULL OR holder = $2 OR held_until < pg_catalog.clock_timestamp())";
@@ -80,7 +81,8 @@ impl Lease {
 
     fn try_take(&self, transaction: &mut Transaction) -> Result<bool> {
         let doing = |error: postgres::Error| failed("take the lock of the registry", &error);
-        transaction.execute_typed(REGISTER, &[one(&self.registry)]).map_err(doing)?;
+        // Also where no run has been yet.
+        State { transaction, registry: &self.registry }.hold()?;
         transaction.execute_typed(TAKE, &self.parameters()).map(|taken| taken == 1).map_err(doing)
     }
 
@@ -96,7 +98,7 @@ impl Lease {
     pub(super) fn change<T>(
         &self,
         database: &Database,
-        work: impl FnOnce(&mut Transaction) -> Result<Option<T>>,
+        mut work: impl FnMut(&mut Transaction) -> Result<Option<T>>,
     ) -> Result<Changed<T>> {
         let mut number = 0;
         let end = database.change(|transaction| {
@@ -122,8 +124,7 @@ impl Lease {
         let doing = |error: postgres::Error| failed("take the lock of the registry", &error);
         let row = transaction.query_typed_opt(RENEW, &self.parameters()).map_err(doing)?;
         let Some(row) = row else {
-            return Err(Error::other(format!("another run has taken over {}", self.registry))
-                .with_hint("this one has done nothing for too long: run again"));
+            return Err(self.taken_over().into());
         };
         row.try_get(0).map_err(doing)
     }
@@ -136,9 +137,12 @@ impl Lease {
         let doing = |error: postgres::Error| failed("ask whether the transaction was committed", &error);
         let [registry, holder, _] = self.parameters();
         let row = transaction.query_typed_opt(COMMITTED, &[registry, holder]).map_err(doing)?;
-        let lost = || Error::other(format!("another run has taken over {}", self.registry));
-        let commits: i64 = row.ok_or_else(lost)?.try_get(0).map_err(doing)?;
+        let commits: i64 = row.ok_or_else(|| self.taken_over())?.try_get(0).map_err(doing)?;
         Ok(commits >= number)
+    }
+
+    fn taken_over(&self) -> TableProblem {
+        TableProblem::TakenOver { registry: self.registry.as_str().into() }
     }
 
     /// Lets other runs have the registry.

@@ -8,22 +8,17 @@ use postgres::Transaction;
 
 use crate::apply::{Attempt, Batch, Committed, Locked, Stands, Turn};
 use crate::backend::commands::Commands;
-use crate::backend::postgres::failure::failed;
 use crate::backend::postgres::lease::{Changed, Lease};
-use crate::backend::postgres::snapshot::TableSnapshot;
-use crate::backend::postgres::sql::many;
-use crate::backend::postgres::state::State;
+use crate::backend::postgres::snapshot::{Field, TableSnapshot};
+use crate::backend::postgres::state::{State, note_around};
 use crate::chat::Model;
-use crate::error::{Error, Result};
-use crate::plan::json::{JsonRun, name_after};
+use crate::error::{Bug, Result};
+use crate::plan::json::{JsonRun, Origin, name_after};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Note};
 use crate::plan::{Reading, Row};
-use crate::registry::{Entry, Key, Snapshot};
-use crate::state::kept::{ExchangeState, Kept, Patch};
-
-/// Lets all triggers fire that wait for the end of the transaction.
-const ALL_TRIGGERS: &str = "SET CONSTRAINTS ALL IMMEDIATE";
+use crate::registry::{Key, Snapshot};
+use crate::state::kept::Patch;
 
 /// A table that this run holds.
 #[derive(Debug)]
@@ -48,18 +43,18 @@ impl LockedTable<'_> {
         self.change(|state| record(state, None).map(Some)).map(drop)
     }
 
-    fn change<T>(&self, work: impl FnOnce(&mut State) -> Result<Option<T>>) -> Result<Changed<T>> {
+    fn change<T>(&self, mut work: impl FnMut(&mut State) -> Result<Option<T>>) -> Result<Changed<T>> {
         let registry = self.table.relation().name.as_str();
         let work = |transaction: &mut Transaction| work(&mut State { transaction, registry });
         self.lease.change(self.table.database(), work)
     }
 
     /// Makes a change that is an error where it cannot be told whether it was made.
-    fn change_for_sure<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    fn change_for_sure<T>(&self, mut work: impl FnMut(&mut State) -> Result<T>) -> Result<T> {
         match self.change(|state| work(state).map(Some))? {
             Changed::Made(value) => Ok(value),
             Changed::Unknown(_, error) => Err(error),
-            Changed::Nothing => Err(Error::other("the transaction was not committed")),
+            Changed::Nothing => Err(Bug("the transaction was not committed").into()),
         }
     }
 
@@ -72,35 +67,9 @@ impl LockedTable<'_> {
             return Ok(false);
         }
         let models: Vec<Option<&str>> = batch.changes.iter().map(|change| change.after.map(Model::as_str)).collect();
-        let parameters = [many(&ids), many(&models)];
-        let doing = |error: postgres::Error| failed("change the models", &error);
-        transaction.execute_typed(&self.table.update(), &parameters).map_err(doing)?;
-        // What triggers do is done by now, also those that would wait for the end: a session must not be started on a model
-        // that is gone when its change is committed.
-        transaction.batch_execute(ALL_TRIGGERS).map_err(doing)?;
-        let mut stand = BTreeMap::new();
-        let model = |entry: &Entry| entry.model.as_deref().map(str::to_owned);
-        self.table.read(transaction, &ids, &mut |entry| _ = stand.insert(entry.chat.id.to_string(), model(&entry)))?;
-        for (chat, model) in ids.iter().zip(models) {
-            if stand.get(*chat).map(Option::as_deref) != Some(model) {
-                return Err(Error::other(format!("the database did not take the new model of chat {chat}"))
-                    .or_nameless("the database did not take the new model of a chat")
-                    .with_hint(
-                        "a trigger, a rule or the view undoes it: change that, or leave the chat out with --exclude",
-                    ));
-            }
-        }
+        self.table.write(transaction, Field::Model, &ids, &models)?;
         Ok(true)
     }
-}
-
-/// Takes the notes around edits that are made in the same transaction.
-fn note_around(state: &mut State, kept: Kept, batch: &Batch) -> Result<()> {
-    let mut before = kept.noting(&batch.notes_before(), batch.now);
-    before.exchange = Some(ExchangeState::Made);
-    let kept = state.save(kept, before)?;
-    let after = kept.noting(&batch.notes_after(), batch.now);
-    state.save(kept, after).map(drop)
 }
 
 /// Appends to the history what is not told there yet: what this run did, and what commands did that died.
@@ -134,7 +103,12 @@ impl Locked for LockedTable<'_> {
             if batch.is_stale(&kept.ledger) || !self.edit(state.transaction, &batch)? {
                 return Ok(None);
             }
-            note_around(state, kept, &batch).map(Some)
+            let record = batch.notes.iter().find_map(|note| match note {
+                Note::Edits { record, .. } => Some(record),
+                _ => None,
+            });
+            record.map_or(Ok(()), |record| state.follows(&record.head.by))?;
+            note_around(state, kept, &batch.notes_before(), &batch.notes_after(), batch.now).map(|_| Some(()))
         })?;
         Ok(match changed {
             Changed::Nothing => Committed::Stale,
@@ -182,11 +156,15 @@ impl Locked for LockedTable<'_> {
         })
     }
 
+    fn newer_policy(&self, by: &Origin) -> Result<Option<String>> {
+        let registry = self.table.relation().name.as_str();
+        self.table.database().read(|transaction| State { transaction, registry }.newer_policy(by))
+    }
+
     fn name_run(&self, at: Timestamp) -> Result<String> {
         self.change_for_sure(|state| {
-            let unrecorded = state.kept()?.ledger.unrecorded.into_keys().max();
-            let newest = unrecorded.max(state.newest_run()?);
-            Ok(name_after(newest.as_deref(), at))
+            let kept = state.kept()?;
+            state.name_run(&kept, at)
         })
     }
 

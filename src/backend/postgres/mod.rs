@@ -8,6 +8,8 @@ mod failure;
 mod files;
 mod lease;
 mod locked;
+mod problem;
+mod register;
 mod server;
 mod snapshot;
 mod sql;
@@ -18,14 +20,17 @@ mod tls;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::apply::{Ask, Backend, Locked, LostState};
+use jiff::Timestamp;
+
+use crate::apply::{Ask, Backend, Decide, Locked, LostState, Registered};
 use crate::backend::commands::{Commands, remark};
 use crate::backend::observe::Observer;
+use crate::backend::postgres::register::Purpose;
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
-use crate::plan::json::JsonRun;
+use crate::plan::json::{JsonRun, Origin};
 use crate::plan::ledger::Ledger;
 use crate::plan::observed::Observed;
 use crate::plan::{Drift, Reading};
@@ -99,6 +104,18 @@ impl Backend for PostgresBackend {
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
         Ok(Box::new(self.table.lock(&self.commands, patience, give_up)?))
+    }
+
+    fn register(&self, _: Duration, now: Timestamp, by: &Origin, decide: &mut Decide<'_>) -> Result<Registered> {
+        self.table.register(Purpose::Start, now, by, decide)
+    }
+
+    fn record_session(&self, _: Duration, now: Timestamp, decide: &mut Decide<'_>) -> Result<Registered> {
+        self.table.register(Purpose::Record, now, &Origin::default(), decide)
+    }
+
+    fn not_started(&self, chat: &str, now: Timestamp) -> Result<()> {
+        self.table.owe(chat, now)
     }
 
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {

@@ -3,7 +3,8 @@ BEGIN;
 CREATE SCHEMA reconcile;
 
 -- One row for each table that is a registry. A run locks it for each of its transactions, and holds the registry until then.
--- The default of the format is the format of this schema.
+-- The default of the format is the format of this schema. The policy is the commit by which models were last changed: an older one
+-- never overrules it.
 CREATE TABLE reconcile.registry (
     name       text COLLATE "C" PRIMARY KEY,
     format     integer NOT NULL DEFAULT 2,
@@ -11,7 +12,9 @@ CREATE TABLE reconcile.registry (
     held_until timestamptz,
     commits    bigint NOT NULL DEFAULT 0,
     id         integer NOT NULL GENERATED ALWAYS AS IDENTITY UNIQUE,
-    reach      text
+    reach      text,
+    policy     text,
+    policy_at  timestamptz
 );
 
 -- The restarts that are owed, and what else one run must know of those before it: one row for each chat or model.

@@ -9,9 +9,11 @@ use postgres::Config;
 use postgres::config::{SslMode, TargetSessionAttrs};
 
 use crate::backend::postgres::files::{self, Login};
+use crate::backend::postgres::problem::ConnectionProblem;
 use crate::backend::postgres::tls::Roots;
 use crate::error::{Error, Result};
-use crate::policy::conninfo::Conninfo;
+use crate::foreign::Foreign;
+use crate::policy::conninfo::{Conninfo, Unreadable};
 
 /// The variables of the environment that say what a keyword would.
 const VARIABLES: [(&str, &str); 12] = [
@@ -118,25 +120,27 @@ fn complete(settings: &mut Conninfo, environment: &Environment) -> Result<()> {
     let service = settings.get("service").or_else(|| environment.get("PGSERVICE")).map(str::to_owned);
     if let Some(name) = service {
         for (keyword, value) in service_of(&name, environment)? {
-            add(settings, &keyword, value).map_err(|error| {
-                Error::other(format!("the service `{name}` cannot be used: {}", error.text()))
-                    .with_hint(error.hint().unwrap_or_default().to_owned())
-            })?;
+            add(settings, &keyword, value).map_err(|why| setting(Some(&name), why))?;
         }
     }
     for (keyword, variable) in VARIABLES {
         if let Some(value) = environment.get(variable) {
-            add(settings, keyword, value.to_owned())?;
+            add(settings, keyword, value.to_owned()).map_err(|why| setting(None, why))?;
         }
     }
     Ok(())
 }
 
-fn add(settings: &mut Conninfo, keyword: &str, value: String) -> Result<()> {
+fn setting(service: Option<&str>, why: Unreadable) -> Error {
+    let (message, advice) = (why.message.into(), why.advice.into());
+    ConnectionProblem::Setting { service: service.map(Foreign::from), message, advice }.into()
+}
+
+fn add(settings: &mut Conninfo, keyword: &str, value: String) -> Result<(), Unreadable> {
     if settings.get(keyword).is_some() {
         return Ok(());
     }
-    settings.set(keyword, value).map_err(|why| Error::other(why.message).with_hint(why.advice))
+    settings.set(keyword, value)
 }
 
 /// The settings of a service, from the user's file or the host's.
@@ -150,10 +154,8 @@ fn service_of(name: &str, environment: &Environment) -> Result<Vec<(String, Stri
             return Ok(settings);
         }
     }
-    let files = of_user.iter().chain([&of_host]).map(|file| file.display().to_string());
-    let files = files.collect::<Vec<_>>().join(" or ");
-    Err(Error::other(format!("there is no service `{name}` on this host"))
-        .with_hint(format!("define it in {files}, below a line [{name}]")))
+    let files = of_user.into_iter().chain([of_host]).collect();
+    Err(ConnectionProblem::NoService { name: name.into(), files }.into())
 }
 
 fn hosts(settings: &Conninfo) -> Result<Vec<Host<'_>>> {
@@ -161,10 +163,7 @@ fn hosts(settings: &Conninfo) -> Result<Vec<Host<'_>>> {
     let names: Vec<&str> = names.split(',').collect();
     let addresses = settings.get("hostaddr").map(|addresses| addresses.split(',').collect::<Vec<_>>());
     let ports: Vec<&str> = settings.get("port").unwrap_or(PORT).split(',').collect();
-    let counts = |count: usize, what: &str| {
-        let message = format!("there are {} hosts and {count} {what} for them", names.len());
-        Error::other(message).with_hint("name as many of each, with commas between them")
-    };
+    let counts = |count, what| Error::from(ConnectionProblem::Counts { hosts: names.len(), count, what });
     if ports.len() != 1 && ports.len() != names.len() {
         return Err(counts(ports.len(), "ports"));
     }
@@ -175,7 +174,7 @@ fn hosts(settings: &Conninfo) -> Result<Vec<Host<'_>>> {
     for (at, name) in names.iter().enumerate() {
         let port = ports.get(at).or(ports.first()).copied().filter(|port| !port.is_empty()).unwrap_or(PORT);
         let address = addresses.as_ref().and_then(|addresses| addresses.get(at)).map(|address| address.parse());
-        let address = address.transpose().map_err(|_| Error::other("`hostaddr` is not an IP address"))?;
+        let address = address.transpose().map_err(|_| ConnectionProblem::NotAnAddress)?;
         hosts.push(Host { name, address, port });
     }
     Ok(hosts)
@@ -187,17 +186,13 @@ fn check_consent(named: &Conninfo, hosts: &[Host]) -> Result<()> {
     if hosts.iter().all(Host::is_local) {
         return Ok(());
     }
-    let message = format!("the policy's connection has `{keyword}`, and leads to a server that is not on this host");
-    Err(Error::other(message).with_hint(
-        "to allow it, set RECONCILE_POSTGRES or pass --connect, or define a service on this host and name only that in \
-         the policy",
-    ))
+    Err(ConnectionProblem::Unconsented { keyword: keyword.into() }.into())
 }
 
 fn address(host: &Host, settings: &Conninfo, environment: &Environment) -> Result<Address> {
     let Some(user) = settings.get("user").or_else(|| environment.get("LOGNAME")).or_else(|| environment.get("USER"))
     else {
-        return Err(Error::other("the connection names no user").with_hint("add user=NAME, or set PGUSER"));
+        return Err(ConnectionProblem::NoUser.into());
     };
     let database = settings.get("dbname").unwrap_or(user);
     let mut config = Config::new();
@@ -238,8 +233,10 @@ fn is_encrypted(host: &Host, settings: &Conninfo) -> Result<bool> {
     match settings.get("sslmode") {
         None | Some("allow" | "prefer" | "require" | "verify-ca" | "verify-full") => Ok(!host.is_socket()),
         Some("disable") => Ok(false),
-        Some(_) => Err(Error::other("`sslmode` has a value that is not understood")
-            .with_hint("write sslmode=verify-full, or sslmode=disable")),
+        Some(_) => {
+            let write = "sslmode=verify-full, or sslmode=disable";
+            Err(ConnectionProblem::Value { keyword: "sslmode", write }.into())
+        }
     }
 }
 
@@ -248,8 +245,10 @@ fn session_attributes(settings: &Conninfo) -> Result<TargetSessionAttrs> {
         None | Some("any") => Ok(TargetSessionAttrs::Any),
         Some("read-write" | "primary") => Ok(TargetSessionAttrs::ReadWrite),
         Some("read-only" | "standby") => Ok(TargetSessionAttrs::ReadOnly),
-        Some(_) => Err(Error::other("`target_session_attrs` has a value that is not understood")
-            .with_hint("write any, read-write or read-only")),
+        Some(_) => {
+            let write = "any, read-write or read-only";
+            Err(ConnectionProblem::Value { keyword: "target_session_attrs", write }.into())
+        }
     }
 }
 
@@ -263,6 +262,6 @@ fn password(host: &Host, settings: &Conninfo, environment: &Environment, login: 
     files::password(&file, if host.name == SOCKETS { Login { host: "localhost", ..login } } else { login })
 }
 
-fn number<N: std::str::FromStr>(text: &str, keyword: &str) -> Result<N> {
-    text.parse().map_err(|_| Error::other(format!("`{keyword}` of the connection is not a number that it can be")))
+fn number<N: std::str::FromStr>(text: &str, keyword: &'static str) -> Result<N> {
+    text.parse().map_err(|_| ConnectionProblem::NotANumber { keyword }.into())
 }

@@ -1,7 +1,7 @@
 //! A table as a registry: its rows as entries, streamed.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -11,10 +11,12 @@ use postgres::{Row, Transaction};
 use crate::backend::postgres::catalogue::Relation;
 use crate::backend::postgres::connection::Database;
 use crate::backend::postgres::failure::failed;
+use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::sql::{Parameter, assignment, identifier, is_sound, many, text, value};
 use crate::backend::postgres::state::marks_of;
 use crate::chat::{Chat, is_session_id};
 use crate::error::{Error, Result};
+use crate::foreign::sentence;
 use crate::policy::{Column, Columns};
 use crate::registry::{Blank, Counts, Entry, Key, Mark, Position, Snapshot};
 
@@ -22,6 +24,34 @@ use crate::registry::{Blank, Counts, Entry, Key, Mark, Position, Snapshot};
 const FIELDS: usize = 8;
 /// The column of what a chat was last given, where that is asked for.
 const MARK: usize = FIELDS + 1;
+
+/// Lets all triggers fire that wait for the end of the transaction.
+const ALL_TRIGGERS: &str = "SET CONSTRAINTS ALL IMMEDIATE";
+
+/// A field that this program writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    /// The model of a session.
+    Model,
+    /// The id of its conversation.
+    SessionId,
+}
+
+impl Field {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::SessionId => "session_id",
+        }
+    }
+
+    fn of<'e>(self, entry: &'e Entry) -> Option<&'e str> {
+        match self {
+            Self::Model => entry.model.as_deref(),
+            Self::SessionId => entry.resume.as_deref(),
+        }
+    }
+}
 
 /// Whether entries come with what their chats were last given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,17 +116,55 @@ impl TableSnapshot {
         self.stream(transaction, &sql, &[many(&chats)], take).map(drop)
     }
 
-    /// Gives the chats of the list $1 the models of the list $2. The first comparison is the one that an index serves; in its
+    /// Writes a field of these chats, and looks whether the database has taken it.
+    ///
+    /// # Errors
+    /// Where it has not. Nothing may be committed then.
+    pub(super) fn write(
+        &self,
+        transaction: &mut Transaction,
+        field: Field,
+        chats: &[&str],
+        values: &[Option<&str>],
+    ) -> Result<()> {
+        let doing = |error: postgres::Error| failed(sentence!("change the {}", field.name()), &error);
+        let parameters = [many(&chats), many(&values)];
+        transaction.execute_typed(&self.update(field)?, &parameters).map_err(doing)?;
+        // What triggers do is done by now, also those that would wait for the end: a session must not be started on a model
+        // that is gone when its change is committed.
+        transaction.batch_execute(ALL_TRIGGERS).map_err(doing)?;
+        let mut stand = BTreeMap::new();
+        self.read(transaction, chats, &mut |entry| {
+            let stands = field.of(&entry).map(str::to_owned);
+            stand.insert(entry.chat.id.into_owned(), stands);
+        })?;
+        let mut changes = chats.iter().zip(values);
+        let refused = changes.find(|(chat, value)| stand.get(**chat).map(Option::as_deref) != Some(**value));
+        let Some((chat, _)) = refused else { return Ok(()) };
+        let name = field.name();
+        Err(TableProblem::NotTaken { name, chat: (**chat).into() }.into())
+    }
+
+    /// Gives the chats of the list $1 the values of the list $2. The first comparison is the one that an index serves; in its
     /// collation another chat may have the same id, which the second leaves alone.
-    pub(super) fn update(&self) -> String {
-        let (Relation { name, id_type, .. }, Columns { chat_id, model, .. }) = (&self.relation, &self.columns);
+    fn update(&self, field: Field) -> Result<String> {
+        let (Relation { name, id_type, .. }, Columns { chat_id, .. }) = (&self.relation, &self.columns);
         let id = identifier(&chat_id.name);
-        let (set, id_is) = (assignment(model, &self.relation.model_type), value(chat_id));
-        format!(
+        let (set, id_is) = (self.assignment(field)?, value(chat_id));
+        Ok(format!(
             "UPDATE {name} SET {set} FROM unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) \
-             AS change(reconcile_chat, reconcile_model) WHERE {id} = reconcile_chat::{id_type} \
+             AS change(reconcile_chat, reconcile_value) WHERE {id} = reconcile_chat::{id_type} \
              AND ({id_is}) COLLATE pg_catalog.\"C\" = reconcile_chat"
-        )
+        ))
+    }
+
+    fn assignment(&self, field: Field) -> Result<String> {
+        let (columns, relation) = (&self.columns, &self.relation);
+        match (field, &columns.session_id, &relation.session_id_type) {
+            (Field::Model, ..) => Ok(assignment(&columns.model, &relation.model_type)),
+            (Field::SessionId, Some(column), Some(bare_type)) => Ok(assignment(column, bare_type)),
+            (Field::SessionId, ..) => Err(TableProblem::NoColumn.into()),
+        }
     }
 
     /// The same rows by themselves: no row of another table is locked with them.
@@ -153,13 +221,10 @@ impl TableSnapshot {
     fn entry<'r>(&self, row: &'r Row) -> Result<Entry<'r>> {
         let field = |at: usize| row.try_get::<_, Option<&str>>(at).map_err(|error| failed("read the table", &error));
         let Some(id) = field(0)? else {
-            return Err(Error::other(format!("a row of {} has no chat id", self.relation.name))
-                .with_hint("make a view without such rows, and name the view in registry.table"));
+            return Err(TableProblem::NoChatId { table: self.relation.name.as_str().into() }.into());
         };
         if let Some(broken) = field(FIELDS)? {
-            return Err(Error::other(format!("the {broken} of chat {id} cannot be read: its JSON has another form"))
-                .or_nameless(format!("the {broken} of a chat cannot be read: its JSON has another form"))
-                .with_hint("the path in registry.columns must lead through objects to a text or nothing"));
+            return Err(TableProblem::OtherForm { field: broken.into(), chat: id.into() }.into());
         }
         let mut hasher = DefaultHasher::new();
         for at in 0..FIELDS {

@@ -59,19 +59,19 @@ pub(super) fn is_sound(column: &Column) -> Option<String> {
     Some(format!("({})", all.join(" AND ")))
 }
 
-/// Sets a model to `reconcile_model`. The cast is to the bare type: one with a length would cut what is too long, in silence.
-pub(super) fn assignment(model: &Column, bare_type: &str) -> String {
-    let name = identifier(&model.name);
-    match model.path.as_slice() {
-        [] => format!("{name} = reconcile_model::{bare_type}"),
+/// Sets a field to `reconcile_value`. The cast is to the bare type: one with a length would cut what is too long, in silence.
+pub(super) fn assignment(column: &Column, bare_type: &str) -> String {
+    let name = identifier(&column.name);
+    match column.path.as_slice() {
+        [] => format!("{name} = reconcile_value::{bare_type}"),
         path => format!("{name} = {}", with_value(&name, path)),
     }
 }
 
-/// A document in which `reconcile_model` stands at a path. What is missing on the way is made, which `jsonb_set` would not do.
+/// A document in which `reconcile_value` stands at a path. What is missing on the way is made, which `jsonb_set` would not do.
 fn with_value(document: &str, path: &[String]) -> String {
     let Some((key, rest)) = path.split_first() else {
-        return "pg_catalog.to_jsonb(reconcile_model)".to_owned();
+        return "pg_catalog.to_jsonb(reconcile_value)".to_owned();
     };
     let key = text(key);
     let inner = with_value(&format!("({document} -> {key})"), rest);

@@ -5,16 +5,21 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use postgres::Transaction;
+use postgres::types::Type;
 use serde_json::{Map, Value};
 
 use crate::backend::postgres::failure::failed;
+use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::sql::{many, one, text};
 use crate::chat::Model;
 use crate::error::{Error, Result};
-use crate::plan::json::JsonRun;
+use crate::json;
+use crate::plan::json::{JsonRun, Origin, name_after};
 use crate::plan::last_applied::{Found, LastApplied, Reach};
-use crate::state::kept::{Kept, Patch};
+use crate::plan::ledger::Note;
+use crate::state::kept::{ExchangeState, Kept, Patch};
 
 /// The format of the schema that this version reads and writes.
 const FORMAT: i32 = 2;
@@ -44,6 +49,12 @@ const REMOVE: &str = "DELETE FROM reconcile.memory AS known USING unnest($2::tex
 const PUT: &str = "INSERT INTO reconcile.memory (registry, kind, key, value)
     SELECT $1, kind, key, value::json FROM unnest($2::text[], $3::text[], $4::text[]) AS new(kind, key, value)
     ON CONFLICT (registry, kind, key) DO UPDATE SET value = excluded.value";
+const REGISTER: &str = "INSERT INTO reconcile.registry (name) VALUES ($1) ON CONFLICT DO NOTHING";
+const HOLD: &str = "SELECT FROM reconcile.registry WHERE name = $1 FOR UPDATE";
+const NEWER: &str = "SELECT policy FROM reconcile.registry
+    WHERE name = $1 AND policy <> $2 AND policy_at > pg_catalog.to_timestamp($3)";
+const FOLLOWS: &str = "UPDATE reconcile.registry
+    SET policy = $2, policy_at = greatest(policy_at, pg_catalog.to_timestamp($3)) WHERE name = $1";
 const NEWEST: &str = "SELECT max(name) FROM reconcile.run WHERE registry = $1";
 const APPEND: &str =
     "INSERT INTO reconcile.run (registry, name, run) VALUES ($1, $2, $3::text::json) ON CONFLICT DO NOTHING";
@@ -69,15 +80,8 @@ pub(super) fn presence(transaction: &mut Transaction) -> Result<Presence> {
     let Some(row) = transaction.query_typed_opt(LOOK, &[]).map_err(doing)? else { return Ok(Presence::Missing) };
     let format: Option<i32> = row.try_get(0).map_err(doing)?;
     let format = format.unwrap_or_default();
-    let other =
-        || Error::other(format!("the schema reconcile has the format {format}, and this version needs {FORMAT}"));
     match format.cmp(&FORMAT) {
-        Ordering::Less => Err(other().with_hint(format!(
-            "run the statements that change it: reconcile init --postgres --from {format} prints them"
-        ))),
-        Ordering::Greater => {
-            Err(other().with_hint("it was made for a later version: use that one, or a later one still"))
-        }
+        Ordering::Less | Ordering::Greater => Err(TableProblem::Format { found: format, needed: FORMAT }.into()),
         Ordering::Equal if row.try_get(1).map_err(doing)? => Ok(Presence::Readable),
         Ordering::Equal => Ok(Presence::Hidden),
     }
@@ -100,6 +104,22 @@ pub(super) struct State<'t, 'c> {
 }
 
 impl State<'_, '_> {
+    /// Keeps other transactions that write from what runs remember of the registry, until this one ends.
+    pub(super) fn hold(&mut self) -> Result<()> {
+        for statement in [REGISTER, HOLD] {
+            let held = self.transaction.execute_typed(statement, &[one(&self.registry)]);
+            held.map_err(|error| failed("take the lock of the registry", &error))?;
+        }
+        Ok(())
+    }
+
+    /// A name in the history for a command that begins, after those of all others.
+    pub(super) fn name_run(&mut self, kept: &Kept, at: Timestamp) -> Result<String> {
+        let unrecorded = kept.ledger.unrecorded.keys().max().cloned();
+        let newest = unrecorded.max(self.newest_run()?);
+        Ok(name_after(newest.as_deref(), at))
+    }
+
     /// All of it, without the history.
     pub(super) fn kept(&mut self) -> Result<Kept> {
         let rows = self.transaction.query_typed(READ, &[one(&self.registry)]).map_err(|error| reading(&error))?;
@@ -194,6 +214,21 @@ impl State<'_, '_> {
         self.transaction.execute_typed(REACH, &said).map(drop).map_err(|error| writing(&error))
     }
 
+    /// The commit of the policy by which models were last changed, where that is newer than the one of a run `by` this.
+    pub(super) fn newer_policy(&mut self, by: &Origin) -> Result<Option<String>> {
+        let Some((commit, at)) = commit(by) else { return Ok(None) };
+        let asked = [one(&self.registry), one(&commit), (&at, Type::FLOAT8)];
+        let row = self.transaction.query_typed_opt(NEWER, &asked).map_err(|error| reading(&error))?;
+        row.map(|row| row.try_get(0)).transpose().map_err(|error| reading(&error))
+    }
+
+    /// Remembers the policy of a run `by` this, which changes models.
+    pub(super) fn follows(&mut self, by: &Origin) -> Result<()> {
+        let Some((commit, at)) = commit(by) else { return Ok(()) };
+        let said = [one(&self.registry), one(&commit), (&at, Type::FLOAT8)];
+        self.transaction.execute_typed(FOLLOWS, &said).map(drop).map_err(|error| writing(&error))
+    }
+
     /// The name of the newest run in the history.
     pub(super) fn newest_run(&mut self) -> Result<Option<String>> {
         let row = self.transaction.query_typed_one(NEWEST, &[one(&self.registry)]);
@@ -211,16 +246,35 @@ impl State<'_, '_> {
 
     /// Appends a run to the history, once.
     pub(super) fn append(&mut self, run: &JsonRun) -> Result<()> {
-        let text = serde_json::to_string(run).map_err(|error| Error::other(error.to_string()))?;
+        let text = json::to_text(run)?;
         let name = run.run.as_ref();
         let row = [one(&self.registry), one(&name), one(&text)];
         self.transaction.execute_typed(APPEND, &row).map(drop).map_err(|error| writing(&error))
     }
 }
 
+/// Takes the notes around edits that are made in the same transaction.
+pub(super) fn note_around(
+    state: &mut State,
+    kept: Kept,
+    before: &[Note],
+    after: &[Note],
+    now: Timestamp,
+) -> Result<Kept> {
+    let made = Patch { exchange: Some(ExchangeState::Made), ..kept.noting(before, now) };
+    let kept = state.save(kept, made)?;
+    let patch = kept.noting(after, now);
+    state.save(kept, patch)
+}
+
+/// The commit of a policy, and when it was made in seconds, where both are known.
+fn commit(by: &Origin) -> Option<(&str, f64)> {
+    by.policy_commit.as_deref().zip(by.policy_at.map(|at| at.as_duration().as_secs_f64()))
+}
+
 /// The values of a patch, by kind and key.
 fn rows(patch: &Patch) -> Result<BTreeMap<(String, String), Value>> {
-    let Value::Object(kinds) = serde_json::to_value(patch).map_err(|error| Error::other(error.to_string()))? else {
+    let Value::Object(kinds) = json::to_value(patch)? else {
         return Ok(BTreeMap::new());
     };
     let mut rows = BTreeMap::new();
@@ -241,6 +295,5 @@ fn writing(error: &postgres::Error) -> Error {
 }
 
 fn damaged(error: &serde_json::Error) -> Error {
-    Error::other(format!("the schema reconcile holds what this version does not understand: {error}"))
-        .with_hint("it was written by a later version, or changed by hand")
+    TableProblem::Damaged { why: error.to_string().into() }.into()
 }

@@ -11,15 +11,16 @@ use crate::apply::LostState;
 use crate::backend::commands::Commands;
 
 use crate::backend::postgres::catalogue::{Relation, look};
-use crate::backend::postgres::connection::Database;
+use crate::backend::postgres::connection::{Database, End};
 use crate::backend::postgres::lease::Lease;
 use crate::backend::postgres::locked::LockedTable;
+use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::server::{Environment, Said, addresses};
 use crate::backend::postgres::snapshot::{Marks, TableSnapshot};
 use crate::backend::postgres::state::{Presence, State, presence};
 use crate::chat::Model;
 use crate::checkup::Check;
-use crate::error::{Error, Result};
+use crate::error::{Bug, Result};
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::Ledger;
 use crate::policy::{Policy, Rollout, Table};
@@ -85,8 +86,33 @@ impl RegistryTable {
     /// Why they cannot.
     pub(super) fn check_writable(&self) -> Result<()> {
         let Some(why) = self.look()?.unwritable else { return Ok(()) };
-        Err(Error::other(format!("models cannot be written: {why}"))
-            .with_hint("name the primary server; reconcile init --postgres --grants prints the rights"))
+        Err(TableProblem::NotWritable { why: why.into() }.into())
+    }
+
+    /// Whether what is done can be remembered. What is lost without that is told by [`RegistryTable::lost_state`].
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub(super) fn check_state(&self) -> Result<()> {
+        match self.lost_state()? {
+            Some(LostState { hint, .. }) => Err(TableProblem::NoMemory { hint }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes changes that are an error where it cannot be told whether they were made.
+    pub(super) fn change(&self, mut work: impl FnMut(&mut Transaction) -> Result<()>) -> Result<()> {
+        match self.database.change(|transaction| work(transaction).map(Some))? {
+            End::Committed(()) => Ok(()),
+            End::Lost((), error) => Err(error),
+            End::TakenBack => Err(Bug("the transaction was taken back").into()),
+        }
+    }
+
+    /// The same, whose server must take a connection within this time.
+    #[must_use]
+    pub fn answering_within(self, limit: Duration) -> Self {
+        Self { database: Arc::new(self.database.answering_within(limit)), ..self }
     }
 
     fn presence(&self) -> Result<Presence> {
@@ -135,10 +161,7 @@ impl RegistryTable {
         give_up: &dyn Fn() -> bool,
     ) -> Result<LockedTable<'b>> {
         self.check_writable()?;
-        if let Some(LostState { hint, .. }) = self.lost_state()? {
-            // What is lost is told already.
-            return Err(Error::other("nothing is changed where it cannot be remembered").with_hint(hint));
-        }
+        self.check_state()?;
         let table = self.snapshot()?;
         let lease = Lease::take(&self.database, &table.relation().name, self.lease, patience, give_up)?;
         let locked = LockedTable { table, lease, commands };
@@ -155,7 +178,7 @@ impl RegistryTable {
         let found = self.look().map(|relation| format!("the table {} can be read", relation.name));
         let state = self.lost_state().and_then(|lost| match lost {
             None => Ok("what runs remember can be read".to_owned()),
-            Some(LostState { message, hint }) => Err(Error::other(message).with_hint(hint)),
+            Some(LostState { message, hint }) => Err(TableProblem::StateUnknown { message, hint }.into()),
         });
         [
             Check::of("registry", found, "look at [registry] in the policy"),

@@ -7,6 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::backend::postgres::problem::ConnectionProblem;
 use crate::backend::tls;
 use crate::error::{Error, Result};
 use crate::policy::conninfo::Conninfo;
@@ -42,10 +43,9 @@ pub(super) fn connector(roots: &Roots) -> Result<MakeRustlsConnect> {
         Roots::In(file) => in_file(file)?,
     };
     if store.is_empty() {
-        return Err(Error::other("there is no root certificate that the server's could descend from")
-            .with_hint("name a file of them with sslrootcert"));
+        return Err(ConnectionProblem::NoRoots.into());
     }
-    let builder = tls::builder().map_err(|error| Error::other(format!("connections cannot be encrypted: {error}")))?;
+    let builder = tls::builder().map_err(|error| ConnectionProblem::NoEncryption { why: error.to_string().into() })?;
     Ok(MakeRustlsConnect::new(builder.with_root_certificates(store).with_no_client_auth()))
 }
 
@@ -59,6 +59,5 @@ fn in_file(file: &Path) -> Result<RootCertStore> {
 }
 
 fn unreadable(file: &Path) -> Error {
-    Error::other(format!("{} is not a file of root certificates", file.display()))
-        .with_hint("sslrootcert names a file of certificates in PEM form, or `system`")
+    ConnectionProblem::NotRoots { file: file.to_owned() }.into()
 }

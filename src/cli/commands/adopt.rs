@@ -12,7 +12,7 @@ use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::gateway::{self, gateway_of};
 use crate::cli::paths::registry_of;
-use crate::cli::postgres::refuse_table;
+use crate::cli::postgres::home_of_table;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
 use crate::foreign::sentence;
@@ -32,9 +32,10 @@ pub(crate) struct AdoptArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &AdoptArgs) -> anyhow::Result<Exit> {
-    let policy = match server(place)? {
-        Some(gateway) => of_server(place, &gateway)?,
-        None => of_file(place)?,
+    let policy = match (of_table(place)?, server(place)?) {
+        (Some(policy), _) => policy,
+        (None, Some(gateway)) => of_server(place, &gateway)?,
+        (None, None) => of_file(place)?,
     };
     sources::check_size("the policy", &policy)?;
     let Some(file) = &args.write else {
@@ -61,6 +62,20 @@ fn of_file(place: &PlaceArgs) -> anyhow::Result<Vec<u8>> {
     let mut policy = Vec::new();
     adopted::write(&adopted, Named::File(&written, &form), &mut policy)?;
     Ok(policy)
+}
+
+/// The policy that describes the table that a policy names, where it names one.
+fn of_table(place: &PlaceArgs) -> anyhow::Result<Option<Vec<u8>>> {
+    let path = place.policy();
+    if place.registry().is_some() || !path.exists() {
+        return Ok(None);
+    }
+    let (known, _) = policy::read(&sources::load(&path)?.sources).map_err(Error::Invalid)?;
+    let Some(table) = &known.table else { return Ok(None) };
+    let adopted = adopt(backend::of_home(home_of_table(place, &known, table)?).snapshot()?.as_ref())?;
+    let mut policy = Vec::new();
+    adopted::write(&adopted, Named::Table(table), &mut policy)?;
+    Ok(Some(policy))
 }
 
 /// The policy that describes the sessions of a gateway.
@@ -110,7 +125,6 @@ fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String, Form)
     }
     let files = sources::load(policy_path)?;
     let (policy, _) = policy::read(&files.sources).map_err(Error::Invalid)?;
-    refuse_table(&policy, "adopt")?;
     let path = registry_of(policy.registry.as_deref(), policy_path)?;
     let written = match policy.registry {
         Some(registry) if registry.starts_with("~/") => registry,

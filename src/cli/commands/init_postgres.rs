@@ -51,13 +51,16 @@ fn rights(place: &PlaceArgs, role: &str) -> String {
 }
 
 fn rights_on(table: &Table, role: &str) -> String {
-    let (name, model) = (quoted(&table.name), quoted(&table.columns.model.name));
+    let (name, model) = (quoted(&table.name), &table.columns.model);
+    let written = [Some(model), table.columns.session_id.as_ref()].into_iter().flatten();
+    let written: Vec<String> = written.map(|column| quoted(&column.name)).collect();
+    let written = written.join(", ");
     let Some(schema) = table.schema.as_deref().map(quoted) else {
-        return format!("GRANT SELECT, UPDATE ({model}) ON {name} TO {role};\n");
+        return format!("GRANT SELECT, UPDATE ({written}) ON {name} TO {role};\n");
     };
     format!(
         "GRANT USAGE ON SCHEMA {schema} TO {role};\n\
-         GRANT SELECT, UPDATE ({model}) ON {schema}.{name} TO {role};\n"
+         GRANT SELECT, UPDATE ({written}) ON {schema}.{name} TO {role};\n"
     )
 }
 

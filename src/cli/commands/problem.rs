@@ -59,6 +59,8 @@ pub(super) enum CommandProblem {
     AmbiguousRun { typed: Foreign, runs: Vec<Foreign> },
     /// A launch is not told in which registry.
     LaunchWithoutRegistry,
+    /// No file tells what a session last ran.
+    LastModelUnknown,
     /// The registry that a damaged policy names does not have the chat.
     GuessedRegistry { registry: PathBuf, chat: Foreign },
     /// Sessions of this backend are started by another program.
@@ -167,6 +169,10 @@ impl Explain for CommandProblem {
             }
             Self::LaunchWithoutRegistry => Explanation::new("launch-without-registry", "no registry given")
                 .hint("set registry.path in the policy, or pass --registry"),
+            Self::LastModelUnknown => {
+                let message = "what the session last ran is not known: no file can be kept beside the policy";
+                Explanation::new("last-model-unknown", message).hint("run again when the database answers")
+            }
             Self::GuessedRegistry { registry, chat } => {
                 let message = sentence!("{}, which a line of the policy names, does not hold {}", registry, chat);
                 Explanation::new("guessed-registry", message).hint("fix the policy, or pass --registry")

@@ -7,14 +7,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::apply::Registered;
-use crate::backend::{self, Home, file::RegistryFile};
+use crate::backend;
 use crate::chat::is_session_id;
 use crate::cli::args::PlaceArgs;
 use crate::cli::commands::launch::refuse_foreign;
 use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::registry_of_past;
+use crate::cli::workspace::home_of_past;
 use crate::error::Result;
 use crate::foreign::{Foreign, Sentence, sentence};
 use crate::launch::record;
@@ -59,8 +59,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RecordSessionAr
     };
     let backend = sources::load(&place.policy()).ok().and_then(|files| policy::outline(&files.sources).backend);
     refuse_foreign(backend.as_deref())?;
-    let (path, form) = registry_of_past(terminal, place)?;
-    let backend = backend::of_home(Home::File(RegistryFile::open(&path)?.in_form(&form)));
+    let backend = backend::of_home(home_of_past(terminal, place)?);
     let mut record = |snapshot: &dyn Snapshot, _: &_| record(snapshot, &args.chat, &id);
     let Registered { changed, error, .. } =
         backend.record_session(place.lock_timeout, Timestamp::now(), &mut record)?;

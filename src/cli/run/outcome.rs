@@ -201,6 +201,11 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
             let consent = if is_secret { hidden() } else { typed };
             terminal.refused(message, sentence!("if this is what you want, consent with: {}", Public::new(consent)));
         }
+        Some(Refusal::OlderPolicy { .. }) => {
+            let hint =
+                "update this checkout; to go back to what the policy said before, commit that: a revert is newer";
+            terminal.refused(message, hint);
+        }
         None => {}
     }
 }

@@ -468,4 +468,7 @@ struct Limits {
     /// sessions where that is more.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     max_changes: Option<u32>,
+    /// So many models are changed at once at most. Their sessions are restarted before the next are changed. Without it, all.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    batch: Option<u32>,
 }

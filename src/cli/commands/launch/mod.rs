@@ -1,6 +1,7 @@
 //! `reconcile launch`: the start of a session. It registers the chat, decides on the model, and becomes the command.
 
 mod conversations;
+mod entries;
 mod known;
 mod tell;
 
@@ -9,18 +10,19 @@ use jiff::{Timestamp, Zoned};
 use uuid::Uuid;
 
 use crate::apply::{Backend, Registered};
-use crate::backend::{self, Home, file::RegistryFile};
+use crate::backend;
 use crate::cli::args::{FieldArgs, PlaceArgs};
+use crate::cli::commands::launch::entries::Entries;
 use crate::cli::commands::launch::known::Known;
 use crate::cli::commands::launch::tell::tell;
 use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
-use crate::cli::postgres::refuse_table;
+use crate::cli::postgres::home_of_table;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{user, warn_of_lost_state};
 use crate::cli::zone::now_for;
-use crate::error::{Bug, Error, Result};
-use crate::foreign::{Foreign, sentence};
+use crate::error::{Bug, Error, Remedy, Result};
+use crate::foreign::{Foreign, Sentence, sentence};
 use crate::launch::{Decider, Start, Wanted, start};
 use crate::os::process::turn_into;
 use crate::plan::ledger::Ledger;
@@ -101,7 +103,6 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     };
     let known = Known::read(terminal, place)?;
     refuse_foreign(known.rest.backend.as_deref())?;
-    known.policy.as_ref().map_or(Ok(()), |policy| refuse_table(policy, "launch"))?;
     let begins = command.holds(Placeholder::NewSessionId);
     let of_policy = || known.rest.conversation.as_deref().and_then(|path| ConversationPath::parse(path).ok());
     let conversations = named.or_else(|| Some(conversations::of_policy(of_policy()?, &place.policy())));
@@ -112,9 +113,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         return Ok(Exit::Usage);
     }
     let new_session_id = begins.then(|| Uuid::new_v4().to_string());
-    let (path, file) = known.registry(terminal, place, &args.chat)?;
-    warn_of_lost_state(terminal, backend::of_home(Home::File(file.clone())).as_ref())?;
-    known.remember(&place.policy(), &path);
+    let (registry, entries) = entries(terminal, place, &known, &args.chat)?;
     let fields = args.fields.chat();
     let wanted = Wanted {
         chat: &args.chat,
@@ -123,8 +122,22 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         conversations: conversations.as_ref(),
         new_session_id: new_session_id.as_deref(),
     };
-    let launch = Launch { terminal, place, known: &known, wanted, registry: path.display().to_string() };
-    launch.register_and_start(&file)
+    let is_new = entries.is_new(&registry);
+    Launch { terminal, place, known: &known, wanted, entries: &entries, is_new }.register_and_start()
+}
+
+/// Where the entry of the session of this chat is, and what a message calls that.
+fn entries(terminal: &Terminal, place: &PlaceArgs, known: &Known, chat: &str) -> Result<(String, Entries)> {
+    let table = known.policy.as_ref().and_then(|policy| Some((policy, policy.table.as_ref()?)));
+    if let Some((policy, table)) = table.filter(|_| place.registry().is_none()) {
+        let home = home_of_table(place, policy, table)?;
+        return Ok((home.name(), Entries::of_table(home, &place.policy(), chat)));
+    }
+    let (path, file) = known.registry(terminal, place, chat)?;
+    let entries = Entries::File(file);
+    warn_of_lost_state(terminal, entries.backend().as_ref())?;
+    known.remember(&place.policy(), &path);
+    Ok((path.display().to_string(), entries))
 }
 
 /// A launch whose command line, policy and registry are known.
@@ -133,14 +146,15 @@ struct Launch<'a> {
     place: &'a PlaceArgs,
     known: &'a Known,
     wanted: Wanted<'a>,
-    /// The registry's name, as the user would write it.
-    registry: String,
+    entries: &'a Entries,
+    /// What is said of a chat that has no entry.
+    is_new: Sentence,
 }
 
 impl Launch<'_> {
     /// Registers the session and becomes its command. Returns only where it cannot.
-    fn register_and_start(&self, file: &RegistryFile) -> anyhow::Result<Exit> {
-        let backend = backend::of_home(Home::File(file.clone()));
+    fn register_and_start(&self) -> anyhow::Result<Exit> {
+        let backend = self.entries.backend();
         let mut decided = None;
         let mut decide = |snapshot: &dyn Snapshot, ledger: &Ledger| {
             let start = self.decide(snapshot, ledger)?;
@@ -150,14 +164,16 @@ impl Launch<'_> {
         };
         let registered = match backend.register(self.place.lock_timeout, Timestamp::now(), &user("launch"), &mut decide)
         {
-            Err(error) | Ok(Registered { changed: false, error: Some(error), .. }) if error.is_no_room() => {
-                return self.start_unregistered(file, backend.as_ref(), error);
+            Err(error) | Ok(Registered { changed: false, error: Some(error), .. })
+                if error.is_no_room() || error.remedy() == Remedy::GoWithout =>
+            {
+                return self.start_unregistered(backend.as_ref(), error);
             }
             registered => registered?,
         };
         let terminal = self.terminal;
         let Some(start) = decided else { return Err(Error::from(Bug("no start was decided on")).into()) };
-        tell(terminal, &start, &self.registry);
+        tell(terminal, &start, &self.is_new);
         let Registered { changed, paid, error } = registered;
         let is_partly = changed || error.is_some();
         match error {
@@ -170,6 +186,7 @@ impl Launch<'_> {
                     // What could not be noted is a restart that is done once more, in vain.
                     terminal.obstacle(&error);
                 }
+                self.entries.remember(&start);
                 cannot_start(terminal, &start);
             }
         }
@@ -181,22 +198,22 @@ impl Launch<'_> {
         Ok(owe(terminal, backend.as_ref(), &start.chat.id).unwrap_or(code))
     }
 
-    /// Becomes the command where nothing can be written, on what the registry says: a session on that is one that the next
-    /// run changes. Where the registry says nothing, the policy decides. Returns only where it cannot.
-    fn start_unregistered(&self, file: &RegistryFile, backend: &dyn Backend, why: Error) -> anyhow::Result<Exit> {
+    /// Becomes the command where nothing can be written, on what the registry says, or last said: a session on that is one
+    /// that the next run changes. Where that is nothing, the policy decides. Returns only where it cannot.
+    fn start_unregistered(&self, backend: &dyn Backend, why: Error) -> anyhow::Result<Exit> {
+        let is_unreachable = why.remedy() == Remedy::GoWithout;
         self.terminal.failure(&why);
-        self.terminal.warning(
-            "nothing can be written: the session starts on the model that the registry has, and what would be changed \
-             stays to be done",
-        );
-        let snapshot: Box<dyn Snapshot> =
-            if file.is_missing() { Box::new(file.no_sessions()) } else { backend.snapshot()? };
+        self.terminal.warning(self.entries.goes_by());
+        let Some(snapshot) = self.entries.standby()? else {
+            return Err(Error::from(CommandProblem::LastModelUnknown).into());
+        };
         let of_registry = start(None, snapshot.as_ref(), &self.wanted, &Zoned::now())?;
         let start = match of_registry.model {
             Some(_) => of_registry,
+            None if is_unreachable => self.decide(snapshot.as_ref(), &Ledger::default())?,
             None => self.decide(snapshot.as_ref(), &backend.ledger().unwrap_or_default())?,
         };
-        tell(self.terminal, &start, &self.registry);
+        tell(self.terminal, &start, &self.is_new);
         if let (Conversation::New(id), true) = (&start.conversation, start.registration.is_edit()) {
             let id = Foreign::from(id.as_str());
             self.terminal.warning(sentence!("the id of its conversation may not be recorded: {}", id));

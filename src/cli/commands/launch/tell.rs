@@ -1,14 +1,14 @@
 //! What a launch says of the session that it is about to start.
 
 use crate::cli::terminal::Terminal;
-use crate::foreign::{Foreign, sentence};
+use crate::foreign::{Foreign, Sentence, sentence};
 use crate::launch::{Kept, Remark, Start};
 use crate::policy::placeholder::{Conversation, shortened};
 
-pub(super) fn tell(terminal: &Terminal, start: &Start, registry: &str) {
+pub(super) fn tell(terminal: &Terminal, start: &Start, is_new: &Sentence) {
     let chat = Foreign::from(start.chat.id.as_ref());
     if start.is_new {
-        terminal.note(sentence!("{} is new in {}", &chat, Foreign::from(registry)));
+        terminal.note(sentence!("{} {}", &chat, is_new));
     }
     match (&start.model, &start.kept) {
         (Some(model), Some(Kept { wanted, why })) => {
