@@ -102,10 +102,10 @@ fn what_changes_while_the_question_waits_is_not_applied() {
 #[test]
 fn nothing_is_asked_where_nothing_would_be_done() {
     let sandbox = sandbox();
-    let refused = asked(&sandbox, &["--confirm", "--allow-changes", "0"], "", "").expect(3);
+    let refused = asked(&sandbox, &["--confirm", "--allow-changes", "0"], r"no\n", "").expect(3);
     assert!(refused.stderr.contains("the limit is 0") && !refused.stderr.contains("Only `yes`"), "{refused:#?}");
     sandbox.run(&[]).expect(0);
-    let run = asked(&sandbox, &["--confirm"], "", "").expect(0);
+    let run = asked(&sandbox, &["--confirm"], r"no\n", "").expect(0);
     assert!(run.stdout.ends_with("No changes. 2 in sync.\n") && run.stderr.is_empty(), "{run:#?}");
 }
 
