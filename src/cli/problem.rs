@@ -26,8 +26,6 @@ pub(crate) enum PlaceProblem {
     Fingerprint { variable: &'static str },
     /// What names the server is no connection.
     Server { variable: &'static str, why: Foreign, advice: Foreign },
-    /// A command needs a registry in a file.
-    Table { table: Foreign, command: &'static str },
     /// This build has no support for PostgreSQL.
     #[cfg(not(feature = "postgres"))]
     NoPostgres { table: Foreign },
@@ -106,14 +104,6 @@ impl Explain for PlaceProblem {
             Self::Server { variable, why, advice } => {
                 let message = sentence!("--connect, or {}, names no server: {}", *variable, why);
                 Explanation::new("server-address", message).hint(advice)
-            }
-            Self::Table { table, command } => {
-                let message = sentence!(
-                    "the registry is the table {}, and {} works on registries in files only",
-                    table,
-                    *command
-                );
-                Explanation::new("table", message).hint("see docs/postgres.md for what works with a table")
             }
             #[cfg(not(feature = "postgres"))]
             Self::NoPostgres { table } => {

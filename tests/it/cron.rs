@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Zoned};
 use reconcile::apply::{Ask, Attempt, Backend, Batch, Committed, Locked, Stands, Turn};
-use reconcile::error::{Error, Result};
+use reconcile::error::Result;
 use reconcile::plan::capabilities::Capabilities;
 use reconcile::plan::json::JsonRun;
 use reconcile::plan::last_applied::{Found, Reach};
@@ -19,7 +19,7 @@ use reconcile::plan::{Drift, Reading, Row, Verdict};
 use reconcile::policy::Policy;
 use reconcile::registry::Snapshot;
 
-use crate::support::{POLICY, Sandbox, registry};
+use crate::support::{POLICY, Sandbox, error, registry};
 use crate::world::{Unwatched, World, at, policy, run};
 
 const CHAT: &str = "chat";
@@ -109,7 +109,7 @@ impl Cron {
     /// What else happens to the registry before it is read.
     fn before_reading(&self) -> Result<()> {
         if self.changed.load(Relaxed) && self.unreadable.load(Relaxed) {
-            return Err(Error::other("the test made it unreadable"));
+            return Err(error("the test made it unreadable"));
         }
         if self.changed.load(Relaxed) && self.undone_at_once.load(Relaxed) {
             self.undo();

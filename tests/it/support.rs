@@ -5,6 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use reconcile::error::{Error, Explain, Explanation};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -224,4 +225,18 @@ pub fn needs_attributes() {
     let directory = TempDir::new().unwrap();
     let kept = rustix::fs::setxattr(directory.path(), "user.any", b"", rustix::fs::XattrFlags::empty());
     assert_eq!(kept, Ok(()), "{} keeps no extended attributes", directory.path().display());
+}
+
+/// An error that a test makes.
+pub fn error(words: &'static str) -> Error {
+    #[derive(Debug)]
+    struct OfTest(&'static str);
+
+    impl Explain for OfTest {
+        fn explain(&self) -> Explanation {
+            Explanation::new("test", self.0)
+        }
+    }
+
+    OfTest(words).into()
 }

@@ -11,7 +11,7 @@ use reconcile::apply::{
     Applied, Ask, Attempt, Backend, Batch, Committed, Locked, PlannedOn, RunContext, Stands, Turn, Watch, apply, plan,
 };
 use reconcile::chat::{Chat, Model};
-use reconcile::error::{Error, Result};
+use reconcile::error::Result;
 use reconcile::plan::capabilities::{Capabilities, TakesEffect};
 use reconcile::plan::json::{JsonRun, Origin};
 use reconcile::plan::last_applied::{Found, Reach};
@@ -278,7 +278,7 @@ impl World {
 
     fn operation<T>(&self, effect: impl FnOnce(&mut State) -> T) -> Result<T> {
         let mut state = self.state();
-        let failed = || Error::other("a fault that the test made");
+        let failed = || crate::support::error("a fault that the test made");
         let number = state.operations;
         state.operations += 1;
         if state.dead {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reconcile::apply::{Applied, Ask, Attempt, Backend, Batch, Committed, Locked, RunContext, Stands, Turn, apply};
-use reconcile::error::{Error, Result};
+use reconcile::error::Result;
 use reconcile::plan::capabilities::{Capabilities, TakesEffect};
 use reconcile::plan::json::{JsonRun, Origin};
 use reconcile::plan::last_applied::{Found, Reach};
@@ -19,6 +19,7 @@ use reconcile::registry::Snapshot;
 
 use crate::backends::each;
 use crate::backends::subjects::{DRIFTED, Subject};
+use crate::support::error;
 use crate::world::{Unwatched, at, input};
 
 fn run(subject: &dyn Subject, backend: &dyn Backend) -> Result<Applied> {
@@ -105,7 +106,7 @@ impl Locked for FaultyLocked<'_> {
     fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
         let settles = notes.iter().any(|note| matches!(note, Note::Settled { .. }));
         if settles && self.faulty.fails_to_settle.swap(false, Ordering::Relaxed) {
-            return Err(Error::other("the ledger cannot be saved"));
+            return Err(error("the ledger cannot be saved"));
         }
         self.locked.note(notes, now)
     }
