@@ -1,7 +1,6 @@
 //! Where a registry is. What runs remember of it is asked of its backend.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::apply::Backend;
 use crate::backend::file::RegistryFile;
@@ -65,16 +64,6 @@ impl Home {
             Self::Gateway(gateway) => OpenclawBackend::new(gateway.clone()).checkup(),
             #[cfg(feature = "postgres")]
             Self::Table(table) => Vec::from(table.checkup()),
-        }
-    }
-
-    /// The same, whose server, if it has one, must take a connection within this time.
-    #[must_use]
-    pub fn answering_within(self, limit: Duration) -> Self {
-        match self {
-            Self::File(_) | Self::Gateway(_) => self,
-            #[cfg(feature = "postgres")]
-            Self::Table(table) => Self::Table(table.answering_within(limit)),
         }
     }
 
