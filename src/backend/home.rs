@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::apply::Backend;
 use crate::backend::file::RegistryFile;
@@ -77,19 +76,6 @@ impl Home {
             Self::Gateway(gateway) => OpenclawBackend::new(gateway.clone(), BTreeMap::new()).checkup(),
             #[cfg(feature = "postgres")]
             Self::Table(table) => Vec::from(table.checkup()),
-        }
-    }
-
-    /// The same, whose server, if it has one, must take a connection within this time.
-    #[must_use]
-    pub fn answering_within(self, limit: Duration) -> Self {
-        match self {
-            #[cfg(feature = "postgres")]
-            Self::Table(table) => Self::Table(table.answering_within(limit)),
-            file_or_gateway => {
-                let _ = limit;
-                file_or_gateway
-            }
         }
     }
 

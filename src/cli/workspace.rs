@@ -318,7 +318,7 @@ pub(crate) fn home_of(place: &PlaceArgs, policy: &Policy, path: &Path) -> Result
     let sessions = &policy.sessions;
     let registry = match (place.registry(), &sessions.backend, &policy.table) {
         (Some(registry), ..) => registry,
-        (None, _, Some(table)) => return home_of_table(place, policy, table),
+        (None, _, Some(table)) => return home_of_table(place, policy, table, None),
         (None, BackendSettings::Openclaw(settings), None) => {
             return Ok(Home::Gateway(gateway_of(place, settings, sessions.timeout, path)?));
         }

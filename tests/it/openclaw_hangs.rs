@@ -50,7 +50,7 @@ fn said(stream: TcpStream, frame: &serde_json::Value) -> WebSocket<TcpStream> {
 }
 
 fn challenged(stream: TcpStream) -> WebSocket<TcpStream> {
-    said(stream, &json!({ "type": "event", "event": "connect.challenge", "payload": { "nonce": "once" } }))
+    said(stream, &json!({ "type": "event", "event": "connect.challenge", "payload": { "nonce": "once", "ts": 1 } }))
 }
 
 fn lost() -> Fault {

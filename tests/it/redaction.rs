@@ -71,7 +71,7 @@ fn the_key_is_made_by_a_snapshot_alone_and_for_its_owner_alone() {
     let sandbox = sandbox();
     for arguments in [&["--dry-run", "--redact"][..], &["--redact"], &["owed", "--redact"]] {
         let run = sandbox.run(arguments).expect(1);
-        assert!(run.stderr.contains(KEY) && run.stderr.contains("reconcile snapshot --redact"), "{run:#?}");
+        assert!(run.stderr.contains("redact.key") && run.stderr.contains("reconcile snapshot --redact"), "{run:#?}");
         assert!(!sandbox.path(KEY).exists(), "{arguments:?}");
     }
     assert_eq!(sandbox.model("+16175550101").as_deref(), Some("haiku"), "without a key nothing is done");

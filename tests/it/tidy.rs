@@ -86,7 +86,9 @@ fn imports_go_down_the_floors() {
     for (path, text) in sources() {
         let from = room(&path);
         let floor = floors.get(from.as_str()).unwrap_or_else(|| panic!("{} stands on no floor", path.display()));
-        for to in imports(&text).into_iter().filter(|to| *to != from) {
+        // A macro stands at the root of the library, whichever room it is of.
+        let rooms = imports(&text).into_iter().map(|to| if to == "sentence" { "foreign".to_owned() } else { to });
+        for to in rooms.filter(|to| *to != from) {
             let below = floors.get(to.as_str()).unwrap_or_else(|| panic!("{}: what is crate::{to}?", path.display()));
             assert!(below < floor, "{}: {from} (floor {floor}) imports {to} (floor {below})", path.display());
         }

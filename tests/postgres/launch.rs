@@ -116,6 +116,11 @@ fn without_its_server_a_session_starts_on_what_it_last_had_on_this_host() {
         assert_eq!(run.stdout, "opus\n", "{run:?}");
     }
     assert_eq!(models(&database), ["+1 opus", "+2 haiku"]);
+    let policy = database.sandbox.read("policy.toml");
+    database.sandbox.write("policy.toml", "<<<<<<< HEAD");
+    assert_eq!(launch(&database, &["+2"]).expect(0).stdout, "haiku\n");
+    launch(&database, &["+1"]).expect(1);
+    database.sandbox.write("policy.toml", policy);
     assert_eq!(launch(&database, &["+2"]).expect(0).stdout, "opus\n");
 }
 

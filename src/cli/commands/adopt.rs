@@ -72,7 +72,7 @@ fn of_table(place: &PlaceArgs) -> anyhow::Result<Option<Vec<u8>>> {
     }
     let (known, _) = policy::read(&sources::load(&path)?.sources).map_err(Error::Invalid)?;
     let Some(table) = &known.table else { return Ok(None) };
-    let adopted = adopt(backend::of_home(home_of_table(place, &known, table)?).snapshot()?.as_ref())?;
+    let adopted = adopt(backend::of_home(home_of_table(place, &known, table, None)?).snapshot()?.as_ref())?;
     let mut policy = Vec::new();
     adopted::write(&adopted, Named::Table(table), &mut policy)?;
     Ok(Some(policy))

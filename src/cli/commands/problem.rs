@@ -59,6 +59,8 @@ pub(super) enum CommandProblem {
     AmbiguousRun { typed: Foreign, runs: Vec<Foreign> },
     /// A launch is not told in which registry.
     LaunchWithoutRegistry,
+    /// The policy cannot be used, and nothing else names the registry.
+    UnusablePolicy,
     /// No file tells what a session last ran.
     LastModelUnknown,
     /// The registry that a damaged policy names does not have the chat.
@@ -169,6 +171,10 @@ impl Explain for CommandProblem {
             }
             Self::LaunchWithoutRegistry => Explanation::new("launch-without-registry", "no registry given")
                 .hint("set registry.path in the policy, or pass --registry"),
+            Self::UnusablePolicy => {
+                let message = "the policy that cannot be used is all that could name the registry";
+                Explanation::new("unusable-policy", message).hint("fix it (reconcile check shows all mistakes)")
+            }
             Self::LastModelUnknown => {
                 let message = "what the session last ran is not known: no file can be kept beside the policy";
                 Explanation::new("last-model-unknown", message).hint("run again when the database answers")

@@ -284,6 +284,7 @@ max_failures = 3
 pause        = "1m"
 [limits]
 max_changes = 10
+batch       = 500
 "#,
     r#"
 [models]

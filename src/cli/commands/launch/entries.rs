@@ -23,26 +23,34 @@ pub(super) enum Entries {
     File(RegistryFile),
     /// In a table. What its session was last started on is in this file, where one can be kept.
     Table(Home, Option<RegistryFile>),
+    /// Not known, because the policy cannot be used; it was in a table. What its session was last started on is in this file.
+    Last(RegistryFile),
 }
 
 impl Entries {
     /// In a table, for the session that is started by this word with the policy at `path`.
     pub(super) fn of_table(home: Home, path: &Path, word: &str) -> Self {
         let last = last_start::place(path, word).and_then(|place| RegistryFile::open_or_new(&place).ok());
-        Self::Table(home.answering_within(PATIENCE), last)
+        Self::Table(home, last)
+    }
+
+    /// What the session was last started on that is started by this word, where that was one of a table.
+    pub(super) fn last(path: &Path, word: &str) -> Option<Self> {
+        let file = RegistryFile::open_or_new(&last_start::place(path, word)?).ok()?;
+        Some(Self::Last(file)).filter(|last| matches!(last, Self::Last(file) if !file.is_missing()))
     }
 
     /// What registers the session.
     pub(super) fn backend(&self) -> Box<dyn Backend> {
         match self {
-            Self::File(file) => backend::of_home(Home::File(file.clone())),
+            Self::File(file) | Self::Last(file) => backend::of_home(Home::File(file.clone())),
             Self::Table(home, _) => backend::of_home(home.clone()),
         }
     }
 
     /// What is known of the session where nothing can be registered; `None` where that is nothing.
     pub(super) fn standby(&self) -> Result<Option<Box<dyn Snapshot>>> {
-        let (Self::File(file) | Self::Table(_, Some(file))) = self else { return Ok(None) };
+        let (Self::File(file) | Self::Table(_, Some(file)) | Self::Last(file)) = self else { return Ok(None) };
         Ok(Some(Box::new(if file.is_missing() { file.no_sessions() } else { file.snapshot()? })))
     }
 
@@ -51,6 +59,7 @@ impl Entries {
         let registry = Foreign::from(registry);
         match self {
             Self::File(_) => sentence!("is new in {}", registry),
+            Self::Last(_) => "is not known on this host: nothing is recorded".into(),
             Self::Table(..) => {
                 sentence!("is not in {}, which only its owner adds rows to: nothing is recorded", registry)
             }
@@ -64,7 +73,7 @@ impl Entries {
                 "nothing can be written: the session starts on the model that the registry has, and what would be changed \
                  stays to be done"
             }
-            Self::Table(..) => {
+            Self::Table(..) | Self::Last(_) => {
                 "the database cannot be asked: the session starts on the model that it last had on this host, and what would \
                  be changed stays to be done"
             }

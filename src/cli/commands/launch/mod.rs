@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::apply::{Backend, Registered};
 use crate::backend;
 use crate::cli::args::{FieldArgs, PlaceArgs};
-use crate::cli::commands::launch::entries::Entries;
+use crate::cli::commands::launch::entries::{Entries, PATIENCE};
 use crate::cli::commands::launch::known::Known;
 use crate::cli::commands::launch::tell::tell;
 use crate::cli::commands::problem::CommandProblem;
@@ -130,8 +130,12 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
 fn entries(terminal: &Terminal, place: &PlaceArgs, known: &Known, chat: &str) -> Result<(String, Entries)> {
     let table = known.policy.as_ref().and_then(|policy| Some((policy, policy.table.as_ref()?)));
     if let Some((policy, table)) = table.filter(|_| place.registry().is_none()) {
-        let home = home_of_table(place, policy, table)?;
+        let home = home_of_table(place, policy, table, Some(PATIENCE))?;
         return Ok((home.name(), Entries::of_table(home, &place.policy(), chat)));
+    }
+    let is_unknown = known.policy.is_none() && known.rest.registry.is_none() && place.registry().is_none();
+    if let Some(last) = Entries::last(&place.policy(), chat).filter(|_| is_unknown) {
+        return Ok((String::new(), last));
     }
     let (path, file) = known.registry(terminal, place, chat)?;
     let entries = Entries::File(file);
@@ -155,6 +159,10 @@ impl Launch<'_> {
     /// Registers the session and becomes its command. Returns only where it cannot.
     fn register_and_start(&self) -> anyhow::Result<Exit> {
         let backend = self.entries.backend();
+        if let Entries::Last(_) = self.entries {
+            let why = Error::from(CommandProblem::UnusablePolicy);
+            return self.start_unregistered(backend.as_ref(), why);
+        }
         let mut decided = None;
         let mut decide = |snapshot: &dyn Snapshot, ledger: &Ledger| {
             let start = self.decide(snapshot, ledger)?;
