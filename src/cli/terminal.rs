@@ -156,8 +156,8 @@ impl Terminal {
     }
 
     /// An error after the first effect, and what was done before it.
-    pub(crate) fn failure_after(&self, error: Error, done: impl Into<Sentence>) -> Exit {
-        self.failure(&error);
+    pub(crate) fn failure_after(&self, error: &Error, done: impl Into<Sentence>) -> Exit {
+        self.failure(error);
         self.note(done);
         Exit::Partly
     }

@@ -150,7 +150,7 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     let command = wanted
         .command
         .fill(&session)
-        .map_err(|why| LaunchProblem::NoCommand { chat: chat.id.as_ref().into(), why: why.to_string().into() })?;
+        .map_err(|why| LaunchProblem::NoCommand { chat: chat.id.as_ref().into(), why: why.into() })?;
     let is_shortened = session.is_shortened();
     let is_named = found.as_ref().is_some_and(|entry| entry.chat.session_name.is_some());
     let same_slug = same_slug.filter(|_| !is_named && chat.session_name.is_some());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chat::Model;
 use crate::cli::args::{EditArgs, PlaceArgs};
-use crate::cli::commands::problem::CommandProblem;
+use crate::cli::commands::problem::EditProblem;
 use crate::cli::exit::Exit;
 use crate::cli::run::execute;
 use crate::cli::run::options::RunOptions;
@@ -106,10 +106,11 @@ pub(crate) fn edit_and_run(
     for file in options.edits.edited_files() {
         let is_tracked = in_work_tree(Path::new(file));
         let file = Foreign::from(file);
-        terminal.note(match is_tracked {
-            true => sentence!("{} is in a git work tree: commit the change", file),
-            false => sentence!("{} was edited", file),
-        });
+        if is_tracked {
+            terminal.note(sentence!("{} is in a git work tree: commit the change", file));
+        } else {
+            terminal.note(sentence!("{} was edited", file));
+        }
     }
     Ok(exit)
 }
@@ -129,7 +130,7 @@ fn prepare(
             terminal.diagnostics(&opened.warnings);
         }
         if opened.names.is_snapshot() {
-            return Err(Error::from(CommandProblem::EditOfSnapshot).into());
+            return Err(Error::from(EditProblem::EditOfSnapshot).into());
         }
         let decided = decide(&opened)?;
         let mut edits = edits(&opened, &decided)?;
@@ -146,14 +147,14 @@ fn prepare(
             locked.insert(name.clone(), PolicyFile::lock(Path::new(name), place.lock_timeout, &give_up)?);
         }
     }
-    Err(Error::from(CommandProblem::PolicyUnsteady).into())
+    Err(Error::from(EditProblem::PolicyUnsteady).into())
 }
 
 /// The files that change, as they are and as they will be.
 fn edits(opened: &Opened, Decided { changes, contacts, .. }: &Decided) -> Result<Vec<PolicyEdit>> {
     let mut files: BTreeMap<&str, (&Source, BTreeMap<&str, &Change>)> = BTreeMap::new();
     for (chat, change) in changes {
-        let source = file_of(opened, chat).ok_or(CommandProblem::NoFile)?;
+        let source = file_of(opened, chat).ok_or(EditProblem::NoFile)?;
         let (_, changes) = files.entry(&source.name).or_insert_with(|| (source, BTreeMap::new()));
         if is_made(&opened.policy, chat, change) {
             continue;
@@ -192,7 +193,7 @@ fn edited<'c>(text: &str, changes: &BTreeMap<&'c str, &Change>) -> Result<String
 }
 
 fn cannot_edit(chat: &str) -> Error {
-    CommandProblem::NotEditable { chat: chat.into() }.into()
+    EditProblem::NotEditable { chat: chat.into() }.into()
 }
 
 /// The file that holds the override, else the main one.

@@ -121,7 +121,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
     Ok(match told {
         Ok(()) => Exit::Done,
         Err(error) => {
-            terminal.failure_after(error, sentence!("the restart owed to {} is forgotten", Public::new(name)))
+            terminal.failure_after(&error, sentence!("the restart owed to {} is forgotten", Public::new(name)))
         }
     })
 }
@@ -148,6 +148,6 @@ fn forget_all(terminal: &Terminal, place: &PlaceArgs, backend: &dyn Backend, now
     Ok(match told {
         Ok(()) => Exit::Done,
         Err(error) if owed.is_empty() => return Err(error.into()),
-        Err(error) => terminal.failure_after(error, "the restarts that were owed are forgotten"),
+        Err(error) => terminal.failure_after(&error, "the restarts that were owed are forgotten"),
     })
 }

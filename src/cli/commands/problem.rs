@@ -8,17 +8,9 @@ use crate::foreign::{Foreign, Public, Sentence, sentence};
 
 const SEE_HISTORY: &str = "see: reconcile history";
 
-/// Why a command cannot do what it is asked to.
+/// Why an override cannot be set, or a run not be taken back.
 #[derive(Debug)]
-pub(super) enum CommandProblem {
-    /// `adopt` is not told of which registry.
-    NothingToAdopt { policy: Foreign },
-    /// A path cannot stand in a policy.
-    PathNotUtf8 { path: PathBuf },
-    /// `diff --from` names nothing that is there.
-    NoSuchFrom { typed: Foreign },
-    /// An option says of a chat what the registry says otherwise.
-    OtherField { name: &'static str, said: Foreign, given: Foreign },
+pub(super) enum EditProblem {
     /// A policy is not edited for a snapshot.
     EditOfSnapshot,
     /// The policy changes each time that it was read.
@@ -27,12 +19,6 @@ pub(super) enum CommandProblem {
     NoFile,
     /// An override cannot be edited without a loss.
     NotEditable { chat: Foreign },
-    /// No restart is owed to a chat.
-    NotOwed { chat: Public },
-    /// What a hook was given is not on standard input.
-    NoHook { why: Sentence },
-    /// A text cannot be the id of a session.
-    NoSessionId { typed: Foreign, form: &'static str },
     /// The end of an override has passed.
     Expired { until: Foreign },
     /// A model that is to be set is withdrawn.
@@ -45,8 +31,6 @@ pub(super) enum CommandProblem {
     Spelling { typed: Foreign, model: Foreign },
     /// A model is not allowed.
     NotAllowed { typed: Foreign, near: Option<Foreign>, allowed: Foreign },
-    /// A snapshot is to be made of a snapshot.
-    AlreadyRedacted { registry: Foreign },
     /// A run did nothing that could be taken back.
     NothingToUndo { run: Foreign },
     /// The history has only the end of a run.
@@ -57,6 +41,96 @@ pub(super) enum CommandProblem {
     NoSuchRun { typed: Foreign },
     /// Several runs begin with what was typed.
     AmbiguousRun { typed: Foreign, runs: Vec<Foreign> },
+}
+
+impl Explain for EditProblem {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::EditOfSnapshot => {
+                Explanation::new("edit-of-snapshot", "a policy is not edited for a redacted snapshot")
+                    .hint("edit it where the registry is")
+            }
+            Self::PolicyUnsteady => Explanation::new("policy-unsteady", "the policy changes all the time")
+                .hint("find out which program edits it, and run again"),
+            Self::NoFile => Explanation::new("no-policy-file", "the policy has no file to write to"),
+            Self::NotEditable { chat } => {
+                let message = sentence!("the override for {} is written in a way that cannot be edited safely", chat);
+                Explanation::new("not-editable", message)
+                    .hint("nothing was changed: edit the policy by hand, and run reconcile")
+            }
+            Self::Expired { until } => {
+                Explanation::new("already-expired", sentence!("--until {} has already expired", until))
+                    .hint("an override that has expired does not count; nothing was changed")
+            }
+            Self::Withdrawn { model, now } => {
+                let message = sentence!("{} has been withdrawn, and {} has taken its place", model, now);
+                Explanation::new("withdrawn", message).hint(sentence!("set {} instead; nothing was changed", now))
+            }
+            Self::CannotBeSet { chat, model, why } => {
+                Explanation::new("cannot-be-set", sentence!("{} cannot be set to {}: {}", chat, model, why))
+                    .hint("nothing was changed")
+            }
+            Self::FormerId { chat, id } => {
+                let message = sentence!("the override for {} stands under {}, with `was`", chat, id);
+                Explanation::new("former-id", message).hint("nothing was changed: edit it there by hand")
+            }
+            Self::Spelling { typed, model } => Explanation::new(
+                "model-not-allowed",
+                sentence!("{} is not an allowed model", typed),
+            )
+            .hint(sentence!("the policy takes it for another spelling of {}: set {}", model, model)),
+            Self::NotAllowed { typed, near, allowed } => {
+                let near = near.as_ref().map(|near| sentence!("did you mean `{}`? ", near)).unwrap_or_default();
+                Explanation::new("model-not-allowed", sentence!("{} is not an allowed model", typed)).hint(sentence!(
+                    "{}the policy allows: {}",
+                    near,
+                    allowed
+                ))
+            }
+            Self::NothingToUndo { run } => {
+                let message = sentence!("there is nothing to take back of the run {}", run);
+                Explanation::new("nothing-to-undo", message).hint("see what it did with: reconcile history")
+            }
+            Self::RunCutOff { run } => {
+                let message = sentence!("the history no longer has all of the run {}: it was too long", run);
+                Explanation::new("run-cut-off", message)
+                    .hint("nothing was changed; see what it still has with: reconcile history")
+            }
+            Self::NoRunToUndo => {
+                Explanation::new("no-run-to-undo", "no run in the history has changed a model or an override")
+                    .hint(SEE_HISTORY)
+            }
+            Self::NoSuchRun { typed } => {
+                Explanation::new("no-such-run", sentence!("no such run: {}", typed)).hint(SEE_HISTORY)
+            }
+            Self::AmbiguousRun { typed, runs } => {
+                let names = Sentence::joined(runs.iter().map(Sentence::from), ", ");
+                let message = sentence!("{} is the beginning of {} runs", typed, runs.len());
+                Explanation::new("ambiguous-run", message).hint(sentence!("give one of them: {}", names))
+            }
+        }
+    }
+}
+
+/// Why a command cannot do what it is asked to.
+#[derive(Debug)]
+pub(super) enum CommandProblem {
+    /// `adopt` is not told of which registry.
+    NothingToAdopt { policy: Foreign },
+    /// A path cannot stand in a policy.
+    PathNotUtf8 { path: PathBuf },
+    /// `diff --from` names nothing that is there.
+    NoSuchFrom { typed: Foreign },
+    /// An option says of a chat what the registry says otherwise.
+    OtherField { name: &'static str, said: Foreign, given: Foreign },
+    /// No restart is owed to a chat.
+    NotOwed { chat: Public },
+    /// What a hook was given is not on standard input.
+    NoHook { why: Sentence },
+    /// A text cannot be the id of a session.
+    NoSessionId { typed: Foreign, form: &'static str },
+    /// A snapshot is to be made of a snapshot.
+    AlreadyRedacted { registry: Foreign },
     /// A launch is not told in which registry.
     LaunchWithoutRegistry,
     /// The policy cannot be used, and nothing else names the registry.
@@ -93,18 +167,6 @@ impl Explain for CommandProblem {
                 let message = sentence!("the registry says {} {} of this chat, not {}", *name, said, given);
                 Explanation::new("other-field", message).hint("give only what the registry does not say")
             }
-            Self::EditOfSnapshot => {
-                Explanation::new("edit-of-snapshot", "a policy is not edited for a redacted snapshot")
-                    .hint("edit it where the registry is")
-            }
-            Self::PolicyUnsteady => Explanation::new("policy-unsteady", "the policy changes all the time")
-                .hint("find out which program edits it, and run again"),
-            Self::NoFile => Explanation::new("no-policy-file", "the policy has no file to write to"),
-            Self::NotEditable { chat } => {
-                let message = sentence!("the override for {} is written in a way that cannot be edited safely", chat);
-                Explanation::new("not-editable", message)
-                    .hint("nothing was changed: edit the policy by hand, and run reconcile")
-            }
             Self::NotOwed { chat } => Explanation::new("not-owed", sentence!("no restart is owed to {}", chat))
                 .hint("see what is owed with: reconcile owed"),
             Self::NoHook { why } => {
@@ -115,59 +177,9 @@ impl Explain for CommandProblem {
             Self::NoSessionId { typed, form } => {
                 Explanation::new("no-session-id", sentence!("{} cannot be the id of a session", typed)).hint(*form)
             }
-            Self::Expired { until } => {
-                Explanation::new("already-expired", sentence!("--until {} has already expired", until))
-                    .hint("an override that has expired does not count; nothing was changed")
-            }
-            Self::Withdrawn { model, now } => {
-                let message = sentence!("{} has been withdrawn, and {} has taken its place", model, now);
-                Explanation::new("withdrawn", message).hint(sentence!("set {} instead; nothing was changed", now))
-            }
-            Self::CannotBeSet { chat, model, why } => {
-                Explanation::new("cannot-be-set", sentence!("{} cannot be set to {}: {}", chat, model, why))
-                    .hint("nothing was changed")
-            }
-            Self::FormerId { chat, id } => {
-                let message = sentence!("the override for {} stands under {}, with `was`", chat, id);
-                Explanation::new("former-id", message).hint("nothing was changed: edit it there by hand")
-            }
-            Self::Spelling { typed, model } => Explanation::new(
-                "model-not-allowed",
-                sentence!("{} is not an allowed model", typed),
-            )
-            .hint(sentence!("the policy takes it for another spelling of {}: set {}", model, model)),
-            Self::NotAllowed { typed, near, allowed } => {
-                let near = near.as_ref().map(|near| sentence!("did you mean `{}`? ", near)).unwrap_or_default();
-                Explanation::new("model-not-allowed", sentence!("{} is not an allowed model", typed)).hint(sentence!(
-                    "{}the policy allows: {}",
-                    near,
-                    allowed
-                ))
-            }
             Self::AlreadyRedacted { registry } => {
                 Explanation::new("already-redacted", sentence!("{} is a redacted snapshot already", registry))
                     .hint("make one of the registry itself")
-            }
-            Self::NothingToUndo { run } => {
-                let message = sentence!("there is nothing to take back of the run {}", run);
-                Explanation::new("nothing-to-undo", message).hint("see what it did with: reconcile history")
-            }
-            Self::RunCutOff { run } => {
-                let message = sentence!("the history no longer has all of the run {}: it was too long", run);
-                Explanation::new("run-cut-off", message)
-                    .hint("nothing was changed; see what it still has with: reconcile history")
-            }
-            Self::NoRunToUndo => {
-                Explanation::new("no-run-to-undo", "no run in the history has changed a model or an override")
-                    .hint(SEE_HISTORY)
-            }
-            Self::NoSuchRun { typed } => {
-                Explanation::new("no-such-run", sentence!("no such run: {}", typed)).hint(SEE_HISTORY)
-            }
-            Self::AmbiguousRun { typed, runs } => {
-                let names = Sentence::joined(runs.iter().map(Sentence::from), ", ");
-                let message = sentence!("{} is the beginning of {} runs", typed, runs.len());
-                Explanation::new("ambiguous-run", message).hint(sentence!("give one of them: {}", names))
             }
             Self::LaunchWithoutRegistry => Explanation::new("launch-without-registry", "no registry given")
                 .hint("set registry.path in the policy, or pass --registry"),

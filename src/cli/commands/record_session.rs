@@ -65,7 +65,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RecordSessionAr
         backend.record_session(place.lock_timeout, Timestamp::now(), &mut record)?;
     let done = format!("{} goes on as {id} when it next starts", args.chat);
     Ok(match error {
-        Some(error) => terminal.failure_after(error, Foreign::from(done)),
+        Some(error) => terminal.failure_after(&error, Foreign::from(done)),
         None if changed => {
             terminal.note(Foreign::from(done));
             Exit::Done

@@ -8,7 +8,7 @@ use crate::backend::Probe;
 use crate::chat::{Chat, Model};
 use crate::cli::args::{EditArgs, End, PlaceArgs, until};
 use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
-use crate::cli::commands::problem::CommandProblem;
+use crate::cli::commands::problem::EditProblem;
 use crate::cli::exit::Exit;
 use crate::cli::run::execute;
 use crate::cli::run::options::RunOptions;
@@ -72,7 +72,7 @@ pub(crate) fn set(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -
         let Aim { chat, model, contact, .. } = aim(opened, args)?;
         let until = args.until.as_ref().map(|end| end.from(&opened.now)).transpose()?;
         if let Some(until) = until.as_ref().filter(|until| until.is_past(&opened.now)) {
-            return Err(CommandProblem::Expired { until: until.to_string().into() }.into());
+            return Err(EditProblem::Expired { until: until.to_string().into() }.into());
         }
         let entry = opened.policy.chats.get(&chat).filter(|_| args.until.is_some());
         let then = entry.and_then(Override::permanent).cloned();
@@ -146,7 +146,7 @@ fn aim(opened: &Opened, args: &SetModelArgs) -> Result<Aim> {
     let in_use = policy.in_use(&model, &opened.now);
     if *in_use != model {
         let (model, now) = (model.as_str().into(), in_use.as_str().into());
-        return Err(CommandProblem::Withdrawn { model, now }.into());
+        return Err(EditProblem::Withdrawn { model, now }.into());
     }
     let backend = opened.backend(Probe::Nothing)?;
     let snapshot = backend.snapshot()?;
@@ -159,7 +159,7 @@ fn aim(opened: &Opened, args: &SetModelArgs) -> Result<Aim> {
     let cannot = capabilities.unmanaged(&chat).map(str::to_owned).or_else(|| capabilities.refuses_model(&model));
     if let Some(why) = cannot {
         let (chat, model) = (Public::new(opened.name(&id)), model.as_str().into());
-        return Err(CommandProblem::CannotBeSet { chat, model, why: why.into() }.into());
+        return Err(EditProblem::CannotBeSet { chat, model, why: why.into() }.into());
     }
     let decision = resolve(policy, &chat, Some(model.as_str()).into(), &opened.now);
     let otherwise = decision.model.filter(|decided| **decided != model).map(|decided| {
@@ -177,7 +177,7 @@ fn aim(opened: &Opened, args: &SetModelArgs) -> Result<Aim> {
 fn refuse_former(opened: &Opened, chat: &str) -> Result<()> {
     let Some(id) = opened.policy.former.get(chat) else { return Ok(()) };
     let (chat, id) = (Public::new(opened.name(chat)), Public::new(opened.name(id)));
-    Err(CommandProblem::FormerId { chat, id }.into())
+    Err(EditProblem::FormerId { chat, id }.into())
 }
 
 fn allowed(policy: &Policy, name: &str) -> Result<Model> {
@@ -185,9 +185,9 @@ fn allowed(policy: &Policy, name: &str) -> Result<Model> {
     policy.allowed.iter().find(|model| model.as_str() == name).cloned().ok_or_else(|| {
         let typed = format!("{name:?}").into();
         if let Some(model) = policy.aliases.get(name) {
-            return CommandProblem::Spelling { typed, model: model.as_str().into() }.into();
+            return EditProblem::Spelling { typed, model: model.as_str().into() }.into();
         }
         let near = suggest::nearest(name, known()).map(Foreign::from);
-        CommandProblem::NotAllowed { typed, near, allowed: suggest::list(known()).unwrap_or_default().into() }.into()
+        EditProblem::NotAllowed { typed, near, allowed: suggest::list(known()).unwrap_or_default().into() }.into()
     })
 }

@@ -46,7 +46,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
         (Err(error), None) => Err(error.into()),
         (Err(error), Some(key)) => {
             let directory = key.parent().unwrap_or(Path::new("."));
-            Ok(terminal.failure_after(error, sentence!("the key redact.key was made in {}", directory)))
+            Ok(terminal.failure_after(&error, sentence!("the key redact.key was made in {}", directory)))
         }
     }
 }

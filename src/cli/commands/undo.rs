@@ -9,7 +9,7 @@ use crate::backend::Probe;
 use crate::chat::Model;
 use crate::cli::args::{EditArgs, End, PlaceArgs, until};
 use crate::cli::commands::overrides::{Change, Decided, edit_and_run};
-use crate::cli::commands::problem::CommandProblem;
+use crate::cli::commands::problem::EditProblem;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
@@ -42,7 +42,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &UndoArgs) -> an
         for note in &decided.notes {
             terminal.note(Public::new(note.clone()));
         }
-        Err(CommandProblem::NothingToUndo { run: args.run.as_str().into() }.into())
+        Err(EditProblem::NothingToUndo { run: args.run.as_str().into() }.into())
     })
 }
 
@@ -51,7 +51,7 @@ fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
     let backend = opened.backend(Probe::Nothing)?;
     let (run, touched_since) = find(backend.as_ref(), name)?;
     if run.part > 1 {
-        return Err(CommandProblem::RunCutOff { run: run.run.into() }.into());
+        return Err(EditProblem::RunCutOff { run: run.run.into() }.into());
     }
     if !run.by.overrides.is_empty() {
         return Ok(restored(opened, &run));
@@ -163,11 +163,11 @@ fn find(backend: &dyn Backend, name: &str) -> Result<(JsonRun<'static>, BTreeSet
     }
     match <[JsonRun; 1]>::try_from(found) {
         Ok([run]) => Ok((run, touched_since)),
-        Err(none) if none.is_empty() && name == LAST => Err(CommandProblem::NoRunToUndo.into()),
-        Err(none) if none.is_empty() => Err(CommandProblem::NoSuchRun { typed: format!("{name:?}").into() }.into()),
+        Err(none) if none.is_empty() && name == LAST => Err(EditProblem::NoRunToUndo.into()),
+        Err(none) if none.is_empty() => Err(EditProblem::NoSuchRun { typed: format!("{name:?}").into() }.into()),
         Err(several) => {
             let runs = several.iter().map(|run| Foreign::from(run.run.as_ref())).collect();
-            Err(CommandProblem::AmbiguousRun { typed: format!("{name:?}").into(), runs }.into())
+            Err(EditProblem::AmbiguousRun { typed: format!("{name:?}").into(), runs }.into())
         }
     }
 }

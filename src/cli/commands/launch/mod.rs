@@ -161,7 +161,7 @@ impl Launch<'_> {
         let backend = self.entries.backend();
         if let Entries::Last(_) = self.entries {
             let why = Error::from(CommandProblem::UnusablePolicy);
-            return self.start_unregistered(backend.as_ref(), why);
+            return self.start_unregistered(backend.as_ref(), &why);
         }
         let mut decided = None;
         let mut decide = |snapshot: &dyn Snapshot, ledger: &Ledger| {
@@ -175,7 +175,7 @@ impl Launch<'_> {
             Err(error) | Ok(Registered { changed: false, error: Some(error), .. })
                 if error.is_no_room() || error.remedy() == Remedy::GoWithout =>
             {
-                return self.start_unregistered(backend.as_ref(), error);
+                return self.start_unregistered(backend.as_ref(), &error);
             }
             registered => registered?,
         };
@@ -208,9 +208,9 @@ impl Launch<'_> {
 
     /// Becomes the command where nothing can be written, on what the registry says, or last said: a session on that is one
     /// that the next run changes. Where that is nothing, the policy decides. Returns only where it cannot.
-    fn start_unregistered(&self, backend: &dyn Backend, why: Error) -> anyhow::Result<Exit> {
+    fn start_unregistered(&self, backend: &dyn Backend, why: &Error) -> anyhow::Result<Exit> {
         let is_unreachable = why.remedy() == Remedy::GoWithout;
-        self.terminal.failure(&why);
+        self.terminal.failure(why);
         self.terminal.warning(self.entries.goes_by());
         let Some(snapshot) = self.entries.standby()? else {
             return Err(Error::from(CommandProblem::LastModelUnknown).into());
