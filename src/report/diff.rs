@@ -3,12 +3,14 @@
 
 use std::io::{self, Write};
 
+use anstyle::{AnsiColor, Style};
 use similar::{ChangeTag, TextDiff};
 
 use crate::chat::Model;
 use crate::registry::Position;
 use crate::report::Report;
 use crate::report::escape::{escape, escape_json};
+use crate::report::text::colour;
 
 /// Lines of context.
 const CONTEXT: usize = 3;
@@ -57,15 +59,15 @@ fn hunk(old: &[&str], new: &[&str], (old_line, new_line): (usize, usize), out: &
     let (old_count, new_count) = (old.len(), new.len());
     writeln!(out, "@@ -{old_line},{old_count} +{new_line},{new_count} @@")?;
     for change in diff.iter_all_changes() {
-        let mark = match change.tag() {
-            ChangeTag::Equal => ' ',
-            ChangeTag::Delete => '-',
-            ChangeTag::Insert => '+',
+        let (mark, style) = match change.tag() {
+            ChangeTag::Equal => (' ', Style::new()),
+            ChangeTag::Delete => ('-', colour(AnsiColor::Red)),
+            ChangeTag::Insert => ('+', colour(AnsiColor::Green)),
         };
         let line = change.value().strip_suffix('\n').unwrap_or(change.value());
         // A carriage return there belongs to the line's end.
         let (line, end) = line.strip_suffix('\r').map_or((line, ""), |line| (line, "\r"));
-        writeln!(out, "{mark}{}{end}", tabbed(line))?;
+        writeln!(out, "{style}{mark}{}{style:#}{end}", tabbed(line))?;
         if !change.value().ends_with('\n') {
             writeln!(out, "\\ No newline at end of file")?;
         }

@@ -238,7 +238,7 @@ impl<'a> Explanation<'a> {
         let told = wanted.into_iter().take(TOLD).chain(more).collect::<Vec<_>>().join(" or ");
         // It stands in the line of every rule that asks for it.
         let has = cut(condition.of(self.chat).unwrap_or("none"), WIDEST);
-        format!("it wants {} {told}, and the chat has {has}", condition.name())
+        format!("needs {} = {told}; this chat has {has}", condition.name())
     }
 
     /// Writes it for people.

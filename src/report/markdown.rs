@@ -119,34 +119,38 @@ fn cells(line: &Line) -> String {
     let rule = rule.as_deref().unwrap_or_default();
     // What a command said stands behind the first line, and may hold a secret.
     let detail = detail.as_deref().and_then(|detail| detail.lines().next()).unwrap_or_default();
-    let cells = [&mark, name, tier, &change, action, rule].map(|text| cell(text, CELL));
-    format!("| {} | {} |\n", cells.join(" | "), cell(detail.trim_end_matches(':'), DETAIL))
-}
-
-/// A value in a table. A `|` would end the cell, and a backslash keeps it from that, unless that is preceded by another one.
-fn cell(text: &str, most: usize) -> String {
-    code(text, most).replace("\\|", "\\\\u{7c}").replace('|', "\\|")
+    let cells = [&mark, name, tier, &change, action, rule].map(|text| code(text, CELL));
+    format!("| {} | {} |\n", cells.join(" | "), code(detail.trim_end_matches(':'), DETAIL))
 }
 
 fn item(text: &str) -> String {
     format!("- {}\n", code(text, CELL))
 }
 
-/// A value as a code span, in which nothing means anything to markdown, to HTML or to GitHub. It ends at as many backticks as
-/// it begins with, which are more than it has in a row.
+/// A value. GitHub makes no mention and no reference of what stands in `<code>`; and all that could mean something to
+/// markdown, to HTML or to a workflow runner is an entity, so it does not end a cell of a table either.
 fn code(text: &str, most: usize) -> String {
     if text.is_empty() {
         return String::new();
     }
     let text = escape(text);
-    let text = cut(&text, most);
-    let in_a_row = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
-    let fence = "`".repeat(in_a_row + 1);
-    // One blank at each end is taken away, where the text is not blank as a whole.
-    let is_edge = |c: char| c == '`' || c == ' ';
-    let has_edge = text.starts_with(is_edge) || text.ends_with(is_edge);
-    let pad = if has_edge && !text.trim_matches(' ').is_empty() { " " } else { "" };
-    format!("{fence}{pad}{text}{pad}{fence}")
+    let mut shown = String::new();
+    let mut before = '@';
+    for c in cut(&text, most).chars() {
+        // An address of e-mail is looked for after entities are decoded, and not across an element.
+        if c == '@' && before != '@' {
+            shown += "<wbr>";
+        }
+        shown += &entity(c);
+        before = c;
+    }
+    format!("<code>{shown}</code>")
+}
+
+/// Of `www.` GitHub would make a link, so a full stop is none of the plain ones.
+fn entity(c: char) -> String {
+    let is_plain = c.is_alphanumeric() || matches!(c, ' ' | '/' | '-');
+    if is_plain { c.to_string() } else { format!("&#{};", u32::from(c)) }
 }
 
 fn cut(text: &str, most: usize) -> String {

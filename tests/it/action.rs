@@ -108,7 +108,7 @@ fn a_pull_request_is_told_what_it_does_and_then_the_whole_plan() {
     let summary = sandbox.read("runner/summary");
     let (change, plan) = summary.split_once("\n### The whole plan\n\n").unwrap();
     assert!(change.starts_with("<!-- reconcile -->\n**Policy: 1 to change, "), "{change}");
-    assert!(plan.contains("**Plan: 1 to change, ") && plan.contains("haiku`"), "{plan}");
+    assert!(plan.contains("**Plan: 1 to change, ") && plan.contains("haiku</code>"), "{plan}");
     assert!(!format!("{said:?}{summary}").contains("5550101"), "{said:#?}");
     assert!(!sandbox.path("checkout/pwned").exists());
 

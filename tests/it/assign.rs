@@ -137,7 +137,7 @@ fn rules_ask_for_agent_and_account_also_under_pseudonyms() {
     let sandbox = Sandbox::new(policy, registry);
     assert_eq!(planned(&sandbox, &[]), rows(&[("a", "", "opus")]));
     let explained = sandbox.run(&["explain", "b"]).expect(0).stdout;
-    assert!(explained.contains("it wants account +16175550100 or other, and the chat has none"), "{explained}");
+    assert!(explained.contains("needs account = +16175550100 or other; this chat has none"), "{explained}");
 
     let snapshot = sandbox.run(&["snapshot", "--redact"]).expect(0).stdout;
     assert!(!snapshot.contains("6175550100"), "{snapshot}");

@@ -59,8 +59,8 @@ fn only_what_the_policies_decide_differently_is_shown() {
     );
     assert_eq!(rows(&sandbox, &["--from", "old.toml"]), [json!(["+3", "haiku", "opus", true, true, "planned"])]);
     let page = sandbox.run(&["diff", "--from", "old.toml", "--format", "markdown"]).expect(0).stdout;
-    assert!(page.contains("`old.toml → policy.toml`") && !page.contains("plan"), "{page}");
-    assert!(page.contains("`haiku → opus`"), "{page}");
+    assert!(page.contains("<code>old&#46;toml &#8594; policy&#46;toml</code>") && !page.contains("plan"), "{page}");
+    assert!(page.contains("<code>haiku &#8594; opus</code>"), "{page}");
     assert_eq!((sandbox.read("sessions.json"), sandbox.path("sessions.json.reconcile").exists()), (before, false));
 }
 
@@ -136,7 +136,7 @@ fn chats_can_be_shown_under_pseudonyms() {
     sandbox.write("policy.toml", sandbox.read("old.toml").replace("\"+3\" = \"opus\"", "\"+3\" = \"sonnet\""));
     // It makes the key.
     let snapshot = sandbox.run(&["snapshot", "--redact"]).expect(0).stdout;
-    let names = |text: &str| text.contains("+3") || text.contains("imessage/");
+    let names = |text: &str| text.contains("+3") || text.contains("&#43;3") || text.contains("imessage/");
     for format in ["text", "json", "markdown"] {
         let shown = |more: &[&str]| sandbox.run(&[&["diff", "--from", "old.toml", "--format", format], more].concat());
         assert!(names(&shown(&[]).expect(0).stdout));

@@ -64,7 +64,7 @@ fn what_was_reviewed_is_applied_whatever_the_chats_did_meanwhile() {
         let sandbox = reviewed();
         let shown = plan(&sandbox);
         let id = shown["plan_id"].as_str().unwrap();
-        assert!(sandbox.read("comment.md").contains(&format!("`--plan {id}`")));
+        assert!(sandbox.read("comment.md").contains(&format!("<code>--plan {id}</code>")));
         life_goes_on(&sandbox);
         let now = sandbox.json(&["--dry-run", "--probe"]);
         let because = |report: &Value| row(report, "+1")["because"]["line"].as_u64();
@@ -113,7 +113,7 @@ fn what_was_not_reviewed_is_refused_and_shown() {
         }
         let comment = sandbox.read("comment.md");
         assert_eq!(comment.contains("<summary>3 differences</summary>"), consent == "plan.json", "{comment}");
-        assert!(comment.contains(&format!("not {id}: nothing was done")), "{comment}");
+        assert!(comment.contains(&format!("not {id}&#58; nothing was done")), "{comment}");
         assert_eq!(
             (sandbox.read("sessions.json"), sandbox.calls(), sandbox.ledger()),
             (before.clone(), vec![], Value::Null)

@@ -64,8 +64,8 @@ fn everything_that_lost_is_told_with_why() {
         run.stdout,
         r#"imessage/_16175550142 (+16175550142, tier family) → haiku
   policy.toml:29   chats."+16175550142"   opus     over: it ended with 2020-06-30
-  policy.toml:16   rules[0]               haiku    unmatched: it wants source discord or signal, and the chat has imessage
-  policy.toml:21   rules[1]               opus     unmatched: it wants tier bots, and the chat has family
+  policy.toml:16   rules[0]               haiku    unmatched: needs source = discord or signal; this chat has imessage
+  policy.toml:21   rules[1]               opus     unmatched: needs tier = bots; this chat has family
   policy.toml:26   rules[2]               haiku    decides
   policy.toml:8    tiers.family           sonnet   outranked
   policy.toml:4    models.fallback        sonnet   outranked

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::Value;
@@ -193,7 +194,7 @@ fn the_files_are_bounded_and_read_as_json_lines_over_all_parts() {
         let runs: String = runs.map(|run| line.replace(&name, &format!("2000{part}{run}"))).collect();
         // What is left out of a name makes the file no shorter.
         sandbox.write(&format!("{state}{part}.jsonl"), format!("{runs}{}", "\n".repeat(1 << 20)));
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        let mode = PermissionsExt::from_mode(0o600);
         fs::set_permissions(sandbox.path(&format!("{state}{part}.jsonl")), mode).unwrap();
     }
     let before = runs(&sandbox, &[]).len();
@@ -289,6 +290,24 @@ fn what_a_run_did_stands_in_columns_that_fit_the_terminal() {
         assert!(shown.lines().all(|line| line.width() <= columns as usize), "{shown}");
         assert!(shown.contains("tiers.family") && !shown.contains('…'), "{shown}");
     }
+}
+
+#[test]
+fn a_run_that_only_restarted_is_not_the_last_one_to_take_back() {
+    let policy = format!("{POLICY}\n[chats]\n[sessions]\nrestart = [\"./restart\"]\n");
+    let sandbox = Sandbox::new(&policy, &registry(&[(ADA, "family", "opus")]));
+    sandbox.write("restart", "#!/bin/sh\ntest ! -e broken\n");
+    fs::set_permissions(sandbox.path("restart"), fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.write("broken", "");
+    sandbox.run(&[]).expect(4);
+    let changed = newest(&sandbox);
+    fs::remove_file(sandbox.path("broken")).unwrap();
+    let paid = sandbox.run(&["--retry", ADA]).expect(0);
+    assert_eq!(paid.summary(), "Applied: 0 changed, 1 restarted, 0 deferred, 0 failed.");
+    assert_ne!(newest(&sandbox), changed);
+    sandbox.run(&["undo", "last"]).expect(0);
+    assert_eq!(sandbox.model(ADA).as_deref(), Some("opus"));
+    assert!(sandbox.read("policy.toml").contains(&format!("undo of {changed}")));
 }
 
 #[test]

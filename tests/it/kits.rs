@@ -426,8 +426,8 @@ fn the_plan_of_a_pull_request_becomes_one_comment() {
     assert_eq!(bodies[0], "<!-- reconcile --> mine");
     let (change, plan_of_all) = bodies[1].split_once("\n### The whole plan\n\n").unwrap();
     assert!(change.starts_with("<!-- reconcile -->\n**Policy: 1 to change, "), "{change}");
-    assert!(change.contains("`sonnet → opus`"), "{change}");
-    assert!(plan_of_all.contains("**Plan: 1 to change, ") && plan_of_all.contains("haiku`"), "{plan_of_all}");
+    assert!(change.contains("<code>sonnet &#8594; opus</code>"), "{change}");
+    assert!(plan_of_all.contains("**Plan: 1 to change, ") && plan_of_all.contains("haiku</code>"), "{plan_of_all}");
     assert_eq!(comment("01d"), bodies, "of an older commit nothing is told");
 
     // A plan that is refused is told of; a policy that is a link to what nobody should see is not quoted.

@@ -128,6 +128,8 @@ fn the_old_model_is_red_and_the_new_one_green() {
     let shown = on_terminal(&sandbox, STDOUT, &["--dry-run"], &[]).expect(0).stdout;
     assert!(shown.contains("\x1b[33m~\x1b[0m"), "{shown:?}");
     assert!(shown.contains("\x1b[31mopus\x1b[0m → \x1b[32msonnet\x1b[0m"), "{shown:?}");
+    let diff = through_pipe(&sandbox, &["--dry-run", "--format", "diff", "--color", "always"], &[]).expect(0).stdout;
+    assert!(diff.contains("\x1b[31m-") && diff.contains("\x1b[32m+"), "{diff:?}");
     // A model that stays is neither.
     sandbox.write("sessions.json", registry(&[("+1", "family", "gpt")]));
     sandbox.write("policy.toml", format!("{POLICY}\n[chats]\n\"+1\" = {{ managed = false, reason = \"by hand\" }}\n"));

@@ -142,7 +142,7 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
     let edited = plan.rows.iter().any(|row| row.effects.edited);
     if mode == Mode::Apply && edited && capabilities.takes_effect() == TakesEffect::OnNextStart {
         terminal.note(
-            "nothing was restarted: the policy has no restart command, so the new models count from the next start",
+            "nothing was restarted: the policy has no restart command, so the new models take effect when the sessions next start",
         );
     }
     let restarted = plan.rows.iter().any(|row| row.effects.restarted);
