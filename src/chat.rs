@@ -19,7 +19,7 @@ impl Model {
         (!name.is_empty()).then(|| Self(name.to_owned()))
     }
 
-    /// The same, for a name that a policy can hold: it has no blanks, no control characters and at most
+    /// A model whose name a policy can hold: it has no blanks, no control characters and at most
     /// [`Model::LONGEST`] bytes.
     pub fn declarable(name: &str) -> Option<Self> {
         let is_usable = name.len() <= Self::LONGEST && !name.chars().any(|c| c.is_control() || c.is_whitespace());
@@ -78,7 +78,7 @@ pub struct Chat<'a> {
 }
 
 impl Chat<'_> {
-    /// The same chat, independent of the text it was read from.
+    /// This chat, independent of the text it was read from.
     pub fn into_owned(self) -> Chat<'static> {
         let own = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
         Chat {

@@ -64,21 +64,21 @@ impl Diagnostic {
         Self { level: Level::Note, ..Self::error(code, message, place, label) }
     }
 
-    /// The same, with another place that explains it.
+    /// This mistake, with another place that explains it.
     #[must_use]
     pub fn and(mut self, place: Place, label: impl Into<String>) -> Self {
         self.labels.push((place, label.into()));
         self
     }
 
-    /// The same, with advice.
+    /// This mistake, with advice.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// The same, with advice that names chats or people.
+    /// This mistake, with advice that names chats or people.
     #[must_use]
     pub fn private_help(mut self, help: impl Into<String>) -> Self {
         self.private_help = Some(help.into());

@@ -193,7 +193,7 @@ pub(crate) fn reason(error: &io::Error) -> String {
     words.next().map_or_else(String::new, |first| first.to_lowercase().chain(words).collect())
 }
 
-/// What is a number, or one character, is nobody's name.
+/// A number or a single character names no person.
 macro_rules! own_values {
     ($($kind:ty),*) => {
         $(

@@ -80,7 +80,7 @@ struct Word {
     length: usize,
     /// Where a character stands in it, for those of ASCII: bit 0 is the first place.
     ascii: [u128; 128],
-    /// The same for the others.
+    /// Where each other character stands in it, in the same way.
     others: BTreeMap<char, u128>,
 }
 

@@ -50,7 +50,7 @@ pub trait Backend: Sync {
     /// As [`Backend::read`].
     fn snapshot(&self) -> Result<Box<dyn Snapshot>>;
 
-    /// The same, for what is told all the same without it; `None` where another program would have to be asked.
+    /// The snapshot, for a command that can do without it; `None` where another program would have to be asked.
     ///
     /// # Errors
     /// As [`Backend::read`].
@@ -309,7 +309,7 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// The same, with which start of its session each change is made on, by chat id, as far as that is known.
+    /// This batch, with the start of the session that each change is made on. Starts are by chat id, where they are known.
     #[must_use]
     pub fn identified(mut self, identities: &'a BTreeMap<String, String>) -> Self {
         for change in &mut self.changes {

@@ -257,7 +257,7 @@ impl JsonRow<'_> {
         }
     }
 
-    /// The same without its detail, which may quote what a command said: the history keeps no message text.
+    /// This row without its detail, which may quote what a command said: the history keeps no message text.
     #[must_use]
     pub fn without_detail(self) -> Self {
         Self { detail: None, ..self }

@@ -140,7 +140,7 @@ impl LastApplied {
         hasher.finish()
     }
 
-    /// The same with what was found since. `reach` is what it speaks of then, unless it spoke of all chats before.
+    /// This memory with what was found since. `reach` is what it speaks of then, unless it spoke of all chats before.
     #[must_use]
     pub fn with(&self, found: &Found, reach: Reach) -> Self {
         let mut models = self.models.clone();

@@ -8,7 +8,7 @@ use crate::policy::Because;
 use crate::redact::Redaction;
 
 impl Plan {
-    /// The same plan under pseudonyms, sorted and identified by them: what a plan made for a redacted registry shows.
+    /// This plan under pseudonyms, sorted and identified by them: what a plan made for a redacted registry shows.
     #[must_use]
     pub fn redacted(&self, redaction: &Redaction) -> Self {
         let plan = self.clone().without_details();
@@ -24,7 +24,7 @@ impl Plan {
         Self { id: id(&rows), rows, void: void.collect(), failed_models, unlisted, ..plan }
     }
 
-    /// The same without what others wrote, such as reasons and complaints of commands.
+    /// This plan without what others wrote, such as reasons and complaints of commands.
     #[must_use]
     pub fn without_details(mut self) -> Self {
         for row in &mut self.rows {
@@ -37,7 +37,7 @@ impl Plan {
 }
 
 impl Row {
-    /// The same row under pseudonyms. What others wrote is left out.
+    /// This row under pseudonyms. What others wrote is left out.
     #[must_use]
     pub fn redacted(mut self, redaction: &Redaction) -> Self {
         self.because = redacted_because(self.because, &self.chat, redaction);
@@ -70,7 +70,7 @@ impl Listing {
 }
 
 impl JsonRun<'_> {
-    /// The same run under pseudonyms, without who and where it ran.
+    /// This run under pseudonyms, without who and where it ran.
     #[must_use]
     pub fn redacted(mut self, redaction: &Redaction) -> Self {
         self.plan_id = redaction.plan(&self.plan_id).into();

@@ -53,7 +53,7 @@ fn glob_covers(wider: &str, narrower: &str) -> bool {
     takes[narrower.len()]
 }
 
-/// The same pattern with the question marks of each run of wildcards first, and one asterisk after them: `*?` and `?*`
+/// The pattern with the question marks of each run of wildcards first, and one asterisk after them: `*?` and `?*`
 /// mean the same.
 fn normal(pattern: &str) -> Vec<char> {
     let pattern: Vec<char> = pattern.chars().collect();

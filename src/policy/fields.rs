@@ -214,7 +214,7 @@ impl<'s> Section<'s> {
         self.parts.first().map(|part| part.source.place(part.span.clone()))
     }
 
-    /// The same as part of a policy.
+    /// This value as part of a policy.
     pub(super) fn at(&self) -> Option<At> {
         self.parts.first().map(|part| part.source.at(part.span.clone()))
     }

@@ -17,8 +17,8 @@ impl Glob {
         &self.pattern
     }
 
-    /// Whether it matches the whole text. Chats choose their ids, so this takes time in proportion to the text, whatever
-    /// the text repeats: between two asterisks, the first place that matches is as good as any.
+    /// Whether it matches the whole text. Chats choose their ids, so this takes time in proportion to the text, also
+    /// where the text repeats itself: between two asterisks, the first place that matches is as good as any.
     pub fn matches(&self, text: &str) -> bool {
         let Some((first, rest)) = self.pattern.split_once('*') else {
             return after_start(text, &self.pattern) == Some("");

@@ -185,7 +185,7 @@ impl At {
         (&self.file, self.span.0)
     }
 
-    /// The same place with its line, which is in one of the files that the policy was read from.
+    /// This place with its line, which is in one of the files that the policy was read from.
     pub fn place(&self, sources: &[Source]) -> Place {
         let (start, end) = self.span;
         let text = sources.iter().find(|source| source.name == self.file).map_or("", |source| &source.text);

@@ -5,7 +5,7 @@ use crate::policy::{Assignment, Because, Condition, Glob, Member, Policy, is_glo
 use crate::redact::Redaction;
 
 impl Policy {
-    /// The same policy, its chats under pseudonyms.
+    /// This policy with its chats under pseudonyms.
     ///
     /// # Errors
     /// The first rule or assignment that asks for chat ids or names, of which nothing is left to ask for.
@@ -20,7 +20,7 @@ impl Policy {
         Ok(self)
     }
 
-    /// The same policy as it is for one chat: a rule that asks for chat ids only says whether it means this one.
+    /// This policy as it is for one chat: a rule that asks for chat ids only says whether it means this one.
     #[must_use]
     pub fn redacted_for(mut self, redaction: &Redaction, chat: &str) -> Self {
         for globs in self.rules.iter_mut().filter_map(|rule| rule.chat.as_mut()) {

@@ -34,7 +34,7 @@ pub struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// The same entry, independent of the text it was read from.
+    /// This entry, independent of the text it was read from.
     pub fn into_owned(self) -> Entry<'static> {
         let own = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
         Entry {

@@ -36,7 +36,7 @@ struct Entry {
 }
 
 impl Chat<'_> {
-    /// The same chat under pseudonyms, without its contact's name.
+    /// This chat under pseudonyms, without its contact's name.
     #[must_use]
     pub fn redacted(&self, redaction: &Redaction) -> Chat<'static> {
         // Each field by itself: a new one does not compile until it is decided whether it tells who the chat is with.

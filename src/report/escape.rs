@@ -13,7 +13,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     written_out(text, |c| if c == '[' { c.escape_unicode().to_string() } else { c.escape_default().to_string() })
 }
 
-/// The same in the form that JSON strings have: `\u001b`.
+/// The text with every such character written out in the form that JSON strings have: `\u001b`.
 pub fn escape_json(text: &str) -> Cow<'_, str> {
     written_out(text, |c| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect())
 }

@@ -35,7 +35,7 @@ impl StateHome {
         Self { path, is_left_out: false }
     }
 
-    /// The same directory as if no run had made it, for a plan of a user who may not see what runs remember.
+    /// This directory as if no run had made it, for a plan of a user who may not see what runs remember.
     #[must_use]
     pub fn left_out(self) -> Self {
         Self { is_left_out: true, ..self }

@@ -80,7 +80,7 @@ impl FileSnapshot {
         Self { text: Text::InMemory(text), stamp: Stamp::default(), form, pinned: None, tiers: BTreeMap::new() }
     }
 
-    /// The same, with these tiers of chats, by chat id, in place of what the file says. Groups have none.
+    /// This snapshot with these tiers of chats, by chat id, in place of what the file says. Groups have none.
     #[must_use]
     pub(crate) fn with_tiers(self, tiers: BTreeMap<String, String>) -> Self {
         Self { tiers, ..self }

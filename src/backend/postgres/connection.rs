@@ -91,7 +91,7 @@ impl Database {
         Self { addresses, limit: None, client: Mutex::new(None) }
     }
 
-    /// The same, which must take a connection within this time.
+    /// This database, whose server must take a connection within this time.
     pub(super) fn answering_within(&self, limit: Duration) -> Self {
         Self { limit: Some(limit), ..Self::new(self.addresses.clone()) }
     }

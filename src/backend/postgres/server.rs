@@ -91,7 +91,7 @@ impl Host<'_> {
     }
 
     /// Whether it is this host. An address of this host is not enough beside another's name, for which the password is: it
-    /// would go to whatever listens here.
+    /// would go to any program that listens here.
     fn is_local(&self) -> bool {
         let named = self.name.parse::<IpAddr>();
         let is_named = named.map_or(self.name == "localhost", |address| address.is_loopback());

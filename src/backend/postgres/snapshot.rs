@@ -167,7 +167,7 @@ impl TableSnapshot {
         }
     }
 
-    /// The same rows by themselves: no row of another table is locked with them.
+    /// The rows of the table by themselves: no row of another table is locked with them.
     fn without_marks(&self) -> Self {
         Self { marks: Marks::LeftOut, ..self.clone() }
     }

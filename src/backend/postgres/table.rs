@@ -109,7 +109,7 @@ impl RegistryTable {
         }
     }
 
-    /// The same, whose server must take a connection within this time.
+    /// This table, whose server must take a connection within this time.
     #[must_use]
     pub fn answering_within(self, limit: Duration) -> Self {
         Self { database: Arc::new(self.database.answering_within(limit)), ..self }

@@ -41,7 +41,7 @@ pub(crate) struct SetModelArgs {
     #[arg(long, value_name = "TIME", value_parser = until)]
     until: Option<End>,
 
-    /// Why, for whoever reads the policy next
+    /// Why, for the next reader of the policy
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 

@@ -169,7 +169,7 @@ struct ModelOfChat {
     until: Option<Until>,
     /// The model that counts once the override has ended.
     then: Option<Model>,
-    /// Why, for whoever reads the report.
+    /// Why, for the readers of reports.
     reason: Option<String>,
     was: Option<Was>,
 }
@@ -192,7 +192,7 @@ struct LeftAlone {
     until: Option<Until>,
     /// The model that counts once the override has ended.
     then: Option<Model>,
-    /// Why, for whoever reads the report.
+    /// Why, for the readers of reports.
     reason: Option<String>,
     was: Option<Was>,
 }

@@ -71,7 +71,7 @@ fn mistrust(why: &CertificateError) -> String {
     }
 }
 
-/// Accepts one certificate, whatever its dates and names say.
+/// Accepts one certificate. Its dates and names do not count.
 #[derive(Debug)]
 struct Pinned {
     fingerprint: Fingerprint,
