@@ -362,6 +362,35 @@ fn every_code_of_a_mistake_a_warning_or_a_note_is_explained() {
     assert!(unknown.is_empty(), "docs/troubleshooting.md explains {unknown:?}, which the program does not say");
 }
 
+/// The codes of errors, which are made where a room explains its problems.
+fn codes_of_errors() -> BTreeSet<String> {
+    let source = rust_below("src");
+    let made = codes_of(&["Explanation::new("], &source);
+    // Those of a gateway are told with their words.
+    let faults = file("src/backend/openclaw/fault.rs");
+    let pairs = faults.match_indices("(\"").filter_map(|(at, _)| faults[at + 2..].split_once("\", "));
+    let is_code = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    made.into_iter().chain(pairs.map(|(code, _)| code.to_owned()).filter(|code| is_code(code))).collect()
+}
+
+#[test]
+fn every_code_of_an_error_is_explained_once() {
+    let page = file("docs/troubleshooting.md");
+    let (_, rest) = page.split_once("\n## Errors").unwrap();
+    let (errors, others) = rest.split_once("\n## Codes").unwrap();
+    let made = codes_of_errors();
+    assert!(made.len() > 150 && made.contains("gateway-doubled") && made.contains("no-such-run"), "{made:?}");
+    let rows: Vec<String> = errors.lines().filter(|line| line.starts_with("| `")).flat_map(explained).collect();
+    let explained_here: BTreeSet<String> = rows.iter().cloned().collect();
+    assert_eq!(rows.len(), explained_here.len(), "a code has two rows");
+    let elsewhere = explained(others);
+    let missing: Vec<&String> =
+        made.iter().filter(|code| !explained_here.contains(*code) && !elsewhere.contains(*code)).collect();
+    assert!(missing.is_empty(), "docs/troubleshooting.md does not explain {missing:?}");
+    let unknown: Vec<&String> = explained_here.difference(&made).collect();
+    assert!(unknown.is_empty(), "docs/troubleshooting.md explains {unknown:?}, which the program does not say");
+}
+
 #[test]
 fn each_code_is_explained_once_and_where_it_belongs() {
     let (page, source) = (file("docs/troubleshooting.md"), rust_below("src"));
