@@ -339,8 +339,15 @@ fn a_checkup_looks_at_the_gateway_and_changes_nothing() {
     assert!(well.stdout.contains("has 3 sessions"), "{well:#?}");
     assert!(!setting.sandbox.path("state").exists());
     assert_eq!(setting.gateway.count("sessions.patchMany"), 0);
-    let odd = at_odds().run(&["doctor"]).expect(1);
-    assert!(odd.stdout.contains("session.dmScope"), "{odd:#?}");
+    let odd = at_odds();
+    let told = odd.run(&["doctor"]).expect(0);
+    assert!(told.stdout.contains("session.dmScope") && told.stdout.contains("  warning  "), "{told:#?}");
+    assert!(told.summary().starts_with(&format!("Doctor: no problems, {} warnings, ", TOLD.len())), "{told:#?}");
+    let report: Value = serde_json::from_str(&odd.run(&["doctor", "--format", "json"]).expect(0).stdout).unwrap();
+    assert_eq!((&report["problems"], &report["warnings"]), (&json!(0), &json!(TOLD.len())));
+    let warned = report["checks"].as_array().unwrap().iter().filter(|check| check["status"] == "warning");
+    assert!(warned.clone().all(|check| check["fix"].is_string()), "{report:#}");
+    assert_eq!(warned.count(), TOLD.len());
 
     let hidden = Setting::new();
     let error = json!({ "code": "FORBIDDEN", "message": "not for you" });
