@@ -1,5 +1,6 @@
 //! What was looked at on a host, and what is wrong with it.
 
+use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
 
 /// One thing that was looked at.
@@ -23,6 +24,8 @@ pub enum Found {
         /// What to do about it where the error does not say.
         usual_fix: &'static str,
     },
+    /// A run works, and probably does not do what is meant.
+    Warning(Diagnostic),
     /// It could not be looked at. In words, why.
     Unknown(String),
 }
@@ -44,7 +47,12 @@ impl Check {
         Self { name, found: Found::Unknown(why.into()) }
     }
 
-    /// Whether something is wrong.
+    /// Something with which a run works, and probably does not do what is meant.
+    pub fn warning(name: &'static str, found: Diagnostic) -> Self {
+        Self { name, found: Found::Warning(found) }
+    }
+
+    /// Whether something keeps a run from working.
     pub fn is_problem(&self) -> bool {
         matches!(self.found, Found::Problem { .. })
     }

@@ -35,6 +35,11 @@ impl Home {
         }
     }
 
+    /// Whether it is a file, whose text can be shown and compared.
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
     /// How the command line names it, where its snapshot has this name.
     pub fn argument(&self, name: &str) -> String {
         match self {

@@ -226,9 +226,17 @@ impl<'r> Reader<'r> {
 
     fn file(&self, section: &mut Section<'r>) -> FileSettings {
         let scope = self.scope(section.get(self.mistakes, "names_in_arguments").as_ref());
-        let restart = section.get(self.mistakes, "restart").and_then(|item| self.command(&item, scope, RESTART));
+        let restart = section.get(self.mistakes, "restart");
         let running = section.get(self.mistakes, "running");
         let identity = section.get(self.mistakes, "identity");
+        if let (None, Some(asks)) = (&restart, running.as_ref().or(identity.as_ref())) {
+            self.mistakes.add(|| {
+                let message = format!("`{}` verifies nothing without `restart`", asks.name);
+                let label = "no run restarts a session whose model it changes";
+                Diagnostic::warning("verification-without-restart", message, asks.place(), label)
+                    .help(format!("add restart = {RESTART}"))
+            });
+        }
         if let (Some(identity), None) = (&identity, &running) {
             self.mistakes.add(|| {
                 let message = "`identity` verifies nothing without `running`";
@@ -237,6 +245,7 @@ impl<'r> Reader<'r> {
                     .help(format!("add running = {RUNNING}"))
             });
         }
+        let restart = restart.and_then(|item| self.command(&item, scope, RESTART));
         let running = running.and_then(|item| self.command(&item, scope, RUNNING));
         let identity = identity.and_then(|item| self.command(&item, scope, IDENTITY));
         let unset_runs = section.get(self.mistakes, "unset_runs").and_then(|item| self.model(&item));

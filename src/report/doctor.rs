@@ -21,6 +21,7 @@ struct Wire {
     format_version: &'static str,
     checks: Vec<WireCheck>,
     problems: usize,
+    warnings: usize,
     not_checked: usize,
 }
 
@@ -53,8 +54,9 @@ impl Checkup<'_> {
         match format {
             TextOrJson::Text => text(&checks, self.width, out),
             TextOrJson::Json => {
-                let (problems, not_checked) = (count(&checks, PROBLEM), count(&checks, NOT_CHECKED));
-                write_json(&Wire { format_version: "1.0", checks, problems, not_checked }, out)
+                let (problems, warnings) = (count(&checks, PROBLEM), count(&checks, WARNING));
+                let not_checked = count(&checks, NOT_CHECKED);
+                write_json(&Wire { format_version: "1.1", checks, problems, warnings, not_checked }, out)
             }
         }
     }
@@ -62,12 +64,17 @@ impl Checkup<'_> {
 
 const OK: &str = "ok";
 const PROBLEM: &str = "problem";
+const WARNING: &str = "warning";
 const NOT_CHECKED: &str = "not-checked";
 
 fn in_words(check: &Check, naming: Naming) -> WireCheck {
     let (status, message, fix) = match &check.found {
         Found::Good(what) => (OK, what.clone(), None),
         Found::Unknown(why) => (NOT_CHECKED, why.clone(), None),
+        Found::Warning(found) => {
+            let (message, fix) = mistakes(std::slice::from_ref(found), naming);
+            (WARNING, message, Some(fix.unwrap_or_else(|| "see reconcile check".to_owned())))
+        }
         Found::Problem { error, usual_fix } => {
             let (message, fix) = problem(error, naming);
             (PROBLEM, message, Some(fix.unwrap_or_else(|| (*usual_fix).to_owned())))
@@ -110,7 +117,8 @@ fn text(checks: &[WireCheck], width: Width, out: &mut dyn Write) -> io::Result<(
         let colour = match check.status {
             OK => colour(AnsiColor::Green),
             PROBLEM => colour(AnsiColor::Red),
-            _ => colour(AnsiColor::Yellow),
+            WARNING => colour(AnsiColor::Yellow),
+            _ => colour(AnsiColor::Cyan),
         };
         let start = Cell::plain("  ").and(colour, check.status);
         let gap = " ".repeat(status - check.status.width() + 3);
@@ -129,5 +137,9 @@ fn text(checks: &[WireCheck], width: Width, out: &mut dyn Write) -> io::Result<(
         0 => "no problems".to_owned(),
         problems => counted(problems, "problem"),
     };
-    writeln!(out, "\nDoctor: {problems}, {} ok{left}.", count(checks, OK))
+    let warnings = match count(checks, WARNING) {
+        0 => String::new(),
+        warnings => format!(", {}", counted(warnings, "warning")),
+    };
+    writeln!(out, "\nDoctor: {problems}{warnings}, {} ok{left}.", count(checks, OK))
 }

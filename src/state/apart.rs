@@ -71,6 +71,17 @@ impl StateHome {
         StateDir::create(&parent, self.name()?, FileMeta { owner, group, ..parent.meta()? })
     }
 
+    /// That this user may write in it, or make it where there is none: asked, and not tried.
+    ///
+    /// # Errors
+    /// Where the nearest directory that exists may not be written, or its file system is mounted read-only.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        // A path that does not begin at the root ends with an empty one, which is this directory.
+        let paths = self.path.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+        let Some(nearest) = paths.filter_map(|path| fs::canonicalize(path).ok()).next() else { return Ok(()) };
+        Directory::open(&nearest)?.may_write().map_err(Error::io("write in", &nearest))
+    }
+
     /// The user who owns it, where that is another user than this one, and this one may not enter it.
     ///
     /// # Errors

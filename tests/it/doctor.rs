@@ -79,8 +79,8 @@ fn its_json_has_a_stable_form() {
     let run = doctor(&sandbox).expect(1);
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     let keys: Vec<&String> = report.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["checks", "format_version", "not_checked", "problems"]);
-    assert_eq!((&report["format_version"], &report["problems"]), (&json!("1.0"), &json!(1)));
+    assert_eq!(keys, ["checks", "format_version", "not_checked", "problems", "warnings"]);
+    assert_eq!((&report["format_version"], &report["problems"]), (&json!("1.1"), &json!(1)));
     let expected = json!({
         "check": "restart",
         "status": "problem",

@@ -1,10 +1,12 @@
 //! The commands on the sessions of a gateway. They do what they do with a registry that is a file.
 
+use std::fs;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use crate::gateway::{Double, Trouble};
+use crate::mounts::{in_mounts, needs_mounts};
 use crate::openclaw::{CAL, DEE, ROOM, Setting, TOKEN, pinned, world};
 use crate::slow::until;
 use crate::support::{Sandbox, finish, row};
@@ -254,7 +256,7 @@ fn what_runs_remember_is_below_the_state_home_of_the_user_and_goes_by_the_addres
     let home = setting.sandbox.path("state-home");
     let run = |arguments: &[&str]| finish(setting.command(arguments).env("XDG_STATE_HOME", &home)).expect(0);
     run(&[]);
-    let named: Vec<String> = std::fs::read_dir(home.join("reconcile"))
+    let named: Vec<String> = fs::read_dir(home.join("reconcile"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -272,7 +274,7 @@ fn what_runs_remember_is_below_the_state_home_of_the_user_and_goes_by_the_addres
 fn a_policy_is_adopted_and_reconciling_with_it_changes_nothing() {
     let gateway = Double::start(world());
     let sandbox = Sandbox::new("", "{}");
-    std::fs::remove_file(sandbox.path("policy.toml")).unwrap();
+    fs::remove_file(sandbox.path("policy.toml")).unwrap();
     let run = |arguments: &[&str]| finish(sandbox.command(arguments).env("OPENCLAW_GATEWAY_TOKEN", TOKEN));
     run(&["adopt", "--connect", &gateway.url(), "--write", "policy.toml"]).expect(0);
     let policy = sandbox.read("policy.toml");
@@ -281,6 +283,29 @@ fn a_policy_is_adopted_and_reconciling_with_it_changes_nothing() {
     assert!(planned.summary().starts_with("No changes."), "{policy}\n{planned:#?}");
     // From the policy that is there, the same comes again.
     assert_eq!(run(&["adopt"]).expect(0).stdout, policy);
+}
+
+#[test]
+fn a_diff_is_refused_where_no_text_could_be_compared() {
+    let setting = Setting::new();
+    let policy = setting.sandbox.read("policy.toml");
+    for arguments in [
+        &["plan", "--format", "diff"][..],
+        &["--format", "diff"],
+        &["--output", "diff=changes.diff"],
+        &["set-model", CAL, "fake/mid", "--format", "diff"],
+    ] {
+        let run = setting.run(arguments).expect(64);
+        assert!(run.stderr.contains("this registry is not a file"), "{arguments:?}: {run:#?}");
+        assert!(run.stderr.contains("hint: leave it out, or choose text or markdown"), "{arguments:?}: {run:#?}");
+    }
+    assert_eq!(setting.gateway.count("sessions.patchMany"), 0);
+    assert!(!setting.sandbox.path("changes.diff").exists());
+    assert_eq!(setting.sandbox.read("policy.toml"), policy);
+    // On a file, the plan of such a policy has one.
+    setting.sandbox.write("sessions.json", json!({ CAL: { "tier": "family", "model": "fake/small" } }).to_string());
+    let run = setting.run(&["plan", "--registry", "sessions.json", "--format", "diff"]).expect(0);
+    assert!(run.stdout.starts_with("--- sessions.json"), "{run:#?}");
 }
 
 /// A gateway whose configuration stands against the policy in every way, and the policy.
@@ -296,6 +321,20 @@ fn at_odds() -> Setting {
 
 /// What is told of a gateway at odds with its policy.
 const TOLD: [&str; 5] = ["model-not-listed", "pins-the-default", "model-by-channel", "shared-session", "new-chats"];
+
+#[test]
+fn init_describes_the_gateway_to_which_it_is_to_connect_as_adopt_does() {
+    let Setting { sandbox, gateway } = Setting::new();
+    fs::remove_file(sandbox.path("policy.toml")).unwrap();
+    let token = ("OPENCLAW_GATEWAY_TOKEN", TOKEN);
+    let run = |arguments: &[&str]| finish(sandbox.command(arguments).env(token.0, token.1)).expect(0);
+    let url = gateway.url();
+    let adopted = run(&["adopt", "--connect", &url]).stdout;
+    assert!(adopted.contains("backend = \"openclaw\""), "{adopted}");
+    let written = run(&["init", "--connect", &url]);
+    assert!(written.stdout.starts_with("Wrote policy.toml. It describes the registry as it is"), "{written:#?}");
+    assert_eq!(sandbox.read("policy.toml"), adopted);
+}
 
 #[test]
 fn check_asks_the_gateway_only_where_it_is_told_to_and_warns_with_a_fix() {
@@ -339,8 +378,15 @@ fn a_checkup_looks_at_the_gateway_and_changes_nothing() {
     assert!(well.stdout.contains("has 3 sessions"), "{well:#?}");
     assert!(!setting.sandbox.path("state").exists());
     assert_eq!(setting.gateway.count("sessions.patchMany"), 0);
-    let odd = at_odds().run(&["doctor"]).expect(1);
-    assert!(odd.stdout.contains("session.dmScope"), "{odd:#?}");
+    let odd = at_odds();
+    let told = odd.run(&["doctor"]).expect(0);
+    assert!(told.stdout.contains("session.dmScope") && told.stdout.contains("  warning  "), "{told:#?}");
+    assert!(told.summary().starts_with(&format!("Doctor: no problems, {} warnings, ", TOLD.len())), "{told:#?}");
+    let report: Value = serde_json::from_str(&odd.run(&["doctor", "--format", "json"]).expect(0).stdout).unwrap();
+    assert_eq!((&report["problems"], &report["warnings"]), (&json!(0), &json!(TOLD.len())));
+    let warned = report["checks"].as_array().unwrap().iter().filter(|check| check["status"] == "warning");
+    assert!(warned.clone().all(|check| check["fix"].is_string()), "{report:#}");
+    assert_eq!(warned.count(), TOLD.len());
 
     let hidden = Setting::new();
     let error = json!({ "code": "FORBIDDEN", "message": "not for you" });
@@ -352,6 +398,26 @@ fn a_checkup_looks_at_the_gateway_and_changes_nothing() {
     drop(gateway);
     let down = finish(sandbox.command(&["doctor"]).env("GATEWAY_TOKEN", TOKEN)).expect(1);
     assert!(down.stdout.contains("no gateway listens at"), "{down:#?}");
+}
+
+#[test]
+#[ignore = "needs root and unshare"]
+fn a_checkup_finds_that_the_state_cannot_be_written() {
+    needs_mounts();
+    let setting = Setting::new();
+    let token = format!("export GATEWAY_TOKEN={TOKEN}");
+    let read_only = format!("{token}; mount --bind . .; mount -o remount,ro,bind .; cd \"$PWD\"");
+    let refused = |made: &str| {
+        let run = in_mounts(&setting.sandbox, &read_only, &["doctor"]).expect(1);
+        assert!(run.stdout.contains("read-only file system"), "{made}: {run:#?}");
+        assert!(run.stdout.contains("fix: set sessions.state in the policy to a directory"), "{made}: {run:#?}");
+        assert!(run.summary().starts_with("Doctor: 1 problem, "), "{made}: {run:#?}");
+    };
+    refused("nothing");
+    assert!(!setting.sandbox.path("state").exists());
+    setting.run(&[]).expect(0);
+    refused("the state");
+    in_mounts(&setting.sandbox, &token, &["doctor"]).expect(0);
 }
 
 #[test]

@@ -167,14 +167,15 @@ impl Backend for OpenclawBackend {
     fn checkup(&self) -> Vec<Check> {
         let sessions =
             self.list().map(|list| format!("{} has {}", self.home.address, counted(list.sessions().len(), "session")));
-        let state =
-            self.ledger().map(|_| format!("runs remember what they did in {}", self.home.state.path().display()));
+        let state = self.ledger().and_then(|_| self.home.state.check_writable());
+        let state = state.map(|()| format!("runs remember what they did in {}", self.home.state.path().display()));
         let device = self.home.device().transpose();
         let device =
             device.map(|device| device.map(|device| format!("the gateway knows this program as {}", device.id())));
         let device = device.map(|device| Check::of("device", device, "see sessions.device_key in the policy"));
         let gateway = Check::of("gateway", sessions, "see sessions.url and sessions.token in the policy");
-        let state = Check::of("state", state, "see sessions.state in the policy");
+        let state =
+            Check::of("state", state, "set sessions.state in the policy to a directory that this user can write");
         [gateway].into_iter().chain(device).chain([state]).collect()
     }
 

@@ -79,7 +79,10 @@ fn of_table(place: &PlaceArgs) -> anyhow::Result<Option<Vec<u8>>> {
 }
 
 /// The policy that describes the sessions of a gateway.
-fn of_server(place: &PlaceArgs, (settings, timeout): &(OpenclawSettings, Duration)) -> anyhow::Result<Vec<u8>> {
+pub(super) fn of_server(
+    place: &PlaceArgs,
+    (settings, timeout): &(OpenclawSettings, Duration),
+) -> anyhow::Result<Vec<u8>> {
     let gateway = gateway_of(place, settings, *timeout, &place.policy())?;
     let mut lines =
         vec!["backend = \"openclaw\"".to_owned(), format!("url     = {}", quoted(&gateway.address.to_string()))];
@@ -104,13 +107,18 @@ fn server(place: &PlaceArgs) -> anyhow::Result<Option<(OpenclawSettings, Duratio
         return Ok(None);
     }
     if !path.exists() {
-        return Ok(place.connect(gateway::VARIABLE).map(|url| (OpenclawSettings::at(url), FIRST_TIMEOUT)));
+        return Ok(named_server(place));
     }
     let (policy, _) = policy::read(&sources::load(&path)?.sources).map_err(Error::Invalid)?;
     Ok(match policy.sessions.backend {
         BackendSettings::Openclaw(settings) => Some((settings, policy.sessions.timeout)),
         BackendSettings::File(_) | BackendSettings::Dispatch(_) => None,
     })
+}
+
+/// The gateway to which the user wants to connect, and that no policy names yet.
+pub(super) fn named_server(place: &PlaceArgs) -> Option<(OpenclawSettings, Duration)> {
+    place.connect(gateway::VARIABLE).map(|url| (OpenclawSettings::at(url), FIRST_TIMEOUT))
 }
 
 /// The form of the registry, where a policy that is there already tells it.

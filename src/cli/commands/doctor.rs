@@ -89,7 +89,7 @@ fn look_at_backend(place: &PlaceArgs, policy: &Policy, files: &PolicyFiles) -> V
         Ok(backend) => {
             let mut checks = backend.checkup();
             match backend.advise(policy, &files.sources) {
-                Ok(advice) => checks.extend(advice.into_iter().map(advised)),
+                Ok(advice) => checks.extend(advice.into_iter().map(|found| Check::warning("configuration", found))),
                 Err(_) if checks.iter().any(Check::is_problem) => {}
                 Err(error) => checks.push(Check::of("configuration", Err(error), "see reconcile check")),
             }
@@ -101,11 +101,6 @@ fn look_at_backend(place: &PlaceArgs, policy: &Policy, files: &PolicyFiles) -> V
             checks
         }
     }
-}
-
-/// What the owner of the registry says that is probably not what the policy means.
-fn advised(found: Diagnostic) -> Check {
-    Check::of("configuration", Err(Error::Invalid(vec![found])), "see reconcile check")
 }
 
 /// The registry alone. A policy that cannot be used may still say which it is.

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::adopt::adopt;
 use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::PlaceArgs;
-use crate::cli::commands::adopt::written;
+use crate::cli::commands::adopt::{named_server, of_server, written};
 use crate::cli::commands::init_postgres;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
@@ -33,21 +33,23 @@ pub(crate) struct InitArgs {
     grants: Option<String>,
 }
 
+/// What is to be done with a policy that describes what is there.
+const AS_IT_IS: &str = "It describes the registry as it is: edit it into what it should be.";
+
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &InitArgs) -> anyhow::Result<Exit> {
     if args.postgres {
         return init_postgres::run(terminal, place, args.from, args.grants.as_deref());
     }
     let path = place.policy();
-    let (text, next) = match place.registry() {
-        Some(registry) => {
-            (adopted(&path, registry)?, "It describes the registry as it is: edit it into what it should be.")
-        }
-        None => (
-            FIRST_POLICY.to_owned(),
+    let (text, next) = match (place.registry(), named_server(place)) {
+        (Some(registry), _) => (adopted(&path, registry)?, AS_IT_IS),
+        (None, Some(gateway)) => (of_server(place, &gateway)?, AS_IT_IS),
+        (None, None) => (
+            FIRST_POLICY.into(),
             "Edit its models and tiers, and let your supervisor start each session with reconcile launch.",
         ),
     };
-    sources::write_new(&path, text.as_bytes())?;
+    sources::write_new(&path, &text)?;
     let name = path.display().to_string();
     let option = if name == "policy.toml" { String::new() } else { format!(" --policy {name}") };
     terminal.to_stdout(|out| {
@@ -59,7 +61,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &InitArgs) -> an
 }
 
 /// The policy that describes a registry.
-fn adopted(policy: &Path, registry: PathBuf) -> Result<String> {
+fn adopted(policy: &Path, registry: PathBuf) -> Result<Vec<u8>> {
     let file = RegistryFile::open(&registry)?;
     let form = Form { key: file.key_of_sessions()?, ..Form::default() };
     let adopted = adopt(backend::of_home(Home::File(file.in_form(&form))).snapshot()?.as_ref())?;
@@ -69,5 +71,5 @@ fn adopted(policy: &Path, registry: PathBuf) -> Result<String> {
     let mut text = Vec::new();
     let named = Named::File(&written(&registry)?, &form);
     adopted::write(&adopted, named, &mut text).map_err(Error::io("write", policy))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    Ok(text)
 }

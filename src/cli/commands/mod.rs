@@ -126,7 +126,7 @@ pub(crate) enum Command {
     /// Write a first policy, with comments
     ///
     /// The policy is --policy, `RECONCILE_POLICY` or policy.toml, which must not be there yet. With --registry, or
-    /// `RECONCILE_REGISTRY`, it describes that registry as it is, as `reconcile adopt` does.
+    /// `RECONCILE_REGISTRY`, it describes that registry as it is, as `reconcile adopt` does; with --connect, that gateway.
     Init(InitArgs),
 
     /// Print a policy that describes the registry as it is

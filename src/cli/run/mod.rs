@@ -35,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::foreign::{Foreign, Public, sentence};
 use crate::plan::json::Origin;
 use crate::plan::{Limits, Plan};
-use crate::report::Mode;
+use crate::report::{Format, Mode};
 use crate::sources::{self, Last, PolicyFile, PolicyFiles};
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
@@ -85,6 +85,11 @@ pub(crate) fn execute(
     options: &RunOptions,
     interrupt: Interrupt,
 ) -> anyhow::Result<Exit> {
+    if options.report.formats().any(Format::quotes_registry) && !opened.home.is_file() {
+        let text = "the format diff compares the text of a registry, and this registry is not a file";
+        terminal.refused(text, "leave it out, or choose text or markdown");
+        return Ok(Exit::Usage);
+    }
     let needed = options.needed(opened.needed(), place).into_iter().chain(options.metrics.map(Path::to_owned));
     let outputs = Outputs::open(&options.report.output, &needed.collect::<Vec<_>>())?;
     check(opened, options)?;
