@@ -72,7 +72,7 @@ impl Backend for PostgresBackend {
     }
 
     fn ledger(&self) -> Result<Ledger> {
-        self.table.ledger(&self.table.look()?)
+        self.table.known_ledger()
     }
 
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
@@ -97,7 +97,7 @@ impl Backend for PostgresBackend {
     }
 
     fn checkup(&self) -> Vec<Check> {
-        let mut checks = Vec::from(self.table.checkup());
+        let mut checks = self.table.checkup();
         checks.extend(self.commands.checkup());
         checks
     }
