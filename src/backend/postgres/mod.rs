@@ -16,6 +16,7 @@ mod sql;
 mod state;
 mod table;
 mod tls;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

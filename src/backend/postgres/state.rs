@@ -41,7 +41,7 @@ const MAY_WRITE: &str = "
                                AND pg_catalog.has_table_privilege(c.oid, 'DELETE'))
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'reconcile' AND c.relname IN ('registry', 'memory', 'run', 'chat')";
-const READ: &str = "SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1
+const READ: &str = "SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1 AND kind <> 'told'
     UNION ALL SELECT 'reach', '', to_json(reach)::text FROM reconcile.registry WHERE name = $1 AND reach IS NOT NULL";
 const GIVE: &str = "INSERT INTO reconcile.chat AS known (registry, chat_id, last_applied)
     SELECT registry.id, given.chat, given.model
@@ -299,14 +299,14 @@ fn rows(patch: &Patch) -> Result<BTreeMap<(String, String), Value>> {
     Ok(rows)
 }
 
-fn reading(error: &postgres::Error) -> Error {
+pub(super) fn reading(error: &postgres::Error) -> Error {
     failed("read what runs remember", error)
 }
 
-fn writing(error: &postgres::Error) -> Error {
+pub(super) fn writing(error: &postgres::Error) -> Error {
     failed("save what runs remember", error)
 }
 
-fn damaged(error: &serde_json::Error) -> Error {
+pub(super) fn damaged(error: &serde_json::Error) -> Error {
     TableProblem::Damaged { why: error.to_string().into() }.into()
 }
