@@ -80,7 +80,7 @@ impl Home {
             Self::File(registry) => registry.checkup(),
             Self::Gateway(gateway) => OpenclawBackend::new(gateway.clone(), BTreeMap::new()).checkup(),
             #[cfg(feature = "postgres")]
-            Self::Table(table) => Vec::from(table.checkup()),
+            Self::Table(table) => table.checkup(),
         }
     }
 

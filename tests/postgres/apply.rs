@@ -211,9 +211,9 @@ fn a_role_that_may_not_write_is_told_so_before_anything_is_changed() {
 fn the_grants_that_are_printed_are_the_ones_that_a_run_needs() {
     let database = database(&DRIFTED);
     let role = format!("runner_{}", database.name);
-    let grants = database.run(&["init", "--postgres", "--grants", &role]).expect(0).stdout;
+    let grants = database.run(&["init", "--postgres", "--grants", &role, "--grants-only"]).expect(0).stdout;
     database.execute(&format!("CREATE ROLE {role} LOGIN"));
-    database.execute(grants.split_once("COMMIT;").unwrap().1);
+    database.execute(&grants);
     let address = database.address().replace("user=postgres", &format!("user={role}"));
     database.run(&["--connect", &address]).expect(0);
     assert_eq!(models(&database), ["+1 sonnet", "+2 haiku", "+3 opus"]);
@@ -286,4 +286,35 @@ fn a_type_whose_schema_needs_quotes_is_written_as_any_other() {
     database.policy(&database.registry("chat_id = \"id\"\nmodel = \"model\"\ntier = \"tier\"\n"));
     database.run(&[]).expect(0);
     assert_eq!(database.texts("SELECT model FROM sessions"), ["sonnet"]);
+}
+
+#[test]
+fn a_role_that_is_not_there_leaves_nothing_behind_that_a_second_try_would_meet() {
+    let database = Database::with_sessions(&DRIFTED);
+    let role = format!("later_{}", database.name);
+    let statements = database.run(&["init", "--postgres", "--grants", &role]).expect(0).stdout;
+    let error = database.try_to_execute(&statements).unwrap_err();
+    assert!(error.contains("does not exist"), "{error}");
+    database.execute(&format!("ROLLBACK; CREATE ROLE {role} LOGIN"));
+    database.execute(&statements);
+    let address = database.address().replace("user=postgres", &format!("user={role}"));
+    database.run(&["--connect", &address]).expect(0);
+}
+
+#[test]
+fn a_quiet_run_tells_of_what_stays_wrong_once_and_when_it_is_over() {
+    let database = database(&DRIFTED);
+    database.execute("UPDATE sessions SET name = NULL WHERE id = '+1'");
+    let quiet = |code| {
+        let run = database.run(&["--quiet"]).expect(code);
+        run.stdout + &run.stderr
+    };
+    assert!(quiet(4).contains("1 refused"));
+    assert_eq!((quiet(4), quiet(4)), (String::new(), String::new()));
+    // A run that is not quiet leaves alone what was told.
+    database.run(&[]).expect(4);
+    assert_eq!(quiet(4), "");
+    database.execute("UPDATE sessions SET name = 'imessage/+1' WHERE id = '+1'");
+    assert_ne!(quiet(0), "");
+    assert_eq!(quiet(0), "");
 }

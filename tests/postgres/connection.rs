@@ -38,8 +38,11 @@ fn a_service_is_read_from_the_users_file_then_from_the_hosts() {
     database.run(&["--dry-run"]).expect(0);
     database.sandbox.write(".pg_service.conf", "[assistant]\nhots=x\n");
     let run = database.run(&["--dry-run"]).expect(1);
-    assert!(run.stderr.contains("the service `assistant` cannot be used"), "{run:?}");
+    assert!(run.stderr.contains("the service `assistant` cannot be used: its keyword `hots` is not"), "{run:?}");
     assert!(run.stderr.contains("did you mean `host`?"), "{run:?}");
+    database.sandbox.write(".pg_service.conf", "[assistant]\nsslkey=hidden\n");
+    let run = database.run(&["--dry-run"]).expect(1);
+    assert!(run.stderr.contains("its keyword `sslkey` is not understood") && !run.stderr.contains("hidden"), "{run:?}");
 }
 
 #[test]
@@ -165,6 +168,7 @@ fn a_connection_that_is_no_socket_is_encrypted_unless_that_is_ruled_out_in_words
         database.policy(&registry(&format!("host=127.0.0.1 port={port} dbname={name} user=postgres {mode}")));
         let run = database.run(&["--dry-run"]).expect(1);
         assert!(run.stderr.contains("does not support tls"), "{mode}: {run:?}");
+        assert!(run.stderr.contains("hint: the server is on this host: sslmode=disable"), "{mode}: {run:?}");
     }
     database.policy(&registry(&format!("host=127.0.0.1 port={port} dbname={name} user=postgres sslmode=disable")));
     database.run(&["--dry-run"]).expect(0);

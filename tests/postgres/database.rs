@@ -88,6 +88,11 @@ impl Database {
         self.client.borrow_mut().batch_execute(statements).unwrap_or_else(|error| panic!("{error:?}: {statements}"));
     }
 
+    /// The same, or what the server says against it.
+    pub fn try_to_execute(&self, statements: &str) -> Result<(), String> {
+        self.client.borrow_mut().batch_execute(statements).map_err(|error| format!("{error:?}"))
+    }
+
     /// The first column of a query, as text.
     pub fn texts(&self, query: &str) -> Vec<String> {
         let messages = self.client.borrow_mut().simple_query(query).unwrap();

@@ -175,9 +175,9 @@ fn a_launch_goes_by_a_choice_and_is_remembered() {
 fn a_launch_has_the_rights_that_are_printed() {
     let database = database();
     let role = format!("launcher_{}", database.name);
-    let grants = database.run(&["init", "--postgres", "--grants", &role]).expect(0).stdout;
+    let grants = database.run(&["init", "--postgres", "--grants", &role, "--grants-only"]).expect(0).stdout;
     database.execute(&format!("CREATE ROLE {role} LOGIN"));
-    database.execute(grants.split_once("COMMIT;").unwrap().1);
+    database.execute(&grants);
     let address = database.address().replace("user=postgres", &format!("user={role}"));
     assert_eq!(launch(&database, &["+1", "--connect", &address]).expect(0).stdout, "sonnet\n");
     database.run(&["record-session", "+1", "0c7e6a52-0000-4000-8000-000000000001", "--connect", &address]).expect(0);

@@ -106,3 +106,68 @@ fn a_role_that_may_not_read_is_told_what_to_ask_for() {
     assert!(run.stderr.contains("this role may not read the column \"model\""), "{run:?}");
     assert!(run.stderr.contains("GRANT SELECT ON public.sessions"), "{run:?}");
 }
+
+/// A role that may read the table, and nothing else; and how it connects.
+fn planner(database: &Database) -> (String, String) {
+    let role = format!("planner_{}", database.name);
+    database.execute(&format!("CREATE ROLE {role} LOGIN; GRANT SELECT ON sessions TO {role}"));
+    let address = database.address().replace("user=postgres", &format!("user={role}"));
+    (role, address)
+}
+
+#[test]
+fn a_checkup_tells_which_rights_a_run_would_miss() {
+    let database = Database::with_sessions(&[("+1", "family", "opus")]);
+    database.make_schema();
+    let (role, address) = planner(&database);
+    let doctor = || database.run(&["doctor", "--connect", &address]);
+    let said = doctor().expect(1).stdout;
+    assert!(said.contains("this role may not read the schema `reconcile`"), "{said}");
+    assert!(said.contains("this role may not update \"model\" of public.sessions"), "{said}");
+    database.execute(&format!(
+        "GRANT UPDATE (model) ON sessions TO {role}; GRANT USAGE ON SCHEMA reconcile TO {role};
+         GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA reconcile TO {role}"
+    ));
+    let said = doctor().expect(1).stdout;
+    assert!(said.contains("this role may not write to the schema reconcile"), "{said}");
+    let run = database.run(&["--connect", &address]).expect(1);
+    assert!(run.stderr.contains("this role may not write to the schema reconcile"), "{run:?}");
+    database.execute(&format!("GRANT DELETE ON ALL TABLES IN SCHEMA reconcile TO {role}"));
+    let said = doctor().stdout;
+    assert!(said.contains("this role may change models, and remember what it does"), "{said}");
+    database.run(&["--connect", &address]).expect(0);
+}
+
+#[test]
+fn a_checkup_tells_of_the_run_that_holds_the_registry_and_until_when() {
+    let database = Database::with_sessions(&[("+1", "family", "opus")]);
+    database.make_schema();
+    let said = database.run(&["doctor"]).stdout;
+    assert!(said.contains("no run holds the registry"), "{said}");
+    database.execute(
+        "INSERT INTO reconcile.registry (name, holder, held_until)
+         VALUES ('public.sessions', 'another', '2999-12-31 23:00:00+00')",
+    );
+    let said = database.run(&["doctor"]).stdout;
+    assert!(said.contains("a run holds the registry until 2999-12-31T23:00:00Z"), "{said}");
+    database.execute("UPDATE reconcile.registry SET held_until = '2000-01-01'");
+    let said = database.run(&["doctor"]).stdout;
+    assert!(said.contains("no run holds the registry"), "{said}");
+}
+
+#[test]
+fn what_runs_remember_is_never_nothing_for_a_role_that_may_not_read_it() {
+    let database = Database::with_sessions(&[("+1", "family", "opus")]);
+    database.make_schema();
+    let changed = database.run(&[]).expect(0);
+    assert!(changed.stdout.contains("1 changed"), "{changed:?}");
+    let (_, address) = planner(&database);
+    for command in [&["history"][..], &["history", "+1"], &["owed"], &["undo", "latest", "--dry-run"]] {
+        let run = database.run(&[command, &["--connect", &address]].concat()).expect(1);
+        assert!(run.stderr.contains("this role may not read the schema `reconcile`"), "{command:?}: {run:?}");
+        assert!(run.stderr.contains("reconcile init --postgres --grants"), "{command:?}: {run:?}");
+        assert_eq!(run.stdout, "", "{command:?}");
+    }
+    let explained = database.run(&["explain", "+1", "--connect", &address]).expect(0);
+    assert!(explained.stderr.contains("what earlier runs did and left owed is not known"), "{explained:?}");
+}

@@ -7,7 +7,7 @@ use std::{fmt, mem, thread};
 
 use postgres::{Client, IsolationLevel, NoTls, Transaction};
 
-use crate::backend::postgres::failure::failed;
+use crate::backend::postgres::failure::{failed, is_without_encryption};
 use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::server::Address;
 use crate::backend::postgres::tls::connector;
@@ -185,7 +185,11 @@ fn connect(addresses: &[Address]) -> Result<Client> {
 }
 
 fn unreachable(address: &Address, error: &postgres::Error) -> Explanation {
-    failed(sentence!("connect to {}", Foreign::from(address.name.as_str())), error).explain()
+    let explanation = failed(sentence!("connect to {}", Foreign::from(address.name.as_str())), error).explain();
+    if address.is_local && is_without_encryption(error) {
+        return explanation.hint("the server is on this host: sslmode=disable allows a connection without encryption");
+    }
+    explanation
 }
 
 /// Does some work in a transaction, which is committed where the work returns a value.

@@ -51,6 +51,11 @@ fn hint(code: &SqlState) -> Option<&'static str> {
     hints.iter().find(|(codes, _)| codes.contains(code)).map(|(_, hint)| *hint)
 }
 
+/// Whether the server cannot encrypt connections. Only the library's own words tell.
+pub(super) fn is_without_encryption(error: &postgres::Error) -> bool {
+    error.as_db_error().is_none() && of_connection(error).contains("does not support tls")
+}
+
 /// What the connection's error is, without the library's own words around it.
 fn of_connection(error: &postgres::Error) -> String {
     let mut cause = error.source();

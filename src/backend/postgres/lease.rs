@@ -24,6 +24,8 @@ const RENEW: &str = "UPDATE reconcile.registry
 /// Waits for the row: what a lost transaction may still be doing to it is over then.
 const COMMITTED: &str = "SELECT commits FROM reconcile.registry WHERE name = $1 AND holder = $2 FOR UPDATE";
 const RELEASE: &str = "UPDATE reconcile.registry SET holder = NULL, held_until = NULL WHERE name = $1 AND holder = $2";
+const HELD_UNTIL: &str = "SELECT pg_catalog.to_char(held_until AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
+    FROM reconcile.registry WHERE name = $1 AND holder IS NOT NULL AND held_until >= pg_catalog.clock_timestamp()";
 /// How often a run that waits looks whether the registry is free. The server counts the time.
 const WAIT: &str = "SELECT pg_catalog.pg_sleep(0.1)";
 const WAITED: Duration = Duration::from_millis(100);
@@ -37,6 +39,13 @@ pub(super) enum Changed<T> {
     Unknown(T, Error),
     /// None was made.
     Nothing,
+}
+
+/// Until when a run holds a registry, by the server's clock, unless it ends before; nothing where none does.
+pub(super) fn held_until(transaction: &mut Transaction, registry: &str) -> Result<Option<String>> {
+    let doing = |error: postgres::Error| failed("look which run holds the registry", &error);
+    let row = transaction.query_typed_opt(HELD_UNTIL, &[one(&registry)]).map_err(doing)?;
+    row.map(|row| row.try_get(0)).transpose().map_err(doing)
 }
 
 /// A registry that this run holds.

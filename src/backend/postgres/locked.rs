@@ -11,11 +11,13 @@ use crate::backend::commands::Commands;
 use crate::backend::postgres::lease::{Changed, Lease};
 use crate::backend::postgres::snapshot::{Field, TableSnapshot};
 use crate::backend::postgres::state::{State, note_around};
+use crate::backend::postgres::told;
 use crate::chat::Model;
 use crate::error::{Bug, Result};
 use crate::plan::json::{JsonRun, Origin, name_after};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Note};
+use crate::plan::standing_faults::Told;
 use crate::plan::{Reading, Row};
 use crate::registry::{Key, Snapshot};
 use crate::state::kept::Patch;
@@ -159,6 +161,15 @@ impl Locked for LockedTable<'_> {
     fn newer_policy(&self, by: &Origin) -> Result<Option<String>> {
         let registry = self.table.relation().name.as_str();
         self.table.database().read(|transaction| State { transaction, registry }.newer_policy(by))
+    }
+
+    fn told(&self) -> Result<Told> {
+        let registry = self.table.relation().name.as_str();
+        self.table.database().read(|transaction| told::read(transaction, registry))
+    }
+
+    fn remember_told(&self, told: Told) -> Result<()> {
+        self.change_for_sure(|state| told::save(state, &told))
     }
 
     fn name_run(&self, at: Timestamp) -> Result<String> {

@@ -16,6 +16,7 @@ mod sql;
 mod state;
 mod table;
 mod tls;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -72,7 +73,7 @@ impl Backend for PostgresBackend {
     }
 
     fn ledger(&self) -> Result<Ledger> {
-        self.table.ledger(&self.table.look()?)
+        self.table.known_ledger()
     }
 
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
@@ -97,7 +98,7 @@ impl Backend for PostgresBackend {
     }
 
     fn checkup(&self) -> Vec<Check> {
-        let mut checks = Vec::from(self.table.checkup());
+        let mut checks = self.table.checkup();
         checks.extend(self.commands.checkup());
         checks
     }

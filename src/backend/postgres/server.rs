@@ -73,6 +73,8 @@ pub enum Said<'s> {
 pub(super) struct Address {
     /// Its name in messages.
     pub(super) name: String,
+    /// Whether it is an address of this host, or a socket.
+    pub(super) is_local: bool,
     pub(super) config: Config,
     /// What its certificate must descend from; `None` where the connection is not encrypted.
     pub(super) roots: Option<Roots>,
@@ -120,7 +122,9 @@ fn complete(settings: &mut Conninfo, environment: &Environment) -> Result<()> {
     let service = settings.get("service").or_else(|| environment.get("PGSERVICE")).map(str::to_owned);
     if let Some(name) = service {
         for (keyword, value) in service_of(&name, environment)? {
-            add(settings, &keyword, value).map_err(|why| setting(Some(&name), why))?;
+            // Of a line of a service, what stands before the `=` is no part of a password.
+            let named = |why| Unreadable { message: format!("its keyword `{keyword}` is not understood"), ..why };
+            add(settings, &keyword, value).map_err(|why| setting(Some(&name), named(why)))?;
         }
     }
     for (keyword, variable) in VARIABLES {
@@ -225,7 +229,7 @@ fn address(host: &Host, settings: &Conninfo, environment: &Environment) -> Resul
         None
     };
     config.ssl_mode(if roots.is_some() { SslMode::Require } else { SslMode::Disable });
-    Ok(Address { name: format!("{}:{}", host.name, host.port), config, roots })
+    Ok(Address { name: format!("{}:{}", host.name, host.port), is_local: host.is_local(), config, roots })
 }
 
 /// A connection over a network is encrypted, and the server proves its name, unless that is ruled out in words.

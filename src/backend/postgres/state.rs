@@ -34,7 +34,14 @@ const LOOK: &str = "
             WHERE c.relnamespace = n.oid AND c.relname IN ('registry', 'memory', 'run', 'chat'))
     FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
     WHERE n.nspname = 'reconcile' AND r.relname = 'registry'";
-const READ: &str = "SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1
+/// Whether this role may write all that a run writes.
+const MAY_WRITE: &str = "
+    SELECT pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, 'INSERT')
+                               AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
+                               AND pg_catalog.has_table_privilege(c.oid, 'DELETE'))
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'reconcile' AND c.relname IN ('registry', 'memory', 'run', 'chat')";
+const READ: &str = "SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1 AND kind <> 'told'
     UNION ALL SELECT 'reach', '', to_json(reach)::text FROM reconcile.registry WHERE name = $1 AND reach IS NOT NULL";
 const GIVE: &str = "INSERT INTO reconcile.chat AS known (registry, chat_id, last_applied)
     SELECT registry.id, given.chat, given.model
@@ -85,6 +92,12 @@ pub(super) fn presence(transaction: &mut Transaction) -> Result<Presence> {
         Ordering::Equal if row.try_get(1).map_err(doing)? => Ok(Presence::Readable),
         Ordering::Equal => Ok(Presence::Hidden),
     }
+}
+
+/// Whether this role may write what runs remember, which is there and which it may read.
+pub(super) fn may_write(transaction: &mut Transaction) -> Result<bool> {
+    let doing = |error: postgres::Error| failed("look at the schema reconcile", &error);
+    transaction.query_typed_one(MAY_WRITE, &[]).and_then(|row| row.try_get(0)).map_err(doing)
 }
 
 /// Selects what each chat of a registry was last given, as `reconcile_id` and `reconcile_mark`: no text for a model that was
@@ -286,14 +299,14 @@ fn rows(patch: &Patch) -> Result<BTreeMap<(String, String), Value>> {
     Ok(rows)
 }
 
-fn reading(error: &postgres::Error) -> Error {
+pub(super) fn reading(error: &postgres::Error) -> Error {
     failed("read what runs remember", error)
 }
 
-fn writing(error: &postgres::Error) -> Error {
+pub(super) fn writing(error: &postgres::Error) -> Error {
     failed("save what runs remember", error)
 }
 
-fn damaged(error: &serde_json::Error) -> Error {
+pub(super) fn damaged(error: &serde_json::Error) -> Error {
     TableProblem::Damaged { why: error.to_string().into() }.into()
 }

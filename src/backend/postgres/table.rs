@@ -12,15 +12,15 @@ use crate::backend::commands::Commands;
 
 use crate::backend::postgres::catalogue::{Relation, look};
 use crate::backend::postgres::connection::{Database, End};
-use crate::backend::postgres::lease::Lease;
+use crate::backend::postgres::lease::{Lease, held_until};
 use crate::backend::postgres::locked::LockedTable;
 use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::server::{Environment, Said, addresses};
 use crate::backend::postgres::snapshot::{Marks, TableSnapshot};
-use crate::backend::postgres::state::{Presence, State, presence};
+use crate::backend::postgres::state::{Presence, State, may_write, presence};
 use crate::chat::Model;
 use crate::checkup::Check;
-use crate::error::{Bug, Result};
+use crate::error::{Bug, Error, Result};
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::Ledger;
 use crate::policy::{Policy, Rollout, Table};
@@ -30,7 +30,7 @@ const NO_SCHEMA: LostState = LostState {
     hint: "reconcile init --postgres prints the statements that make it",
 };
 const HIDDEN: LostState = LostState {
-    message: "this role may not read the schema `reconcile`: what earlier runs left owed is not known",
+    message: "this role may not read the schema `reconcile`: what earlier runs did and left owed is not known",
     hint: "reconcile init --postgres --grants prints the rights",
 };
 /// Beyond what its settings let a run take between two transactions.
@@ -96,7 +96,22 @@ impl RegistryTable {
     pub(super) fn check_state(&self) -> Result<()> {
         match self.lost_state()? {
             Some(LostState { hint, .. }) => Err(TableProblem::NoMemory { hint }.into()),
-            None => Ok(()),
+            None if self.database.read(may_write)? => Ok(()),
+            None => {
+                Err(TableProblem::NotWritable { why: "this role may not write to the schema reconcile".into() }.into())
+            }
+        }
+    }
+
+    /// Whether there is anything that runs remember. A role that may not see it is never told that there is nothing.
+    ///
+    /// # Errors
+    /// Where this role may not read it.
+    fn is_remembering(&self) -> Result<bool> {
+        match self.presence()? {
+            Presence::Readable => Ok(true),
+            Presence::Missing => Ok(false),
+            Presence::Hidden => Err(unknown(HIDDEN)),
         }
     }
 
@@ -129,6 +144,15 @@ impl RegistryTable {
     }
 
     /// What runs remember of the table.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or this role may not.
+    pub(super) fn known_ledger(&self) -> Result<Ledger> {
+        self.is_remembering()?;
+        self.ledger(&self.look()?)
+    }
+
+    /// What runs remember of the table, as far as this role may read it: a plan does without.
     pub(super) fn ledger(&self, relation: &Relation) -> Result<Ledger> {
         if self.presence()? != Presence::Readable {
             return Ok(Ledger::default());
@@ -140,7 +164,7 @@ impl RegistryTable {
     /// The runs in the history, newest first, one at a time.
     pub(super) fn history(&self) -> Result<impl Iterator<Item = Result<JsonRun<'static>>> + '_> {
         let relation = self.look()?;
-        let is_there = self.presence()? == Presence::Readable;
+        let is_there = self.is_remembering()?;
         // No name of a run is as late.
         let mut last = is_there.then(|| "~".to_owned());
         Ok(iter::from_fn(move || {
@@ -173,18 +197,50 @@ impl RegistryTable {
         self.database.read(|transaction| look(transaction, &self.table, &self.models))
     }
 
-    /// Looks at the server and the table.
-    pub(crate) fn checkup(&self) -> [Check; 2] {
-        let found = self.look().map(|relation| format!("the table {} can be read", relation.name));
+    /// Looks at the server, the table, and what a run needs besides.
+    pub(crate) fn checkup(&self) -> Vec<Check> {
+        let looked = self.look();
+        let registry = looked.as_ref().ok().map(|relation| relation.name.clone());
+        let found = looked.map(|relation| format!("the table {} can be read", relation.name));
         let state = self.lost_state().and_then(|lost| match lost {
             None => Ok("what runs remember can be read".to_owned()),
-            Some(LostState { message, hint }) => Err(TableProblem::StateUnknown { message, hint }.into()),
+            Some(lost) => Err(unknown(lost)),
         });
-        [
+        let is_known = state.is_ok();
+        let mut checks = vec![
             Check::of("registry", found, "look at [registry] in the policy"),
             Check::of("state", state, "look at the schema reconcile of the database"),
-        ]
+        ];
+        if let Some(registry) = registry {
+            checks.push(self.look_at_rights(is_known));
+            checks.extend(is_known.then(|| self.look_at_holder(&registry)));
+        }
+        checks
     }
+
+    fn look_at_rights(&self, is_memory_known: bool) -> Check {
+        let memory = || if is_memory_known { self.check_state() } else { Ok(()) };
+        let found = self.check_writable().and_then(|()| memory());
+        let good = if is_memory_known {
+            "this role may change models, and remember what it does"
+        } else {
+            "this role may change models"
+        };
+        Check::of("rights", found.map(|()| good.to_owned()), "see: reconcile init --postgres --grants ROLE")
+    }
+
+    fn look_at_holder(&self, registry: &str) -> Check {
+        let found = self.database.read(|transaction| held_until(transaction, registry)).map(|until| match until {
+            None => "no run holds the registry".to_owned(),
+            Some(until) => format!("a run holds the registry until {until}, unless it ends before"),
+        });
+        Check::of("holder", found, "look at the schema reconcile of the database")
+    }
+}
+
+fn unknown(lost: LostState) -> Error {
+    let LostState { message, hint } = lost;
+    TableProblem::StateUnknown { message, hint }.into()
 }
 
 /// How long a run holds the registry after each transaction: a restart may take its time twice, once for the command and once

@@ -12,7 +12,7 @@ use crate::cli::args::{FieldArgs, Moment, PlaceArgs, moment};
 use crate::cli::commands::problem::CommandProblem;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{Opened, open};
+use crate::cli::workspace::{Opened, open, warn_of_lost_state};
 use crate::error::Result;
 use crate::foreign::{Foreign, sentence};
 use crate::plan::json::JsonRow;
@@ -77,9 +77,13 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
     let input = PlanInput { policy: &policy, capabilities, now: &now, selector: &selector, limits };
     let drift = registered.then(|| drift(&input, &reading)).transpose()?;
     let is_change = |row: &JsonRow| row.chat_id == chat.id && row.edit;
-    let mut history = backend.history()?;
-    let last_change =
-        history.find(|run| run.as_ref().map_or(true, |run| run.changes.iter().any(is_change))).transpose()?;
+    warn_of_lost_state(terminal, backend.as_ref())?;
+    let history = if backend.lost_state()?.is_some() { None } else { Some(backend.history()?) };
+    let last_change = history
+        .into_iter()
+        .flatten()
+        .find(|run| run.as_ref().map_or(true, |run| run.changes.iter().any(is_change)))
+        .transpose()?;
     let id = chat.id.clone().into_owned();
     let debt = reading.ledger.owed.get(&id);
     let row = drift.and_then(|drift| drift.rows.into_iter().next());

@@ -8,7 +8,7 @@ use crate::adopt::adopt;
 use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::PlaceArgs;
 use crate::cli::commands::adopt::{named_server, of_server, written};
-use crate::cli::commands::init_postgres;
+use crate::cli::commands::init_postgres::{self, Has};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
@@ -31,6 +31,10 @@ pub(crate) struct InitArgs {
     /// With these statements, print the rights that this role needs for a run
     #[arg(long, requires = "postgres", value_name = "ROLE")]
     grants: Option<String>,
+
+    /// Print the rights alone, for another role or another table: the schema is there already
+    #[arg(long, requires = "grants", conflicts_with = "from")]
+    grants_only: bool,
 }
 
 /// What is to be done with a policy that describes what is there.
@@ -38,7 +42,12 @@ const AS_IT_IS: &str = "It describes the registry as it is: edit it into what it
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &InitArgs) -> anyhow::Result<Exit> {
     if args.postgres {
-        return init_postgres::run(terminal, place, args.from, args.grants.as_deref());
+        let has = match (args.grants_only, args.from) {
+            (true, _) => Has::Everything,
+            (false, Some(format)) => Has::Older(format),
+            (false, None) => Has::Nothing,
+        };
+        return init_postgres::run(terminal, place, has, args.grants.as_deref());
     }
     let path = place.policy();
     let (text, next) = match (place.registry(), named_server(place)) {

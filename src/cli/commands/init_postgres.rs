@@ -10,9 +10,21 @@ use crate::sources;
 
 const SCHEMA: &str = include_str!("../../backend/postgres/schema.sql");
 const FROM_1: &str = include_str!("../../backend/postgres/from_1.sql");
+const COMMIT: &str = "COMMIT;\n";
 const TABLES: &str = "reconcile.registry, reconcile.memory, reconcile.run, reconcile.chat";
 
 /// What the database has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Has {
+    /// No schema of reconcile.
+    Nothing,
+    /// The schema of an earlier version.
+    Older(Format),
+    /// The schema of this version.
+    Everything,
+}
+
+/// The format of a schema that an earlier version made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// The schema as the first version made it.
@@ -20,19 +32,17 @@ pub(crate) enum Format {
     One,
 }
 
-/// Prints them, from the format that the database has, with the rights of a role if one is named. Nothing is connected to.
-pub(super) fn run(
-    terminal: &Terminal,
-    place: &PlaceArgs,
-    from: Option<Format>,
-    role: Option<&str>,
-) -> anyhow::Result<Exit> {
-    let statements = match from {
-        None => SCHEMA,
-        Some(Format::One) => FROM_1,
+/// Prints those that the database lacks, with the rights of a role if one is named: all in one transaction, so that a role that is
+/// misspelled leaves nothing behind. Nothing is connected to.
+pub(super) fn run(terminal: &Terminal, place: &PlaceArgs, has: Has, role: Option<&str>) -> anyhow::Result<Exit> {
+    let statements = match has {
+        Has::Nothing => SCHEMA,
+        Has::Older(Format::One) => FROM_1,
+        Has::Everything => "BEGIN;\n",
     };
+    let body = statements.strip_suffix(COMMIT).unwrap_or(statements);
     let rights = role.map(|role| rights(place, &quoted(role))).unwrap_or_default();
-    terminal.to_stdout(|out| write!(out, "{statements}{rights}"))?;
+    terminal.to_stdout(|out| write!(out, "{body}{rights}{COMMIT}"))?;
     Ok(Exit::Done)
 }
 

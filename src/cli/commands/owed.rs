@@ -53,6 +53,8 @@ struct WireDebt {
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> anyhow::Result<Exit> {
     let Past { backend, now, names } = open_past(terminal, place)?;
+    // Where it may not be read, that is an error, and no warning.
+    let ledger = backend.ledger()?;
     warn_of_lost_state(terminal, backend.as_ref())?;
     let now = &now;
     if backend.capabilities().takes_effect() == TakesEffect::AtOnce {
@@ -64,7 +66,6 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
     if args.forget_all {
         return forget_all(terminal, place, backend.as_ref(), now.timestamp());
     }
-    let ledger = backend.ledger()?;
     let Some(word) = args.forget.as_deref() else {
         let shown = |failed: FailedModel| FailedModel { chat: names.of(&failed.chat), ..failed };
         let failed: Vec<FailedModel> = failed_models(&ledger, &[]).into_iter().map(shown).collect();
