@@ -77,8 +77,9 @@ impl StateHome {
     /// Where the nearest directory that exists may not be written, or its file system is mounted read-only.
     pub(crate) fn check_writable(&self) -> Result<()> {
         // A path that does not begin at the root ends with an empty one, which is this directory.
-        let paths = self.path.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
-        let Some(nearest) = paths.filter_map(|path| fs::canonicalize(path).ok()).next() else { return Ok(()) };
+        let mut paths =
+            self.path.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+        let Some(nearest) = paths.find_map(|path| fs::canonicalize(path).ok()) else { return Ok(()) };
         Directory::open(&nearest)?.may_write().map_err(Error::io("write in", &nearest))
     }
 
