@@ -55,7 +55,7 @@ impl Explain for ApplyProblem {
             Self::NoThread { error } => Explanation::new("no-thread", sentence!("cannot start a thread: {}", error))
                 .hint("the system may have reached its limit of processes; run again later"),
             Self::NoKey => Explanation::new("no-key-kept", "this backend keeps no key for redaction")
-                .hint("name one with --redact-key FILE"),
+                .hint("make one with: (umask 077; openssl rand -hex 32 > redact.key), and name it with --redact-key redact.key"),
             Self::NoLaunch => {
                 let message = "sessions of this backend are started by the owner of its registry, never by a launch";
                 Explanation::new("no-launch", message)

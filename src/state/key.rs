@@ -5,21 +5,22 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::os::open_regular;
+use crate::os::private;
 use crate::redact::{KEY_LENGTH, Redaction};
 use crate::state::dir::StateDir;
 use crate::state::problem::StateProblem;
 
 /// The name of its file.
 pub(crate) const KEY: &str = "redact.key";
+/// The key and what may stand around it, in bytes.
+const LONGEST: u64 = 1024;
 
 /// Reads a key file that the user names.
 ///
 /// # Errors
-/// Where it cannot be read, or holds something else.
+/// Where it cannot be read, other users can read it, or it holds something else.
 pub fn redaction_key(path: &Path) -> Result<Redaction> {
-    let mut text = String::new();
-    open_regular(path)?.take(1024).read_to_string(&mut text).map_err(Error::io("read the key", path))?;
+    let text = private::read(path, "redaction key", LONGEST)?;
     Redaction::from_text(&text).ok_or_else(|| StateProblem::NotAKey { path: path.to_owned() }.into())
 }
 

@@ -37,6 +37,27 @@ fn names(snapshot: &Value) -> BTreeSet<&String> {
     snapshot.as_object().unwrap().keys().collect()
 }
 
+/// A key that is not the registry's, in a file of this mode.
+fn write_key(sandbox: &Sandbox, name: &str, mode: u32) {
+    sandbox.write(name, "01".repeat(32));
+    fs::set_permissions(sandbox.path(name), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_key_that_other_users_can_read_is_not_used() {
+    let sandbox = Sandbox::new(POLICY, &registry(&[("a", "family", "opus")]));
+    for mode in [0o644, 0o640, 0o604, 0o620] {
+        write_key(&sandbox, "open.key", mode);
+        let run = sandbox.run(&["snapshot", "--redact", "--redact-key", "open.key"]).expect(1);
+        // Redacted output names no file.
+        assert!(run.stderr.contains("the redaction key file … is not used: its mode is"), "{run:#?}");
+        assert!(run.stderr.contains("hint: chmod 600"), "{run:#?}");
+        assert_eq!(run.stdout, "");
+    }
+    write_key(&sandbox, "open.key", 0o600);
+    sandbox.run(&["snapshot", "--redact", "--redact-key", "open.key"]).expect(0);
+}
+
 #[test]
 fn a_snapshot_holds_only_what_a_policy_asks_for_under_pseudonyms() {
     let sandbox = sandbox();
@@ -84,7 +105,7 @@ fn the_key_is_made_by_a_snapshot_alone_and_for_its_owner_alone() {
     assert_eq!(snapshot(&sandbox), first);
     assert_eq!(sandbox.read(KEY), key);
 
-    sandbox.write("other.key", "01".repeat(32));
+    write_key(&sandbox, "other.key", 0o600);
     let run = sandbox.run(&["snapshot", "--redact", "--redact-key", "other.key"]).expect(0);
     let other: Value = serde_json::from_str(&run.stdout).unwrap();
     assert!(names(&first).is_disjoint(&names(&other)), "another key, other pseudonyms");
@@ -130,7 +151,7 @@ fn a_snapshot_needs_the_key_that_it_was_made_with() {
     snapshot(&sandbox);
     let run = sandbox.run(&ON_SNAPSHOT[..3]).expect(1);
     assert!(run.stderr.contains("is a redacted snapshot") && run.stderr.contains("--redact-key"), "{run:#?}");
-    sandbox.write("other.key", "01".repeat(32));
+    write_key(&sandbox, "other.key", 0o600);
     let run = sandbox.run(&[&ON_SNAPSHOT[..4], &["other.key"]].concat()).expect(1);
     assert!(run.stderr.contains("was redacted with another key"), "{run:#?}");
     let run = sandbox.run(&[&ON_SNAPSHOT[..4], &["none.key"]].concat()).expect(1);

@@ -1,5 +1,7 @@
 //! A plan on a table.
 
+use std::os::unix::fs::PermissionsExt;
+
 use crate::database::Database;
 use crate::support::row;
 
@@ -105,4 +107,19 @@ fn an_adopted_policy_names_the_table_and_changes_no_session_that_has_a_model() {
     let report = database.plan();
     assert_eq!((&report["sessions"], &report["changes"]), (&3.into(), &serde_json::json!([])), "{adopted}");
     assert!(adopted.contains("family = \"sonnet\"") && adopted.contains("\"+3\" = \"opus\""), "{adopted}");
+}
+
+#[test]
+fn a_redacted_snapshot_needs_a_key_and_a_message_says_how_one_is_made() {
+    let database = Database::with_sessions(&[("+1", "family", "opus")]);
+    let run = database.run(&["snapshot", "--redact"]).expect(1);
+    assert!(run.stderr.contains("(umask 077; openssl rand -hex 32 > redact.key)"), "{run:?}");
+    database.sandbox.write("redact.key", "01".repeat(32));
+    let mode = |mode| std::fs::set_permissions(database.sandbox.path("redact.key"), PermissionsExt::from_mode(mode));
+    mode(0o644).unwrap();
+    let with_key = ["snapshot", "--redact", "--redact-key", "redact.key"];
+    let run = database.run(&with_key).expect(1);
+    assert!(run.stderr.contains("the redaction key file … is not used"), "{run:?}");
+    mode(0o600).unwrap();
+    assert!(!database.run(&with_key).expect(0).stdout.contains("+1"));
 }
