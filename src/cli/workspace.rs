@@ -131,8 +131,7 @@ impl Opened {
 
     /// The files that no report may take the place of, because they are read or hold the state.
     pub(crate) fn needed(&self) -> Vec<PathBuf> {
-        let policies = self.files.sources.iter().map(|source| PathBuf::from(source.name.as_ref()));
-        policies.chain(self.home.needed()).collect()
+        self.files.paths.iter().cloned().chain(self.home.needed()).collect()
     }
 }
 

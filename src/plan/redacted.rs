@@ -87,6 +87,10 @@ impl JsonRun<'_> {
             }
             (row.chat_id, row.session_name) = (chat.id, chat.session_name);
         }
+        // The order of the ids would tell something of what pseudonyms stand for.
+        self.changes.sort_by(|row, other| row.chat_id.cmp(&other.chat_id));
+        self.cancelled.sort();
+        self.completed.sort();
         self
     }
 }

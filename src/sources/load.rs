@@ -22,6 +22,8 @@ pub(super) const LARGEST: u64 = 16 << 20;
 pub struct PolicyFiles {
     /// In path order.
     pub sources: Vec<Source>,
+    /// The paths of the files, in the same order. A name shows one, and does not lead to it where it is not UTF-8.
+    pub paths: Vec<PathBuf>,
     /// Paths in the policy are relative to it, and its commands run there.
     pub directory: PathBuf,
     /// The first file, directory or link on the way that a user other than root and this one can change.
@@ -50,7 +52,7 @@ pub fn load(path: &Path) -> Result<PolicyFiles> {
     let mut way = Way::default();
     let read = |file: &PathBuf| read(file, &way.follow(file)?);
     let sources = files.iter().map(read).collect::<Result<_>>()?;
-    Ok(PolicyFiles { sources, directory, exposed: way.exposed })
+    Ok(PolicyFiles { sources, paths: files, directory, exposed: way.exposed })
 }
 
 /// The policy of that name in a directory above the current one, the nearest first.

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use reconcile::report::Format;
 use serde_json::{Value, json};
 
-use crate::support::{Run, Sandbox};
+use crate::support::{POLICY, Run, Sandbox};
 
 /// Escape sequences, characters that reorder or end lines, markup, and commands to workflow runners.
 pub const HOSTILE: [&str; 14] = [
@@ -225,7 +225,7 @@ fn mistakes_in_a_registry_are_shown_as_text() {
                 key.clone(),
                 text.to_owned(),
             ] {
-                let sandbox = Sandbox::new(crate::support::POLICY, &registry);
+                let sandbox = Sandbox::new(POLICY, &registry);
                 assert_run_is_harmless(&format!("the registry {registry:?}"), &sandbox.run(&[]).expect(1));
             }
         }
@@ -363,5 +363,19 @@ fn what_is_checked_and_explained_is_shown_as_text() {
                 assert_run_is_harmless(&format!("{chat} with {option}"), &given);
             }
         }
+    }
+}
+
+#[test]
+fn no_line_of_owed_begins_with_what_a_chat_calls_itself() {
+    for id in ["::error file=a::x", "##teamcity[x]", "##[error]x"] {
+        let policy = format!("{POLICY}\n[sessions]\nrestart = [\"false\"]\n");
+        let sandbox = Sandbox::new(&policy, &json!({ id: { "tier": "family", "model": "opus" } }).to_string());
+        sandbox.run(&[]).expect(4);
+        let owed = sandbox.run(&["owed"]).expect(0).stdout;
+        assert!(owed.contains("1 restart is owed."), "{owed}");
+        // A runner of workflows trims a line before it looks for a command.
+        let is_command = |line: &str| line.trim_start().starts_with("::") || line.trim_start().starts_with("##");
+        assert!(!owed.lines().any(is_command), "{owed}");
     }
 }

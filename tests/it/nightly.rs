@@ -1,8 +1,10 @@
 //! Runs that nobody watches: silence where there is nothing to say, and numbers for those who watch many.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -196,6 +198,23 @@ fn the_last_success_outlives_what_is_none() {
 
     sandbox.write("policy.toml", POLICY);
     assert!(run(&[], 0)[SUCCESS] >= first);
+}
+
+#[test]
+fn no_report_takes_the_place_of_a_policy_whose_path_is_not_utf8() {
+    let sandbox = sandbox(&[("a", "family", "opus")]);
+    let odd = sandbox.path("").join(OsStr::from_bytes(b"bad\xff"));
+    fs::create_dir(&odd).unwrap();
+    let policy = odd.join("policy.toml");
+    fs::write(&policy, POLICY).unwrap();
+    symlink(&odd, sandbox.path("link")).unwrap();
+    for named in [&policy, &odd] {
+        let mut run =
+            sandbox.command(&["--dry-run", "--registry", "sessions.json", "--output", "json=link/policy.toml"]);
+        let run = finish(run.arg("--policy").arg(named)).expect(1);
+        assert!(run.stderr.contains("the run itself needs that file"), "{run:?}");
+        assert_eq!(fs::read_to_string(&policy).unwrap(), POLICY);
+    }
 }
 
 #[test]

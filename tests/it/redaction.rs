@@ -507,3 +507,23 @@ proptest! {
         plans_are_the_same(&case);
     }
 }
+
+#[test]
+fn no_order_of_owed_restarts_or_of_a_run_tells_that_of_the_ids() {
+    let chats: Vec<String> = (0..12).map(|number| format!("+161755501{number:02}")).collect();
+    let chats: Vec<_> = chats.iter().map(|chat| (chat.as_str(), "admin", "haiku")).collect();
+    let rollout = "[sessions]\nrestart = [\"false\"]\n[rollout]\ncanary = false\nmax_failures = 20\n";
+    let sandbox = Sandbox::new(&format!("{POLICY}\n{rollout}"), &registry(&chats));
+    snapshot(&sandbox);
+    sandbox.run(&["--allow-changes", "20"]).expect(4);
+    let owed: Value = serde_json::from_str(&sandbox.run(&["owed", "--redact", "--format", "json"]).stdout).unwrap();
+    let run: Value = serde_json::from_str(&sandbox.run(&["history", "--redact", "--format", "json"]).stdout).unwrap();
+    for rows in [&owed["owed"], &run["changes"]] {
+        let names: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["chat_id"].as_str().unwrap()).collect();
+        assert_eq!(names.len(), 12);
+        assert!(names.is_sorted() && names.iter().all(|name| name.starts_with("chat-")), "{names:?}");
+    }
+    let text = sandbox.run(&["owed", "--redact"]).expect(0).stdout;
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("  chat-")).collect();
+    assert!(lines.len() == 12 && lines.is_sorted(), "{text}");
+}

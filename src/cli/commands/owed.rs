@@ -15,10 +15,10 @@ use crate::error::Error;
 use crate::foreign::{Public, sentence};
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::json::JsonFailedModel;
-use crate::plan::ledger::Note;
+use crate::plan::ledger::{Debt, Note};
 use crate::plan::select::find_registered;
 use crate::plan::{FailedModel, failed_models};
-use crate::report::escape::escape;
+use crate::report::escape::{escape, leading};
 use crate::report::{counted, failed_model, time, write_json};
 
 #[derive(Clone, Debug, Args)]
@@ -69,9 +69,13 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
     let Some(word) = args.forget.as_deref() else {
         let shown = |failed: FailedModel| FailedModel { chat: names.of(&failed.chat), ..failed };
         let failed: Vec<FailedModel> = failed_models(&ledger, &[]).into_iter().map(shown).collect();
+        let mut owed: Vec<(String, &String, &Debt)> =
+            ledger.owed.iter().map(|(chat, debt)| (names.of(chat), chat, debt)).collect();
+        // The order of the ids would tell something of what pseudonyms stand for.
+        owed.sort_by(|(name, ..), (other, ..)| name.cmp(other));
         if args.format == "json" {
-            let owed = ledger.owed.iter().map(|(chat, debt)| WireDebt {
-                chat_id: names.of(chat),
+            let owed = owed.into_iter().map(|(chat_id, _, debt)| WireDebt {
+                chat_id,
                 since: debt.since,
                 attempts: debt.attempts,
                 next_try: debt.next_try.filter(|_| debt.waits(now.timestamp())),
@@ -83,18 +87,18 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
         }
         let contacts = contacts(backend.as_ref(), &names, &ledger.owed.keys().map(String::as_str).collect());
         terminal.to_stdout(|out| {
-            for (chat, debt) in &ledger.owed {
+            for (name, chat, debt) in &owed {
                 let since = time(debt.since, now);
                 let attempts = counted(debt.attempts as usize, "attempt");
-                let contact = contacts.get(chat).map(|name| format!("   {}", escape(name))).unwrap_or_default();
-                write!(out, "  {}{contact}   restart owed since {since}, {attempts}", escape(&names.of(chat)))?;
+                let contact = contacts.get(*chat).map(|name| format!("   {}", escape(name))).unwrap_or_default();
+                write!(out, "  {}{contact}   restart owed since {since}, {attempts}", leading(name))?;
                 match debt.next_try.filter(|_| debt.waits(now.timestamp())) {
                     Some(next) => writeln!(out, ", next try at {}", time(next, now))?,
                     None => writeln!(out)?,
                 }
             }
             for failed in &failed {
-                writeln!(out, "  {}", escape(&failed_model(failed, now)))?;
+                writeln!(out, "  {}", leading(&failed_model(failed, now)))?;
             }
             match ledger.owed.len() {
                 0 => writeln!(out, "No restarts are owed."),
