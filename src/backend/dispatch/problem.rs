@@ -36,6 +36,7 @@ pub(super) enum Does {
     /// Its file belongs to that user.
     Owns,
     /// A process of that user accepts its connections.
+    #[cfg(target_os = "linux")]
     Listens,
 }
 
@@ -61,6 +62,7 @@ impl Explain for DaemonProblem {
             Self::OfAnotherUser { user, does, path, owner } => {
                 let message = match does {
                     Does::Owns => sentence!("user {} owns the socket {}, and user {} the registry", *user, path, *owner),
+                    #[cfg(target_os = "linux")]
                     Does::Listens => {
                         sentence!("user {} listens at the socket {}, and user {} owns the registry", *user, path, *owner)
                     }
