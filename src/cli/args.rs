@@ -213,7 +213,7 @@ pub(crate) struct CommonArgs {
     pub(crate) report: ReportArgs,
 
     /// Print nothing where there was nothing to do and nothing went wrong; what stays wrong is told when it begins, changes
-    /// and ends, and once a day
+    /// and ends, and once a day; an error that prevents a plan is told by every run
     #[arg(long, short = 'q', help_heading = "Output")]
     pub(crate) quiet: bool,
 

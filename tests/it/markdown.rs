@@ -1,4 +1,4 @@
-//! The report as a comment on a pull request: whatever others wrote arrives in it as text in code, and it is short.
+//! The report as a comment on a pull request: what others wrote arrives in it as text in code, and it is short.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -88,7 +88,7 @@ impl Database {
         self.client.borrow_mut().batch_execute(statements).unwrap_or_else(|error| panic!("{error:?}: {statements}"));
     }
 
-    /// The same, or what the server says against it.
+    /// Executes statements, or returns what the server says against them.
     pub fn try_to_execute(&self, statements: &str) -> Result<(), String> {
         self.client.borrow_mut().batch_execute(statements).map_err(|error| format!("{error:?}"))
     }

@@ -143,7 +143,7 @@ fn cut_once(counted: Counted, number: usize, cut: Cut) -> Option<i32> {
         return None;
     }
     let story = format!("{counted:?} {cut:?} {number}: {run:?}");
-    // Whatever came of it, the next run finishes it. What holds the registry may be a run that is gone.
+    // The next run finishes it, committed or not. What holds the registry may be a run that is gone.
     database.execute("UPDATE reconcile.registry SET held_until = now() - interval '1 s'");
     database.run(&["--lock-timeout", "5s"]).expect(0);
     assert_eq!(database.texts("SELECT id || model FROM log ORDER BY 1"), ["+1sonnet", "+2haiku"], "{story}");
