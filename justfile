@@ -32,6 +32,10 @@ lint:
 mutants file:
     cargo mutants --file '{{file}}' --exclude-re 'replace \| with \^' --timeout 300 -- --test it -- --include-ignored
 
+# Plans on tables against plans on files, in five thousand random worlds. Takes a quarter of an hour
+postgres-worlds:
+    WORLDS=385 cargo test --features postgres --test postgres worlds::
+
 # The seed of the moments is shown: with SEED set to it they are the same again.
 # The OpenClaw gateway itself, with 2,000 sessions: runs and gateways that die at random moments. Takes a quarter of an hour
 openclaw:

@@ -58,6 +58,12 @@ pub struct Withdrawal {
     pub over_limit: Option<usize>,
 }
 
+/// The models that soon are withdrawn, or have been.
+pub fn soon<'p>(policy: &'p Policy, now: &Zoned) -> impl Iterator<Item = (&'p Model, &'p Retirement)> {
+    let horizon = now.date().saturating_add(DAYS.days());
+    policy.retired.iter().filter(move |(_, retirement)| retirement.on <= horizon)
+}
+
 /// Gathers what soon is withdrawn, or has been.
 #[derive(Debug)]
 pub struct Withdrawals<'p> {
@@ -79,9 +85,7 @@ struct Affected<'p> {
 impl<'p> Withdrawals<'p> {
     /// Before the first entry.
     pub fn of(policy: &'p Policy, now: &Zoned) -> Self {
-        let horizon = now.date().saturating_add(DAYS.days());
-        let soon = policy.retired.iter().filter(|(_, retirement)| retirement.on <= horizon);
-        let soon = soon.map(|(model, retirement)| {
+        let soon = soon(policy, now).map(|(model, retirement)| {
             let (changing, unmanaged) = (Chats::default(), Chats::default());
             let (in_use, has_begun) = (policy.in_use(model, now), retirement.has_begun(now));
             (model.as_str(), Affected { model, retirement, in_use, has_begun, changing, unmanaged })

@@ -10,10 +10,11 @@ use crate::plan::input::PlanInput;
 use crate::plan::last_applied::{Found, Hint, Origin};
 use crate::plan::ledger::{Debt, Ledger};
 use crate::plan::observed::{Standing, Void};
+use crate::plan::problem::PlanProblem;
 use crate::plan::row::{Effects, Outcome, Row};
 use crate::plan::select::Selection;
 use crate::plan::verdict::Verdict;
-use crate::registry::{Entry, Key, Snapshot, collect};
+use crate::registry::{Entry, Key, Make, Snapshot, collect};
 use crate::resolve::{Current, Decision, resolve};
 use crate::withdrawn::{Withdrawal, Withdrawals};
 
@@ -53,6 +54,8 @@ pub struct Drift {
     pub(super) withdrawals: Vec<Withdrawal>,
     /// Chats in the registry of which the ledger remembers a debt, or a start that failed.
     remembered: BTreeSet<String>,
+    /// A chat of which its registry and this program do not agree whether it has the model that was decided.
+    disputed: Option<String>,
 }
 
 /// Compares every selected entry with its decision, and the ledger with the entries.
@@ -72,9 +75,13 @@ pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
         selection: &selection,
     };
     let none = || (Drift::default(), Beside::of(input));
-    let (counts, parts) = collect(snapshot, none, |(drift, beside), entry| comparison.take(drift, beside, entry))?;
+    let read = |make: Make<'_>| snapshot.in_question(make);
+    let (counts, parts) = collect(read, none, |(drift, beside), entry| comparison.take(drift, beside, entry))?;
     let parts = parts.into_iter().reduce(|(drift, beside), (more, others)| (drift.and(more), beside.and(others)));
     let (mut drift, Beside { names, withdrawals }) = parts.unwrap_or_else(none);
+    if let Some(chat) = drift.disputed {
+        return Err(PlanProblem::Disputed { registry: snapshot.name().into(), chat: chat.into() }.into());
+    }
     drift.sessions = counts.sessions;
     drift.selected = counts.selected.unwrap_or(drift.selected);
     drift.complete = selection.is_complete();
@@ -108,6 +115,7 @@ impl Drift {
         self.remembered.extend(other.remembered);
         self.found = self.found.and(other.found);
         self.unseen += other.unseen;
+        self.disputed = self.disputed.or(other.disputed);
         self
     }
 
@@ -204,6 +212,9 @@ impl<'a> Comparison<'a> {
 
     fn compare(&self, drift: &mut Drift, beside: &mut Beside<'a>, entry: Entry) {
         let (decision, origin) = self.decide(&entry, &mut drift.hint);
+        if self.is_disputed(&entry, &decision) {
+            drift.disputed = Some(entry.chat.id.to_string());
+        }
         beside.names.take(&entry.chat, decision.because);
         let managed = decision.model.filter(|_| self.input.capabilities.unmanaged(&entry.chat).is_none());
         beside.withdrawals.take(&entry.chat, entry.model.as_deref(), managed);
@@ -222,6 +233,13 @@ impl<'a> Comparison<'a> {
             _ => {}
         }
         drift.rows.extend(row);
+    }
+
+    /// Whether its registry was asked, and answers otherwise than this decision.
+    fn is_disputed(&self, entry: &Entry, decision: &Decision) -> bool {
+        let says = entry.model.as_deref().map(|model| self.input.policy.canonical(model));
+        let is_as_decided = decision.model.is_some() && decision.model.map(Model::as_str) == says;
+        entry.differs.is_some_and(|differs| differs == is_as_decided)
     }
 
     /// The decision on an entry, and where its model comes from where that makes a difference.

@@ -94,7 +94,7 @@ pub fn listing(input: &PlanInput, reading: &Reading) -> Result<Listing> {
             chats.push(listed(&comparison, entry));
         }
     };
-    let (counts, parts) = collect(snapshot, Vec::new, take)?;
+    let (counts, parts) = collect(|make| snapshot.in_parts(make), Vec::new, take)?;
     let mut chats: Vec<Listed> = parts.into_iter().flatten().collect();
     chats.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
     Ok(Listing { chats, sessions: counts.sessions, complete: selection.is_complete() })

@@ -18,6 +18,8 @@ pub(crate) enum PlanProblem {
     NotAReport { file: Foreign, why: Foreign },
     /// A report does not fit its plan id.
     ReportChanged { file: Foreign },
+    /// The registry was asked which entries differ, and says something else of one than the policy.
+    Disputed { registry: Foreign, chat: Foreign },
 }
 
 impl Explain for PlanProblem {
@@ -42,6 +44,13 @@ impl Explain for PlanProblem {
             Self::NotAReport { file, why } => {
                 Explanation::new("not-a-report", sentence!("{} is not the report of a dry run: {}", file, why))
                     .hint(WRITE_A_PLAN)
+            }
+            Self::Disputed { registry, chat } => {
+                let message = sentence!("{} and this program do not agree on whether chat {} differs", registry, chat);
+                Explanation::new("disputed", message).hint(
+                    "nothing was changed: look whether a function of a view gives another answer each time, and report \
+                     this as a mistake of reconcile if none does",
+                )
             }
             Self::ReportChanged { file } => {
                 let message = sentence!("{} was changed: its rows are not those of its plan id", file);

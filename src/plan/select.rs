@@ -72,6 +72,11 @@ pub struct Selection {
 }
 
 impl Selector {
+    /// Whether it is of the whole registry.
+    pub fn is_complete(&self) -> bool {
+        self.chats.is_empty() && self.tiers.is_empty() && self.exclude.is_empty() && self.ids.is_empty()
+    }
+
     /// Finds the chats in the registry.
     ///
     /// # Errors

@@ -31,6 +31,8 @@ pub struct Entry<'a> {
     pub blank: Blank,
     /// Where its snapshot finds it again.
     pub at: Position,
+    /// Whether its registry says that it has another model than the policy decides, where that was asked of the registry.
+    pub differs: Option<bool>,
 }
 
 impl Entry<'_> {
@@ -46,6 +48,7 @@ impl Entry<'_> {
             is_session: self.is_session,
             blank: self.blank,
             at: self.at,
+            differs: self.differs,
         }
     }
 }

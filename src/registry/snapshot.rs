@@ -81,6 +81,15 @@ pub trait Snapshot: Any + Debug + Send + Sync {
         Ok(counts)
     }
 
+    /// As [`Snapshot::in_parts`], of the entries that the plan for which the registry was read must look at. An entry that is
+    /// left out has the model that the policy decides, and nothing else of it is in a plan.
+    ///
+    /// # Errors
+    /// As [`Snapshot::each`].
+    fn in_question(&self, make: Make<'_>) -> Result<Counts> {
+        self.in_parts(make)
+    }
+
     /// Hands over the entries that have one of these values by one of these keys.
     ///
     /// # Errors
@@ -103,12 +112,12 @@ pub trait Snapshot: Any + Debug + Send + Sync {
     }
 }
 
-/// What `each` gathers from the entries, in one value for each part, in the order of the registry.
+/// What `each` gathers from the entries that are `read`, in one value for each part, in the order of the registry.
 ///
 /// # Errors
 /// As [`Snapshot::each`].
 pub fn collect<T: Send>(
-    snapshot: &dyn Snapshot,
+    read: impl FnOnce(Make<'_>) -> Result<Counts>,
     make: impl Fn() -> T + Sync,
     each: impl Fn(&mut T, Entry<'_>) + Sync,
 ) -> Result<(Counts, Vec<T>)> {
@@ -126,7 +135,7 @@ pub fn collect<T: Send>(
         }
     }
     let parts = Mutex::new(Vec::new());
-    let counts = snapshot.in_parts(&|| Box::new(Part { gathered: make(), each: &each, parts: &parts }))?;
+    let counts = read(&|| Box::new(Part { gathered: make(), each: &each, parts: &parts }))?;
     Ok((counts, parts.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }
 

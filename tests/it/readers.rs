@@ -56,7 +56,7 @@ fn in_order(snapshot: &dyn Snapshot) -> Found<'static> {
 
 fn in_parts(snapshot: &dyn Snapshot) -> Found<'static> {
     let kept = |entries: &mut Vec<Entry<'static>>, entry: Entry<'_>| entries.push(entry.into_owned());
-    let (counts, parts) = collect(snapshot, Vec::new, kept).map_err(mistakes)?;
+    let (counts, parts) = collect(|make| snapshot.in_parts(make), Vec::new, kept).map_err(mistakes)?;
     let entries: Vec<Entry> = parts.into_iter().flatten().collect();
     assert_eq!(counts.sessions, entries.len());
     Ok(entries)

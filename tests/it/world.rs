@@ -209,6 +209,7 @@ impl Snapshot for MemorySnapshot {
                 is_session: true,
                 blank: Blank::default(),
                 at: Position(index),
+                differs: None,
             });
         }
         Ok(Counts { sessions: self.entries.len(), selected: None })

@@ -21,6 +21,7 @@ mod journal_text;
 mod keep_manual;
 mod launch;
 mod lost;
+mod narrowed;
 mod older;
 mod pooler;
 mod preflight;

@@ -74,6 +74,7 @@ fn entry(row: &SessionRow, at: Position) -> Entry<'_> {
         is_session: true,
         blank: Blank::default(),
         at,
+        differs: None,
     }
 }
 

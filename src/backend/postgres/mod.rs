@@ -3,11 +3,13 @@
 #![allow(clippy::disallowed_methods, reason = "this room is where a server is reached, and its password file read")]
 
 mod catalogue;
+mod compiled;
 mod connection;
 mod failure;
 mod files;
 mod lease;
 mod locked;
+mod narrowed;
 mod problem;
 mod register;
 mod server;
@@ -61,10 +63,14 @@ impl Backend for PostgresBackend {
         &self.commands
     }
 
-    fn read(&self, _: Ask<'_>) -> Result<Reading> {
+    fn read(&self, ask: Ask<'_>) -> Result<Reading> {
         let snapshot = self.table.snapshot()?;
         // First: what is committed between the two is in sync then, and not a debt without a change.
         let ledger = self.table.ledger(snapshot.relation())?;
+        let snapshot = match ask {
+            Ask::Everything => snapshot,
+            Ask::Plan(input) => snapshot.asking(input, &ledger),
+        };
         Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful: BTreeSet::new(), imposed: None })
     }
 

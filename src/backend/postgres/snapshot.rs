@@ -9,21 +9,26 @@ use fallible_iterator::FallibleIterator;
 use postgres::{Row, Transaction};
 
 use crate::backend::postgres::catalogue::Relation;
+use crate::backend::postgres::compiled::Question;
 use crate::backend::postgres::connection::Database;
 use crate::backend::postgres::failure::failed;
 use crate::backend::postgres::problem::TableProblem;
-use crate::backend::postgres::sql::{Parameter, assignment, identifier, is_sound, many, text, value};
+use crate::backend::postgres::sql::{Parameter, assignment, exactly, identifier, is_sound, many, nothing, text, value};
 use crate::backend::postgres::state::marks_of;
 use crate::chat::{Chat, is_session_id};
 use crate::error::{Error, Result};
 use crate::foreign::sentence;
+use crate::plan::PlanInput;
+use crate::plan::ledger::Ledger;
 use crate::policy::{Column, Columns};
-use crate::registry::{Blank, Counts, Entry, Key, Mark, Position, Snapshot};
+use crate::registry::{Blank, Counts, Entry, Key, Make, Mark, Position, Snapshot};
 
 /// How many columns a row has that are fields of an entry. Behind them is the name of one that cannot be read.
 const FIELDS: usize = 8;
 /// The column of what a chat was last given, where that is asked for.
 const MARK: usize = FIELDS + 1;
+/// The column of whether the row differs, where that was asked.
+const DIFFERS: usize = MARK + 1;
 
 /// Lets all triggers fire that wait for the end of the transaction.
 const ALL_TRIGGERS: &str = "SET CONSTRAINTS ALL IMMEDIATE";
@@ -70,11 +75,22 @@ pub(super) struct TableSnapshot {
     relation: Relation,
     columns: Columns,
     marks: Marks,
+    /// What the plan asks that it was read for, where it need not look at every row.
+    question: Option<Box<Question>>,
 }
 
 impl TableSnapshot {
     pub(super) fn new(database: Arc<Database>, relation: Relation, columns: Columns, marks: Marks) -> Self {
-        Self { database, relation, columns, marks }
+        Self { database, relation, columns, marks, question: None }
+    }
+
+    /// This table, read for a plan.
+    pub(super) fn asking(self, input: &PlanInput, ledger: &Ledger) -> Self {
+        Self { question: Question::of(input, ledger, &self.columns).map(Box::new), ..self }
+    }
+
+    pub(super) fn columns(&self) -> &Columns {
+        &self.columns
     }
 
     pub(super) fn database(&self) -> &Database {
@@ -172,34 +188,48 @@ impl TableSnapshot {
         Self { marks: Marks::LeftOut, ..self.clone() }
     }
 
-    /// Selects the fields of every row as text, the name of one that cannot be read, and what the chat was last given.
-    fn query(&self) -> String {
+    /// The name of the first field that a row has in another form than it must have, where one can have another form.
+    pub(super) fn broken(&self) -> Option<String> {
+        let case = |column: &Column| Some(format!("WHEN NOT {} THEN {}", is_sound(column)?, text(column.field)));
+        let cases: Vec<String> = self.columns.all().filter_map(case).collect();
+        (!cases.is_empty()).then(|| format!("CASE {} END", cases.join(" ")))
+    }
+
+    /// The fields of a row as text, the name of one that cannot be read, and what the chat was last given.
+    pub(super) fn fields(&self) -> String {
         let Columns { chat_id, model, tier, source, kind, session_name, contact_name, session_id } = &self.columns;
         let optional = [tier, source, kind, session_name, contact_name, session_id].map(Option::as_ref);
         let fields = [Some(chat_id), Some(model)].into_iter().chain(optional);
-        let nothing = || "NULL::pg_catalog.text".to_owned();
         let fields: Vec<String> = fields.map(|column| column.map_or_else(nothing, value)).collect();
-        let broken = broken(&self.columns).unwrap_or_else(nothing);
-        let (fields, name) = (fields.join(", "), &self.relation.name);
+        let broken = self.broken().unwrap_or_else(nothing);
+        let mark = match self.marks {
+            Marks::LeftOut => nothing(),
+            Marks::Joined => "reconcile_mark".to_owned(),
+        };
+        format!("{}, {broken}, {mark}", fields.join(", "))
+    }
+
+    /// Selects the fields of every row.
+    pub(super) fn query(&self) -> String {
+        let (fields, name) = (self.fields(), &self.relation.name);
+        let id = exactly(&value(&self.columns.chat_id));
         match self.marks {
-            Marks::LeftOut => format!("SELECT {fields}, {broken} FROM {name}"),
+            Marks::LeftOut => format!("SELECT {fields} FROM {name}"),
             Marks::Joined => format!(
-                "SELECT {fields}, {broken}, reconcile_mark FROM {name} LEFT JOIN ({}) AS reconcile_marks \
-                 ON reconcile_id = ({}) COLLATE pg_catalog.\"C\"",
-                marks_of(name),
-                value(chat_id)
+                "SELECT {fields} FROM {name} LEFT JOIN ({}) AS reconcile_marks ON reconcile_id = {id}",
+                marks_of(name)
             ),
         }
     }
 
     /// That the id of a row is one of the list $1. In the column's own type, so that its index is used; which may take other
     /// texts for the same.
-    fn has_id_of_list(&self) -> String {
+    pub(super) fn has_id_of_list(&self) -> String {
         let (id, of) = (identifier(&self.columns.chat_id.name), &self.relation.id_type);
         format!("{id} = ANY ($1::pg_catalog.text[]::{of}[])")
     }
 
-    fn stream(
+    pub(super) fn stream(
         &self,
         transaction: &mut Transaction,
         sql: &str,
@@ -219,7 +249,8 @@ impl TableSnapshot {
 
     /// A row as an entry. Its columns stand in the order of the query.
     fn entry<'r>(&self, row: &'r Row) -> Result<Entry<'r>> {
-        let field = |at: usize| row.try_get::<_, Option<&str>>(at).map_err(|error| failed("read the table", &error));
+        let reading = |error: postgres::Error| failed("read the table", &error);
+        let field = |at: usize| row.try_get::<_, Option<&str>>(at).map_err(reading);
         let Some(id) = field(0)? else {
             return Err(TableProblem::NoChatId { table: self.relation.name.as_str().into() }.into());
         };
@@ -244,12 +275,10 @@ impl TableSnapshot {
             ..Chat::default()
         };
         let resume = text(7)?.filter(|id| is_session_id(id));
-        let mark = match self.marks {
-            Marks::Joined => field(MARK)?.map(mark),
-            Marks::LeftOut => None,
-        };
+        let mark = field(MARK)?.map(mark);
+        let differs = if row.len() > DIFFERS { row.try_get(DIFFERS).map_err(reading)? } else { None };
         let (model, blank) = (text(1)?, Blank::default());
-        Ok(Entry { chat, model, resume, by_hand: None, mark, is_session: true, blank, at })
+        Ok(Entry { chat, model, resume, by_hand: None, mark, is_session: true, blank, at, differs })
     }
 }
 
@@ -268,6 +297,15 @@ impl Snapshot for TableSnapshot {
         Ok(Counts { sessions, selected: None })
     }
 
+    fn in_question(&self, make: Make<'_>) -> Result<Counts> {
+        let Some(question) = &self.question else { return self.in_parts(make) };
+        let mut collector = make();
+        let take = &mut |entry: Entry<'_>| collector.take(entry);
+        let sessions = self.database.read(|transaction| self.narrowed(transaction, question, take))?;
+        collector.finish();
+        Ok(Counts { sessions, selected: Some(sessions) })
+    }
+
     fn find(&self, keys: &[Key], values: &BTreeSet<&str>, take: &mut dyn FnMut(Entry<'_>)) -> Result<()> {
         let take = &mut |entry: Entry<'_>| {
             if keys.iter().any(|key| key.is_among(values, &entry)) {
@@ -281,11 +319,4 @@ impl Snapshot for TableSnapshot {
         let sought: Vec<&str> = values.iter().copied().collect();
         self.database.read(|transaction| self.read(transaction, &sought, take))
     }
-}
-
-/// The name of the first field that a row has in another form than it must have.
-fn broken(columns: &Columns) -> Option<String> {
-    let case = |column: &Column| Some(format!("WHEN NOT {} THEN {}", is_sound(column)?, text(column.field)));
-    let cases: Vec<String> = columns.all().filter_map(case).collect();
-    (!cases.is_empty()).then(|| format!("CASE {} END", cases.join(" ")))
 }

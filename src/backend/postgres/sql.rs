@@ -45,6 +45,16 @@ pub(super) fn value(column: &Column) -> String {
     format!("CASE WHEN pg_catalog.jsonb_typeof{leaf} = 'string' THEN {name} #>> {path} END")
 }
 
+/// What says nothing, as text.
+pub(super) fn nothing() -> String {
+    "NULL::pg_catalog.text".to_owned()
+}
+
+/// A text that is compared byte by byte.
+pub(super) fn exactly(text: &str) -> String {
+    format!("({text}) COLLATE pg_catalog.\"C\"")
+}
+
 /// Whether a row can be read there: what stands at the path is a text or nothing, and all above it objects or nothing.
 /// `None` where the column itself is meant.
 pub(super) fn is_sound(column: &Column) -> Option<String> {

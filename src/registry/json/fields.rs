@@ -138,6 +138,6 @@ impl<'a> Fields<'a> {
         // An id that cannot be used is told only where there is no other, because then no conversation is resumed.
         let usable = [&session_id, &resume_id].into_iter().flatten().find(|id| is_session_id(id)).cloned();
         let resume = usable.or(session_id).or(resume_id);
-        Entry { chat, model, resume, by_hand, mark: None, is_session, blank, at }
+        Entry { chat, model, resume, by_hand, mark: None, is_session, blank, at, differs: None }
     }
 }

@@ -1,0 +1,91 @@
+//! Which rows of a table a plan reads: those that the database finds to differ, where the policy can be asked of it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::database::{COLUMNS, Database};
+use crate::server::server;
+
+fn log() -> PathBuf {
+    server().socket().join("log")
+}
+
+/// A database whose statements are logged, and whose table has a name that no other database has.
+fn logged() -> Database {
+    let database = Database::with_sessions(&[("+1", "family", "opus"), ("+2", "bots", "haiku")]);
+    database.execute(&format!("ALTER DATABASE {} SET log_statement = 'all'", database.name));
+    database.execute(&format!("ALTER TABLE sessions RENAME TO sessions_of_{}", database.name));
+    database
+}
+
+/// Writes a policy for that table, which ends like this.
+fn policy(database: &Database, end: &str) {
+    let table = format!("public.sessions_of_{}", database.name);
+    database.policy(&format!("{}{end}", database.registry(COLUMNS).replace("public.sessions", &table)));
+}
+
+/// The statements on the table that a dry run with these arguments causes, without what goes beside them.
+fn statements(database: &Database, arguments: &[&str]) -> Vec<String> {
+    let before = fs::read_to_string(log()).unwrap().len();
+    database.run(&[&["--dry-run"], arguments].concat()).expect(0);
+    let text = fs::read_to_string(log()).unwrap();
+    let statements = text[before..].lines().filter(|line| line.contains("execute <unnamed>"));
+    let table = format!("FROM public.sessions_of_{} ", database.name);
+    statements.filter(|line| line.contains(&table)).map(str::to_owned).collect()
+}
+
+/// Whether the database was asked which rows differ.
+fn is_asked(statements: &[String]) -> bool {
+    statements.iter().any(|statement| statement.contains("IS DISTINCT FROM"))
+}
+
+/// A policy with so many words in its rules.
+fn with_words(database: &Database, words: usize) {
+    let words: Vec<String> = (0..words).map(|number| format!("\"word {number}\"")).collect();
+    let rule = format!("[[rules]]\nmodel = \"opus\"\nsource = [{}]\n", words.join(", "));
+    policy(database, &rule);
+}
+
+#[test]
+fn the_database_is_asked_which_rows_differ_unless_the_policy_compares_much_or_the_run_is_about_some_chats() {
+    let database = logged();
+    // Three tiers are compared as well.
+    with_words(&database, 37);
+    assert!(is_asked(&statements(&database, &[])));
+    assert!(!is_asked(&statements(&database, &["--tier", "bots"])));
+    with_words(&database, 38);
+    assert!(!is_asked(&statements(&database, &[])));
+}
+
+#[test]
+fn no_word_of_a_policy_is_in_the_text_of_a_statement() {
+    let database = logged();
+    let end = "[chats]\n\"word 1\" = \"opus\"\n[[rules]]\nmodel = \"opus\"\nchat = \"word 2*\"\nsource = \"word 3\"\n\
+                  [[assign]]\ntier = \"word 4\"\ncontact = \"word 5\"\n";
+    policy(&database, end);
+    let statements = statements(&database, &[]);
+    assert!(is_asked(&statements));
+    for word in ["word", "haiku", "opus", "family"] {
+        assert!(!statements.iter().any(|statement| statement.contains(word)), "{word}: {statements:#?}");
+    }
+}
+
+#[test]
+fn a_row_of_which_the_database_says_one_thing_and_then_another_is_an_error() {
+    // Each time that it is asked for a model, it has another one.
+    let database = Database::new(
+        "CREATE TABLE rows (id text PRIMARY KEY);
+         CREATE FUNCTION other(id text) RETURNS text STABLE LANGUAGE plpgsql AS $$
+             DECLARE turn int := coalesce(nullif(current_setting('test.turn', true), ''), '0')::int + 1;
+             BEGIN
+                 PERFORM set_config('test.turn', turn::text, true);
+                 RETURN CASE turn % 2 WHEN 1 THEN 'opus' ELSE 'sonnet' END;
+             END $$;
+         CREATE VIEW sessions AS SELECT id, other(id) AS model FROM rows;
+         INSERT INTO rows VALUES ('+1')",
+    );
+    database.policy(&database.registry("chat_id = \"id\"\nmodel = \"model\"\n"));
+    let run = database.run(&["--dry-run"]).expect(1);
+    assert!(run.stderr.contains("error[disputed]: public.sessions and this program do not agree"), "{run:?}");
+    assert!(run.stderr.contains("chat +1"), "{run:?}");
+}
