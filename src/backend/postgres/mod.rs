@@ -4,6 +4,7 @@
 
 mod catalogue;
 mod connection;
+mod edits;
 mod failure;
 mod files;
 mod lease;
