@@ -104,6 +104,8 @@ pub enum Remedy {
     None,
     /// It may pass when the same is tried again at once.
     TryAgain,
+    /// It is about one of several changes: the others can be made without it.
+    LeaveOut,
     /// A server cannot be reached: a session can start on what this host knows.
     GoWithout,
 }

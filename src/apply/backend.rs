@@ -18,7 +18,7 @@ use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Begin, Debt, Ledger, Note};
 use crate::plan::observed::Observed;
 use crate::plan::standing_faults::Told;
-use crate::plan::{Drift, PlanInput, Reading, Row};
+use crate::plan::{Drift, Outcome, PlanInput, Reading, Row};
 use crate::policy::{Policy, Source};
 use crate::redact::Redaction;
 use crate::registry::{Position, Snapshot};
@@ -389,6 +389,9 @@ pub enum PlannedOn {
 pub enum Committed {
     /// The registry, or a debt that was planned on, is another by now. Nothing has happened.
     Stale,
+    /// At least one of the changes cannot be made. What becomes of the rows of those, by chat id. Nothing has happened, and the
+    /// others can be committed without them.
+    NotTaken(BTreeMap<String, Outcome>),
     /// It was made.
     Done {
         /// What went wrong after the effect. Void debts still stand then.

@@ -108,16 +108,34 @@ impl Run<'_> {
                     batch.notes.push(Note::Wrote { chat, model, before: row.after.as_ref() });
                 }
             }
-            if let Committed::Done { error } = self.context.locked.commit(&reading, &batch)? {
-                self.error = self.error.take().or(error);
-                let Planned { plan, .. } = &mut self.planned;
-                for back in &*backs {
-                    plan.found.forget(plan.rows[back.index].chat.id.as_ref());
+            match self.context.locked.commit(&reading, &batch)? {
+                Committed::Stale => {}
+                Committed::NotTaken(outcomes) => self.leave_as_they_are(backs, &outcomes),
+                Committed::Done { error } => {
+                    self.error = self.error.take().or(error);
+                    let Planned { plan, .. } = &mut self.planned;
+                    for back in &*backs {
+                        plan.found.forget(plan.rows[back.index].chat.id.as_ref());
+                    }
+                    return Ok(());
                 }
-                return Ok(());
             }
         }
         Err(ApplyProblem::Replaced { times: PLANS, during: During::Revert }.into())
+    }
+
+    /// Drops what cannot be put back, and says so of its rows. They owe what their failed restarts have left.
+    fn leave_as_they_are(&mut self, backs: &mut Vec<Back>, outcomes: &BTreeMap<String, Outcome>) {
+        let rows = &mut self.planned.plan.rows;
+        backs.retain(|Back { index, to, .. }| {
+            let row = &mut rows[*index];
+            let Some(outcome) = outcomes.get(row.chat.id.as_ref()) else { return true };
+            let part = |outcome: &Outcome| outcome.detail.clone().unwrap_or_default();
+            let (why, again) = (part(&row.outcome), part(outcome));
+            let to = to.as_ref().map_or("no model", Model::as_str);
+            row.outcome.detail = Some(format!("{why}; not reverted to {to}: {again}"));
+            false
+        });
     }
 
     /// Restarts the sessions that were put back and are to be restarted, and says of all rows what became of them.

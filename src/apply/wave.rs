@@ -26,6 +26,8 @@ pub(super) enum Progress {
     Converge,
     /// The registry, or a debt, was another by then.
     PlanAgain,
+    /// With another wave: rows that cannot be edited were taken out of this one.
+    WithoutSome,
 }
 
 /// A run that executes its plan.
@@ -78,11 +80,7 @@ impl Run<'_> {
     /// # Errors
     /// Where nothing has happened.
     pub(super) fn first_wave(&mut self) -> Result<Progress> {
-        let wave = self.next_wave();
-        let beside = self.void_beside_the_edits();
-        if self.commit(&wave, &beside, Beside::Notes)? == Progress::PlanAgain {
-            return Ok(Progress::PlanAgain);
-        }
+        let Some(wave) = self.commit_next_wave(Beside::Notes)? else { return Ok(Progress::PlanAgain) };
         self.follow(&wave);
         Ok(Progress::Converge)
     }
@@ -108,13 +106,26 @@ impl Run<'_> {
             if !self.is_per_row() {
                 self.plan_the_rest_again()?;
             }
-            let wave = self.next_wave();
-            if self.commit(&wave, &[], Beside::Nothing)? == Progress::Converge {
+            if let Some(wave) = self.commit_next_wave(Beside::Nothing)? {
                 self.follow(&wave);
                 return Ok(());
             }
         }
         Err(ApplyProblem::Replaced { times: PLANS, during: During::Wave }.into())
+    }
+
+    /// Commits the next wave, and returns it; `None` where the registry, or a debt, was another by then. Rows that cannot be
+    /// edited are taken out of it.
+    fn commit_next_wave(&mut self, notes: Beside) -> Result<Option<Vec<usize>>> {
+        loop {
+            let wave = self.next_wave();
+            let void = if notes == Beside::Notes { self.void_beside_the_edits() } else { Vec::new() };
+            match self.commit(&wave, &void, notes)? {
+                Progress::Converge => return Ok(Some(wave)),
+                Progress::PlanAgain => return Ok(None),
+                Progress::WithoutSome => {}
+            }
+        }
     }
 
     /// What follows the commit of a wave.
@@ -210,8 +221,13 @@ impl Run<'_> {
         if let Some(record) = &self.record {
             batch.notes.extend(told.iter().map(|row| Note::Edits { record, row }));
         }
-        let Committed::Done { error } = self.context.locked.commit(reading, &batch)? else {
-            return Ok(Progress::PlanAgain);
+        let error = match self.context.locked.commit(reading, &batch)? {
+            Committed::Done { error } => error,
+            Committed::Stale => return Ok(Progress::PlanAgain),
+            Committed::NotTaken(outcomes) => {
+                self.take_out(wave, outcomes);
+                return Ok(Progress::WithoutSome);
+            }
         };
         self.context.watch.step(Step::Committed(batch.changes.len()));
         let void: Vec<String> = batch.void.iter().map(|chat| (*chat).to_owned()).collect();
@@ -232,6 +248,22 @@ impl Run<'_> {
             }
         }
         Ok(Progress::Converge)
+    }
+
+    /// Takes the rows out of a wave that cannot be edited, with what becomes of them. Another row is the canary of a model then.
+    fn take_out(&mut self, wave: &[usize], mut outcomes: BTreeMap<String, Outcome>) {
+        let Planned { plan, reading } = &mut self.planned;
+        let reading = self.latest.as_ref().map_or(&*reading, |latest| &latest.reading);
+        let mut taken_out = Vec::new();
+        for index in wave {
+            let row = &mut plan.rows[*index];
+            if let Some(outcome) = outcomes.remove(row.chat.id.as_ref()) {
+                row.outcome = outcome;
+                keep_debt(row, &mut plan.void, reading);
+                taken_out.push(*index);
+            }
+        }
+        self.judge(&taken_out, &BTreeMap::new());
     }
 
     /// Makes the sessions of a wave run on their models, and takes down what became of that. Returns the attempts.
@@ -364,13 +396,18 @@ impl Run<'_> {
         let reading = self.latest.as_ref().map_or(&*reading, |latest| &latest.reading);
         leave(plan, &unbegun);
         for row in plan.rows.iter_mut().filter(|row| row.outcome.verdict == Verdict::Deferred && !row.effects.edited) {
-            let chat = row.chat.id.as_ref();
-            if plan.void.get(chat) == Some(&Void::Back) {
-                plan.void.remove(chat);
-                row.owed = reading.ledger.owed.get(chat).cloned();
-                row.effects.owes = row.owed.is_some();
-            }
+            keep_debt(row, &mut plan.void, reading);
         }
+    }
+}
+
+/// Keeps a debt that the edit of its row would have made void: the edit is not made.
+fn keep_debt(row: &mut Row, void: &mut BTreeMap<String, Void>, reading: &Reading) {
+    let chat = row.chat.id.as_ref();
+    if void.get(chat) == Some(&Void::Back) {
+        void.remove(chat);
+        row.owed = reading.ledger.owed.get(chat).cloned();
+        row.effects.owes = row.owed.is_some();
     }
 }
 

@@ -93,7 +93,8 @@ impl Prediction<'_> {
         if runs_it && !row.edit {
             self.void(&mut row, Void::Back);
         }
-        if row.is_idle() && !row.restart && !matches!(standing, Standing::Deferred(_)) {
+        let says_why = matches!(standing, Standing::Deferred(_) | Standing::Refused(_));
+        if row.is_idle() && !row.restart && !says_why {
             return None;
         }
         if runs_it || standing == Standing::AllDown {

@@ -26,6 +26,7 @@ mod older;
 mod pooler;
 mod preflight;
 mod reading;
+mod refused;
 mod server;
 mod stopped;
 #[allow(dead_code, unused_imports, reason = "these tests need a part of it")]

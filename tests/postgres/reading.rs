@@ -42,17 +42,50 @@ fn a_model_can_stand_inside_json() {
     }
 }
 
+const IN_JSON: &str = "chat_id = \"id\"\nmodel = { column = \"settings\", path = [\"llm\", \"model\"] }\n\
+                       tier = { column = \"settings\", path = [\"tier\"] }\n";
+
+/// A table in which the settings of `+2` are these.
+fn with_settings(settings: &str) -> Database {
+    let database = Database::new(&format!(
+        r#"CREATE TABLE sessions (id text PRIMARY KEY, settings jsonb);
+           INSERT INTO sessions VALUES ('+1', '{{"llm": {{"model": "opus"}}}}'), ('+2', '{settings}')"#
+    ));
+    database.make_schema();
+    database.policy(&database.registry(IN_JSON));
+    database
+}
+
 #[test]
-fn json_of_another_form_is_an_error_and_never_no_model() {
-    for settings in ["[]", "7", r#"{"llm": "opus"}"#, r#"{"llm": ["opus"]}"#, r#"{"llm": {"model": ["opus"]}}"#] {
-        let database = Database::new(&format!(
-            "CREATE TABLE sessions (id text PRIMARY KEY, settings jsonb); INSERT INTO sessions VALUES ('+1', '{settings}')"
-        ));
-        let columns = "chat_id = \"id\"\nmodel = { column = \"settings\", path = [\"llm\", \"model\"] }\n";
-        database.policy(&database.registry(columns));
-        let run = database.run(&["--dry-run"]).expect(1);
-        assert!(run.stderr.contains("the model of chat +1 cannot be read"), "{settings}: {run:?}");
+fn json_of_another_form_is_refused_and_never_no_model() {
+    for (settings, field) in [
+        ("[]", "model"),
+        ("7", "model"),
+        (r#"{"llm": "opus"}"#, "model"),
+        (r#"{"llm": ["opus"]}"#, "model"),
+        (r#"{"llm": {"model": ["opus"]}}"#, "model"),
+        // As the policy says of a chat without a tier.
+        (r#"{"llm": {"model": "sonnet"}, "tier": ["admin"]}"#, "tier"),
+    ] {
+        let database = with_settings(settings);
+        let why = format!("the {field} of chat +2 cannot be read: its JSON has another form");
+        let plan = database.run(&["--dry-run"]).expect(4);
+        assert!(plan.stdout.contains(&why), "{settings}: {plan:?}");
+        let run = database.run(&[]).expect(4);
+        assert!(run.summary().starts_with("Applied: 1 changed,") && run.stdout.contains(&why), "{settings}: {run:?}");
+        let stand = "SELECT settings FROM sessions ORDER BY id";
+        assert_eq!(database.texts(stand), [r#"{"llm": {"model": "sonnet"}}"#, settings], "{run:?}");
+        assert!(database.run(&["--exclude", "+2"]).expect(0).summary().starts_with("No changes."));
     }
+}
+
+#[test]
+fn json_of_another_form_keeps_no_other_session_from_its_start() {
+    let database = with_settings(r#"{"llm": ["opus"]}"#);
+    let launch = |chat| database.run(&["launch", chat, "--", "echo", "{model}"]);
+    assert_eq!(launch("+1").expect(0).stdout, "sonnet\n");
+    let run = launch("+2").expect(1);
+    assert!(run.stderr.contains("the model of chat +2 cannot be read"), "{run:?}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Purpose {
         match self {
             Self::Read => "SET LOCAL row_security = off",
             Self::Write => {
-                "SET LOCAL row_security = off; SET LOCAL lock_timeout = '5s'; \
+                "SET LOCAL row_security = off; SET LOCAL lock_timeout = '1s'; \
                  SET LOCAL idle_in_transaction_session_timeout = '60s'"
             }
         }
@@ -65,8 +65,10 @@ pub(super) enum End<T> {
 
 /// What is done when a transaction ends.
 const COMMIT: &str = "commit the changes";
-/// How often a transaction is made before it is an error that others are in its way.
+/// How often a transaction is made before it is given up because others are in its way.
 const TRIES: usize = 5;
+/// For how long a transaction that writes waits for a lock, as its settings say.
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// For how long a connection may take to answer after an error before it is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 

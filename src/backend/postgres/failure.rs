@@ -5,7 +5,7 @@ use std::error::Error as _;
 use postgres::error::SqlState;
 
 use crate::backend::postgres::problem::{TableProblem, Why};
-use crate::error::{Error, Remedy};
+use crate::error::{Error, Holder, Remedy};
 use crate::foreign::{Public, Sentence};
 
 /// An error of the server or of the way to it, met while this was done: `read the table`.
@@ -22,10 +22,30 @@ pub(super) fn failed(doing: impl Into<Sentence>, error: &postgres::Error) -> Err
     TableProblem::Failed { doing: doing.into(), why }.into()
 }
 
-/// Where the server ends a transaction because of others, it may pass when it is made again.
+/// Other transactions are in the way.
+const CONFLICTS: [SqlState; 3] =
+    [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::LOCK_NOT_AVAILABLE];
+/// The database refuses a value or a row: the column cannot hold it, a constraint or the check of a view forbids it.
+const REFUSALS: [&str; 3] = ["22", "23", "44"];
+/// So does a generated column, and a trigger that says so.
+const REFUSED: [SqlState; 2] = [SqlState::GENERATED_ALWAYS, SqlState::RAISE_EXCEPTION];
+
+/// A conflict may pass when the transaction is made again. A refusal is of one row, and the others can be changed.
 fn remedy(code: &SqlState) -> Remedy {
-    let conflicts = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
-    if conflicts.contains(code) { Remedy::TryAgain } else { Remedy::None }
+    let class = code.code().get(..2).unwrap_or_default();
+    match code {
+        code if CONFLICTS.contains(code) => Remedy::TryAgain,
+        code if REFUSED.contains(code) || REFUSALS.contains(&class) => Remedy::LeaveOut,
+        _ => Remedy::None,
+    }
+}
+
+/// An error met while the lock of a registry was taken. Where another transaction holds it, that is told as of any other lock.
+pub(super) fn not_held(registry: &str, error: &postgres::Error) -> Error {
+    if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        return Error::Locked { path: registry.into(), holder: Holder::Another(None) };
+    }
+    failed("take the lock of the registry", error)
 }
 
 fn hint(code: &SqlState) -> Option<&'static str> {

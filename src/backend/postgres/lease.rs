@@ -8,8 +8,8 @@ use postgres::Transaction;
 use postgres::types::Type;
 use uuid::Uuid;
 
-use crate::backend::postgres::connection::{Database, End};
-use crate::backend::postgres::failure::failed;
+use crate::backend::postgres::connection::{Database, End, LOCK_TIMEOUT};
+use crate::backend::postgres::failure::{failed, not_held};
 use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::sql::{Parameter, one};
 use crate::backend::postgres::state::State;
@@ -73,8 +73,11 @@ impl Lease {
         let lease = Self { registry: registry.to_owned(), holder, length: length.as_secs_f64() };
         let mut waited = Duration::ZERO;
         loop {
-            if database.write(|transaction| lease.try_take(transaction))? {
-                return Ok(lease);
+            match database.write(|transaction| lease.try_take(transaction)) {
+                Ok(true) => return Ok(lease),
+                Ok(false) => {}
+                Err(Error::Locked { .. }) => waited += LOCK_TIMEOUT,
+                Err(error) => return Err(error),
             }
             let (path, holder) = (PathBuf::from(registry), Holder::Another(None));
             if give_up() {
@@ -89,7 +92,7 @@ impl Lease {
     }
 
     fn try_take(&self, transaction: &mut Transaction) -> Result<bool> {
-        let doing = |error: postgres::Error| failed("take the lock of the registry", &error);
+        let doing = |error: postgres::Error| not_held(&self.registry, &error);
         // Also where no run has been yet.
         State { transaction, registry: &self.registry }.hold()?;
         transaction.execute_typed(TAKE, &self.parameters()).map(|taken| taken == 1).map_err(doing)
@@ -130,7 +133,7 @@ impl Lease {
     /// # Errors
     /// Where another run has taken the registry, because this one has done nothing for too long.
     fn renew(&self, transaction: &mut Transaction) -> Result<i64> {
-        let doing = |error: postgres::Error| failed("take the lock of the registry", &error);
+        let doing = |error: postgres::Error| not_held(&self.registry, &error);
         let row = transaction.query_typed_opt(RENEW, &self.parameters()).map_err(doing)?;
         let Some(row) = row else {
             return Err(self.taken_over().into());

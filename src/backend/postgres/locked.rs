@@ -8,17 +8,18 @@ use postgres::Transaction;
 
 use crate::apply::{Attempt, Batch, Committed, Locked, Stands, Turn};
 use crate::backend::commands::Commands;
+use crate::backend::postgres::edits;
 use crate::backend::postgres::lease::{Changed, Lease};
-use crate::backend::postgres::snapshot::{Field, TableSnapshot};
+use crate::backend::postgres::snapshot::TableSnapshot;
 use crate::backend::postgres::state::{State, note_around};
 use crate::backend::postgres::told;
 use crate::chat::Model;
-use crate::error::{Bug, Result};
+use crate::error::{Bug, Error, Remedy, Result};
 use crate::plan::json::{JsonRun, Origin, name_after};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Note};
 use crate::plan::standing_faults::Told;
-use crate::plan::{Reading, Row};
+use crate::plan::{Outcome, Reading, Row, Verdict};
 use crate::registry::{Key, Snapshot};
 use crate::state::kept::Patch;
 
@@ -60,17 +61,12 @@ impl LockedTable<'_> {
         }
     }
 
-    /// Makes the edits of a batch; `false` where a row is not what was planned on.
-    fn edit(&self, transaction: &mut Transaction, batch: &Batch) -> Result<bool> {
+    /// Locks the rows of a batch, and tells whether each is what was planned on.
+    fn is_as_planned(&self, transaction: &mut Transaction, batch: &Batch) -> Result<bool> {
         let ids: Vec<&str> = batch.changes.iter().map(|change| change.chat).collect();
         let mut stand = BTreeMap::new();
         self.table.lock(transaction, &ids, &mut |entry| _ = stand.insert(entry.chat.id.into_owned(), entry.at))?;
-        if batch.changes.iter().any(|change| stand.get(change.chat) != Some(&change.at)) {
-            return Ok(false);
-        }
-        let models: Vec<Option<&str>> = batch.changes.iter().map(|change| change.after.map(Model::as_str)).collect();
-        self.table.write(transaction, Field::Model, &ids, &models)?;
-        Ok(true)
+        Ok(batch.changes.iter().all(|change| stand.get(change.chat) == Some(&change.at)))
     }
 }
 
@@ -93,6 +89,12 @@ fn record(state: &mut State, own: Option<&JsonRun>) -> Result<()> {
     state.save(kept, patch).map(drop)
 }
 
+/// What becomes of the rows of a batch while other transactions are in its way.
+fn deferred(batch: &Batch, error: &Error) -> BTreeMap<String, Outcome> {
+    let outcome = Outcome::because(Verdict::Deferred, error.text());
+    batch.changes.iter().map(|change| (change.chat.to_owned(), outcome.clone())).collect()
+}
+
 impl Locked for LockedTable<'_> {
     fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
         if batch.is_empty() {
@@ -100,9 +102,14 @@ impl Locked for LockedTable<'_> {
         }
         let identities = self.commands.identities_before(reading, batch)?;
         let batch = batch.clone().identified(&identities);
+        let mut not_taken = BTreeMap::new();
         let changed = self.change(|state| {
             let kept = state.kept()?;
-            if batch.is_stale(&kept.ledger) || !self.edit(state.transaction, &batch)? {
+            if batch.is_stale(&kept.ledger) || !self.is_as_planned(state.transaction, &batch)? {
+                return Ok(None);
+            }
+            not_taken = edits::make(&self.table, state.transaction, &batch.changes)?;
+            if !not_taken.is_empty() {
                 return Ok(None);
             }
             let record = batch.notes.iter().find_map(|note| match note {
@@ -111,11 +118,16 @@ impl Locked for LockedTable<'_> {
             });
             record.map_or(Ok(()), |record| state.follows(&record.head.by))?;
             note_around(state, kept, &batch.notes_before(), &batch.notes_after(), batch.now).map(|_| Some(()))
-        })?;
+        });
         Ok(match changed {
-            Changed::Nothing => Committed::Stale,
-            Changed::Made(()) => Committed::Done { error: None },
-            Changed::Unknown((), error) => Committed::Done { error: Some(error) },
+            Err(error) if error.remedy() == Remedy::TryAgain && !batch.changes.is_empty() => {
+                Committed::NotTaken(deferred(&batch, &error))
+            }
+            Err(error) => return Err(error),
+            Ok(Changed::Nothing) if !not_taken.is_empty() => Committed::NotTaken(not_taken),
+            Ok(Changed::Nothing) => Committed::Stale,
+            Ok(Changed::Made(())) => Committed::Done { error: None },
+            Ok(Changed::Unknown((), error)) => Committed::Done { error: Some(error) },
         })
     }
 

@@ -5,6 +5,7 @@
 mod catalogue;
 mod compiled;
 mod connection;
+mod edits;
 mod failure;
 mod files;
 mod lease;
@@ -20,7 +21,7 @@ mod table;
 mod tls;
 mod told;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -28,14 +29,15 @@ use jiff::Timestamp;
 use crate::apply::{Ask, Backend, Decide, Locked, LostState, Registered};
 use crate::backend::commands::{Commands, remark};
 use crate::backend::observe::Observer;
+use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::register::Purpose;
 use crate::chat::Model;
 use crate::checkup::Check;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::{JsonRun, Origin};
 use crate::plan::ledger::Ledger;
-use crate::plan::observed::Observed;
+use crate::plan::observed::{Finding, Observed, Standing};
 use crate::plan::{Drift, Reading};
 use crate::registry::Snapshot;
 
@@ -58,6 +60,18 @@ impl PostgresBackend {
     }
 }
 
+impl PostgresBackend {
+    /// What is found of the rows that cannot be read: nothing is decided on them.
+    fn refusals(&self) -> Result<BTreeMap<String, Finding>> {
+        let refusal = |(chat, field): (String, String)| {
+            let why = TableProblem::OtherForm { field: field.into(), chat: chat.as_str().into() };
+            let standing = Standing::Refused(Error::from(why).text());
+            (chat, Finding { standing, ..Finding::default() })
+        };
+        Ok(self.table.snapshot()?.unreadable()?.into_iter().map(refusal).collect())
+    }
+}
+
 impl Backend for PostgresBackend {
     fn capabilities(&self) -> &dyn Capabilities {
         &self.commands
@@ -67,11 +81,13 @@ impl Backend for PostgresBackend {
         let snapshot = self.table.snapshot()?;
         // First: what is committed between the two is in sync then, and not a debt without a change.
         let ledger = self.table.ledger(snapshot.relation())?;
+        // Each gets a row, which says that it cannot be read.
+        let doubtful = snapshot.unreadable()?.into_keys().collect();
         let snapshot = match ask {
             Ask::Everything => snapshot,
             Ask::Plan(input) => snapshot.asking(input, &ledger),
         };
-        Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful: BTreeSet::new(), imposed: None })
+        Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful, imposed: None })
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
@@ -83,8 +99,12 @@ impl Backend for PostgresBackend {
     }
 
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
-        Observer { commands: &self.commands, aliases: &self.aliases, reading, rows: &drift.rows }
-            .observe(remark(&drift.rows))
+        let observer = Observer { commands: &self.commands, aliases: &self.aliases, reading, rows: &drift.rows };
+        let mut observed = observer.observe(remark(&drift.rows))?;
+        if !reading.doubtful.is_empty() {
+            observed.findings.extend(self.refusals()?);
+        }
+        Ok(observed)
     }
 
     fn preflight(&self) -> Result<()> {

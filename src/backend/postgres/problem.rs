@@ -127,6 +127,7 @@ impl Explain for TableProblem {
     fn remedy(&self) -> Remedy {
         match self {
             Self::Failed { why: Why::Server { remedy, .. }, .. } => *remedy,
+            Self::NotTaken { .. } => Remedy::LeaveOut,
             Self::Unreachable { .. } | Self::Silent { .. } => Remedy::GoWithout,
             _ => Remedy::None,
         }

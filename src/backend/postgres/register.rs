@@ -41,6 +41,7 @@ impl RegistryTable {
         decide: &mut Decide<'_>,
     ) -> Result<Registered> {
         let table = self.snapshot()?;
+        let mut unreadable = table.unreadable()?;
         self.check_state()?;
         for _ in 0..TRIES {
             // The rows are read when they are asked for, so what is remembered is no newer than they are.
@@ -48,6 +49,10 @@ impl RegistryTable {
             let registration = decide(&table, &ledger)?;
             if registration.entry.is_none() {
                 return Ok(Registered { changed: false, paid: false, error: None });
+            }
+            let chat = registration.chat.id.as_ref();
+            if let Some(field) = unreadable.remove(chat) {
+                return Err(TableProblem::OtherForm { field: field.into(), chat: chat.into() }.into());
             }
             let edit = Edit { table: &table, ledger: &ledger, registration: &registration, purpose, now, by };
             match table.database().change(|transaction| edit.make(transaction))? {

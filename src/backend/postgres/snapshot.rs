@@ -102,7 +102,7 @@ impl TableSnapshot {
     }
 
     /// Locks the rows of these chats for a transaction that changes their models, always in one order, and hands them over
-    /// as they are then.
+    /// as they are then. A row that cannot be read is left out.
     ///
     /// # Errors
     /// As [`Snapshot::each`].
@@ -114,7 +114,8 @@ impl TableSnapshot {
     ) -> Result<()> {
         let id = identifier(&self.columns.chat_id.name);
         let (rows, are_meant) = (self.without_marks(), self.has_id_of_list());
-        let sql = format!("{} WHERE {are_meant} ORDER BY {id} FOR NO KEY UPDATE", rows.query());
+        let are_sound = self.broken().map_or_else(String::new, |broken| format!(" AND {broken} IS NULL"));
+        let sql = format!("{} WHERE {are_meant}{are_sound} ORDER BY {id} FOR NO KEY UPDATE", rows.query());
         rows.stream(transaction, &sql, &[many(&chats)], take).map(drop)
     }
 
@@ -130,6 +131,20 @@ impl TableSnapshot {
     ) -> Result<()> {
         let sql = format!("{} WHERE {}", self.query(), self.has_id_of_list());
         self.stream(transaction, &sql, &[many(&chats)], take).map(drop)
+    }
+
+    /// The chats whose rows cannot be read, each with the name of the first field of it that has another form than the policy
+    /// says. Nothing is known of such a field, which is not the same as that there is none.
+    ///
+    /// # Errors
+    /// As [`Snapshot::each`].
+    pub(super) fn unreadable(&self) -> Result<BTreeMap<String, String>> {
+        let Some(broken) = self.broken() else { return Ok(BTreeMap::new()) };
+        let id = value(&self.columns.chat_id);
+        let sql = format!("SELECT {id}, {broken} FROM {} WHERE {broken} IS NOT NULL", self.relation.name);
+        let doing = |error: postgres::Error| failed("read the table", &error);
+        let rows = self.database.read(|transaction| transaction.query_typed(&sql, &[]).map_err(doing))?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, _>>().map_err(doing)
     }
 
     /// Writes a field of these chats, and looks whether the database has taken it.
@@ -254,11 +269,8 @@ impl TableSnapshot {
         let Some(id) = field(0)? else {
             return Err(TableProblem::NoChatId { table: self.relation.name.as_str().into() }.into());
         };
-        if let Some(broken) = field(FIELDS)? {
-            return Err(TableProblem::OtherForm { field: broken.into(), chat: id.into() }.into());
-        }
         let mut hasher = DefaultHasher::new();
-        for at in 0..FIELDS {
+        for at in 0..=FIELDS {
             field(at)?.hash(&mut hasher);
         }
         // What the row says: whether it still says so is known without keeping it.

@@ -10,7 +10,7 @@ use postgres::Transaction;
 use postgres::types::Type;
 use serde_json::{Map, Value};
 
-use crate::backend::postgres::failure::failed;
+use crate::backend::postgres::failure::{failed, not_held};
 use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::sql::{many, one, text};
 use crate::chat::Model;
@@ -121,7 +121,7 @@ impl State<'_, '_> {
     pub(super) fn hold(&mut self) -> Result<()> {
         for statement in [REGISTER, HOLD] {
             let held = self.transaction.execute_typed(statement, &[one(&self.registry)]);
-            held.map_err(|error| failed("take the lock of the registry", &error))?;
+            held.map_err(|error| not_held(self.registry, &error))?;
         }
         Ok(())
     }
