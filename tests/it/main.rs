@@ -42,6 +42,7 @@ mod dispatch_new_chats;
 mod dispatch_socket;
 mod doctor;
 mod double;
+mod errors;
 mod exits;
 mod explain;
 mod faults;
