@@ -92,6 +92,7 @@ mod old_state;
 mod openclaw;
 mod openclaw_commands;
 mod openclaw_consent;
+mod openclaw_errors;
 mod openclaw_faults;
 mod openclaw_hangs;
 mod openclaw_meanings;
