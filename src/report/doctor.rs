@@ -29,6 +29,7 @@ struct Wire {
 struct WireCheck {
     check: &'static str,
     status: &'static str,
+    code: Option<&'static str>,
     message: String,
     fix: Option<String>,
 }
@@ -56,7 +57,7 @@ impl Checkup<'_> {
             TextOrJson::Json => {
                 let (problems, warnings) = (count(&checks, PROBLEM), count(&checks, WARNING));
                 let not_checked = count(&checks, NOT_CHECKED);
-                write_json(&Wire { format_version: "1.1", checks, problems, warnings, not_checked }, out)
+                write_json(&Wire { format_version: "1.2", checks, problems, warnings, not_checked }, out)
             }
         }
     }
@@ -68,19 +69,19 @@ const WARNING: &str = "warning";
 const NOT_CHECKED: &str = "not-checked";
 
 fn in_words(check: &Check, naming: Naming) -> WireCheck {
-    let (status, message, fix) = match &check.found {
-        Found::Good(what) => (OK, what.clone(), None),
-        Found::Unknown(why) => (NOT_CHECKED, why.clone(), None),
+    let (status, code, message, fix) = match &check.found {
+        Found::Good(what) => (OK, None, what.clone(), None),
+        Found::Unknown(why) => (NOT_CHECKED, None, why.clone(), None),
         Found::Warning(found) => {
             let (message, fix) = mistakes(std::slice::from_ref(found), naming);
-            (WARNING, message, Some(fix.unwrap_or_else(|| "see reconcile check".to_owned())))
+            (WARNING, Some(found.code), message, Some(fix.unwrap_or_else(|| "see reconcile check".to_owned())))
         }
         Found::Problem { error, usual_fix } => {
             let (message, fix) = problem(error, naming);
-            (PROBLEM, message, Some(fix.unwrap_or_else(|| (*usual_fix).to_owned())))
+            (PROBLEM, Some(error.code()), message, Some(fix.unwrap_or_else(|| (*usual_fix).to_owned())))
         }
     };
-    WireCheck { check: check.name, status, message, fix }
+    WireCheck { check: check.name, status, code, message, fix }
 }
 
 /// What is wrong, and what to do about it where the error says that.

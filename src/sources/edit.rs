@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,7 +54,8 @@ impl PolicyFile {
     fn take(path: &Path, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
         let file = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
         let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
-            return Err(FileProblem::NoName { path: path.to_owned() }.into());
+            // Only the topmost directory has no name.
+            return Err(Error::io("edit", path)(io::Error::from(ErrorKind::IsADirectory)));
         };
         let (directory, name) = (Directory::open(directory)?, name.to_owned());
         let place = directory.place(&name);

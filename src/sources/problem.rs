@@ -20,8 +20,6 @@ pub(crate) enum FileProblem {
     TooLarge { name: Foreign, largest: u64 },
     /// A file would be too large to be read again.
     WouldBeTooLarge { name: Foreign, largest: u64 },
-    /// A path ends in no name.
-    NoName { path: PathBuf },
     /// Another program has changed it since it was read.
     Changed { path: PathBuf },
     /// The note of an edit belongs to a user who could not have edited.
@@ -58,7 +56,6 @@ impl Explain for FileProblem {
                 Explanation::new("policy-would-be-too-large", message)
                     .hint("nothing was written; a policy can be a directory of several files")
             }
-            Self::NoName { path } => Explanation::new("no-file-name", sentence!("{} does not name a file", path)),
             Self::Changed { path } => {
                 Explanation::new("policy-changed", sentence!("{} was changed by another program meanwhile", path))
                     .hint("that change was kept, and this command did nothing: run it again")

@@ -247,7 +247,8 @@ fn a_group_that_cannot_be_kept_is_told_as_one() {
         let sandbox = drifted();
         give_to_nobody(&sandbox);
         chown(sandbox.path(name), None, Some(0)).unwrap();
-        let told = ["cannot keep the group of", name, "operation not permitted", "belongs to group 0"];
+        let told =
+            ["error[rights-not-kept]: cannot keep the group of", name, "operation not permitted", "belongs to group 0"];
         refused_to_nobody(&sandbox, &told, arguments);
     }
 }

@@ -412,6 +412,7 @@ fn with_processes(sandbox: &Sandbox, most: u32, arguments: &[&str]) -> Run {
 fn where_threads_and_processes_are_scarce_a_run_ends_in_order_and_the_next_one_finishes_it() {
     needs_root();
     needs(&["prlimit"]);
+    let mut lacked_threads = false;
     for most in 1..14 {
         let sandbox = drifted();
         let chats = ["1", "2", "3", "4", "5", "6"].map(|chat| (chat, "admin", "haiku"));
@@ -422,11 +423,13 @@ fn where_threads_and_processes_are_scarce_a_run_ends_in_order_and_the_next_one_f
         let run = with_processes(&sandbox, most, &[]);
         assert!([0, 4].contains(&run.code), "{most}: {run:#?}");
         assert!(!run.stderr.contains("panicked"), "{most}: {run:#?}");
+        lacked_threads |= run.stderr.contains("error[no-thread]: ");
         let retry: Vec<_> = chats.iter().flat_map(|(chat, ..)| ["--retry", chat]).collect();
         with_processes(&sandbox, 1000, &retry).expect(0);
         assert_eq!(sandbox.ledger()["owed"], json!({}), "{most}");
         assert_eq!(sandbox.calls().len(), chats.len(), "{most}: each is restarted once");
     }
+    assert!(lacked_threads, "some run has no room for a thread");
 }
 
 #[test]

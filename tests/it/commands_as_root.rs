@@ -15,7 +15,7 @@ fn root_runs_no_commands_of_a_policy_that_others_can_write() {
         sandbox.script("restart", "echo $1 >> calls");
         std::fs::set_permissions(sandbox.path(exposed), Permissions::from_mode(mode)).unwrap();
         let run = sandbox.run(&[]).expect(1);
-        assert!(run.stderr.contains("others can write "), "{run:#?}");
+        assert!(run.stderr.starts_with("error[policy-exposed]: others can write "), "{run:#?}");
         assert!(run.stderr.contains("hint: "), "{run:#?}");
         assert_eq!((sandbox.model(CHAT).as_deref(), sandbox.calls().len()), (Some("opus"), 0));
         // A dry run runs nothing of it, so it may.

@@ -169,8 +169,8 @@ fn what_the_run_remembers_of_the_daemon_and_cannot_find_again_is_an_error_after_
     for meanwhile in ways {
         sandbox.write("sessions.json", &registry);
         let applied = watched(&sandbox, &AfterCommit(meanwhile));
-        let told = applied.error.expect("an error").text();
-        assert!(told.contains("pending.json is not as this run left it"), "{told}");
+        let error = applied.error.expect("an error");
+        assert_eq!(error.code(), "pending-changed", "{error:?}");
         assert!(applied.planned.plan.has_effects());
     }
 }

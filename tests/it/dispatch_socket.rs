@@ -27,6 +27,7 @@ fn sandbox(socket: &str) -> Sandbox {
 }
 
 /// A run must fail, say this, and leave everything as it was.
+#[track_caller]
 fn refused(sandbox: &Sandbox, told: &str) {
     for arguments in [&["--dry-run"][..], &[]] {
         let run = sandbox.run(arguments).expect(1);
@@ -69,7 +70,7 @@ fn a_socket_that_nobody_listens_at_is_a_daemon_that_is_down() {
 fn a_socket_that_nobody_listens_at_may_be_a_daemon_whose_queue_is_full() {
     let sandbox = sandbox("daemon.sock");
     drop(UnixListener::bind(sandbox.path("daemon.sock")).unwrap());
-    refused(&sandbox, "remove the stale socket file");
+    refused(&sandbox, "error[daemon-refuses]: ");
     fs::remove_file(sandbox.path("daemon.sock")).unwrap();
     sandbox.run(&[]).expect(0);
     assert_eq!(sandbox.model("a").as_deref(), Some("haiku"));
@@ -82,7 +83,7 @@ fn a_socket_of_somebody_else_is_refused() {
     let sandbox = sandbox("daemon.sock");
     let _daemon = Double::start(&sandbox.path(""), &[]);
     chown(sandbox.path("daemon.sock"), Some(65534), None).unwrap();
-    refused(&sandbox, "user 65534 owns the socket");
+    refused(&sandbox, "error[daemon-owner]: user 65534 owns the socket");
 
     // The socket is the registry's owner's, and whoever listens is not.
     fs::remove_dir_all(sandbox.path("sessions.json.reconcile")).unwrap();
@@ -114,7 +115,7 @@ fn a_path_that_is_too_long_is_said_to_be() {
     fs::create_dir_all(sandbox.path("").join(&long)).unwrap();
     std::os::unix::fs::symlink(&long, sandbox.path("short")).unwrap();
     let _listener = UnixListener::bind(sandbox.path("short/daemon.sock")).unwrap();
-    refused(&sandbox, "is too long");
+    refused(&sandbox, "error[long-socket-path]: ");
 }
 
 #[test]
@@ -122,7 +123,8 @@ fn a_daemon_that_hangs_costs_no_more_than_the_timeout() {
     let sandbox = sandbox("daemon.sock");
     let daemon = Double::start(&sandbox.path(""), &[]);
     daemon.tell("hang");
-    refused(&sandbox, "did not answer status: no reply: it took too long");
+    let told = "error[daemon-no-answer]: the daemon at daemon.sock did not answer status: no reply: it took too long";
+    refused(&sandbox, told);
 }
 
 #[test]
@@ -130,7 +132,7 @@ fn a_daemon_that_takes_no_connections_costs_no_more_than_the_timeout() {
     let sandbox = sandbox("daemon.sock");
     let daemon = Double::start(&sandbox.path(""), &[]);
     daemon.tell("backlog");
-    refused(&sandbox, "takes no connections");
+    refused(&sandbox, "error[daemon-hangs]: ");
 }
 
 #[test]
@@ -149,6 +151,21 @@ fn an_answer_that_is_none_is_an_error_and_not_an_empty_daemon() {
         assert_eq!(sandbox.model("a").as_deref(), Some("opus"));
         assert!(!daemon.requests().contains(&json!({"cmd": "set_model", "chat_id": "a", "model": "haiku"})));
     }
+}
+
+#[test]
+fn an_answer_in_another_form_is_an_error() {
+    let sandbox = sandbox("daemon.sock");
+    let listener = UnixListener::bind(sandbox.path("daemon.sock")).unwrap();
+    let daemon = thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut String::new()).unwrap();
+            stream.write_all(b"{\"ok\": true, \"sessions\": 3}\n").unwrap();
+        }
+    });
+    refused(&sandbox, "error[daemon-answer]: the daemon at daemon.sock answered status in another form");
+    daemon.join().unwrap();
 }
 
 #[test]

@@ -42,6 +42,11 @@ fn problems(run: Run, names: &[&str]) -> BTreeMap<String, (String, String)> {
     wrong
 }
 
+/// The code of what is wrong with that.
+fn code(run: &Run, name: &str) -> Value {
+    checks(run)[name]["code"].clone()
+}
+
 /// Sees that one check alone is a problem, with this in its words and in its fix.
 #[track_caller]
 fn problem(run: Run, name: &str, message: &str, fix: &str) {
@@ -80,10 +85,11 @@ fn its_json_has_a_stable_form() {
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     let keys: Vec<&String> = report.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["checks", "format_version", "not_checked", "problems", "warnings"]);
-    assert_eq!((&report["format_version"], &report["problems"]), (&json!("1.1"), &json!(1)));
+    assert_eq!((&report["format_version"], &report["problems"]), (&json!("1.2"), &json!(1)));
     let expected = json!({
         "check": "restart",
         "status": "problem",
+        "code": "program",
         "message": "the restart command (./restart) cannot be executed: no such file or directory",
         "fix": "name the program by its full path, or set PATH for this run: cron's is short",
     });
@@ -153,6 +159,7 @@ fn a_policy_with_mistakes_keeps_nothing_else_from_being_looked_at() {
         assert_eq!(found[name]["status"], "ok", "{name}: {found:#?}");
     }
     problem(run, "policy", "policy.toml:4:12: ", "");
+    assert_eq!(found["policy"]["code"], "invalid");
     assert!(found["policy"]["message"].as_str().unwrap().ends_with("; 2 mistakes in all"), "{found:#?}");
 
     fs::remove_file(sandbox.path("policy.toml")).unwrap();
@@ -223,7 +230,9 @@ fn state_that_is_gone_is_a_problem() {
     let sandbox = drifted();
     sandbox.run(&[]).expect(0);
     fs::remove_dir_all(sandbox.path(STATE)).unwrap();
-    problem(doctor(&sandbox), "state", "the state of earlier runs is gone", "put it back");
+    let run = doctor(&sandbox);
+    assert_eq!(code(&run, "state"), "state-lost");
+    problem(run, "state", "the state of earlier runs is gone", "put it back");
 }
 
 #[test]
@@ -233,6 +242,7 @@ fn another_user_than_the_registrys_owner_is_told_so() {
     let sandbox = drifted();
     fs::set_permissions(sandbox.path(""), Permissions::from_mode(0o755)).unwrap();
     let run = as_nobody(&sandbox, &["doctor", "--format", "json"]);
+    assert_eq!(code(&run, "permissions"), "registry-owner");
     problem(run, "permissions", "the registry belongs to user 0, and this is user 65534", "run as user 0");
     give_to_nobody(&sandbox);
     problems(as_nobody(&sandbox, &["doctor", "--format", "json"]), &[]);
@@ -300,7 +310,7 @@ fn the_exchange_is_tried_on_no_file_system() {
         checks(&run)["exchange"].clone()
     };
     let expected = json!({
-        "check": "exchange", "status": "ok", "message": "tmpfs can exchange two files", "fix": null
+        "check": "exchange", "status": "ok", "code": null, "message": "tmpfs can exchange two files", "fix": null
     });
     assert_eq!(found("tmpfs"), expected);
     let unknown = found("ramfs");
@@ -312,6 +322,7 @@ fn the_exchange_is_tried_on_no_file_system() {
 fn a_time_zone_that_is_none_is_a_problem_where_it_counts() {
     let sandbox = drifted();
     let run = finish(sandbox.command(&["doctor", "--format", "json"]).env("TZ", "Europe/Belin"));
+    assert_eq!(code(&run, "time-zone"), "time-zone");
     problem(run, "time-zone", "TZ is `Europe/Belin`, which is not a known time zone", "did you mean `Europe/Berlin`?");
     let policy = sandbox.read("policy.toml");
     sandbox.write("policy.toml", policy.replace("[models]", "[models]\ntime_zone = \"Europe/Berlin\""));

@@ -56,15 +56,15 @@ fn is_told(run: &Run, level: &str, message: &str, hint: &str) {
     assert!(lines.get(at + 1).is_some_and(|line| line.starts_with("hint: ") && line.contains(hint)), "{run:#?}");
 }
 
-/// Sees that with these mounts a dry run warns, that a run changes nothing and is told what to do.
+/// Sees that with these mounts a dry run warns, that a run changes nothing, fails with this code and is told what to do.
 #[track_caller]
-fn refused(script: &str, message: &str, hint: &str) {
+fn refused(script: &str, code: &str, message: &str, hint: &str) {
     let sandbox = scene();
     let before = sandbox.read("sessions.json");
     let dry_run = in_mounts(&sandbox, script, &["--dry-run"]);
     is_told(&dry_run.expect(0), "warning: ", message, hint);
     let run = in_mounts(&sandbox, script, &[]).expect(1);
-    is_told(&run, "error[", message, hint);
+    is_told(&run, &format!("error[{code}]: "), message, hint);
     assert_eq!((run.stdout.as_str(), sandbox.calls()), ("", Vec::new()));
     assert_eq!((sandbox.read("sessions.json"), sandbox.read("host.json")), (before.clone(), before));
 }
@@ -73,21 +73,31 @@ fn refused(script: &str, message: &str, hint: &str) {
 #[ignore = "needs root and unshare"]
 fn a_registry_that_is_mounted_as_a_single_file_is_found_when_planning() {
     needs_mounts();
-    refused(SINGLE_FILE, "sessions.json: it is mounted as a single file", "mount its directory, not the file alone");
+    refused(
+        SINGLE_FILE,
+        "mounted-file",
+        "sessions.json: it is mounted as a single file",
+        "mount its directory, not the file alone",
+    );
 }
 
 #[test]
 #[ignore = "needs root and unshare"]
 fn a_registry_on_a_read_only_file_system_is_found_when_planning() {
     needs_mounts();
-    refused(READ_ONLY, "it is on a read-only file system", "mount it read-write");
+    refused(READ_ONLY, "read-only", "it is on a read-only file system", "mount it read-write");
 }
 
 #[test]
 #[ignore = "needs root and unshare"]
 fn a_service_that_may_write_the_file_alone_is_told_to_name_the_directory() {
     needs_mounts();
-    refused(READ_WRITE_FILE, "sessions.json: it is mounted as a single file", "name the directory in ReadWritePaths=");
+    refused(
+        READ_WRITE_FILE,
+        "mounted-file",
+        "sessions.json: it is mounted as a single file",
+        "name the directory in ReadWritePaths=",
+    );
 }
 
 #[test]
@@ -96,6 +106,7 @@ fn state_on_another_file_system_is_found_when_planning() {
     needs_mounts();
     refused(
         OTHER_FILE_SYSTEM,
+        "other-file-system",
         "sessions.json.reconcile is on another file system",
         "mount the directory that holds both",
     );
@@ -198,7 +209,7 @@ fn a_policy_that_cannot_be_replaced_is_found_when_planning() {
         let set = &["set-model", "+1", "sonnet"];
         let dry_run = in_mounts(&sandbox, script, &[set, &["--dry-run"][..]].concat());
         is_told(&dry_run.expect(0), "warning: ", message, hint);
-        is_told(&in_mounts(&sandbox, script, set).expect(1), "error[", message, hint);
+        is_told(&in_mounts(&sandbox, script, set).expect(1), "error[policy-not-editable]", message, hint);
         assert_eq!((sandbox.read("policy.toml"), sandbox.calls()), (policy.clone(), Vec::new()));
         // What is in the policy already needs no edit of it.
         in_mounts(&sandbox, script, &["unset-model", "+2"]).expect(0);

@@ -92,7 +92,8 @@ fn a_gateway_with_another_certificate_than_the_pinned_one_is_told_nothing() {
         let run = setting.refused(command.env("SSL_CERT_FILE", certificate_file("self-signed")));
         let (presented, pinned) = (fingerprint_of("self-signed"), fingerprint_of("trusted"));
         let complaint = format!("its fingerprint is {presented}, and {pinned} is pinned");
-        assert!(run.stderr.contains(&complaint), "{run:#?}");
+        let code = "error[gateway-certificate]: ";
+        assert!(run.stderr.contains(code) && run.stderr.contains(&complaint), "{run:#?}");
     }
 }
 
@@ -118,7 +119,11 @@ fn the_user_names_the_certificate_of_another_host_and_a_policy_does_not() {
     let elsewhere = elsewhere(&setting.gateway);
     let arguments = ["--dry-run", "--connect", &elsewhere];
     let run = setting.refused(&mut setting.command(&arguments));
-    assert!(run.stderr.contains("no policy chooses which certificate it has"), "{run:#?}");
+    assert!(
+        run.stderr.contains("error[certificate-elsewhere]: ")
+            && run.stderr.contains("no policy chooses which certificate"),
+        "{run:#?}"
+    );
     let with = |fingerprint: &str| {
         let mut command = setting.command(&arguments);
         command.env("RECONCILE_GATEWAY_FINGERPRINT", fingerprint);
@@ -140,7 +145,7 @@ fn a_policy_alone_does_not_choose_another_host() {
     let setting = Setting::new("self-signed", "");
     let sandbox = policy(&elsewhere(&setting.gateway), &pin("self-signed"));
     let run = setting.refused(&mut command(&sandbox, &["--dry-run"]));
-    assert!(run.stderr.contains("no policy chooses to which other host a token is sent"), "{run:#?}");
+    assert!(run.stderr.starts_with("error[gateway-elsewhere]: "), "{run:#?}");
 }
 
 #[test]
@@ -264,7 +269,7 @@ fn a_key_that_others_can_read_or_that_is_none_is_not_used() {
     for (text, mode, complaint) in [
         (text.as_str(), 0o640, "its mode is 0640"),
         (text.as_str(), 0o604, "its mode is 0604"),
-        ("SECRET", 0o600, "is not an Ed25519 key"),
+        ("SECRET", 0o600, "error[not-a-device-key]: "),
         (&fs::read_to_string(certificate_file("key")).unwrap(), 0o600, "is not an Ed25519 key"),
         (&text.repeat(60), 0o600, "it is too long"),
     ] {
@@ -274,6 +279,7 @@ fn a_key_that_others_can_read_or_that_is_none_is_not_used() {
     }
     fs::remove_file(setting.sandbox.path("device.pem")).unwrap();
     let run = setting.refused(&mut setting.command(&["--dry-run"]));
+    assert!(run.stderr.contains("error[no-device-key]: "), "{run:#?}");
     assert!(run.stderr.contains("openssl genpkey -algorithm ed25519 -out "), "{run:#?}");
     assert!(!setting.sandbox.path("device.pem").exists(), "a dry run has made a key");
 }

@@ -13,15 +13,7 @@ use serde_json::Value;
 use snapbox::data::DataFormat;
 use snapbox::{Assert, Data, IntoData};
 
-use crate::support::{POLICY, Run, Sandbox, finish, registry};
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn file(name: &str) -> String {
-    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
+use crate::support::{POLICY, Run, Sandbox, codes_of, codes_of_errors, file, finish, registry, root, rust_below};
 
 /// The README and the pages of `docs/`, as paths below the root.
 fn pages() -> Vec<String> {
@@ -250,13 +242,6 @@ fn code(page: &str) -> Vec<String> {
     code.collect()
 }
 
-/// Everything below a folder of this repository that is written in Rust.
-fn rust_below(folder: &str) -> String {
-    let files = walkdir::WalkDir::new(root().join(folder)).into_iter().map(|entry| entry.unwrap().into_path());
-    let rust = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
-    rust.map(|path| fs::read_to_string(path).unwrap()).collect()
-}
-
 /// The file below the root or `src/` that a word names: its first part is a folder there.
 fn named_file(word: &str) -> Option<&str> {
     let (folder, _) = word.split_once('/').filter(|_| !word.contains([' ', '*']))?;
@@ -330,12 +315,6 @@ fn codes(source: &str) -> BTreeSet<String> {
     codes_of(&makers, source)
 }
 
-fn codes_of(makers: &[&str], source: &str) -> BTreeSet<String> {
-    let calls = makers.iter().flat_map(|maker| source.split(maker).skip(1));
-    let literals = calls.filter_map(|arguments| arguments.trim_start().strip_prefix('"')?.split('"').next());
-    literals.map(str::to_owned).collect()
-}
-
 /// The codes that reviewed outputs of the program show: `error[CODE]` and so on.
 fn shown_codes() -> BTreeSet<String> {
     let folders = ["invalid", "lints"].map(|folder| walkdir::WalkDir::new(root().join("tests").join(folder)));
@@ -360,17 +339,6 @@ fn every_code_of_a_mistake_a_warning_or_a_note_is_explained() {
     assert!(missing.is_empty(), "docs/troubleshooting.md does not explain {missing:?}");
     let unknown: Vec<&String> = explained.iter().filter(|code| !source.contains(&format!("\"{code}\""))).collect();
     assert!(unknown.is_empty(), "docs/troubleshooting.md explains {unknown:?}, which the program does not say");
-}
-
-/// The codes of errors, which are made where a room explains its problems.
-fn codes_of_errors() -> BTreeSet<String> {
-    let source = rust_below("src");
-    let made = codes_of(&["Explanation::new("], &source);
-    // Those of a gateway are told with their words.
-    let faults = file("src/backend/openclaw/fault.rs");
-    let pairs = faults.match_indices("(\"").filter_map(|(at, _)| faults[at + 2..].split_once("\", "));
-    let is_code = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-    made.into_iter().chain(pairs.map(|(code, _)| code.to_owned()).filter(|code| is_code(code))).collect()
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn what_an_editor_saves_meanwhile_is_not_lost() {
         save(&sandbox);
         drop(lock);
         let run = waiting.finish().expect(1);
-        assert!(run.stderr.contains("policy.toml was changed by another program meanwhile"), "{run:?}");
+        assert!(run.stderr.starts_with("error[policy-changed]: policy.toml was changed by another program"), "{run:?}");
         assert_eq!((sandbox.read("policy.toml"), sandbox.model(ADA).as_deref()), (theirs.clone(), Some("sonnet")));
         assert_no_debris(&sandbox);
         sandbox.run(&["set-model", ADA, "haiku"]).expect(0);
@@ -116,6 +116,40 @@ fn an_edit_does_not_go_by_a_part_of_the_policy_that_is_another_by_then() {
     let run = waiting.finish().expect(1);
     assert!(run.stderr.contains("policy was changed by another program meanwhile"), "{run:?}");
     assert_eq!((sandbox.read("policy/main.toml"), sandbox.model(ADA).as_deref()), (main, Some("sonnet")));
+}
+
+#[test]
+fn a_policy_whose_override_moves_each_time_is_left_alone() {
+    let sandbox = sandbox();
+    fs::create_dir(sandbox.path("policy")).unwrap();
+    sandbox.write("policy/main.toml", policy().replace("\"sessions.json\"", "\"../sessions.json\""));
+    let files = ["policy/one.toml", "policy/two.toml"];
+    // In place, so that a lock on the file stays one.
+    let put = |at: usize| {
+        sandbox.write(files[at], format!("[chats]\n{ADA:?} = \"opus\"\n"));
+        sandbox.write(files[1 - at], "");
+    };
+    let lock = |at: usize| {
+        let file = File::open(sandbox.path(files[at])).unwrap();
+        file.lock().unwrap();
+        file
+    };
+    put(0);
+    let mut held = lock(0);
+    let mut waiting = start(&sandbox, &["--policy", "policy", "set-model", ADA, "haiku"]);
+    for moves in 0..20 {
+        let (here, there) = (moves % 2, (moves + 1) % 2);
+        // It may still read the policy while it has that file open, but not with its directory open and the other file closed.
+        let is_waiting =
+            || waiting.has_open(files[here]) && waiting.has_open("policy") && !waiting.has_open(files[there]);
+        until("the edit waits for the file", is_waiting);
+        let next = lock(there);
+        put(there);
+        drop(std::mem::replace(&mut held, next));
+    }
+    let run = waiting.finish().expect(1);
+    assert!(run.stderr.starts_with("error[policy-unsteady]: the policy changes all the time"), "{run:?}");
+    assert_eq!((sandbox.read(files[0]).contains("opus"), sandbox.read(files[1])), (true, String::new()));
 }
 
 #[test]
@@ -200,6 +234,6 @@ fn a_note_by_a_stranger_puts_no_policy_in_place() {
     fs::set_permissions(sandbox.path(".policy.toml.reconcile-note"), fs::Permissions::from_mode(0o644)).unwrap();
     chown(sandbox.path(".policy.toml.reconcile-note"), Some(12345), None).unwrap();
     let run = sandbox.run(&["set-model", ADA, "haiku"]).expect(1);
-    assert!(run.stderr.contains("user 12345 owns it"), "{run:?}");
+    assert!(run.stderr.contains("error[foreign-note]: ") && run.stderr.contains("user 12345 owns it"), "{run:?}");
     assert_eq!(sandbox.read("policy.toml"), policy());
 }

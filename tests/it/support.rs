@@ -1,5 +1,6 @@
 //! A directory with a policy and a registry in it, and the real binary run there.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -194,10 +195,45 @@ pub fn registry(chats: &[(&str, &str, &str)]) -> String {
     serde_json::to_string_pretty(&Value::Object(entries.collect())).unwrap()
 }
 
+/// The root of this repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of this repository.
+pub fn file(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Everything below a folder of this repository that is written in Rust.
+pub fn rust_below(folder: &str) -> String {
+    let files = walkdir::WalkDir::new(root().join(folder)).into_iter().map(|entry| entry.unwrap().into_path());
+    let rust = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    rust.map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
+/// The codes that a source text gives to what these make: the first argument of each.
+pub fn codes_of(makers: &[&str], source: &str) -> BTreeSet<String> {
+    let calls = makers.iter().flat_map(|maker| source.split(maker).skip(1));
+    let literals = calls.filter_map(|arguments| arguments.trim_start().strip_prefix('"')?.split('"').next());
+    literals.map(str::to_owned).collect()
+}
+
+/// The codes of errors, which are made where a room explains its problems.
+pub fn codes_of_errors() -> BTreeSet<String> {
+    let source = rust_below("src");
+    let made = codes_of(&["Explanation::new("], &source);
+    // Those of a gateway are told with their words.
+    let faults = file("src/backend/openclaw/fault.rs");
+    let pairs = faults.match_indices("(\"").filter_map(|(at, _)| faults[at + 2..].split_once("\", "));
+    let is_code = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    made.into_iter().chain(pairs.map(|(code, _)| code.to_owned()).filter(|code| is_code(code))).collect()
+}
+
 /// Folders and files directly below a folder of the tests, in order.
 pub fn below(folder: &str) -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
-    let mut found: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let folder = root().join("tests").join(folder);
+    let mut found: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
     found
 }

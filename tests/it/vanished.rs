@@ -22,11 +22,11 @@ fn drifted(meanwhile: &str) -> Sandbox {
     sandbox
 }
 
-/// A run whose state goes while it restarts: no more restarts, exit 4, and the file is named.
+/// A run whose state goes while it restarts: no more restarts, exit 4, this error, and the file is named.
 #[track_caller]
-fn told(sandbox: &Sandbox, names: &str) -> Run {
+fn told(sandbox: &Sandbox, error: &str, names: &str) -> Run {
     let run = sandbox.run(&["--output", "json=run.json"]).expect(4);
-    assert!(run.stderr.contains(names), "{run:#?}");
+    assert!(run.stderr.contains(error) && run.stderr.contains(names), "{run:#?}");
     assert_eq!(sandbox.calls(), ["a"], "no restart begins without the ledger");
     let report: Value = serde_json::from_str(&sandbox.read("run.json")).unwrap();
     for chat in &CHATS[1..] {
@@ -43,7 +43,7 @@ fn a_ledger_that_is_removed_during_a_run_is_an_error_and_its_debts_are_kept() {
         [("rm sessions.json.reconcile/ledger.journal", None), ("rm sessions.json.reconcile/*", Some("a"))]
     {
         let sandbox = drifted(meanwhile);
-        told(&sandbox, "sessions.json.reconcile/ledger.journal was removed");
+        told(&sandbox, "error[ledger-removed]: ", "sessions.json.reconcile/ledger.journal was removed");
         // What this run knew is written down again, and the next one does what is left.
         sandbox.run(&[]).expect(0);
         let expected: Vec<&str> = again.into_iter().chain(CHATS).collect();
@@ -64,7 +64,11 @@ fn a_ledger_that_an_older_copy_replaces_during_a_run_is_an_error() {
         fs::remove_file(sandbox.path("calls")).unwrap();
         fs::copy(sandbox.path(STATE).join("ledger.journal"), sandbox.path("old")).unwrap();
         fs::set_permissions(sandbox.path("old"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        told(&sandbox, "sessions.json.reconcile/ledger.journal was replaced by an older copy");
+        told(
+            &sandbox,
+            "error[ledger-replaced]: ",
+            "sessions.json.reconcile/ledger.journal was replaced by an older copy",
+        );
     }
 }
 
@@ -76,7 +80,7 @@ fn a_state_directory_that_is_removed_or_moved_during_a_run_is_an_error() {
         "mv sessions.json.reconcile elsewhere && mkdir -m 700 sessions.json.reconcile",
     ] {
         let sandbox = drifted(meanwhile);
-        told(&sandbox, "sessions.json.reconcile was moved, removed or replaced");
+        told(&sandbox, "error[directory-moved]: ", "sessions.json.reconcile was moved, removed or replaced");
     }
 }
 

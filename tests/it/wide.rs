@@ -95,7 +95,7 @@ fn a_policy_is_never_made_larger_than_what_can_be_read() {
     sandbox.run(&["--dry-run"]).expect(0);
     for more in [&["--dry-run"][..], &[]] {
         let run = sandbox.run(&[&["set-model", "+1", "opus"], more].concat()).expect(1);
-        assert!(run.stderr.contains("policy.toml would be larger than 16 MiB"), "{}", run.stderr);
+        assert!(run.stderr.contains("error[policy-would-be-too-large]: policy.toml would be larger"), "{}", run.stderr);
         assert!(sandbox.read("policy.toml") == policy, "nothing is written");
         assert_eq!(sandbox.model("+1").as_deref(), Some("haiku"));
     }

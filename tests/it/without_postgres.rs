@@ -18,7 +18,9 @@ fn a_registry_that_is_a_table_is_an_error_that_names_the_build_which_reads_it() 
     let sandbox = Sandbox::new(POLICY, &registry(&[("+1", "family", "haiku")]));
     let run = sandbox.run(&["--dry-run"]).expect(1);
     assert!(
-        run.stderr.contains("the registry is the table sessions, and this build of reconcile reads files only"),
+        run.stderr.contains(
+            "error[no-postgres]: the registry is the table sessions, and this build of reconcile reads files only"
+        ),
         "{run:?}"
     );
     assert!(

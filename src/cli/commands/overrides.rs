@@ -14,7 +14,7 @@ use crate::cli::run::policy_edit::{PolicyEdit, PolicyEdits};
 use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_quietly};
-use crate::error::{Error, Result};
+use crate::error::{Bug, Error, Result};
 use crate::foreign::{Foreign, Public, sentence};
 use crate::plan::history_lines::{JsonEdit, JsonOverride};
 use crate::plan::select::Selector;
@@ -154,7 +154,7 @@ fn prepare(
 fn edits(opened: &Opened, Decided { changes, contacts, .. }: &Decided) -> Result<Vec<PolicyEdit>> {
     let mut files: BTreeMap<&str, (&Source, BTreeMap<&str, &Change>)> = BTreeMap::new();
     for (chat, change) in changes {
-        let source = file_of(opened, chat).ok_or(EditProblem::NoFile)?;
+        let source = file_of(opened, chat).ok_or(Bug("an override is in none of the policy's files"))?;
         let (_, changes) = files.entry(&source.name).or_insert_with(|| (source, BTreeMap::new()));
         if is_made(&opened.policy, chat, change) {
             continue;

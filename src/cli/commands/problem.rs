@@ -15,8 +15,6 @@ pub(super) enum EditProblem {
     EditOfSnapshot,
     /// The policy changes each time that it was read.
     PolicyUnsteady,
-    /// The policy is made of no file.
-    NoFile,
     /// An override cannot be edited without a loss.
     NotEditable { chat: Foreign },
     /// The end of an override has passed.
@@ -52,7 +50,6 @@ impl Explain for EditProblem {
             }
             Self::PolicyUnsteady => Explanation::new("policy-unsteady", "the policy changes all the time")
                 .hint("find out which program edits it, and run again"),
-            Self::NoFile => Explanation::new("no-policy-file", "the policy has no file to write to"),
             Self::NotEditable { chat } => {
                 let message = sentence!("the override for {} is written in a way that cannot be edited safely", chat);
                 Explanation::new("not-editable", message)

@@ -1,0 +1,1 @@
+reconcile $REDACT set-model "Ingrid Solheim" opus --until 2020-01-01

@@ -1,0 +1,3 @@
+mkdir bin
+ln -s "$(command -v reconcile)" bin/reconcile
+PATH=$PWD/bin reconcile $REDACT diff --from git:HEAD

@@ -1,0 +1,1 @@
+echo Ingrid | reconcile record-session +16175550142 --stdin

@@ -1,0 +1,1 @@
+reconcile --dry-run --redact

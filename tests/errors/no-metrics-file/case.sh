@@ -1,0 +1,1 @@
+reconcile $REDACT --metrics ingrid/metrics.prom

@@ -1,0 +1,2 @@
+mkdir ingrid
+reconcile $REDACT --dry-run --policy ingrid

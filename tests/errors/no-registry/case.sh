@@ -1,0 +1,1 @@
+reconcile $REDACT --dry-run --registry ingrid.json

@@ -1,0 +1,1 @@
+reconcile $REDACT undo last

@@ -1,0 +1,1 @@
+reconcile $REDACT diff --from ingrid.toml

@@ -1,0 +1,2 @@
+mkfifo ingrid.json
+reconcile $REDACT --dry-run --registry ingrid.json

@@ -1,0 +1,2 @@
+echo Ingrid > ingrid.json
+reconcile $REDACT --plan ingrid.json

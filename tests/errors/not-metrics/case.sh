@@ -1,0 +1,2 @@
+echo Hello > ingrid.txt
+reconcile $REDACT --metrics ingrid.txt

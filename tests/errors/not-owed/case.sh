@@ -1,0 +1,1 @@
+reconcile $REDACT owed --forget "Ingrid Solheim"

@@ -1,0 +1,2 @@
+chmod 644 redact.key
+reconcile --dry-run --redact --redact-key redact.key

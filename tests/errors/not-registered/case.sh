@@ -1,0 +1,1 @@
+reconcile record-session +16175550199 0c7e6a52

@@ -1,0 +1,1 @@
+reconcile launch +16175550142 -- ./ingrid

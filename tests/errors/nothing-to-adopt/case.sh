@@ -1,0 +1,1 @@
+reconcile adopt --policy ingrid.toml

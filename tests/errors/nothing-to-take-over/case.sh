@@ -1,0 +1,1 @@
+reconcile $REDACT --take-over +16175550142

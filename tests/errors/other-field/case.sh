@@ -1,0 +1,1 @@
+reconcile $REDACT explain "Ingrid Solheim" --tier bots

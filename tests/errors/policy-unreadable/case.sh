@@ -1,0 +1,2 @@
+echo '[chats' > ingrid.toml
+reconcile $REDACT owed --policy ingrid.toml

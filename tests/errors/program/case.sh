@@ -1,0 +1,2 @@
+printf '[sessions]\nrestart = ["./ingrid"]\n' >> policy.toml
+reconcile $REDACT

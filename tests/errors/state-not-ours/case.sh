@@ -1,0 +1,2 @@
+mkdir -m 777 sessions.json.reconcile
+reconcile $REDACT

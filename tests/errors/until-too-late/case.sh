@@ -1,0 +1,1 @@
+reconcile $REDACT set-model +16175550142 opus --until 4000000d

@@ -1,0 +1,1 @@
+reconcile $REDACT check --within 9000y
