@@ -124,7 +124,7 @@ pub fn may_hold_password(text: &str) -> bool {
 /// A range of one line in a file. It owns the line, so that it outlives the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The file's name, as the user would write it.
+    /// What the file is called.
     pub file: String,
     /// Counted from 1.
     pub line: usize,

@@ -18,6 +18,7 @@ pub mod cli;
 mod crash;
 pub mod diagnostic;
 pub mod error;
+pub mod file_name;
 pub mod foreign;
 pub mod form;
 mod json;

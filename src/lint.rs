@@ -2,6 +2,7 @@
 //! has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 
 use jiff::Zoned;
 
@@ -45,7 +46,7 @@ struct Seen<'p> {
     names: Names<'p>,
     tiers: BTreeSet<&'p str>,
     /// The chats that have an override, and what they would get without it.
-    overridden: BTreeMap<(&'p str, u32), Decision<'p>>,
+    overridden: BTreeMap<(&'p OsStr, u32), Decision<'p>>,
     /// The overrides that stand under the name of a contact.
     contacts: BTreeSet<&'p str>,
     /// The values that there are for each condition of rules.

@@ -2,6 +2,7 @@
 //! tiers that the policy does not list. All of it is found in one pass, which is the run's own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 
 use jiff::Zoned;
 
@@ -20,7 +21,7 @@ const TIERS: usize = 100;
 pub struct Names<'p> {
     policy: &'p Policy,
     /// The overrides of chats that were seen.
-    overridden: BTreeSet<(&'p str, u32)>,
+    overridden: BTreeSet<(&'p OsStr, u32)>,
     /// The rules that have matched no chat, by index.
     rules: Vec<usize>,
     /// The globs that have matched no chat, of rules that have several: the rule's index, and theirs.

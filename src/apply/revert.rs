@@ -212,7 +212,7 @@ impl Run<'_> {
 
 /// A row as the history tells of it once its edit is put back.
 fn as_put_back(row: &Row) -> JsonRow<'_> {
-    JsonRow { outcome: Verdict::Failed.name().into(), owed: true, ..row.into() }
+    JsonRow { outcome: Verdict::Failed.name().into(), owed: true, ..JsonRow::recorded(row) }
 }
 
 /// What the session of a row ran before this run.

@@ -451,5 +451,5 @@ fn change(row: &Row, place: Option<Position>) -> Change<'_> {
 /// A row as the history tells of it where the run does not get beyond its edit.
 fn as_edited(row: &Row) -> JsonRow<'_> {
     let verdict = if row.restart { Verdict::Deferred } else { Verdict::Done };
-    JsonRow { outcome: verdict.name().into(), owed: row.restart, ..row.into() }
+    JsonRow { outcome: verdict.name().into(), owed: row.restart, ..JsonRow::recorded(row) }
 }

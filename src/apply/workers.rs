@@ -250,7 +250,7 @@ impl Workers<'_> {
 
     /// A row as the history tells of it, if the run dies before it can.
     fn told(&self, row: usize, verdict: Verdict) -> JsonRow<'_> {
-        let row = JsonRow::from(&self.rows[row]);
+        let row = JsonRow::recorded(&self.rows[row]);
         let owed = verdict != Verdict::Done && (row.restart || row.owed);
         JsonRow { outcome: verdict.name().into(), owed, ..row }
     }

@@ -11,10 +11,11 @@ use jiff::{RoundMode, SpanFieldwise, Timestamp, TimestampRound, Unit, Zoned};
 
 use crate::chat::Chat;
 use crate::cli::color::{COLORS, Color};
-use crate::cli::paths::expanded;
+use crate::cli::paths::{POLICY, called, expanded};
 use crate::cli::problem::OptionProblem;
 use crate::cli::trace::{Detail, Trace};
 use crate::error::Result;
+use crate::file_name::Called;
 use crate::length;
 use crate::plan::ID_LENGTH;
 use crate::plan::select::{Selector, TakeOver};
@@ -22,6 +23,7 @@ use crate::policy::Until;
 use crate::redact::Redaction;
 use crate::report::shown::Naming;
 use crate::report::{Format, TextOrJson};
+use crate::sources::{self, PolicyFiles};
 use crate::state::key::redaction_key;
 
 /// The heading of what every command takes. A command's own options stand before it.
@@ -71,7 +73,17 @@ impl PlaceArgs {
 
     pub(crate) fn policy(&self) -> PathBuf {
         let named = self.policy_path.clone().or_else(|| variable("RECONCILE_POLICY"));
-        named.map_or_else(|| "policy.toml".into(), expanded)
+        named.map_or_else(|| POLICY.into(), expanded)
+    }
+
+    /// The files of the policy.
+    pub(crate) fn load(&self) -> Result<PolicyFiles> {
+        sources::load(&self.policy(), self.called())
+    }
+
+    /// How the files of the policy are called.
+    pub(crate) fn called(&self) -> Called {
+        called(&self.policy(), self.naming())
     }
 
     /// What tells the user what the program does.

@@ -4,7 +4,21 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::problem::PlaceProblem;
 use crate::error::Result;
+use crate::file_name::Called;
 use crate::policy::tilde::below_home;
+use crate::report::shown::Naming;
+
+/// The path of the policy where none is named.
+pub(crate) const POLICY: &str = "policy.toml";
+
+/// How the files of the policy at `path` are called. The path that it has by default names no person.
+pub(crate) fn called(path: &Path, naming: Naming) -> Called {
+    match naming {
+        Naming::Plain => Called::ByPath,
+        Naming::Hidden if path == Path::new(POLICY) => Called::ByPosition(POLICY),
+        Naming::Hidden => Called::ByPosition("policy"),
+    }
+}
 
 /// The registry that the policy at `path` names.
 pub(crate) fn registry_of(named: Option<&str>, path: &Path) -> Result<PathBuf> {

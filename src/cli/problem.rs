@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::{Foreign, Sentence, sentence};
+use crate::foreign::{Foreign, Public, Sentence, sentence};
 
 /// Why the registry that a command is about cannot be found or used.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(crate) enum PlaceProblem {
     /// A snapshot was made with another key.
     OtherKey { registry: Foreign },
     /// A rule of the policy asks for what a snapshot does not have.
-    RuleOnNames { rule: Foreign, file: Foreign, line: usize },
+    RuleOnNames { rule: Foreign, file: Public, line: usize },
     /// The policy has mistakes, and the registry that it names cannot be guessed.
     PolicyUnreadable { message: Foreign },
     /// A snapshot is not a registry.
@@ -176,7 +176,7 @@ pub(crate) enum OptionProblem {
     /// A user who is not root can change what root would run.
     Exposed { path: PathBuf },
     /// The policy was changed while the command waited.
-    PolicyChanged { policy: Foreign },
+    PolicyChanged { policy: Public },
 }
 
 impl Explain for OptionProblem {

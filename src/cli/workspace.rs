@@ -20,15 +20,15 @@ use crate::cli::trace::Trace;
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
-use crate::foreign::sentence;
+use crate::file_name::FileName;
+use crate::foreign::{Public, sentence};
 use crate::form::Form;
 use crate::plan::Plan;
 use crate::plan::json::Origin;
 use crate::policy::{self, BackendSettings, Outline, Policy};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
-use crate::report::escape::leading;
-use crate::sources::{self, PolicyFiles, git};
+use crate::sources::{PolicyFiles, git};
 
 /// Until then git may tell the commit of the policy for the history. The run holds its lock meanwhile, and does without
 /// the commit then.
@@ -40,8 +40,8 @@ pub(crate) struct Opened {
     pub(crate) files: PolicyFiles,
     /// The policy's path.
     pub(crate) path: PathBuf,
-    /// The policy's name, as the user would write it.
-    pub(crate) policy_name: String,
+    /// What the policy is called.
+    pub(crate) policy_name: Public,
     /// Where the registry is.
     pub(crate) home: Home,
     /// The time, in the policy's time zone.
@@ -131,7 +131,7 @@ impl Opened {
 
     /// The files that no report may take the place of, because they are read or hold the state.
     pub(crate) fn needed(&self) -> Vec<PathBuf> {
-        self.files.paths.iter().cloned().chain(self.home.needed()).collect()
+        self.files.sources.iter().map(|source| source.name.path().to_owned()).chain(self.home.needed()).collect()
     }
 }
 
@@ -153,7 +153,7 @@ pub(crate) fn backend_of(
 pub(crate) fn needed_to_open(place: &PlaceArgs) -> Vec<PathBuf> {
     let path = place.policy();
     let of_policy = || {
-        let (policy, _) = policy::read(&sources::load(&path).ok()?.sources).ok()?;
+        let (policy, _) = policy::read(&place.load().ok()?.sources).ok()?;
         registry_of(policy.registry.as_deref(), &path).ok()
     };
     let registry = place.registry().or_else(of_policy);
@@ -164,7 +164,7 @@ pub(crate) fn needed_to_open(place: &PlaceArgs) -> Vec<PathBuf> {
 /// Opens what a command needs, and shows what there is to warn of.
 pub(crate) fn open(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_quietly(place)?;
-    terminal.trace().step(&format!("read the policy {}", opened.policy_name));
+    terminal.trace().step(&format!("read the policy {}", opened.policy_name.raw()));
     terminal.diagnostics(&opened.warnings);
     Ok(opened)
 }
@@ -211,7 +211,7 @@ pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Resul
 /// Where the registry is, also where the policy has mistakes.
 pub(crate) fn home_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<Home> {
     let path = place.policy();
-    let policy = sources::load(&path).ok().and_then(|files| policy::read(&files.sources).ok());
+    let policy = place.load().ok().and_then(|files| policy::read(&files.sources).ok());
     match policy {
         Some((policy, _)) if !policy.sessions.backend.has_file() || policy.table.is_some() => {
             home_of(place, &policy, &path)
@@ -227,7 +227,7 @@ pub(crate) fn home_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<Hom
 pub(crate) fn registry_path(place: &PlaceArgs) -> Result<PathBuf> {
     let of_policy = || {
         let path = place.policy();
-        registry_of(policy::outline(&sources::load(&path)?.sources).registry.as_deref(), &path)
+        registry_of(policy::outline(&place.load()?.sources).registry.as_deref(), &path)
     };
     place.registry().map_or_else(of_policy, Ok)
 }
@@ -235,7 +235,7 @@ pub(crate) fn registry_path(place: &PlaceArgs) -> Result<PathBuf> {
 /// The registry that the command line names, or the policy, also where that has mistakes; and its form.
 fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<(PathBuf, Form)> {
     let path = &place.policy();
-    let files = sources::load(path);
+    let files = place.load();
     if let Some(registry) = place.registry() {
         // What runs remember can be looked at without a policy.
         return Ok((registry, files.map(|files| policy::outline(&files.sources).form).unwrap_or_default()));
@@ -294,7 +294,7 @@ pub(crate) fn for_snapshot(
 /// A policy as it is where chats have pseudonyms.
 pub(crate) fn under_pseudonyms(key: &Redaction, policy: Policy) -> anyhow::Result<Policy> {
     let redacted = policy.redacted(key).map_err(|because| {
-        let (rule, file) = (because.rule.into(), because.at.file.as_ref().into());
+        let (rule, file) = (because.rule.into(), because.at.file.shown().clone());
         Error::from(PlaceProblem::RuleOnNames { rule, file, line: because.at.line })
     });
     Ok(redacted?)
@@ -302,11 +302,11 @@ pub(crate) fn under_pseudonyms(key: &Redaction, policy: Policy) -> anyhow::Resul
 
 pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let path = place.policy();
-    let files = sources::load(&path)?;
+    let files = place.load()?;
     let (policy, mut warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
     let now = now_for(&policy);
     warnings.extend(zone::warning(&policy, &files.sources, &now));
-    let policy_name = leading(&path.display().to_string()).into_owned();
+    let policy_name = FileName::of_whole(&path, place.called()).shown().clone();
     let trace = Arc::new(place.trace());
     let home = home_of(place, &policy, &path)?;
     Ok(Opened { policy, files, path, policy_name, home, now, names: Names::Own, warnings, trace })

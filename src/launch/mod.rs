@@ -17,7 +17,7 @@ use crate::launch::conversation::choose;
 use crate::launch::problem::LaunchProblem;
 use crate::launch::seen::Seen;
 use crate::plan::Verdict;
-use crate::plan::json::JsonRow;
+use crate::plan::json::{JsonBecause, JsonRow};
 use crate::plan::last_applied::{Hint, Origin};
 use crate::plan::ledger::Note;
 use crate::policy::placeholder::{Conversation, Session};
@@ -205,7 +205,7 @@ fn told(
         tier: chat.tier.as_deref().map(Cow::Borrowed),
         before: current.model.map(Cow::Borrowed),
         after: model.map(|model| model.as_str().into()),
-        because: because.into(),
+        because: JsonBecause::recorded(because),
         edit: register == Register::Model,
         restart: false,
         owed: false,

@@ -224,9 +224,15 @@ impl JsonRun<'_> {
     }
 }
 
-impl<'a> From<&'a Because> for JsonBecause<'a> {
-    fn from(because: &'a Because) -> Self {
-        Self { rule: (&because.rule).into(), file: because.at.file.as_ref().into(), line: because.at.line }
+impl<'a> JsonBecause<'a> {
+    /// What decided, as it may be shown.
+    pub fn shown(because: &'a Because) -> Self {
+        Self { rule: (&because.rule).into(), file: because.at.file.shown().raw().into(), line: because.at.line }
+    }
+
+    /// What decided, as the history has it: of a file, its path.
+    pub fn recorded(because: &'a Because) -> Self {
+        Self { file: because.at.file.path().to_string_lossy(), ..Self::shown(because) }
     }
 }
 

@@ -42,7 +42,7 @@ impl<'a> JsonRun<'a> {
             at: *at,
             by: by.clone(),
             plan_id: plan_id.into(),
-            changes: told.map(|row| JsonRow::from(row).without_detail()).collect(),
+            changes: told.map(|row| JsonRow::recorded(row).without_detail()).collect(),
             cancelled: plan.void.keys().map(Cow::from).collect(),
             conversations: BTreeMap::new(),
             completed: Vec::new(),
@@ -74,8 +74,14 @@ impl<'a> JsonRun<'a> {
     }
 }
 
-impl<'a> From<&'a Row> for JsonRow<'a> {
-    fn from(row: &'a Row) -> Self {
+impl<'a> JsonRow<'a> {
+    /// A row as it may be shown.
+    pub fn shown(row: &'a Row) -> Self {
+        Self { because: JsonBecause::shown(&row.because), ..Self::recorded(row) }
+    }
+
+    /// A row as the history has it.
+    pub fn recorded(row: &'a Row) -> Self {
         let model = |model: &'a Option<Model>| model.as_ref().map(|model| model.as_str().into());
         Self {
             chat_id: row.chat.id.as_ref().into(),
@@ -83,7 +89,7 @@ impl<'a> From<&'a Row> for JsonRow<'a> {
             tier: row.chat.tier.as_deref().map(Cow::Borrowed),
             before: model(&row.before),
             after: model(&row.after),
-            because: (&row.because).into(),
+            because: JsonBecause::recorded(&row.because),
             edit: row.edit,
             restart: row.restart,
             owed: row.owed.is_some() || row.effects.owes,

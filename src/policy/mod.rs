@@ -27,6 +27,7 @@ pub mod template;
 pub mod tilde;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 use jiff::tz::{AmbiguousOffset, TimeZone};
@@ -34,6 +35,7 @@ use jiff::{SignedDuration, Timestamp, Zoned, civil};
 
 use crate::chat::{Chat, Model};
 use crate::diagnostic::Place;
+use crate::file_name::FileName;
 use crate::form::Form;
 
 pub use assign::{Assignment, Member};
@@ -145,8 +147,8 @@ pub struct Because {
 /// A place in a policy file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At {
-    /// The file's name, as the user would write it.
-    pub file: Arc<str>,
+    /// The file: where it lies, and what it is called.
+    pub file: Arc<FileName>,
     /// Counted from 1.
     pub line: usize,
     /// The bytes that are meant. Short numbers, because there is one of these for every override.
@@ -155,8 +157,8 @@ pub struct At {
 
 impl At {
     /// For what stands in no policy.
-    pub fn elsewhere(name: &str) -> Self {
-        Self { file: name.into(), line: 1, span: (0, 0) }
+    pub fn elsewhere(name: &'static str) -> Self {
+        Self { file: FileName::by_path(name).into(), line: 1, span: (0, 0) }
     }
 
     /// The comment at the end of its line, without the `#` and the blanks around it.
@@ -181,15 +183,15 @@ impl At {
     }
 
     /// The order of the files, and of what stands in them.
-    pub fn order(&self) -> (&str, u32) {
-        (&self.file, self.span.0)
+    pub fn order(&self) -> (&OsStr, u32) {
+        (self.file.path().as_os_str(), self.span.0)
     }
 
     /// This place with its line, which is in one of the files that the policy was read from.
     pub fn place(&self, sources: &[Source]) -> Place {
         let (start, end) = self.span;
         let text = sources.iter().find(|source| source.name == self.file).map_or("", |source| &source.text);
-        Place::new(&self.file, text, start as usize..end as usize)
+        Place::new(self.file.shown().raw(), text, start as usize..end as usize)
     }
 }
 

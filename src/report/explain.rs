@@ -280,9 +280,9 @@ impl<'a> Explanation<'a> {
     fn description(&self) -> String {
         let chat = self.chat;
         let id = chat.session_name.as_ref().map(|_| escape(&chat.id));
-        let by = self
-            .assigned
-            .map(|because| format!(" by {}, {}:{}", because.rule, leading(&because.at.file), because.at.line));
+        let by = self.assigned.map(|because| {
+            format!(" by {}, {}:{}", because.rule, leading(because.at.file.shown().raw()), because.at.line)
+        });
         let by = by.unwrap_or_default();
         let tier = match (chat.tier.as_deref(), chat.kind.as_deref()) {
             (Some(tier), _) => format!("tier {}{by}", escape(tier)),
@@ -374,10 +374,10 @@ impl<'a> Explanation<'a> {
                 account: chat.account.as_deref(),
             },
             assumed: self.assumed,
-            tier_because: self.assigned.map(JsonBecause::from),
+            tier_because: self.assigned.map(JsonBecause::shown),
             decision: WireDecision {
                 model: model.map(Model::as_str),
-                because: because.into(),
+                because: JsonBecause::shown(because),
                 until: until.map(ToString::to_string),
                 then: then.map(Model::as_str),
                 reason,
@@ -425,7 +425,7 @@ impl<'a> Told<'a> {
     /// Where it stands, what it is and what it wants, no wider than the cells of a report.
     fn cells(&self) -> [String; 3] {
         let Because { rule, at } = self.because;
-        let place = format!("{}:{}", leading(&at.file), at.line);
+        let place = format!("{}:{}", leading(at.file.shown().raw()), at.line);
         [place.as_str(), &escape(rule), &shown(self.model)].map(|cell| cut(cell, WIDEST))
     }
 }
@@ -433,7 +433,7 @@ impl<'a> Told<'a> {
 impl<'a> From<Told<'a>> for WireCandidate<'a> {
     fn from(told: Told<'a>) -> Self {
         let Told { because, model, standing, detail } = told;
-        Self { because: because.into(), model: model.map(Model::as_str), standing, detail }
+        Self { because: JsonBecause::shown(because), model: model.map(Model::as_str), standing, detail }
     }
 }
 

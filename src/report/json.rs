@@ -32,7 +32,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         plan_id: &plan.id,
         complete: plan.complete,
         sessions: plan.sessions,
-        changes: plan.rows.iter().map(JsonRow::from).collect(),
+        changes: plan.rows.iter().map(JsonRow::shown).collect(),
         failed_models: plan.failed_models.iter().map(JsonFailedModel::from).collect(),
         summary: plan.summary(),
     };

@@ -194,7 +194,7 @@ fn wire(listed: &Listed) -> WireChat<'_> {
         account: chat.account.as_deref(),
         model: model.as_ref().map(Model::as_str),
         wanted: wanted.as_ref().map(Model::as_str),
-        because: JsonBecause::from(because),
+        because: JsonBecause::shown(because),
         managed: !states.contains(&State::Unmanaged) && !states.contains(&State::SetByHand),
         set_by_hand: states.contains(&State::SetByHand),
         differs: states.contains(&State::Differs),

@@ -144,7 +144,7 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
         (times, _) => format!(": changed back at {}", times.join(", ")),
     };
     let shown = row.outcome.detail.as_ref().filter(|_| verdict != Verdict::Unmanaged);
-    let place = format!("{}:{} {}", row.because.at.file, row.because.at.line, row.because.rule);
+    let place = format!("{}:{} {}", row.because.at.file.shown().raw(), row.because.at.line, row.because.rule);
     let tier = row.chat.tier.as_deref().or(row.chat.kind.as_deref()).unwrap_or("-");
     let (mark, style) = mark(row);
     Line {

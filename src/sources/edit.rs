@@ -176,16 +176,16 @@ impl PolicyFile {
         self.directory.place(&self.note_name()).remove()
     }
 
-    fn exchange<'a>(&'a self, waiting: &'a str) -> Exchange<'a> {
+    fn exchange<'a>(&'a self, waiting: &'a OsStr) -> Exchange<'a> {
         let (target, waiting) = (self.directory.place(&self.name), self.directory.place(waiting));
         Exchange { target, waiting, method: Method::Exchange }
     }
 
-    fn note_name(&self) -> String {
+    fn note_name(&self) -> OsString {
         note_name(&waiting_name(&self.name))
     }
 
-    fn next_note_name(&self) -> String {
+    fn next_note_name(&self) -> OsString {
         next_note_name(&waiting_name(&self.name))
     }
 
@@ -204,16 +204,16 @@ impl PolicyFile {
 }
 
 /// Of the file that takes a policy's place. Names that begin with a dot are no policies.
-fn waiting_name(policy: &OsStr) -> String {
-    format!(".{}.reconcile", policy.to_string_lossy())
+fn waiting_name(policy: &OsStr) -> OsString {
+    [".".as_ref(), policy, ".reconcile".as_ref()].into_iter().collect()
 }
 
-fn note_name(waiting: &str) -> String {
-    format!("{waiting}-note")
+fn note_name(waiting: &OsStr) -> OsString {
+    [waiting, "-note".as_ref()].into_iter().collect()
 }
 
-fn next_note_name(waiting: &str) -> String {
-    format!("{waiting}-note.new")
+fn next_note_name(waiting: &OsStr) -> OsString {
+    [waiting, "-note.new".as_ref()].into_iter().collect()
 }
 
 fn write_note(place: Place, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {

@@ -1,7 +1,7 @@
 //! What git remembers of a policy. Only plumbing is run that reads objects: nothing that a repository could bring along,
 //! such as hooks, filters or a file system monitor, and nothing over the network.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::error::{Error, Result};
+use crate::file_name::{Called, FileName};
+use crate::foreign::Foreign;
 use crate::os::process::{Ended, ask};
 use crate::policy::{Commit, Source};
 use crate::sources::load::{LARGEST, load, source};
@@ -48,11 +50,11 @@ const AROUND: u64 = 128;
 /// that time.
 pub fn head(path: &Path, limit: Duration) -> Option<Commit> {
     let tree = Tree::around(path, limit).ok()?;
-    let id = tree.commit("HEAD").ok()?;
+    let id = tree.commit(OsStr::new("HEAD")).ok()?;
     let committed = tree.files(&id, &tree.today(path)).ok()?;
-    let committed = committed.iter().map(|(name, bytes)| (name.display().to_string(), bytes.as_slice()));
-    let present = load(path).ok()?.sources;
-    let same = present.iter().map(|source| (source.name.to_string(), source.text.as_bytes())).eq(committed);
+    let committed = committed.iter().map(|(path, bytes)| (path.as_path(), bytes.as_slice()));
+    let present = load(path, Called::ByPath).ok()?.sources;
+    let same = present.iter().map(|source| (source.name.path(), source.text.as_bytes())).eq(committed);
     let at = tree.time_of(&id);
     Some(Commit { id, modified: !same, at })
 }
@@ -61,22 +63,22 @@ pub fn head(path: &Path, limit: Duration) -> Option<Commit> {
 #[derive(Debug)]
 pub struct OldPolicy {
     /// The revision and the policy's path in it, as git writes them: `REV:PATH`.
-    pub name: String,
+    pub name: FileName,
     /// Its files, in path order.
     pub sources: Vec<Source>,
 }
 
 /// The policy at `path`, which exists today, as it was at a revision: `REV`, or `REV:PATH` where it had another path then,
 /// which is from the top of the work tree or, with `./`, from the policy's directory. A file that git takes for renamed
-/// since is found by `REV` alone.
+/// since is found by `REV` alone. Its files are to be called so.
 ///
 /// # Errors
 /// Where there is no git, no work tree around it, no such revision, or no policy there in that, or where git takes longer
 /// than `limit`.
-pub fn policy_at(wanted: &str, path: &Path, limit: Duration) -> Result<OldPolicy> {
+pub fn policy_at(wanted: &OsStr, path: &Path, limit: Duration, called: Called) -> Result<OldPolicy> {
     let (revision, elsewhere) = revision_and_path(wanted);
-    if revision.is_empty() || revision.starts_with('-') {
-        return Err(GitProblem::NoRevision { typed: wanted.into() }.into());
+    if revision.is_empty() || revision.as_bytes().starts_with(b"-") {
+        return Err(GitProblem::NoRevision { typed: Path::new(wanted).into() }.into());
     }
     let tree = Tree::around(path, limit)?;
     let commit = tree.commit(revision)?;
@@ -89,20 +91,46 @@ pub fn policy_at(wanted: &str, path: &Path, limit: Duration) -> Result<OldPolicy
     }
     if files.is_empty() {
         let policy = place.shown.to_owned();
-        return Err(GitProblem::NoPolicy { policy, revision: revision.into() }.into());
+        return Err(GitProblem::NoPolicy { policy, revision: foreign(revision) }.into());
     }
-    let name = place.shown.display();
-    let read = |(name, bytes): (PathBuf, _)| source(&format!("{revision}:{}", name.display()), bytes);
-    let sources = files.into_iter().map(read).collect::<Result<_>>()?;
-    Ok(OldPolicy { name: format!("{revision}:{name}"), sources })
+    let name = FileName::of_whole(&in_revision(revision, place.shown), called);
+    let is_whole = files.len() == 1 && files.iter().all(|(path, _)| path == place.shown);
+    let read = |(before, (path, bytes)): (usize, (PathBuf, _))| {
+        let path = in_revision(revision, &path);
+        let name = if is_whole { name.clone() } else { FileName::of_several(&path, called, before) };
+        source(name, bytes)
+    };
+    let sources = files.into_iter().enumerate().map(read).collect::<Result<_>>()?;
+    Ok(OldPolicy { name, sources })
+}
+
+/// A path in a revision, as git writes it.
+fn in_revision(revision: &OsStr, path: &Path) -> PathBuf {
+    let mut name = revision.to_owned();
+    name.push(":");
+    name.push(path);
+    name.into()
+}
+
+fn foreign(revision: &OsStr) -> Foreign {
+    Path::new(revision).into()
 }
 
 /// Takes `REV:PATH` apart. Within braces, as in `HEAD^{/fix: it}`, a colon belongs to the revision, and so does one at its
 /// beginning.
-fn revision_and_path(text: &str) -> (&str, Option<&str>) {
-    let is_outside = |at: &usize| text[..*at].matches('{').count() == text[..*at].matches('}').count();
-    let colon = text.match_indices(':').map(|(at, _)| at).find(is_outside);
-    colon.filter(|at| *at > 0).map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])))
+fn revision_and_path(text: &OsStr) -> (&OsStr, Option<&Path>) {
+    let bytes = text.as_bytes();
+    let mut open = 0_usize;
+    let mut ends = |byte: &u8| {
+        match byte {
+            b'{' => open += 1,
+            b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        *byte == b':' && open == 0
+    };
+    let Some(colon) = bytes.iter().position(&mut ends).filter(|at| *at > 0) else { return (text, None) };
+    (OsStr::from_bytes(&bytes[..colon]), Some(Path::new(OsStr::from_bytes(&bytes[colon + 1..]))))
 }
 
 /// A part of a work tree: a policy's directory, and its file where it is not the whole of that.
@@ -126,10 +154,10 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// A path as it stands behind a revision.
-    fn at(path: &'a str) -> Self {
-        let here = path.strip_prefix("./");
-        let from = if here.is_some() || path.starts_with("../") { From::Here } else { From::Top };
-        Self { from, path: Path::new(here.unwrap_or(path)), shown: Path::new(path) }
+    fn at(path: &'a Path) -> Self {
+        let here = path.strip_prefix(".").ok();
+        let from = if here.is_some() || path.starts_with("..") { From::Here } else { From::Top };
+        Self { from, path: here.unwrap_or(path), shown: path }
     }
 }
 
@@ -174,14 +202,17 @@ impl Tree {
     }
 
     /// The id of a commit.
-    fn commit(&self, revision: &str) -> Result<String> {
-        let commit = format!("{revision}^{{commit}}");
-        let answer = self.git(&["rev-parse", "--verify", "--quiet", &commit], Stdio::null(), SHORT)?;
+    fn commit(&self, revision: &OsStr) -> Result<String> {
+        let mut commit = OsString::from(revision);
+        commit.push("^{commit}");
+        let arguments = ["rev-parse", "--verify", "--quiet"].map(OsStr::new);
+        let answer = self.git(&[&arguments[..], &[&commit]].concat(), Stdio::null(), SHORT)?;
         let id = answer.map(|id| String::from_utf8_lossy(&id).trim().to_owned());
         match id {
             Ok(id) if id.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(id),
             _ => {
-                Err(GitProblem::UnknownRevision { revision: revision.into(), directory: self.directory.clone() }.into())
+                let (revision, directory) = (foreign(revision), self.directory.clone());
+                Err(GitProblem::UnknownRevision { revision, directory }.into())
             }
         }
     }
@@ -200,7 +231,7 @@ impl Tree {
     }
 
     /// The path from the top of the work tree that the policy's file had in a commit, where git takes it for renamed since.
-    fn path_before_rename(&self, commit: &str) -> Result<Option<String>> {
+    fn path_before_rename(&self, commit: &str) -> Result<Option<PathBuf>> {
         let Some(file) = &self.file else { return Ok(None) };
         let prefix = self.ask(&["rev-parse", "--show-prefix"].map(OsStr::new), Stdio::null(), SHORT)?;
         let now = [prefix.trim_ascii_end(), file.as_os_str().as_bytes()].concat();
@@ -209,7 +240,7 @@ impl Tree {
         let Ok(listing) = self.git(&renames, Stdio::null(), LISTING)? else { return Ok(None) };
         let parts: Vec<&[u8]> = listing.split(|byte| *byte == 0).collect();
         let found = parts.chunks_exact(3).find(|rename| rename[2] == now);
-        Ok(found.and_then(|rename| String::from_utf8(rename[1].to_owned()).ok()))
+        Ok(found.map(|rename| Path::new(OsStr::from_bytes(rename[1])).to_owned()))
     }
 
     /// The files of the policy at a place in a commit, in path order. There may be none.

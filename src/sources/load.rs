@@ -10,6 +10,8 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
+use crate::file_name::{Called, FileName};
+use crate::foreign::Sentence;
 use crate::os::open_regular;
 use crate::policy::Source;
 use crate::sources::problem::FileProblem;
@@ -22,19 +24,17 @@ pub(super) const LARGEST: u64 = 16 << 20;
 pub struct PolicyFiles {
     /// In path order.
     pub sources: Vec<Source>,
-    /// The paths of the files, in the same order. A name shows one, and does not lead to it where it is not UTF-8.
-    pub paths: Vec<PathBuf>,
     /// Paths in the policy are relative to it, and its commands run there.
     pub directory: PathBuf,
     /// The first file, directory or link on the way that a user other than root and this one can change.
     pub exposed: Option<PathBuf>,
 }
 
-/// Reads the policy at `path`.
+/// Reads the policy at `path`, whose files are to be called so.
 ///
 /// # Errors
 /// Where it cannot be read, is not UTF-8 or is too large.
-pub fn load(path: &Path) -> Result<PolicyFiles> {
+pub fn load(path: &Path, called: Called) -> Result<PolicyFiles> {
     let metadata = fs::metadata(path).map_err(|source| {
         if source.kind() == std::io::ErrorKind::NotFound {
             FileProblem::NoPolicy { path: path.to_owned(), found_above: found_above(path) }.into()
@@ -42,17 +42,18 @@ pub fn load(path: &Path) -> Result<PolicyFiles> {
             Error::io("read the policy", path)(source)
         }
     })?;
-    let (files, directory) = if metadata.is_dir() {
-        (files_below(path)?, path.to_owned())
+    let (files, directory): (Vec<FileName>, PathBuf) = if metadata.is_dir() {
+        let several = |(before, file): (usize, PathBuf)| FileName::of_several(&file, called, before);
+        (files_below(path)?.into_iter().enumerate().map(several).collect(), path.to_owned())
     } else {
-        (vec![path.to_owned()], path.parent().unwrap_or(Path::new("")).to_owned())
+        (vec![FileName::of_whole(path, called)], path.parent().unwrap_or(Path::new("")).to_owned())
     };
     let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
     let directory = fs::canonicalize(&directory).map_err(Error::io("find", &directory))?;
     let mut way = Way::default();
-    let read = |file: &PathBuf| read(file, &way.follow(file)?);
-    let sources = files.iter().map(read).collect::<Result<_>>()?;
-    Ok(PolicyFiles { sources, paths: files, directory, exposed: way.exposed })
+    let read = |file: FileName| read(&way.follow(file.path())?, file);
+    let sources = files.into_iter().map(read).collect::<Result<_>>()?;
+    Ok(PolicyFiles { sources, directory, exposed: way.exposed })
 }
 
 /// The policy of that name in a directory above the current one, the nearest first.
@@ -136,20 +137,19 @@ fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Reads the real file, which the user knows as `path`.
-fn read(path: &Path, real: &Path) -> Result<Source> {
-    let name = path.display().to_string();
+/// Reads the real file, which the user knows by this name.
+fn read(real: &Path, name: FileName) -> Result<Source> {
     let mut bytes = Vec::new();
     let file = open_regular(real)?;
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    source(&name, bytes)
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::io("read", name.path()))?;
+    source(name, bytes)
 }
 
 /// Looks whether a policy file that is about to be written will be small enough to be read again.
 ///
 /// # Errors
 /// Where it will not.
-pub fn check_size(name: &str, text: &[u8]) -> Result<()> {
+pub fn check_size(name: impl Into<Sentence>, text: &[u8]) -> Result<()> {
     if is_too_large(text) {
         return Err(FileProblem::WouldBeTooLarge { name: name.into(), largest: LARGEST }.into());
     }
@@ -161,14 +161,14 @@ fn is_too_large(bytes: &[u8]) -> bool {
 }
 
 /// A file of that name, from its bytes.
-pub(super) fn source(name: &str, bytes: Vec<u8>) -> Result<Source> {
+pub(super) fn source(name: FileName, bytes: Vec<u8>) -> Result<Source> {
     if is_too_large(&bytes) {
-        return Err(FileProblem::TooLarge { name: name.into(), largest: LARGEST }.into());
+        return Err(FileProblem::TooLarge { name: name.shown().clone(), largest: LARGEST }.into());
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Source::new(name, text)),
+        Ok(text) => Ok(Source::named(name, text)),
         Err(error) => {
-            let mistake = Diagnostic::not_utf8("the policy", name, &error);
+            let mistake = Diagnostic::not_utf8("the policy", name.shown().raw(), &error);
             Err(Error::Invalid(vec![mistake.help("TOML is UTF-8: save the file in that encoding")]))
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Explain, Explanation};
-use crate::foreign::{Foreign, Sentence, sentence};
+use crate::foreign::{Foreign, Public, Sentence, sentence};
 
 const ANOTHER_WAY: &str = "give --from the old policy as a file or a directory";
 const CANNOT_EDIT: &str = "mount the policy's directory read-write, or set the registry alone: set-model --no-policy";
@@ -17,9 +17,11 @@ pub(crate) enum FileProblem {
     /// A directory has no file of one.
     NoFiles { directory: PathBuf },
     /// A file is too large to be one.
-    TooLarge { name: Foreign, largest: u64 },
+    TooLarge { name: Public, largest: u64 },
     /// A file would be too large to be read again.
-    WouldBeTooLarge { name: Foreign, largest: u64 },
+    WouldBeTooLarge { name: Sentence, largest: u64 },
+    /// A path ends in no name.
+    NoName { path: PathBuf },
     /// Another program has changed it since it was read.
     Changed { path: PathBuf },
     /// The note of an edit belongs to a user who could not have edited.

@@ -1,10 +1,12 @@
 //! `diff --from`: what a change of policy alone does to a registry.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use reconcile::file_name::Called;
 use reconcile::policy::Commit;
 use reconcile::sources::git::{head as head_within, policy_at};
 use serde_json::{Value, json};
@@ -419,7 +421,7 @@ fn a_git_that_waits_for_ever_is_ended() {
         fs::remove_file(&path).unwrap();
         let _open = fifo(&path);
         assert_eq!(head_within(&policy, brief), None, "{file}");
-        let error = policy_at("HEAD", &policy, brief).unwrap_err().text();
+        let error = policy_at(OsStr::new("HEAD"), &policy, brief, Called::ByPath).unwrap_err().text();
         assert!(error.contains("git took longer than 100ms and was ended"), "{file}: {error}");
     }
 }

@@ -88,6 +88,7 @@ mod misleading;
 mod mounts;
 mod names;
 mod nightly;
+mod odd_paths;
 mod old_state;
 mod openclaw;
 mod openclaw_commands;

@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("suggest", 0),
     ("length", 0),
     ("error", 1),
+    ("file_name", 1),
     ("checkup", 2),
     ("json", 2),
     ("policy", 2),

@@ -15,6 +15,7 @@ use crate::cli::paths::registry_of;
 use crate::cli::postgres::home_of_table;
 use crate::cli::terminal::Terminal;
 use crate::error::{Error, Result};
+use crate::file_name::Called;
 use crate::foreign::sentence;
 use crate::form::Form;
 use crate::policy::{self, BackendSettings, OpenclawSettings, TokenSource};
@@ -70,7 +71,7 @@ fn of_table(place: &PlaceArgs) -> anyhow::Result<Option<Vec<u8>>> {
     if place.registry().is_some() || !path.exists() {
         return Ok(None);
     }
-    let (known, _) = policy::read(&sources::load(&path)?.sources).map_err(Error::Invalid)?;
+    let (known, _) = policy::read(&place.load()?.sources).map_err(Error::Invalid)?;
     let Some(table) = &known.table else { return Ok(None) };
     let adopted = adopt(backend::of_home(home_of_table(place, &known, table, None)?).snapshot()?.as_ref())?;
     let mut policy = Vec::new();
@@ -109,7 +110,7 @@ fn server(place: &PlaceArgs) -> anyhow::Result<Option<(OpenclawSettings, Duratio
     if !path.exists() {
         return Ok(named_server(place));
     }
-    let (policy, _) = policy::read(&sources::load(&path)?.sources).map_err(Error::Invalid)?;
+    let (policy, _) = policy::read(&place.load()?.sources).map_err(Error::Invalid)?;
     Ok(match policy.sessions.backend {
         BackendSettings::Openclaw(settings) => Some((settings, policy.sessions.timeout)),
         BackendSettings::File(_) | BackendSettings::Dispatch(_) => None,
@@ -123,7 +124,7 @@ pub(super) fn named_server(place: &PlaceArgs) -> Option<(OpenclawSettings, Durat
 
 /// The form of the registry, where a policy that is there already tells it.
 fn form_in_policy(policy_path: &Path) -> Form {
-    sources::load(policy_path).map(|files| policy::outline(&files.sources).form).unwrap_or_default()
+    sources::load(policy_path, Called::ByPath).map(|files| policy::outline(&files.sources).form).unwrap_or_default()
 }
 
 /// The registry of the policy that is there already, and how the new one names it.
@@ -131,7 +132,7 @@ fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String, Form)
     if !policy_path.exists() {
         return Err(Error::from(CommandProblem::NothingToAdopt { policy: policy_path.into() }).into());
     }
-    let files = sources::load(policy_path)?;
+    let files = sources::load(policy_path, Called::ByPath)?;
     let (policy, _) = policy::read(&files.sources).map_err(Error::Invalid)?;
     let path = registry_of(policy.registry.as_deref(), policy_path)?;
     let written = match policy.registry {

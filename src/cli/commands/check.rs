@@ -15,11 +15,11 @@ use crate::cli::workspace::{for_snapshot, home_of};
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::error::Error;
+use crate::file_name::FileName;
 use crate::foreign::sentence;
 use crate::lint::Lint;
 use crate::policy::{self, Policy, Source};
 use crate::report::check::{Check, CheckFormat};
-use crate::sources;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CheckArgs {
@@ -42,8 +42,7 @@ pub(crate) struct CheckArgs {
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &CheckArgs) -> anyhow::Result<Exit> {
     let place = &place.clone().with_policy(args.path.clone());
-    let path = place.policy();
-    let read = sources::load(&path).and_then(|files| {
+    let read = place.load().and_then(|files| {
         let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
         Ok((files.sources, policy, warnings))
     });
@@ -54,8 +53,8 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &CheckArgs) -> a
     };
     let nameless = || diagnostics.iter().map(Diagnostic::nameless).collect();
     let diagnostics = if place.redact { nameless() } else { diagnostics };
-    let policy = path.display().to_string();
-    let check = Check { policy: &policy, diagnostics: &diagnostics };
+    let policy = FileName::of_whole(&place.policy(), place.called());
+    let check = Check { policy: policy.shown().raw(), diagnostics: &diagnostics };
     terminal.to_stdout(|out| check.write(args.format, out))?;
     let denied = check.count(Level::Error) > 0 || (args.deny.is_some() && check.count(Level::Warning) > 0);
     Ok(if denied { Exit::Error } else { Exit::Done })

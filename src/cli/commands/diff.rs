@@ -1,5 +1,7 @@
 //! `reconcile diff`: what a change of policy alone does.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ use crate::cli::outputs::Outputs;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Names, open, under_pseudonyms};
 use crate::cli::zone::zone_of;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::file_name::FileName;
 use crate::plan::ledger::Ledger;
 use crate::plan::{Side, policy_diff};
 use crate::policy;
@@ -30,7 +33,7 @@ pub(crate) struct DiffArgs {
     /// The old policy: a file, a directory, git:REV, which is the policy as that revision has it, or git:REV:PATH, where
     /// it had another path there
     #[arg(long, value_name = "POLICY")]
-    from: String,
+    from: OsString,
 
     /// Exit with 2 if the policies decide differently on any chat
     #[arg(long)]
@@ -47,15 +50,8 @@ pub(crate) struct DiffArgs {
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> anyhow::Result<Exit> {
     let opened = open(terminal, place)?;
-    let old = match args.from.strip_prefix("git:") {
-        Some(wanted) => policy_at(wanted, &place.policy(), GIT_LIMIT)?,
-        None if !Path::new(&args.from).exists() => {
-            return Err(Error::from(CommandProblem::NoSuchFrom { typed: args.from.as_str().into() }).into());
-        }
-        None => OldPolicy { name: args.from.clone(), sources: sources::load(args.from.as_ref())?.sources },
-    };
-    let OldPolicy { name, sources: old } = old;
-    let olds = old.iter().map(|source| PathBuf::from(source.name.as_ref()));
+    let OldPolicy { name, sources: old } = old_policy(place, &args.from)?;
+    let olds = old.iter().map(|source| source.name.path().to_owned());
     let outputs = Outputs::open(&args.output, &opened.needed().into_iter().chain(olds).collect::<Vec<_>>())?;
     let (old, _) = policy::read(&old).map_err(Error::Invalid)?;
     let old = match &opened.names {
@@ -74,7 +70,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> an
     let plan = policy_diff(old, new, snapshot.as_ref(), &remembered)?;
     let plan = opened.names.shown(plan);
 
-    let policies = format!("{} → {}", leading(&name), opened.policy_name);
+    let policies = format!("{} → {}", leading(name.shown().raw()), leading(opened.policy_name.raw()));
     let report = Report {
         policy: &policies,
         snapshot: snapshot.as_ref(),
@@ -87,4 +83,17 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> an
     outputs.write(&report)?;
     let differs = args.detailed_exitcode && !plan.rows.is_empty();
     Ok(if differs { Exit::Planned } else { Exit::Done })
+}
+
+/// The policy that the user compares with.
+fn old_policy(place: &PlaceArgs, from: &OsStr) -> Result<OldPolicy> {
+    let called = place.called().as_another("old policy");
+    if let Some(wanted) = from.as_bytes().strip_prefix(b"git:") {
+        return policy_at(OsStr::from_bytes(wanted), &place.policy(), GIT_LIMIT, called);
+    }
+    let path = Path::new(from);
+    if !path.exists() {
+        return Err(CommandProblem::NoSuchFrom { typed: path.into() }.into());
+    }
+    Ok(OldPolicy { name: FileName::of_whole(path, called), sources: sources::load(path, called)?.sources })
 }

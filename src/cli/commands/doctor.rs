@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::policy::{self, Policy};
 use crate::report::doctor::Checkup;
 use crate::report::{TextOrJson, counted};
-use crate::sources::{self, PolicyFiles};
+use crate::sources::PolicyFiles;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DoctorArgs {
@@ -59,7 +59,7 @@ fn version() -> Check {
 }
 
 fn read_policy(place: &PlaceArgs) -> Result<(Policy, PolicyFiles, Vec<Diagnostic>)> {
-    let files = sources::load(&place.policy())?;
+    let files = place.load()?;
     let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
     Ok((policy, files, warnings))
 }

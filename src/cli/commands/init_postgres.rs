@@ -6,7 +6,6 @@ use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::policy::{self, Table};
-use crate::sources;
 
 const SCHEMA: &str = include_str!("../../backend/postgres/schema.sql");
 const FROM_1: &str = include_str!("../../backend/postgres/from_1.sql");
@@ -48,7 +47,7 @@ pub(super) fn run(terminal: &Terminal, place: &PlaceArgs, has: Has, role: Option
 
 /// What a role needs for a run. On the table itself, where there is a policy that names it.
 fn rights(place: &PlaceArgs, role: &str) -> String {
-    let table = || policy::read(&sources::load(&place.policy()).ok()?.sources).ok()?.0.table;
+    let table = || policy::read(&place.load().ok()?.sources).ok()?.0.table;
     let on_table = table().map_or_else(
         || "-- And on the table of the registry: SELECT, and UPDATE of the column of models.\n".to_owned(),
         |table| rights_on(&table, role),

@@ -38,7 +38,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ListArgs) -> an
         None => listing,
     };
     let list = List {
-        policy: &opened.policy_name,
+        policy: opened.policy_name.raw(),
         registry: reading.snapshot.name(),
         listing: &listing,
         now: &now.with_time_zone(TimeZone::system()),

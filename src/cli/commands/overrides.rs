@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::chat::Model;
 use crate::cli::args::{EditArgs, PlaceArgs};
@@ -15,7 +16,7 @@ use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_quietly};
 use crate::error::{Bug, Error, Result};
-use crate::foreign::{Foreign, Public, sentence};
+use crate::foreign::{Public, sentence};
 use crate::plan::history_lines::{JsonEdit, JsonOverride};
 use crate::plan::select::Selector;
 use crate::policy::edit::{Wanted, set_all, unset, with_comment};
@@ -62,8 +63,8 @@ pub(crate) fn edit_and_run(
         terminal.note(Public::new(note.clone()));
     }
     let sources = opened.files.sources.iter().map(|source| {
-        let edit = edits.iter().find(|edit| *edit.name == *source.name);
-        Source::new(&source.name, edit.map_or(&source.text, |edit| &edit.after).clone())
+        let edit = edits.iter().find(|edit| edit.name == source.name);
+        Source::named(Arc::clone(&source.name), edit.map_or(&source.text, |edit| &edit.after).clone())
     });
     opened.files.sources = sources.collect();
     let lost = changes.iter().filter_map(|(chat, change)| {
@@ -104,8 +105,8 @@ pub(crate) fn edit_and_run(
         }
     }
     for file in options.edits.edited_files() {
-        let is_tracked = in_work_tree(Path::new(file));
-        let file = Foreign::from(file);
+        let is_tracked = in_work_tree(file.path());
+        let file = file.shown();
         if is_tracked {
             terminal.note(sentence!("{} is in a git work tree: commit the change", file));
         } else {
@@ -123,7 +124,7 @@ fn prepare(
     interrupt: &Interrupt,
     decide: impl Fn(&Opened) -> Result<Decided>,
 ) -> anyhow::Result<(Opened, Decided, Vec<PolicyEdit>)> {
-    let mut locked: BTreeMap<String, PolicyFile> = BTreeMap::new();
+    let mut locked: BTreeMap<PathBuf, PolicyFile> = BTreeMap::new();
     for tried in 0..TRIES {
         let opened = open_quietly(place)?;
         if tried == 0 {
@@ -134,17 +135,17 @@ fn prepare(
         }
         let decided = decide(&opened)?;
         let mut edits = edits(&opened, &decided)?;
-        let names: BTreeSet<&String> = edits.iter().map(|edit| &edit.name).collect();
-        if dry_run || names == locked.keys().collect() {
+        let paths: BTreeSet<&Path> = edits.iter().map(|edit| edit.name.path()).collect();
+        if dry_run || paths.iter().copied().eq(locked.keys().map(PathBuf::as_path)) {
             for edit in &mut edits {
-                edit.file = locked.remove(&edit.name);
+                edit.file = locked.remove(edit.name.path());
             }
             return Ok((opened, decided, edits));
         }
         locked.clear();
         let give_up = || interrupt.is_asked();
-        for name in names {
-            locked.insert(name.clone(), PolicyFile::lock(Path::new(name), place.lock_timeout, &give_up)?);
+        for path in paths {
+            locked.insert(path.to_owned(), PolicyFile::lock(path, place.lock_timeout, &give_up)?);
         }
     }
     Err(Error::from(EditProblem::PolicyUnsteady).into())
@@ -152,10 +153,10 @@ fn prepare(
 
 /// The files that change, as they are and as they will be.
 fn edits(opened: &Opened, Decided { changes, contacts, .. }: &Decided) -> Result<Vec<PolicyEdit>> {
-    let mut files: BTreeMap<&str, (&Source, BTreeMap<&str, &Change>)> = BTreeMap::new();
+    let mut files: BTreeMap<&Path, (&Source, BTreeMap<&str, &Change>)> = BTreeMap::new();
     for (chat, change) in changes {
         let source = file_of(opened, chat).ok_or(Bug("an override is in none of the policy's files"))?;
-        let (_, changes) = files.entry(&source.name).or_insert_with(|| (source, BTreeMap::new()));
+        let (_, changes) = files.entry(source.name.path()).or_insert_with(|| (source, BTreeMap::new()));
         if is_made(&opened.policy, chat, change) {
             continue;
         }
@@ -168,8 +169,8 @@ fn edits(opened: &Opened, Decided { changes, contacts, .. }: &Decided) -> Result
             let commented = contacts.get(chat).and_then(|name| with_comment(&after, chat, &escape(name)));
             after = commented.unwrap_or(after);
         }
-        check_size(&source.name, after.as_bytes())?;
-        Ok(PolicyEdit { name: source.name.to_string(), before: source.text.clone(), after, file: None })
+        check_size(source.name.shown(), after.as_bytes())?;
+        Ok(PolicyEdit { name: Arc::clone(&source.name), before: source.text.clone(), after, file: None })
     };
     files.into_values().map(edit).collect()
 }

@@ -18,8 +18,8 @@ use crate::cli::workspace::home_of_past;
 use crate::error::Result;
 use crate::foreign::{Foreign, Sentence, sentence};
 use crate::launch::record;
+use crate::policy;
 use crate::registry::Snapshot;
-use crate::{policy, sources};
 
 /// In bytes. What a hook is given is much shorter.
 const LONGEST_INPUT: u64 = 1 << 20;
@@ -57,7 +57,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RecordSessionAr
         Some(id) => id.clone(),
         None => id_of_input()?,
     };
-    let backend = sources::load(&place.policy()).ok().and_then(|files| policy::outline(&files.sources).backend);
+    let backend = place.load().ok().and_then(|files| policy::outline(&files.sources).backend);
     refuse_foreign(backend.as_deref())?;
     let backend = backend::of_home(home_of_past(terminal, place)?);
     let mut record = |snapshot: &dyn Snapshot, _: &_| record(snapshot, &args.chat, &id);

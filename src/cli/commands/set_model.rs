@@ -16,7 +16,7 @@ use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Names, Opened, open};
 use crate::error::Result;
-use crate::foreign::{Foreign, Public, sentence};
+use crate::foreign::{Foreign, Public, Sentence, sentence};
 use crate::plan::select::{Selector, find_registered};
 use crate::policy::{At, Because, Override, Policy, Setting};
 use crate::registry::find_entry;
@@ -93,7 +93,7 @@ pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArg
         refuse_former(opened, &chat)?;
         // Not an error: a command that died after the edit is repeated to finish what it began.
         let is_gone = !overrides.contains_key(&chat);
-        let note = || format!("{} has no override for {}", opened.policy_name, opened.name(&chat));
+        let note = || format!("{} has no override for {}", opened.policy_name.raw(), opened.name(&chat));
         let mut notes: Vec<String> = is_gone.then(note).into_iter().collect();
         // What a temporary override has only covered comes to light again.
         let covered = overrides.get(&chat).filter(|entry| entry.ended(&opened.now).is_none());
@@ -117,7 +117,7 @@ fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArg
     let mut opened = open(terminal, place)?;
     let Aim { chat, model, otherwise, .. } = aim(&opened, args)?;
     if let Some((rule, model)) = otherwise {
-        let (model, rule) = (Foreign::from(model), Foreign::from(rule));
+        let model = Foreign::from(model.as_str());
         terminal.warning(sentence!("the policy says {} ({}): the next run puts that back", model, rule));
     }
     let because = Because { rule: "set-model".to_owned(), at: At::elsewhere("command line") };
@@ -137,7 +137,7 @@ struct Aim {
     /// The name of the contact, where it has one that may be shown.
     contact: Option<String>,
     /// What decides otherwise, and on which model: what the policy would make of that model in the registry.
-    otherwise: Option<(String, String)>,
+    otherwise: Option<(Sentence, Model)>,
 }
 
 fn aim(opened: &Opened, args: &SetModelArgs) -> Result<Aim> {
@@ -166,7 +166,7 @@ fn aim(opened: &Opened, args: &SetModelArgs) -> Result<Aim> {
         let Because { rule, at } = decision.because;
         let by_chat = || format!("chats.{:?}", opened.name(&id));
         let rule = if rule.starts_with("chats.") { by_chat() } else { rule.clone() };
-        (format!("{}:{} {rule}", at.file, at.line), decided.to_string())
+        (sentence!("{}:{} {}", at.file.shown(), at.line, Foreign::from(rule)), decided.clone())
     });
     let named = matches!(opened.names, Names::Own).then_some(chat.contact_name.as_deref()).flatten();
     let contact = named.filter(|name| !name.is_empty()).map(str::to_owned);

@@ -16,7 +16,6 @@ use crate::plan::json::JsonRun;
 use crate::policy::{self, Policy};
 use crate::registry::Snapshot;
 use crate::report::time;
-use crate::sources;
 
 /// Whether chats may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +87,7 @@ impl Known {
     }
 
     fn policy(&self) -> Option<Policy> {
-        let files = sources::load(&self.place.policy()).ok()?;
+        let files = self.place.load().ok()?;
         policy::read(&files.sources).ok().map(|(policy, _)| policy)
     }
 

@@ -32,11 +32,11 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly, warn_of_lost_state};
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
-use crate::foreign::{Foreign, Public, sentence};
+use crate::foreign::{Public, sentence};
 use crate::plan::json::Origin;
 use crate::plan::{Limits, Plan};
 use crate::report::{Format, Mode};
-use crate::sources::{self, Last, PolicyFile, PolicyFiles};
+use crate::sources::{Last, PolicyFile, PolicyFiles};
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     if args.confirm && !Terminal::can_ask() {
@@ -127,7 +127,7 @@ pub(crate) fn execute(
     tidy(terminal, &opened.path, &opened.files);
     // Not earlier: a run that has waited must not go by an override that has ended meanwhile.
     let now = now_for(&opened.policy);
-    let sources = sources::load(&place.policy())?.sources;
+    let sources = place.load()?.sources;
     if options.follows_policy && sources != opened.files.sources {
         // What was set while it waited must not be set back.
         drop(quiet);
@@ -139,8 +139,7 @@ pub(crate) fn execute(
         return execute(terminal, place, &again, options, interrupt);
     }
     if options.edits.are_outdated(&opened.files.sources, &sources) {
-        let policy = opened.policy_name.as_str().into();
-        return Err(Error::from(OptionProblem::PolicyChanged { policy }).into());
+        return Err(Error::from(OptionProblem::PolicyChanged { policy: opened.policy_name.clone() }).into());
     }
     warn_of_expired(terminal, opened, &now);
     let input = options.input(opened, backend.as_ref(), &now, limits);
@@ -174,7 +173,7 @@ fn tidy(terminal: &Terminal, path: &Path, files: &PolicyFiles) {
     Last::tidy(path);
     for source in &files.sources {
         // The run does not need it; the user should know.
-        if let Err(error) = PolicyFile::tidy(Path::new(source.name.as_ref())) {
+        if let Err(error) = PolicyFile::tidy(source.name.path()) {
             terminal.obstacle(&error);
         }
     }
@@ -183,7 +182,7 @@ fn tidy(terminal: &Terminal, path: &Path, files: &PolicyFiles) {
 fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
     for (chat, entry, until) in opened.policy.expired(now) {
         let (chat, at) = (Public::new(opened.name(chat)), &entry.because.at);
-        let (until, file) = (Public::new(until.to_string()), Foreign::from(at.file.as_ref()));
+        let (until, file) = (Public::new(until.to_string()), at.file.shown());
         terminal.warning(sentence!("the override for {} ended with {} ({}:{})", chat, until, file, at.line));
     }
 }

@@ -51,7 +51,7 @@ impl End<'_> {
         // The policy may be of another zone than the people who read the report.
         let shown_now = &now.with_time_zone(TimeZone::system());
         let report =
-            Report { policy: &opened.policy_name, snapshot, plan, mode, now: shown_now, width: terminal.width() };
+            Report { policy: opened.policy_name.raw(), snapshot, plan, mode, now: shown_now, width: terminal.width() };
         let has_failed = interrupted || error.is_some() || has_failures(plan);
         let faults = standing_faults(plan, &terminal.held_warnings());
         let news = quiet.as_ref().map(|quiet| quiet.news(plan, &faults, now.timestamp()));
@@ -115,7 +115,7 @@ impl End<'_> {
 fn print(terminal: &Terminal, options: &RunOptions, report: &Report) -> Result<()> {
     terminal.to_stdout(|out| {
         for edit in options.edits.iter().filter(|_| options.dry_run && options.report.format.shows_policy()) {
-            report::policy_diff(&edit.name, &edit.before, &edit.after, out)?;
+            report::policy_diff(edit.name.shown().raw(), &edit.before, &edit.after, out)?;
         }
         report.write(options.report.format, out)
     })

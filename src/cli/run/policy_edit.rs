@@ -1,11 +1,12 @@
 //! Edits of the policy's files that a run begins with. They are made once it is clear that the run is not refused.
 
 use std::cell::Cell;
-use std::path::Path;
+use std::sync::Arc;
 
 use crate::apply::{self, Backend, Planned};
 use crate::cli::terminal::Terminal;
 use crate::error::Result;
+use crate::file_name::FileName;
 use crate::foreign::{Public, sentence};
 use crate::plan::PlanInput;
 use crate::policy::Source;
@@ -14,8 +15,8 @@ use crate::sources::PolicyFile;
 
 /// An edit of one file of the policy.
 pub(crate) struct PolicyEdit {
-    /// The file's name, as the user would write it.
-    pub(crate) name: String,
+    /// Where the file lies, and what it is called.
+    pub(crate) name: Arc<FileName>,
     pub(crate) before: String,
     pub(crate) after: String,
     /// The locked file. `None` in a dry run.
@@ -41,7 +42,7 @@ impl PolicyEdits {
 
     /// Whether the policy that was edited in memory is no longer what the files hold.
     pub(crate) fn are_outdated(&self, edited: &[Source], now: &[Source]) -> bool {
-        let edit = |source: &Source| self.edits.iter().find(|edit| *edit.name == *source.name);
+        let edit = |source: &Source| self.edits.iter().find(|edit| edit.name == source.name);
         let before = |source| edit(source).map_or(source.text.as_str(), |edit| edit.before.as_str());
         let same = edited.iter().map(|source| (&source.name, before(source)));
         !self.edits.is_empty() && !same.eq(now.iter().map(|source| (&source.name, source.text.as_str())))
@@ -73,7 +74,7 @@ impl PolicyEdits {
     /// # Errors
     /// Why one of them cannot.
     pub(crate) fn check(&self) -> Result<()> {
-        self.changes().try_for_each(|edit| PolicyFile::check_replaceable(Path::new(&edit.name)))
+        self.changes().try_for_each(|edit| PolicyFile::check_replaceable(edit.name.path()))
     }
 
     /// Whether a file of the policy was edited.
@@ -82,8 +83,8 @@ impl PolicyEdits {
     }
 
     /// The files of the policy that were edited.
-    pub(crate) fn edited_files(&self) -> impl Iterator<Item = &str> {
-        self.changes().take(self.made.get()).map(|edit| edit.name.as_str())
+    pub(crate) fn edited_files(&self) -> impl Iterator<Item = &FileName> {
+        self.changes().take(self.made.get()).map(|edit| edit.name.as_ref())
     }
 
     /// Says that the policy was edited and the run then came to nothing.

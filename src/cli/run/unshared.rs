@@ -44,7 +44,7 @@ fn near(found: &Unshared, opened: &Opened, snapshot: &dyn Snapshot) -> String {
 
 fn line(found: &Unshared, near: &str) -> String {
     let Unshared { kind, count, first, at, .. } = found;
-    let at = at.as_ref().map_or_else(String::new, |At { file, line, .. }| format!(" ({file}:{line})"));
+    let at = at.as_ref().map_or_else(String::new, |At { file, line, .. }| format!(" ({}:{line})", file.shown().raw()));
     match (kind, count) {
         (Kind::Override, 1) => format!("the override for {first:?}{at} is for a chat that is not registered{near}"),
         (Kind::Rule, 1) => format!("the rule {first}{at} matches no chat"),

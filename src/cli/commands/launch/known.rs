@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::foreign::sentence;
 use crate::policy::{self, Outline, Policy, Source};
 use crate::registry::{Key, Snapshot};
-use crate::sources::{self, Last};
+use crate::sources::Last;
 
 /// What is known of the policy.
 pub(super) struct Known {
@@ -30,7 +30,7 @@ impl Known {
     pub(super) fn read(terminal: &Terminal, place: &PlaceArgs) -> Result<Self> {
         let path = place.policy();
         let unusable = || terminal.warning("the policy cannot be used: only the registry's own model counts");
-        let files = match sources::load(&path) {
+        let files = match place.load() {
             Ok(files) => files,
             Err(error) => {
                 terminal.failure(&error);

@@ -32,7 +32,6 @@ use crate::policy::placeholder::{Conversation, Placeholder};
 use crate::policy::scope::Scope;
 use crate::policy::template::{CommandLine, Invocation};
 use crate::registry::Snapshot;
-use crate::sources;
 
 const FORM: &str = "\
 Arguments of the command can be {model}, {session_slug}, {chat_id}, {session_name}, {new_session_id}, {resume_id} and \
@@ -233,7 +232,7 @@ impl Launch<'_> {
     /// Decides on the start, given the registry and the ledger as they are.
     fn decide(&self, snapshot: &dyn Snapshot, ledger: &Ledger) -> Result<Start> {
         // An override that was set while this launch waited counts. A policy that cannot be used meanwhile does not.
-        let changed = sources::load(&self.place.policy()).ok().filter(|files| files.sources != self.known.sources);
+        let changed = self.place.load().ok().filter(|files| files.sources != self.known.sources);
         let changed = changed.and_then(|files| policy::read(&files.sources).ok()).map(|(policy, _)| policy);
         refuse_foreign(changed.as_ref().map(|policy| policy.sessions.backend.name()))?;
         let policy = changed.as_ref().or(self.known.policy.as_ref());
