@@ -254,38 +254,38 @@ impl<'a> Lint<'a> {
         let at = place(finding.at());
         match finding {
             Finding::Expired(chat, entry) => {
-                let message = format!("the override {} is over", rule(chat, entry));
-                let shorter = |then| format!("what counts is its `then`: write \"{then}\" alone, or a later `until`");
-                let help = entry.then.as_ref().map_or("remove it, or give it a later `until`".to_owned(), shorter);
-                Diagnostic::warning("expired-override", message, at, ended("ended with", entry)).help(help)
+                let message = format!("the override {} has expired", rule(chat, entry));
+                let shorter = |then| format!("its `then` decides now: write \"{then}\" alone, or set a later `until`");
+                let help = entry.then.as_ref().map_or("remove it, or set a later `until`".to_owned(), shorter);
+                Diagnostic::warning("expired-override", message, at, ended("it ended after", entry)).help(help)
             }
             Finding::Expiring(chat, entry) => {
-                let message = format!("the override {} is over soon", rule(chat, entry));
-                Diagnostic::warning("expiring-override", message, at, ended("ends with", entry))
-                    .help("nothing needs to be done if that is meant; else give it a later `until`")
+                let message = format!("the override {} expires soon", rule(chat, entry));
+                Diagnostic::warning("expiring-override", message, at, ended("it ends after", entry))
+                    .help("if this is intended, ignore the warning; otherwise set a later `until`")
             }
             Finding::HostZone(entry) => {
-                let message = "`until` without an offset counts in the time zone of each host that reads the policy";
-                Diagnostic::note("no-time-zone", message, at, ended("ends with", entry))
-                    .help("to make it the same everywhere, set a zone below [models]: time_zone = \"Europe/Berlin\"")
+                let message = "`until` without an offset is read in the time zone of each host that reads the policy";
+                Diagnostic::note("no-time-zone", message, at, ended("it ends after", entry))
+                    .help("to make it the same on every host, add to [models]: time_zone = \"Europe/Berlin\"")
             }
             Finding::Redundant(entry, because) => {
-                let message = format!("the override `{}` changes nothing", entry.because.rule);
-                let label = format!("the chat has the same model by `{}`", because.rule);
+                let message = format!("the override `{}` has no effect", entry.because.rule);
+                let label = format!("the chat has the same model from `{}`", because.rule);
                 Diagnostic::warning("redundant-override", message, at, "")
                     .and(place(&because.at), label)
-                    .help("remove it, unless it is to stay when that changes")
+                    .help("remove it, unless the chat must keep the model when that changes")
             }
             Finding::RedundantAnyway(entry) => {
-                let message = format!("the override `{}` changes nothing", entry.because.rule);
-                let label = "the chat has the same model without it, whatever its tier, type and source";
+                let message = format!("the override `{}` has no effect", entry.because.rule);
+                let label = "without it, the chat has the same model for every tier, type and source";
                 Diagnostic::warning("redundant-override", message, at, label)
-                    .help("remove it, unless it is to stay when rules, tiers or fallback change")
+                    .help("remove it, unless the chat must keep the model when rules, tiers or fallback change")
             }
             Finding::Unreachable(rule, earlier) => {
                 let (name, earlier_name) = (&rule.choice.because.rule, &earlier.choice.because.rule);
-                let message = format!("the rule `{name}` never decides");
-                let label = format!("`{earlier_name}` matches every chat that it matches, and comes first");
+                let message = format!("the rule `{name}` never takes effect");
+                let label = format!("`{earlier_name}` comes first and matches every chat that it matches");
                 Diagnostic::warning("unreachable-rule", message, at, "")
                     .and(place(&earlier.start), label)
                     .help(format!("remove it, or move it before `{earlier_name}`"))
@@ -293,15 +293,15 @@ impl<'a> Lint<'a> {
             Finding::UnusedTier(choice) => {
                 let message = format!("no session has the tier of `{}`", choice.because.rule);
                 Diagnostic::warning("unused-tier", message, at, self.not_there())
-                    .help("remove it if there will be none, or see whether the name is right")
+                    .help("check the name, or remove it if no session will have the tier")
             }
             Finding::UnusedOverride(chat, entry) => {
                 let message = if is_name(chat) {
-                    "an override stands under a contact's name, and not under the id of a chat".to_owned()
+                    "an override has a contact's name in place of a chat id".to_owned()
                 } else {
-                    format!("no session has the chat of `{}`", entry.because.rule)
+                    format!("no session has the chat id of `{}`", entry.because.rule)
                 };
-                let advice = "remove it if the chat is gone, or see whether the id is right";
+                let advice = "check the id, or remove it if the chat is gone";
                 let found = Diagnostic::warning("unused-override", message, at, self.not_there()).help(advice);
                 match alike.get(chat) {
                     Some((likeness, id)) => found.private_help(advice_on(*likeness, chat, id)),
@@ -311,32 +311,32 @@ impl<'a> Lint<'a> {
             Finding::UnusedRule(rule) => {
                 let message = format!("the rule `{}` matches no chat", rule.choice.because.rule);
                 let near = seen.and_then(|seen| near_value(rule, &seen.values));
-                let usual = "remove it if there will be none, or see whether its values are right".to_owned();
+                let usual = "check its values, or remove it if no chat will match".to_owned();
                 Diagnostic::note("unused-rule", message, at, self.not_there()).help(near.unwrap_or(usual))
             }
             Finding::UnusedGlob(rule, glob) => {
                 let message = format!("the glob {glob:?} of `{}` matches no chat", rule.choice.because.rule);
                 Diagnostic::note("unused-glob", message, at, self.not_there())
-                    .help("remove it if there will be none, or see whether it is right")
+                    .help("check the glob, or remove it if no chat will match")
             }
             Finding::UnusedAssignment(assignment, member, _) => self.unused_member(assignment, member, at),
             Finding::UndeclaredTier { tier, sessions, near, .. } => {
                 let chats = if *sessions == 1 { "1 chat has".to_owned() } else { format!("{sessions} chats have") };
                 let message = format!("{chats} the tier {tier:?}, which the policy does not list");
                 let near = near.as_ref().map(|near| format!("did you mean {near:?}? "));
-                let help = "list it below [tiers], or leave it to models.fallback";
+                let help = "add it to [tiers], or leave it to models.fallback";
                 Diagnostic::note("undeclared-tier", message, at, "the tiers are listed here")
                     .help(format!("{}{help}", near.unwrap_or_default()))
             }
             Finding::Withdrawn(withdrawal) => self.withdrawn(withdrawal, at),
             Finding::GlobInKey(because) => {
-                let message = format!("`{}` is written like a glob, and stands for that name alone", because.rule);
+                let message = format!("`{}` looks like a glob, but matches only that exact name", because.rule);
                 let help = if because.rule.starts_with("chats.") {
                     "for many chats, write a rule: [[rules]] with chat = \"…*\""
                 } else {
                     "write each spelling as an alias of its own"
                 };
-                Diagnostic::note("glob-in-exact-key", message, at, "* and ? mean nothing here").help(help)
+                Diagnostic::note("glob-in-exact-key", message, at, "* and ? have no special meaning here").help(help)
             }
             Finding::DiffersInCase(because, other) => {
                 let message = format!("`{}` and `{}` differ only in case", because.rule, other.rule);
@@ -352,8 +352,8 @@ impl<'a> Lint<'a> {
         let chats = withdrawal.effect(Some(&str::to_owned));
         let advice = match withdrawal.over_limit {
             Some(_) => "raise limits.max_changes, or change some of them by hand: over the limit nothing is done",
-            None if withdrawal.has_begun => "the next run changes what is managed",
-            None => "let the run of that day change them, or change them before",
+            None if withdrawal.has_begun => "the next run changes the managed ones",
+            None => "let the run of that day change them, or change them earlier",
         };
         let found = match withdrawal.over_limit {
             Some(_) => Diagnostic::warning("withdrawn-model", message, at, ""),
@@ -365,11 +365,11 @@ impl<'a> Lint<'a> {
     fn unused_member(&self, assignment: &Assignment, member: &Member, at: Place) -> Diagnostic {
         let name = &assignment.because.rule;
         let (message, meant) = match member {
-            Member::Chats(glob) => (format!("the glob {:?} of `{name}` matches no chat", glob.pattern()), "it"),
-            Member::Contact(_) => (format!("no chat has a contact of `{name}`"), "the name"),
+            Member::Chats(glob) => (format!("the glob {:?} of `{name}` matches no chat", glob.pattern()), "glob"),
+            Member::Contact(_) => (format!("no chat has a contact of `{name}`"), "name"),
         };
         Diagnostic::note("unused-assignment", message, at, self.not_there())
-            .help(format!("remove it if there will be none, or see whether {meant} is right"))
+            .help(format!("check the {meant}, or remove it if no chat will match"))
     }
 
     fn not_there(&self) -> String {
@@ -427,7 +427,7 @@ impl Finding<'_> {
 }
 
 fn ended(verb: &str, entry: &Override) -> String {
-    entry.until.as_ref().map_or_else(String::new, |until| format!("it {verb} {until}"))
+    entry.until.as_ref().map_or_else(String::new, |until| format!("{verb} {until}"))
 }
 
 /// What to do about an override whose chat is not registered, where another chat may be meant.

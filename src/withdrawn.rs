@@ -148,9 +148,9 @@ impl Withdrawal {
     pub fn when(&self, now: &Zoned) -> String {
         let (model, on) = (&self.model, self.on);
         match (on - now.date()).get_days() {
-            _ if self.has_begun => format!("{model} was withdrawn on {on}"),
-            ..=1 => format!("{model} is withdrawn on {on}, which is tomorrow"),
-            days => format!("{model} is withdrawn on {on}, in {days} days"),
+            _ if self.has_begun => format!("{model} was retired on {on}"),
+            ..=1 => format!("{model} retires tomorrow, on {on}"),
+            days => format!("{model} retires on {on}, in {days} days"),
         }
     }
 

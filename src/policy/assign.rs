@@ -77,10 +77,10 @@ impl<'r> Reader<'r> {
         let because = Because { rule: table.name.clone(), at: table.at()? };
         if members.is_empty() {
             self.mistakes.add(|| {
-                let message = format!("`{}` is for no chat", table.name);
+                let message = format!("`{}` names no chat and no contact", table.name);
                 let place = table.place().unwrap_or_else(|| self.start());
                 Diagnostic::error("missing-key", message, place, "")
-                    .help(r#"say for whom it is: chat = ["+1617*"], or contact = ["Ann Lee"]"#)
+                    .help(r#"add chat = ["+1617*"], or contact = ["Ann Lee"]"#)
             });
         }
         table.finish(self.mistakes);

@@ -42,8 +42,8 @@ impl<'r> Reader<'r> {
         for model in &self.special_models {
             self.mistakes.add(|| {
                 let name = model.value.as_str().unwrap_or_default();
-                let message = format!("the model `{name}` cannot stand in an argument of a command");
-                let help = "use only A-Z a-z 0-9 . _ : / @ + - and do not begin with -, or let the command read \
+                let message = format!("the model `{name}` cannot be used in an argument of a command");
+                let help = "use only A-Z a-z 0-9 . _ : / @ + -, without - at the beginning, or let the command read \
                             RECONCILE_MODEL from its environment";
                 model
                     .mistake("model-in-argument", message, help)
@@ -57,10 +57,9 @@ impl<'r> Reader<'r> {
         let is_true = |item: &&Item<'r>| item.boolean(self.mistakes, "names_in_arguments = false") == Some(true);
         let Some(item) = names_in_arguments.filter(is_true) else { return Scope::Plain };
         self.mistakes.add(|| {
-            let message = "names in arguments can make a command run what people in a chat have written";
+            let message = "with names in arguments, a command may run text that people in a chat wrote";
             let label = "anyone who can choose a contact's or group's name can choose part of an argument";
-            let help = "if no program runs or interprets its arguments, ignore this; otherwise remove the key, and let \
-                        commands read names from their environment, such as RECONCILE_CONTACT_NAME";
+            let help = "if no program runs or interprets its arguments, ignore this warning; otherwise remove the key, and let commands read names from their environment, such as RECONCILE_CONTACT_NAME";
             Diagnostic::warning("names-in-arguments", message, item.place(), label).help(help)
         });
         Scope::Names

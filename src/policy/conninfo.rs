@@ -87,10 +87,10 @@ impl Conninfo {
         let Some(known) = KEYWORDS.iter().find(|known| **known == keyword) else {
             let near = suggest::nearest(keyword, KEYWORDS);
             let advice = near.map_or_else(
-                || format!("these are understood: {}", KEYWORDS.join(", ")),
+                || format!("supported keywords: {}", KEYWORDS.join(", ")),
                 |near| format!("did you mean `{near}`?"),
             );
-            return Err(Unreadable { message: "it has a keyword that is not understood".to_owned(), advice });
+            return Err(Unreadable { message: "it has a keyword that is not supported".to_owned(), advice });
         };
         self.0.insert(known, value);
         Ok(())
@@ -152,20 +152,20 @@ fn value(text: &str) -> Result<(String, &str), Unreadable> {
     }
     match quoted {
         None => Ok((value, "")),
-        Some(_) => Err(Unreadable::new("it has a quote that does not end")),
+        Some(_) => Err(Unreadable::new("it has an unclosed quote")),
     }
 }
 
 /// The host and the port of one part of a URI. An IPv6 address stands in brackets.
 fn host_and_port(part: &str) -> Result<(&str, &str), Unreadable> {
     let Some(rest) = part.strip_prefix('[') else { return Ok(part.split_once(':').unwrap_or((part, ""))) };
-    let closed = rest.split_once(']').ok_or_else(|| Unreadable::new("it has a bracket that does not end"));
+    let closed = rest.split_once(']').ok_or_else(|| Unreadable::new("it has an unclosed bracket"));
     closed.map(|(host, port)| (host, port.strip_prefix(':').unwrap_or(port)))
 }
 
 /// A part of a URI without its percent signs.
 fn decoded(text: &str) -> Result<String, Unreadable> {
-    let wrong = || Unreadable::new("it has a `%` that two hexadecimal digits do not follow");
+    let wrong = || Unreadable::new("it has a `%` that is not followed by two hexadecimal digits");
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {

@@ -38,7 +38,7 @@ impl ConversationPath {
             holds_id |= name == SESSION_ID;
             if ![SESSION_ID, CWD_SLUG].contains(&name) {
                 mistakes.push(PathMistake {
-                    message: format!("there is no placeholder `{{{name}}}` in this path"),
+                    message: format!("unknown placeholder `{{{name}}}` in this path"),
                     advice: suggest::advice(name, [SESSION_ID, CWD_SLUG]),
                     range: Some(range),
                 });
@@ -47,8 +47,8 @@ impl ConversationPath {
         if !holds_id && mistakes.is_empty() {
             mistakes.push(PathMistake {
                 range: None,
-                message: "the path does not hold `{session_id}`, so all conversations would be one".to_owned(),
-                advice: "write {session_id} where the name of the conversation's file has it".to_owned(),
+                message: "the path has no `{session_id}`, so all conversations would share one file".to_owned(),
+                advice: "put {session_id} where the file's name has the session id".to_owned(),
             });
         }
         if mistakes.is_empty() { Ok(Self(text.to_owned())) } else { Err(mistakes) }

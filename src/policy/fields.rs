@@ -121,7 +121,7 @@ impl<'s> Item<'s> {
         let number = number.filter(|number| (least..=most).contains(number));
         if number.is_none() {
             mistakes.add(|| {
-                let message = format!("`{}` must be from {least} to {most}", self.name);
+                let message = format!("`{}` must be between {least} and {most}", self.name);
                 self.mistake("out-of-range", message, format!("write it as {example}"))
             });
         }
@@ -144,9 +144,9 @@ impl<'s> Item<'s> {
         let parsed = length::duration(text).filter(|duration| (least..=LONGEST).contains(duration));
         if parsed.is_none() {
             mistakes.add(|| {
-                let range = if least.is_zero() { "from zero to" } else { "between zero and" };
-                let message = format!("`{}` is no length of time {range} a day", self.name);
-                self.mistake("not-a-duration", message, format!("{} {example}", length::FORM))
+                let range = if least.is_zero() { "from 0s to" } else { "longer than 0s and at most" };
+                let message = format!("`{}` must be a duration {range} 24h", self.name);
+                self.mistake("not-a-duration", message, format!("write {} {example}", length::FORM))
             });
         }
         parsed
@@ -301,7 +301,7 @@ impl<'s> Section<'s> {
                 // The parser leaves it to the reader whether a number is one, and no other reader asks for this one.
                 broken_numbers(value, &mut |span| {
                     mistakes.add(|| {
-                        let label = "a number has at least one digit, and fits into 64 bits";
+                        let label = "a number needs a digit, and must fit into 64 bits";
                         Diagnostic::error("not-a-number", "this is not a number", part.source.place(span), label)
                     });
                 });

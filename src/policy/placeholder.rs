@@ -9,7 +9,7 @@ pub(super) const LONGEST: usize = 4096;
 /// What to say where commands are given only the beginning of a field of these sessions.
 pub fn shortened(whose: &str) -> String {
     format!(
-        "a contact name, tier, type or source of {whose} is longer than {LONGEST} bytes: commands get its beginning"
+        "a contact name, tier, type or source of {whose} is longer than {LONGEST} bytes: commands get only its beginning"
     )
 }
 
@@ -177,10 +177,10 @@ impl Placeholder {
         if self.tells_apart() {
             let name = self.name().replace('_', " ");
             if value.contains('\0') {
-                return Err(format!("its {name} holds a NUL byte, which no command can be given"));
+                return Err(format!("its {name} contains a NUL byte, which cannot be passed to a command"));
             }
             if value.len() > LONGEST {
-                return Err(format!("its {name} is longer than {LONGEST} bytes, which no command is given"));
+                return Err(format!("its {name} is longer than the {LONGEST} bytes that a command may be given"));
             }
             return Ok((self.variable(), value));
         }

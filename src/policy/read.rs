@@ -46,7 +46,7 @@ pub fn read(sources: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnos
     diagnostics.sort_by(|a, b| a.order().cmp(&b.order()));
     if let Some(last) = diagnostics.last_mut().filter(|_| more > 0) {
         let help = last.help.take().map_or_else(String::new, |help| format!("{help}; "));
-        last.help = Some(format!("{help}not shown: {more} more"));
+        last.help = Some(format!("{help}{more} more not shown"));
     }
     let valid = diagnostics.iter().all(|found| found.level != Level::Error);
     match policy {
@@ -123,7 +123,7 @@ impl<'r> Reader<'r> {
                     self.special_models.push(item.clone());
                 }
                 if let Some(model) = models.replace(model) {
-                    let message = format!("`{model}` is allowed twice");
+                    let message = format!("`{model}` is listed twice");
                     self.mistakes.add(|| item.mistake("duplicate", message, "remove one of them"));
                 }
             }
@@ -169,7 +169,7 @@ impl<'r> Reader<'r> {
             return zone.iana_name().map(str::to_owned);
         }
         self.mistakes.add(|| {
-            let message = format!("there is no time zone `{name}`");
+            let message = format!("unknown time zone `{name}`");
             item.mistake("unknown-time-zone", message, zone_advice(&name))
         });
         None
@@ -203,7 +203,7 @@ impl<'r> Reader<'r> {
                 let message = format!("`{name}` has no condition");
                 let place = table.place().unwrap_or_else(|| self.start());
                 let others = Condition::ON_VALUES.map(Condition::name).join(", ");
-                let advice = format!("give it at least one of {others} and chat, or set models.fallback instead");
+                let advice = format!("add at least one of {others} and chat, or set models.fallback instead");
                 Diagnostic::error("rule-without-condition", message, place, "it would match every chat").help(advice)
             });
         }
@@ -280,8 +280,8 @@ impl<'r> Reader<'r> {
         let then = table.get(self.mistakes, "then");
         if let (None, Some(then)) = (&until, &then) {
             self.mistakes.add(|| {
-                let message = format!("`{}` has a model for afterwards and no end", item.name);
-                then.mistake("then-without-until", message, "add an end, as in until = 2026-12-31, or remove `then`")
+                let message = format!("`{}` has `then` but no `until`", item.name);
+                then.mistake("then-without-until", message, "add `until`, as in until = 2026-12-31, or remove `then`")
             });
         }
         let until = until.and_then(|item| self.until(&item));
@@ -295,7 +295,7 @@ impl<'r> Reader<'r> {
 
         let setting = match (model, managed_here) {
             (Some(model), Some(false)) => {
-                let message = format!("`{}` is not managed and names a model", item.name);
+                let message = format!("`{}` has both `managed = false` and a model", item.name);
                 let help = "remove the model, or remove `managed = false`";
                 self.mistakes.add(|| model.mistake("unmanaged-with-model", message, help));
                 return None;
@@ -304,7 +304,7 @@ impl<'r> Reader<'r> {
             (None, Some(false)) => Setting::Unmanaged,
             (None, _) => {
                 self.mistakes.add(|| {
-                    let message = format!("`{}` says nothing about a model", item.name);
+                    let message = format!("`{}` has neither a model nor `managed = false`", item.name);
                     item.mistake("missing-key", message, r#"add model = "opus", or managed = false"#)
                 });
                 return None;
@@ -379,7 +379,7 @@ impl<'r> Reader<'r> {
             return None;
         }
         if text.contains('\0') {
-            let message = || format!("`{}` must not hold a NUL character", item.name);
+            let message = || format!("`{}` must not contain a NUL character", item.name);
             self.mistakes.add(|| item.mistake("nul", message(), advice()));
             return None;
         }
@@ -392,7 +392,7 @@ impl<'r> Reader<'r> {
         let word = known.iter().copied().find(|word| *word == text);
         if word.is_none() {
             self.mistakes.add(|| {
-                let message = format!("`{text}` is no value of `{}`", item.name);
+                let message = format!("`{text}` is not a valid value for `{}`", item.name);
                 item.mistake("unknown-value", message, suggest::advice(text, known.iter().copied()))
             });
         }
@@ -424,11 +424,11 @@ impl<'r> Reader<'r> {
         let model = Model::declarable(text);
         if model.is_none() {
             self.mistakes.add(|| {
-                let message = format!("`{}` is no name of a model", item.name);
+                let message = format!("`{}` is not a valid model name", item.name);
                 item.mistake(
                     "not-a-model",
                     message,
-                    format!("a model's name has 1 to {} bytes, no blanks and no control characters", Model::LONGEST),
+                    format!("use 1 to {} bytes, without blanks and control characters", Model::LONGEST),
                 )
             });
         }
@@ -460,8 +460,6 @@ struct Models {
 pub fn zone_advice(name: &str) -> String {
     let zones = TimeZoneDatabase::bundled();
     let names: Vec<String> = zones.available().map(|zone| zone.as_str().to_owned()).collect();
-    suggest::nearest(name, names.iter().map(String::as_str)).map_or_else(
-        || "write the name of one, such as Europe/Berlin or UTC".to_owned(),
-        |near| format!("did you mean `{near}`?"),
-    )
+    suggest::nearest(name, names.iter().map(String::as_str))
+        .map_or_else(|| "use a name such as Europe/Berlin or UTC".to_owned(), |near| format!("did you mean `{near}`?"))
 }

@@ -27,7 +27,7 @@ impl<'r> Reader<'r> {
         const EXISTING: [&str; 3] = ["replace", "keep", "keep-manual"];
         let mut section = whole.section(self.mistakes, "registry", "a table: [registry]");
         let table = if let Some(postgres) = section.get(self.mistakes, "postgres") {
-            self.refuse_keys(&mut section, &["path", "key", "shape"], "is for a registry that is a file");
+            self.refuse_keys(&mut section, &["path", "key", "shape"], "applies only to a registry that is a file");
             self.table(&mut section, &postgres)
         } else {
             let why = "needs `registry.postgres`, the server that has the table";
@@ -59,7 +59,7 @@ impl<'r> Reader<'r> {
     fn refuse_keys(&self, section: &mut Section<'r>, keys: &[&'static str], why: &str) {
         for item in keys.iter().filter_map(|key| section.get(self.mistakes, key)) {
             self.mistakes.add(|| {
-                let help = "remove it, or describe the other kind of registry";
+                let help = "remove it, or write [registry] for the other kind of registry";
                 item.mistake("wrong-registry", format!("`{}` {why}", item.name), help)
             });
         }
@@ -76,10 +76,10 @@ impl<'r> Reader<'r> {
         }
         self.mistakes.add(|| {
             let name = sessions.backend.name();
-            let message = format!("`backend = \"{name}\"` does not go with `registry.postgres`");
+            let message = format!("`backend = \"{name}\"` cannot be combined with `registry.postgres`");
             let label = "the registry is a table";
             Diagnostic::error("table-with-other-backend", message, table.place.clone(), label)
-                .help("remove sessions.backend: with a table, commands of this host restart sessions")
+                .help("remove sessions.backend: with a table, the commands of [sessions] restart sessions")
         });
     }
 
@@ -87,7 +87,7 @@ impl<'r> Reader<'r> {
     fn refuse_file(&self, of_file: &[Item<'r>], backend: &str) {
         for item in of_file {
             self.mistakes.add(|| {
-                let message = format!("`{}` is not for `backend = {backend:?}`", item.name);
+                let message = format!("`{}` cannot be used with `backend = {backend:?}`", item.name);
                 item.mistake("registry-elsewhere", message, "remove it; to plan on a file, pass --registry FILE")
             });
         }
@@ -103,7 +103,7 @@ impl<'r> Reader<'r> {
         let retired = policy.retired.values().map(|retired| &retired.because);
         for because in overrides.chain(retired) {
             self.mistakes.add(|| {
-                let message = format!("`{}` has a date, and the policy names no time zone", because.rule);
+                let message = format!("`{}` is a date, and the policy sets no time zone", because.rule);
                 let label = "hosts that share the table may have different ones";
                 Diagnostic::error("date-without-zone", message, because.at.place(self.sources), label)
                     .help("add time_zone = \"Europe/Berlin\" below [models], or an offset to the time")

@@ -45,8 +45,9 @@ impl<'r> Reader<'r> {
             let on = on.and_then(|item| match self.until(&item) {
                 Some(Until::Date(date)) => Some(date),
                 Some(_) => {
-                    let message = format!("`{}` must be a day", item.name);
-                    self.mistakes.add(|| item.mistake("not-a-date", message, "write a date alone: on = 2026-12-01"));
+                    let message = format!("`{}` must be a date", item.name);
+                    self.mistakes
+                        .add(|| item.mistake("not-a-date", message, "write a date without a time: on = 2026-12-01"));
                     None
                 }
                 None => None,
@@ -61,9 +62,9 @@ impl<'r> Reader<'r> {
         while let Some(model) = in_a_circle(&retired) {
             if let Some(Retirement { because, .. }) = retired.remove(&model) {
                 self.mistakes.add(|| {
-                    let message = format!("`{model}` takes the place of itself");
+                    let message = format!("`{model}` is replaced by itself");
                     Diagnostic::error("retired-in-circle", message, because.at.place(self.sources), "")
-                        .help("name a model that is not withdrawn with `use`")
+                        .help("set `use` to a model that is not retired")
                 });
             }
         }

@@ -70,8 +70,8 @@ impl<'r> Reader<'r> {
         }
         self.mistakes.add(|| {
             let message = format!("`{}` has no effect with `backend = {:?}`", item.name, sessions.backend.name());
-            Diagnostic::warning("no-restarts", message, item.place(), "a changed model counts without a restart")
-                .help("remove it; `max_failures` and `pause` do count")
+            Diagnostic::warning("no-restarts", message, item.place(), "a changed model takes effect without a restart")
+                .help("remove it; only `max_failures` and `pause` have an effect")
         });
     }
 }

@@ -107,8 +107,8 @@ impl Misplaced {
                 format!("make it a separate argument, or {instead}"),
             ],
             Self::BesideSpecial => [
-                format!("`{{{name}}}` stands beside characters that a program could run as code"),
-                format!("make it a separate argument, put only A-Z a-z 0-9 @ . _ / : = - beside it, or {instead}"),
+                format!("`{{{name}}}` is next to characters that a program could run as code"),
+                format!("make it a separate argument, put only A-Z a-z 0-9 @ . _ / : = - next to it, or {instead}"),
             ],
         }
     }

@@ -199,7 +199,7 @@ impl<'r> Reader<'r> {
                 let message = "`parallel` above 1 gains little: the daemon starts one session at a time";
                 let label = "messages to other chats wait for all of these starts";
                 Diagnostic::warning("parallel-with-dispatch", message, item.place(), label)
-                    .help("remove it: 20 restarts took 40.7 s with 8 and 41.9 s with 1, and a message waited 13.9 s instead of 1.8 s")
+                    .help("remove it: when measured, 20 restarts took 40.7 s with 8 and 41.9 s with 1, and a message waited 13.9 s instead of 1.8 s")
             });
         }
         let (settings, usual) = match backend {
@@ -218,7 +218,7 @@ impl<'r> Reader<'r> {
             let Some(item) = section.get(self.mistakes, key) else { continue };
             self.mistakes.add(|| {
                 let theirs: Vec<String> = theirs.iter().map(|theirs| format!("`backend = {theirs:?}`")).collect();
-                let message = format!("`{}` is for {} only", item.name, theirs.join(" and "));
+                let message = format!("`{}` works only with {}", item.name, theirs.join(" and "));
                 item.mistake("wrong-backend", message, "remove it, or change the backend")
             });
         }
@@ -231,16 +231,16 @@ impl<'r> Reader<'r> {
         let identity = section.get(self.mistakes, "identity");
         if let (None, Some(asks)) = (&restart, running.as_ref().or(identity.as_ref())) {
             self.mistakes.add(|| {
-                let message = format!("`{}` verifies nothing without `restart`", asks.name);
-                let label = "no run restarts a session whose model it changes";
+                let message = format!("`{}` has no effect without `restart`", asks.name);
+                let label = "no run restarts a session, so there is nothing to verify";
                 Diagnostic::warning("verification-without-restart", message, asks.place(), label)
                     .help(format!("add restart = {RESTART}"))
             });
         }
         if let (Some(identity), None) = (&identity, &running) {
             self.mistakes.add(|| {
-                let message = "`identity` verifies nothing without `running`";
-                let label = "nothing asks whether a restarted session comes up";
+                let message = "`identity` has no effect without `running`";
+                let label = "no command tells whether a restarted session comes up";
                 Diagnostic::warning("identity-without-running", message, identity.place(), label)
                     .help(format!("add running = {RUNNING}"))
             });
@@ -293,7 +293,7 @@ impl<'r> Reader<'r> {
         let rest = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://"));
         let why = match rest {
             None => "must begin with ws:// or wss://",
-            Some(rest) if rest.contains(['@', '?', '#']) => "must have no user, no query and no fragment",
+            Some(rest) if rest.contains(['@', '?', '#']) => "must not have a user, a query or a fragment",
             Some(_) => return Some(url),
         };
         self.mistakes.add(|| {
@@ -319,7 +319,7 @@ impl<'r> Reader<'r> {
     fn token(&self, item: &Item<'r>) -> Option<TokenSource> {
         if !item.value.is_table() {
             self.mistakes.add(|| {
-                let message = format!("`{}` must say where the token is, and never be the token", item.name);
+                let message = format!("`{}` must name where the token is, and cannot be the token itself", item.name);
                 Diagnostic::error("token-in-policy", message, item.hidden_place(), "").help(format!("write {TOKEN}"))
             });
             return None;
@@ -333,7 +333,7 @@ impl<'r> Reader<'r> {
             (None, Some(file)) => self.text(&file, r#"file = "~/.openclaw-token""#).map(TokenSource::File),
             _ => {
                 self.mistakes.add(|| {
-                    let message = format!("`{}` must name either a variable or a file", item.name);
+                    let message = format!("`{}` must name either an environment variable or a file", item.name);
                     item.mistake("missing-key", message, format!("write {TOKEN}"))
                 });
                 None
@@ -348,10 +348,10 @@ impl<'r> Reader<'r> {
         let drain = drain.and_then(|item| item.duration(self.mistakes, r#"drain = "60s""#));
         if let Existing::Keep(because) = existing {
             self.mistakes.add(|| {
-                let message = "`existing = \"keep\"` keeps what the daemon chose, too";
+                let message = "`existing = \"keep\"` also keeps models that the daemon chose";
                 let label = "the daemon writes its own default into entries";
                 Diagnostic::warning("keep-with-dispatch", message, because.at.place(self.sources), label)
-                    .help("write existing = \"keep-manual\", or \"replace\" and the exceptions in [chats]")
+                    .help("use existing = \"keep-manual\", or \"replace\" with the exceptions in [chats]")
             });
         }
         DispatchSettings {

@@ -57,9 +57,14 @@ fn conflict(source: &Source) -> Option<Diagnostic> {
     let (ours, theirs) = (marker("<<<<<<< ")?, marker(">>>>>>> ")?);
     let place = |span: Range<usize>| source.place(span.start..span.end - 1);
     Some(
-        Diagnostic::error("merge-conflict", "a merge is unresolved in this file", place(ours), "it begins here")
-            .and(place(theirs), "and ends here")
-            .help("decide between the two sides and remove the markers; git status lists the files"),
+        Diagnostic::error(
+            "merge-conflict",
+            "this file has an unresolved merge conflict",
+            place(ours),
+            "it begins here",
+        )
+        .and(place(theirs), "and ends here")
+        .help("resolve the conflict and remove its markers; git status lists the files with conflicts"),
     )
 }
 
@@ -75,11 +80,13 @@ fn syntax(source: &Source, message: &str, span: Range<usize>) -> Diagnostic {
         "string values must be quoted" => (message, "", "put the value between double quotes"),
         "invalid unquoted key" => (message, expected, "put the key between double quotes"),
         "invalid basic string" if expected == "expected `\"`" => {
-            ("the string has no end", expected, "close it with a double quote")
+            ("the string is not closed", expected, "close it with a double quote")
         }
-        "unclosed array" => ("a list has no end", expected, "the first error is near where it should have been closed"),
-        "invalid date" | "invalid time" | "invalid datetime" => (message, expected, "write one that exists"),
-        _ => (message, expected, "the line is not TOML: see https://toml.io for its form"),
+        "unclosed array" => {
+            ("a list is not closed", expected, "the first error is near where it should have been closed")
+        }
+        "invalid date" | "invalid time" | "invalid datetime" => (message, expected, "write a date and time that exist"),
+        _ => (message, expected, "the syntax of TOML is described at https://toml.io"),
     };
     Diagnostic::error("syntax", message, source.place(span), expected).help(help)
 }

@@ -92,12 +92,12 @@ impl<'r> Reader<'r> {
         };
         match Conninfo::parse(&text) {
             Err(why) => {
-                mistake("not-a-connection", format!("`{}` names no server: {}", item.name, why.message), why.advice)
+                mistake("not-a-connection", format!("`{}` is not a valid connection: {}", item.name, why.message), why.advice)
             }
             Ok(server) if server.get("password").is_some() => mistake(
                 "password-in-policy",
-                format!("`{}` holds a password", item.name),
-                "remove it, and change it if others could read the policy; write it into ~/.pgpass, or set PGPASSWORD"
+                format!("`{}` contains a password", item.name),
+                "remove the password, and change it if others could read the policy; put it in ~/.pgpass, or set PGPASSWORD"
                     .to_owned(),
             ),
             Ok(server) => Some(server),

@@ -32,7 +32,7 @@ impl Fault {
     /// What is wrong, and what to do about it.
     pub fn words(&self, scope: Scope) -> [String; 2] {
         match self {
-            Self::Unknown(name) => [format!("there is no placeholder `{{{name}}}`"), scope.advice(name)],
+            Self::Unknown(name) => [format!("unknown placeholder `{{{name}}}`"), scope.advice(name)],
             Self::Misplaced(placeholder, why) => why.words(*placeholder),
         }
     }
@@ -154,7 +154,8 @@ impl Filler<'_> {
             return Err("an argument of its command would hold a control character".to_owned());
         }
         let room = self.room.checked_sub(value.len());
-        self.room = room.ok_or_else(|| format!("its command would hold more than {LONGEST} bytes of its fields"))?;
+        self.room =
+            room.ok_or_else(|| format!("the fields in its command would be longer than {LONGEST} bytes in all"))?;
         Ok(value)
     }
 }

@@ -186,7 +186,7 @@ fn names_in_arguments_lifts_the_rule_and_warns() {
     let sandbox = drifted(&format!("names_in_arguments = true\n{command}"));
     let run = sandbox.run(&["check"]).expect(0);
     assert!(run.stdout.contains("warning[names-in-arguments]"), "{run:#?}");
-    assert!(run.stdout.contains("can make a command run what people in a chat have written"), "{run:#?}");
+    assert!(run.stdout.contains("a command may run text that people in a chat wrote"), "{run:#?}");
     sandbox.run(&["check", "--deny", "warnings"]).expect(1);
     sandbox.script("record", "printf '%s\\n' \"$@\" > arguments");
     sandbox.run(&[]).expect(0);
@@ -247,7 +247,7 @@ fn what_tells_sessions_apart_is_passed_whole_or_not_at_all() {
     sandbox.script("record", "printf '%s\\n' \"$RECONCILE_CHAT_ID\" >> calls");
     let report: Value = serde_json::from_str(&sandbox.run(&["--format", "json"]).expect(4).stdout).unwrap();
     let details: Vec<&Value> = report["changes"].as_array().unwrap().iter().map(|row| &row["detail"]).collect();
-    let refused = |what: &str| json!(format!("its {what} is longer than 4096 bytes, which no command is given"));
+    let refused = |what: &str| json!(format!("its {what} is longer than the 4096 bytes that a command may be given"));
     assert_eq!(details, [&refused("session name"), &Value::Null, &refused("chat id")]);
     assert_eq!(sandbox.calls(), [fits]);
 }

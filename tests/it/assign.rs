@@ -152,7 +152,7 @@ fn those_who_have_no_chat_are_told_without_names() {
     let policy = POLICY.replace("\"Ben Roe\"", "[\"Ben Roe\", \"Bne Roe\"]");
     let sandbox = Sandbox::new(&policy, REGISTRY);
     let run = sandbox.run(&["--dry-run"]).expect(0);
-    assert!(run.stderr.contains("note: one of those whom assign[0] (policy.toml:13) is for has no chat"), "{run:?}");
+    assert!(run.stderr.contains("note: a chat or contact of assign[0] (policy.toml:13) is not registered"), "{run:?}");
     let check = sandbox.run(&["check", "--registry", "sessions.json", "--format", "github"]).expect(0);
     assert!(check.stdout.contains("no chat has a contact of `assign[0]`"), "{check:?}");
     assert!(!check.stdout.contains("Bne"), "{check:?}");

@@ -76,7 +76,7 @@ fn of_several_a_run_tells_the_first_in_one_line() {
     let run = told(&sandbox);
     let line = "warning: 2 overrides are for chats that are not registered, the first for \"+1\" (policy.toml:14)\n";
     assert!(run.contains(line), "{run}");
-    assert!(run.contains("hint: for details, run reconcile check --registry sessions.json\n"), "{run}");
+    assert!(run.contains("hint: for details, run: reconcile check --registry sessions.json\n"), "{run}");
     assert_eq!(run.matches("not registered").count(), 1, "{run}");
 }
 
@@ -101,8 +101,8 @@ fn rules_globs_tiers_and_keys_are_told_in_a_line_of_each_kind() {
             "note: the rule rules[0] (policy.toml:13) matches no chat",
             "note: the glob \"im:*\" of a rule (policy.toml:16) matches no chat",
             "note: 2 tiers of the registry are not listed in the policy, the first is \"Bots\": did you mean \"bots\"?",
-            "note: 2 keys for one name alone are written like a glob, the first is models.aliases.\"claude-*\" (policy.toml:22)",
-            "hint: for details, run reconcile check --registry sessions.json",
+            "note: 2 keys look like a glob, but match only one exact name, the first is models.aliases.\"claude-*\" (policy.toml:22)",
+            "hint: for details, run: reconcile check --registry sessions.json",
         ]
     );
     let check = found(&sandbox);
@@ -110,9 +110,9 @@ fn rules_globs_tiers_and_keys_are_told_in_a_line_of_each_kind() {
         check.iter().map(|found| (found["code"].as_str().unwrap(), found["help"].as_str().unwrap())).collect();
     for (code, help) in [
         ("unused-rule", "did you mean source = \"discord\"?"),
-        ("unused-glob", "remove it if there will be none, or see whether it is right"),
-        ("undeclared-tier", "did you mean \"bots\"? list it below [tiers], or leave it to models.fallback"),
-        ("undeclared-tier", "did you mean \"family\"? list it below [tiers], or leave it to models.fallback"),
+        ("unused-glob", "check the glob, or remove it if no chat will match"),
+        ("undeclared-tier", "did you mean \"bots\"? add it to [tiers], or leave it to models.fallback"),
+        ("undeclared-tier", "did you mean \"family\"? add it to [tiers], or leave it to models.fallback"),
     ] {
         assert!(seen.contains(&(code, help)), "{code}: {check:#?}");
     }

@@ -226,7 +226,7 @@ fn what_must_not_stand_in_a_command_is_refused_before_anything_is_written() {
         (json!({ "session_name": "--yolo" }), "{session_name}", "would be taken for an option"),
         (json!({ "resume_id": "--yolo" }), "{resume_id}", "would be taken for an option"),
         (json!({ "session_name": "a\nb" }), "{session_name}", "control character"),
-        (json!({ "session_name": "a\u{0}b" }), "x", "its session name holds a NUL byte"),
+        (json!({ "session_name": "a\u{0}b" }), "x", "its session name contains a NUL byte"),
         (json!({ "type": null }), "{session_name}", "needs a session name"),
         (json!({ "type": null }), "{session_slug}", "needs a session name"),
     ] {
@@ -426,7 +426,7 @@ fn a_command_line_that_cannot_be_meant_is_wrong_usage() {
         (vec!["launch", "+1", "--mode", "x", "--", "./show"], "unexpected argument"),
         (vec!["launch", "", "--", "./show"], "the chat's id is empty"),
         (vec!["launch", "+1", "--", "./show", "{modle}"], "did you mean `model`?"),
-        (vec!["launch", "+1", "--", "./show", "{resume}"], "there is no placeholder `{resume}`"),
+        (vec!["launch", "+1", "--", "./show", "{resume}"], "unknown placeholder `{resume}`"),
         (vec!["launch", "+1", "--", "sh", "-c", "claude {contact_name}"], "is not allowed in an argument"),
         (vec!["launch", "+1", "--", "su", "me", "-cclaude {resume_id}"], "only as an argument of its own"),
         (vec!["launch", "+1", "--", "env", "bash", "-lc", "claude {resume_id}"], "only as an argument of its own"),

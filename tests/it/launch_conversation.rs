@@ -192,9 +192,9 @@ fn where_conversations_are_is_said_by_the_policy_or_by_the_command_line() {
     assert!(run.stderr.contains("error: {new_session_id} needs to know where the program keeps its"), "{run:?}");
     assert!(!sandbox.path("sessions.json.reconcile").exists());
     for (path, complaint) in [
-        ("x", "the path does not hold `{session_id}`"),
-        ("", "the path does not hold `{session_id}`"),
-        ("{session_id}/{chat_id}", "there is no placeholder `{chat_id}` in this path"),
+        ("x", "the path has no `{session_id}`"),
+        ("", "the path has no `{session_id}`"),
+        ("{session_id}/{chat_id}", "unknown placeholder `{chat_id}` in this path"),
         ("{sesion_id}", "did you mean `session_id`?"),
     ] {
         let run = launch(&sandbox, &["+1", "--conversation", path]).expect(64);

@@ -210,8 +210,7 @@ fn an_annotation_is_one_line_whatever_the_names_are() {
     let sandbox = Sandbox::new(HOSTILE, "");
     let run = sandbox.run(&["check", "--format", "github"]).expect(0);
     let expected = "::warning file=policy.toml,line=5,col=1,endColumn=23,title=expired-override::the override \
-                    `chats.\"100%25,a:b\\n::error::x\"` is over%0Ait ended with 2020-06-30%0Ahelp: remove it, or give \
-                    it a later `until`\n";
+                    `chats.\"100%25,a:b\\n::error::x\"` has expired%0Ait ended after 2020-06-30%0Ahelp: remove it, or set a later `until`\n";
     assert_eq!(run.stdout, expected);
 
     sandbox.write("50%,a:b\n::stop.toml", "[models]\nallowed = [\"opus\"]\nfallback = \"gpt\"\n");

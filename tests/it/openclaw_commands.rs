@@ -363,10 +363,10 @@ fn check_asks_the_gateway_only_where_it_is_told_to_and_warns_with_a_fix() {
 #[test]
 fn a_run_that_warns_of_a_name_tells_how_to_ask_the_gateway_for_more() {
     let setting = Setting::of(world(), "[chats]\n\"agent:main:gone\" = \"default\"\n");
-    let hint = format!("for details, run reconcile check --connect {}", setting.gateway.url());
+    let hint = format!("for details, run: reconcile check --connect {}", setting.gateway.url());
     let run = setting.run(&["--dry-run"]).expect(0);
     assert!(run.stderr.contains(&hint), "{run:#?}");
-    let (_, arguments) = hint.split_once("run reconcile ").unwrap();
+    let (_, arguments) = hint.split_once("run: reconcile ").unwrap();
     let check = setting.run(&arguments.split(' ').collect::<Vec<_>>()).expect(0);
     assert!(check.stdout.contains("agent:main:gone"), "{check:#?}");
 }

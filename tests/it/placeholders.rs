@@ -150,7 +150,7 @@ fn a_command_is_filled_with_4096_bytes_at_most() {
         sandbox.script("record", "echo $# >> calls");
         let run = sandbox.run(&[]).expect(code);
         assert_eq!(
-            run.stdout.contains("its command would hold more than 4096 bytes of its fields"),
+            run.stdout.contains("the fields in its command would be longer than 4096 bytes in all"),
             code == 4,
             "{run:#?}"
         );

@@ -94,22 +94,19 @@ fn a_registry_that_holds_it_gets_the_other_model_also_where_existing_ones_are_ke
 #[test]
 fn a_month_before_every_chat_that_it_concerns_is_named() {
     let sandbox = Sandbox::new(&policy("2026-12-01"), REGISTRY);
-    assert!(!as_of(&sandbox, "2026-10-31").expect(0).stderr.contains("withdrawn"));
+    assert!(!as_of(&sandbox, "2026-10-31").expect(0).stderr.contains("retire"));
     let run = as_of(&sandbox, "2026-11-01").expect(0);
-    let line = "warning: opus-4 is withdrawn on 2026-12-01, in 30 days: 4 chats change to opus-5 (by-chat, by-fallback, \
+    let line = "warning: opus-4 retires on 2026-12-01, in 30 days: 4 chats change to opus-5 (by-chat, by-fallback, \
                 by-rule, by-tier); 1 chat that is not managed keeps it (unmanaged)\n";
     assert!(run.stderr.contains(line), "{run:#?}");
-    assert!(as_of(&sandbox, "2026-11-30").stderr.contains("on 2026-12-01, which is tomorrow: 4 chats"));
+    assert!(as_of(&sandbox, "2026-11-30").stderr.contains("opus-4 retires tomorrow, on 2026-12-01: 4 chats"));
     let after = as_of(&sandbox, "2027-05-01").expect(0);
-    assert!(after.stderr.contains("opus-4 was withdrawn on 2026-12-01: 4 chats change to opus-5"), "{after:#?}");
+    assert!(after.stderr.contains("opus-4 was retired on 2026-12-01: 4 chats change to opus-5"), "{after:#?}");
     let done = Sandbox::new(&policy("2020-01-01"), REGISTRY);
     done.run(&[]).expect(0);
-    let line = "warning: opus-4 was withdrawn on 2020-01-01: 1 chat that is not managed keeps it (unmanaged)\n";
+    let line = "warning: opus-4 was retired on 2020-01-01: 1 chat that is not managed keeps it (unmanaged)\n";
     assert_eq!(done.run(&["--dry-run"]).expect(0).stderr, line);
-    assert!(
-        !done.run(&["--dry-run", "--chat", "other"]).expect(0).stderr.contains("withdrawn"),
-        "a part of the registry"
-    );
+    assert!(!done.run(&["--dry-run", "--chat", "other"]).expect(0).stderr.contains("retire"), "a part of the registry");
 }
 
 #[test]
@@ -138,7 +135,7 @@ fn check_tells_the_same_with_the_registry() {
     let found = report["diagnostics"].as_array().unwrap();
     let found = found.iter().find(|found| found["code"] == "withdrawn-model").unwrap();
     assert_eq!((&found["level"], &found["line"]), (&json!("warning"), &json!(7)));
-    let message = "opus-4 was withdrawn on 2020-01-01: 4 chats change to opus-5, over the limit of 3; 1 chat that is not \
+    let message = "opus-4 was retired on 2020-01-01: 4 chats change to opus-5, over the limit of 3; 1 chat that is not \
                    managed keeps it";
     assert_eq!(found["message"], message);
     assert!(found["help"].as_str().unwrap().contains("(by-chat, by-fallback, by-rule, by-tier)"), "{found:#}");
@@ -173,10 +170,10 @@ fn what_is_withdrawn_need_not_be_allowed_besides() {
 fn a_withdrawal_that_makes_no_sense_is_a_mistake() {
     for (from, to, told) in [
         ("use = \"opus-5\"", "use = \"opus-6\"", "`opus-6` is not an allowed model"),
-        ("use = \"opus-5\"", "use = \"opus-4\"", "error[retired-in-circle]: `opus-4` takes the place of itself"),
+        ("use = \"opus-5\"", "use = \"opus-4\"", "error[retired-in-circle]: `opus-4` is replaced by itself"),
         (", use = \"opus-5\"", "", "`models.retired.opus-4.use` is missing"),
         ("on = 2026-12-01, ", "", "`models.retired.opus-4.on` is missing"),
-        ("on = 2026-12-01", "on = 2026-12-01T10:00:00", "`models.retired.opus-4.on` must be a day"),
+        ("on = 2026-12-01", "on = 2026-12-01T10:00:00", "`models.retired.opus-4.on` must be a date"),
         ("on = 2026-12-01", "on = \"2026-12-01\"", "must be a date"),
         ("on =", "at = 1, on =", "unknown key `models.retired.opus-4.at`"),
     ] {

@@ -477,7 +477,7 @@ fn a_warning_about_the_policy_is_shown_once() {
         &registry(&[(ADA, "family", "sonnet")]),
     );
     let run = sandbox.run(&["set-model", ADA, "haiku"]).expect(0);
-    assert_eq!(run.stderr.matches("keeps what the daemon chose, too").count(), 1, "{}", run.stderr);
+    assert_eq!(run.stderr.matches("also keeps models that the daemon chose").count(), 1, "{}", run.stderr);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(crate) fn tell(terminal: &Terminal, opened: &Opened, snapshot: &dyn Snapshot
     }
     if !unshared.is_empty() {
         let registry = Foreign::from(opened.home.argument(snapshot.name()));
-        terminal.hint(sentence!("for details, run reconcile check {}", registry));
+        terminal.hint(sentence!("for details, run: reconcile check {}", registry));
     }
 }
 
@@ -49,9 +49,9 @@ fn line(found: &Unshared, near: &str) -> String {
         (Kind::Override, 1) => format!("the override for {first:?}{at} is for a chat that is not registered{near}"),
         (Kind::Rule, 1) => format!("the rule {first}{at} matches no chat"),
         (Kind::Glob, 1) => format!("the glob {first:?} of a rule{at} matches no chat"),
-        (Kind::Member, 1) => format!("one of those whom {first}{at} is for has no chat"),
+        (Kind::Member, 1) => format!("a chat or contact of {first}{at} is not registered"),
         (Kind::Tier, 1) => format!("the policy does not list the tier {first:?} of the registry{near}"),
-        (Kind::GlobInKey, 1) => format!("{first}{at} stands for one name alone and is written like a glob"),
+        (Kind::GlobInKey, 1) => format!("{first}{at} looks like a glob, but matches only that exact name"),
         (Kind::Override, _) => format!("{}, the first for {first:?}{at}{near}", self::count(found)),
         (Kind::Rule | Kind::Member | Kind::GlobInKey, _) => format!("{}, the first is {first}{at}", self::count(found)),
         (Kind::Glob | Kind::Tier, _) => format!("{}, the first is {first:?}{at}{near}", self::count(found)),
@@ -60,7 +60,7 @@ fn line(found: &Unshared, near: &str) -> String {
 
 /// How many there are, without a name.
 fn count(found: &Unshared) -> String {
-    let (is, matches) = if found.count == 1 { ("is", "matches") } else { ("are", "match") };
+    let (is, matches, looks) = if found.count == 1 { ("is", "matches", "looks") } else { ("are", "match", "look") };
     let counted = |thing| counted(found.count, thing);
     match found.kind {
         Kind::Override => format!("{} {is} for chats that are not registered", counted("override")),
@@ -68,6 +68,6 @@ fn count(found: &Unshared) -> String {
         Kind::Glob => format!("{} of rules {matches} no chat", counted("glob")),
         Kind::Member => format!("{} of assignments {matches} no chat", counted("member")),
         Kind::Tier => format!("{} of the registry {is} not listed in the policy", counted("tier")),
-        Kind::GlobInKey => format!("{} for one name alone {is} written like a glob", counted("key")),
+        Kind::GlobInKey => format!("{} {looks} like a glob, but {matches} only one exact name", counted("key")),
     }
 }
