@@ -13,6 +13,7 @@
 
 mod apply;
 mod connection;
+mod cuts;
 mod database;
 mod example;
 mod format;
