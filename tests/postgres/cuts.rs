@@ -20,6 +20,14 @@ const DIRECTIONS: usize = 2;
 /// So many cuts of each kind, where CUTS does not say it.
 const FEW: usize = 20;
 
+/// What went through at once: so many bytes of a direction, after those.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    direction: usize,
+    before: usize,
+    length: usize,
+}
+
 /// A moment of a run: so many bytes of a direction have gone through.
 #[derive(Clone, Copy, Debug)]
 struct Moment {
@@ -43,6 +51,7 @@ struct Proxy {
     socket: PathBuf,
     cut: Option<(Moment, Kind)>,
     seen: [AtomicUsize; DIRECTIONS],
+    parts: Mutex<Vec<Part>>,
     is_gone: AtomicBool,
     /// Whether the run is over, so that nothing may happen any more.
     is_over: Mutex<bool>,
@@ -54,7 +63,15 @@ impl Proxy {
     fn new(server: &Server, cut: Option<(Moment, Kind)>) -> Arc<Self> {
         let socket = server.socket().join(format!(".s.PGSQL.{}", server.port));
         let restart = Box::new(restart(server));
-        Arc::new(Self { socket, cut, seen: Default::default(), is_gone: false.into(), is_over: false.into(), restart })
+        Arc::new(Self {
+            socket,
+            cut,
+            seen: Default::default(),
+            parts: Mutex::default(),
+            is_gone: false.into(),
+            is_over: false.into(),
+            restart,
+        })
     }
 
     /// Takes connections, and returns at which port.
@@ -89,6 +106,7 @@ impl Proxy {
             let mut bytes = [0; 1 << 14];
             while let Ok(count @ 1..) = from.read(&mut bytes) {
                 let before = proxy.seen[direction].fetch_add(count, Ordering::SeqCst);
+                proxy.parts.lock().unwrap().push(Part { direction, before, length: count });
                 let here = proxy.cut.filter(|(at, _)| at.direction == direction);
                 let here = here.filter(|(at, _)| (before..before + count).contains(&at.bytes));
                 let length = here.map_or(count, |(at, _)| at.bytes - before);
@@ -108,9 +126,9 @@ impl Proxy {
         });
     }
 
-    /// How many bytes of each direction it has seen.
-    fn seen(&self) -> [usize; DIRECTIONS] {
-        self.seen.each_ref().map(|seen| seen.load(Ordering::SeqCst))
+    /// What has gone through it.
+    fn parts(&self) -> Vec<Part> {
+        self.parts.lock().unwrap().clone()
     }
 }
 
@@ -144,10 +162,10 @@ impl Moments {
         usize::try_from((mixed ^ (mixed >> 31)) % end as u64).unwrap()
     }
 
-    /// Moments of something that has so many bytes.
-    fn within(&mut self, whole: [usize; DIRECTIONS]) -> Moment {
-        let direction = self.below(DIRECTIONS);
-        Moment { direction, bytes: self.below(whole[direction]) }
+    /// A moment of one of these, long or short: a COMMIT and its answer have a few bytes.
+    fn within(&mut self, parts: &[Part]) -> Moment {
+        let Part { direction, before, length } = parts[self.below(parts.len())];
+        Moment { direction, bytes: before + self.below(length) }
     }
 }
 
@@ -189,8 +207,8 @@ impl<'s> Trials<'s> {
         );
     }
 
-    /// Runs a command through a proxy that cuts there. Returns what it has seen.
-    fn run(&self, cut: Option<(Moment, Kind)>, arguments: &[&str]) -> (Run, [usize; DIRECTIONS]) {
+    /// Runs a command through a proxy that cuts there. Returns what has gone through.
+    fn run(&self, cut: Option<(Moment, Kind)>, arguments: &[&str]) -> (Run, Vec<Part>) {
         self.begin_again();
         let proxy = Proxy::new(self.server, cut);
         let port = proxy.start();
@@ -199,7 +217,7 @@ impl<'s> Trials<'s> {
         let run = crate::support::finish(command.env("RECONCILE_POSTGRES", address));
         *proxy.is_over.lock().unwrap() = true;
         self.database.reconnect(self.server);
-        (run, proxy.seen())
+        (run, proxy.parts())
     }
 
     fn log(&self) -> Vec<String> {
@@ -264,7 +282,7 @@ fn wherever_a_run_is_cut_every_row_is_changed_once_and_in_the_history_once() {
     let (run, whole) = trials.run(None, &[]);
     assert_eq!((run.code, trials.log()), (0, CHANGED.map(str::to_owned).into()), "{run:?}");
     for kind in [Kind::Cut, Kind::Gone] {
-        let codes: BTreeSet<i32> = (0..cuts()).map(|_| trials.apply((moments.within(whole), kind))).collect();
+        let codes: BTreeSet<i32> = (0..cuts()).map(|_| trials.apply((moments.within(&whole), kind))).collect();
         assert!(codes.len() > 1, "{kind:?}: all of them ended with {codes:?}");
     }
 }
@@ -276,7 +294,7 @@ fn wherever_a_launch_is_cut_its_row_is_changed_once_and_in_the_history_once() {
     let (run, whole) = trials.run(None, &["launch", "+1", "--", "./show", "{model}"]);
     assert_eq!((run.code, run.stdout.as_str()), (0, "sonnet\n"), "{run:?}");
     for _ in 0..cuts() {
-        trials.launch((moments.within(whole), Kind::Cut));
+        trials.launch((moments.within(&whole), Kind::Cut));
     }
 }
 
@@ -289,6 +307,6 @@ fn whenever_the_server_is_stopped_every_row_is_changed_once_and_in_the_history_o
     let (trials, mut moments) = (Trials::on(&server), Moments::new());
     let (_, whole) = trials.run(None, &[]);
     for _ in 0..cuts() / 3 {
-        trials.apply((moments.within(whole), Kind::Stopped));
+        trials.apply((moments.within(&whole), Kind::Stopped));
     }
 }
