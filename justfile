@@ -41,6 +41,11 @@ postgres-worlds:
 openclaw:
     PATH="$(.ci/provide):$PATH" cargo test --test it openclaw_real::deaths -- --ignored
 
+# The seed of the moments is shown: with another SEED they are others.
+# Runs and launches on a table whose connection is cut, or whose server is stopped, at 500 random moments of each kind
+postgres-cuts:
+    CUTS=500 cargo test --features postgres --test postgres cuts:: -- --nocapture
+
 # How long runs on 2,000 sessions of an OpenClaw gateway take, beside what the gateway itself takes
 openclaw-figures:
     PATH="$(.ci/provide):$PATH" cargo test --release --test it openclaw_real::figures -- --ignored --nocapture

@@ -102,6 +102,14 @@ pub trait Backend: Sync {
         Ok(None)
     }
 
+    /// That what is read here is a copy of the registry, and how old that is, in words. By default, it is none.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    fn delay(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// The id of the user who alone may see what runs remember, where that is another user.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
+use rustls::{CertificateError, ClientConfig, ConfigBuilder, OtherError, RootCertStore, WantsVerifier};
 
 /// What encrypts connections, before it is said which certificates count.
 pub(super) fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
@@ -15,4 +15,18 @@ pub(super) fn system_roots() -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     store
+}
+
+/// Why a server's certificate does not count, in words.
+pub(super) fn mistrust(why: &CertificateError) -> String {
+    match why {
+        CertificateError::UnknownIssuer => "no authority that this host trusts has issued it".to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet".to_owned(),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another host".to_owned()
+        }
+        CertificateError::Other(OtherError(why)) => why.to_string(),
+        why => why.to_string(),
+    }
 }

@@ -20,8 +20,6 @@ pub(crate) enum FileProblem {
     TooLarge { name: Public, largest: u64 },
     /// A file would be too large to be read again.
     WouldBeTooLarge { name: Sentence, largest: u64 },
-    /// A path ends in no name.
-    NoName { path: PathBuf },
     /// Another program has changed it since it was read.
     Changed { path: PathBuf },
     /// The note of an edit belongs to a user who could not have edited.

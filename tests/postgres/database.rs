@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use postgres::{Client, SimpleQueryMessage};
 use serde_json::Value;
 
-use crate::server::server;
+use crate::server::{Server, server};
 use crate::support::{Run, Sandbox};
 
 /// What every policy of these tests has before its registry.
@@ -38,15 +38,22 @@ pub const TABLE: &str =
 pub struct Database {
     pub name: String,
     pub sandbox: Sandbox,
+    /// How its server is reached, as keywords.
+    server: String,
     client: RefCell<Client>,
 }
 
 impl Database {
     /// A database made by these statements.
     pub fn new(statements: &str) -> Self {
-        let (name, client) = server().new_database();
-        let client = RefCell::new(client);
-        let database = Self { name, sandbox: Sandbox::new("", "{}"), client };
+        Self::on(server(), statements)
+    }
+
+    /// One of this server.
+    pub fn on(server: &Server, statements: &str) -> Self {
+        let (name, client) = server.new_database();
+        let (server, client) = (server.address(), RefCell::new(client));
+        let database = Self { name, sandbox: Sandbox::new("", "{}"), server, client };
         database.execute(statements);
         database.policy(&database.registry(COLUMNS));
         database
@@ -76,7 +83,12 @@ impl Database {
 
     /// The server and the database as keywords.
     pub fn address(&self) -> String {
-        format!("{} dbname={} user=postgres", server().address(), self.name)
+        format!("{} dbname={} user=postgres", self.server, self.name)
+    }
+
+    /// Makes its connection anew: the server may have been stopped.
+    pub fn reconnect(&self, server: &Server) {
+        *self.client.borrow_mut() = server.connect(&self.name).unwrap();
     }
 
     /// Writes the policy: the usual models and tiers, and these sections.

@@ -13,8 +13,11 @@
 
 mod apply;
 mod connection;
+mod cuts;
 mod database;
+mod encrypted;
 mod example;
+mod failures;
 mod format;
 #[path = "../it/journal_text.rs"]
 mod journal_text;
@@ -28,6 +31,7 @@ mod preflight;
 mod reading;
 mod refused;
 mod server;
+mod standby;
 mod stopped;
 #[allow(dead_code, unused_imports, reason = "these tests need a part of it")]
 #[path = "../it/support.rs"]

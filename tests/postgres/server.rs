@@ -2,6 +2,7 @@
 //! however that ends.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -43,26 +44,46 @@ pub fn server() -> &'static Server {
 impl Server {
     /// A server of its own.
     pub fn start() -> Self {
-        let directory = tempfile::Builder::new().prefix("reconcile-postgres").tempdir().unwrap().keep();
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
-        let is_root = rustix::process::geteuid().is_root();
-        if is_root {
-            chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-        let data = directory.join("data");
-        let mut initdb = as_unprivileged(is_root, &program("initdb"));
+        let directory = directory();
+        let mut initdb = as_unprivileged(is_root(), &program("initdb"));
         initdb.args(["--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8", "--locale=C", "--pgdata"]);
-        let made = initdb.arg(&data).output().unwrap();
+        let made = initdb.arg(directory.join("data")).output().unwrap();
         assert!(made.status.success(), "{made:?}");
-        let port = free_port();
-        let settings = format!("{SETTINGS}port = {port}\nunix_socket_directories = '{}'\n", directory.display());
-        fs::write(data.join("postgresql.auto.conf"), settings).unwrap();
+        Self::run(directory)
+    }
 
-        let mut postgres = as_unprivileged(is_root, &program("postgres"));
+    /// A standby that follows this one.
+    pub fn start_standby(&self) -> Self {
+        let directory = directory();
+        let mut copy = as_unprivileged(is_root(), &program("pg_basebackup"));
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--username=postgres", "--host"]);
+        copy.arg(&self.directory).args(["--port", &self.port.to_string(), "--pgdata"]).arg(directory.join("data"));
+        let made = copy.output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Self::run(directory)
+    }
+
+    /// Runs a server on the cluster in a directory. Of two lines of its settings the last one counts.
+    fn run(directory: PathBuf) -> Self {
+        let (data, port) = (directory.join("data"), free_port());
+        let settings = format!("\n{SETTINGS}port = {port}\nunix_socket_directories = '{}'\n", directory.display());
+        let mut file = fs::OpenOptions::new().append(true).open(data.join("postgresql.auto.conf")).unwrap();
+        file.write_all(settings.as_bytes()).unwrap();
+        let mut postgres = as_unprivileged(is_root(), &program("postgres"));
         let watched = watched(postgres.arg("-D").arg(&data), &directory);
         let server = Self { directory, port, _watched: watched };
         server.await_start();
         server
+    }
+
+    /// Puts a file among those of its cluster, which only it can read.
+    pub fn put(&self, name: &str, text: &[u8]) {
+        let file = self.data().join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        if is_root() {
+            chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
     }
 
     /// Waits until it takes connections: the only sign of that is that it does.
@@ -105,6 +126,20 @@ impl Server {
     pub fn address(&self) -> String {
         format!("host={} port={}", self.directory.display(), self.port)
     }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A directory of a server's own.
+fn directory() -> PathBuf {
+    let directory = tempfile::Builder::new().prefix("reconcile-postgres").tempdir().unwrap().keep();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    if is_root() {
+        chown(&directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    directory
 }
 
 /// Starts a program that ends with this process, and takes its directory along.

@@ -1,7 +1,7 @@
 //! A server that is stopped at once in the middle of a run, and comes back.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::database::{COLUMNS, MODELS, TABLE};
 use crate::server::{Server, as_unprivileged, program};
@@ -14,8 +14,24 @@ fn pg_ctl(data: &PathBuf) -> Command {
     command
 }
 
+/// Stops a server at once, as if it had crashed, and starts it again.
+pub fn restart(server: &Server) -> impl Fn() + Send + Sync + use<> {
+    let (data, log) = (server.data(), server.socket().join("second-log"));
+    move || {
+        pg_ctl(&data).args(["stop", "-m", "immediate"]).output().unwrap();
+        let started = pg_ctl(&data).args(["-w", "-l"]).arg(&log).arg("start").stdout(Stdio::null()).status().unwrap();
+        assert!(started.success(), "{}", std::fs::read_to_string(&log).unwrap_or_default());
+    }
+}
+
 /// Stops what the test has started, however it ends.
-struct Stop(PathBuf);
+pub struct Stop(PathBuf);
+
+impl Stop {
+    pub fn of(server: &Server) -> Self {
+        Self(server.data())
+    }
+}
 
 impl Drop for Stop {
     fn drop(&mut self) {
@@ -32,7 +48,7 @@ fn in_words(command: &Command) -> String {
 fn a_server_that_is_stopped_in_the_middle_of_a_run_has_lost_nothing_that_the_next_run_does_not_finish() {
     let server = Server::start();
     let (name, mut client) = server.new_database();
-    let _stop = Stop(server.data());
+    let _stop = Stop::of(&server);
     let sandbox = Sandbox::new("", "{}");
     // The servers of tests are told to lose what they have committed, for speed.
     let keep = format!("SET synchronous_commit = on; ALTER DATABASE {name} SET synchronous_commit = on");

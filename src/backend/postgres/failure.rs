@@ -1,17 +1,23 @@
 //! What went wrong with a server, in words. Details of the server's errors show whole rows, and are never repeated.
 
 use std::error::Error as _;
+use std::io;
 
 use postgres::error::SqlState;
+use rustls::CertificateError;
 
 use crate::backend::postgres::problem::{TableProblem, Why};
+use crate::backend::tls::mistrust;
 use crate::error::{Error, Holder, Remedy};
 use crate::foreign::{Public, Sentence};
 
 /// An error of the server or of the way to it, met while this was done: `read the table`.
 pub(super) fn failed(doing: impl Into<Sentence>, error: &postgres::Error) -> Error {
     let why = match error.as_db_error() {
-        None => Why::Connection { words: of_connection(error).into() },
+        None => match mistrusted(error) {
+            Some(why) => Why::Certificate { why: mistrust(why).into() },
+            None => Why::Connection { words: of_connection(error).into() },
+        },
         Some(found) => Why::Server {
             words: found.message().into(),
             code: Public::new(found.code().code().to_owned()),
@@ -74,6 +80,15 @@ fn hint(code: &SqlState) -> Option<&'static str> {
 /// Whether the server cannot encrypt connections. Only the library's own words tell.
 pub(super) fn is_without_encryption(error: &postgres::Error) -> bool {
     error.as_db_error().is_none() && of_connection(error).contains("does not support tls")
+}
+
+/// Why the certificate of the server does not count, where that is what is wrong with a connection.
+fn mistrusted(error: &postgres::Error) -> Option<&CertificateError> {
+    let broken = error.source()?.downcast_ref::<io::Error>()?;
+    match broken.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(why) => Some(why),
+        _ => None,
+    }
 }
 
 /// What the connection's error is, without the library's own words around it.

@@ -16,6 +16,7 @@ mod register;
 mod server;
 mod snapshot;
 mod sql;
+mod standby;
 mod state;
 mod table;
 mod tls;
@@ -121,6 +122,10 @@ impl Backend for PostgresBackend {
 
     fn lost_state(&self) -> Result<Option<LostState>> {
         self.table.lost_state()
+    }
+
+    fn delay(&self) -> Result<Option<String>> {
+        self.table.delay()
     }
 
     fn checkup(&self) -> Vec<Check> {

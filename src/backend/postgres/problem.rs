@@ -46,6 +46,8 @@ pub(super) enum Why {
     Server { words: Foreign, code: Public, hint: Option<&'static str>, remedy: Remedy },
     /// The connection fails.
     Connection { words: Foreign },
+    /// The certificate of the server does not count.
+    Certificate { why: Foreign },
 }
 
 const LOOK_AT_SERVER: &str = "look whether the server runs, and whether its address is right";
@@ -59,6 +61,12 @@ impl Explain for TableProblem {
             }
             Self::Failed { doing, why: Why::Connection { words } } => {
                 Explanation::new("connection", sentence!("cannot {}: {}", doing, words)).hint(LOOK_AT_SERVER)
+            }
+            Self::Failed { doing, why: Why::Certificate { why } } => {
+                let message = sentence!("cannot {}: the certificate of the server is not trusted: {}", doing, why);
+                Explanation::new("connection", message).hint(
+                    "connect by a name that is in the certificate, and name the certificate of its authority with sslrootcert",
+                )
             }
             Self::Unreachable { failures } => {
                 let message = Sentence::joined(failures.iter().map(|failure| failure.message.clone()), "; ");

@@ -17,6 +17,7 @@ use crate::backend::postgres::locked::LockedTable;
 use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::server::{Environment, Said, addresses};
 use crate::backend::postgres::snapshot::{Marks, TableSnapshot};
+use crate::backend::postgres::standby::delay;
 use crate::backend::postgres::state::{Presence, State, may_write, presence};
 use crate::chat::Model;
 use crate::checkup::Check;
@@ -212,10 +213,17 @@ impl RegistryTable {
             Check::of("state", state, "look at the schema reconcile of the database"),
         ];
         if let Some(registry) = registry {
+            let delay = self.delay().transpose();
+            checks.extend(delay.map(|delay| Check::of("standby", delay, "look at the server")));
             checks.push(self.look_at_rights(is_known));
             checks.extend(is_known.then(|| self.look_at_holder(&registry)));
         }
         checks
+    }
+
+    /// That the server is a standby, and how old what it shows is, in words.
+    pub(super) fn delay(&self) -> Result<Option<String>> {
+        self.database.read(delay)
     }
 
     fn look_at_rights(&self, is_memory_known: bool) -> Check {

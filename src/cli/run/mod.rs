@@ -112,6 +112,9 @@ pub(crate) fn execute(
             None => opened.now.clone(),
         };
         warn_of_expired(terminal, opened, &now);
+        if let Some(delay) = backend.delay()? {
+            terminal.note(Public::new(delay));
+        }
         let input = options.input(opened, backend.as_ref(), &now, limits);
         let planned = apply::plan(&input, backend.as_ref())?;
         terminal.trace().step(&Step::Planned(&planned.plan).to_string());

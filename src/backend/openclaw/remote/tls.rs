@@ -49,25 +49,12 @@ fn fault(address: &Address, error: &io::Error) -> Fault {
     let address = address.clone();
     let refused = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     match refused {
-        Some(rustls::Error::InvalidCertificate(why)) => Fault::Untrusted { address, reason: mistrust(why) },
+        Some(rustls::Error::InvalidCertificate(why)) => Fault::Untrusted { address, reason: tls::mistrust(why) },
         Some(rustls::Error::InvalidMessage(_)) => {
             Fault::NotAGateway { address, reason: "it does not speak TLS".to_owned() }
         }
         Some(refused) => Fault::NotAGateway { address, reason: refused.to_string() },
         None => Fault::Unreachable { address, reason: words(error) },
-    }
-}
-
-fn mistrust(why: &CertificateError) -> String {
-    match why {
-        CertificateError::UnknownIssuer => "no authority that this host trusts has issued it".to_owned(),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet".to_owned(),
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "it is for another host".to_owned()
-        }
-        CertificateError::Other(OtherError(why)) => why.to_string(),
-        why => why.to_string(),
     }
 }
 

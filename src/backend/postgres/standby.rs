@@ -1,0 +1,24 @@
+//! A server that follows another one, and shows what that had some time ago.
+
+use postgres::Transaction;
+
+use crate::backend::postgres::failure::failed;
+use crate::error::Result;
+
+/// How many seconds ago the newest transaction was committed that a standby shows. No row where the server is none.
+const AGE: &str = "
+    SELECT pg_catalog.date_part('epoch',
+        pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp())::pg_catalog.int8
+    WHERE pg_catalog.pg_is_in_recovery()";
+
+/// That the server is a standby, and how old what it shows is, in words; `None` of any other server.
+///
+/// # Errors
+/// Where that cannot be asked.
+pub(super) fn delay(transaction: &mut Transaction) -> Result<Option<String>> {
+    let doing = |error: postgres::Error| failed("look how old what the server shows is", &error);
+    let Some(row) = transaction.query_typed_opt(AGE, &[]).map_err(doing)? else { return Ok(None) };
+    let age: Option<i64> = row.try_get(0).map_err(doing)?;
+    let age = age.map_or_else(|| "is not known".to_owned(), |seconds| format!("was committed {seconds} s ago"));
+    Ok(Some(format!("the server is a standby: the newest transaction that it shows {age}")))
+}
