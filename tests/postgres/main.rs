@@ -14,6 +14,7 @@
 mod apply;
 mod connection;
 mod database;
+mod errors;
 mod example;
 mod format;
 #[path = "../it/journal_text.rs"]
