@@ -10,7 +10,7 @@ use crate::apply::problem::ApplyProblem;
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::diagnostic::Diagnostic;
-use crate::error::{Error, Result};
+use crate::error::{Bug, Error, Result};
 use crate::launch::Registration;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::{JsonRun, Origin, name};
@@ -167,7 +167,8 @@ pub trait Backend: Sync {
     ///
     /// # Errors
     /// Those of `decide`, and where the registry or the state cannot be used. Nothing has happened then; what goes wrong
-    /// after the effect is returned in [`Registered`]. By default: that this backend knows no launch.
+    /// after the effect is returned in [`Registered`]. By default, always: a launch is refused before it comes to a backend
+    /// that knows none.
     fn register(
         &self,
         _patience: Duration,
@@ -190,7 +191,7 @@ pub trait Backend: Sync {
     /// Notes that a session which was registered did not start: another may still run on what it did before.
     ///
     /// # Errors
-    /// Where the state cannot be used. By default: that this backend knows no launch.
+    /// Where the state cannot be used. By default, always: a launch is refused before it comes to a backend that knows none.
     fn not_started(&self, _chat: &str, _now: Timestamp) -> Result<()> {
         Err(never_launched())
     }
@@ -201,7 +202,7 @@ fn no_key() -> Error {
 }
 
 fn never_launched() -> Error {
-    ApplyProblem::NoLaunch.into()
+    Bug("a launch was not refused, and its backend knows none").into()
 }
 
 /// Decides on the registration of a session, given the registry and the ledger as they are.

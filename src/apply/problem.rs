@@ -18,8 +18,6 @@ pub(crate) enum ApplyProblem {
     NoThread { error: io::Error },
     /// The backend keeps no key of pseudonyms.
     NoKey,
-    /// The backend's sessions are started by another program.
-    NoLaunch,
 }
 
 /// What a run was doing.
@@ -56,10 +54,6 @@ impl Explain for ApplyProblem {
                 .hint("the system may have reached its limit of processes; run again later"),
             Self::NoKey => Explanation::new("no-key-kept", "this backend keeps no key for redaction")
                 .hint("make one with: (umask 077; openssl rand -hex 32 > redact.key), and name it with --redact-key redact.key"),
-            Self::NoLaunch => {
-                let message = "sessions of this backend are started by the owner of its registry, never by a launch";
-                Explanation::new("no-launch", message)
-            }
         }
     }
 }

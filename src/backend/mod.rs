@@ -22,7 +22,7 @@ use std::sync::Arc;
 use crate::apply::Backend;
 use crate::backend::planned_on_file::PlannedOnFile;
 #[cfg(feature = "postgres")]
-use crate::backend::problem::BackendProblem;
+use crate::error::Bug;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
 use crate::policy::{BackendSettings, Policy};
@@ -87,8 +87,8 @@ pub fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) ->
             Box::new(PostgresBackend::new(table, policy.aliases.clone(), commands))
         }
         #[cfg(feature = "postgres")]
-        (BackendSettings::Dispatch(_) | BackendSettings::Openclaw(_), Home::Table(table)) => {
-            return Err(BackendProblem::NoTable { table: table.name().into() }.into());
+        (BackendSettings::Dispatch(_) | BackendSettings::Openclaw(_), Home::Table(_)) => {
+            return Err(Bug("a policy whose registry is a table has another backend than commands").into());
         }
     })
 }

@@ -12,9 +12,6 @@ pub(super) enum BackendProblem {
     Program { key: &'static str, program: Foreign, why: Foreign },
     /// The registry is in a file, and the policy keeps it elsewhere.
     OnlyPlanned { file: PathBuf },
-    /// A table goes with no backend but commands.
-    #[cfg(feature = "postgres")]
-    NoTable { table: Foreign },
 }
 
 impl Explain for BackendProblem {
@@ -31,11 +28,6 @@ impl Explain for BackendProblem {
                     file
                 );
                 Explanation::new("only-planned", message).hint("pass --dry-run, or leave out --registry")
-            }
-            #[cfg(feature = "postgres")]
-            Self::NoTable { table } => {
-                let message = sentence!("the registry {} is a table, which needs sessions.backend = \"file\"", table);
-                Explanation::new("no-table", message)
             }
         }
     }

@@ -300,3 +300,23 @@ fn a_link_that_takes_the_place_of_the_registry_is_not_followed() {
     symlink(two.registry("theirs"), two.registry("ours")).unwrap();
     registry.snapshot().unwrap_err();
 }
+
+#[test]
+fn what_takes_the_place_of_the_waiting_file_is_not_removed() {
+    let (directory, registry) = directory();
+    let waiting = directory.path().join("sessions.json.reconcile/registry.new");
+    let files = locked(&registry);
+    let reading = reading(&registry);
+    let replace = |path: &Path| {
+        let later = directory.path().join("later");
+        fs::write(&later, THEIRS).unwrap();
+        fs::rename(later, path).unwrap();
+    };
+    let result = commit_when(&files, &reading, &[], &|| {
+        // The registry is another one by then, so this run gives up its own.
+        replace(&registry);
+        replace(&waiting);
+    });
+    assert_eq!(result.unwrap_err().code(), "displaced-file");
+    assert_eq!([&registry, &waiting].map(|path| fs::read_to_string(path).unwrap()), [THEIRS; 2]);
+}

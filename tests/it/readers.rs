@@ -78,6 +78,19 @@ impl Bytes for Still {
     }
 }
 
+/// Bytes on a disk that is broken.
+#[derive(Debug)]
+struct Broken;
+
+impl Bytes for Broken {
+    fn read_at(&self, _: &mut [u8], _: usize) -> std::io::Result<usize> {
+        Err(rustix::io::Errno::IO.into())
+    }
+    fn are_intact(&self) -> bool {
+        true
+    }
+}
+
 fn windows(text: &str, form: &Form, window: usize) -> JsonWindows {
     let bytes = Box::new(Still(text.as_bytes().to_vec()));
     JsonWindows::new("sessions.json".to_owned(), bytes, text.len(), 3).by_windows_of(window).in_form(form.clone())
@@ -419,4 +432,11 @@ proptest! {
         }
         agrees(&text);
     }
+}
+
+#[test]
+fn a_large_registry_that_the_disk_cannot_read_is_an_error() {
+    let registry = JsonWindows::new("sessions.json".to_owned(), Box::new(Broken), 2, 1);
+    assert_eq!(registry.whole().unwrap_err().code(), "registry-unreadable");
+    assert_eq!(registry.each(&mut |_| {}).unwrap_err().code(), "registry-unreadable");
 }

@@ -105,11 +105,13 @@ fn without_its_server_a_session_starts_on_what_it_last_had_on_this_host() {
     database.execute("UPDATE sessions SET tier = 'admin'");
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
-    for address in
-        ["host=/nowhere user=postgres".to_owned(), format!("host=127.0.0.1 port={port} user=x sslmode=disable")]
-    {
+    for (error, address) in [
+        ("error[server-unreachable]", "host=/nowhere user=postgres".to_owned()),
+        ("error[server-silent]", format!("host=127.0.0.1 port={port} user=x sslmode=disable")),
+    ] {
         let run = launch(&database, &["+2", "--connect", &address]).expect(0);
         assert_eq!(run.stdout, "haiku\n", "{run:?}");
+        assert!(run.stderr.starts_with(error), "{run:?}");
         assert!(run.stderr.contains("the model that it last had on this host"), "{run:?}");
         // Of one that never started here, the policy decides with what is said of it.
         let run = launch(&database, &["+1", "--tier", "admin", "--connect", &address]).expect(0);

@@ -16,6 +16,7 @@ mod connection;
 mod cuts;
 mod database;
 mod encrypted;
+mod errors;
 mod example;
 mod failures;
 mod format;

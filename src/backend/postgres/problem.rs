@@ -145,8 +145,8 @@ impl Explain for TableProblem {
 /// Why the connection that a policy or this host names cannot be made.
 #[derive(Debug)]
 pub(super) enum ConnectionProblem {
-    /// A setting is none that can be used.
-    Setting { service: Option<Foreign>, message: Foreign, advice: Foreign },
+    /// A service has a setting that is none.
+    Service { name: Foreign, message: Foreign, advice: Foreign },
     /// No file defines the service.
     NoService { name: Foreign, files: Vec<PathBuf> },
     /// There are not as many ports or addresses as hosts.
@@ -176,10 +176,7 @@ pub(super) enum ConnectionProblem {
 impl Explain for ConnectionProblem {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Setting { service: None, message, advice } => {
-                Explanation::new("connection-setting", message).hint(advice)
-            }
-            Self::Setting { service: Some(name), message, advice } => {
+            Self::Service { name, message, advice } => {
                 Explanation::new("service", sentence!("the service `{}` cannot be used: {}", name, message))
                     .hint(advice)
             }

@@ -11,8 +11,7 @@ use postgres::config::{SslMode, TargetSessionAttrs};
 use crate::backend::postgres::files::{self, Login};
 use crate::backend::postgres::problem::ConnectionProblem;
 use crate::backend::postgres::tls::Roots;
-use crate::error::{Error, Result};
-use crate::foreign::Foreign;
+use crate::error::{Bug, Error, Result};
 use crate::policy::conninfo::{Conninfo, Unreadable};
 
 /// The variables of the environment that say what a keyword would.
@@ -123,21 +122,21 @@ fn complete(settings: &mut Conninfo, environment: &Environment) -> Result<()> {
     if let Some(name) = service {
         for (keyword, value) in service_of(&name, environment)? {
             // Of a line of a service, what stands before the `=` is no part of a password.
-            let named = |why| Unreadable { message: format!("its keyword `{keyword}` is not understood"), ..why };
-            add(settings, &keyword, value).map_err(|why| setting(Some(&name), named(why)))?;
+            let message = format!("its keyword `{keyword}` is not understood").into();
+            let of_service = |why: Unreadable| ConnectionProblem::Service {
+                name: name.as_str().into(),
+                message,
+                advice: why.advice.into(),
+            };
+            add(settings, &keyword, value).map_err(of_service)?;
         }
     }
     for (keyword, variable) in VARIABLES {
         if let Some(value) = environment.get(variable) {
-            add(settings, keyword, value.to_owned()).map_err(|why| setting(None, why))?;
+            add(settings, keyword, value.to_owned()).map_err(|_| Bug("a variable stands for no keyword"))?;
         }
     }
     Ok(())
-}
-
-fn setting(service: Option<&str>, why: Unreadable) -> Error {
-    let (message, advice) = (why.message.into(), why.advice.into());
-    ConnectionProblem::Setting { service: service.map(Foreign::from), message, advice }.into()
 }
 
 fn add(settings: &mut Conninfo, keyword: &str, value: String) -> Result<(), Unreadable> {

@@ -1,7 +1,7 @@
 git init -q
-mv policy.toml ingrid.toml
-ln -s ingrid.toml policy.toml
-git add policy.toml
+mv policy.d/ingrid-solheim.toml solheim.toml
+ln -s ../solheim.toml policy.d/ingrid-solheim.toml
+git add policy.d
 git commit -q -m First
-mv ingrid.toml policy.toml
-reconcile $REDACT diff --from git:HEAD
+mv solheim.toml policy.d/ingrid-solheim.toml
+reconcile $REDACT diff --policy policy.d --from git:HEAD

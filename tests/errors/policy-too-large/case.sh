@@ -1,2 +1,2 @@
-head -c 20000000 /dev/zero > ingrid.toml
-reconcile $REDACT --dry-run --policy ingrid.toml
+head -c 17000000 /dev/zero > policy.d/ingrid-solheim.toml
+reconcile $REDACT --dry-run --policy policy.d

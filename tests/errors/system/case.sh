@@ -1,1 +1,2 @@
-reconcile $REDACT --dry-run --registry sessions.json/ingrid
+ln -sf nowhere policy.d/ingrid-solheim.toml
+reconcile $REDACT --dry-run --policy policy.d
