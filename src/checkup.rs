@@ -2,6 +2,7 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
+use crate::foreign::Sentence;
 
 /// One thing that was looked at.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub struct Check {
 #[derive(Debug)]
 pub enum Found {
     /// All is well. In words, what that is.
-    Good(String),
+    Good(Sentence),
     /// A run would fail, or promise less than it should.
     Problem {
         /// What is wrong.
@@ -27,23 +28,23 @@ pub enum Found {
     /// A run works, and probably does not do what is meant.
     Warning(Diagnostic),
     /// It could not be looked at. In words, why.
-    Unknown(String),
+    Unknown(Sentence),
 }
 
 impl Check {
     /// What came of a look at something. `usual_fix` is what to do where the error does not say.
-    pub fn of(name: &'static str, found: Result<String>, usual_fix: &'static str) -> Self {
+    pub fn of(name: &'static str, found: Result<Sentence>, usual_fix: &'static str) -> Self {
         let found = found.map_or_else(|error| Found::Problem { error, usual_fix }, Found::Good);
         Self { name, found }
     }
 
     /// Something that is as it should be.
-    pub fn good(name: &'static str, what: impl Into<String>) -> Self {
+    pub fn good(name: &'static str, what: impl Into<Sentence>) -> Self {
         Self { name, found: Found::Good(what.into()) }
     }
 
     /// Something that could not be looked at.
-    pub fn unknown(name: &'static str, why: impl Into<String>) -> Self {
+    pub fn unknown(name: &'static str, why: impl Into<Sentence>) -> Self {
         Self { name, found: Found::Unknown(why.into()) }
     }
 

@@ -8,6 +8,9 @@ use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+
 pub use crate::sentence;
 
 /// A name, an id, a path, an answer, an argument that the user typed.
@@ -52,7 +55,7 @@ impl From<PathBuf> for Foreign {
 }
 
 /// Foreign text that every reader may see: a pseudonym where names are hidden, or what speaks of pseudonyms alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Public(String);
 
 impl Public {
@@ -193,7 +196,7 @@ pub(crate) fn reason(error: &io::Error) -> String {
     words.next().map_or_else(String::new, |first| first.to_lowercase().chain(words).collect())
 }
 
-/// A number or a single character names no person.
+/// A number, a time or a single character names no person.
 macro_rules! own_values {
     ($($kind:ty),*) => {
         $(
@@ -206,7 +209,12 @@ macro_rules! own_values {
     };
 }
 
-own_values!(u8, u16, u32, u64, u128, usize, i32, i64, char);
+own_values!(u8, u16, u32, u64, u128, usize, i32, i64, char, Date, DateTime, Timestamp);
+
+/// A number of things, in words.
+pub(crate) fn counted(count: usize, thing: &'static str) -> Sentence {
+    if count == 1 { sentence!("1 {}", thing) } else { sentence!("{} {}s", count, thing) }
+}
 
 /// The mode of a file, as `ls` and `chmod` write it: `0600`.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,9 @@
 //! Pseudonyms for what says who a chat is with: chat ids are phone numbers. The same key gives the same pseudonym, and
-//! without the key it cannot be told whose it is, not even by trying all numbers.
+//! without the key it cannot be told whose it is, not even by trying all numbers. A pseudonym is its own, so that what is
+//! under pseudonyms already can be shown like everything else.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -11,6 +15,8 @@ pub const KEY_LENGTH: usize = 32;
 #[derive(Clone)]
 pub struct Redaction {
     key: [u8; KEY_LENGTH],
+    /// The tiers that may be told.
+    tiers: Arc<BTreeSet<String>>,
 }
 
 impl std::fmt::Debug for Redaction {
@@ -23,7 +29,7 @@ impl std::fmt::Debug for Redaction {
 impl Redaction {
     /// With this key.
     pub fn new(key: [u8; KEY_LENGTH]) -> Self {
-        Self { key }
+        Self { key, tiers: Arc::default() }
     }
 
     /// From a key file: 64 hexadecimal digits and a line end.
@@ -38,7 +44,13 @@ impl Redaction {
                 std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()));
             *byte = u8::from_str_radix(pair?, 16).ok()?;
         }
-        Some(Self { key })
+        Some(Self::new(key))
+    }
+
+    /// With these tiers as they are: a policy declares them. Others may be called after a person.
+    #[must_use]
+    pub fn telling(self, tiers: BTreeSet<String>) -> Self {
+        Self { tiers: Arc::new(tiers), ..self }
     }
 
     /// What a key file holds.
@@ -48,18 +60,35 @@ impl Redaction {
 
     /// What stands for a chat id.
     pub fn chat(&self, id: &str) -> String {
-        format!("chat-{}", self.hash("chat", id))
+        self.pseudonym("chat", id)
     }
 
     /// Whether that is what stands for a chat id.
     pub fn is_chat(id: &str) -> bool {
-        let digits = id.strip_prefix("chat-").unwrap_or_default();
-        digits.len() == 16 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+        is_pseudonym("chat", id)
     }
 
     /// What stands for a session's name. Names that supervisors cannot tell apart stay so.
     pub fn session(&self, slug: &str) -> String {
-        format!("session-{}", self.hash("session", slug))
+        self.pseudonym("session", slug)
+    }
+
+    /// What stands for a tier that the policy does not declare.
+    pub fn tier(&self, tier: &str) -> String {
+        if self.tiers.contains(tier) { tier.to_owned() } else { self.pseudonym("tier", tier) }
+    }
+
+    /// What stands for the path or the address of a registry, where several are told apart.
+    pub fn registry(&self, name: &str) -> String {
+        self.pseudonym("registry", name)
+    }
+
+    /// What decided on a chat: the name of an override holds the chat's id, and that of a tier may be called after a person.
+    pub fn rule(&self, rule: &str, chat: &str) -> String {
+        if rule.starts_with("chats.") {
+            return format!("chats.{:?}", self.chat(chat));
+        }
+        rule.strip_prefix("tiers.").map_or_else(|| rule.to_owned(), |tier| format!("tiers.{}", self.tier(tier)))
     }
 
     /// What stands for the id of a plan, from which the numbers of a small one could be found by trying all. It is as long
@@ -71,6 +100,10 @@ impl Redaction {
     /// What tells a key from others, and nothing about it.
     pub fn fingerprint(&self) -> String {
         self.hash("key", "")
+    }
+
+    fn pseudonym(&self, kind: &str, name: &str) -> String {
+        if is_pseudonym(kind, name) { name.to_owned() } else { format!("{kind}-{}", self.hash(kind, name)) }
     }
 
     /// 64 bits: that two of a million chats get one pseudonym is about as likely as one in 37 million.
@@ -86,6 +119,12 @@ impl Redaction {
         mac.update(text.as_bytes());
         mac.finalize().into_bytes().into()
     }
+}
+
+/// Whether that is what stands for a name of this kind.
+fn is_pseudonym(kind: &str, name: &str) -> bool {
+    let digits = name.strip_prefix(kind).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
+    digits.len() == 16 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -13,6 +13,7 @@ use crate::backend::verify::{Seen, Verification};
 use crate::chat::{Chat, Model};
 use crate::checkup::Check;
 use crate::error::Error;
+use crate::foreign::{Foreign, sentence};
 use crate::os::process::{Ended, Report, ask, question, run};
 use crate::os::program::refusal;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
@@ -154,7 +155,9 @@ impl Commands {
             return vec![Check::good(RESTART, "the policy has no restart command: nothing is restarted")];
         }
         let look = |(key, program): (&'static str, String)| {
-            let found = self.check_program(key, &program).map(|()| format!("{program} can be executed"));
+            let found = self
+                .check_program(key, &program)
+                .map(|()| sentence!("{} can be executed", Foreign::from(program.as_str())));
             Check::of(key, found, "see the policy")
         };
         self.programs().map(look).collect()

@@ -1,5 +1,6 @@
 //! What a command works on: the policy, the registry with its state, the time, and what chats are called.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +29,15 @@ use crate::plan::json::Origin;
 use crate::policy::{self, BackendSettings, Outline, Policy};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
+use crate::report::shown::Naming;
 use crate::sources::{PolicyFiles, git};
 
 /// Until then git may tell the commit of the policy for the history. The run holds its lock meanwhile, and does without
 /// the commit then.
 const GIT_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the registry is called where names are hidden.
+const REGISTRY: &str = "registry";
 
 /// What every command starts from.
 pub(crate) struct Opened {
@@ -60,41 +65,72 @@ pub(crate) enum Names {
     /// Pseudonyms, wherever they are shown.
     Redacted(Redaction),
     /// Pseudonyms everywhere: the registry is a redacted snapshot, on which a run can only plan. With its key.
-    Snapshot(Redaction),
+    Snapshot(Redaction, Naming),
 }
 
 impl Names {
     /// What a chat is called where it is shown.
-    pub(crate) fn of(&self, chat: &str) -> String {
-        self.redaction().map_or_else(|| chat.to_owned(), |redaction| redaction.chat(chat))
+    pub(crate) fn of(&self, chat: &str) -> Public {
+        // Without a key, names may be told, or are pseudonyms.
+        Public::new(self.redaction().map_or_else(|| chat.to_owned(), |redaction| redaction.chat(chat)))
+    }
+
+    /// What decided on a chat, as it may be shown.
+    pub(crate) fn rule(&self, rule: &str, chat: &str) -> Public {
+        // As above.
+        Public::new(self.redaction().map_or_else(|| rule.to_owned(), |redaction| redaction.rule(rule, chat)))
+    }
+
+    /// These with what their chats are called where they are shown, and sorted by that: the order of the ids would tell
+    /// something of what pseudonyms stand for.
+    pub(crate) fn named<'c, T>(&self, of_chats: impl IntoIterator<Item = (&'c str, T)>) -> Vec<(Public, T)> {
+        let mut named: Vec<(Public, T)> = of_chats.into_iter().map(|(chat, of)| (self.of(chat), of)).collect();
+        named.sort_by(|(name, _), (other, _)| name.cmp(other));
+        named
     }
 
     /// What makes pseudonyms of the registry's names, if they are to have any.
     pub(crate) fn redaction(&self) -> Option<&Redaction> {
         match self {
-            Self::Redacted(redaction) => Some(redaction),
-            Self::Own | Self::Snapshot(_) => None,
+            // What is typed has no pseudonym yet.
+            Self::Redacted(redaction) | Self::Snapshot(redaction, Naming::Hidden) => Some(redaction),
+            Self::Own | Self::Snapshot(_, Naming::Plain) => None,
         }
     }
 
     pub(crate) fn is_snapshot(&self) -> bool {
-        matches!(self, Self::Snapshot(_))
+        matches!(self, Self::Snapshot(..))
     }
 
     /// A plan as it may be shown. What is known of a snapshot's chats is no more than what a redacted plan says.
     pub(crate) fn shown(&self, plan: Plan) -> Plan {
-        match self {
-            Self::Own => plan,
-            Self::Redacted(redaction) => plan.redacted(redaction),
-            Self::Snapshot(_) => plan.without_details(),
+        match (self, self.redaction()) {
+            (_, Some(redaction)) => plan.redacted(redaction),
+            (Self::Snapshot(..), None) => plan.without_details(),
+            (Self::Own | Self::Redacted(_), None) => plan,
         }
     }
 }
 
 impl Opened {
+    /// What the registry is called where it is shown: its path or its address may name a person.
+    pub(crate) fn registry_name<'s>(&self, snapshot: &'s dyn Snapshot) -> &'s str {
+        if self.names.redaction().is_some() { REGISTRY } else { snapshot.name() }
+    }
+
+    /// What tells the metrics of this registry from those of others on this host.
+    pub(crate) fn metrics_label(&self, snapshot: &dyn Snapshot) -> String {
+        self.names.redaction().map_or_else(|| snapshot.name().to_owned(), |key| key.registry(&self.home.name()))
+    }
+
     /// What a chat is called where it is shown.
-    pub(crate) fn name(&self, chat: &str) -> String {
+    pub(crate) fn name(&self, chat: &str) -> Public {
         self.names.of(chat)
+    }
+
+    /// These with what their chats are called where they are shown, and sorted by that.
+    pub(crate) fn named<'c, T>(&self, of_chats: impl IntoIterator<Item = (&'c str, T)>) -> Vec<(Public, T)> {
+        self.names.named(of_chats)
     }
 
     /// The backend that the policy names.
@@ -175,22 +211,23 @@ pub(crate) fn open_quietly(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let key = place.redaction_key()?;
     if let Some(fingerprint) = opened.home.redacted_with()? {
         let (policy, key) = for_snapshot(key, &opened.home, &fingerprint, opened.policy)?;
-        return Ok(Opened { policy, names: Names::Snapshot(key), ..opened });
+        let key = key.telling(policy.tier_names());
+        return Ok(Opened { policy, names: Names::Snapshot(key, place.naming()), ..opened });
     }
     if key.is_some() && !place.redact {
         return Err(Error::from(PlaceProblem::NotRedacted { registry: opened.home.name().into() }).into());
     }
-    let names = names(place, key, &opened.home)?;
+    let names = names(place, key, &opened.home, opened.policy.tier_names())?;
     Ok(Opened { names, ..opened })
 }
 
-/// What the chats of a registry are called that is no snapshot.
-fn names(place: &PlaceArgs, key: Option<Redaction>, home: &Home) -> Result<Names> {
-    Ok(match (place.redact, key) {
-        (false, _) => Names::Own,
-        (true, Some(key)) => Names::Redacted(key),
-        (true, None) => Names::Redacted(backend::of_home(home.clone()).redaction_key()?),
-    })
+/// What the chats of a registry are called that is no snapshot. The policy declares these tiers.
+fn names(place: &PlaceArgs, key: Option<Redaction>, home: &Home, tiers: BTreeSet<String>) -> Result<Names> {
+    if place.naming() == Naming::Plain {
+        return Ok(Names::Own);
+    }
+    let key = key.map_or_else(|| backend::of_home(home.clone()).redaction_key(), Ok)?;
+    Ok(Names::Redacted(key.telling(tiers)))
 }
 
 /// What a command starts from that is about past runs alone.
@@ -204,7 +241,9 @@ pub(crate) struct Past {
 /// owed and what was done can be looked at all the same.
 pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Past> {
     let home = home_of_past(terminal, place)?;
-    let names = names(place, place.redaction_key()?, &home)?;
+    let policy = place.load().ok().and_then(|files| policy::read(&files.sources).ok());
+    let tiers = policy.map(|(policy, _)| policy.tier_names()).unwrap_or_default();
+    let names = names(place, place.redaction_key()?, &home, tiers)?;
     Ok(Past { backend: backend::of_home(home), now: Zoned::now(), names })
 }
 
@@ -218,7 +257,7 @@ pub(crate) fn home_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<Hom
         }
         _ => {
             let (registry, form) = registry_of_past(terminal, place)?;
-            Ok(Home::File(RegistryFile::open(&registry)?.in_form(&form)))
+            Ok(Home::File(registry_file(place, &registry, &form)?))
         }
     }
 }
@@ -325,7 +364,16 @@ pub(crate) fn home_of(place: &PlaceArgs, policy: &Policy, path: &Path) -> Result
             registry_of(policy.registry.as_deref(), path)?
         }
     };
-    Ok(Home::File(RegistryFile::open(&registry)?.in_form(&policy.form)))
+    Ok(Home::File(registry_file(place, &registry, &policy.form)?))
+}
+
+/// The registry in a file of this form.
+pub(crate) fn registry_file(place: &PlaceArgs, path: &Path, form: &Form) -> Result<RegistryFile> {
+    let registry = RegistryFile::open(path)?.in_form(form);
+    Ok(match place.naming() {
+        Naming::Plain => registry,
+        Naming::Hidden => registry.called(REGISTRY),
+    })
 }
 
 /// Who runs this command, and by which commit of the policy, for the history.

@@ -6,6 +6,7 @@ use jiff::{Timestamp, Zoned};
 use crate::checkup::Check;
 use crate::cli::problem::PlaceProblem;
 use crate::diagnostic::Diagnostic;
+use crate::foreign::{Public, sentence};
 use crate::policy::{Policy, Source, zone_advice};
 
 /// The time, in the policy's time zone.
@@ -25,11 +26,12 @@ pub(crate) fn zone_of(policy: &Policy) -> TimeZone {
 pub(crate) fn checkup(policy: Option<&Policy>) -> Check {
     let name = "time-zone";
     if let Some(zone) = policy.and_then(|policy| policy.time_zone.as_deref()) {
-        return Check::good(name, format!("{zone}, as models.time_zone says"));
+        return Check::good(name, sentence!("{}, as models.time_zone says", zone_name(zone)));
     }
     match (TimeZone::try_system(), std::env::var_os("TZ")) {
         (Ok(zone), _) => {
-            Check::good(name, format!("{}, as this host says", zone.iana_name().unwrap_or("a zone without a name")))
+            let zone = zone_name(zone.iana_name().unwrap_or("a zone without a name"));
+            Check::good(name, sentence!("{}, as this host says", zone))
         }
         (Err(_), None) => Check::good(name, "UTC: this host names no time zone"),
         (Err(_), Some(named)) => {
@@ -39,6 +41,11 @@ pub(crate) fn checkup(policy: Option<&Policy>) -> Check {
             Check::of(name, Err(problem.into()), "set TZ to a known time zone")
         }
     }
+}
+
+/// One of those that the database of time zones has, or none that names a person.
+fn zone_name(name: &str) -> Public {
+    Public::new(name.to_owned())
 }
 
 /// What to warn of where the end of an override depends on the host's time zone and `TZ` names none, so that UTC counts.

@@ -3,7 +3,7 @@
 use crate::chat::Chat;
 use crate::plan::json::{JsonRun, Origin};
 use crate::plan::listing::{Listed, Listing};
-use crate::plan::{FailedModel, Outcome, Plan, Row, id};
+use crate::plan::{FailedModel, Outcome, Plan, Refusal, Row, id};
 use crate::policy::Because;
 use crate::redact::Redaction;
 
@@ -21,7 +21,8 @@ impl Plan {
         failed_models.sort_by(|a, b| (&a.model, &a.chat).cmp(&(&b.model, &b.chat)));
         let mut unlisted: Vec<String> = plan.unlisted.iter().map(|chat| redaction.chat(chat)).collect();
         unlisted.sort();
-        Self { id: id(&rows), rows, void: void.collect(), failed_models, unlisted, ..plan }
+        let refused = plan.refused.map(Refusal::redacted);
+        Self { id: id(&rows), rows, void: void.collect(), failed_models, unlisted, refused, ..plan }
     }
 
     /// This plan without what others wrote, such as reasons and complaints of commands.
@@ -36,22 +37,27 @@ impl Plan {
     }
 }
 
+impl Refusal {
+    /// This refusal without the plan that was named: from the id of one with names, those can be found by trying all.
+    fn redacted(self) -> Self {
+        match self {
+            Self::OtherPlan { differences, is_of_some, .. } => {
+                Self::OtherPlan { expected: "the one that was named".to_owned(), differences, is_of_some }
+            }
+            Self::Limit { .. } | Self::OlderPolicy { .. } => self,
+        }
+    }
+}
+
 impl Row {
     /// This row under pseudonyms. What others wrote is left out.
     #[must_use]
     pub fn redacted(mut self, redaction: &Redaction) -> Self {
-        self.because = redacted_because(self.because, &self.chat, redaction);
+        self.because.rule = redaction.rule(&self.because.rule, &self.chat.id);
         self.chat = self.chat.redacted(redaction);
         self.outcome = Outcome::plain(self.outcome.verdict);
         self
     }
-}
-
-/// What decided on a chat. The name of an override holds the chat's id.
-fn redacted_because(because: Because, chat: &Chat, redaction: &Redaction) -> Because {
-    let is_override = because.rule.starts_with("chats.");
-    let rule = if is_override { format!("chats.{:?}", redaction.chat(&chat.id)) } else { because.rule };
-    Because { rule, ..because }
 }
 
 impl Listing {
@@ -59,7 +65,7 @@ impl Listing {
     #[must_use]
     pub fn redacted(self, redaction: &Redaction) -> Self {
         let redacted = |listed: Listed| Listed {
-            because: redacted_because(listed.because, &listed.chat, redaction),
+            because: Because { rule: redaction.rule(&listed.because.rule, &listed.chat.id), ..listed.because },
             chat: listed.chat.redacted(redaction),
             ..listed
         };
@@ -80,12 +86,12 @@ impl JsonRun<'_> {
             *chat = redaction.chat(chat).into();
         }
         for row in &mut self.changes {
-            let chat = Chat { id: row.chat_id.clone(), session_name: row.session_name.clone(), ..Chat::default() };
-            let chat = chat.redacted(redaction);
-            if row.because.rule.starts_with("chats.") {
-                row.because.rule = format!("chats.{:?}", chat.id).into();
-            }
-            (row.chat_id, row.session_name) = (chat.id, chat.session_name);
+            row.because.rule = redaction.rule(&row.because.rule, &row.chat_id).into();
+            // It is the path of then, and which of the files of now that is cannot be told.
+            row.because.file = "policy".into();
+            let (id, session_name, tier) = (row.chat_id.clone(), row.session_name.clone(), row.tier.clone());
+            let chat = Chat { id, session_name, tier, ..Chat::default() }.redacted(redaction);
+            (row.chat_id, row.session_name, row.tier) = (chat.id, chat.session_name, chat.tier);
         }
         // The order of the ids would tell something of what pseudonyms stand for.
         self.changes.sort_by(|row, other| row.chat_id.cmp(&other.chat_id));

@@ -52,6 +52,9 @@ impl Policy {
     pub fn with_tier<'x>(&'x self, mut chat: Chat<'x>) -> Chat<'x> {
         let assigned = self.assignment(&chat).map(|assignment| Cow::Borrowed(assignment.tier.as_str()));
         chat.tier = chat.tier.or(assigned);
+        if let Some(declared) = chat.tier.as_deref().and_then(|tier| self.redacted_tiers.get(tier)) {
+            chat.tier = Some(Cow::Borrowed(declared));
+        }
         chat
     }
 }

@@ -36,6 +36,7 @@ use jiff::{SignedDuration, Timestamp, Zoned, civil};
 use crate::chat::{Chat, Model};
 use crate::diagnostic::Place;
 use crate::file_name::FileName;
+use crate::foreign::Sentence;
 use crate::form::Form;
 
 pub use assign::{Assignment, Member};
@@ -79,6 +80,9 @@ pub struct Policy {
     pub chats: BTreeMap<String, Override>,
     /// The ids that chats with an override had before, and those that they have now.
     pub former: BTreeMap<String, String>,
+    /// Its tiers by their pseudonyms, which a redacted snapshot has of those that no policy declared when it was made. Empty
+    /// where chats have their own names.
+    pub redacted_tiers: BTreeMap<String, String>,
     /// The keys that are written like globs, and stand for themselves: of `models.aliases` and `[chats]`.
     pub globs_in_keys: Vec<Because>,
     /// `registry.path`, as written.
@@ -400,6 +404,16 @@ impl std::fmt::Display for Until {
     }
 }
 
+impl From<&Until> for Sentence {
+    fn from(until: &Until) -> Self {
+        match until {
+            Until::Date(date) => (*date).into(),
+            Until::Local(time) => (*time).into(),
+            Until::Instant(instant) => (*instant).into(),
+        }
+    }
+}
+
 impl Policy {
     /// How many changes one run may make in a registry of so many sessions.
     pub fn limit(&self, sessions: usize) -> usize {
@@ -432,6 +446,13 @@ impl Policy {
             rule.values.get(&Condition::Tier).is_some_and(|tiers| tiers.iter().any(|known| known == tier))
         };
         self.tiers.contains_key(tier) || self.rules.iter().any(asks)
+    }
+
+    /// Every tier that it declares: one that it lists, asks for or assigns.
+    pub fn tier_names(&self) -> BTreeSet<String> {
+        let asked = self.rules.iter().filter_map(|rule| rule.values.get(&Condition::Tier)).flatten();
+        let assigned = self.assignments.iter().map(|assignment| &assignment.tier);
+        self.tiers.keys().chain(asked).chain(assigned).cloned().collect()
     }
 
     /// The override that stands first among those whose end depends on the host's time zone. One that is over in every

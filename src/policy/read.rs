@@ -94,6 +94,7 @@ impl<'r> Reader<'r> {
             rules,
             chats,
             former,
+            redacted_tiers: BTreeMap::new(),
             globs_in_keys: std::mem::take(&mut self.globs_in_keys),
             registry: registry.path,
             form: registry.form,

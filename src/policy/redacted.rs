@@ -16,6 +16,7 @@ impl Policy {
         for assignment in &mut self.assignments {
             assignment.redact(redaction)?;
         }
+        self.redacted_tiers = self.tier_names().into_iter().map(|tier| (redaction.tier(&tier), tier)).collect();
         self.redact_names(redaction);
         Ok(self)
     }

@@ -46,7 +46,7 @@ impl Chat<'_> {
             id: redaction.chat(&id).into(),
             session_name: self.slug().map(|slug| redaction.session(&slug).into()),
             contact_name: None,
-            tier,
+            tier: tier.map(|tier| redaction.tier(&tier).into()),
             kind,
             source,
             agent,

@@ -23,7 +23,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let mut is_first = true;
     for found in hunks {
         if is_first {
-            let name = escape(report.snapshot.name());
+            let name = escape(report.registry);
             writeln!(out, "--- {name}\n+++ {name}")?;
             is_first = false;
         }

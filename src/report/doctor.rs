@@ -13,7 +13,7 @@ use crate::report::TextOrJson;
 use crate::report::escape::escape;
 use crate::report::json::write_json;
 use crate::report::layout::{Cell, Width, write_after};
-use crate::report::shown::{Naming, explained};
+use crate::report::shown::{Naming, explained, shown};
 use crate::report::text::{colour, counted, pad};
 
 #[derive(Serialize)]
@@ -70,8 +70,8 @@ const NOT_CHECKED: &str = "not-checked";
 
 fn in_words(check: &Check, naming: Naming) -> WireCheck {
     let (status, code, message, fix) = match &check.found {
-        Found::Good(what) => (OK, None, what.clone(), None),
-        Found::Unknown(why) => (NOT_CHECKED, None, why.clone(), None),
+        Found::Good(what) => (OK, None, shown(what, naming), None),
+        Found::Unknown(why) => (NOT_CHECKED, None, shown(why, naming), None),
         Found::Warning(found) => {
             let (message, fix) = mistakes(std::slice::from_ref(found), naming);
             (WARNING, Some(found.code), message, Some(fix.unwrap_or_else(|| "see reconcile check".to_owned())))

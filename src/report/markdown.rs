@@ -38,7 +38,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let mut page = Page::default();
     page.add(&format!("{MARKER}\n**{}**\n\n", summary(report)));
     page.add(&format!("Policy {} · ", code(report.policy, CELL)));
-    page.add(&format!("{} in {}", counted(plan.sessions, "session"), code(report.snapshot.name(), CELL)));
+    page.add(&format!("{} in {}", counted(plan.sessions, "session"), code(report.registry, CELL)));
     if !plan.complete {
         page.add(&format!(" · **partial: {} selected**", plan.selected));
     }

@@ -49,6 +49,8 @@ pub struct Report<'a> {
     pub policy: &'a str,
     /// The registry that was planned on.
     pub snapshot: &'a dyn Snapshot,
+    /// What it is called.
+    pub registry: &'a str,
     /// The plan, with its outcomes.
     pub plan: &'a Plan,
     /// What was done with it.

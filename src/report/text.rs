@@ -42,7 +42,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         Mode::PolicyDiff => String::new(),
         Mode::DryRun | Mode::Apply => format!(" · plan {}", short_id(plan)),
     };
-    let (policy, registry) = (leading(report.policy), escape(report.snapshot.name()));
+    let (policy, registry) = (leading(report.policy), escape(report.registry));
     let head = format!("{policy} · {sessions} in {registry}{partial}{id}");
     write_text(&head, report.width, out)?;
     writeln!(out)?;

@@ -205,7 +205,7 @@ fn a_registry_that_cannot_be_used_is_told_with_its_place() {
     assert!(doctor(&sandbox).expect(1).stdout.contains("+16175550142"));
     let redacted = sandbox.run(&["doctor", "--redact"]).expect(1);
     assert!(!redacted.stdout.contains("+16175550142"), "{redacted:#?}");
-    assert!(redacted.stdout.contains("sessions.json:1:"), "{redacted:#?}");
+    assert!(redacted.stdout.contains("registry:1:"), "{redacted:#?}");
 }
 
 #[test]

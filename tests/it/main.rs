@@ -114,6 +114,7 @@ mod quiet;
 mod readers;
 mod record_session;
 mod redaction;
+mod redaction_laws;
 mod registry_form;
 mod reports;
 mod restart_laws;

@@ -279,7 +279,7 @@ fn no_snapshot_is_made_of_a_registry_that_is_malformed() {
         sandbox.write("sessions.json", damaged);
         let run = sandbox.run(&["snapshot", "--redact"]).expect(1);
         assert!(run.stdout.is_empty() && !run.stderr.contains("5550101"), "{run:#?}");
-        assert!(run.stderr.contains("sessions.json:1:"), "it says where: {run:#?}");
+        assert!(run.stderr.contains("registry:1:"), "it says where: {run:#?}");
     }
 }
 

@@ -147,7 +147,10 @@ fn under_pseudonyms_no_chat_is_named() {
     let sandbox = Sandbox::new(&policy("2020-01-01"), REGISTRY);
     sandbox.run(&["snapshot", "--redact"]).expect(0);
     let run = sandbox.run(&["--dry-run", "--redact"]).expect(0);
-    assert!(run.stderr.contains("4 chats change to opus-5 (chat-"), "{run:#?}");
+    assert!(
+        run.stderr.contains("4 chats change to opus-5; 1 chat that"),
+        "which are the first tells of their order: {run:#?}"
+    );
     assert!(!run.stderr.contains("by-") && !run.stderr.contains("unmanaged)"), "{run:#?}");
 }
 

@@ -28,6 +28,7 @@ use crate::backend::listener::Listener;
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::Result;
+use crate::foreign::{Foreign, sentence};
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::Ledger;
@@ -244,10 +245,12 @@ impl Backend for DispatchBackend {
 
     fn checkup(&self) -> Vec<Check> {
         let listening = self.daemon.is_down().map(|is_down| match &self.socket {
-            socket if is_down => format!("no daemon listens at {socket}: runs edit the registry itself"),
-            socket => format!("a daemon listens at {socket}"),
+            socket if is_down => {
+                sentence!("no daemon listens at {}: runs edit the registry itself", Foreign::from(socket.as_str()))
+            }
+            socket => sentence!("a daemon listens at {}", Foreign::from(socket.as_str())),
         });
-        let pending = self.pending().map(|_| "what is remembered of the daemon can be read".to_owned());
+        let pending = self.pending().map(|_| "what is remembered of the daemon can be read".into());
         let mut checks = self.registry.checkup();
         checks.push(Check::of("pending", pending, "let this user read the state directory"));
         checks.push(Check::of("socket", listening, "see sessions.socket in the policy"));

@@ -5,10 +5,10 @@ use crate::backend::file::problem::FileProblem;
 use crate::backend::file::registry::RegistryFile;
 use crate::checkup::Check;
 use crate::error::{Error, Result};
+use crate::foreign::{Foreign, Sentence, counted, sentence};
 use crate::os::exchange::Method;
 use crate::os::mount::file_system;
 use crate::registry::Snapshot;
-use crate::report::counted;
 use crate::state::key;
 
 const NO_EXCHANGE: &str = "keep the registry on a local file system, such as ext4, XFS or btrfs";
@@ -25,27 +25,27 @@ impl RegistryFile {
         ]
     }
 
-    fn look_at_sessions(&self) -> Result<String> {
+    fn look_at_sessions(&self) -> Result<Sentence> {
         let mut sessions = 0;
         self.snapshot()?.each(&mut |_| sessions += 1)?;
-        Ok(format!("{} has {}", self.name(), counted(sessions, "session")))
+        Ok(sentence!("{} has {}", Foreign::from(self.name()), counted(sessions, "session")))
     }
 
-    fn look_at_permissions(&self) -> Result<String> {
+    fn look_at_permissions(&self) -> Result<Sentence> {
         let (owner, user) = (self.owner()?, rustix::process::geteuid());
         if user.as_raw() != owner && !user.is_root() {
             return Err(FileProblem::OfAnotherUser { owner, user: user.as_raw() }.into());
         }
         match self.directory().may_write() {
             // Which mounts are read-only is another question.
-            Ok(()) | Err(rustix::io::Errno::ROFS) => Ok(format!("user {} may replace it", user.as_raw())),
+            Ok(()) | Err(rustix::io::Errno::ROFS) => Ok(sentence!("user {} may replace it", user.as_raw())),
             Err(error) => Err(Error::io("write in", self.directory().path())(error)),
         }
     }
 
-    fn look_at_mounts(&self) -> Result<String> {
+    fn look_at_mounts(&self) -> Result<Sentence> {
         self.check_replaceable()?;
-        Ok("the registry can be replaced where it is mounted".to_owned())
+        Ok("the registry can be replaced where it is mounted".into())
     }
 
     fn look_at_exchange(&self) -> Check {
@@ -54,22 +54,26 @@ impl RegistryFile {
             return Check::unknown(name, "the system does not tell which file system the registry is on");
         };
         match Method::on(&kind) {
-            Some(Method::Exchange) => Check::good(name, format!("{kind} can exchange two files")),
+            Some(Method::Exchange) => Check::good(name, sentence!("{} can exchange two files", Foreign::from(kind))),
             Some(Method::Rename) => {
                 let problem = FileProblem::NoExchange { file_system: kind.into() };
                 Check::of(name, Err(problem.into()), NO_EXCHANGE)
             }
             None => {
-                Check::unknown(name, format!("whether {kind} can exchange two files is not tried: that would write"))
+                let kind = Foreign::from(kind);
+                Check::unknown(
+                    name,
+                    sentence!("whether {} can exchange two files is not tried: that would write", kind),
+                )
             }
         }
     }
 
-    fn look_at_state(&self) -> Result<String> {
+    fn look_at_state(&self) -> Result<Sentence> {
         if let Some(LostState { message, hint }) = self.lost_state()? {
             return Err(FileProblem::StateLost { message, hint }.into());
         }
-        let Some(dir) = self.state_dir()? else { return Ok("there is none yet: the first run makes it".to_owned()) };
+        let Some(dir) = self.state_dir()? else { return Ok("there is none yet: the first run makes it".into()) };
         key::read(&dir)?;
         let owed = self.kept()?.ledger.owed.len();
         let mut runs = 0;
@@ -77,6 +81,6 @@ impl RegistryFile {
             run?;
             runs += 1;
         }
-        Ok(format!("{} owed, {} in the history", counted(owed, "restart"), counted(runs, "run")))
+        Ok(sentence!("{} owed, {} in the history", counted(owed, "restart"), counted(runs, "run")))
     }
 }

@@ -37,7 +37,7 @@ const LOST_STATE: LostState = LostState {
 /// A registry in a file.
 #[derive(Clone, Debug)]
 pub struct RegistryFile {
-    /// Its name, as the user would write it.
+    /// What it is called: by its path, as the user would write it, or otherwise.
     name: String,
     /// The real file, links resolved.
     file: PathBuf,
@@ -128,7 +128,13 @@ impl RegistryFile {
         Ok(self.meta()?.owner)
     }
 
-    /// Its name, as the user would write it.
+    /// This registry, under another name in all that is shown.
+    #[must_use]
+    pub(crate) fn called(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
+    }
+
+    /// What it is called.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

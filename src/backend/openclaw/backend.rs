@@ -23,6 +23,7 @@ use crate::chat::Model;
 use crate::checkup::Check;
 use crate::diagnostic::Diagnostic;
 use crate::error::Result;
+use crate::foreign::{Foreign, counted, sentence};
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::Ledger;
@@ -31,7 +32,6 @@ use crate::plan::{Drift, Reading};
 use crate::policy::{Policy, Source};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
-use crate::report::counted;
 use crate::state::whole;
 
 /// The sessions of a gateway.
@@ -165,13 +165,15 @@ impl Backend for OpenclawBackend {
     }
 
     fn checkup(&self) -> Vec<Check> {
+        let address = Foreign::from(self.home.address.to_string());
         let sessions =
-            self.list().map(|list| format!("{} has {}", self.home.address, counted(list.sessions().len(), "session")));
+            self.list().map(|list| sentence!("{} has {}", address, counted(list.sessions().len(), "session")));
         let state = self.ledger().and_then(|_| self.home.state.check_writable());
-        let state = state.map(|()| format!("runs remember what they did in {}", self.home.state.path().display()));
+        let state = state.map(|()| sentence!("runs remember what they did in {}", self.home.state.path()));
         let device = self.home.device().transpose();
-        let device =
-            device.map(|device| device.map(|device| format!("the gateway knows this program as {}", device.id())));
+        let device = device.map(|device| {
+            device.map(|device| sentence!("the gateway knows this program as {}", Foreign::from(device.id())))
+        });
         let device = device.map(|device| Check::of("device", device, "see sessions.device_key in the policy"));
         let gateway = Check::of("gateway", sessions, "see sessions.url and sessions.token in the policy");
         let state =

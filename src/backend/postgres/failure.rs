@@ -20,6 +20,7 @@ pub(super) fn failed(doing: impl Into<Sentence>, error: &postgres::Error) -> Err
         },
         Some(found) => Why::Server {
             words: found.message().into(),
+            // One of the codes that the SQL standard and PostgreSQL define.
             code: Public::new(found.code().code().to_owned()),
             hint: hint(found.code()),
             remedy: remedy(found.code()),

@@ -22,6 +22,7 @@ use crate::backend::postgres::state::{Presence, State, may_write, presence};
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::{Bug, Error, Result};
+use crate::foreign::{Foreign, sentence};
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::Ledger;
 use crate::policy::{Policy, Rollout, Table};
@@ -202,9 +203,9 @@ impl RegistryTable {
     pub(crate) fn checkup(&self) -> Vec<Check> {
         let looked = self.look();
         let registry = looked.as_ref().ok().map(|relation| relation.name.clone());
-        let found = looked.map(|relation| format!("the table {} can be read", relation.name));
+        let found = looked.map(|relation| sentence!("the table {} can be read", Foreign::from(relation.name)));
         let state = self.lost_state().and_then(|lost| match lost {
-            None => Ok("what runs remember can be read".to_owned()),
+            None => Ok("what runs remember can be read".into()),
             Some(lost) => Err(unknown(lost)),
         });
         let is_known = state.is_ok();
@@ -234,13 +235,13 @@ impl RegistryTable {
         } else {
             "this role may change models"
         };
-        Check::of("rights", found.map(|()| good.to_owned()), "see: reconcile init --postgres --grants ROLE")
+        Check::of("rights", found.map(|()| good.into()), "see: reconcile init --postgres --grants ROLE")
     }
 
     fn look_at_holder(&self, registry: &str) -> Check {
         let found = self.database.read(|transaction| held_until(transaction, registry)).map(|until| match until {
-            None => "no run holds the registry".to_owned(),
-            Some(until) => format!("a run holds the registry until {until}, unless it ends before"),
+            None => "no run holds the registry".into(),
+            Some(until) => sentence!("a run holds the registry until {}, unless it ends before", Foreign::from(until)),
         });
         Check::of("holder", found, "look at the schema reconcile of the database")
     }

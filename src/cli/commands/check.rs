@@ -1,6 +1,6 @@
 //! `reconcile check`: what is wrong with the policy, and what in it is legal and probably not meant.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Span;
@@ -11,7 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::paths::registry_of;
 use crate::cli::problem::OptionProblem;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{for_snapshot, home_of};
+use crate::cli::workspace::{for_snapshot, home_of, registry_file};
 use crate::cli::zone::{self, now_for};
 use crate::diagnostic::{Diagnostic, Level};
 use crate::error::Error;
@@ -75,7 +75,7 @@ fn warnings_of(
     let home = if is_named {
         Some(home_of(place, &policy, &place.policy())?)
     } else {
-        of_this_host(&policy, &place.policy()).map(Home::File)
+        of_this_host(place, &policy).map(Home::File)
     };
     if let Some(home) = home.clone().filter(|_| place.is_told_to_connect()) {
         warnings.extend(backend::of_home(home).advise(&policy, sources)?);
@@ -103,9 +103,9 @@ fn warnings_of(
 }
 
 /// The registry that the policy names, where runs have kept state beside it: then it is the policy's on this host.
-fn of_this_host(policy: &Policy, path: &Path) -> Option<RegistryFile> {
-    let registry = registry_of(policy.registry.as_deref(), path).ok()?;
-    let registry = RegistryFile::open(&registry).ok()?.in_form(&policy.form);
+fn of_this_host(place: &PlaceArgs, policy: &Policy) -> Option<RegistryFile> {
+    let registry = registry_of(policy.registry.as_deref(), &place.policy()).ok()?;
+    let registry = registry_file(place, &registry, &policy.form).ok()?;
     matches!(registry.state_dir(), Ok(Some(_))).then_some(registry)
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> an
     let outputs = Outputs::open(&args.output, &opened.needed().into_iter().chain(olds).collect::<Vec<_>>())?;
     let (old, _) = policy::read(&old).map_err(Error::Invalid)?;
     let old = match &opened.names {
-        Names::Snapshot(key) => under_pseudonyms(key, old)?,
+        Names::Snapshot(key, _) => under_pseudonyms(key, old)?,
         Names::Own | Names::Redacted(_) => old,
     };
     let backend = opened.backend(Probe::Nothing)?;
@@ -74,6 +74,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> an
     let report = Report {
         policy: &policies,
         snapshot: snapshot.as_ref(),
+        registry: opened.registry_name(snapshot.as_ref()),
         plan: &plan,
         mode: Mode::PolicyDiff,
         now: &opened.now,

@@ -1,23 +1,26 @@
 //! `reconcile doctor`: whether a run would work on this host. Nothing is changed for that.
 
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use clap::Args;
 
-use crate::backend::file::RegistryFile;
 use crate::backend::{Deaf, Probe};
 use crate::checkup::Check;
 use crate::cli::args::{PlaceArgs, TEXT_OR_JSON, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::run::checks::refuse_exposed;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{backend_of, home_of, registry_path};
+use crate::cli::workspace::{backend_of, home_of, registry_file, registry_path};
 use crate::cli::zone;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
+use crate::file_name::FileName;
+use crate::foreign::{Public, Sentence, counted, sentence};
+use crate::form::Form;
 use crate::policy::{self, Policy};
+use crate::report::TextOrJson;
 use crate::report::doctor::Checkup;
-use crate::report::{TextOrJson, counted};
 use crate::sources::PolicyFiles;
 
 #[derive(Clone, Debug, Args)]
@@ -54,8 +57,10 @@ fn checkup(place: &PlaceArgs) -> Vec<Check> {
 
 fn version() -> Check {
     let system = rustix::system::uname();
-    let (name, release) = (system.sysname().to_string_lossy(), system.release().to_string_lossy());
-    Check::good("version", format!("reconcile {} on {name} {release}", env!("CARGO_PKG_VERSION")))
+    // What the kernel is called says nothing of whose host it is.
+    let kernel = |name: &CStr| Public::new(name.to_string_lossy().into_owned());
+    let (name, release) = (kernel(system.sysname()), kernel(system.release()));
+    Check::good("version", sentence!("reconcile {} on {} {}", env!("CARGO_PKG_VERSION"), name, release))
 }
 
 fn read_policy(place: &PlaceArgs) -> Result<(Policy, PolicyFiles, Vec<Diagnostic>)> {
@@ -66,16 +71,17 @@ fn read_policy(place: &PlaceArgs) -> Result<(Policy, PolicyFiles, Vec<Diagnostic
 
 fn look_at_policy(place: &PlaceArgs, warnings: &[Diagnostic]) -> Check {
     let warnings = match warnings.len() {
-        0 => String::new(),
-        count => format!(", {}: see reconcile check", counted(count, "warning")),
+        0 => Sentence::default(),
+        count => sentence!(", {}: see reconcile check", counted(count, "warning")),
     };
-    Check::good("policy", format!("{} has no mistakes{warnings}", place.policy().display()))
+    let policy = FileName::of_whole(&place.policy(), place.called());
+    Check::good("policy", sentence!("{} has no mistakes{}", policy.shown(), warnings))
 }
 
 /// Whether the policy's commands may be run.
 fn look_at_access(policy: &Policy, files: &PolicyFiles) -> Check {
     let found = if policy.sessions.has_commands() { refuse_exposed(files) } else { Ok(()) };
-    let found = found.map(|()| "its commands may be run by this user".to_owned());
+    let found = found.map(|()| "its commands may be run by this user".into());
     Check::of("policy-access", found, "let only this user and root change the policy")
 }
 
@@ -108,7 +114,7 @@ fn look_at_registry(place: &PlaceArgs) -> Vec<Check> {
     let Ok(path) = registry_path(place) else {
         return vec![Check::unknown("registry", "no policy says which it is")];
     };
-    RegistryFile::open(&path).map_or_else(|error| vec![no_registry(error)], |registry| registry.checkup())
+    registry_file(place, &path, &Form::ANY).map_or_else(|error| vec![no_registry(error)], |registry| registry.checkup())
 }
 
 fn no_registry(error: Error) -> Check {

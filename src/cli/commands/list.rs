@@ -39,7 +39,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ListArgs) -> an
     };
     let list = List {
         policy: opened.policy_name.raw(),
-        registry: reading.snapshot.name(),
+        registry: opened.registry_name(reading.snapshot.as_ref()),
         listing: &listing,
         now: &now.with_time_zone(TimeZone::system()),
         width: terminal.width(),

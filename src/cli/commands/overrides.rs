@@ -16,7 +16,7 @@ use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, open_quietly};
 use crate::error::{Bug, Error, Result};
-use crate::foreign::{Public, sentence};
+use crate::foreign::{Foreign, Public, Sentence, sentence};
 use crate::plan::history_lines::{JsonEdit, JsonOverride};
 use crate::plan::select::Selector;
 use crate::policy::edit::{Wanted, set_all, unset, with_comment};
@@ -40,8 +40,18 @@ pub(crate) struct Decided {
     pub(crate) changes: BTreeMap<String, Change>,
     /// What people call the chats, for comments behind overrides that are new.
     pub(crate) contacts: BTreeMap<String, String>,
-    /// What the user should know of that which is left as it is.
-    pub(crate) notes: Vec<String>,
+    /// What the user should know of that which is left as it is, and of which chat.
+    pub(crate) notes: Vec<(String, Sentence)>,
+}
+
+impl Decided {
+    /// Tells the notes.
+    pub(crate) fn tell(&self, terminal: &Terminal, opened: &Opened) {
+        let notes = self.notes.iter().map(|(chat, note)| (chat.as_str(), note));
+        for (_, note) in opened.named(notes) {
+            terminal.note(note);
+        }
+    }
 }
 
 /// Makes the changes that `decide` finds in the policy as it is, and reconciles those chats.
@@ -57,11 +67,9 @@ pub(crate) fn edit_and_run(
         return Ok(Exit::Usage);
     }
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let (mut opened, Decided { changes, notes, .. }, edits) =
-        prepare(terminal, place, args.dry_run, &interrupt, decide)?;
-    for note in &notes {
-        terminal.note(Public::new(note.clone()));
-    }
+    let (mut opened, decided, edits) = prepare(terminal, place, args.dry_run, &interrupt, decide)?;
+    decided.tell(terminal, &opened);
+    let Decided { changes, .. } = decided;
     let sources = opened.files.sources.iter().map(|source| {
         let edit = edits.iter().find(|edit| edit.name == source.name);
         Source::named(Arc::clone(&source.name), edit.map_or(&source.text, |edit| &edit.after).clone())
@@ -69,13 +77,13 @@ pub(crate) fn edit_and_run(
     opened.files.sources = sources.collect();
     let lost = changes.iter().filter_map(|(chat, change)| {
         let lost = lost(opened.policy.chats.get(chat)?, change);
-        Some(lost.map(|lost| format!("{}: {lost}", opened.name(chat))).collect::<Vec<_>>())
+        Some(lost.map(|lost| (chat.as_str(), lost)).collect::<Vec<_>>())
     });
-    let lost: Vec<String> = lost.flatten().collect();
+    let lost = opened.named(lost.flatten());
     let edited = policy::read(&opened.files.sources);
     for (chat, change) in &changes {
         if !edited.as_ref().is_ok_and(|(policy, _)| is_made(policy, chat, change)) {
-            return Err(cannot_edit(&opened.name(chat)).into());
+            return Err(cannot_edit(opened.name(chat)).into());
         }
     }
     let (edited, _) = edited.map_err(Error::Invalid)?;
@@ -100,8 +108,8 @@ pub(crate) fn edit_and_run(
     };
     let exit = execute(terminal, place, &opened, &options, interrupt)?;
     if args.dry_run || options.edits.any_made() {
-        for lost in &lost {
-            terminal.note(Public::new(lost.clone()));
+        for (chat, lost) in lost {
+            terminal.note(sentence!("{}: {}", chat, lost));
         }
     }
     for file in options.edits.edited_files() {
@@ -163,7 +171,7 @@ fn edits(opened: &Opened, Decided { changes, contacts, .. }: &Decided) -> Result
         changes.insert(chat, change);
     }
     let edit = |(source, changes): (&Source, BTreeMap<&str, &Change>)| {
-        let mut after = edited(&source.text, &changes).map_err(|chat| cannot_edit(&opened.name(chat)))?;
+        let mut after = edited(&source.text, &changes).map_err(|chat| cannot_edit(opened.name(chat)))?;
         let is_new = |chat: &&str| !opened.policy.chats.contains_key(*chat);
         for chat in changes.into_keys().filter(is_new) {
             let commented = contacts.get(chat).and_then(|name| with_comment(&after, chat, &escape(name)));
@@ -193,8 +201,8 @@ fn edited<'c>(text: &str, changes: &BTreeMap<&'c str, &Change>) -> Result<String
     set_all(&text, &overrides)
 }
 
-fn cannot_edit(chat: &str) -> Error {
-    EditProblem::NotEditable { chat: chat.into() }.into()
+fn cannot_edit(chat: Public) -> Error {
+    EditProblem::NotEditable { chat }.into()
 }
 
 /// The file that holds the override, else the main one.
@@ -205,23 +213,23 @@ fn file_of<'o>(opened: &'o Opened, chat: &str) -> Option<&'o Source> {
 }
 
 /// What the override said that was there, and nothing says any more.
-fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = String> {
+fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = Sentence> {
     let new = match change {
         Change::Set { until, reason, .. } => Some((until, reason)),
         Change::Remove => None,
     };
-    let managed = (entry.setting == Setting::Unmanaged).then(|| "it was not managed, and is from now on".to_owned());
+    let managed = (entry.setting == Setting::Unmanaged).then(|| "it was not managed, and is from now on".into());
     let until = entry.until.as_ref().filter(|_| new.is_some_and(|(until, _)| until.is_none()));
-    let until = until.map(|until| format!("the override ended with {until}, and is without end now"));
+    let until = until.map(|until| sentence!("the override ended with {}, and is without end now", until));
     let keeps = |then: &Model| match change {
         Change::Set { model, then: kept, .. } => model == then || kept.as_ref() == Some(then),
         Change::Remove => false,
     };
     let then = entry.then.as_ref().filter(|then| !keeps(then));
-    let then = then.map(|then| format!("that it is {then} afterwards is gone"));
+    let then = then.map(|then| sentence!("that it is {} afterwards is gone", Foreign::from(then.as_str())));
     // A reason goes with the override that it explains, and no user misses it.
     let reason = entry.reason.as_ref().filter(|_| new.is_some_and(|(_, reason)| reason.is_none()));
-    let reason = reason.map(|_| "the reason of the override that was there before is gone".to_owned());
+    let reason = reason.map(|_| "the reason of the override that was there before is gone".into());
     managed.into_iter().chain(until).chain(then).chain(reason)
 }
 

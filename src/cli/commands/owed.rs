@@ -12,10 +12,10 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Past, open_past, warn_of_lost_state};
 use crate::error::Error;
-use crate::foreign::{Public, sentence};
+use crate::foreign::sentence;
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::json::JsonFailedModel;
-use crate::plan::ledger::{Debt, Note};
+use crate::plan::ledger::Note;
 use crate::plan::select::find_registered;
 use crate::plan::{FailedModel, failed_models};
 use crate::report::escape::{escape, leading};
@@ -67,15 +67,12 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
         return forget_all(terminal, place, backend.as_ref(), now.timestamp());
     }
     let Some(word) = args.forget.as_deref() else {
-        let shown = |failed: FailedModel| FailedModel { chat: names.of(&failed.chat), ..failed };
+        let shown = |failed: FailedModel| FailedModel { chat: names.of(&failed.chat).raw().to_owned(), ..failed };
         let failed: Vec<FailedModel> = failed_models(&ledger, &[]).into_iter().map(shown).collect();
-        let mut owed: Vec<(String, &String, &Debt)> =
-            ledger.owed.iter().map(|(chat, debt)| (names.of(chat), chat, debt)).collect();
-        // The order of the ids would tell something of what pseudonyms stand for.
-        owed.sort_by(|(name, ..), (other, ..)| name.cmp(other));
+        let owed = names.named(ledger.owed.iter().map(|(chat, debt)| (chat.as_str(), (chat, debt))));
         if args.format == "json" {
-            let owed = owed.into_iter().map(|(chat_id, _, debt)| WireDebt {
-                chat_id,
+            let owed = owed.into_iter().map(|(name, (_, debt))| WireDebt {
+                chat_id: name.raw().to_owned(),
                 since: debt.since,
                 attempts: debt.attempts,
                 next_try: debt.next_try.filter(|_| debt.waits(now.timestamp())),
@@ -87,11 +84,11 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
         }
         let contacts = contacts(backend.as_ref(), &names, &ledger.owed.keys().map(String::as_str).collect());
         terminal.to_stdout(|out| {
-            for (name, chat, debt) in &owed {
+            for (name, (chat, debt)) in &owed {
                 let since = time(debt.since, now);
                 let attempts = counted(debt.attempts as usize, "attempt");
                 let contact = contacts.get(*chat).map(|name| format!("   {}", escape(name))).unwrap_or_default();
-                write!(out, "  {}{contact}   restart owed since {since}, {attempts}", leading(name))?;
+                write!(out, "  {}{contact}   restart owed since {since}, {attempts}", leading(name.raw()))?;
                 match debt.next_try.filter(|_| debt.waits(now.timestamp())) {
                     Some(next) => writeln!(out, ", next try at {}", time(next, now))?,
                     None => writeln!(out)?,
@@ -115,19 +112,17 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
     let locked = backend.lock(place.lock_timeout, &|| false)?;
     let is_owed = backend.ledger()?.owed.contains_key(&chat);
     if !is_owed {
-        return Err(Error::from(CommandProblem::NotOwed { chat: Public::new(name) }).into());
+        return Err(Error::from(CommandProblem::NotOwed { chat: name }).into());
     }
     let is_still_owed = || backend.ledger().is_ok_and(|ledger| ledger.owed.contains_key(&chat));
     let told = match locked.note(&forgotten(&chat), now.timestamp()) {
         Err(error) if is_still_owed() => return Err(error.into()),
         Err(error) => Err(error),
-        Ok(_) => terminal.to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(&name))),
+        Ok(_) => terminal.to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(name.raw()))),
     };
     Ok(match told {
         Ok(()) => Exit::Done,
-        Err(error) => {
-            terminal.failure_after(&error, sentence!("the restart owed to {} is forgotten", Public::new(name)))
-        }
+        Err(error) => terminal.failure_after(&error, sentence!("the restart owed to {} is forgotten", name)),
     })
 }
 

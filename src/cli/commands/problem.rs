@@ -16,7 +16,7 @@ pub(super) enum EditProblem {
     /// The policy changes each time that it was read.
     PolicyUnsteady,
     /// An override cannot be edited without a loss.
-    NotEditable { chat: Foreign },
+    NotEditable { chat: Public },
     /// The end of an override has passed.
     Expired { until: Foreign },
     /// A model that is to be set is withdrawn.

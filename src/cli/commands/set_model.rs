@@ -16,7 +16,7 @@ use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Names, Opened, open};
 use crate::error::Result;
-use crate::foreign::{Foreign, Public, Sentence, sentence};
+use crate::foreign::{Foreign, Sentence, sentence};
 use crate::plan::select::{Selector, find_registered};
 use crate::policy::{At, Because, Override, Policy, Setting};
 use crate::registry::find_entry;
@@ -93,16 +93,19 @@ pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArg
         refuse_former(opened, &chat)?;
         // Not an error: a command that died after the edit is repeated to finish what it began.
         let is_gone = !overrides.contains_key(&chat);
-        let note = || format!("{} has no override for {}", opened.policy_name.raw(), opened.name(&chat));
-        let mut notes: Vec<String> = is_gone.then(note).into_iter().collect();
+        let note = || (chat.clone(), sentence!("{} has no override for {}", &opened.policy_name, opened.name(&chat)));
+        let mut notes: Vec<(String, Sentence)> = is_gone.then(note).into_iter().collect();
         // What a temporary override has only covered comes to light again.
         let covered = overrides.get(&chat).filter(|entry| entry.ended(&opened.now).is_none());
         let change = match covered.and_then(|entry| entry.then.clone()) {
             Some(model) => {
                 let name = opened.name(&chat);
-                notes.push(format!(
-                    "the override of {name} is {model} again, as before; to remove that, too, repeat this"
-                ));
+                let note = sentence!(
+                    "the override of {} is {} again, as before; to remove that, too, repeat this",
+                    name,
+                    Foreign::from(model.as_str())
+                );
+                notes.push((chat.clone(), note));
                 Change::Set { model, until: None, then: None, reason: None }
             }
             None => Change::Remove,
@@ -158,15 +161,13 @@ fn aim(opened: &Opened, args: &SetModelArgs) -> Result<Aim> {
     let capabilities = backend.capabilities();
     let cannot = capabilities.unmanaged(&chat).map(str::to_owned).or_else(|| capabilities.refuses_model(&model));
     if let Some(why) = cannot {
-        let (chat, model) = (Public::new(opened.name(&id)), model.as_str().into());
+        let (chat, model) = (opened.name(&id), model.as_str().into());
         return Err(EditProblem::CannotBeSet { chat, model, why: why.into() }.into());
     }
     let decision = resolve(policy, &chat, Some(model.as_str()).into(), &opened.now);
     let otherwise = decision.model.filter(|decided| **decided != model).map(|decided| {
         let Because { rule, at } = decision.because;
-        let by_chat = || format!("chats.{:?}", opened.name(&id));
-        let rule = if rule.starts_with("chats.") { by_chat() } else { rule.clone() };
-        (sentence!("{}:{} {}", at.file.shown(), at.line, Foreign::from(rule)), decided.clone())
+        (sentence!("{}:{} {}", at.file.shown(), at.line, opened.names.rule(rule, &id)), decided.clone())
     });
     let named = matches!(opened.names, Names::Own).then_some(chat.contact_name.as_deref()).flatten();
     let contact = named.filter(|name| !name.is_empty()).map(str::to_owned);
@@ -176,7 +177,7 @@ fn aim(opened: &Opened, args: &SetModelArgs) -> Result<Aim> {
 /// Refuses a chat whose override stands under the id that it will have, or has elsewhere: two would be a mistake.
 fn refuse_former(opened: &Opened, chat: &str) -> Result<()> {
     let Some(id) = opened.policy.former.get(chat) else { return Ok(()) };
-    let (chat, id) = (Public::new(opened.name(chat)), Public::new(opened.name(id)));
+    let (chat, id) = (opened.name(chat), opened.name(id));
     Err(EditProblem::FormerId { chat, id }.into())
 }
 

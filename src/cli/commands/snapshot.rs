@@ -36,6 +36,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
         backend.redaction_key_or_new(place.lock_timeout)?
     };
     let policy = &opened.policy;
+    let redaction = redaction.telling(policy.tier_names());
     let ledger = if policy.existing.keeps_manual() { backend.ledger()? } else { Ledger::default() };
     let by_hand = |entry: &Entry| ledger.origin(policy, entry, &mut Hint::default()).map(Origin::is_by_hand);
     let shown = redacted(snapshot.as_ref(), &redaction, &by_hand).and_then(|json| {

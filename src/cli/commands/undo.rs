@@ -14,7 +14,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::error::Result;
-use crate::foreign::{Foreign, Public};
+use crate::foreign::{Foreign, Sentence, sentence};
 use crate::plan::history_lines::JsonOverride;
 use crate::plan::json::{JsonRow, JsonRun};
 use crate::policy::{Setting, Until};
@@ -39,9 +39,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &UndoArgs) -> an
         if !decided.changes.is_empty() {
             return Ok(decided);
         }
-        for note in &decided.notes {
-            terminal.note(Public::new(note.clone()));
-        }
+        decided.tell(terminal, opened);
         Err(EditProblem::NothingToUndo { run: args.run.as_str().into() }.into())
     })
 }
@@ -64,7 +62,6 @@ fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
     let mut decided = Decided::default();
     for row in run.changes.iter().filter(|row| row.is_edit()) {
         let chat = row.chat_id.as_ref();
-        let shown = opened.name(chat);
         let reason = format!("undo of {}", run.run);
         let begun = begun(opened, chat, &reason).cloned();
         match begun.map_or_else(|| old_model(opened, row, now.get(chat), touched_since.contains(chat)), Ok) {
@@ -73,7 +70,7 @@ fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
                     .changes
                     .insert(chat.to_owned(), Change::Set { model, until: None, then: None, reason: Some(reason) });
             }
-            Err(why) => decided.notes.push(format!("{shown} is left as it is: {why}")),
+            Err(why) => decided.notes.push(left(opened, chat, &why)),
         }
     }
     Ok(decided)
@@ -87,38 +84,48 @@ fn restored(opened: &Opened, run: &JsonRun) -> Decided {
         // One that is back already is reconciled once more: a command may have died before it was finished.
         let is_as_left = now == edit.after || now == edit.before;
         let change = match &edit.before {
-            _ if !is_as_left => Err("its override was changed since".to_owned()),
+            _ if !is_as_left => Err("its override was changed since".into()),
             None => Ok(Change::Remove),
             Some(before) => set_again(opened, before),
         };
         match change {
             Ok(change) => _ = decided.changes.insert(edit.chat_id.clone(), change),
-            Err(why) => decided.notes.push(format!("{} is left as it is: {why}", opened.name(&edit.chat_id))),
+            Err(why) => decided.notes.push(left(opened, &edit.chat_id, &why)),
         }
     }
     decided
 }
 
-fn set_again(opened: &Opened, before: &JsonOverride) -> Result<Change, String> {
+/// That a chat is left as it is, and why.
+fn left(opened: &Opened, chat: &str, why: &Sentence) -> (String, Sentence) {
+    (chat.to_owned(), sentence!("{} is left as it is: {}", opened.name(chat), why))
+}
+
+/// A model that is to be set again.
+fn allowed(opened: &Opened, name: &str) -> Result<Model, Sentence> {
+    let model = opened.policy.allowed.iter().find(|model| model.as_str() == name).cloned();
+    model.ok_or_else(|| sentence!("the policy does not allow {}", Foreign::from(name)))
+}
+
+fn set_again(opened: &Opened, before: &JsonOverride) -> Result<Change, Sentence> {
     let JsonOverride { model, until: ended, then, reason } = before;
-    let allowed = |name: &String| {
-        let model = opened.policy.allowed.iter().find(|model| model.as_str() == name).cloned();
-        model.ok_or_else(|| format!("the policy does not allow {name}"))
-    };
     let model = model.as_ref().ok_or("it was not managed, which is to be written by hand: managed = false")?;
     Ok(Change::Set {
-        model: allowed(model)?,
+        model: allowed(opened, model)?,
         until: ended.as_deref().map(ended_at).transpose()?,
-        then: then.as_ref().map(allowed).transpose()?,
+        then: then.as_ref().map(|then| allowed(opened, then)).transpose()?,
         reason: reason.clone(),
     })
 }
 
 /// The end of an override, as the history tells of it.
-fn ended_at(text: &str) -> Result<Until, String> {
-    match until(text)? {
+fn ended_at(text: &str) -> Result<Until, Sentence> {
+    match until(text).map_err(Foreign::from)? {
         End::At(until) => Ok(until),
-        End::In(_) => Err(format!("the history says that the override ended with {text:?}, which is no time")),
+        End::In(_) => {
+            let text = Foreign::from(format!("{text:?}"));
+            Err(sentence!("the history says that the override ended with {}, which is no time", text))
+        }
     }
 }
 
@@ -131,18 +138,17 @@ fn begun<'o>(opened: &'o Opened, chat: &str, reason: &str) -> Option<&'o Model> 
     }
 }
 
-fn old_model(opened: &Opened, row: &JsonRow, now: Option<&Option<String>>, touched: bool) -> Result<Model, String> {
-    let Some(now) = now else { return Err("it is no longer registered".to_owned()) };
+fn old_model(opened: &Opened, row: &JsonRow, now: Option<&Option<String>>, touched: bool) -> Result<Model, Sentence> {
+    let Some(now) = now else { return Err("it is no longer registered".into()) };
     let before = row.before.as_deref().map(|model| opened.policy.canonical(model));
     if !touched && before.is_some() && now.as_deref() == before {
-        return Err("it has its old model".to_owned());
+        return Err("it has its old model".into());
     }
     if touched || now.as_deref() != row.after.as_deref() {
-        return Err("its model was changed since".to_owned());
+        return Err("its model was changed since".into());
     }
     let before = before.ok_or("it had no model before, which no override can bring back")?;
-    let allowed = opened.policy.allowed.iter().find(|model| model.as_str() == before);
-    allowed.cloned().ok_or_else(|| format!("the policy does not allow {before}"))
+    allowed(opened, before)
 }
 
 /// The run of that name, and the chats that later runs have changed.

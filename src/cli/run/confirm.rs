@@ -31,7 +31,8 @@ pub(super) fn confirmed(
     let plan = opened.names.shown(planned.plan);
     let (snapshot, now) = (planned.reading.snapshot.as_ref(), &opened.now.with_time_zone(TimeZone::system()));
     let answer = terminal.ask("Apply this plan?", |out, width| {
-        let report = Report { policy: opened.policy_name.raw(), snapshot, plan: &plan, mode: Mode::DryRun, now, width };
+        let (policy, registry) = (opened.policy_name.raw(), opened.registry_name(snapshot));
+        let report = Report { policy, snapshot, registry, plan: &plan, mode: Mode::DryRun, now, width };
         report.write(Format::Text, out)
     })?;
     Ok((answer == Answer::Yes).then_some(confirmed))

@@ -32,9 +32,10 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Opened, author, needed_to_open, open, open_quietly, warn_of_lost_state};
 use crate::cli::zone::now_for;
 use crate::error::{Error, Result};
-use crate::foreign::{Public, sentence};
+use crate::foreign::sentence;
 use crate::plan::json::Origin;
 use crate::plan::{Limits, Plan};
+use crate::report::shown::Naming;
 use crate::report::{Format, Mode};
 use crate::sources::{Last, PolicyFile, PolicyFiles};
 
@@ -67,7 +68,8 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> any
         execute(terminal, place, &opened, &options, Interrupt::listen()?)
     });
     if let (Err(error), Some(path)) = (&result, metrics) {
-        let registry = place.registry().unwrap_or_default();
+        // Without a key there is no pseudonym of it, and the label that was there before stays.
+        let registry = place.registry().filter(|_| place.naming() == Naming::Plain).unwrap_or_default();
         let (registry, exit) = (registry.display().to_string(), Exit::of_error(error));
         if let Err(another) = metrics::write(path, &registry, Timestamp::now(), exit, None) {
             terminal.release();
@@ -183,10 +185,11 @@ fn tidy(terminal: &Terminal, path: &Path, files: &PolicyFiles) {
 }
 
 fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
-    for (chat, entry, until) in opened.policy.expired(now) {
-        let (chat, at) = (Public::new(opened.name(chat)), &entry.because.at);
-        let (until, file) = (Public::new(until.to_string()), at.file.shown());
-        terminal.warning(sentence!("the override for {} ended with {} ({}:{})", chat, until, file, at.line));
+    for (chat, (entry, until)) in
+        opened.named(opened.policy.expired(now).map(|(id, entry, until)| (id, (entry, until))))
+    {
+        let at = &entry.because.at;
+        terminal.warning(sentence!("the override for {} ended with {} ({}:{})", chat, until, at.file.shown(), at.line));
     }
 }
 

@@ -15,7 +15,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::diagnostic::may_hold_password;
 use crate::error::{Error, Result};
-use crate::foreign::{Public, sentence};
+use crate::foreign::{Foreign, Public, sentence};
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::{Plan, Refusal, Row, Verdict};
 use crate::report::shown::Naming;
@@ -50,8 +50,9 @@ impl End<'_> {
         let plan = &plan;
         // The policy may be of another zone than the people who read the report.
         let shown_now = &now.with_time_zone(TimeZone::system());
-        let report =
-            Report { policy: opened.policy_name.raw(), snapshot, plan, mode, now: shown_now, width: terminal.width() };
+        let (policy, registry) = (opened.policy_name.raw(), opened.registry_name(snapshot));
+        let width = terminal.width();
+        let report = Report { policy, snapshot, registry, plan, mode, now: shown_now, width };
         let has_failed = interrupted || error.is_some() || has_failures(plan);
         let faults = standing_faults(plan, &terminal.held_warnings());
         let news = quiet.as_ref().map(|quiet| quiet.news(plan, &faults, now.timestamp()));
@@ -67,7 +68,8 @@ impl End<'_> {
         let shown = if silent { Ok(()) } else { print(terminal, options, &report) };
         let shown = shown.and_then(|()| outputs.write(&report));
         for over in news.iter().flat_map(|news| &news.over) {
-            terminal.note(sentence!("no longer so: {}", Public::new(over.clone())));
+            // A run that told names may have remembered it.
+            terminal.note(sentence!("no longer so: {}", Foreign::from(over.as_str())));
         }
         let remembered = match quiet {
             Some(quiet) if !silent && shown.is_ok() => quiet.remember(plan, &faults, now.timestamp()),
@@ -79,7 +81,7 @@ impl End<'_> {
             tell_withdrawal(terminal, opened, withdrawal, now);
         }
         if mode == Mode::DryRun && options.can_name_the_plan() && is_applicable(plan) {
-            terminal.hint(sentence!("to apply this plan or nothing, pass --plan {}", Public::new(plan.id.clone())));
+            terminal.hint(sentence!("to apply this plan or nothing, pass --plan {}", of_shown(&plan.id)));
         }
         let came_to = exit;
         let edited = options.edits.any_made();
@@ -104,7 +106,8 @@ impl End<'_> {
         }
         let is_success = mode == Mode::Apply && plan.refused.is_none() && !has_failed && exit == came_to;
         let success = if is_success { Success::Yes } else { Success::No };
-        let write = |path| metrics::write(path, snapshot.name(), now.timestamp(), exit, Some((plan, success)));
+        let label = opened.metrics_label(snapshot);
+        let write = |path| metrics::write(path, &label, now.timestamp(), exit, Some((plan, success)));
         match options.metrics.map(write) {
             Some(Err(error)) => failed(error, exit),
             _ => exit,
@@ -127,17 +130,28 @@ fn is_applicable(plan: &Plan) -> bool {
 }
 
 fn tell_withdrawal(terminal: &Terminal, opened: &Opened, withdrawal: &Withdrawal, now: &Zoned) {
-    let effect = withdrawal.effect(Some(&|chat| opened.name(chat)));
+    let name = |chat: &str| opened.name(chat).raw().to_owned();
+    // Which chats are the first tells something of the order of their ids.
+    let effect = match opened.names.redaction() {
+        None => withdrawal.effect(Some(&name)),
+        Some(_) => withdrawal.effect(None),
+    };
+    // Of models, days and numbers, and of names where they may be told.
     terminal.warning(Public::new(format!("{}: {effect}", withdrawal.when(now))));
     if withdrawal.over_limit.is_some() && !withdrawal.has_begun {
         terminal.hint("change some of them before, or raise limits.max_changes; on that day nothing is done otherwise");
     }
 }
 
+/// What is said of a plan as it is shown: that has pseudonyms where names are hidden.
+fn of_shown(text: &str) -> Public {
+    Public::new(text.to_owned())
+}
+
 /// What a user should know beyond the rows.
 fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode: Mode, now: &Zoned) {
     for (chat, why) in plan.void.iter().filter(|_| plan.refused.is_none()) {
-        terminal.note(Public::new(voided(chat, *why)));
+        terminal.note(of_shown(&voided(chat, *why)));
     }
     let edited = plan.rows.iter().any(|row| row.effects.edited);
     if mode == Mode::Apply && edited && capabilities.takes_effect() == TakesEffect::OnNextStart {
@@ -154,15 +168,15 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
     let acts =
         |row: &Row| row.effects.edited || row.effects.restarted || (row.is_planned() && (row.edit || row.restart));
     if let Some(remark) = plan.remark.as_ref().filter(|_| plan.rows.iter().any(acts)) {
-        terminal.note(Public::new(remark.clone()));
+        terminal.note(of_shown(remark));
     }
     if !plan.unlisted.is_empty() {
-        let (count, chats) = (plan.unlisted.len(), Public::new(plan.unlisted.join(", ")));
+        let (count, chats) = (plan.unlisted.len(), of_shown(&plan.unlisted.join(", ")));
         let (sessions, are) = if count == 1 { ("session", "is") } else { ("sessions", "are") };
         terminal.note(sentence!("{} live {} {} not in the registry yet: {}", count, sessions, are, chats));
     }
     for failed in &plan.failed_models {
-        terminal.note(Public::new(failed_model(failed, now)));
+        terminal.note(of_shown(&failed_model(failed, now)));
     }
     if !plan.failed_models.is_empty() {
         terminal.hint("other chats wait until it comes up there; to try it at once, pass --retry CHAT");
@@ -181,7 +195,7 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
         ));
         terminal.hint("to put them under the policy, pass --take-over CHAT or --take-over-all");
     }
-    let Some(message) = refusal(plan).map(Public::new) else { return };
+    let Some(message) = refusal(plan).as_deref().map(of_shown) else { return };
     match &plan.refused {
         Some(Refusal::OtherPlan { differences, is_of_some, .. }) => {
             let hint = match is_of_some {
@@ -190,7 +204,7 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
             };
             terminal.refused(message, hint);
             for difference in differences {
-                terminal.note(Public::new(difference.clone()));
+                terminal.note(of_shown(difference));
             }
         }
         Some(Refusal::Limit { changes, .. }) => {
@@ -198,8 +212,9 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
             let hidden = || format!("--allow-changes {changes}");
             let typed = same_command(*changes);
             let is_secret = terminal.naming() == Naming::Hidden || may_hold_password(&typed);
-            let consent = if is_secret { hidden() } else { typed };
-            terminal.refused(message, sentence!("if this is what you want, consent with: {}", Public::new(consent)));
+            // It has nothing that was typed where names are hidden.
+            let consent = Public::new(if is_secret { hidden() } else { typed });
+            terminal.refused(message, sentence!("if this is what you want, consent with: {}", consent));
         }
         Some(Refusal::OlderPolicy { .. }) => {
             let hint =

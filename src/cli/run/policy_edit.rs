@@ -7,10 +7,9 @@ use crate::apply::{self, Backend, Planned};
 use crate::cli::terminal::Terminal;
 use crate::error::Result;
 use crate::file_name::FileName;
-use crate::foreign::{Public, sentence};
+use crate::foreign::{counted, sentence};
 use crate::plan::PlanInput;
 use crate::policy::Source;
-use crate::report::counted;
 use crate::sources::PolicyFile;
 
 /// An edit of one file of the policy.
@@ -90,7 +89,6 @@ impl PolicyEdits {
     /// Says that the policy was edited and the run then came to nothing.
     pub(crate) fn tell_alone(&self, terminal: &Terminal) {
         let files = counted(self.made.get(), "file");
-        let files = Public::new(files);
         terminal.note(sentence!("{} of the policy edited, nothing else was changed: run reconcile again", files));
     }
 

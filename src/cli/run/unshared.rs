@@ -11,13 +11,14 @@ use crate::report::shown::Naming;
 
 pub(crate) fn tell(terminal: &Terminal, opened: &Opened, snapshot: &dyn Snapshot, unshared: &[Unshared]) {
     for found in unshared {
-        let line = match terminal.naming() {
+        // Where names are hidden, only how many there are.
+        let line = Public::new(match terminal.naming() {
             Naming::Hidden => count(found),
             Naming::Plain => line(found, &near(found, opened, snapshot)),
-        };
+        });
         match found.kind {
-            Kind::Override => terminal.warning(Public::new(line)),
-            Kind::Rule | Kind::Glob | Kind::Member | Kind::Tier | Kind::GlobInKey => terminal.note(Public::new(line)),
+            Kind::Override => terminal.warning(line),
+            Kind::Rule | Kind::Glob | Kind::Member | Kind::Tier | Kind::GlobInKey => terminal.note(line),
         }
     }
     if !unshared.is_empty() {
