@@ -155,7 +155,7 @@ impl Commands {
         }
         let look = |(key, program): (&'static str, String)| {
             let found = self.check_program(key, &program).map(|()| format!("{program} can be executed"));
-            Check::of(key, found, "see the policy")
+            Check::of(key, found, "check the policy")
         };
         self.programs().map(look).collect()
     }
@@ -285,7 +285,7 @@ impl Commands {
         let look = || self.look(&row.chat, model);
         let before = look();
         if before == Seen::Down && !row.was_tried() {
-            return Attempt::NotNeeded("not running: it starts on its model".to_owned());
+            return Attempt::NotNeeded("not running: it will start on its model".to_owned());
         }
         if !turn.begin(row, Begin::Owed) {
             return Attempt::NotBegun;

@@ -1,4 +1,4 @@
-//! `diff --from`: what a change of policy alone does to a registry.
+//! `diff --from`: what a change of the policy does to a registry.
 
 use std::fs;
 use std::path::Path;
@@ -418,7 +418,7 @@ fn a_git_that_waits_for_ever_is_ended() {
         let _open = fifo(&path);
         assert_eq!(head_within(&policy, brief), None, "{file}");
         let error = policy_at("HEAD", &policy, brief).unwrap_err().text();
-        assert!(error.contains("git took longer than 100ms and was ended"), "{file}: {error}");
+        assert!(error.contains("git took longer than 100ms and was killed"), "{file}: {error}");
     }
 }
 

@@ -170,7 +170,7 @@ fn what_the_run_remembers_of_the_daemon_and_cannot_find_again_is_an_error_after_
         sandbox.write("sessions.json", &registry);
         let applied = watched(&sandbox, &AfterCommit(meanwhile));
         let told = applied.error.expect("an error").text();
-        assert!(told.contains("pending.json is not as this run left it"), "{told}");
+        assert!(told.contains("pending.json was changed while this run used it"), "{told}");
         assert!(applied.planned.plan.has_effects());
     }
 }

@@ -130,7 +130,7 @@ fn a_daemon_that_takes_no_connections_costs_no_more_than_the_timeout() {
     let sandbox = sandbox("daemon.sock");
     let daemon = Double::start(&sandbox.path(""), &[]);
     daemon.tell("backlog");
-    refused(&sandbox, "takes no connections");
+    refused(&sandbox, "accepts no connections");
 }
 
 #[test]

@@ -15,6 +15,6 @@ fn what_needs_tls_or_the_identity_of_a_device_is_an_error_that_names_the_build_a
     let policy = setting.sandbox.read("policy.toml");
     setting.sandbox.write("policy.toml", format!("{policy}device_key = \"device.pem\"\n"));
     let run = setting.run(&["--dry-run"]).expect(1);
-    assert!(run.stderr.contains("this build of reconcile has no identity of a device"), "{run:#?}");
+    assert!(run.stderr.contains("this build of reconcile does not support the identity of a device"), "{run:#?}");
     assert_eq!(setting.gateway.requests(), [], "{TOKEN} was sent");
 }

@@ -120,22 +120,22 @@ fn what_the_database_does_not_take_changes_nothing_at_all() {
     for (statements, part) in [
         (
             format!("{put_back}; CREATE TRIGGER t BEFORE UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION put_back()"),
-            "did not take the new model of chat +1",
+            "did not keep the new model of chat +1",
         ),
         (
             format!("{skip}; CREATE TRIGGER t BEFORE UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION skip()"),
-            "did not take the new model of chat +3",
+            "did not keep the new model of chat +3",
         ),
         (
             format!("{after}; CREATE TRIGGER t AFTER UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION after()"),
-            "did not take the new model of chat +3",
+            "did not keep the new model of chat +3",
         ),
         (
             format!(
                 "{after}; CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON sessions DEFERRABLE INITIALLY DEFERRED
                  FOR EACH ROW EXECUTE FUNCTION after()"
             ),
-            "did not take the new model of chat +3",
+            "did not keep the new model of chat +3",
         ),
         ("ALTER TABLE sessions ADD CHECK (id <> '+3' OR model IS NULL)".to_owned(), "violates check constraint"),
         (
@@ -171,7 +171,7 @@ fn what_the_server_ends_because_of_other_transactions_is_made_again_a_few_times(
             let as_before = ["+1 opus", "+2 haiku", "+3 -"];
             let changed = ["+1 sonnet", "+2 haiku", "+3 opus"];
             assert_eq!(models(&database), if exit == 0 { changed } else { as_before }, "{run:?}");
-            assert_eq!(exit == 1, run.stderr.contains("other transactions change the same rows"), "{run:?}");
+            assert_eq!(exit == 1, run.stderr.contains("other transactions keep changing the same rows"), "{run:?}");
         }
     }
 }

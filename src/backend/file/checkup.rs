@@ -51,7 +51,7 @@ impl RegistryFile {
     fn look_at_exchange(&self) -> Check {
         let name = "exchange";
         let Some(kind) = file_system(self.directory()) else {
-            return Check::unknown(name, "the system does not tell which file system the registry is on");
+            return Check::unknown(name, "it is not known which file system the registry is on");
         };
         match Method::on(&kind) {
             Some(Method::Exchange) => Check::good(name, format!("{kind} can exchange two files")),
@@ -59,9 +59,10 @@ impl RegistryFile {
                 let problem = FileProblem::NoExchange { file_system: kind.into() };
                 Check::of(name, Err(problem.into()), NO_EXCHANGE)
             }
-            None => {
-                Check::unknown(name, format!("whether {kind} can exchange two files is not tried: that would write"))
-            }
+            None => Check::unknown(
+                name,
+                format!("not tried whether {kind} can exchange two files, because that would write"),
+            ),
         }
     }
 
@@ -69,7 +70,7 @@ impl RegistryFile {
         if let Some(LostState { message, hint }) = self.lost_state()? {
             return Err(FileProblem::StateLost { message, hint }.into());
         }
-        let Some(dir) = self.state_dir()? else { return Ok("there is none yet: the first run makes it".to_owned()) };
+        let Some(dir) = self.state_dir()? else { return Ok("there is none yet: the first run creates it".to_owned()) };
         key::read(&dir)?;
         let owed = self.kept()?.ledger.owed.len();
         let mut runs = 0;

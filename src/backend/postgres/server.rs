@@ -123,7 +123,7 @@ fn complete(settings: &mut Conninfo, environment: &Environment) -> Result<()> {
     if let Some(name) = service {
         for (keyword, value) in service_of(&name, environment)? {
             // Of a line of a service, what stands before the `=` is no part of a password.
-            let named = |why| Unreadable { message: format!("its keyword `{keyword}` is not understood"), ..why };
+            let named = |why| Unreadable { message: format!("its keyword `{keyword}` is not supported"), ..why };
             add(settings, &keyword, value).map_err(|why| setting(Some(&name), named(why)))?;
         }
     }

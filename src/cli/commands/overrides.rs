@@ -209,17 +209,17 @@ fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = String> {
         Change::Set { until, reason, .. } => Some((until, reason)),
         Change::Remove => None,
     };
-    let managed = (entry.setting == Setting::Unmanaged).then(|| "it was not managed, and is from now on".to_owned());
+    let managed = (entry.setting == Setting::Unmanaged).then(|| "the chat was not managed, and now is".to_owned());
     let until = entry.until.as_ref().filter(|_| new.is_some_and(|(until, _)| until.is_none()));
-    let until = until.map(|until| format!("the override ended with {until}, and is without end now"));
+    let until = until.map(|until| format!("the override ended after {until}, and now has no end"));
     let keeps = |then: &Model| match change {
         Change::Set { model, then: kept, .. } => model == then || kept.as_ref() == Some(then),
         Change::Remove => false,
     };
     let then = entry.then.as_ref().filter(|then| !keeps(then));
-    let then = then.map(|then| format!("that it is {then} afterwards is gone"));
+    let then = then.map(|then| format!("its `then`, {then}, was removed"));
     let reason = entry.reason.as_ref().filter(|_| new.is_none_or(|(_, reason)| reason.is_none()));
-    let reason = reason.map(|_| "the reason that stood there is gone".to_owned());
+    let reason = reason.map(|_| "its reason was removed".to_owned());
     managed.into_iter().chain(until).chain(then).chain(reason)
 }
 

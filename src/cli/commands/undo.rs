@@ -105,7 +105,7 @@ fn set_again(opened: &Opened, before: &JsonOverride) -> Result<Change, String> {
         let model = opened.policy.allowed.iter().find(|model| model.as_str() == name).cloned();
         model.ok_or_else(|| format!("the policy does not allow {name}"))
     };
-    let model = model.as_ref().ok_or("it was not managed, which is to be written by hand: managed = false")?;
+    let model = model.as_ref().ok_or("it was not managed: write managed = false by hand")?;
     Ok(Change::Set {
         model: allowed(model)?,
         until: ended.as_deref().map(ended_at).transpose()?,
@@ -118,7 +118,7 @@ fn set_again(opened: &Opened, before: &JsonOverride) -> Result<Change, String> {
 fn ended_at(text: &str) -> Result<Until, String> {
     match until(text)? {
         End::At(until) => Ok(until),
-        End::In(_) => Err(format!("the history says that the override ended with {text:?}, which is no time")),
+        End::In(_) => Err(format!("the history has an end of the override that is not a time: {text:?}")),
     }
 }
 
@@ -140,7 +140,7 @@ fn old_model(opened: &Opened, row: &JsonRow, now: Option<&Option<String>>, touch
     if touched || now.as_deref() != row.after.as_deref() {
         return Err("its model was changed since".to_owned());
     }
-    let before = before.ok_or("it had no model before, which no override can bring back")?;
+    let before = before.ok_or("it had no model before, which no override can restore")?;
     let allowed = opened.policy.allowed.iter().find(|model| model.as_str() == before);
     allowed.cloned().ok_or_else(|| format!("the policy does not allow {before}"))
 }

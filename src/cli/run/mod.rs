@@ -41,7 +41,7 @@ use crate::sources::{self, Last, PolicyFile, PolicyFiles};
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     if args.confirm && !Terminal::can_ask() {
         let hint =
-            "leave it out, or review a plan and apply that alone: reconcile plan, then reconcile apply --plan ID";
+            "leave it out, or review a plan and apply exactly that: reconcile plan, then reconcile apply --plan ID";
         terminal.refused("--confirm asks on a terminal, and stdin or stderr is not one", hint);
         return Ok(Exit::Usage);
     }
@@ -184,7 +184,7 @@ fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
     for (chat, entry, until) in opened.policy.expired(now) {
         let (chat, at) = (Public::new(opened.name(chat)), &entry.because.at);
         let (until, file) = (Public::new(until.to_string()), Foreign::from(at.file.as_ref()));
-        terminal.warning(sentence!("the override for {} ended with {} ({}:{})", chat, until, file, at.line));
+        terminal.warning(sentence!("the override for {} ended after {} ({}:{})", chat, until, file, at.line));
     }
 }
 

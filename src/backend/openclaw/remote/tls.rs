@@ -60,7 +60,7 @@ fn fault(address: &Address, error: &io::Error) -> Fault {
 
 fn mistrust(why: &CertificateError) -> String {
     match why {
-        CertificateError::UnknownIssuer => "no authority that this host trusts has issued it".to_owned(),
+        CertificateError::UnknownIssuer => "it was not issued by an authority that this host trusts".to_owned(),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet".to_owned(),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -80,7 +80,7 @@ struct Pinned {
 
 /// The certificate is not the pinned one.
 #[derive(Debug, thiserror::Error)]
-#[error("its fingerprint is {presented}, and {pinned} is pinned")]
+#[error("its fingerprint is {presented}, but {pinned} is pinned")]
 struct Mismatch {
     presented: Fingerprint,
     pinned: Fingerprint,
