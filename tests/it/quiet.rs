@@ -171,7 +171,7 @@ fn a_memory_that_cannot_be_used_is_an_error_and_none_is_a_first_run() {
     let sandbox = held();
     told_once(&sandbox, 4);
     let state = sandbox.path("sessions.json.reconcile");
-    for (text, told) in [("{", "is damaged"), ("{\"version\":9}", "it was written by a later version")] {
+    for (text, told) in [("{", "is damaged"), ("{\"version\":9}", "it was written by a newer reconcile")] {
         write_state(&state, "conditions.json", text);
         let before = sandbox.read("sessions.json");
         let run = sandbox.run(&["--quiet"]).expect(1);

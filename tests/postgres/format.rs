@@ -39,7 +39,7 @@ fn a_schema_of_a_later_version_is_an_error() {
     database.make_schema();
     database.execute("ALTER TABLE reconcile.registry ALTER format SET DEFAULT 99");
     let run = database.run(&[]).expect(1);
-    assert!(run.stderr.contains("has the format 99") && run.stderr.contains("a later version"), "{run:?}");
+    assert!(run.stderr.contains("has the format 99") && run.stderr.contains("a newer reconcile"), "{run:?}");
     database.run(&["init", "--postgres", "--from", "99"]).expect(64);
 }
 
