@@ -52,7 +52,7 @@ pub fn advice<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Cl
     if let Some(near) = nearest(word, candidates.clone()) {
         return format!("did you mean `{near}`?");
     }
-    list(candidates).map_or("there is none to choose from".to_owned(), |known| format!("known: {known}"))
+    list(candidates).map_or("none is defined".to_owned(), |known| format!("known: {known}"))
 }
 
 /// The candidates as a list that is short, however many and long they are; `None` where there are none.

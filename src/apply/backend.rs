@@ -11,6 +11,7 @@ use crate::chat::Model;
 use crate::checkup::Check;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Bug, Error, Result};
+use crate::foreign::Sentence;
 use crate::launch::Registration;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::{JsonRun, Origin, name};
@@ -106,7 +107,7 @@ pub trait Backend: Sync {
     ///
     /// # Errors
     /// Where that cannot be told.
-    fn delay(&self) -> Result<Option<String>> {
+    fn delay(&self) -> Result<Option<Sentence>> {
         Ok(None)
     }
 

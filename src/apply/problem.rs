@@ -45,15 +45,21 @@ impl Explain for ApplyProblem {
                 let message = sentence!("the registry was replaced {} times while the run was {}", *times, doing);
                 Explanation::new("registry-replaced", message).hint(hint)
             }
-            Self::Unavailable { why } => {
-                Explanation::new("unavailable", why).hint("run again later: it goes on where this run ended")
-            }
-            Self::Panicked => Explanation::new("panicked", "a worker of this run failed: a bug in reconcile")
-                .hint("what it was doing is unknown, and still owed; run again, and report the bug"),
+            Self::Unavailable { why } => Explanation::new("unavailable", why).hint(
+                "run again later: the next run continues where this one \
+                                  ended",
+            ),
+            Self::Panicked => Explanation::new(
+                "panicked",
+                "a worker thread of this run failed, which is a bug in \
+                                                reconcile",
+            )
+            .hint("the restart that it was doing is still owed; run again, and report the bug"),
             Self::NoThread { error } => Explanation::new("no-thread", sentence!("cannot start a thread: {}", error))
                 .hint("the system may have reached its limit of processes; run again later"),
-            Self::NoKey => Explanation::new("no-key-kept", "this backend keeps no key for redaction")
-                .hint("make one with: (umask 077; openssl rand -hex 32 > redact.key), and name it with --redact-key redact.key"),
+            Self::NoKey => Explanation::new("no-key-kept", "this backend keeps no redaction key").hint(
+                "make one with: (umask 077; openssl rand -hex 32 > redact.key), and name it with --redact-key redact.key",
+            ),
         }
     }
 }

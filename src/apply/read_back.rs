@@ -63,6 +63,6 @@ impl Run<'_> {
             return Stuck::Yes;
         }
         let says = says.unwrap_or("nothing");
-        row.unless_failed(Outcome::because(Verdict::Failed, format!("the registry says {says} again")))
+        row.unless_failed(Outcome::because(Verdict::Failed, format!("the registry has {says} again")))
     }
 }

@@ -30,7 +30,7 @@ impl fmt::Display for Step<'_> {
                 write!(out, "made the plan: {changed} to change, {restarted} to restart")
             }
             Self::Committed(edits) => write!(out, "committed the edits of the registry: {edits}"),
-            Self::Converged(sessions) => write!(out, "made the attempts on sessions: {sessions}"),
+            Self::Converged(sessions) => write!(out, "tried sessions: {sessions}"),
             Self::ReadBack => write!(out, "read the registry back"),
             Self::Recorded => write!(out, "wrote the history"),
         }

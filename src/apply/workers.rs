@@ -157,7 +157,7 @@ impl Workers<'_> {
             }
             let panicked = workers.into_iter().map(|worker| worker.join().is_err()).filter(|panicked| *panicked);
             if panicked.count() > 0 {
-                let why = || Attempt::Unknown("what became of it is not known: the program made a mistake".to_owned());
+                let why = || Attempt::Unknown("its outcome is unknown because of a bug in reconcile".to_owned());
                 ended.attempts.extend(std::mem::take(&mut ended.begun).into_iter().map(|row| (row, why())));
                 ended.error.get_or_insert_with(|| ApplyProblem::Panicked.into());
             }
@@ -222,7 +222,7 @@ impl Workers<'_> {
                         && self.purpose == Purpose::Rollout
                         && debts.is_some_and(|debts| !debts.contains_key(chat(row)));
                     if settled {
-                        let why = "it was started anew meanwhile".to_owned();
+                        let why = "it was started again meanwhile".to_owned();
                         ended.attempts.insert(row, Attempt::NotNeeded(why));
                     }
                     let begins = go && debts.is_some() && !settled;

@@ -158,7 +158,7 @@ impl Commands {
             let found = self
                 .check_program(key, &program)
                 .map(|()| sentence!("{} can be executed", Foreign::from(program.as_str())));
-            Check::of(key, found, "see the policy")
+            Check::of(key, found, "check the policy")
         };
         self.programs().map(look).collect()
     }
@@ -288,7 +288,7 @@ impl Commands {
         let look = || self.look(&row.chat, model);
         let before = look();
         if before == Seen::Down && !row.was_tried() {
-            return Attempt::NotNeeded("not running: it starts on its model".to_owned());
+            return Attempt::NotNeeded("not running: it will start on its model".to_owned());
         }
         if !turn.begin(row, Begin::Owed) {
             return Attempt::NotBegun;

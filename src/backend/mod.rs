@@ -116,12 +116,12 @@ pub fn capabilities(policy: &Policy) -> Box<dyn Capabilities> {
 pub fn refuses_launch(name: &str) -> Option<(&'static str, &'static str)> {
     match name {
         "dispatch" => Some((
-            "sessions of the dispatch backend are started by their daemon, never by a launch",
-            "send the chat a message, or say backend = \"file\" if nothing else owns the registry",
+            "sessions of the dispatch backend are started by their daemon, not by reconcile launch",
+            "send the chat a message, or set backend = \"file\" if nothing else owns the registry",
         )),
         "openclaw" => Some((
-            "sessions of the openclaw backend are started by their gateway, never by a launch",
-            "there is nothing to do: a changed model counts from the next turn",
+            "sessions of the openclaw backend are started by their gateway, not by reconcile launch",
+            "there is nothing to do: a changed model takes effect at the next turn",
         )),
         _ => None,
     }

@@ -23,10 +23,8 @@ impl Explain for BackendProblem {
                     .hint("name the program by its full path, or set PATH for this run: cron's is short")
             }
             Self::OnlyPlanned { file } => {
-                let message = sentence!(
-                    "{} is a file, and the policy keeps its registry elsewhere: it can only be planned on",
-                    file
-                );
+                let message =
+                    sentence!("{} is a file, but the policy's registry is not: only a dry run can use it", file);
                 Explanation::new("only-planned", message).hint("pass --dry-run, or leave out --registry")
             }
         }

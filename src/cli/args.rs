@@ -52,15 +52,15 @@ pub(crate) struct PlaceArgs {
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true, value_parser = one_of(&COLORS), hide_possible_values = true, help_heading = SHARED)]
     pub(crate) color: Color,
 
-    /// Tell on stderr what is done, step by step; twice: each command and request, too
+    /// Log each step to stderr; given twice, also each command and request
     #[arg(long, short = 'v', global = true, action = ArgAction::Count, help_heading = SHARED)]
     verbose: u8,
 
-    /// Show chats under pseudonyms, and nothing else that says whose they are
+    /// Show chats by pseudonyms, and nothing else that identifies them
     #[arg(long, global = true, help_heading = "Privacy")]
     pub(crate) redact: bool,
 
-    /// The key of the pseudonyms, to plan on a redacted snapshot, or to use another than the registry's own
+    /// The key for pseudonyms: of a redacted snapshot, or in place of the registry's own
     #[arg(long, global = true, value_name = "FILE", help_heading = "Privacy")]
     redact_key: Option<PathBuf>,
 }
@@ -180,8 +180,8 @@ pub(crate) struct PreviewArgs {
     #[arg(long)]
     pub(crate) probe: bool,
 
-    /// In a dry run, plan as of another time: 2026-12-31, 2026-12-31T18:00 (in the policy's time zone), with an
-    /// offset, or so long from now: 7d
+    /// In a dry run, plan as of another time: 2026-12-31, 2026-12-31T18:00 (in the policy's time zone), with an offset,
+    /// or a duration from now: 7d
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) at: Option<Moment>,
 
@@ -197,19 +197,19 @@ pub(crate) struct CommonArgs {
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
 
-    /// Try this chat now, though it waits for its next try or is held (repeatable)
+    /// Try this chat now, even if it waits for its next try or is held (repeatable)
     #[arg(long, value_name = "CHAT", help_heading = "Selection")]
     retry: Vec<String>,
 
-    /// Try all chats now that have failed and wait for their next try
+    /// Try all failed chats now, without waiting for their next try
     #[arg(long, help_heading = "Selection")]
     retry_failed: bool,
 
-    /// Put this chat back under the policy, where that keeps a model which was set by hand (repeatable)
+    /// Let the policy decide on this chat again, whose model was set by hand and is kept (repeatable)
     #[arg(long, value_name = "CHAT", help_heading = "Selection")]
     take_over: Vec<String>,
 
-    /// Put all chats back under the policy that keep a model which was set by hand
+    /// Let the policy decide again on all chats whose models were set by hand and are kept
     #[arg(long, conflicts_with = "take_over", help_heading = "Selection")]
     take_over_all: bool,
 
@@ -224,12 +224,12 @@ pub(crate) struct CommonArgs {
     #[command(flatten)]
     pub(crate) report: ReportArgs,
 
-    /// Print nothing where there was nothing to do and nothing went wrong; what stays wrong is told when it begins, changes
-    /// and ends, and once a day; an error that prevents a plan is told by every run
+    /// Print nothing if there was nothing to do and nothing went wrong; a lasting problem is reported when it begins,
+    /// changes and ends, and once a day; an error that prevents a plan is reported by every run
     #[arg(long, short = 'q', help_heading = "Output")]
     pub(crate) quiet: bool,
 
-    /// Write what became of a run for the whole registry as metrics for Prometheus's node exporter
+    /// Write the outcome of a run on the whole registry as metrics for Prometheus's node exporter
     #[arg(long, value_name = "FILE", conflicts_with_all = ["chat", "tier", "exclude"], help_heading = "Output")]
     pub(crate) metrics: Option<PathBuf>,
 }
@@ -246,7 +246,7 @@ impl CommonArgs {
 /// Which chats.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 pub(crate) struct SelectionArgs {
-    /// Only this chat: its id, its session's name, or its contact's (repeatable)
+    /// Only this chat: its id, session name or contact's name (repeatable)
     #[arg(long, value_name = "CHAT", help_heading = "Selection")]
     pub(crate) chat: Vec<String>,
 
@@ -273,7 +273,7 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&Format::ALL), hide_possible_values = true, help_heading = "Output")]
     pub(crate) format: Format,
 
-    /// Write the report to a file as well, in a format of its own (repeatable)
+    /// Also write the report to a file, in any format (repeatable)
     #[arg(long, value_name = "FORMAT=FILE", value_parser = file_of(&Format::ALL), help_heading = "Output")]
     pub(crate) output: Vec<(Format, PathBuf)>,
 }
@@ -302,23 +302,23 @@ pub(crate) struct EditArgs {
 /// What the registry may not say of a chat. Its own fields win.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FieldArgs {
-    /// Its tier, where the registry does not say it
+    /// Its tier, if the registry has none
     #[arg(long, value_name = "TIER")]
     pub(crate) tier: Option<String>,
 
-    /// Its session's name, where the registry does not say it
+    /// Its session name, if the registry has none
     #[arg(long, value_name = "NAME")]
     pub(crate) session_name: Option<String>,
 
-    /// Its contact's name, where the registry does not say it
+    /// Its contact's name, if the registry has none
     #[arg(long, value_name = "NAME")]
     pub(crate) contact_name: Option<String>,
 
-    /// Its type, such as individual or group, where the registry does not say it
+    /// Its type, such as individual or group, if the registry has none
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) kind: Option<String>,
 
-    /// Its source, such as imessage, where the registry does not say it
+    /// Its source, such as imessage, if the registry has none
     #[arg(long, value_name = "SOURCE")]
     pub(crate) source: Option<String>,
 }
@@ -357,8 +357,8 @@ fn named_plan(text: &str) -> Result<NamedPlan, String> {
     is_id.then(|| NamedPlan::Id(text.to_owned())).ok_or_else(|| {
         let digits = text.len();
         format!(
-            "a plan id has {ID_LENGTH} lowercase hex digits, and this has {digits} digits; \
-             a dry run prints the id on stderr, and a file with such a name is given as ./NAME"
+            "a plan id has {ID_LENGTH} lowercase hex digits, and this has {digits} digits; a dry run prints the id on \
+             stderr; pass a file with such a name as ./NAME"
         )
     })
 }
@@ -424,7 +424,7 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     let local = || civil().filter(|time| !text.contains('[') && exists(time)).map(Moment::Local);
     let from_now = || length::span(text.strip_prefix('+').unwrap_or(text)).map(|length| Moment::In(length.fieldwise()));
     instant().or_else(local).or_else(from_now).ok_or_else(|| {
-        "a date, a date-time or a length of time from now, as in 2026-12-31, 2026-12-31T18:00 or 7d".to_owned()
+        "a date, a date-time or a duration from now, as in 2026-12-31, 2026-12-31T18:00 or 7d".to_owned()
     })
 }
 
@@ -432,7 +432,7 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
 pub(crate) fn past(text: &str) -> Result<Moment, String> {
     let past = Some(text).filter(|text| !text.starts_with('+')).and_then(|text| moment(text).ok());
     past.ok_or_else(|| {
-        "a date, a date-time or a length of time until now, as in 2026-12-31, 2026-12-31T18:00 or 7d".to_owned()
+        "a date, a date-time or a duration before now, as in 2026-12-31, 2026-12-31T18:00 or 7d".to_owned()
     })
 }
 
@@ -470,10 +470,10 @@ pub(crate) fn file_of<F: Copy>(known: &'static [(&str, F)]) -> impl Fn(&str) -> 
     |text: &str| {
         let (name, file) = text.split_once('=').ok_or("a format and a file, as in json=plan.json")?;
         if file.is_empty() {
-            return Err("the file's name is empty".to_owned());
+            return Err("the file name is empty".to_owned());
         }
         if file == "-" {
-            return Err("for stdout there is --format; a file of that name is ./-".to_owned());
+            return Err("for stdout, use --format; for a file of that name, pass ./-".to_owned());
         }
         Ok((format(known, name)?, PathBuf::from(file)))
     }

@@ -59,41 +59,43 @@ impl Explain for PlaceProblem {
         match self {
             Self::NoRegistry { policy } => {
                 Explanation::new("registry-not-named", sentence!("{} names no registry", policy))
-                    .hint("add registry.path to it, or give --registry PATH")
+                    .hint("add registry.path to it, or pass --registry PATH")
             }
             Self::BesideLink { beside, policy, found } => Explanation::new(
                 "no-registry",
                 sentence!("there is no registry {}", beside),
             )
             .hint(sentence!(
-                "{} is a symbolic link, and its paths are relative to the directory of the link; {} is there: name it \
-                     with --registry, or write its whole path into the policy",
+                "{} is a symbolic link, and its paths are relative to the directory of the link; {} is there: pass it \
+                 with --registry, or write its absolute path in the policy",
                 policy,
                 found
             )),
-            Self::NoHome => Explanation::new("no-home", "HOME is not set, and the policy's path begins with it"),
+            Self::NoHome => Explanation::new("no-home", "HOME is not set, and a path in the policy begins with ~"),
             Self::NoStateHome => {
-                let message = "neither XDG_STATE_HOME nor HOME is set, so there is no place for what runs remember";
-                Explanation::new("no-state-home", message).hint("set sessions.state in the policy, or one of them")
+                let message = "neither XDG_STATE_HOME nor HOME is set, so there is no directory for the state of runs";
+                Explanation::new("no-state-home", message).hint("set one of them, or sessions.state in the policy")
             }
             Self::Gateway { why, named, hint } => {
                 let message = match named {
                     NamedBy::Host => why.into(),
-                    NamedBy::Policy => sentence!("{}, and no policy chooses to which other host a token is sent", why),
+                    NamedBy::Policy => sentence!("{}, and a policy cannot choose another host to send a token to", why),
                 };
                 Explanation::new("gateway-address", message).hint(*hint)
             }
             Self::GatewayElsewhere { address, variable } => {
                 let message = sentence!(
-                    "{} is not on this host, and no policy chooses to which other host a token is sent",
+                    "{} is not on this host, and a policy cannot choose another host to send a token to",
                     address
                 );
                 Explanation::new("gateway-elsewhere", message)
-                    .hint(sentence!("if you trust it, name it with --connect or {}", *variable))
+                    .hint(sentence!("if you trust it, pass it with --connect, or set {}", *variable))
             }
             Self::CertificateElsewhere { address, variable } => {
-                let message =
-                    sentence!("{} is not on this host, and no policy chooses which certificate it has", address);
+                let message = sentence!(
+                    "{} is not on this host, and a policy cannot choose which certificate to trust for it",
+                    address
+                );
                 Explanation::new("certificate-elsewhere", message)
                     .hint(sentence!("if you trust it, set {} to sessions.fingerprint of the policy", *variable))
             }
@@ -108,19 +110,18 @@ impl Explain for PlaceProblem {
             #[cfg(not(feature = "postgres"))]
             Self::NoPostgres { table } => {
                 let message =
-                    sentence!("the registry is the table {}, and this build of reconcile reads files only", table);
-                Explanation::new("no-postgres", message).hint(
-                    "install the build for PostgreSQL from its sources: cargo install --path . --features postgres",
-                )
+                    sentence!("the registry is the table {}, and this build of reconcile reads only files", table);
+                Explanation::new("no-postgres", message)
+                    .hint("install a build with PostgreSQL: cargo install --path . --features postgres")
             }
             Self::NotRedacted { registry } => {
                 let message =
-                    sentence!("{} is no redacted snapshot, so its chats would be shown as they are", registry);
-                Explanation::new("not-redacted", message).hint("say --redact, too, or leave out --redact-key")
+                    sentence!("{} is not a redacted snapshot, so its chats would be shown as they are", registry);
+                Explanation::new("not-redacted", message).hint("also pass --redact, or leave out --redact-key")
             }
             Self::RedactedWithoutKey { registry } => {
                 Explanation::new("redacted-without-key", sentence!("{} is a redacted snapshot", registry))
-                    .hint("give the key that it was made with: --redact-key FILE")
+                    .hint("pass the key that it was made with: --redact-key FILE")
             }
             Self::OtherKey { registry } => {
                 Explanation::new("other-key", sentence!("{} was redacted with another key", registry))
@@ -128,14 +129,13 @@ impl Explain for PlaceProblem {
             }
             Self::RuleOnNames { rule, file, line } => {
                 let message = sentence!(
-                    "{} ({}:{}) asks for chats by pattern or name, and under pseudonyms there are none",
+                    "{} ({}:{}) selects chats by pattern or name, which pseudonyms do not have",
                     rule,
                     file,
                     *line
                 );
-                Explanation::new("rule-on-names", message).hint(
-                    "write a rule by source, tier or type, an [[assign]] by whole chat ids, or name the chats in [chats]",
-                )
+                Explanation::new("rule-on-names", message)
+                    .hint("select by source, tier or type, or by whole chat ids in [[assign]] or [chats]")
             }
             Self::PolicyUnreadable { message } => Explanation::new("policy-unreadable", message)
                 .hint("fix it (reconcile check shows all mistakes), or pass --registry"),
@@ -144,7 +144,7 @@ impl Explain for PlaceProblem {
                     .hint("plan on it with --dry-run; apply the plan where the registry is, with --plan and --redact")
             }
             Self::TimeZone { named, advice } => {
-                let message = sentence!("TZ is `{}`, which is not a known time zone: UTC is used instead", named);
+                let message = sentence!("TZ is `{}`, which is not a known time zone, so UTC is used", named);
                 Explanation::new("time-zone", message)
                     .hint(sentence!("{}; or set models.time_zone in the policy", advice))
             }
@@ -190,7 +190,7 @@ impl Explain for OptionProblem {
                 Explanation::new("within-too-late", "--within is too long: the calendar ends in the year 9999")
             }
             Self::TwoReports { path } => {
-                Explanation::new("two-reports", sentence!("--output {}: two reports go into that file", path))
+                Explanation::new("two-reports", sentence!("--output {}: two reports would go into that file", path))
                     .hint("name another file")
             }
             Self::Needed { option, path } => {
@@ -199,18 +199,19 @@ impl Explain for OptionProblem {
             }
             Self::NotReplaceable { path, kind } => {
                 Explanation::new("not-replaceable", sentence!("cannot write {}: it is {}", path, *kind))
-                    .hint("name a regular file, or a new one; for stdout or a pipe there is --format")
+                    .hint("name a regular file, or a new one; for stdout or a pipe, use --format")
             }
             Self::NoMetricsFile { path } => {
-                Explanation::new("no-metrics-file", sentence!("--metrics {}: there can be no such file", path))
-                    .hint("name a file in a directory that is there")
+                Explanation::new("no-metrics-file", sentence!("--metrics {}: no file can be created there", path))
+                    .hint("name a file in a directory that exists")
             }
-            Self::NotMetrics { path } => {
-                Explanation::new("not-metrics", sentence!("--metrics {}: that file holds something else", path))
-                    .hint("name another file, or remove this one")
-            }
+            Self::NotMetrics { path } => Explanation::new(
+                "not-metrics",
+                sentence!("--metrics {}: that file contains something other than metrics", path),
+            )
+            .hint("name another file, or remove this one"),
             Self::Plan { path, why, id_length } => {
-                let message = sentence!("--plan {}: neither a plan id nor a file that can be read: {}", path, why);
+                let message = sentence!("--plan {}: neither a plan id nor a readable file: {}", path, why);
                 Explanation::new("no-such-plan", message)
                     .hint(sentence!("a plan id has {} hex digits, and a dry run prints it on stderr", *id_length))
             }

@@ -152,8 +152,8 @@ impl Opened {
     ) -> Result<Box<dyn Backend>> {
         let Some(owner) = backend.hidden_state_of()? else { return Ok(backend) };
         terminal.warning(sentence!(
-            "the state of earlier runs may be read by user {} alone: planned without the restarts that are owed, and \
-             without what is held or has failed",
+            "only user {} may read the state of earlier runs: the plan lacks the restarts that are owed, and what is \
+             held or has failed",
             owner
         ));
         terminal.hint("for the whole plan, run as that user, or as root");
@@ -295,12 +295,16 @@ fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<(PathBuf, 
     match known_by {
         KnownBy::Said => {}
         KnownBy::Remembered => terminal.warning(sentence!(
-            "{}; the registry is {}, as it said when it could last be read",
+            "{}; using the registry {}, which the policy named when it could last be read",
             why.sentence(),
             &registry
         )),
         KnownBy::Guessed => {
-            terminal.warning(sentence!("{}; the registry is {}: one of its lines names it", why.sentence(), &registry));
+            terminal.warning(sentence!(
+                "{}; using the registry {}, which a line of the policy names",
+                why.sentence(),
+                &registry
+            ));
         }
     }
     Ok((registry, recovered.form))

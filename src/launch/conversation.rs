@@ -63,7 +63,7 @@ impl Conversations {
             Ok(_) => Found::There,
             Err(error) if error.kind() == ErrorKind::NotFound => Found::NotThere(Remark::Missing(file)),
             Err(error) => {
-                let why = format!("{} could not be looked at: {}", file.display(), reason(&error));
+                let why = format!("cannot access {}: {}", file.display(), reason(&error));
                 Found::Unknown(Remark::NotSeen(why))
             }
         }

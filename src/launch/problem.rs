@@ -21,7 +21,7 @@ impl Explain for LaunchProblem {
             }
             Self::NotRegistered { word, registry } => {
                 Explanation::new("not-registered", sentence!("{} is not in {}", word, registry))
-                    .hint("a session that reconcile launch starts is registered before it starts")
+                    .hint("start the session with reconcile launch, which registers it")
             }
         }
     }

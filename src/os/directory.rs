@@ -63,7 +63,7 @@ impl Directory {
 
     /// What it is itself.
     pub(crate) fn meta(&self) -> Result<FileMeta> {
-        let stat = rustix::fs::fstat(&self.fd).map_err(Error::io("look at", &self.path))?;
+        let stat = rustix::fs::fstat(&self.fd).map_err(Error::io("access", &self.path))?;
         Ok(FileMeta::of_stat(&stat))
     }
 
@@ -121,7 +121,7 @@ impl Place<'_> {
         match rustix::fs::statat(&self.directory.fd, self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(Error::io("look at", &self.path())(error)),
+            Err(error) => Err(Error::io("access", &self.path())(error)),
         }
     }
 
@@ -148,7 +148,7 @@ impl Place<'_> {
             refuse_irregular(FileType::from_raw_mode(stat.st_mode))?;
         }
         let file = self.open(OFlags::RDONLY).map_err(Error::io("open", &path))?;
-        let stat = rustix::fs::fstat(&file).map_err(Error::io("look at", &path))?;
+        let stat = rustix::fs::fstat(&file).map_err(Error::io("access", &path))?;
         refuse_irregular(FileType::from_raw_mode(stat.st_mode))?;
         Ok(file)
     }

@@ -80,7 +80,7 @@ impl FileMeta {
     /// # Errors
     /// Where the system does not tell. `path` is the file's name for that.
     pub fn of_open(file: &File, path: &Path) -> Result<Self> {
-        file.metadata().map(|metadata| Self::of(&metadata)).map_err(Error::io("look at", path))
+        file.metadata().map(|metadata| Self::of(&metadata)).map_err(Error::io("access", path))
     }
 }
 
@@ -102,7 +102,7 @@ pub fn open_regular(path: &Path) -> Result<File> {
     }
     let no_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = File::options().read(true).custom_flags(no_waiting).open(path).map_err(Error::io("open", path))?;
-    let kind = file.metadata().map_err(Error::io("look at", path))?.file_type();
+    let kind = file.metadata().map_err(Error::io("access", path))?.file_type();
     if kind.is_file() {
         return Ok(file);
     }

@@ -74,13 +74,13 @@ impl Explain for OsProblem {
                     .hint("nothing more was done there; find out what did that, put it back, and run again")
             }
             Self::NotOurs { waiting } => {
-                let message = sentence!("{} is another file by now, so it was not removed", waiting);
-                Explanation::new("displaced-file", message).hint("the next run looks at it; find out what put it there")
+                let message = sentence!("{} was replaced by another file, so it was not removed", waiting);
+                Explanation::new("displaced-file", message).hint("find out what put it there; the next run checks it")
             }
             Self::LockLost { lock } => {
                 let message = sentence!("{} was removed or replaced while this run held it", lock);
                 Explanation::new("lock-lost", message)
-                    .hint("another run may be at work, so nothing more was done; wait for it, and run again")
+                    .hint("another run may have started, so nothing more was done; wait for it, and run again")
             }
             Self::NotRegular { path, is_directory } => {
                 let what = if *is_directory { "a directory" } else { "not a regular file" };
@@ -88,16 +88,13 @@ impl Explain for OsProblem {
                     .hint("name a regular file")
             }
             Self::Mounted { path } => {
-                let message = sentence!(
-                    "cannot replace {}: it is mounted as a single file, and the system replaces no mounted file",
-                    path
-                );
+                let message = sentence!("cannot replace {}: it is mounted as a single file", path);
                 Explanation::new("mounted-file", message).hint(MOUNT_THE_DIRECTORY)
             }
             Self::OtherFileSystem { path, waits_in } => {
                 let message = sentence!("cannot replace {}: {} is on another file system", path, waits_in);
                 Explanation::new("other-file-system", message).hint(sentence!(
-                    "let {} be an ordinary directory beside the file: mount the directory that holds both",
+                    "make {} an ordinary directory beside the file: mount the directory that holds both",
                     waits_in
                 ))
             }
@@ -121,7 +118,7 @@ impl Explain for OsProblem {
                     ),
                     NotPrivate::Content { longest } => (
                         "it is too long, or not text".into(),
-                        sentence!("it holds the {}, and nothing else, in at most {} bytes", *what, *longest),
+                        sentence!("it must hold only the {}, in at most {} bytes", *what, *longest),
                     ),
                 };
                 Explanation::new("not-private", sentence!("the {} file {} is not used: {}", *what, path, why))

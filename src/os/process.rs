@@ -264,11 +264,11 @@ impl Report {
     pub(crate) fn words(&self, program: &str, timeout: Duration) -> String {
         let what = match &self.ended {
             Ended::NotStarted(error) => format!("{program} could not be started: {}", reason(error)),
-            Ended::Survived => format!("{program} took longer than {timeout:?}, and could not be ended"),
-            Ended::TimedOut => format!("{program} took longer than {timeout:?} and was ended"),
+            Ended::Survived => format!("{program} took longer than {timeout:?}, and could not be killed"),
+            Ended::TimedOut => format!("{program} took longer than {timeout:?} and was killed"),
             Ended::Exited(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => format!("{program} exited with code {code}"),
-                (None, Some(signal)) => format!("{program} was ended by signal {signal}"),
+                (None, Some(signal)) => format!("{program} was killed by signal {signal}"),
                 (None, None) => format!("{program} ended: {status}"),
             },
         };

@@ -69,7 +69,7 @@ fn link_over(file: &File, path: &Path) -> io::Result<()> {
             renamed => return renamed,
         }
     }
-    Err(io::Error::other("other processes write it all the time"))
+    Err(io::Error::other("other processes keep writing it"))
 }
 
 /// Removes what a process left that died while its file took the place of the one at `path`. Another that is about to do so

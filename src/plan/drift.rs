@@ -139,7 +139,7 @@ impl Drift {
             let slug = row.chat.slug().unwrap_or_default();
             let other = sharing.get(&slug).and_then(|chats| chats.iter().find(|chat| **chat != row.chat.id));
             if slug == "all" {
-                let why = "its session's slug is `all`, which supervisors take for every session";
+                let why = "its session's slug is `all`, which supervisors read as every session";
                 row.outcome = Outcome::because(Verdict::Refused, why);
             } else if let Some(other) = other {
                 row.outcome = Outcome::because(Verdict::Refused, format!("the session of {other} has the same slug"));
@@ -333,7 +333,7 @@ impl<'a> Comparison<'a> {
             return Some(Outcome::because(Verdict::Refused, why));
         }
         if is_held {
-            return Some(Outcome::because(Verdict::Held, "something changes it back again and again"));
+            return Some(Outcome::because(Verdict::Held, "something keeps changing it back"));
         }
         if !row.edit && owed.is_some() && capabilities.takes_effect() == TakesEffect::OnNextStart {
             return Some(Outcome::because(Verdict::Deferred, "the policy has no restart command"));

@@ -103,7 +103,7 @@ impl fmt::Display for Void {
         f.write_str(match self {
             Self::Gone => "its entry is gone",
             Self::Unmanaged => "the chat is no longer managed",
-            Self::Back => "the registry is back at the model that the session runs",
+            Self::Back => "the registry again has the model that the session runs",
             Self::Because(why) => why,
         })
     }

@@ -111,10 +111,10 @@ impl Prediction<'_> {
             Standing::InSync => return None,
             Standing::Deferred(why) => row.outcome = Outcome::because(Verdict::Deferred, why),
             Standing::Refused(why) => row.outcome = Outcome::because(Verdict::Refused, why),
-            Standing::Busy if row.is_planned() => row.outcome.detail = Some("busy: waited for".to_owned()),
+            Standing::Busy if row.is_planned() => row.outcome.detail = Some("busy: the run waits for it".to_owned()),
             Standing::NotRunning if row.is_planned() && row.restart && !row.was_tried() => {
                 row.restart = false;
-                row.outcome.detail = Some("not running: it starts on its model".to_owned());
+                row.outcome.detail = Some("not running: it will start on its model".to_owned());
             }
             Standing::Ready | Standing::Live | Standing::Busy | Standing::NotRunning | Standing::AllDown => {}
         }

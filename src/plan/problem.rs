@@ -26,20 +26,20 @@ impl Explain for PlanProblem {
     fn explain(&self) -> Explanation {
         match self {
             Self::UnknownTier { tier, advice } => {
-                Explanation::new("unknown-tier", sentence!("no session and no policy has the tier {}", tier))
+                Explanation::new("unknown-tier", sentence!("neither the registry nor the policy has the tier {}", tier))
                     .hint(advice)
             }
             Self::UnknownChat { word, registry, near } => {
                 let hint = match near {
                     Some(near) => sentence!("did you mean {}?", near),
-                    None => "give a chat id, a session name or a contact's name".into(),
+                    None => "pass a chat id, a session name or a contact's name".into(),
                 };
                 Explanation::new("unknown-chat", sentence!("no chat {} in {}", word, registry)).hint(hint)
             }
             Self::AmbiguousChat { word, chats } => {
                 let ids = Sentence::joined(chats.iter().map(Sentence::from), ", ");
                 Explanation::new("ambiguous-chat", sentence!("{} is the name of {} chats", word, chats.len()))
-                    .hint(sentence!("give the chat id: {}", ids))
+                    .hint(sentence!("pass the chat id: {}", ids))
             }
             Self::NotAReport { file, why } => {
                 Explanation::new("not-a-report", sentence!("{} is not the report of a dry run: {}", file, why))
@@ -53,7 +53,7 @@ impl Explain for PlanProblem {
                 )
             }
             Self::ReportChanged { file } => {
-                let message = sentence!("{} was changed: its rows are not those of its plan id", file);
+                let message = sentence!("{} was edited: its rows do not match its plan id", file);
                 Explanation::new("report-changed", message)
                     .hint(sentence!("a plan is applied as it is or not at all; {}", WRITE_A_PLAN))
             }

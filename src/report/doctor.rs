@@ -74,7 +74,7 @@ fn in_words(check: &Check, naming: Naming) -> WireCheck {
         Found::Unknown(why) => (NOT_CHECKED, None, shown(why, naming), None),
         Found::Warning(found) => {
             let (message, fix) = mistakes(std::slice::from_ref(found), naming);
-            (WARNING, Some(found.code), message, Some(fix.unwrap_or_else(|| "see reconcile check".to_owned())))
+            (WARNING, Some(found.code), message, Some(fix.unwrap_or_else(|| "run: reconcile check".to_owned())))
         }
         Found::Problem { error, usual_fix } => {
             let (message, fix) = problem(error, naming);

@@ -191,7 +191,7 @@ impl<'a> Explanation<'a> {
                 decided = true;
                 Told::new(decision, "decides", self.grounds(decision))
             }
-            Candidate::Over(decision, until) => Told::new(decision, "over", Some(format!("it ended with {until}"))),
+            Candidate::Over(decision, until) => Told::new(decision, "over", Some(format!("it ended after {until}"))),
             Candidate::NothingToKeep(because) => {
                 let why = self.existing.model.map_or("the registry has no model".to_owned(), |existing| {
                     format!("the registry has {existing}, which is not allowed")
@@ -218,8 +218,7 @@ impl<'a> Explanation<'a> {
         });
         let withdrawn = decision.model.map(|model| (model, self.policy.in_use(model, self.now)));
         let withdrawn = withdrawn.filter(|(model, in_use)| model != in_use);
-        let withdrawn =
-            withdrawn.map(|(model, in_use)| format!("{model} has been withdrawn, {in_use} takes its place"));
+        let withdrawn = withdrawn.map(|(model, in_use)| format!("{model} is retired, and {in_use} takes its place"));
         let until = decision.until.map(|until| match decision.then {
             Some(then) => format!("until {until}, then {then}"),
             None => format!("until {until}"),
@@ -308,7 +307,7 @@ impl<'a> Explanation<'a> {
         }
         let Some(row) = self.row() else {
             let assumed = self.assumed.join(", ");
-            return format!("{model}, differs; a run does not know what was given here: {assumed}");
+            return format!("{model}, differs only with what was given here, which a run does not know: {assumed}");
         };
         let detail = row.outcome.detail.as_deref().unwrap_or_default();
         let runs_it_anyway = row.after.as_ref().filter(|_| row.before.is_none() && row.runs == row.after);

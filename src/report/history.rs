@@ -50,13 +50,13 @@ pub fn write(run: &JsonRun, telling: Telling, out: &mut dyn Write) -> io::Result
     let commit = commit.unwrap_or_default();
     let part = |text: &str| if text.is_empty() { String::new() } else { format!(" · {}", escape(text)) };
     let (command, who) = (part(run.by.command.as_deref().unwrap_or_default()), part(&who));
-    let end = if run.unfinished { " · did not get to its end" } else { "" };
+    let end = if run.unfinished { "· did not finish" } else { "" };
     let head = format!("{} · {}{command}{who}{}{end}", escape(&run.run), time(run.at, now), escape(&commit));
     write_text(&head, width, out)?;
     if run.part > 1 {
         writeln!(out, "  … what it did for more chats is no longer kept")?;
     }
-    let void = run.cancelled.iter().map(|chat| remark(chat, "its owed restart was void"));
+    let void = run.cancelled.iter().map(|chat| remark(chat, "its owed restart was no longer needed"));
     let completed = run.completed.iter().map(|chat| remark(chat, "its conversation was put back into its entry"));
     let rows: Vec<TableRow> =
         run.changes.iter().map(|change| row(change, contacts)).chain(void).chain(completed).collect();

@@ -54,7 +54,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     match &plan.refused {
         Some(Refusal::Limit { changes, .. }) => {
             let option = code(&format!("--allow-changes {changes}"), CELL);
-            page.add(&format!("\nIf this is what you want, consent with {option}.\n"));
+            page.add(&format!("\nTo allow so many changes, pass {option}.\n"));
         }
         Some(Refusal::OtherPlan { differences: all, .. }) => {
             page.details("difference", all.len(), "", all.iter().map(|all| item(all)), differences);
@@ -65,11 +65,11 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     // Of a plan that is refused, they are not made void either.
     if plan.refused.is_none() {
         let void = plan.void.iter().map(|(chat, why)| item(&voided(chat, *why)));
-        page.details("void debt", plan.void.len(), "", void, voids);
+        page.details("unneeded restart", plan.void.len(), "", void, voids);
     }
     if report.mode == Mode::DryRun && plan.refused.is_none() && plan.rows.iter().any(|row| row.edit) {
         let option = code(&format!("--plan {}", plan.id), CELL);
-        page.add(&format!("\nWith {option} exactly this is applied, or nothing.\n"));
+        page.add(&format!("\nTo apply exactly this plan or nothing, pass {option}.\n"));
     }
     out.write_all(page.text.as_bytes())
 }

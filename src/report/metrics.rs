@@ -57,7 +57,7 @@ impl Metrics<'_> {
                 ("reconcile_owed", "Restarts that are owed after the run.", owed),
                 ("reconcile_deferred", "Sessions left for a later run.", deferred),
                 ("reconcile_refused", "Sessions whose change was refused.", refused),
-                ("reconcile_held", "Sessions left alone because something undoes their change.", held),
+                ("reconcile_held", "Sessions left alone because something keeps undoing their change.", held),
                 ("reconcile_failed", "Sessions whose change failed, or may have.", failed + unknown),
                 (
                     "reconcile_failed_models",
@@ -72,9 +72,7 @@ impl Metrics<'_> {
         gauge("reconcile_exit_code", "How the run ended.", i64::from(self.exit))?;
         gauge("reconcile_last_run_timestamp_seconds", "When the run began.", self.at.as_second())?;
         match self.last_success {
-            Some(at) => {
-                gauge(LAST_SUCCESS, "When a run last began that was no dry run and had no failures of its own.", at)
-            }
+            Some(at) => gauge(LAST_SUCCESS, "When the last run without failures of its own began, dry runs apart.", at),
             None => Ok(()),
         }
     }

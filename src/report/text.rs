@@ -206,7 +206,8 @@ pub(super) fn summary(report: &Report) -> String {
         Mode::PolicyDiff => {
             let rest = others(&["in sync", "not managed"]);
             format!(
-                "Policy: {changed} to change, {restarted} to restart, {unmanaged} no longer managed, {in_sync} as before{rest}."
+                "Policy: {changed} to change, {restarted} to restart, {unmanaged} no longer managed, {in_sync} as \
+                 before{rest}."
             )
         }
         _ if changed + restarted + refused + failed + unknown == 0
@@ -266,7 +267,7 @@ pub fn failed_model(failed: &FailedModel, now: &Zoned) -> String {
 
 /// That a debt is void.
 pub fn voided(chat: &str, why: Void) -> String {
-    format!("the restart owed to {chat} is void: {why}")
+    format!("the restart owed to {chat} is no longer needed: {why}")
 }
 
 /// A number of things, in words.

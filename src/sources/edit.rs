@@ -139,7 +139,7 @@ impl PolicyFile {
         new.lock().map_err(Error::io("lock", &path))?;
         keep(new, meta, &Attributes::of(self.lock.file(), &self.path)?, &self.path)?;
         fill(new, &path, |out| out.write_all(text.as_bytes()))?;
-        let new = Pinned::of(new.try_clone().map_err(Error::io("look at", &path))?, exchange.waiting)?;
+        let new = Pinned::of(new.try_clone().map_err(Error::io("access", &path))?, exchange.waiting)?;
         crash_point!("policy: new file written");
         self.leave_note(&ExchangeNote { seen: self.seen, new: new.stamp, back: None }, meta)?;
         exchange.sync_names()?;

@@ -109,7 +109,7 @@ impl Way {
 
     /// Whether it is a link.
     fn pass(&mut self, path: &Path) -> Result<bool> {
-        let metadata = fs::symlink_metadata(path).map_err(Error::io("look at", path))?;
+        let metadata = fs::symlink_metadata(path).map_err(Error::io("access", path))?;
         if self.seen.insert(path.to_owned()) && self.exposed.is_none() && others_can_write(&metadata) {
             self.exposed = Some(path.to_owned());
         }

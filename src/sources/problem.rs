@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::error::{Explain, Explanation};
 use crate::foreign::{Foreign, Public, Sentence, sentence};
 
-const ANOTHER_WAY: &str = "give --from the old policy as a file or a directory";
+const ANOTHER_WAY: &str = "pass --from the old policy as a file or a directory";
 const CANNOT_EDIT: &str = "mount the policy's directory read-write, or set the registry alone: set-model --no-policy";
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -36,9 +36,9 @@ impl Explain for FileProblem {
             Self::NoPolicy { path, found_above } => {
                 let hint = match found_above {
                     Some(above) => {
-                        sentence!("{} is there: name it with --policy {}, or run in its directory", above, above)
+                        sentence!("{} is there: pass it with --policy {}, or run in its directory", above, above)
                     }
-                    None => "name one with --policy PATH or RECONCILE_POLICY, or write ./policy.toml".into(),
+                    None => "pass one with --policy PATH, set RECONCILE_POLICY, or write ./policy.toml".into(),
                 };
                 Explanation::new("no-policy", sentence!("there is no policy {}", path)).hint(hint)
             }
@@ -62,7 +62,7 @@ impl Explain for FileProblem {
             }
             Self::ForeignNote { note, owner } => {
                 Explanation::new("foreign-note", sentence!("cannot use {}: user {} owns it", note, *owner))
-                    .hint("an edit that died leaves such a file; find out who made this one, and remove it")
+                    .hint("an interrupted edit leaves such a file; find out who made this one, and remove it")
             }
             Self::CannotEdit { why } => Explanation::new("policy-not-editable", why).hint(CANNOT_EDIT),
             Self::IsThere { path } => {
@@ -132,7 +132,7 @@ impl Explain for GitProblem {
             }
             Self::Link { name, commit } => {
                 Explanation::new("git-link", sentence!("{} is a symbolic link in the commit {}", name, commit))
-                    .hint("give --from a file or a directory instead")
+                    .hint("pass --from a file or a directory instead")
             }
             Self::TooLarge { name, largest, commit } => {
                 let message = sentence!("{} is larger than {} MiB in the commit {}", name, largest / MEBIBYTE, commit);
@@ -144,13 +144,13 @@ impl Explain for GitProblem {
             }
             Self::Failed { complaint } => Explanation::new("git-failed", sentence!("git: {}", complaint)),
             Self::NotInstalled => Explanation::new("git-not-installed", "this needs git, which is not installed")
-                .hint("install it, or give --from the old policy as a file or a directory"),
+                .hint("install it, or pass --from the old policy as a file or a directory"),
             Self::LongAnswer { limit } => {
                 let message = sentence!("git answered with more than {} KiB", limit >> 10);
                 Explanation::new("git-long-answer", message).hint(ANOTHER_WAY)
             }
             Self::NotRun { words } => Explanation::new("git-not-run", words)
-                .hint("run git there by hand, or give --from the old policy as a file or a directory"),
+                .hint("run git there by hand, or pass --from the old policy as a file or a directory"),
         }
     }
 }

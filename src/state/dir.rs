@@ -120,7 +120,7 @@ impl StateDir {
             Err(Errno::ISDIR) => return Err(not_ours(place, "it is not a regular file")),
             Err(error) => return Err(Error::io("open", &place.path())(error)),
         };
-        let metadata = file.metadata().map_err(Error::io("look at", &place.path()))?;
+        let metadata = file.metadata().map_err(Error::io("access", &place.path()))?;
         if !metadata.is_file() {
             return Err(not_ours(place, "it is not a regular file"));
         }
@@ -338,7 +338,7 @@ fn is_empty(directory: &Directory) -> std::result::Result<bool, Errno> {
 
 fn check(place: Place, meta: FileMeta, owner: u32, mode: u32) -> Result<()> {
     if meta.owner != owner {
-        return Err(not_ours(place, sentence!("user {} owns it, and user {} the registry", meta.owner, owner)));
+        return Err(not_ours(place, sentence!("user {} owns it, but user {} owns the registry", meta.owner, owner)));
     }
     // A directory inherits the set-group-id bit of the one that it stands in.
     if meta.mode & !0o2000 != mode {

@@ -96,7 +96,7 @@ impl Journal {
                 if lines.peek().is_none() && has_hole(line) {
                     break;
                 }
-                return Err(damaged(dir, name, sentence!("no whole record begins at byte {}", self.length)));
+                return Err(damaged(dir, name, sentence!("no complete record begins at byte {}", self.length)));
             };
             self.length += line.len() as u64 + 1;
             if self.first == 0 {

@@ -64,7 +64,7 @@ pub(crate) fn read(dir: &StateDir) -> Result<LastApplied> {
         return Err(StateProblem::LaterVersion { path, version: header.version, known: VERSION }.into());
     }
     if checksum(body) != header.checksum {
-        return Err(damaged(dir, "its checksum is another"));
+        return Err(damaged(dir, "its checksum does not match"));
     }
     let (chats, rest) = body.split_at_checked(header.chats.saturating_mul(FINGERPRINT)).unwrap_or_default();
     let (marks, sorted) = rest.split_at_checked(header.chats.saturating_mul(MARK)).unwrap_or_default();
@@ -74,7 +74,7 @@ pub(crate) fn read(dir: &StateDir) -> Result<LastApplied> {
         sorted: sorted.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect(),
     };
     LastApplied::of(header.key, header.reach, header.models, table)
-        .ok_or_else(|| damaged(dir, "its parts do not fit together"))
+        .ok_or_else(|| damaged(dir, "its parts do not match"))
 }
 
 /// What is kept, to be added to.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Explain, Explanation};
 use crate::foreign::{Foreign, Public, Sentence, sentence};
 
-const LATER_VERSION: &str = "it was written by a later version: use that one, or a later one still";
+const LATER_VERSION: &str = "it was written by a newer reconcile: use that version, or a newer one";
 /// What to do where the debts of a run are lost.
 const DEBTS_LOST: &str = "restore it, or restart by hand the sessions that are reported as owed";
 
@@ -74,7 +74,7 @@ impl Explain for StateProblem {
             }
             Self::LaterVersion { path, version, known } => {
                 let message = sentence!(
-                    "{} has the form {}, and this version of reconcile knows {}",
+                    "{} has the format {}, but this version of reconcile supports {}",
                     file(path),
                     *version,
                     *known
@@ -89,7 +89,7 @@ impl Explain for StateProblem {
                     version
                 );
                 Explanation::new("later-version-in-history", message)
-                    .hint("use the version of reconcile that wrote it, or a newer one")
+                    .hint("use the version that wrote it, or a newer one")
             }
             Self::LedgerDamaged { path, why } => {
                 Explanation::new("ledger-damaged", sentence!("the ledger {} is damaged: {}", file(path), why)).hint(
@@ -98,7 +98,7 @@ impl Explain for StateProblem {
             }
             Self::LedgerRemoved { path, then } => {
                 let hint = match then {
-                    Then::Restored => "what was known of it was written again: run again",
+                    Then::Restored => "its known contents were written again: run again",
                     Then::Lost => DEBTS_LOST,
                 };
                 Explanation::new(
@@ -124,24 +124,24 @@ impl Explain for StateProblem {
             }
             Self::ToldDamaged { path, why } => {
                 Explanation::new("told-damaged", sentence!("{} is damaged: {}", file(path), why))
-                    .hint("remove it: quiet runs then report once more everything that is wrong")
+                    .hint("remove it: quiet runs then report everything that is wrong once more")
             }
             Self::LastAppliedDamaged { path, why } => {
                 Explanation::new("last-applied-damaged", sentence!("{} is damaged: {}", file(path), why)).hint(
-                    "it tells what was set by hand: restore it, or remove it, and the next run keeps every model that \
-                     is there",
+                    "it records what was set by hand: restore it, or remove it, and the next run keeps every model \
+                     that it finds",
                 )
             }
             Self::KeyDamaged { path } => {
-                Explanation::new("key-damaged", sentence!("the key {} is damaged", file(path)))
-                    .hint("restore it; a new one would make other pseudonyms")
+                Explanation::new("key-damaged", sentence!("the redaction key {} is damaged", file(path)))
+                    .hint("restore it; a new key would give other pseudonyms")
             }
-            Self::NotAKey { path } => Explanation::new("not-a-key", sentence!("{} holds no key for redaction", path))
-                .hint("it is made by: reconcile snapshot --redact, as redact.key in the registry's state directory"),
-            Self::NoKey { path } => {
-                Explanation::new("no-key", sentence!("there is no key for redaction: {}", file(path)))
-                    .hint("make it with `reconcile snapshot --redact`, or name one with --redact-key")
+            Self::NotAKey { path } => {
+                Explanation::new("not-a-key", sentence!("{} does not hold a redaction key", path))
+                    .hint("reconcile snapshot --redact makes one: redact.key in the registry's state directory")
             }
+            Self::NoKey { path } => Explanation::new("no-key", sentence!("there is no redaction key: {}", file(path)))
+                .hint("make it with: reconcile snapshot --redact, or pass one with --redact-key"),
         }
     }
 }

@@ -122,6 +122,6 @@ fn read(dir: &StateDir) -> Result<Left<File>> {
     match (file.version, &file.moved_to) {
         (1, None) => Ok(Left::Kept(file)),
         (2, Some(_)) => Ok(Left::Moved),
-        _ => Err(damaged(dir, NAME, "its form and its contents do not fit together")),
+        _ => Err(damaged(dir, NAME, "its form and its contents do not match")),
     }
 }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 const POLICY: &str = "models = { allowed = [\"opus\"], fallback = \"opus\" }\nregistry.path = \"sessions.json\"\n\
                       chats.a = { model = \"opus\", until = 2020-01-01 }\n";
-const TOLD: &str = "ended with 2020-01-01";
+const TOLD: &str = "ended after 2020-01-01";
 
 fn scene() -> TempDir {
     let directory = TempDir::new().unwrap();

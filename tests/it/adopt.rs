@@ -260,11 +260,11 @@ fn what_cannot_be_adopted_is_an_error_that_says_what_to_do() {
     assert_refused(
         sandbox.run(&["adopt"]),
         "there is no policy policy.toml that could name one",
-        "give --registry PATH",
+        "pass --registry PATH",
     );
     assert_refused(sandbox.run(&["adopt", "--registry", "gone.json"]), "there is no registry gone.json", "--registry");
     sandbox.write("policy.toml", "[models]\nallowed = [\"opus\"]\nfallback = \"opus\"\n");
-    assert_refused(sandbox.run(&["adopt"]), "policy.toml names no registry", "give --registry PATH");
+    assert_refused(sandbox.run(&["adopt"]), "policy.toml names no registry", "pass --registry PATH");
     sandbox.write("policy.toml", "[models]\n");
     assert_refused(sandbox.run(&["adopt"]), "`models.allowed` is missing", "--> policy.toml:1:1");
     // Whoever names the registry needs no policy, and no valid one.

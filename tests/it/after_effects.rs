@@ -60,7 +60,7 @@ fn what_was_done_and_cannot_be_printed_is_4_and_is_told() {
         (drifted, &["set-model", "+2", "sonnet"], "policy.toml was edited"),
         (drifted, &["snapshot", "--redact"], "redact.key was made"),
         (drifted, &[], ""),
-        (with_void, &[], "the restart owed to +1 is void"),
+        (with_void, &[], "the restart owed to +1 is no longer needed"),
     ];
     for (scene, arguments, told) in cases {
         let sandbox = scene();

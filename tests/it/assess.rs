@@ -67,7 +67,7 @@ fn deferred(why: &str) -> Standing {
     Standing::Deferred(why.to_owned())
 }
 
-const NOT_LIVE: &str = "not live: it wakes on its old model, and is corrected when a run meets it live";
+const NOT_LIVE: &str = "not live: it wakes on its old model, and a run corrects it once it is live";
 const YOUNG: &str = "starting: a restart before its first turn has ended would lose the conversation";
 const UNCONFIRMED: &str = "not yet confirmed by the daemon";
 
@@ -107,7 +107,7 @@ fn a_debt_is_void_with_another_run_of_the_session_and_without_one_only_if_no_att
         (owing(Some("first")), known, None),
         // A debt that names no run is about any.
         (owing(None), known, None),
-        (owing(Some("earlier")), known, Some(Void::Because("its session was started anew since"))),
+        (owing(Some("earlier")), known, Some(Void::Because("its session was started again since"))),
         (unbegun(Some("first")), Known::default(), Some(Void::Because("its session is no longer live"))),
         // That it is not live may be what the attempt came to.
         (owing(Some("first")), Known::default(), None),

@@ -122,7 +122,7 @@ fn whole_chat_ids_count_under_pseudonyms_and_nothing_else_can() {
 
     sandbox.write("policy.toml", POLICY);
     let run = sandbox.run(&[&["--dry-run"], &on_snapshot[..]].concat()).expect(1);
-    assert!(run.stderr.contains("assign[0] (policy.toml:10) asks for chats by pattern or name"), "{run:?}");
+    assert!(run.stderr.contains("assign[0] (policy.toml:10) selects chats by pattern or name"), "{run:?}");
 }
 
 #[test]

@@ -187,7 +187,7 @@ fn a_state_directory_of_somebody_else_is_refused() {
     let sandbox = drifted();
     state_dir(&sandbox, 0o700);
     chown(sandbox.path(STATE), Some(NOBODY), None).unwrap();
-    refused(&sandbox, &[STATE, "user 65534 owns it, and user 0 the registry"]);
+    refused(&sandbox, &[STATE, "user 65534 owns it, but user 0 owns the registry"]);
     assert_eq!(fs::read_dir(sandbox.path(STATE)).unwrap().count(), 0);
 
     let sandbox = with_ledger(ledger());
@@ -312,13 +312,13 @@ fn root_gives_away_only_a_directory_that_a_run_may_have_left_in_the_middle_of_ma
     for mode in [0o755, 0o1700] {
         let sandbox = of_nobody();
         state_dir(&sandbox, mode);
-        refused(&sandbox, &[STATE, "user 0 owns it, and user 65534 the registry"]);
+        refused(&sandbox, &[STATE, "user 0 owns it, but user 65534 owns the registry"]);
         assert_eq!(owner(&sandbox, STATE), 0, "{mode:o}");
     }
     let sandbox = of_nobody();
     state_dir(&sandbox, 0o700);
     sandbox.write("sessions.json.reconcile/theirs", "precious");
-    refused(&sandbox, &[STATE, "user 0 owns it, and user 65534 the registry"]);
+    refused(&sandbox, &[STATE, "user 0 owns it, but user 65534 owns the registry"]);
     assert_eq!(owner(&sandbox, STATE), 0);
 
     // What the registry's owner has put in its place: another name of a file, a link.

@@ -1,4 +1,4 @@
-//! `diff --from`: what a change of policy alone does to a registry.
+//! `diff --from`: what a change of the policy does to a registry.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -422,7 +422,7 @@ fn a_git_that_waits_for_ever_is_ended() {
         let _open = fifo(&path);
         assert_eq!(head_within(&policy, brief), None, "{file}");
         let error = policy_at(OsStr::new("HEAD"), &policy, brief, Called::ByPath).unwrap_err().text();
-        assert!(error.contains("git took longer than 100ms and was ended"), "{file}: {error}");
+        assert!(error.contains("git took longer than 100ms and was killed"), "{file}: {error}");
     }
 }
 

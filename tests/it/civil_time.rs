@@ -104,7 +104,7 @@ fn a_tz_that_is_no_zone_is_told_where_it_decides() {
         for arguments in [&["--dry-run"][..], &["explain", CHAT], &["launch", CHAT, "--", "true"]] {
             let run = finish(sandbox.command(arguments).env("TZ", unknown)).expect(0);
             let told =
-                "warning[unknown-time-zone]: TZ is `Pacific/Aukland`, which is not a known time zone: UTC counts";
+                "warning[unknown-time-zone]: TZ is `Pacific/Aukland`, which is not a known time zone, so UTC is used";
             assert!(run.stderr.contains(told) && run.stderr.contains(hint), "{arguments:?}: {run:#?}");
             let known = finish(sandbox.command(arguments).env("TZ", "Pacific/Auckland"));
             assert!(!known.stderr.contains("time zone"), "{arguments:?}: {known:#?}");

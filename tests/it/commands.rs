@@ -57,7 +57,7 @@ fn a_restart_that_hangs_is_ended_with_all_that_it_started() {
     let report: Value = serde_json::from_str(&run.stdout).unwrap();
     for chat in [CHAT, "+16175550143"] {
         assert_eq!(row(&report, chat)["outcome"], "failed");
-        assert_eq!(row(&report, chat)["detail"], "the restart command (./restart) took longer than 1s and was ended");
+        assert_eq!(row(&report, chat)["detail"], "the restart command (./restart) took longer than 1s and was killed");
         assert_eq!(sandbox.ledger()["owed"][chat]["attempts"], 1);
     }
     let processes = sandbox.read("session");
@@ -167,7 +167,7 @@ fn only_the_end_of_a_complaint_is_shown_and_escaped() {
 
 #[test]
 fn only_codes_1_and_3_of_running_spare_a_session_its_restart() {
-    let spared = "not running: it starts on its model";
+    let spared = "not running: it will start on its model";
     for (running, restarts) in [
         ("exit 0", true),
         ("exit 1", false),
@@ -210,7 +210,7 @@ fn up_to_the_limit_failures_stop_no_other_restart() {
     sandbox.script("restart", "case $1 in *0) exit 1;; *1) kill -9 $$;; esac");
     let report = sandbox.json(&[]);
     assert_eq!((&report["summary"]["restarted"], &report["summary"]["failed"]), (&json!(4), &json!(2)));
-    assert_eq!(row(&report, &chats[1])["detail"], "the restart command (./restart) was ended by signal 9");
+    assert_eq!(row(&report, &chats[1])["detail"], "the restart command (./restart) was killed by signal 9");
     let ledger = sandbox.ledger();
     assert_eq!(ledger["owed"].as_object().unwrap().keys().collect::<Vec<_>>(), [&chats[0], &chats[1]]);
 }
@@ -345,7 +345,7 @@ fn a_debt_is_void_only_where_nothing_has_started_the_session_since() {
     let sandbox = back("first");
     let run = sandbox.run(&["--chat", "+2"]).expect(0);
     assert_eq!(run.summary(), "Applied: 1 changed, 0 restarted, 0 deferred, 0 failed.", "{run:#?}");
-    assert!(run.stderr.contains("the restart owed to +2 is void"), "{run:#?}");
+    assert!(run.stderr.contains("the restart owed to +2 is no longer needed"), "{run:#?}");
     assert_eq!((sandbox.calls(), debt_of(&sandbox, "+2")), (vec![], Value::Null));
     // Something has started it on what the registry said then.
     let sandbox = back("second");
@@ -359,7 +359,7 @@ fn a_command_that_leaves_its_group_is_ended_all_the_same() {
     let leave = "import os, signal; os.setpgid(0, os.getpgid(os.getppid())); signal.pause()";
     let sandbox = drifted(&format!("restart = [\"python3\", \"-c\", {leave:?}]\ntimeout = \"500ms\""));
     let run = sandbox.run(&[]).expect(4);
-    assert!(run.stdout.contains("took longer than 500ms and was ended"), "{run:#?}");
+    assert!(run.stdout.contains("took longer than 500ms and was killed"), "{run:#?}");
 }
 
 #[test]

@@ -83,12 +83,12 @@ fn a_policy_in_a_directory_above_is_pointed_to() {
     for (directory, above) in [("a", "../policy.toml"), ("a/b", "../../policy.toml")] {
         for arguments in [&["plan"][..], &["check"], &["list"]] {
             let run = finish(sandbox.command(arguments).current_dir(sandbox.path(directory))).expect(1);
-            let hint = format!("hint: {above} is there: name it with --policy {above}, or run in its directory");
+            let hint = format!("hint: {above} is there: pass it with --policy {above}, or run in its directory");
             assert!(run.stderr.lines().any(|line| line == hint), "{run:#?}");
         }
     }
     let other = finish(sandbox.command(&["plan", "--policy", "other.toml"]).current_dir(sandbox.path("a"))).expect(1);
-    assert!(other.stderr.contains("hint: name one with --policy PATH"), "{other:#?}");
+    assert!(other.stderr.contains("hint: pass one with --policy PATH"), "{other:#?}");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn what_the_paths_of_a_linked_policy_are_relative_to_is_told() {
     let found = fs::canonicalize(sandbox.path("real/sessions.json")).unwrap();
     let expected = format!(
         "error[no-registry]: there is no registry sessions.json\nhint: policy.toml is a symbolic link, and its paths are relative to the \
-         directory of the link; {} is there: name it with --registry, or write its whole path into the policy\n",
+         directory of the link; {} is there: pass it with --registry, or write its absolute path in the policy\n",
         found.display()
     );
     assert_eq!(run.stderr, expected);

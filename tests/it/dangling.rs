@@ -83,7 +83,7 @@ fn of_several_a_run_tells_the_first_in_one_line() {
 #[test]
 fn an_override_that_has_ended_is_told_of_once() {
     let sandbox = chats("\"+1\" = { model = \"haiku\", until = 2020-01-01 }");
-    assert_eq!(told(&sandbox), "warning: the override for +1 ended with 2020-01-01 (policy.toml:14)\n");
+    assert_eq!(told(&sandbox), "warning: the override for +1 ended after 2020-01-01 (policy.toml:14)\n");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn check_asks_the_registry_of_the_policy_where_runs_have_kept_state() {
     assert!(check(&sandbox).stdout.contains("that is a name, and the chat's id is \"+16175550142\""));
     sandbox.write("sessions.json", "{");
     let run = check(&sandbox);
-    assert!(run.stderr.starts_with("warning: the registry was not looked at: "), "{run:?}");
+    assert!(run.stderr.starts_with("warning: the registry was not checked: "), "{run:?}");
     assert!(run.stdout.ends_with("policy.toml: no mistakes\n"), "{run:?}");
 }
 
@@ -213,7 +213,7 @@ fn an_override_counts_for_a_chat_by_the_id_that_it_had() {
         for command in [&["set-model", old, "opus"][..], &["unset-model", old]] {
             let run = sandbox.run(command).expect(1);
             assert!(
-                run.stderr.contains(&format!("the override for {old} stands under tg:-10040, with `was`")),
+                run.stderr.contains(&format!("the override for {old} is written under tg:-10040, with `was`")),
                 "{run:?}"
             );
         }

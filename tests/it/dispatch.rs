@@ -111,7 +111,7 @@ fn a_dry_run_predicts_every_row_and_only_reads() {
     daemon.tell(&format!("busy {BOT}"));
     let report = sandbox.json(&["--dry-run"]);
     assert_eq!(became(&report, CAL), ("planned", "tried first: the others on sonnet wait until it has come up"));
-    assert_eq!(became(&report, BOT), ("planned", "busy: waited for"));
+    assert_eq!(became(&report, BOT), ("planned", "busy: the run waits for it"));
     assert_eq!(became(&report, GROUP).0, "unmanaged");
     assert!(became(&report, "+16175550108").1.starts_with("not live"), "{report:#}");
     assert!(!has_row(&report, BEA), "the daemon runs it on opus anyway");
@@ -156,7 +156,7 @@ fn a_busy_session_is_waited_for_and_then_deferred() {
     for busy in [format!("busy {CAL}"), format!("queue {CAL} 2")] {
         daemon.tell(&busy);
         let report = sandbox.json(&[]);
-        assert_eq!(became(&report, CAL), ("deferred", "busy for as long as the run waits"), "{busy}");
+        assert_eq!(became(&report, CAL), ("deferred", "still busy when the run stopped waiting"), "{busy}");
         assert_eq!(sandbox.ledger()["owed"].get(CAL), None, "what was not sent is not owed");
         daemon.tell(&format!("turn-ends {CAL}"));
     }
@@ -246,7 +246,8 @@ fn under_the_global_override_nothing_is_restarted() {
 
 #[test]
 fn a_session_that_changes_between_plan_and_restart_is_looked_at_again() {
-    for (event, why) in [("kill", "its session is no longer live"), ("busy", "busy for as long as the run waits")] {
+    for (event, why) in [("kill", "its session is no longer live"), ("busy", "still busy when the run stopped waiting")]
+    {
         let sandbox = sandbox();
         let daemon = daemon(&sandbox, &[CAL]);
         daemon.tell(&format!("after 2 get_global_model {event} {CAL}"));
@@ -269,7 +270,7 @@ fn a_model_that_the_daemon_does_not_know_is_refused_in_the_plan() {
     assert_eq!(sandbox.model(CAL).as_deref(), Some("opus"));
 
     let check = sandbox.run(&["check"]).expect(1).stdout;
-    assert!(check.contains("no session can be given the model of `tiers.family`: the daemon knows opus"), "{check}");
+    assert!(check.contains("no session can have the model of `tiers.family`: the daemon supports opus"), "{check}");
     assert!(check.contains("policy.toml:9:"), "{check}");
     sandbox.write("policy.toml", POLICY);
     sandbox.run(&["check"]).expect(0);
@@ -384,7 +385,7 @@ fn the_text_says_what_the_daemon_is_doing() {
     let daemon = daemon(&sandbox, &[CAL, BOT]);
     daemon.tell(&format!("busy {BOT}"));
     let run = sandbox.run(&["--dry-run"]).expect(0);
-    for told in ["| busy: waited for", "| not live: it wakes on its old model", "not managed", "restart"] {
+    for told in ["| busy: the run waits for it", "| not live: it wakes on its old model", "not managed", "restart"] {
         assert!(run.stdout.contains(told), "{told}: {run:#?}");
     }
 }

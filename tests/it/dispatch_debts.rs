@@ -64,7 +64,7 @@ fn a_debt_is_met_by_any_new_run_of_the_session_and_by_nothing_else() {
     let daemon = daemon(&sandbox, &[CAL]);
     owe(&sandbox, CAL, "2026-01-01T00:00:00");
     let run = sandbox.run(&["--chat", CAL]).expect(0);
-    assert!(run.stderr.contains("its session was started anew since"), "{run:#?}");
+    assert!(run.stderr.contains("its session was started again since"), "{run:#?}");
     assert_eq!(sandbox.ledger()["owed"], json!({}));
 
     fs::remove_dir_all(sandbox.path("sessions.json.reconcile")).unwrap();
@@ -90,7 +90,7 @@ fn a_debt_that_is_met_between_plan_and_restart_is_not_paid_again() {
     for event in [format!("kill {CAL}"), "advance 1".to_owned(), format!("wake {CAL}"), format!("turn-ends {CAL}")] {
         daemon.tell(&format!("after 2 get_global_model {event}"));
     }
-    assert_eq!(became(&sandbox.json(&["--chat", CAL]), CAL), ("done", "it was started anew meanwhile"));
+    assert_eq!(became(&sandbox.json(&["--chat", CAL]), CAL), ("done", "it was started again meanwhile"));
     assert_eq!(changes(&daemon), Vec::<Value>::new());
     assert_eq!(sandbox.ledger()["owed"], json!({}));
 }

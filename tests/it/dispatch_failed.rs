@@ -141,8 +141,8 @@ fn a_session_without_a_turn_since_its_start_proves_no_model() {
 #[test]
 fn a_session_that_is_gone_after_the_reply_is_put_back() {
     for (how, why) in [
-        ("vanishes", "the daemon said ok, and no session is alive"),
-        ("dies", "the daemon said ok, and no session is alive"),
+        ("vanishes", "the daemon said ok, but no session is alive"),
+        ("dies", "the daemon said ok, but no session is alive"),
     ] {
         let (sandbox, daemon) = world();
         daemon.tell(&format!("start {how} ada"));

@@ -62,7 +62,7 @@ fn where_all_is_well_each_line_says_so() {
         "  ok            policy          policy.toml has no mistakes",
         "  ok            registry        sessions.json has 2 sessions",
         "  ok            restart         ./restart can be executed",
-        "  ok            state           there is none yet: the first run makes it",
+        "  ok            state           there is none yet: the first run creates it",
         "  ok            time-zone       UTC, as this host says",
     ] {
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -232,7 +232,7 @@ fn state_that_is_gone_is_a_problem() {
     fs::remove_dir_all(sandbox.path(STATE)).unwrap();
     let run = doctor(&sandbox);
     assert_eq!(code(&run, "state"), "state-lost");
-    problem(run, "state", "the state of earlier runs is gone", "put it back");
+    problem(run, "state", "the state of earlier runs, with the restarts that are owed, is missing", "restore it");
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn the_exchange_is_tried_on_no_file_system() {
     assert_eq!(found("tmpfs"), expected);
     let unknown = found("ramfs");
     assert_eq!(unknown["status"], "not-checked");
-    assert_eq!(unknown["message"], "whether ramfs can exchange two files is not tried: that would write");
+    assert_eq!(unknown["message"], "not tried whether ramfs can exchange two files, because that would write");
 }
 
 #[test]
@@ -339,13 +339,13 @@ fn dispatch(socket: &str) -> String {
 fn the_socket_of_a_daemon_is_looked_at() {
     let sandbox = Sandbox::new(&dispatch("daemon.sock"), &registry(&[("+1", "family", "opus")]));
     let socket = |sandbox: &Sandbox| checks(&doctor(sandbox).expect(0))["socket"]["message"].clone();
-    assert_eq!(socket(&sandbox), "no daemon listens at daemon.sock: runs edit the registry itself");
+    assert_eq!(socket(&sandbox), "no daemon listens at daemon.sock: runs edit the registry directly");
     let listener = UnixListener::bind(sandbox.path("daemon.sock")).unwrap();
     assert_eq!(socket(&sandbox), "a daemon listens at daemon.sock");
     drop(listener);
     fs::remove_file(sandbox.path("daemon.sock")).unwrap();
     symlink("policy.toml", sandbox.path("daemon.sock")).unwrap();
-    problem(doctor(&sandbox), "socket", "daemon.sock is not a socket", "see sessions.socket in the policy");
+    problem(doctor(&sandbox), "socket", "daemon.sock is not a socket", "check sessions.socket in the policy");
     fs::remove_file(sandbox.path("daemon.sock")).unwrap();
     // What keeps the rest from being looked at is told as well.
     sandbox.write("policy.toml", dispatch("~/daemon.sock"));

@@ -368,7 +368,7 @@ fn a_named_plan_is_applied_or_nothing_is() {
 
     sandbox.run(&["--dry-run", "--chat", "+16175550000", "--output", "json=one.json"]).expect(0);
     let run = sandbox.run(&["--plan", "one.json"]).expect(3);
-    assert!(run.stderr.contains("hint: that plan is of some chats alone: give the same --chat"), "{run:#?}");
+    assert!(run.stderr.contains("hint: that plan is for some chats only: pass the same --chat"), "{run:#?}");
     sandbox.run(&["--dry-run", "--plan", "one.json", "--chat", "+16175550000"]).expect(0);
 
     // One row is new, one is gone, and one is another.
@@ -410,7 +410,7 @@ fn a_plan_whose_rows_were_changed_is_no_plan() {
     for changed in [without, other] {
         sandbox.write("plan.json", changed.to_string());
         let run = sandbox.run(&["--plan", "plan.json"]).expect(1);
-        assert!(run.stderr.contains("plan.json was changed: its rows are not those of its plan id"), "{run:?}");
+        assert!(run.stderr.contains("plan.json was edited: its rows do not match its plan id"), "{run:?}");
         assert_eq!(sandbox.model(CHAT).as_deref(), Some("opus"));
     }
     sandbox.write("plan.json", report.to_string());

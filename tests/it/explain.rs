@@ -63,7 +63,7 @@ fn everything_that_lost_is_told_with_why() {
     assert_eq!(
         run.stdout,
         r#"imessage/_16175550142 (+16175550142, tier family) → haiku
-  policy.toml:29   chats."+16175550142"   opus     over: it ended with 2020-06-30
+  policy.toml:29   chats."+16175550142"   opus     over: it ended after 2020-06-30
   policy.toml:16   rules[0]               haiku    unmatched: needs source = discord or signal; this chat has imessage
   policy.toml:21   rules[1]               opus     unmatched: needs tier = bots; this chat has family
   policy.toml:26   rules[2]               haiku    decides
@@ -101,7 +101,10 @@ fn a_chat_that_is_left_alone_is_told_so() {
     assert!(run.stdout.contains("→ not managed: the daemon drops a group's model at every start\n"), "{run:?}");
     assert_eq!(explained(&sandbox, &["g"])["registry"]["in_sync"], Value::Null);
     let run = sandbox.run(&["explain", "d"]).expect(0);
-    assert!(run.stdout.contains("no model, and the daemon runs sonnet then: in sync while it is up\n"), "{run:?}");
+    assert!(
+        run.stdout.contains("no model, and the daemon runs sonnet without one: in sync while it is up\n"),
+        "{run:?}"
+    );
     let run = sandbox.run(&["explain", "e"]).expect(0);
     assert!(run.stdout.contains("a run changes it when the session is live"), "{run:?}");
 }
@@ -163,10 +166,10 @@ fn what_is_said_fills_what_the_registry_does_not_say_and_contradicts_nothing() {
     let nothing = sandbox.run(&["explain", "b"]).expect(0);
     assert_eq!(sandbox.run(&["explain", "b", "--tier", ""]).expect(0).stdout, nothing.stdout, "nothing was said");
     let run = sandbox.run(&["explain", "a", "--tier", "bots"]).expect(1);
-    assert!(run.stdout.is_empty() && run.stderr.contains("says tier \"family\""), "{run:?}");
+    assert!(run.stdout.is_empty() && run.stderr.contains("has tier \"family\""), "{run:?}");
     // A run does not know the tier, and would change the model to another.
     let run = sandbox.run(&["explain", "b", "--tier", "bots"]).expect(0);
-    let told = "registry: opus, differs; a run does not know what was given here: tier\n";
+    let told = "registry: opus, differs only with what was given here, which a run does not know: tier\n";
     assert!(run.stdout.contains(told), "{run:?}");
     let json = explained(&sandbox, &["b", "--tier", "bots"]);
     assert_eq!((&json["registry"]["in_sync"], &json["registry"]["outcome"]), (&json!(false), &Value::Null));
@@ -227,7 +230,7 @@ fn a_row_that_is_held_is_told_so() {
     let sandbox = Sandbox::new(&file("policy.toml"), &file("sessions.json"));
     state(&sandbox, "owed.json", &file("owed.json"));
     let run = sandbox.run(&["explain", "+16175550101"]).expect(0);
-    let held = "registry: haiku, differs, and is held: something changes it back again and again, changed back at ";
+    let held = "registry: haiku, differs, and is held: something keeps changing it back, changed back at ";
     assert!(run.stdout.contains(held) && run.stdout.contains("; --retry tries again\n"), "{run:?}");
     assert_eq!(explained(&sandbox, &["+16175550101"])["registry"]["outcome"], json!("held"));
 }

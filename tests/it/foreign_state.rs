@@ -8,8 +8,8 @@ use crate::bad_state::{as_nobody, give_to_nobody};
 use crate::support::{POLICY, Sandbox, needs_root, registry};
 
 const STATE: &str = "sessions.json.reconcile";
-const WARNING: &str = "warning: the state of earlier runs may be read by user 0 alone: planned without the restarts that are owed, \
-                       and without what is held or has failed\nhint: for the whole plan, run as that user, or as root\n";
+const WARNING: &str = "warning: only user 0 may read the state of earlier runs: the plan lacks the restarts that are owed, and what is \
+     held or has failed\nhint: for the whole plan, run as that user, or as root\n";
 
 /// A sandbox of root's that others can look at: `+1` owes a restart, and `+2` has drifted.
 fn scene() -> Sandbox {

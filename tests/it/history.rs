@@ -372,7 +372,7 @@ fn a_run_is_named_by_the_beginning_of_its_name_if_that_is_only_its() {
     let first = newest(&sandbox);
     sandbox.run(&["--chat", BEN]).expect(0);
     let run = sandbox.run(&["undo", "2"]).expect(1);
-    assert!(run.stderr.contains("the beginning of 2 runs") && run.stderr.contains(&first), "{run:#?}");
+    assert!(run.stderr.contains("the beginning of the names of 2 runs") && run.stderr.contains(&first), "{run:#?}");
     let run = sandbox.run(&["undo", "1999"]).expect(1);
     assert!(run.stderr.contains("no such run: \"1999\""), "{run:#?}");
     sandbox.run(&["undo", ""]).expect(1);

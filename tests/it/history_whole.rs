@@ -60,7 +60,7 @@ fn a_run_that_was_killed_has_its_line_and_so_has_the_run_that_finished_it() {
     assert_eq!(rows(&both[0]), [(ADA, "sonnet", "sonnet", true, "done"), (BEN, "sonnet", "sonnet", true, "done")]);
     assert_eq!(both.len(), 2);
     let text = sandbox.run(&["history", ADA]).expect(0).stdout;
-    assert!(text.contains("did not get to its end") && text.contains("opus → sonnet"), "{text}");
+    assert!(text.contains("did not finish") && text.contains("opus → sonnet"), "{text}");
     assert!(!sandbox.read("sessions.json.reconcile/ledger.journal").ends_with("opus"), "nothing is left to tell");
 }
 

@@ -240,7 +240,7 @@ fn a_ledger_of_a_later_version_is_refused_and_not_called_damaged() {
         let all = [&["--dry-run"][..], &[], &["owed"], &["owed", "--forget", "+1"], &["launch", "+1", "--", "true"]];
         for arguments in all {
             let run = sandbox.run(arguments).expect(1);
-            let told = ["has the form 3", name, "a later version"].iter().all(|told| run.stderr.contains(told));
+            let told = ["has the format 3", name, "a newer reconcile"].iter().all(|told| run.stderr.contains(told));
             assert!(told && !run.stderr.contains("damaged"), "{run:#?}");
         }
         assert_eq!(sandbox.read(&format!("sessions.json.reconcile/{name}")), text);

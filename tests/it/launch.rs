@@ -287,7 +287,7 @@ fn a_policy_that_cannot_be_used_keeps_no_session_from_starting_on_the_registrys_
         let place: &[&str] = if place { &["--registry", "sessions.json"] } else { &[] };
         let run = launch(&sandbox, &[&["+1"], place].concat()).expect(0);
         assert_eq!(started(&run), ["--model", "opus", "--resume", "r"]);
-        let warning = "warning: the policy cannot be used: only the registry's own model counts";
+        let warning = "warning: the policy cannot be used: the session starts on the registry's model";
         assert!(run.stderr.contains("error") && run.stderr.contains(warning), "{run:#?}");
         assert_untouched(&sandbox, registry);
 
@@ -320,7 +320,7 @@ fn where_a_daemon_starts_its_own_sessions_a_launch_is_refused() {
         let registry = r#"{"+1": {"model": "opus"}}"#;
         let sandbox = sandbox(&policy, registry);
         let run = launch(&sandbox, &["+1"]).expect(1);
-        assert!(run.stderr.contains("started by their daemon, never by a launch"), "{run:#?}");
+        assert!(run.stderr.contains("started by their daemon, not by reconcile launch"), "{run:#?}");
         assert_eq!(run.stdout, "");
         assert_untouched(&sandbox, registry);
     }
@@ -430,7 +430,7 @@ fn a_command_line_that_cannot_be_meant_is_wrong_usage() {
         (vec!["launch", "+1", "--", "sh", "-c", "claude {contact_name}"], "is not allowed in an argument"),
         (vec!["launch", "+1", "--", "su", "me", "-cclaude {resume_id}"], "only as an argument of its own"),
         (vec!["launch", "+1", "--", "env", "bash", "-lc", "claude {resume_id}"], "only as an argument of its own"),
-        (vec!["--dry-run", "launch", "+1", "--", "./show"], "an option before a subcommand is one of a run"),
+        (vec!["--dry-run", "launch", "+1", "--", "./show"], "an option before a subcommand belongs to a run"),
     ] {
         let run = sandbox.run(&arguments).expect(64);
         assert!(run.stderr.contains(complaint), "{arguments:?} {run:#?}");

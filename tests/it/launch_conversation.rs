@@ -76,7 +76,7 @@ fn a_session_that_ended_before_its_first_turn_begins_again_under_its_id() {
     let id = recorded(&sandbox, "+1");
     let run = launch(&sandbox, &["+1"]);
     assert!(
-        run.stderr.starts_with("note: the conversation of +1 is not there, so a new conversation begins"),
+        run.stderr.starts_with("note: the conversation of +1 was not found, so a new conversation begins"),
         "{run:?}"
     );
     assert!(run.stderr.contains(&format!("kept/{id}.jsonl")), "{run:?}");
@@ -161,7 +161,10 @@ fn a_program_that_makes_its_own_ids_is_started_anew_where_its_conversation_is_go
     let sandbox = scene(registry);
     let command = ["launch", "+1", "--", "./show", "--resume", "{resume_id}", "x"];
     let run = sandbox.run(&command);
-    assert!(run.stderr.contains("note: the conversation of +1 is not there, so a new conversation begins:"), "{run:?}");
+    assert!(
+        run.stderr.contains("note: the conversation of +1 was not found, so a new conversation begins:"),
+        "{run:?}"
+    );
     assert_eq!(started(run), ["x"]);
     converse(&sandbox, "s");
     assert_eq!(started(sandbox.run(&command)), ["--resume", "s", "x"]);
@@ -180,7 +183,7 @@ fn whether_a_conversation_is_there_is_said_where_it_cannot_be_told() {
         sandbox.write("policy.toml", policy);
         let arguments = [&["launch", "+1"], &COMMAND[..]].concat();
         let run = finish(sandbox.command(&arguments).env("HOME", home));
-        assert!(run.stderr.contains("warning: whether the conversation of +1 is there cannot be told"), "{run:?}");
+        assert!(run.stderr.contains("warning: it is not known whether the conversation of +1 exists"), "{run:?}");
         assert_eq!(started(run), ["--model", "sonnet", "--resume", "s"]);
     }
 }

@@ -266,7 +266,7 @@ fn a_session_that_was_started_after_the_edit_is_not_restarted_for_it() {
     let told = run.finish().expect(0);
     assert_eq!(slow.sandbox.calls(), ["a", "c"]);
     let report: Value = serde_json::from_str(&told.stdout).unwrap();
-    assert_eq!(row(&report, "b")["detail"], "it was started anew meanwhile");
+    assert_eq!(row(&report, "b")["detail"], "it was started again meanwhile");
     assert_eq!((&report["summary"]["changed"], &report["summary"]["restarted"]), (&json!(3), &json!(2)));
     assert_eq!(slow.owed(), Vec::<String>::new());
 }

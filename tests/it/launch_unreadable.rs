@@ -56,8 +56,8 @@ fn a_policy_that_cannot_be_read_says_where_and_its_sessions_start_where_they_did
             let run = launch(&sandbox, &[chat]);
             assert_eq!(started(&run), ["--model", "opus", "--resume", "s"], "{policy}");
             assert!(run.stderr.contains(&format!("--> policy.toml:{line}:")), "{policy}: {run:#?}");
-            let note = "sessions.json, as the policy said when it could last be read";
-            assert!(run.stderr.contains("note: the registry is /") && run.stderr.contains(note), "{run:#?}");
+            let note = "sessions.json, which the policy named when it could last be read";
+            assert!(run.stderr.contains("note: using the registry /") && run.stderr.contains(note), "{run:#?}");
         }
         assert_eq!(started(&launch(&sandbox, &["+2"])), ["--model", "haiku"]);
         assert_eq!(sandbox.read("sessions.json"), registry, "nothing is written");
@@ -72,7 +72,7 @@ fn a_policy_that_cannot_be_read_says_where_and_its_sessions_start_where_they_did
         for (arguments, shown) in [(&["owed"][..], "No restarts"), (&["history"], " · launch · ")] {
             let run = sandbox.run(arguments).expect(0);
             assert!(run.stdout.contains(shown), "{run:#?}");
-            let warning = format!("warning: policy.toml could not be read: line {line}; the registry is /");
+            let warning = format!("warning: policy.toml could not be read: line {line}; using the registry /");
             assert!(run.stderr.starts_with(&warning), "{run:#?}");
         }
     }
@@ -88,11 +88,11 @@ fn before_any_launch_one_line_alone_that_names_a_registry_with_the_chat_is_gone_
         if is_told {
             assert_eq!(started(&run), ["--model", "opus", "--resume", "s"], "{policy}");
             assert!(
-                run.stderr.contains("note: the registry is sessions.json: a line of the policy names it"),
+                run.stderr.contains("note: using the registry sessions.json, which a line of the policy names"),
                 "{run:#?}"
             );
             let other = launch(&sandbox, &["+2"]).expect(1);
-            assert!(other.stderr.contains("which a line of the policy names, does not hold +2"), "{other:#?}");
+            assert!(other.stderr.contains("which a line of the policy names, does not have +2"), "{other:#?}");
         } else {
             assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{policy}: {run:#?}");
         }
@@ -131,7 +131,7 @@ fn a_line_counts_only_below_its_header_and_where_it_says_something() {
     // Nor is a session started that its daemon starts.
     let daemon = format!("x = \n[sessions]\nbackend = \"dispatch\"\n{POLICY}");
     let run = launch(&sandbox(&daemon, REGISTRY), &["+1"]).expect(1);
-    assert!(run.stderr.contains("started by their daemon, never by a launch"), "{run:#?}");
+    assert!(run.stderr.contains("started by their daemon, not by reconcile launch"), "{run:#?}");
 }
 
 #[test]

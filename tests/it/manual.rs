@@ -152,7 +152,7 @@ fn the_page_of_the_policy_has_every_key() {
 #[test]
 fn a_page_that_does_not_exist_is_told_with_one_that_is_meant() {
     let run = sandbox().run(&["man", "chek"]).expect(1);
-    assert_eq!(run.stderr, "error[no-manual-page]: there is no manual page \"chek\"\nhint: did you mean `check`?\n");
+    assert_eq!(run.stderr, "error[no-manual-page]: no such manual page: \"chek\"\nhint: did you mean `check`?\n");
 }
 
 #[test]

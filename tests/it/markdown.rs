@@ -148,7 +148,7 @@ proptest! {
         prop_assert_eq!(&shown.elements, &benign.elements);
         let [chat, name, tier, model, policy, registry, detail, difference] = &words;
         let change = format!("{} → opus", escape(model));
-        let void = format!("the restart owed to {} is void: its entry is gone", escape(chat));
+        let void = format!("the restart owed to {} is no longer needed: its entry is gone", escape(chat));
         let whole = [name, tier, policy, registry].map(|word| escape(word).into_owned());
         let more = if refused { escape(difference).into_owned() } else { void };
         // What a command said stands on the lines behind it.

@@ -99,5 +99,5 @@ fn an_alias_is_refused_with_what_it_stands_for() {
     let sandbox = two();
     sandbox.write("policy.toml", format!("{POLICY}[models.aliases]\n\"claude-opus\" = \"opus\"\n"));
     let run = sandbox.run(&["set-model", "+1", "claude-opus"]).expect(1);
-    assert!(run.stderr.contains("the policy takes it for another spelling of opus: set opus"), "{run:?}");
+    assert!(run.stderr.contains("in the policy it is another spelling of opus: set opus"), "{run:?}");
 }

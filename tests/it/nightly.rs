@@ -107,7 +107,7 @@ fn a_quiet_run_says_everything_where_something_changed_or_failed() {
     quiet_as_loud(0, &nothing, &["--dry-run"]);
     quiet_as_loud(2, &nothing, &["--dry-run", "--detailed-exitcode"]);
     let (_, stderr) = quiet_as_loud(3, &nothing, &["--allow-changes", "0"]);
-    assert!(stderr.contains("ended with 2020-01-01") && stderr.contains("the limit is 0"), "{stderr}");
+    assert!(stderr.contains("ended after 2020-01-01") && stderr.contains("the limit is 0"), "{stderr}");
     quiet_as_loud(4, &|sandbox| sandbox.script("restart", "echo no such session >&2; exit 1"), &[]);
     quiet_as_loud(1, &|sandbox| sandbox.write("policy.toml", "nonsense = 1"), &[]);
     quiet_as_loud(1, &|sandbox| sandbox.write("sessions.json", ""), &[]);
@@ -231,8 +231,8 @@ fn metrics_and_reports_take_the_place_of_nothing_that_is_needed() {
     }
     sandbox.write("notes", "mine");
     for (name, told) in [
-        ("notes", "--metrics notes: that file holds something else"),
-        ("no/out.prom", "--metrics no/out.prom: there can be no such file"),
+        ("notes", "--metrics notes: that file contains something other than metrics"),
+        ("no/out.prom", "--metrics no/out.prom: no file can be created there"),
         (".", "cannot write .: it is a directory"),
     ] {
         let run = sandbox.run(&["--metrics", name]).expect(1);
@@ -251,7 +251,7 @@ fn metrics_and_reports_take_the_place_of_nothing_that_is_needed() {
         let before = sandbox.read(name);
         for (option, file) in [("--output", &format!("json={name}")), ("--metrics", &name.to_owned())] {
             let run = sandbox.run(&["--dry-run", option, file]).expect(1);
-            let told = ["the run itself needs that file", "that file holds something else"];
+            let told = ["the run itself needs that file", "that file contains something other than metrics"];
             assert!(told.iter().any(|told| run.stderr.contains(told)), "{run:?}");
             assert_eq!(sandbox.read(name), before);
         }

@@ -261,7 +261,7 @@ fn a_session_that_was_made_anew_is_left_to_the_next_run() {
     );
     let report = setting.json(&["--chat", CAL]);
     assert_eq!(row(&report, CAL)["outcome"], "deferred", "{report:#}");
-    assert!(row(&report, CAL)["detail"].as_str().unwrap().contains("deleted or made anew"), "{report:#}");
+    assert!(row(&report, CAL)["detail"].as_str().unwrap().contains("deleted or recreated"), "{report:#}");
 }
 
 #[test]

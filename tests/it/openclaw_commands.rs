@@ -213,7 +213,7 @@ fn a_pin_that_was_set_by_hand_is_kept_and_a_session_that_is_not_pinned_never_cou
 fn there_is_nothing_to_launch_and_nothing_to_pay() {
     let setting = Setting::new();
     let launch = setting.run(&["launch", CAL, "--", "true"]).expect(1);
-    assert!(launch.stderr.contains("started by their gateway, never by a launch"), "{launch:#?}");
+    assert!(launch.stderr.contains("started by their gateway, not by reconcile launch"), "{launch:#?}");
     let requests = setting.gateway.requests().len();
     for arguments in [&["owed"][..], &["owed", "--forget", CAL], &["owed", "--forget-all"]] {
         let owed = setting.run(arguments).expect(0);

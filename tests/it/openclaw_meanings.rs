@@ -85,7 +85,7 @@ fn who_is_not_let_in_tries_once_and_is_told_what_to_do() {
         let setting = Setting::new();
         setting.gateway.always("connect", refusal("INVALID_REQUEST", &json!({ "code": code })));
         let run = setting.run(&[]).expect(1);
-        assert!(run.stderr.contains(code) && run.stderr.contains("does not let this program in"), "{run:#?}");
+        assert!(run.stderr.contains(code) && run.stderr.contains("refuses this program"), "{run:#?}");
         assert!(run.stderr.lines().any(|line| line.contains("hint: ") && line.contains(hint)), "{code}: {run:#?}");
         assert_eq!(setting.gateway.count("connect"), 1, "{code}");
     }
@@ -97,7 +97,7 @@ fn another_protocol_is_an_error_that_names_both() {
     let details = json!({ "code": "PROTOCOL_MISMATCH", "clientMaxProtocol": 4, "expectedProtocol": 5 });
     setting.gateway.always("connect", refusal("INVALID_REQUEST", &details));
     let run = setting.run(&[]).expect(1);
-    assert!(run.stderr.contains("the gateway speaks protocol 5, and this program speaks protocol 4"), "{run:#?}");
+    assert!(run.stderr.contains("the gateway speaks protocol 5, but this program speaks protocol 4"), "{run:#?}");
     assert_eq!(setting.gateway.count("connect"), 1);
 }
 
@@ -163,7 +163,7 @@ fn a_target_that_was_made_anew_or_cannot_be_changed_now_is_deferred() {
         }),
         0,
     );
-    assert_eq!((verdict.as_str(), detail.contains("deleted or made anew")), ("deferred", true), "{detail}");
+    assert_eq!((verdict.as_str(), detail.contains("deleted or recreated")), ("deferred", true), "{detail}");
     let (verdict, detail) = outcome(
         Trouble::Alter(|reply| {
             reply["outcomes"][0] = each(&json!({ "code": "UNAVAILABLE", "message": "busy just now" }));
@@ -195,7 +195,7 @@ fn what_is_not_the_wanted_model_when_it_is_read_back_has_failed() {
     let reply =
         json!({ "type": "res", "id": "r2", "ok": true, "payload": { "outcomes": [{ "ok": true, "key": CAL }] } });
     let (verdict, detail) = outcome(Trouble::Say(reply.to_string()), 4);
-    assert_eq!((verdict.as_str(), detail.as_str()), ("failed", "the registry says default again"));
+    assert_eq!((verdict.as_str(), detail.as_str()), ("failed", "the registry has default again"));
     // It does not say whether it has.
     let (verdict, _) = outcome(Trouble::Say(json!({ "type": "res", "id": "r2" }).to_string()), 0);
     assert_eq!(verdict, "deferred", "it is looked for");

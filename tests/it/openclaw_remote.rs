@@ -91,7 +91,7 @@ fn a_gateway_with_another_certificate_than_the_pinned_one_is_told_nothing() {
         let mut command = setting.command(arguments);
         let run = setting.refused(command.env("SSL_CERT_FILE", certificate_file("self-signed")));
         let (presented, pinned) = (fingerprint_of("self-signed"), fingerprint_of("trusted"));
-        let complaint = format!("its fingerprint is {presented}, and {pinned} is pinned");
+        let complaint = format!("its fingerprint is {presented}, but {pinned} is pinned");
         let code = "error[gateway-certificate]: ";
         assert!(run.stderr.contains(code) && run.stderr.contains(&complaint), "{run:#?}");
     }
@@ -102,8 +102,8 @@ fn without_a_pin_the_certificate_must_be_one_for_the_host_that_the_system_trusts
     let setting = Setting::new("trusted", "");
     finish(setting.command(&["--dry-run"]).env("SSL_CERT_FILE", certificate_file("authority"))).expect(0);
     for (certificate, roots, complaint) in [
-        ("trusted", "self-signed", "no authority that this host trusts has issued it"),
-        ("self-signed", "authority", "no authority that this host trusts has issued it"),
+        ("trusted", "self-signed", "it was not issued by an authority that this host trusts"),
+        ("self-signed", "authority", "it was not issued by an authority that this host trusts"),
         ("expired", "authority", "it has expired"),
         ("other-host", "authority", "it is for another host"),
     ] {
@@ -121,7 +121,7 @@ fn the_user_names_the_certificate_of_another_host_and_a_policy_does_not() {
     let run = setting.refused(&mut setting.command(&arguments));
     assert!(
         run.stderr.contains("error[certificate-elsewhere]: ")
-            && run.stderr.contains("no policy chooses which certificate"),
+            && run.stderr.contains("a policy cannot choose which certificate to trust for it"),
         "{run:#?}"
     );
     let with = |fingerprint: &str| {

@@ -233,7 +233,7 @@ fn two_sessions_with_one_slug_are_refused_and_the_others_are_not() {
     assert_eq!(sandbox.calls(), ["imessage-b"]);
     for (chat, why) in [
         ("+1", "the session of +2 has the same slug"),
-        ("+3", "its session's slug is `all`, which supervisors take for every session"),
+        ("+3", "its session's slug is `all`, which supervisors read as every session"),
         ("+5", "the command needs a session name, and the entry has none"),
         ("+6", "the command needs a session name, and the entry has none"),
     ] {

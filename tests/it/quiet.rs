@@ -75,7 +75,7 @@ fn a_held_row_is_told_once_once_a_day_and_when_it_is_over() {
     assert_eq!(told_once(&sandbox, 4).summary(), "No changes. 1 held, 1 in sync.");
     sandbox.write("sessions.json", registry(&[("a", "family", "sonnet"), ("b", "bots", "haiku")]));
     let run = told_once(&sandbox, 0);
-    assert!(run.stderr.contains("note: no longer so: imessage/a is held"), "{run:#?}");
+    assert!(run.stderr.contains("note: resolved: imessage/a is held"), "{run:#?}");
 }
 
 #[test]
@@ -90,17 +90,17 @@ fn a_refused_row_is_told_when_it_begins_changes_and_ends() {
     assert!(told_once(&sandbox, 4).stdout.contains("would be taken for an option"));
     sandbox.write("sessions.json", sandbox.read("sessions.json").replace("\"-a\"", "\"a\""));
     let run = quiet(&sandbox, 0);
-    assert!(run.stderr.contains("no longer so: -a is refused: "), "{run:#?}");
+    assert!(run.stderr.contains("resolved: -a is refused: "), "{run:#?}");
     is_silent(&sandbox, 0);
 }
 
 #[test]
 fn a_warning_is_told_once_and_when_it_is_over() {
     let sandbox = Sandbox::new(&format!("{POLICY}{OVER}"), &registry(&[("a", "family", "sonnet")]));
-    assert!(told_once(&sandbox, 0).stderr.contains("ended with 2020-01-01"));
+    assert!(told_once(&sandbox, 0).stderr.contains("ended after 2020-01-01"));
     sandbox.write("policy.toml", POLICY);
     let run = told_once(&sandbox, 0);
-    assert!(run.stderr.contains("no longer so: warning: the override for a ended with 2020-01-01"), "{run:#?}");
+    assert!(run.stderr.contains("resolved: warning: the override for a ended after 2020-01-01"), "{run:#?}");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_plan_over_the_limit_is_told_once_and_when_it_changes() {
     sandbox.write("sessions.json", registry(&[("a", "family", "opus"), ("b", "family", "opus")]));
     assert!(told_once(&sandbox, 3).stderr.contains("2 changes"));
     sandbox.write("policy.toml", POLICY);
-    assert!(quiet(&sandbox, 0).stderr.contains("no longer so: the plan has 2 changes"));
+    assert!(quiet(&sandbox, 0).stderr.contains("resolved: the plan has 2 changes"));
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_memory_that_cannot_be_used_is_an_error_and_none_is_a_first_run() {
     let sandbox = held();
     told_once(&sandbox, 4);
     let state = sandbox.path("sessions.json.reconcile");
-    for (text, told) in [("{", "is damaged"), ("{\"version\":9}", "it was written by a later version")] {
+    for (text, told) in [("{", "is damaged"), ("{\"version\":9}", "it was written by a newer reconcile")] {
         write_state(&state, "conditions.json", text);
         let before = sandbox.read("sessions.json");
         let run = sandbox.run(&["--quiet"]).expect(1);

@@ -36,7 +36,7 @@ fn an_id_is_recorded_where_it_stands_and_nothing_else_changes() {
         assert_eq!(sandbox.read("sessions.json"), expected);
         assert_eq!(
             (run.stdout.as_str(), run.stderr),
-            ("", format!("note: {chat} goes on as new-1_A when it next starts\n"))
+            ("", format!("note: {chat} resumes new-1_A when it next starts\n"))
         );
         // Once more: there is nothing to do.
         let again = sandbox.run(&["record-session", chat, "new-1_A"]).expect(0);
@@ -57,12 +57,12 @@ fn a_hook_of_claude_code_tells_the_id_on_standard_input() {
     assert_eq!(recorded(&sandbox, "+1"), hook["session_id"]);
     let before = sandbox.read("sessions.json");
     for (input, complaint) in [
-        ("", "is not what a SessionStart hook is given"),
-        ("{", "is not what a SessionStart hook is given"),
+        ("", "is not the input of a SessionStart hook"),
+        ("{", "is not the input of a SessionStart hook"),
         ("[]", "it has no session_id"),
         (r#"{"session_id": 5}"#, "it has no session_id"),
-        (r#"{"session_id": ""}"#, "cannot be the id of a session"),
-        (r#"{"session_id": "../../x"}"#, "cannot be the id of a session"),
+        (r#"{"session_id": ""}"#, "is not a valid session id"),
+        (r#"{"session_id": "../../x"}"#, "is not a valid session id"),
     ] {
         let run = told(&sandbox, &["+1", "--stdin"], input).expect(1);
         assert!(run.stderr.contains(complaint), "{input}: {run:#?}");

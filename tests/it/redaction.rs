@@ -195,7 +195,7 @@ fn overrides_are_mapped_and_rules_that_ask_for_ids_are_errors() {
 
     sandbox.write("policy.toml", format!("{POLICY}\n[[rules]]\nchat = \"+1617*\"\nmodel = \"opus\"\n"));
     let run = sandbox.run(&ON_SNAPSHOT).expect(1);
-    assert!(run.stderr.contains("asks for chats by pattern") && !run.stderr.contains("1617"), "{run:#?}");
+    assert!(run.stderr.contains("selects chats by pattern") && !run.stderr.contains("1617"), "{run:#?}");
     sandbox.run(&["--dry-run", "--redact"]).expect(0);
 }
 

@@ -80,7 +80,7 @@ fn sessions_one_level_deeper_are_told_of() {
     for text in [NESTED, r#"{"sessions": {"+1": {"tier": "bots"}}}"#] {
         let sandbox = Sandbox::new(&policy(""), text);
         let run = sandbox.run(&[]).expect(1);
-        assert!(run.stderr.contains("the sessions stand one level deeper, in \"sessions\""), "{run:#?}");
+        assert!(run.stderr.contains("the sessions are one level deeper, in \"sessions\""), "{run:#?}");
         assert!(run.stderr.contains("set registry.key = \"sessions\""), "{run:#?}");
         assert_eq!(run.stderr.matches("error[").count(), 1, "{run:#?}");
         assert_eq!(sandbox.read("sessions.json"), text);

@@ -333,7 +333,7 @@ fn a_file_that_cannot_be_written_costs_nothing() {
     let before = sandbox.read("sessions.json");
     symlink("nothing.json", sandbox.path("link")).unwrap();
     let entries = names(&sandbox);
-    assert!(sandbox.run(&["--output", "json=-"]).expect(64).stderr.contains("for stdout there is --format"));
+    assert!(sandbox.run(&["--output", "json=-"]).expect(64).stderr.contains("for stdout, use --format"));
     for file in ["json=.", "json=nowhere/plan.json", "json=restart/plan.json", "json=link"] {
         let run = sandbox.run(&["--output", "text=fine", "--output", file]).expect(1);
         assert!(run.stderr.contains("]: cannot write "), "{run:#?}");
@@ -366,7 +366,7 @@ fn a_report_never_takes_the_place_of_another_or_of_what_else_the_command_line_na
     let plan = sandbox.read("plan.json");
     sandbox.write("key", "");
     for (arguments, told) in [
-        (["--output", "text=out", "--output", "markdown=./out"], "two reports go into that file"),
+        (["--output", "text=out", "--output", "markdown=./out"], "two reports would go into that file"),
         (["--output", "json=out", "--metrics", "out"], "the run itself needs that file"),
         (["--output", "text=plan.json", "--plan", "plan.json"], "the run itself needs that file"),
     ] {
@@ -407,7 +407,7 @@ fn a_dry_run_can_look_at_another_time() {
         let rows = report["changes"].as_array().unwrap();
         for row in rows {
             let chat = row["chat_id"].as_str().unwrap();
-            assert!(stderr.contains(&format!("warning: the override for {chat} ended with 2031-05-31")), "{stderr}");
+            assert!(stderr.contains(&format!("warning: the override for {chat} ended after 2031-05-31")), "{stderr}");
         }
         assert_eq!(stderr.matches("warning: ").count(), rows.len(), "{stderr}");
         rows.iter().map(|row| row["chat_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()

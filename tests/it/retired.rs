@@ -75,9 +75,9 @@ fn from_that_day_the_other_model_is_used_wherever_the_policy_says_it() {
     assert_eq!(past.model("unmanaged").as_deref(), Some("opus-4"), "an unmanaged chat is left alone");
     let explained = past.run(&["explain", "by-tier"]).expect(0).stdout;
     assert!(explained.contains("→ opus-5\n"), "{explained}");
-    assert!(explained.contains("opus-4   decides: opus-4 has been withdrawn, opus-5 takes its place"), "{explained}");
+    assert!(explained.contains("opus-4   decides: opus-4 is retired, and opus-5 takes its place"), "{explained}");
     let run = past.run(&["set-model", "other", "opus-4"]).expect(1);
-    assert!(run.stderr.contains("opus-4 has been withdrawn, and opus-5 has taken its place"), "{run:?}");
+    assert!(run.stderr.contains("opus-4 is retired, and opus-5 takes its place"), "{run:?}");
     let launched = past.run(&["launch", "new", "--tier", "admin", "--", "echo", "{model}"]).expect(0);
     assert_eq!(launched.stdout, "opus-5\n");
 }
@@ -116,7 +116,7 @@ fn a_change_over_the_limit_is_told_of_before_it_is_due() {
     assert!(
         run.stderr.contains("4 chats change to opus-5 (by-chat, by-fallback, by-rule, by-tier), over the limit of 3")
     );
-    assert!(run.stderr.contains("hint: change some of them before, or raise limits.max_changes"), "{run:#?}");
+    assert!(run.stderr.contains("hint: change some of them earlier, or raise limits.max_changes"), "{run:#?}");
     as_of(&sandbox, "2026-12-01").expect(3);
     // Without a limit in the policy it is the usual one.
     let chats: Vec<String> =

@@ -102,7 +102,7 @@ fn a_failed_model_is_tried_on_no_other_chat_where_that_of_its_failure_is_stopped
     let waits = ("deferred", "it did not come up on sonnet, and is tried again once it is running");
     let first = ("deferred", "sonnet did not come up on a, and is tried there first");
     // The session may stop right after a run has found it running.
-    let not_needed = ("done", "not running: it starts on its model");
+    let not_needed = ("done", "not running: it will start on its model");
     let failed_before = ("deferred", "sonnet has failed before, and could not be tried again on a");
     for (flaps, a, b) in [(false, waits, first), (true, not_needed, failed_before)] {
         let sandbox = sessions(&["a", "b"], Starter::Restart, "");
@@ -179,7 +179,10 @@ fn a_session_whose_edit_was_taken_back_is_not_restarted_where_nothing_has_starte
     sandbox.run(&[]).expect(4);
     decide(&sandbox, &[]);
     let told = sandbox.run(&[]).expect(0).stderr;
-    assert_eq!(told, "note: the restart owed to b is void: the registry is back at the model that the session runs\n");
+    assert_eq!(
+        told,
+        "note: the restart owed to b is no longer needed: the registry again has the model that the session runs\n"
+    );
     assert_eq!(sandbox.calls(), ["a", "a"]);
 }
 

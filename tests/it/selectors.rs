@@ -63,16 +63,16 @@ fn a_name_of_two_or_of_nobody_is_an_error_with_advice() {
         (
             ["--chat", "Ben Ortiz"],
             "\"Ben Ortiz\" is the name of 2 chats",
-            "give the chat id: +16175550143, discord:voice-1",
+            "pass the chat id: +16175550143, discord:voice-1",
         ),
         (["--chat", "Ada Quin"], "no chat \"Ada Quin\" in sessions.json", "did you mean \"Ada Quinn\"?"),
         (
             ["--exclude", "nobody at all"],
             "no chat \"nobody at all\"",
-            "give a chat id, a session name or a contact's name",
+            "pass a chat id, a session name or a contact's name",
         ),
         (["--retry", "imessage/adaa"], "no chat \"imessage/adaa\"", "did you mean \"imessage/ada\"?"),
-        (["--tier", "famly"], "no session and no policy has the tier \"famly\"", "family"),
+        (["--tier", "famly"], "neither the registry nor the policy has the tier \"famly\"", "family"),
     ] {
         let sandbox = sandbox();
         let before = sandbox.read("sessions.json");
@@ -122,7 +122,10 @@ fn a_partial_run_leaves_the_debts_of_others_alone() {
     assert_eq!(left, json!({ BEN: before[BEN] }));
 
     let run = sandbox.run(&[]).expect(0);
-    assert!(run.stderr.contains("note: the restart owed to +16175550143 is void: its entry is gone"), "{run:#?}");
+    assert!(
+        run.stderr.contains("note: the restart owed to +16175550143 is no longer needed: its entry is gone"),
+        "{run:#?}"
+    );
     assert_eq!(sandbox.ledger()["owed"], json!({}));
 }
 

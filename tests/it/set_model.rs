@@ -113,7 +113,7 @@ fn a_chat_goes_by_the_name_of_its_session_or_contact() {
     let before = sandbox.read("policy.toml");
     let ambiguous = sandbox.run(&["set-model", "Ben", "haiku"]).expect(1);
     assert!(
-        ambiguous.stderr.contains("\"Ben\" is the name of 2 chats\nhint: give the chat id: b1, b2"),
+        ambiguous.stderr.contains("\"Ben\" is the name of 2 chats\nhint: pass the chat id: b1, b2"),
         "{ambiguous:?}"
     );
     let unknown = sandbox.run(&["set-model", "Adda", "haiku"]).expect(1);
@@ -163,7 +163,8 @@ fn over_the_limit_the_policy_stays_as_it_is_too() {
     let sandbox = with_policy(&text);
     let run = sandbox.run(&["set-model", ADA, "haiku"]).expect(3);
     assert!(
-        run.stderr.contains(&format!("consent with: reconcile set-model {ADA} haiku --allow-changes 1")),
+        run.stderr
+            .contains(&format!("to allow so many changes, pass: reconcile set-model {ADA} haiku --allow-changes 1")),
         "{run:?}"
     );
     assert_untouched(&sandbox, &text, "over the limit");
@@ -180,7 +181,8 @@ fn the_command_that_consents_is_one_that_works() {
     let sandbox = with_policy(&text);
     sandbox.write("sessions.json", registry(&[("-100200", "family", "sonnet")]));
     let run = sandbox.run(&["set-model", "--reason", "", "--", "-100200", "haiku"]).expect(3);
-    let consent = "consent with: reconcile set-model --reason '' --allow-changes 1 -- -100200 haiku\n";
+    let consent =
+        "to allow so many changes, pass: reconcile set-model --reason '' --allow-changes 1 -- -100200 haiku\n";
     assert!(run.stderr.contains(consent), "{run:?}");
     sandbox.run(&["set-model", "--reason", "", "--allow-changes", "1", "--", "-100200", "haiku"]).expect(0);
     assert_eq!(sandbox.model("-100200").as_deref(), Some("haiku"));
@@ -208,8 +210,8 @@ fn what_an_override_said_besides_is_not_lost_without_a_word() {
     let timed = policy().replace("\"opus\" # until", &format!("{entry} # until"));
     let unmanaged = policy().replace("\"opus\" # until", "{ managed = false, reason = \"hers\" } # until");
     let (end, reason) =
-        ("ended with 9000-06-30, and is without end now", "the reason of the override that was there before is gone");
-    let managed = "it was not managed, and is from now on";
+        ("ended after 9000-06-30, and now has no end", "the reason of the earlier override was removed");
+    let managed = "the chat was not managed, and now is";
     for (policy, arguments, told) in [
         (&timed, &["set-model", BEN, "opus"][..], vec![end, reason]),
         (&timed, &["set-model", BEN, "opus", "--until", "9000-01-01", "--dry-run"], vec![reason]),
@@ -418,8 +420,8 @@ fn what_an_override_loses_is_told_only_where_it_is_lost() {
     for dry in [&["--dry-run"][..], &[]] {
         let run = sandbox.run(&[&["set-model", BEN, "haiku"], dry].concat()).expect(0);
         for told in [
-            "the override ended with 2099-01-01, and is without end now",
-            "the reason of the override that was there before is gone",
+            "the override ended after 2099-01-01, and now has no end",
+            "the reason of the earlier override was removed",
         ] {
             assert!(run.stderr.contains(told), "{run:?}");
         }

@@ -72,7 +72,7 @@ fn a_list_of_what_is_known_is_short() {
     let many: Vec<String> = (0..100).map(|number| format!("word{number:03}")).collect();
     let told = advice("x", many.iter().map(String::as_str));
     assert!(told.starts_with("known: `word000`, ") && told.ends_with("`word011` and 88 more"), "{told}");
-    assert_eq!(advice("x", []), "there is none to choose from");
+    assert_eq!(advice("x", []), "none is defined");
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn another_temporary_override_keeps_what_is_covered() {
     // One for good does not: it is said.
     let run = sandbox.run(&["set-model", ADA, "haiku"]).expect(0);
     assert_eq!(entry(&sandbox).as_deref(), Some("\"haiku\""));
-    assert!(run.stderr.contains("that it is opus afterwards is gone"), "{run:#?}");
+    assert!(run.stderr.contains("its `then`, opus, was removed"), "{run:#?}");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn what_an_end_leaves_counts_and_is_no_warning_of_a_run() {
     let run = sandbox.run(&[]).expect(0);
     assert!(!run.stderr.contains("ended"), "{run:#?}");
     let told = sandbox.run(&["explain", ADA]).expect(0).stdout;
-    assert!(told.contains("haiku    over: it ended with 2020-01-01") && told.contains("opus     decides"), "{told}");
+    assert!(told.contains("haiku    over: it ended after 2020-01-01") && told.contains("opus     decides"), "{told}");
     let check = sandbox.run(&["check"]).expect(0);
     assert!(
         check.stdout.contains("write \"opus\" alone") || check.stderr.contains("write \"opus\" alone"),
@@ -108,7 +108,7 @@ fn taking_away_a_temporary_override_brings_back_what_it_covered() {
 #[test]
 fn what_counts_afterwards_needs_an_end_and_must_be_allowed() {
     for (entry, told) in [
-        ("{ model = \"haiku\", then = \"opus\" }", "has a model for afterwards and no end"),
+        ("{ model = \"haiku\", then = \"opus\" }", "has `then` but no `until`"),
         ("{ model = \"haiku\", until = 2099-01-01, then = \"opsu\" }", "opsu"),
         ("{ model = \"haiku\", until = 2099-01-01, then = 3 }", "must be a string"),
     ] {

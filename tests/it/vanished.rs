@@ -92,10 +92,22 @@ fn state_that_was_removed_between_runs_is_told_of_once() {
     sandbox.run(&[]).expect(0);
     fs::remove_dir_all(sandbox.path(STATE)).unwrap();
     let owed = sandbox.run(&["owed"]).expect(0).stderr;
-    assert!(owed.contains("the state of earlier runs is gone"), "{owed}");
+    assert!(owed.contains("the state of earlier runs, with the restarts that are owed, is missing"), "{owed}");
     assert!(owed.contains("hint: ") && owed.contains("owed --forget-all"), "{owed}");
-    assert!(sandbox.run(&["--dry-run"]).expect(0).stderr.contains("the state of earlier runs is gone"));
-    assert!(sandbox.run(&[]).expect(0).stderr.contains("the state of earlier runs is gone"));
+    assert!(
+        sandbox
+            .run(&["--dry-run"])
+            .expect(0)
+            .stderr
+            .contains("the state of earlier runs, with the restarts that are owed, is missing")
+    );
+    assert!(
+        sandbox
+            .run(&[])
+            .expect(0)
+            .stderr
+            .contains("the state of earlier runs, with the restarts that are owed, is missing")
+    );
     // From now on there is state again.
     assert_eq!(sandbox.run(&[]).expect(0).stderr, "");
 }

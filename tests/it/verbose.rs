@@ -28,7 +28,7 @@ const STEPS: [&str; 9] = [
     "asked git for the commit of the policy",
     "committed the edits of the registry: 1",
     "the attempt on imessage/_1 ended",
-    "made the attempts on sessions: 1",
+    "tried sessions: 1",
     "read the registry back",
     "wrote the history",
 ];

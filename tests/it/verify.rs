@@ -90,7 +90,7 @@ fn a_session_that_was_up_and_does_not_come_up_or_stay_up_is_put_back() {
         (Scene { restart: "exit 7", identity: "[ ! -e new ] || exit 7; echo 1", ..WELL }, stopped),
         (
             Scene { restart: "exec sleep 600", running: "exit 3", ..WELL },
-            "the restart command (./restart) took longer than 2s and was ended; the session is not running",
+            "the restart command (./restart) took longer than 2s and was killed; the session is not running",
         ),
     ] {
         let sandbox = scene.sandbox("");
@@ -143,7 +143,7 @@ fn what_running_or_identity_cannot_tell_is_unknown_and_nothing_is_put_back() {
     for (scene, why) in [
         (Scene { running: "exit 2", ..WELL }, says("exited with code 2")),
         (Scene { running: "echo no socket >&2; exit 4", ..WELL }, says("exited with code 4:\nno socket")),
-        (Scene { running: "kill -9 $$", ..WELL }, says("was ended by signal 9")),
+        (Scene { running: "kill -9 $$", ..WELL }, says("was killed by signal 9")),
         (Scene { running: "test $asked -lt 3 || exit 2", min_healthy: LONG, ..WELL }, says("exited with code 2")),
         (Scene { identity: "exit 9", ..WELL }, "the identity command (./identity) exited with code 9".to_owned()),
         (Scene { identity: "echo", ..WELL }, "the identity command (./identity) printed nothing".to_owned()),

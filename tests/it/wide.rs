@@ -51,7 +51,7 @@ fn a_model_of_a_policy_has_a_name_of_a_sensible_length() {
     sandbox.run(&["--dry-run"]).expect(0);
     sandbox.write("policy.toml", policy(4_097));
     let run = sandbox.run(&["--dry-run"]).expect(1);
-    assert!(run.stderr.contains("a model's name has 1 to 4096 bytes"), "{}", run.stderr);
+    assert!(run.stderr.contains("use 1 to 4096 bytes"), "{}", run.stderr);
 }
 
 #[test]

@@ -318,11 +318,11 @@ impl World {
         let another = |debt: &Debt| debt.run.as_ref().is_some_and(|owed| *owed != run);
         let is_up = !self.state().down.contains(chat);
         if self.manner == Manner::PerRow && !row.edit && is_up && row.owed.as_ref().is_some_and(another) {
-            return Attempt::NotNeeded("it was started anew meanwhile".to_owned());
+            return Attempt::NotNeeded("it was started again meanwhile".to_owned());
         }
         let was_up = !self.state().down.contains(chat);
         if self.manner == Manner::Batch && !was_up && !row.was_tried() {
-            return Attempt::NotNeeded("not running: it starts on its model".to_owned());
+            return Attempt::NotNeeded("not running: it will start on its model".to_owned());
         }
         let begin = if self.manner == Manner::Batch { Begin::Owed } else { Begin::Owing(&run) };
         if !turn.begin(row, begin) {
@@ -474,7 +474,7 @@ impl Backend for World {
                 let run = state.run_of(&row.chat.id);
                 let is_over = row.owed.as_ref().and_then(|debt| debt.run.as_ref()).is_some_and(|owed| *owed != run);
                 let is_up = !state.down.contains(row.chat.id.as_ref());
-                let void = (is_over && is_up).then_some(Void::Because("its session was started anew since"));
+                let void = (is_over && is_up).then_some(Void::Because("its session was started again since"));
                 let standing = match self.manner {
                     Manner::Batch if state.down.contains(row.chat.id.as_ref()) => Standing::NotRunning,
                     Manner::Batch | Manner::AtOnce => Standing::Ready,

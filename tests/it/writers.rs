@@ -61,7 +61,7 @@ fn check_beside_a_writer(run: &Run) {
     match run.code {
         0 => {}
         // The writer undid it before it was read back.
-        4 => assert!(run.stdout.contains("the registry says"), "{run:#?}"),
+        4 => assert!(run.stdout.contains("the registry has"), "{run:#?}"),
         // Where the writer is faster than every plan.
         1 => assert!(run.stderr.contains("times while the run was planning"), "{run:#?}"),
         _ => panic!("{run:#?}"),
@@ -284,7 +284,7 @@ fn a_run_that_waited_goes_by_the_policy_as_it_is_then() {
     first.finish().expect(0);
     let second = second.finish().expect(0);
     assert!(second.summary().starts_with("No changes."));
-    assert_eq!(second.stderr.matches("ended with 2020-01-01").count(), 1, "{second:#?}");
+    assert_eq!(second.stderr.matches("ended after 2020-01-01").count(), 1, "{second:#?}");
     assert_eq!((slow.sandbox.model("b").as_deref(), slow.sandbox.calls()), (Some("opus"), vec!["a".to_owned()]));
 }
 
@@ -304,7 +304,7 @@ fn a_run_that_waited_does_not_go_by_an_override_that_has_ended_meanwhile() {
     assert_eq!(slow.begun(), "b", "its restart after the override");
     slow.end("b");
     let second = second.finish().expect(0);
-    assert!(second.stderr.contains(&format!("ended with {end}")), "{second:#?}");
+    assert!(second.stderr.contains(&format!("ended after {end}")), "{second:#?}");
     assert_eq!(slow.sandbox.model("b").as_deref(), Some("sonnet"));
 }
 

@@ -42,7 +42,7 @@ fn a_service_is_read_from_the_users_file_then_from_the_hosts() {
     assert!(run.stderr.contains("did you mean `host`?"), "{run:?}");
     database.sandbox.write(".pg_service.conf", "[assistant]\nsslkey=hidden\n");
     let run = database.run(&["--dry-run"]).expect(1);
-    assert!(run.stderr.contains("its keyword `sslkey` is not understood") && !run.stderr.contains("hidden"), "{run:?}");
+    assert!(run.stderr.contains("its keyword `sslkey` is not supported") && !run.stderr.contains("hidden"), "{run:?}");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn nothing_is_sent_to_a_server_that_a_policy_names_elsewhere() {
     ] {
         let (bytes, run) = sent(|port| format!("{address} port={port}"), &["--dry-run"]);
         assert_eq!((bytes, run.code), (Vec::new(), 1), "{address}: {run:?}");
-        assert!(run.stderr.contains("a server that is not on this host"), "{run:?}");
+        assert!(run.stderr.contains("its server is not on this host"), "{run:?}");
         assert!(run.stderr.contains("RECONCILE_POSTGRES"), "{run:?}");
     }
     let (bytes, run) = sent(|port| format!("host=127.0.0.1 port={port} sslmode=disable"), &["--dry-run"]);
@@ -156,7 +156,7 @@ fn a_policy_does_not_weaken_a_connection_that_a_host_describes() {
     for weaker in ["sslmode=disable", "sslrootcert=mine.crt", "passfile=mine", "port=1"] {
         database.policy(&registry(&format!("service=assistant {weaker}")));
         let run = database.run(&["--dry-run"]).expect(1);
-        assert!(run.stderr.contains("a server that is not on this host"), "{weaker}: {run:?}");
+        assert!(run.stderr.contains("its server is not on this host"), "{weaker}: {run:?}");
     }
 }
 
@@ -181,8 +181,8 @@ fn what_is_wrong_with_a_connection_is_told_in_words() {
         ("host=/nowhere", "cannot connect to /nowhere:5432: no such file or directory"),
         ("host=/a,/b", "cannot connect to /a:5432: no such file or directory; cannot connect to /b:5432"),
         ("host=/a port=1,2", "there are 1 hosts and 2 ports for them"),
-        ("host=/a port=many", "`port` of the connection is not a number"),
-        ("host=127.0.0.1 sslmode=off", "`sslmode` has a value that is not understood"),
+        ("host=/a port=many", "`port` of the connection is not a valid number"),
+        ("host=127.0.0.1 sslmode=off", "`sslmode` has a value that is not supported"),
         ("host=127.0.0.1 sslrootcert=nothing.crt", "nothing.crt is not a file of root certificates"),
     ] {
         database.policy(&registry(address));
@@ -216,5 +216,8 @@ fn a_password_is_shown_by_no_mistake_of_the_policy_and_by_no_advice() {
     database.policy(&format!("[limits]\nmax_changes = 0\n{}", registry("service=assistant")));
     let address = format!("{} password=hunter2", database.address());
     let run = database.run(&["--connect", &address]).expect(3);
-    assert!(run.stderr.contains("consent with: --allow-changes 1") && !run.stderr.contains("hunter2"), "{run:?}");
+    assert!(
+        run.stderr.contains("to allow so many changes, pass: --allow-changes 1") && !run.stderr.contains("hunter2"),
+        "{run:?}"
+    );
 }

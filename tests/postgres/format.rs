@@ -24,7 +24,7 @@ fn a_schema_of_an_earlier_version_is_an_error_that_tells_how_it_is_changed_and_n
     );
     for command in [&["--dry-run"][..], &[], &["owed"], &["history"]] {
         let run = old.run(command).expect(1);
-        assert!(run.stderr.contains("the schema reconcile has the format 1, and this version needs 2"), "{run:?}");
+        assert!(run.stderr.contains("the schema reconcile has the format 1, but this version needs 2"), "{run:?}");
         assert!(run.stderr.contains("reconcile init --postgres --from 1"), "{run:?}");
     }
     old.execute(&old.run(&["init", "--postgres", "--from", "1"]).expect(0).stdout);
@@ -39,7 +39,7 @@ fn a_schema_of_a_later_version_is_an_error() {
     database.make_schema();
     database.execute("ALTER TABLE reconcile.registry ALTER format SET DEFAULT 99");
     let run = database.run(&[]).expect(1);
-    assert!(run.stderr.contains("has the format 99") && run.stderr.contains("a later version"), "{run:?}");
+    assert!(run.stderr.contains("has the format 99") && run.stderr.contains("a newer reconcile"), "{run:?}");
     database.run(&["init", "--postgres", "--from", "99"]).expect(64);
 }
 
@@ -55,5 +55,5 @@ fn a_schema_that_is_missing_is_told_of_once() {
     assert!(doctor.stdout.contains("has no schema `reconcile`"), "{doctor:?}");
     database.make_schema();
     let doctor = database.run(&["doctor"]);
-    assert!(doctor.stdout.contains("what runs remember can be read"), "{doctor:?}");
+    assert!(doctor.stdout.contains("the state of earlier runs can be read"), "{doctor:?}");
 }

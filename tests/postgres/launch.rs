@@ -95,7 +95,7 @@ fn a_conversation_is_recorded_in_its_column_and_resumed() {
     assert!(run.stderr.contains("invalid input syntax for type uuid"), "{run:?}");
     database.policy(&database.registry(COLUMNS));
     let run = database.run(&["record-session", "+2", other]).expect(1);
-    assert!(run.stderr.contains("no column is for it"), "{run:?}");
+    assert!(run.stderr.contains("no column is set for it"), "{run:?}");
 }
 
 #[test]

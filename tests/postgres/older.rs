@@ -35,7 +35,7 @@ fn an_older_policy_never_overrules_a_newer_one_and_a_revert_is_newer() {
     for arguments in [&[][..], &["--plan", database.plan()["plan_id"].as_str().unwrap()]] {
         let run = database.run(arguments).expect(3);
         assert!(run.stderr.contains("the registry was last changed by a newer policy, of commit"), "{run:?}");
-        assert!(run.stderr.contains("a revert is newer"), "{run:?}");
+        assert!(run.stderr.contains("commit a revert, which is newer"), "{run:?}");
     }
     assert_eq!(database.texts("SELECT model FROM sessions"), ["haiku"]);
     assert_eq!(database.texts("SELECT count(*) FROM reconcile.run"), ["1"]);

@@ -17,8 +17,8 @@ fn everything_is_told_at_once() {
         "chat_id = \"id\"\nmodel = { column = \"settings\", path = [\"model\"] }\ntier = \"teir\"\n",
     );
     for part in [
-        "nothing keeps two rows of public.sessions from having the same \"id\"",
-        "the column \"settings\" is of type json, and a path leads into jsonb",
+        "no unique index keeps two rows of public.sessions from having the same \"id\"",
+        "the column \"settings\" is of type json, but a path needs jsonb",
         "has no column \"teir\"",
         "did you mean `tier`?",
         "policy.toml:",
@@ -32,7 +32,7 @@ fn each_thing_that_would_keep_a_run_from_working_has_its_words() {
     let usual = "chat_id = \"id\"\nmodel = \"model\"\n";
     for (statements, part) in [
         ("", "the database has no table \"public\".\"sessions\" that this role can see"),
-        ("CREATE TABLE sessions (id text PRIMARY KEY, model int)", "is of type int4, which holds no model"),
+        ("CREATE TABLE sessions (id text PRIMARY KEY, model int)", "is of type int4, which cannot hold a model"),
         ("CREATE TABLE sessions (id text PRIMARY KEY, model varchar(4))", "cannot hold the allowed model `haiku`"),
         (
             "CREATE TYPE model AS ENUM ('opus', 'haiku'); CREATE TABLE sessions (id text PRIMARY KEY, model model)",
@@ -44,7 +44,7 @@ fn each_thing_that_would_keep_a_run_from_working_has_its_words() {
         ),
         (
             "CREATE TABLE sessions (id text PRIMARY KEY, model text GENERATED ALWAYS AS ('opus') STORED)",
-            "is generated: nothing can be written into it",
+            "is generated, so it cannot be written",
         ),
         ("CREATE TABLE sessions (id text PRIMARY KEY, model jsonb)", "is of type jsonb"),
         ("CREATE TABLE sessions (id text, model text, UNIQUE (id, model))", "from having the same \"id\""),
@@ -134,7 +134,7 @@ fn a_checkup_tells_which_rights_a_run_would_miss() {
     assert!(run.stderr.contains("this role may not write to the schema reconcile"), "{run:?}");
     database.execute(&format!("GRANT DELETE ON ALL TABLES IN SCHEMA reconcile TO {role}"));
     let said = doctor().stdout;
-    assert!(said.contains("this role may change models, and remember what it does"), "{said}");
+    assert!(said.contains("this role may change models, and record what it does"), "{said}");
     database.run(&["--connect", &address]).expect(0);
 }
 

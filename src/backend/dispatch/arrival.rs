@@ -69,18 +69,18 @@ impl Arrival<'_> {
             (Seen::New(run), _) => self.stays_healthy(run),
             (Seen::Unhealthy(why), _) => self.not_up(format!("the new session is not healthy: {why}")),
             (Seen::Gone, Said::Error(why)) => self.not_up(format!("the daemon could not start it: {why}")),
-            (Seen::Gone, Said::Lost(why)) => self.not_up(format!("{why}, and no session is alive since")),
+            (Seen::Gone, Said::Lost(why)) => self.not_up(format!("{why}, and no session has been alive since")),
             (Seen::Gone, Said::Refused) if self.before.is_some() => {
                 self.not_up("the daemon refused the restart, and no session is alive".to_owned())
             }
             (_, Said::Refused) => Attempt::Refused(REFUSED.to_owned()).into(),
-            (Seen::Gone, Said::Ok) => self.not_up("the daemon said ok, and no session is alive".to_owned()),
+            (Seen::Gone, Said::Ok) => self.not_up("the daemon said ok, but no session is alive".to_owned()),
             (Seen::Same, Said::Ok) => {
-                Attempt::Failed("the daemon said ok, and did not start the session anew".to_owned()).into()
+                Attempt::Failed("the daemon said ok, but did not restart the session".to_owned()).into()
             }
             (Seen::Same, Said::Error(why)) => Attempt::Failed(format!("the daemon refused: {why}")).into(),
             (Seen::Unclear, Said::Ok) => {
-                Attempt::Unknown("the daemon said ok, and has not answered since".to_owned()).into()
+                Attempt::Unknown("the daemon said ok, but has not answered since".to_owned()).into()
             }
             (_, Said::Error(why) | Said::Lost(why) | Said::Nothing(why)) => Attempt::Unknown(why).into(),
         }
@@ -131,7 +131,7 @@ impl Arrival<'_> {
             Some(live) if live.is_healthy => Seen::New(live.created_at),
             Some(live) => {
                 let why = live.health_reason.map(|Lossy(why)| why);
-                Seen::Unhealthy(why.unwrap_or_else(|| "it does not say why".to_owned()))
+                Seen::Unhealthy(why.unwrap_or_else(|| "it gives no reason".to_owned()))
             }
         }
     }
@@ -145,4 +145,4 @@ impl Arrival<'_> {
 
 /// The daemon's breaker counts every restart of a chat, and notes the model before it is asked.
 const REFUSED: &str = "the daemon refused the restart: it allows 3 restarts of a chat in 20 minutes, its own included; \
-                       the model is noted, and the session still runs what it ran";
+                       the model is saved, and the session still runs its old one";

@@ -51,7 +51,7 @@ fn void(row: &Row, session: Option<&Live>) -> Option<Void> {
         return (!debt.began).then_some(Void::Because("its session is no longer live"));
     };
     let another = debt.run.as_ref().is_some_and(|run| *run != session.created_at);
-    another.then_some(Void::Because("its session was started anew since"))
+    another.then_some(Void::Because("its session was started again since"))
 }
 
 fn standing(row: &Row, owes: Owes, known: Known) -> Standing {
@@ -80,7 +80,7 @@ fn standing(row: &Row, owes: Owes, known: Known) -> Standing {
         _ if is_unconfirmed => deferred("not yet confirmed by the daemon"),
         (_, Some(hold)) => deferred(hold),
         (None, None) if owes == Owes::Restart && row.was_tried() => Standing::Ready,
-        (None, None) => deferred("not live: it wakes on its old model, and is corrected when a run meets it live"),
+        (None, None) => deferred("not live: it wakes on its old model, and a run corrects it once it is live"),
         (Some(session), None) if session.is_busy() => Standing::Busy,
         (Some(session), None) if session.is_starting() => {
             deferred("starting: a restart before its first turn has ended would lose the conversation")

@@ -26,7 +26,7 @@ impl Capabilities for DaemonCapabilities {
 
     fn refuses_model(&self, model: &Model) -> Option<String> {
         let is_carried = CARRIED.contains(&model.as_str());
-        (!is_carried).then(|| format!("the daemon knows {}, and not {model}", CARRIED.join(", ")))
+        (!is_carried).then(|| format!("the daemon supports {}, but not {model}", CARRIED.join(", ")))
     }
 
     /// The daemon's own defaults.
@@ -47,6 +47,6 @@ impl Capabilities for DaemonCapabilities {
     }
 
     fn unset_is_in_sync(&self, model: &Model) -> Option<String> {
-        Some(format!("the daemon runs {model} then: in sync while it is up"))
+        Some(format!("the daemon runs {model} without one: in sync while it is up"))
     }
 }

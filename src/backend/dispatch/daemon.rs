@@ -122,7 +122,7 @@ impl Daemon {
         let answer = self.socket.ask(request, until);
         let what = match &answer {
             Ok(Answer::Down) => "no daemon listens",
-            Ok(Answer::Lost(_)) => "no answer can be made out",
+            Ok(Answer::Lost(_)) => "the answer cannot be read",
             Ok(Answer::Reply(_)) => "answered",
             Err(_) => "the daemon cannot be reached",
         };
@@ -212,7 +212,7 @@ impl Daemon {
                         return Err(Attempt::NotBegun);
                     }
                     if Instant::now() >= self.drained() {
-                        return Err(Attempt::Deferred("busy for as long as the run waits".to_owned()));
+                        return Err(Attempt::Deferred("still busy when the run stopped waiting".to_owned()));
                     }
                     sleep(PAUSE);
                     continue;
@@ -296,7 +296,7 @@ fn verdict(reply: &[u8]) -> Result<(), Complaint> {
         Ok(Reply { ok: true, .. }) => Ok(()),
         Ok(Reply { error: Some(Lossy(why)), .. }) => complaint(Kind::Error, why),
         Ok(Reply { message: Some(Lossy(why)), .. }) => complaint(Kind::Message, why),
-        Ok(Reply { .. }) => complaint(Kind::Error, "it does not say why".to_owned()),
-        Err(error) => complaint(Kind::Error, format!("it answers in another form: {error}")),
+        Ok(Reply { .. }) => complaint(Kind::Error, "it gives no reason".to_owned()),
+        Err(error) => complaint(Kind::Error, format!("its answer has an unexpected form: {error}")),
     }
 }

@@ -84,7 +84,7 @@ impl<'b> LockedDispatch<'b> {
         if let (Some(live), Some(run), false) = (&before, owed, row.edit)
             && *run != live.created_at
         {
-            return Attempt::NotNeeded("it was started anew meanwhile".to_owned()).into();
+            return Attempt::NotNeeded("it was started again meanwhile".to_owned()).into();
         }
         let conversation = before.as_ref().and_then(|live| live.conversation());
         if let Err(error) = conversation.map_or(Ok(()), |id| self.keep_conversation(row, id)) {

@@ -92,7 +92,7 @@ impl DispatchBackend {
     /// What is found while the daemon is down: an edit is enough, because sessions read the registry when it starts.
     fn all_down(&self, reading: &Reading, drift: &Drift) -> Observed {
         let void = Some(Void::Because("the daemon is down, and sessions read the registry when it starts"));
-        let starts = "the daemon is down, and starts the session when it starts itself";
+        let starts = "the daemon is down, and starts the session when it comes up";
         let finding = |row: &Row| {
             let failed = reading.ledger.failed.get(row.chat.id.as_ref());
             let did_not_come_up = failed.is_some_and(|failed| row.after.as_ref() == Some(&failed.model));
@@ -102,7 +102,7 @@ impl DispatchBackend {
         };
         let findings = drift.rows.iter().map(|row| (row.chat.id.clone().into_owned(), finding(row)));
         let remark = format!(
-            "no daemon listens at {}: the registry itself is edited, and sessions read it when the daemon starts",
+            "no daemon listens at {}: the run edits the registry directly, and sessions read it when the daemon starts",
             self.socket
         );
         Observed { findings: findings.collect(), remark: Some(remark), ..Observed::default() }
@@ -246,14 +246,14 @@ impl Backend for DispatchBackend {
     fn checkup(&self) -> Vec<Check> {
         let listening = self.daemon.is_down().map(|is_down| match &self.socket {
             socket if is_down => {
-                sentence!("no daemon listens at {}: runs edit the registry itself", Foreign::from(socket.as_str()))
+                sentence!("no daemon listens at {}: runs edit the registry directly", Foreign::from(socket.as_str()))
             }
             socket => sentence!("a daemon listens at {}", Foreign::from(socket.as_str())),
         });
-        let pending = self.pending().map(|_| "what is remembered of the daemon can be read".into());
+        let pending = self.pending().map(|_| "the record of requests to the daemon can be read".into());
         let mut checks = self.registry.checkup();
         checks.push(Check::of("pending", pending, "let this user read the state directory"));
-        checks.push(Check::of("socket", listening, "see sessions.socket in the policy"));
+        checks.push(Check::of("socket", listening, "check sessions.socket in the policy"));
         checks
     }
 

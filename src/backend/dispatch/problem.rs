@@ -44,13 +44,13 @@ impl Explain for DaemonProblem {
     fn explain(&self) -> Explanation {
         match self {
             Self::NotASocket { path } => Explanation::new("not-a-socket", sentence!("{} is not a socket", path))
-                .hint("see sessions.socket in the policy"),
+                .hint("check sessions.socket in the policy"),
             Self::LongPath { path } => {
                 Explanation::new("long-socket-path", sentence!("the path of the socket {} is too long", path))
                     .hint("systems allow about 100 bytes: use a shorter one, or a link to its directory")
             }
             Self::Hangs { path } => {
-                Explanation::new("daemon-hangs", sentence!("the daemon at {} takes no connections", path))
+                Explanation::new("daemon-hangs", sentence!("the daemon at {} accepts no connections", path))
                     .hint("it seems to hang; nothing was changed")
             }
             Self::Refuses { path } => {
@@ -61,14 +61,14 @@ impl Explain for DaemonProblem {
             }
             Self::OfAnotherUser { user, does, path, owner } => {
                 let message = match does {
-                    Does::Owns => sentence!("user {} owns the socket {}, and user {} the registry", *user, path, *owner),
+                    Does::Owns => sentence!("user {} owns the socket {}, but {} owns the registry", *user, path, *owner),
                     #[cfg(target_os = "linux")]
                     Does::Listens => {
-                        sentence!("user {} listens at the socket {}, and user {} owns the registry", *user, path, *owner)
+                        sentence!("user {} listens at the socket {}, but {} owns the registry", *user, path, *owner)
                     }
                 };
                 Explanation::new("daemon-owner", message)
-                    .hint("only the daemon that owns the registry is asked to change it")
+                    .hint("only a daemon of the registry's owner is asked to change it")
             }
             Self::NoAnswer { path, command, why } => {
                 let message = sentence!("the daemon at {} did not answer {}: {}", path, *command, why);
@@ -76,9 +76,9 @@ impl Explain for DaemonProblem {
                     .hint("while it is up, only it can change the registry; nothing was changed")
             }
             Self::OtherAnswer { path, command, why } => {
-                let message = sentence!("the daemon at {} answered {} in another form: {}", path, *command, why);
+                let message = sentence!("the daemon at {} answered {} in an unexpected form: {}", path, *command, why);
                 Explanation::new("daemon-answer", message)
-                    .hint("is it a dispatch daemon, and of a version that this program knows?")
+                    .hint("check that it is a dispatch daemon, of a version that reconcile supports")
             }
             Self::PendingDamaged { path, why } => {
                 Explanation::new("pending-damaged", sentence!("{} is damaged: {}", path, why)).hint(
@@ -88,13 +88,13 @@ impl Explain for DaemonProblem {
             }
             Self::PendingLaterVersion { path, version } => {
                 let message =
-                    sentence!("{} has the form {}, which this version of reconcile does not know", path, *version);
+                    sentence!("{} has the format {}, which this version of reconcile does not support", path, *version);
                 Explanation::new("pending-later-version", message)
-                    .hint("it was written by a later version: use that one, or a later one still")
+                    .hint("it was written by a newer reconcile: use that version, or a newer one")
             }
             Self::PendingChanged { path } => {
-                Explanation::new("pending-changed", sentence!("{} is not as this run left it", path)).hint(
-                    "another program removed or replaced it: find out which, and run again once the daemon has saved",
+                Explanation::new("pending-changed", sentence!("{} was changed while this run used it", path)).hint(
+                    "find out which program removed or replaced it, and run again once the daemon has saved",
                 )
             }
         }

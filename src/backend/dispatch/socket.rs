@@ -119,7 +119,7 @@ impl Socket {
                 Err(_) if line.is_empty() => {
                     Answer::Lost("the daemon closed the connection without a reply".to_owned())
                 }
-                Err(_) => Answer::Lost("the reply is cut off, or no JSON".to_owned()),
+                Err(_) => Answer::Lost("the reply is cut off, or is not JSON".to_owned()),
             },
         })
     }
@@ -129,7 +129,7 @@ impl Socket {
         let metadata = match fs::metadata(&self.path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(Error::io("look at the socket", &self.path)(error)),
+            Err(error) => return Err(Error::io("access the socket", &self.path)(error)),
         };
         if !metadata.file_type().is_socket() {
             return Err(DaemonProblem::NotASocket { path: self.path.clone() }.into());
@@ -171,7 +171,8 @@ impl Socket {
 
     #[cfg(target_os = "linux")]
     fn check_peer(&self, stream: &UnixStream) -> Result<()> {
-        let peer = rustix::net::sockopt::socket_peercred(stream).map_err(Error::io("look at who is at", &self.path))?;
+        let peer =
+            rustix::net::sockopt::socket_peercred(stream).map_err(Error::io("find out who listens at", &self.path))?;
         self.check_owner(peer.uid.as_raw(), Does::Listens)
     }
 

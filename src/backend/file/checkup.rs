@@ -51,7 +51,7 @@ impl RegistryFile {
     fn look_at_exchange(&self) -> Check {
         let name = "exchange";
         let Some(kind) = file_system(self.directory()) else {
-            return Check::unknown(name, "the system does not tell which file system the registry is on");
+            return Check::unknown(name, "it is not known which file system the registry is on");
         };
         match Method::on(&kind) {
             Some(Method::Exchange) => Check::good(name, sentence!("{} can exchange two files", Foreign::from(kind))),
@@ -63,7 +63,7 @@ impl RegistryFile {
                 let kind = Foreign::from(kind);
                 Check::unknown(
                     name,
-                    sentence!("whether {} can exchange two files is not tried: that would write", kind),
+                    sentence!("not tried whether {} can exchange two files, because that would write", kind),
                 )
             }
         }
@@ -73,7 +73,7 @@ impl RegistryFile {
         if let Some(LostState { message, hint }) = self.lost_state()? {
             return Err(FileProblem::StateLost { message, hint }.into());
         }
-        let Some(dir) = self.state_dir()? else { return Ok("there is none yet: the first run makes it".into()) };
+        let Some(dir) = self.state_dir()? else { return Ok("there is none yet: the first run creates it".into()) };
         key::read(&dir)?;
         let owed = self.kept()?.ledger.owed.len();
         let mut runs = 0;

@@ -31,18 +31,19 @@ impl Explain for FileProblem {
     fn explain(&self) -> Explanation {
         match self {
             Self::Missing { path } => Explanation::new("no-registry", sentence!("there is no registry {}", path)).hint(
-                "name it with --registry PATH or registry.path in the policy; a missing one is never \"no sessions\"",
+                "pass --registry PATH, or set registry.path in the policy; a missing registry never counts as \"no \
+                 sessions\"",
             ),
             Self::NoName { path } => Explanation::new("registry-no-name", sentence!("{} does not name a file", path)),
             Self::Replaced { times } => {
                 let message =
-                    sentence!("the registry was replaced {} times while a session was to be registered", *times);
+                    sentence!("the registry was replaced {} times while a session was being registered", *times);
                 Explanation::new("registry-replaced", message)
                     .hint("nothing was changed; find out what writes it so often, and try again")
             }
             Self::Redacted { registry } => {
                 Explanation::new("redacted-registry", sentence!("{} is a redacted snapshot, not a registry", registry))
-                    .hint("start the session where the registry is")
+                    .hint("start the session on the host of the registry")
             }
             Self::OfAnotherUser { owner, user } => {
                 let message = sentence!("the registry belongs to user {}, and this is user {}", *owner, *user);

@@ -30,8 +30,9 @@ const FIRST_ENTRY: u64 = 64 << 10;
 const READS: usize = 10;
 /// What is said of state that is gone, and what to do about it.
 const LOST_STATE: LostState = LostState {
-    message: "the state of earlier runs is gone, and with it what is still owed: it stood beside the registry",
-    hint: "put it back, or restart by hand what may run another model; to forget what is owed on purpose, use reconcile owed --forget-all",
+    message: "the state of earlier runs, with the restarts that are owed, is missing beside the registry",
+    hint: "restore it, or restart by hand the sessions that may run another model; to forget what is owed on purpose, \
+           run: reconcile owed --forget-all",
 };
 
 /// A registry in a file.
@@ -161,7 +162,7 @@ impl RegistryFile {
 
     /// What the registry's file is.
     pub(crate) fn meta(&self) -> Result<FileMeta> {
-        let missing = || Error::io("look at", &self.file)(Errno::NOENT);
+        let missing = || Error::io("access", &self.file)(Errno::NOENT);
         self.place().look()?.ok_or_else(missing)
     }
 

@@ -60,8 +60,8 @@ impl BadAddress {
                  ws://127.0.0.1:18789"
             }
             Self::Tls(_) | Self::Remote(_) => {
-                "use a tunnel: ssh -N -L 18789:127.0.0.1:18789 HOST, and the address ws://127.0.0.1:18789; or install the \
-                 build for TLS from its sources: cargo install --path . --features remote"
+                "use a tunnel: ssh -N -L 18789:127.0.0.1:18789 HOST, and the address ws://127.0.0.1:18789; or install \
+                 a build with TLS: cargo install --path . --features remote"
             }
         }
     }

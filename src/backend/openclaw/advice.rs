@@ -59,7 +59,7 @@ impl Adviser<'_> {
         let agents: Vec<&str> = lacking.map(|(agent, _)| agent.as_str()).collect();
         let agents = suggest::list(agents)?;
         let message = format!("`{rule}` names {model}, which OpenClaw does not list for {agents}");
-        let found = self.warning("model-not-listed", message, because, "a run refuses it there");
+        let found = self.warning("model-not-listed", message, because, "a run refuses the change there");
         Some(found.help(self.instead_of(model)))
     }
 
@@ -78,7 +78,7 @@ impl Adviser<'_> {
     fn of_channels(&self) -> Option<Diagnostic> {
         let channels = suggest::list(self.told.configuration.channels_with_models.iter().map(String::as_str))?;
         let message = format!("OpenClaw's channels.modelByChannel chooses models for {channels}");
-        let label = "a session that is not pinned runs on those, and its list does not say so";
+        let label = "a session that is not pinned runs on those, and the list of sessions does not show it";
         let found = self.warning("model-by-channel", message, &self.policy.fallback.because, label);
         Some(found.help("write rules with `source` instead, and remove channels.modelByChannel"))
     }
@@ -94,8 +94,9 @@ impl Adviser<'_> {
         let chats = self.policy.chats.iter();
         let chat = || chats.clone().find(|(chat, _)| chat.contains(PERSON)).map(|(_, entry)| &entry.because);
         let because = rule.or_else(chat).filter(|_| scope == "main")?;
-        let message = format!("`{}` is about one person, and all direct messages share one session", because.rule);
-        let found = self.warning("shared-session", message, because, "new direct messages do not reach it");
+        let message = format!("`{}` names one person, but all direct messages share one session", because.rule);
+        let found =
+            self.warning("shared-session", message, because, "new direct messages do not go to a session of its own");
         Some(found.help("set session.dmScope to \"per-channel-peer\" in OpenClaw's configuration"))
     }
 

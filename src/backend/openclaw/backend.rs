@@ -174,8 +174,8 @@ impl Backend for OpenclawBackend {
         let device = device.map(|device| {
             device.map(|device| sentence!("the gateway knows this program as {}", Foreign::from(device.id())))
         });
-        let device = device.map(|device| Check::of("device", device, "see sessions.device_key in the policy"));
-        let gateway = Check::of("gateway", sessions, "see sessions.url and sessions.token in the policy");
+        let device = device.map(|device| Check::of("device", device, "check sessions.device_key in the policy"));
+        let gateway = Check::of("gateway", sessions, "check sessions.url and sessions.token in the policy");
         let state =
             Check::of("state", state, "set sessions.state in the policy to a directory that this user can write");
         [gateway].into_iter().chain(device).chain([state]).collect()

@@ -165,13 +165,12 @@ impl Fault {
             Self::Stopping => ("gateway-stopping", "the gateway is stopping".into()),
             Self::Unavailable { why, .. } => ("gateway-unavailable", why.words()),
             Self::NotLetIn { code, message } => {
-                let message =
-                    sentence!("the gateway does not let this program in: {} ({})", quoted(message), quoted(code));
+                let message = sentence!("the gateway refuses this program: {} ({})", quoted(message), quoted(code));
                 ("gateway-refuses", message)
             }
             Self::Protocol { ours, theirs } => {
                 let message =
-                    sentence!("the gateway speaks protocol {}, and this program speaks protocol {}", *theirs, *ours);
+                    sentence!("the gateway speaks protocol {}, but this program speaks protocol {}", *theirs, *ours);
                 ("gateway-protocol", message)
             }
             Self::MissingScope(scope) => {
@@ -227,15 +226,15 @@ impl Fault {
                 return sentence!("on the gateway's host: openclaw devices approve {}; then run again", request);
             }
             Self::NotApproved { request: None, .. } => {
-                "on the gateway's host, see: openclaw devices list; approve it, and run again"
+                "on the gateway's host, find this device with: openclaw devices list; approve it, and run again"
             }
             Self::Untrusted { .. } => {
-                "pin the one that the gateway's host tells, with RECONCILE_GATEWAY_FINGERPRINT: openssl x509 -noout \
-                 -fingerprint -sha256 -in ~/.openclaw/gateway/tls/gateway-cert.pem"
+                "set RECONCILE_GATEWAY_FINGERPRINT to the fingerprint that the gateway's host prints with: \
+                 openssl x509 -noout -fingerprint -sha256 -in ~/.openclaw/gateway/tls/gateway-cert.pem"
             }
             Self::Down(_) => "start the gateway with: openclaw gateway run",
             Self::Unreachable { .. } | Self::NotAGateway { .. } => {
-                "see gateway.port and gateway.tls in OpenClaw's configuration; on another host, check the tunnel"
+                "check gateway.port and gateway.tls in OpenClaw's configuration; on another host, check the tunnel"
             }
             Self::Stopping => "run again when the gateway is back",
             Self::Unavailable { why: Unavailable::Starting, .. } => "run again in a moment, or raise sessions.timeout",
@@ -246,16 +245,16 @@ impl Fault {
             Self::NotLetIn { code, .. } => not_let_in(code),
             Self::Protocol { .. } | Self::TooOld { .. } => "use OpenClaw 2026.8 or a later release of 2026",
             Self::MissingScope(_) => {
-                "use the shared token of the gateway; from another host, set sessions.device_key, too"
+                "use the shared token of the gateway; from another host, also set sessions.device_key"
             }
             Self::SelectionTarget(_) => {
                 "set agents.defaults.modelSelectionScope to \"session\" in OpenClaw's configuration"
             }
-            Self::Lost { .. } => "run again: what was changed is found in sync",
-            Self::Malformed { .. } => "check which releases of OpenClaw this program supports",
-            Self::Truncated { .. } | Self::Doubled(_) => "run again: nothing was decided on an incomplete list",
-            Self::Refused { .. } => "see the gateway's log: openclaw logs",
-            Self::TooLarge { .. } => "see the limits in the gateway's hello",
+            Self::Lost { .. } => "run again: changes that were made are then in sync",
+            Self::Malformed { .. } => "check which releases of OpenClaw reconcile supports",
+            Self::Truncated { .. } | Self::Doubled(_) => "run again: an incomplete list is not used",
+            Self::Refused { .. } => "check the gateway's log: openclaw logs",
+            Self::TooLarge { .. } => "check the limits of the gateway's configuration",
         };
         hint.into()
     }
@@ -282,14 +281,14 @@ fn not_approved(is_known: bool) -> &'static str {
 fn not_let_in(code: &str) -> &'static str {
     match code {
         "AUTH_TOKEN_MISMATCH" => "the token is not the one in gateway.auth.token of OpenClaw's configuration",
-        "AUTH_SCOPE_MISMATCH" => "the token is for fewer scopes: use the shared token of the gateway",
+        "AUTH_SCOPE_MISMATCH" => "the token has fewer scopes: use the shared token of the gateway",
         "DEVICE_IDENTITY_REQUIRED" | "AUTH_TOKEN_MISSING" => {
             "no token was sent: set sessions.token in the policy to the gateway's shared token"
         }
         code if code.starts_with("DEVICE_") => {
-            "the gateway asks for the identity of a device: set sessions.device_key, or connect over loopback"
+            "the gateway requires the identity of a device: set sessions.device_key, or connect over loopback"
         }
-        _ => "see gateway.auth in OpenClaw's configuration",
+        _ => "check gateway.auth in OpenClaw's configuration",
     }
 }
 

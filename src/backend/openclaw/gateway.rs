@@ -170,10 +170,7 @@ impl Gateway {
         if outcomes.len() != targets.len()
             || outcomes.iter().zip(targets).any(|(outcome, target)| outcome.key != target.key)
         {
-            return Err(Fault::Malformed {
-                method: PATCH,
-                reason: "its outcomes are not those of the targets".to_owned(),
-            });
+            return Err(Fault::Malformed { method: PATCH, reason: "its outcomes do not match the targets".to_owned() });
         }
         Ok(outcomes.into_iter().map(Outcome::meaning).collect())
     }

@@ -27,12 +27,12 @@ use crate::plan::{Reading, Row};
 use crate::state::run::RunState;
 
 /// Said of a session that was not the one that had been listed.
-const CHANGED: &str = "its session was deleted or made anew since the plan was made";
+const CHANGED: &str = "its session was deleted or recreated since the plan was made";
 /// Said of a change that got no reply, and that the gateway does not have.
 const NOT_THERE: &str = "the gateway did not reply, and has not made the change: the next run tries again";
 
 /// Said of a row whose change was not looked at when the plan was made.
-const NOT_PLANNED: &str = "it was not in the list that was planned on: a mistake in the program";
+const NOT_PLANNED: &str = "it was not in the list that the plan was made on, which is a bug in reconcile";
 
 /// What one request changes.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

@@ -31,16 +31,14 @@ impl Explain for GatewayProblem {
     fn explain(&self) -> Explanation {
         match self {
             Self::NoToken { variable } => {
-                let message = sentence!(
-                    "the token of the gateway is not in {}: it is not set, or not one line of text",
-                    variable
-                );
+                let message =
+                    sentence!("{} does not hold the gateway's token: it is not set, or not one line of text", variable);
                 Explanation::new("no-token", message)
                     .hint(sentence!("set {} to gateway.auth.token of OpenClaw's configuration", variable))
             }
             Self::NotOneLine { path } => {
                 let message = sentence!("the token file {} is not used: it is empty, or has more than one line", path);
-                Explanation::new("token-file", message).hint("it holds the token, and nothing else, on one line")
+                Explanation::new("token-file", message).hint("it must hold only the token, on one line")
             }
             #[cfg(feature = "remote")]
             Self::NoDeviceKey { path } => {
@@ -53,9 +51,10 @@ impl Explain for GatewayProblem {
             }
             #[cfg(not(feature = "remote"))]
             Self::NoDevices => {
-                let message = "sessions.device_key is set, and this build of reconcile has no identity of a device";
+                let message =
+                    "sessions.device_key is set, but this build of reconcile does not support the identity of a device";
                 Explanation::new("no-devices", message)
-                    .hint("install the build for it from its sources: cargo install --path . --features remote")
+                    .hint("install a build that does: cargo install --path . --features remote")
             }
             Self::LevelsUnusable { path, why } => {
                 Explanation::new("thinking-levels", sentence!("{} cannot be used: {}", path, why))

@@ -67,7 +67,7 @@ impl Levels {
         let levels: Self =
             serde_json::from_slice(&text).map_err(|error| unusable(Foreign::from(error.to_string()).into()))?;
         if levels.version > VERSION {
-            return Err(unusable("a later version of reconcile wrote it".into()).into());
+            return Err(unusable("a newer reconcile wrote it".into()).into());
         }
         Ok(levels)
     }

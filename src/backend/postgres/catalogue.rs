@@ -103,14 +103,14 @@ impl Found {
 /// # Errors
 /// Everything that is wrong with it, each at its place in the policy.
 pub(super) fn look(transaction: &mut Transaction, table: &Table, models: &BTreeSet<Model>) -> Result<Relation> {
-    let doing = |error: postgres::Error| failed("look at the table", &error);
+    let doing = |error: postgres::Error| failed("look up the table", &error);
     let schema = table.schema.as_deref().map(identifier).into_iter();
     let name = schema.chain([identifier(&table.name)]).collect::<Vec<_>>().join(".");
     let relation = transaction.query_typed_opt(RELATION, &[(&name, Type::TEXT)]).map_err(doing)?;
     let Some(relation) = relation else {
         return Err(Error::Invalid(vec![
             mistake("no-table", format!("the database has no table {name} that this role can see"), &table.place)
-                .help("look at the name, which is taken literally, and at the database and the role of the connection"),
+                .help("check the name, which is taken literally, and the database and role of the connection"),
         ]));
     };
     let (name, oid): (String, i64) = (relation.try_get(0).map_err(doing)?, relation.try_get(1).map_err(doing)?);
@@ -169,7 +169,7 @@ fn of_table(relation: &Row, name: &str, table: &Table) -> std::result::Result<Ve
     }
     if is_hiding {
         let message = format!("row security hides rows of {name} from this role");
-        let help = "use a role with BYPASSRLS, or make a view of the rows that are meant";
+        let help = "use a role with BYPASSRLS, or make a view of the intended rows";
         mistakes.push(mistake("row-security", message, &table.place).help(help));
     }
     if encoding != "UTF8" {
@@ -195,15 +195,14 @@ fn of_column(column: &Column, found: &[Found], table: &str) -> Option<Diagnostic
     match (column.path.is_empty(), known.kind.as_str()) {
         (false, "jsonb") => None,
         (false, kind) => {
-            let message =
-                format!("the column {} is of type {kind}, and a path leads into jsonb", identifier(&column.name));
+            let message = format!("the column {} is of type {kind}, but a path needs jsonb", identifier(&column.name));
             let help = "make a view that has the value as a column of its own";
             Some(mistake("column-type", message, &column.place).help(help))
         }
         (true, "json" | "jsonb" | "bytea") => {
             let message = format!("the column {} is of type {}", identifier(&column.name), known.kind);
             let help =
-                r#"name the place in it, as in { column = "settings", path = ["llm", "model"] }, if it is jsonb"#;
+                r#"name the text itself; if it is in jsonb, as in { column = "settings", path = ["llm", "model"] }"#;
             Some(mistake("column-type", message, &column.place).help(help))
         }
         (true, _) => None,
@@ -216,7 +215,8 @@ fn of_id(column: &Column, found: &[Found], kind: &str, table: &str) -> Option<Di
     if known.is_unique || is_view(kind) {
         return None;
     }
-    let message = format!("nothing keeps two rows of {table} from having the same {}", identifier(&column.name));
+    let message =
+        format!("no unique index keeps two rows of {table} from having the same {}", identifier(&column.name));
     let help = "name its primary key, or a column with a unique index of its own";
     Some(mistake("id-not-unique", message, &column.place).help(help))
 }
@@ -226,14 +226,14 @@ fn of_model(column: &Column, found: &[Found], models: &BTreeSet<Model>) -> Optio
     let known = found.iter().find(|found| found.name == column.name)?;
     let name = identifier(&column.name);
     if known.is_generated {
-        let message = format!("the column {name} is generated: nothing can be written into it");
-        return Some(mistake("column-type", message, &column.place).help("name the column that it is made from"));
+        let message = format!("the column {name} is generated, so it cannot be written");
+        return Some(mistake("column-type", message, &column.place).help("name the column that it is computed from"));
     }
     if !column.path.is_empty() || ["json", "jsonb", "bytea"].contains(&known.kind.as_str()) {
         return None;
     }
     if !known.is_text && !known.is_enum {
-        let message = format!("the column {name} is of type {}, which holds no model", known.kind);
+        let message = format!("the column {name} is of type {}, which cannot hold a model", known.kind);
         return Some(
             mistake("column-type", message, &column.place).help("name a column of type text, varchar or an enum"),
         );
@@ -255,7 +255,7 @@ fn duplicate(transaction: &mut Transaction, id: &Column, table: &str) -> Result<
     let sql = format!(
         "SELECT pg_catalog.count({id_text}) > pg_catalog.count(DISTINCT {id_text} COLLATE pg_catalog.\"C\") FROM {table}"
     );
-    let doing = |error: postgres::Error| failed("look for duplicate chat ids", &error);
+    let doing = |error: postgres::Error| failed("check for duplicate chat ids", &error);
     let is_shared: bool = transaction.query_typed_one(&sql, &[]).and_then(|row| row.try_get(0)).map_err(doing)?;
     Ok(is_shared.then(|| {
         let message = format!("{table} has more than one row for a chat id");

@@ -124,7 +124,7 @@ impl Database {
         let once = || match self.change(|transaction| work(transaction).map(Some))? {
             End::Committed(value) => Ok(value),
             End::Lost(_, error) => Err(error),
-            End::TakenBack => Err(Bug("the transaction was taken back").into()),
+            End::TakenBack => Err(Bug("the transaction was rolled back").into()),
         };
         once().or_else(|error| if self.is_lost() { once() } else { Err(error) })
     }

@@ -59,11 +59,11 @@ fn hint(code: &SqlState) -> Option<&'static str> {
     let hints: [(&[SqlState], &str); 8] = [
         (
             &[SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED],
-            "other transactions change the same rows all the time: run again",
+            "other transactions keep changing the same rows: run again",
         ),
         (
             &[SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION],
-            "look at the user, and at the password in PGPASSWORD or ~/.pgpass",
+            "check the user, and the password in PGPASSWORD or ~/.pgpass",
         ),
         (&[SqlState::INVALID_CATALOG_NAME], "name a database of that server with dbname"),
         (&[SqlState::TOO_MANY_CONNECTIONS], "run again, or go through a pooler"),
@@ -71,7 +71,7 @@ fn hint(code: &SqlState) -> Option<&'static str> {
             &[SqlState::INSUFFICIENT_PRIVILEGE],
             "ask for the rights: reconcile init --postgres --grants ROLE prints them",
         ),
-        (&[SqlState::READ_ONLY_SQL_TRANSACTION], "the server only reads: name the primary, or plan with --dry-run"),
+        (&[SqlState::READ_ONLY_SQL_TRANSACTION], "the server is read-only: name the primary, or plan with --dry-run"),
         (&[SqlState::QUERY_CANCELED], "a time limit of the server or the role has ended the statement"),
         (&[SqlState::LOCK_NOT_AVAILABLE], "another transaction holds rows of the table: run again"),
     ];

@@ -44,7 +44,7 @@ pub(super) struct Login<'a> {
 /// Where the file cannot be read, or others can read it.
 pub(super) fn password(file: &Path, login: Login) -> Result<Option<String>> {
     let Some(text) = read(file)? else { return Ok(None) };
-    let mode = fs::metadata(file).map_err(Error::io("look at", file))?.permissions().mode();
+    let mode = fs::metadata(file).map_err(Error::io("access", file))?.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(ConnectionProblem::OpenPasswords { file: file.to_owned() }.into());
     }

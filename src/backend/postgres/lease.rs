@@ -43,7 +43,7 @@ pub(super) enum Changed<T> {
 
 /// Until when a run holds a registry, by the server's clock, unless it ends before; nothing where none does.
 pub(super) fn held_until(transaction: &mut Transaction, registry: &str) -> Result<Option<String>> {
-    let doing = |error: postgres::Error| failed("look which run holds the registry", &error);
+    let doing = |error: postgres::Error| failed("find out which run holds the registry", &error);
     let row = transaction.query_typed_opt(HELD_UNTIL, &[one(&registry)]).map_err(doing)?;
     row.map(|row| row.try_get(0)).transpose().map_err(doing)
 }

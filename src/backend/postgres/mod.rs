@@ -35,6 +35,7 @@ use crate::backend::postgres::register::Purpose;
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::{Error, Result};
+use crate::foreign::Sentence;
 use crate::plan::capabilities::Capabilities;
 use crate::plan::json::{JsonRun, Origin};
 use crate::plan::ledger::Ledger;
@@ -124,7 +125,7 @@ impl Backend for PostgresBackend {
         self.table.lost_state()
     }
 
-    fn delay(&self) -> Result<Option<String>> {
+    fn delay(&self) -> Result<Option<Sentence>> {
         self.table.delay()
     }
 

@@ -50,7 +50,7 @@ pub(super) enum Why {
     Certificate { why: Foreign },
 }
 
-const LOOK_AT_SERVER: &str = "look whether the server runs, and whether its address is right";
+const LOOK_AT_SERVER: &str = "check that the server runs, and that its address is right";
 
 impl Explain for TableProblem {
     fn explain(&self) -> Explanation {
@@ -76,57 +76,59 @@ impl Explain for TableProblem {
             }
             Self::Silent { seconds } => {
                 Explanation::new("server-silent", sentence!("the server did not answer within {} s", *seconds))
-                    .hint("look whether the server runs")
+                    .hint("check that the server runs")
             }
             Self::Format { found, needed } => {
                 let message =
-                    sentence!("the schema reconcile has the format {}, and this version needs {}", *found, *needed);
+                    sentence!("the schema reconcile has the format {}, but this version needs {}", *found, *needed);
                 Explanation::new("schema-format", message).hint(match found.cmp(needed) {
                     Ordering::Less => sentence!(
                         "run the statements that change it: reconcile init --postgres --from {} prints them",
                         *found
                     ),
                     Ordering::Equal | Ordering::Greater => {
-                        "it was made for a later version: use that one, or a later one still".into()
+                        "it was made for a newer reconcile: use that version, or a newer one".into()
                     }
                 })
             }
             Self::Damaged { why } => {
-                let message = sentence!("the schema reconcile holds what this version does not understand: {}", why);
+                let message =
+                    sentence!("the schema reconcile contains data that this version does not support: {}", why);
                 Explanation::new("schema-damaged", message)
-                    .hint("it was written by a later version, or changed by hand")
+                    .hint("it was written by a newer reconcile, or changed by hand")
             }
             Self::Unsteady { registry, times } => {
                 let message =
-                    sentence!("{} was changed {} times while a session was to be registered", registry, *times);
+                    sentence!("{} was changed {} times while a session was being registered", registry, *times);
                 Explanation::new("table-unsteady", message).hint("nothing was changed: run the same command again")
             }
             Self::NotTaken { name, chat } => {
-                let message = sentence!("the database did not take the new {} of chat {}", *name, chat);
+                let message = sentence!("the database did not keep the new {} of chat {}", *name, chat);
                 Explanation::new("not-taken", message)
                     .hint("a trigger, a rule or the view undoes it: change that, or leave the chat out with --exclude")
             }
             Self::NoColumn => {
-                Explanation::new("no-column", "the id of a conversation cannot be recorded: no column is for it")
+                Explanation::new("no-column", "the id of a conversation cannot be recorded: no column is set for it")
                     .hint("name one in registry.columns: session_id = \"…\"")
             }
             Self::NoChatId { table } => Explanation::new("no-chat-id", sentence!("a row of {} has no chat id", table))
                 .hint("make a view without such rows, and name the view in registry.table"),
             Self::OtherForm { field, chat } => {
-                let message = sentence!("the {} of chat {} cannot be read: its JSON has another form", field, chat);
+                let message =
+                    sentence!("the {} of chat {} cannot be read: its JSON has an unexpected form", field, chat);
                 Explanation::new("other-form", message)
-                    .hint("the path in registry.columns must lead through objects to a text or nothing")
+                    .hint("the path in registry.columns must lead through objects to a string, to null or to nothing")
             }
             Self::TakenOver { registry } => {
                 Explanation::new("taken-over", sentence!("another run has taken over {}", registry))
-                    .hint("this one has done nothing for too long: run again")
+                    .hint("this run was idle for too long: run again")
             }
             Self::NotWritable { why } => {
                 Explanation::new("not-writable", sentence!("models cannot be written: {}", why))
                     .hint("name the primary server; reconcile init --postgres --grants ROLE prints the rights")
             }
             Self::NoMemory { hint } => {
-                Explanation::new("no-memory", "nothing is changed where it cannot be remembered").hint(*hint)
+                Explanation::new("no-memory", "a run changes nothing that it cannot record").hint(*hint)
             }
             Self::StateUnknown { message, hint } => Explanation::new("state-lost", *message).hint(*hint),
         }
@@ -191,10 +193,8 @@ impl Explain for ConnectionProblem {
             }
             Self::NotAnAddress => Explanation::new("not-an-address", "`hostaddr` is not an IP address"),
             Self::Unconsented { keyword } => {
-                let message = sentence!(
-                    "the policy's connection has `{}`, and leads to a server that is not on this host",
-                    keyword
-                );
+                let message =
+                    sentence!("the policy's connection sets `{}`, and its server is not on this host", keyword);
                 Explanation::new("server-elsewhere", message).hint(
                     "to allow it, set RECONCILE_POSTGRES or pass --connect, or define a service on this host and name \
                      only that in the policy",
@@ -204,15 +204,15 @@ impl Explain for ConnectionProblem {
                 Explanation::new("no-user", "the connection names no user").hint("add user=NAME, or set PGUSER")
             }
             Self::Value { keyword, write } => {
-                let message = sentence!("`{}` has a value that is not understood", *keyword);
-                Explanation::new("connection-value", message).hint(sentence!("write {}", *write))
+                let message = sentence!("`{}` has a value that is not supported", *keyword);
+                Explanation::new("connection-value", message).hint(sentence!("use {}", *write))
             }
             Self::NotANumber { keyword } => {
-                let message = sentence!("`{}` of the connection is not a number that it can be", *keyword);
+                let message = sentence!("`{}` of the connection is not a valid number", *keyword);
                 Explanation::new("connection-number", message)
             }
             Self::ServiceLine { file, line } => {
-                Explanation::new("service-line", sentence!("{}:{}: this is no setting of a service", file, *line))
+                Explanation::new("service-line", sentence!("{}:{}: this is not a setting of a service", file, *line))
                     .hint("write settings as keyword=value")
             }
             Self::OpenPasswords { file } => {
@@ -220,8 +220,8 @@ impl Explain for ConnectionProblem {
                     .hint(sentence!("chmod 600 {}", file))
             }
             Self::NoRoots => {
-                let message = "there is no root certificate that the server's could descend from";
-                Explanation::new("no-roots", message).hint("name a file of them with sslrootcert")
+                let message = "there is no root certificate to verify the server's certificate with";
+                Explanation::new("no-roots", message).hint("set sslrootcert to a file of root certificates")
             }
             Self::NoEncryption { why } => {
                 Explanation::new("no-encryption", sentence!("connections cannot be encrypted: {}", why))

@@ -122,7 +122,7 @@ fn complete(settings: &mut Conninfo, environment: &Environment) -> Result<()> {
     if let Some(name) = service {
         for (keyword, value) in service_of(&name, environment)? {
             // Of a line of a service, what stands before the `=` is no part of a password.
-            let message = format!("its keyword `{keyword}` is not understood").into();
+            let message = format!("its keyword `{keyword}` is not supported").into();
             let of_service = |why: Unreadable| ConnectionProblem::Service {
                 name: name.as_str().into(),
                 message,

@@ -4,6 +4,7 @@ use postgres::Transaction;
 
 use crate::backend::postgres::failure::failed;
 use crate::error::Result;
+use crate::foreign::{Sentence, sentence};
 
 /// How many seconds ago the newest transaction was committed that a standby shows. No row where the server is none.
 const AGE: &str = "
@@ -15,10 +16,10 @@ const AGE: &str = "
 ///
 /// # Errors
 /// Where that cannot be asked.
-pub(super) fn delay(transaction: &mut Transaction) -> Result<Option<String>> {
+pub(super) fn delay(transaction: &mut Transaction) -> Result<Option<Sentence>> {
     let doing = |error: postgres::Error| failed("look how old what the server shows is", &error);
     let Some(row) = transaction.query_typed_opt(AGE, &[]).map_err(doing)? else { return Ok(None) };
     let age: Option<i64> = row.try_get(0).map_err(doing)?;
-    let age = age.map_or_else(|| "is not known".to_owned(), |seconds| format!("was committed {seconds} s ago"));
-    Ok(Some(format!("the server is a standby: the newest transaction that it shows {age}")))
+    let age = age.map_or_else(|| "is not known".into(), |seconds| sentence!("was committed {} s ago", seconds));
+    Ok(Some(sentence!("the server is a standby: the newest transaction that it shows {}", age)))
 }

@@ -83,7 +83,7 @@ pub(super) enum Presence {
 /// # Errors
 /// Where it has another format than this version knows.
 pub(super) fn presence(transaction: &mut Transaction) -> Result<Presence> {
-    let doing = |error: postgres::Error| failed("look at the schema reconcile", &error);
+    let doing = |error: postgres::Error| failed("look up the schema reconcile", &error);
     let Some(row) = transaction.query_typed_opt(LOOK, &[]).map_err(doing)? else { return Ok(Presence::Missing) };
     let format: Option<i32> = row.try_get(0).map_err(doing)?;
     let format = format.unwrap_or_default();
@@ -96,7 +96,7 @@ pub(super) fn presence(transaction: &mut Transaction) -> Result<Presence> {
 
 /// Whether this role may write what runs remember, which is there and which it may read.
 pub(super) fn may_write(transaction: &mut Transaction) -> Result<bool> {
-    let doing = |error: postgres::Error| failed("look at the schema reconcile", &error);
+    let doing = |error: postgres::Error| failed("look up the schema reconcile", &error);
     transaction.query_typed_one(MAY_WRITE, &[]).and_then(|row| row.try_get(0)).map_err(doing)
 }
 

@@ -22,14 +22,14 @@ use crate::backend::postgres::state::{Presence, State, may_write, presence};
 use crate::chat::Model;
 use crate::checkup::Check;
 use crate::error::{Bug, Error, Result};
-use crate::foreign::{Foreign, sentence};
+use crate::foreign::{Foreign, Sentence, sentence};
 use crate::plan::json::JsonRun;
 use crate::plan::ledger::Ledger;
 use crate::policy::{Policy, Rollout, Table};
 
 const NO_SCHEMA: LostState = LostState {
     message: "the database has no schema `reconcile`: what earlier runs left owed is not known",
-    hint: "reconcile init --postgres prints the statements that make it",
+    hint: "reconcile init --postgres prints the statements that create it",
 };
 const HIDDEN: LostState = LostState {
     message: "this role may not read the schema `reconcile`: what earlier runs did and left owed is not known",
@@ -122,7 +122,7 @@ impl RegistryTable {
         match self.database.change(|transaction| work(transaction).map(Some))? {
             End::Committed(()) => Ok(()),
             End::Lost((), error) => Err(error),
-            End::TakenBack => Err(Bug("the transaction was taken back").into()),
+            End::TakenBack => Err(Bug("the transaction was rolled back").into()),
         }
     }
 
@@ -205,13 +205,13 @@ impl RegistryTable {
         let registry = looked.as_ref().ok().map(|relation| relation.name.clone());
         let found = looked.map(|relation| sentence!("the table {} can be read", Foreign::from(relation.name)));
         let state = self.lost_state().and_then(|lost| match lost {
-            None => Ok("what runs remember can be read".into()),
+            None => Ok("the state of earlier runs can be read".into()),
             Some(lost) => Err(unknown(lost)),
         });
         let is_known = state.is_ok();
         let mut checks = vec![
-            Check::of("registry", found, "look at [registry] in the policy"),
-            Check::of("state", state, "look at the schema reconcile of the database"),
+            Check::of("registry", found, "check [registry] in the policy"),
+            Check::of("state", state, "check the schema reconcile of the database"),
         ];
         if let Some(registry) = registry {
             let delay = self.delay().transpose();
@@ -223,7 +223,7 @@ impl RegistryTable {
     }
 
     /// That the server is a standby, and how old what it shows is, in words.
-    pub(super) fn delay(&self) -> Result<Option<String>> {
+    pub(super) fn delay(&self) -> Result<Option<Sentence>> {
         self.database.read(delay)
     }
 
@@ -231,11 +231,11 @@ impl RegistryTable {
         let memory = || if is_memory_known { self.check_state() } else { Ok(()) };
         let found = self.check_writable().and_then(|()| memory());
         let good = if is_memory_known {
-            "this role may change models, and remember what it does"
+            "this role may change models, and record what it does"
         } else {
             "this role may change models"
         };
-        Check::of("rights", found.map(|()| good.into()), "see: reconcile init --postgres --grants ROLE")
+        Check::of("rights", found.map(|()| good.into()), "reconcile init --postgres --grants ROLE prints the rights")
     }
 
     fn look_at_holder(&self, registry: &str) -> Check {
@@ -243,7 +243,7 @@ impl RegistryTable {
             None => "no run holds the registry".into(),
             Some(until) => sentence!("a run holds the registry until {}, unless it ends before", Foreign::from(until)),
         });
-        Check::of("holder", found, "look at the schema reconcile of the database")
+        Check::of("holder", found, "check the schema reconcile of the database")
     }
 }
 

@@ -27,7 +27,7 @@ const FIRST_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AdoptArgs {
-    /// Write the policy to a new file, instead of stdout; never over one that is there
+    /// Write the policy to a new file instead of stdout; never overwrites a file
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
 }

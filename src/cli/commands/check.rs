@@ -27,7 +27,7 @@ pub(crate) struct CheckArgs {
     #[arg(value_name = "PATH")]
     pub(crate) path: Option<PathBuf>,
 
-    /// How mistakes are written: text, json for editors, or github for annotations of a workflow
+    /// Output format: text, json for editors, or github for annotations of a workflow
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&FORMATS), hide_possible_values = true)]
     format: CheckFormat,
 
@@ -35,7 +35,7 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "TIME", default_value = "14d", value_parser = time_ahead)]
     within: Span,
 
-    /// Exit with 1 for warnings, too
+    /// Exit with 1 also for warnings
     #[arg(long, value_name = "warnings", value_parser = ["warnings"])]
     deny: Option<String>,
 }
@@ -93,7 +93,7 @@ fn warnings_of(
     let lint = Lint { policy: &policy, sources, registry: snapshot.as_deref(), now: &now, horizon: &horizon };
     warnings.extend(match lint.warnings() {
         Err(error) if !is_named => {
-            terminal.warning(sentence!("the registry was not looked at: {}", error.sentence()));
+            terminal.warning(sentence!("the registry was not checked: {}", error.sentence()));
             Lint { registry: None, ..lint }.warnings()?
         }
         found => found?,
@@ -114,7 +114,7 @@ fn refused_models(policy: &Policy, sources: &[Source]) -> Vec<Diagnostic> {
     let capabilities = backend::capabilities(policy);
     let refused = policy.named_models().filter_map(|(model, because)| {
         let why = capabilities.refuses_model(model)?;
-        let message = format!("no session can be given the model of `{}`: {why}", because.rule);
+        let message = format!("no session can have the model of `{}`: {why}", because.rule);
         Some(Diagnostic::error("model-refused-by-backend", message, because.at.place(sources), ""))
     });
     refused.collect()

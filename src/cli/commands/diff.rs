@@ -30,8 +30,8 @@ const GIT_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// The old policy: a file, a directory, git:REV, which is the policy as that revision has it, or git:REV:PATH, where
-    /// it had another path there
+    /// The old policy: a file, a directory, git:REV for the policy in that revision, or git:REV:PATH if it had another
+    /// path there
     #[arg(long, value_name = "POLICY")]
     from: OsString,
 
@@ -43,7 +43,7 @@ pub(crate) struct DiffArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = one_of(&Format::OF_POLICIES), hide_possible_values = true, help_heading = "Output")]
     format: Format,
 
-    /// Write it to a file as well, in a format of its own (repeatable)
+    /// Also write the report to a file, in any format (repeatable)
     #[arg(long, value_name = "FORMAT=FILE", value_parser = file_of(&Format::OF_POLICIES), help_heading = "Output")]
     output: Vec<(Format, PathBuf)>,
 }

@@ -47,9 +47,9 @@ fn checkup(place: &PlaceArgs) -> Vec<Check> {
             checks.extend(look_at_backend(place, &policy, &files));
         }
         Err(error) => {
-            checks.push(Check::of("policy", Err(error), "see all mistakes with: reconcile check"));
+            checks.push(Check::of("policy", Err(error), "list all mistakes with: reconcile check"));
             checks.extend(look_at_registry(place));
-            checks.push(Check::unknown("commands", "the policy cannot be used, so what it runs is not known"));
+            checks.push(Check::unknown("commands", "the policy cannot be used, so its commands are not known"));
         }
     }
     checks
@@ -72,7 +72,7 @@ fn read_policy(place: &PlaceArgs) -> Result<(Policy, PolicyFiles, Vec<Diagnostic
 fn look_at_policy(place: &PlaceArgs, warnings: &[Diagnostic]) -> Check {
     let warnings = match warnings.len() {
         0 => Sentence::default(),
-        count => sentence!(", {}: see reconcile check", counted(count, "warning")),
+        count => sentence!(", {}: run reconcile check", counted(count, "warning")),
     };
     let policy = FileName::of_whole(&place.policy(), place.called());
     Check::good("policy", sentence!("{} has no mistakes{}", policy.shown(), warnings))
@@ -97,13 +97,13 @@ fn look_at_backend(place: &PlaceArgs, policy: &Policy, files: &PolicyFiles) -> V
             match backend.advise(policy, &files.sources) {
                 Ok(advice) => checks.extend(advice.into_iter().map(|found| Check::warning("configuration", found))),
                 Err(_) if checks.iter().any(Check::is_problem) => {}
-                Err(error) => checks.push(Check::of("configuration", Err(error), "see reconcile check")),
+                Err(error) => checks.push(Check::of("configuration", Err(error), "run: reconcile check")),
             }
             checks
         }
         Err(error) => {
             let mut checks = home.checkup();
-            checks.push(Check::of("backend", Err(error), "see [sessions] in the policy"));
+            checks.push(Check::of("backend", Err(error), "check [sessions] in the policy"));
             checks
         }
     }
@@ -112,11 +112,11 @@ fn look_at_backend(place: &PlaceArgs, policy: &Policy, files: &PolicyFiles) -> V
 /// The registry alone. A policy that cannot be used may still say which it is.
 fn look_at_registry(place: &PlaceArgs) -> Vec<Check> {
     let Ok(path) = registry_path(place) else {
-        return vec![Check::unknown("registry", "no policy says which it is")];
+        return vec![Check::unknown("registry", "no policy names the registry")];
     };
     registry_file(place, &path, &Form::ANY).map_or_else(|error| vec![no_registry(error)], |registry| registry.checkup())
 }
 
 fn no_registry(error: Error) -> Check {
-    Check::of("registry", Err(error), "name the registry with --registry PATH")
+    Check::of("registry", Err(error), "pass --registry PATH")
 }

@@ -26,18 +26,19 @@ use crate::resolve::Current;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// The chat: its id, its session's name, or its contact's; one that is not registered is an id
+    /// The chat: its id, session name or contact's name; for an unregistered chat, its id
     #[arg(value_name = "CHAT")]
     chat: String,
 
     #[command(flatten)]
     fields: FieldArgs,
 
-    /// As of another time: 2026-12-31, 2026-12-31T18:00 (in the policy's time zone), with an offset, or so long from now: 7d
+    /// As of another time: 2026-12-31, 2026-12-31T18:00 (in the policy's time zone), with an offset, or a duration from
+    /// now: 7d
     #[arg(long, value_name = "TIME", value_parser = moment)]
     at: Option<Moment>,
 
-    /// How it is written: text or json
+    /// Output format: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]
     format: String,
 }

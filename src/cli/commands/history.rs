@@ -20,15 +20,16 @@ pub(crate) struct HistoryArgs {
     #[arg(value_name = "CHAT")]
     chat: Option<String>,
 
-    /// Only so many of the newest runs
+    /// Only the N newest runs
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 
-    /// Only runs since then: 2026-12-31, 2026-12-31T18:00 (in this host's time zone), with an offset, or so long until now: 7d
+    /// Only runs since then: 2026-12-31, 2026-12-31T18:00 (in this host's time zone), with an offset, or a duration
+    /// before now: 7d
     #[arg(long, value_name = "TIME", value_parser = past)]
     since: Option<Moment>,
 
-    /// How it is written: text, or json, a line for each run
+    /// Output format: text, or json with a line for each run
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]
     format: String,
 }

@@ -20,25 +20,26 @@ use crate::sources;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct InitArgs {
-    /// Print the statements that make what runs on a PostgreSQL registry remember in, and write nothing
+    /// Print the statements that create the schema in which runs on a PostgreSQL registry keep their state; write
+    /// nothing
     #[arg(long)]
     postgres: bool,
 
-    /// Print those that change what an earlier version made, which has this format
+    /// Print the statements that upgrade the schema of an earlier version, which has this format
     #[arg(long, requires = "postgres", value_name = "FORMAT", hide_possible_values = true)]
     from: Option<init_postgres::Format>,
 
-    /// With these statements, print the rights that this role needs for a run
+    /// Also print the statements that grant this role the rights for a run
     #[arg(long, requires = "postgres", value_name = "ROLE")]
     grants: Option<String>,
 
-    /// Print the rights alone, for another role or another table: the schema is there already
+    /// Print only the grants, for another role or table where the schema already exists
     #[arg(long, requires = "grants", conflicts_with = "from")]
     grants_only: bool,
 }
 
 /// What is to be done with a policy that describes what is there.
-const AS_IT_IS: &str = "It describes the registry as it is: edit it into what it should be.";
+const AS_IT_IS: &str = "It describes the registry as it is: edit it to say what it should be.";
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &InitArgs) -> anyhow::Result<Exit> {
     if args.postgres {

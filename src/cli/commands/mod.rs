@@ -57,16 +57,16 @@ Minimal policy (policy.toml):
 
 Examples:
   reconcile plan                             show what would change; writes and runs nothing
-  reconcile apply                            make it so, and restart only what drifted
-  reconcile apply --confirm                  show it, ask, and then make it so
+  reconcile apply                            apply it, and restart only what drifted
+  reconcile apply --confirm                  show it, ask, and then apply it
   reconcile plan --output json=plan.json
   reconcile apply --plan plan.json           do exactly what that plan showed, or nothing
   reconcile plan --chat \"Cal Ortiz\"          look at one chat
-  reconcile list --tier family               chats, their models, and how they stand
-  reconcile doctor                           look whether a run would work on this host
+  reconcile list --tier family               chats, their models and their states
+  reconcile doctor                           check whether a run would work on this host
   reconcile init                             a first policy, with comments
   reconcile adopt --registry sessions.json --write policy.toml
-  reconcile diff --from git:main             what a change of policy alone does
+  reconcile diff --from git:main             what a change of the policy does
   reconcile owed                             restarts that are still to be done
 
 Exit codes:
@@ -101,22 +101,22 @@ pub(crate) enum Command {
     Plan(Box<PlanArgs>),
     /// Plan and apply: `reconcile` by another name
     Apply(Box<RunArgs>),
-    /// Look for mistakes in the policy alone
+    /// Check the policy for mistakes
     Check(CheckArgs),
-    /// Look whether a run would work on this host, without changing anything
+    /// Check whether a run would work on this host, without changing anything
     Doctor(DoctorArgs),
-    /// List every chat with its model, what decided on it, and how it stands
+    /// List every chat with its model, what decided on it, and its state
     #[command(visible_alias = "status")]
     List(ListArgs),
-    /// Show what decides the model of one chat, and what lost
+    /// Show what decides the model of a chat, and every rule that lost
     Explain(ExplainArgs),
-    /// Show what a change of policy alone does, apart from drift that is there anyway
+    /// Show what a change of the policy does, apart from drift that exists anyway
     Diff(DiffArgs),
     /// Write an override for a chat into the policy, then reconcile that chat
     SetModel(SetModelArgs),
     /// Remove the override for a chat from the policy, then reconcile that chat
     UnsetModel(UnsetModelArgs),
-    /// Write overrides that take back what a run changed, then reconcile those chats
+    /// Write overrides that undo what a run changed, then reconcile those chats
     Undo(UndoArgs),
     /// Register a session, decide on its model, and become the command that starts it
     Launch(LaunchArgs),
@@ -142,10 +142,10 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// Show the restarts that are still owed
     Owed(OwedArgs),
-    /// Print the registry under pseudonyms, for continuous integration; its key stays here
+    /// Print the registry with pseudonyms for chats, for continuous integration; the key stays on this host
     Snapshot,
 
-    /// Print what a shell needs to complete this program's arguments
+    /// Print the script with which a shell completes this program's arguments
     ///
     /// The shell then asks this program, which offers chats, tiers, models and runs of the policy, the registry and the
     /// history. For bash: source <(reconcile completions bash). For zsh: source <(reconcile completions zsh) after compinit,
@@ -229,16 +229,16 @@ impl Cli {
             Some(_) => None,
         };
         if self.place.redact && !self.command.as_ref().is_none_or(Command::takes_redaction) {
-            return Err(("what that command shows cannot be redacted", "leave out --redact"));
+            return Err(("the output of that command cannot be redacted", "leave out --redact"));
         }
         if self.command.is_some() && self.run != RunArgs::default() {
-            let hint = "write it after the subcommand if that has it, too: reconcile help SUBCOMMAND";
-            return Err(("an option before a subcommand is one of a run", hint));
+            let hint = "put it after the subcommand, if that has it too: reconcile help SUBCOMMAND";
+            return Err(("an option before a subcommand belongs to a run", hint));
         }
         if let Some(Command::Check(CheckArgs { path: Some(_), .. })) = &self.command
             && self.place.names_policy()
         {
-            return Err(("the policy is named twice", "leave out --policy, or the path behind check"));
+            return Err(("the policy is named twice", "leave out --policy, or the path after check"));
         }
         if self.place.redact && report.is_some_and(|report| report.formats().any(Format::quotes_registry)) {
             let why = "a diff of the registry cannot be redacted: it is the registry's own text";

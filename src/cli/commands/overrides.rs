@@ -218,18 +218,18 @@ fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = Sentence> {
         Change::Set { until, reason, .. } => Some((until, reason)),
         Change::Remove => None,
     };
-    let managed = (entry.setting == Setting::Unmanaged).then(|| "it was not managed, and is from now on".into());
+    let managed = (entry.setting == Setting::Unmanaged).then(|| "the chat was not managed, and now is".into());
     let until = entry.until.as_ref().filter(|_| new.is_some_and(|(until, _)| until.is_none()));
-    let until = until.map(|until| sentence!("the override ended with {}, and is without end now", until));
+    let until = until.map(|until| sentence!("the override ended after {}, and now has no end", until));
     let keeps = |then: &Model| match change {
         Change::Set { model, then: kept, .. } => model == then || kept.as_ref() == Some(then),
         Change::Remove => false,
     };
     let then = entry.then.as_ref().filter(|then| !keeps(then));
-    let then = then.map(|then| sentence!("that it is {} afterwards is gone", Foreign::from(then.as_str())));
+    let then = then.map(|then| sentence!("its `then`, {}, was removed", Foreign::from(then.as_str())));
     // A reason goes with the override that it explains, and no user misses it.
     let reason = entry.reason.as_ref().filter(|_| new.is_some_and(|(_, reason)| reason.is_none()));
-    let reason = reason.map(|_| "the reason of the override that was there before is gone".into());
+    let reason = reason.map(|_| "the reason of the earlier override was removed".into());
     managed.into_iter().chain(until).chain(then).chain(reason)
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct OwedArgs {
     #[arg(long, conflicts_with = "forget")]
     forget_all: bool,
 
-    /// How it is written: text or json
+    /// Output format: text or json
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]
     format: String,
 }

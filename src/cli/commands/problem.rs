@@ -45,10 +45,10 @@ impl Explain for EditProblem {
     fn explain(&self) -> Explanation {
         match self {
             Self::EditOfSnapshot => {
-                Explanation::new("edit-of-snapshot", "a policy is not edited for a redacted snapshot")
-                    .hint("edit it where the registry is")
+                Explanation::new("edit-of-snapshot", "a policy cannot be edited from a redacted snapshot")
+                    .hint("edit it on the host of the registry")
             }
-            Self::PolicyUnsteady => Explanation::new("policy-unsteady", "the policy changes all the time")
+            Self::PolicyUnsteady => Explanation::new("policy-unsteady", "the policy kept changing while it was read")
                 .hint("find out which program edits it, and run again"),
             Self::NotEditable { chat } => {
                 let message = sentence!("the override for {} is written in a way that cannot be edited safely", chat);
@@ -60,7 +60,7 @@ impl Explain for EditProblem {
                     .hint("an override that has expired does not count; nothing was changed")
             }
             Self::Withdrawn { model, now } => {
-                let message = sentence!("{} has been withdrawn, and {} has taken its place", model, now);
+                let message = sentence!("{} is retired, and {} takes its place", model, now);
                 Explanation::new("withdrawn", message).hint(sentence!("set {} instead; nothing was changed", now))
             }
             Self::CannotBeSet { chat, model, why } => {
@@ -68,14 +68,14 @@ impl Explain for EditProblem {
                     .hint("nothing was changed")
             }
             Self::FormerId { chat, id } => {
-                let message = sentence!("the override for {} stands under {}, with `was`", chat, id);
+                let message = sentence!("the override for {} is written under {}, with `was`", chat, id);
                 Explanation::new("former-id", message).hint("nothing was changed: edit it there by hand")
             }
             Self::Spelling { typed, model } => Explanation::new(
                 "model-not-allowed",
                 sentence!("{} is not an allowed model", typed),
             )
-            .hint(sentence!("the policy takes it for another spelling of {}: set {}", model, model)),
+            .hint(sentence!("in the policy it is another spelling of {}: set {}", model, model)),
             Self::NotAllowed { typed, near, allowed } => {
                 let near = near.as_ref().map(|near| sentence!("did you mean `{}`? ", near)).unwrap_or_default();
                 Explanation::new("model-not-allowed", sentence!("{} is not an allowed model", typed)).hint(sentence!(
@@ -85,7 +85,7 @@ impl Explain for EditProblem {
                 ))
             }
             Self::NothingToUndo { run } => {
-                let message = sentence!("there is nothing to take back of the run {}", run);
+                let message = sentence!("the run {} has nothing to undo", run);
                 Explanation::new("nothing-to-undo", message).hint("see what it did with: reconcile history")
             }
             Self::RunCutOff { run } => {
@@ -102,8 +102,8 @@ impl Explain for EditProblem {
             }
             Self::AmbiguousRun { typed, runs } => {
                 let names = Sentence::joined(runs.iter().map(Sentence::from), ", ");
-                let message = sentence!("{} is the beginning of {} runs", typed, runs.len());
-                Explanation::new("ambiguous-run", message).hint(sentence!("give one of them: {}", names))
+                let message = sentence!("{} is the beginning of the names of {} runs", typed, runs.len());
+                Explanation::new("ambiguous-run", message).hint(sentence!("pass one of them: {}", names))
             }
         }
     }
@@ -148,40 +148,41 @@ impl Explain for CommandProblem {
     fn explain(&self) -> Explanation {
         match self {
             Self::NothingToAdopt { policy } => {
-                let message = sentence!("no registry is named, and there is no policy {} that could name one", policy);
+                let message = sentence!("no registry given, and there is no policy {} that could name one", policy);
                 Explanation::new("nothing-to-adopt", message)
-                    .hint("give --registry PATH, or set RECONCILE_REGISTRY; for a gateway, give --connect URL")
+                    .hint("pass --registry PATH, or set RECONCILE_REGISTRY; for a gateway, pass --connect URL")
             }
             Self::PathNotUtf8 { path } => {
                 let message = sentence!("no policy can name the registry {}: it is not UTF-8", path);
-                Explanation::new("path-not-utf8", message).hint("make a link to it with a name that is, and give that")
+                Explanation::new("path-not-utf8", message)
+                    .hint("make a link to it with a name that is UTF-8, and pass that")
             }
             Self::NoSuchFrom { typed } => {
                 Explanation::new("no-such-from", sentence!("--from {}: there is no such file or directory", typed))
-                    .hint(sentence!("for what git has of the policy, write --from git:{}", typed))
+                    .hint(sentence!("for the policy in git, pass --from git:{}", typed))
             }
             Self::OtherField { name, said, given } => {
-                let message = sentence!("the registry says {} {} of this chat, not {}", *name, said, given);
-                Explanation::new("other-field", message).hint("give only what the registry does not say")
+                let message = sentence!("in the registry this chat has {} {}, not {}", *name, said, given);
+                Explanation::new("other-field", message).hint("pass only what the registry does not have")
             }
             Self::NotOwed { chat } => Explanation::new("not-owed", sentence!("no restart is owed to {}", chat))
-                .hint("see what is owed with: reconcile owed"),
+                .hint("list what is owed with: reconcile owed"),
             Self::NoHook { why } => {
-                let message = sentence!("standard input is not what a SessionStart hook is given: {}", why);
+                let message = sentence!("standard input is not the input of a SessionStart hook: {}", why);
                 Explanation::new("no-hook", message)
-                    .hint("it is a JSON object with a session_id, or give the id as an argument")
+                    .hint("it must be a JSON object with a session_id; or pass the id as an argument")
             }
             Self::NoSessionId { typed, form } => {
-                Explanation::new("no-session-id", sentence!("{} cannot be the id of a session", typed)).hint(*form)
+                Explanation::new("no-session-id", sentence!("{} is not a valid session id", typed)).hint(*form)
             }
             Self::AlreadyRedacted { registry } => {
                 Explanation::new("already-redacted", sentence!("{} is a redacted snapshot already", registry))
-                    .hint("make one of the registry itself")
+                    .hint("make a snapshot of the registry itself")
             }
             Self::LaunchWithoutRegistry => Explanation::new("launch-without-registry", "no registry given")
                 .hint("set registry.path in the policy, or pass --registry"),
             Self::UnusablePolicy => {
-                let message = "the policy that cannot be used is all that could name the registry";
+                let message = "no registry given, and the policy that could name one cannot be used";
                 Explanation::new("unusable-policy", message).hint("fix it (reconcile check shows all mistakes)")
             }
             Self::LastModelUnknown => {
@@ -189,19 +190,19 @@ impl Explain for CommandProblem {
                 Explanation::new("last-model-unknown", message).hint("run again when the database answers")
             }
             Self::GuessedRegistry { registry, chat } => {
-                let message = sentence!("{}, which a line of the policy names, does not hold {}", registry, chat);
+                let message = sentence!("{}, which a line of the policy names, does not have {}", registry, chat);
                 Explanation::new("guessed-registry", message).hint("fix the policy, or pass --registry")
             }
             Self::NoLaunch { message, hint } => Explanation::new("no-launch", *message).hint(*hint),
             Self::NotStarted { program, error } => {
                 let hint = match error.kind() {
-                    io::ErrorKind::PermissionDenied => "is it a program, and may this user execute it?",
-                    _ => "is it installed, and in the PATH?",
+                    io::ErrorKind::PermissionDenied => "check that it is a program, and that this user may execute it",
+                    _ => "check that it is installed, and in PATH",
                 };
                 Explanation::new("not-started", sentence!("cannot start {}: {}", program, error)).hint(hint)
             }
             Self::NoManualPage { typed, advice } => {
-                Explanation::new("no-manual-page", sentence!("there is no manual page {}", typed)).hint(advice)
+                Explanation::new("no-manual-page", sentence!("no such manual page: {}", typed)).hint(advice)
             }
         }
     }

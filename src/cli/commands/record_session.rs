@@ -34,7 +34,7 @@ As a hook of Claude Code, in the settings of its sessions:
 #[derive(Clone, Debug, Args)]
 #[command(after_help = HOOK)]
 pub(crate) struct RecordSessionArgs {
-    /// The chat: its id, or its session's name
+    /// The chat: its id or session name
     #[arg(value_name = "CHAT")]
     chat: String,
 
@@ -51,7 +51,7 @@ pub(crate) struct RecordSessionArgs {
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RecordSessionArgs) -> anyhow::Result<Exit> {
     let id = match &args.id {
         Some(id) if !is_session_id(id) => {
-            terminal.refused(sentence!("{} cannot be the id of a session", Foreign::from(format!("{id:?}"))), FORM);
+            terminal.refused(sentence!("{} is not a valid session id", Foreign::from(format!("{id:?}"))), FORM);
             return Ok(Exit::Usage);
         }
         Some(id) => id.clone(),
@@ -63,7 +63,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RecordSessionAr
     let mut record = |snapshot: &dyn Snapshot, _: &_| record(snapshot, &args.chat, &id);
     let Registered { changed, error, .. } =
         backend.record_session(place.lock_timeout, Timestamp::now(), &mut record)?;
-    let done = format!("{} goes on as {id} when it next starts", args.chat);
+    let done = format!("{} resumes {id} when it next starts", args.chat);
     Ok(match error {
         Some(error) => terminal.failure_after(&error, Foreign::from(done)),
         None if changed => {

@@ -28,7 +28,7 @@ const SET: &str = "set-model";
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SetModelArgs {
-    /// The chat: its id, its session's name, or its contact's
+    /// The chat: its id, session name or contact's name
     #[arg(value_name = "CHAT")]
     chat: String,
 
@@ -36,8 +36,8 @@ pub(crate) struct SetModelArgs {
     #[arg(value_name = "MODEL")]
     model: String,
 
-    /// When the override ends: with the end of a day, 2026-12-31, or at a time, 2026-12-31T18:00, both in the policy's
-    /// time zone; at a time with an offset; or so long from now, 7d
+    /// When the override ends: after a day, 2026-12-31, or at a time, 2026-12-31T18:00, both in the policy's time zone;
+    /// at a time with an offset; or after a duration from now, 7d
     #[arg(long, value_name = "TIME", value_parser = until)]
     until: Option<End>,
 
@@ -45,8 +45,8 @@ pub(crate) struct SetModelArgs {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 
-    /// Leave the policy as it is, and set the registry alone: the next run puts the policy's model back. Not for sessions
-    /// that `reconcile launch` starts, because the restart itself puts it back: use --until for those
+    /// Change only the registry, not the policy: the next run puts the policy's model back. Not for sessions that
+    /// `reconcile launch` starts, because the restart itself puts it back: use --until for those
     #[arg(long, conflicts_with_all = ["until", "reason"])]
     no_policy: bool,
 
@@ -56,7 +56,7 @@ pub(crate) struct SetModelArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UnsetModelArgs {
-    /// The chat: its id, its session's name, or its contact's
+    /// The chat: its id, session name or contact's name
     #[arg(value_name = "CHAT")]
     chat: String,
 

@@ -18,7 +18,7 @@ use crate::report::escape::escape_json;
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit> {
     if !place.redact {
-        terminal.refused("a snapshot is always redacted", "say: reconcile snapshot --redact");
+        terminal.refused("a snapshot is always redacted", "run: reconcile snapshot --redact");
         return Ok(Exit::Usage);
     }
     let opened = open_plain(place)?;

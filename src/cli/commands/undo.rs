@@ -109,7 +109,7 @@ fn allowed(opened: &Opened, name: &str) -> Result<Model, Sentence> {
 
 fn set_again(opened: &Opened, before: &JsonOverride) -> Result<Change, Sentence> {
     let JsonOverride { model, until: ended, then, reason } = before;
-    let model = model.as_ref().ok_or("it was not managed, which is to be written by hand: managed = false")?;
+    let model = model.as_ref().ok_or("it was not managed: write managed = false by hand")?;
     Ok(Change::Set {
         model: allowed(opened, model)?,
         until: ended.as_deref().map(ended_at).transpose()?,
@@ -124,7 +124,7 @@ fn ended_at(text: &str) -> Result<Until, Sentence> {
         End::At(until) => Ok(until),
         End::In(_) => {
             let text = Foreign::from(format!("{text:?}"));
-            Err(sentence!("the history says that the override ended with {}, which is no time", text))
+            Err(sentence!("the history has an end of the override that is not a time: {}", text))
         }
     }
 }
@@ -147,7 +147,7 @@ fn old_model(opened: &Opened, row: &JsonRow, now: Option<&Option<String>>, touch
     if touched || now.as_deref() != row.after.as_deref() {
         return Err("its model was changed since".into());
     }
-    let before = before.ok_or("it had no model before, which no override can bring back")?;
+    let before = before.ok_or("it had no model before, which no override can restore")?;
     allowed(opened, before)
 }
 

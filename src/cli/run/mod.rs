@@ -42,7 +42,7 @@ use crate::sources::{Last, PolicyFile, PolicyFiles};
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     if args.confirm && !Terminal::can_ask() {
         let hint =
-            "leave it out, or review a plan and apply that alone: reconcile plan, then reconcile apply --plan ID";
+            "leave it out, or review a plan and apply exactly that: reconcile plan, then reconcile apply --plan ID";
         terminal.refused("--confirm asks on a terminal, and stdin or stderr is not one", hint);
         return Ok(Exit::Usage);
     }
@@ -115,7 +115,7 @@ pub(crate) fn execute(
         };
         warn_of_expired(terminal, opened, &now);
         if let Some(delay) = backend.delay()? {
-            terminal.note(Public::new(delay));
+            terminal.note(delay);
         }
         let input = options.input(opened, backend.as_ref(), &now, limits);
         let planned = apply::plan(&input, backend.as_ref())?;
@@ -189,7 +189,13 @@ fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
         opened.named(opened.policy.expired(now).map(|(id, entry, until)| (id, (entry, until))))
     {
         let at = &entry.because.at;
-        terminal.warning(sentence!("the override for {} ended with {} ({}:{})", chat, until, at.file.shown(), at.line));
+        terminal.warning(sentence!(
+            "the override for {} ended after {} ({}:{})",
+            chat,
+            until,
+            at.file.shown(),
+            at.line
+        ));
     }
 }
 

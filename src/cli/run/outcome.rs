@@ -69,7 +69,7 @@ impl End<'_> {
         let shown = shown.and_then(|()| outputs.write(&report));
         for over in news.iter().flat_map(|news| &news.over) {
             // A run that told names may have remembered it.
-            terminal.note(sentence!("no longer so: {}", Foreign::from(over.as_str())));
+            terminal.note(sentence!("resolved: {}", Foreign::from(over.as_str())));
         }
         let remembered = match quiet {
             Some(quiet) if !silent && shown.is_ok() => quiet.remember(plan, &faults, now.timestamp()),
@@ -139,7 +139,8 @@ fn tell_withdrawal(terminal: &Terminal, opened: &Opened, withdrawal: &Withdrawal
     // Of models, days and numbers, and of names where they may be told.
     terminal.warning(Public::new(format!("{}: {effect}", withdrawal.when(now))));
     if withdrawal.over_limit.is_some() && !withdrawal.has_begun {
-        terminal.hint("change some of them before, or raise limits.max_changes; on that day nothing is done otherwise");
+        terminal
+            .hint("change some of them earlier, or raise limits.max_changes; otherwise nothing is done on that day");
     }
 }
 
@@ -156,7 +157,8 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
     let edited = plan.rows.iter().any(|row| row.effects.edited);
     if mode == Mode::Apply && edited && capabilities.takes_effect() == TakesEffect::OnNextStart {
         terminal.note(
-            "nothing was restarted: the policy has no restart command, so the new models take effect when the sessions next start",
+            "nothing was restarted: the policy has no restart command, so the new models take effect when the \
+             sessions next start",
         );
     }
     let restarted = plan.rows.iter().any(|row| row.effects.restarted);
@@ -182,7 +184,7 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
         terminal.hint("other chats wait until it comes up there; to try it at once, pass --retry CHAT");
     }
     if plan.rows.iter().any(|row| row.outcome.verdict == Verdict::Held) {
-        terminal.note("what is held is left alone until the policy decides otherwise, or --retry CHAT says so");
+        terminal.note("held chats are left alone until the policy decides otherwise, or you pass --retry CHAT");
     }
     if plan.unseen > 0 {
         let chats = match plan.unseen {
@@ -199,8 +201,8 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
     match &plan.refused {
         Some(Refusal::OtherPlan { differences, is_of_some, .. }) => {
             let hint = match is_of_some {
-                true => "that plan is of some chats alone: give the same --chat, --tier or --exclude",
-                false => "review the plan as it is now: reconcile --dry-run; restarts that are owed are in no plan",
+                true => "that plan is for some chats only: pass the same --chat, --tier or --exclude",
+                false => "review the plan as it is now: reconcile --dry-run; owed restarts are not part of a plan",
             };
             terminal.refused(message, hint);
             for difference in differences {
@@ -214,11 +216,10 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
             let is_secret = terminal.naming() == Naming::Hidden || may_hold_password(&typed);
             // It has nothing that was typed where names are hidden.
             let consent = Public::new(if is_secret { hidden() } else { typed });
-            terminal.refused(message, sentence!("if this is what you want, consent with: {}", consent));
+            terminal.refused(message, sentence!("to allow so many changes, pass: {}", consent));
         }
         Some(Refusal::OlderPolicy { .. }) => {
-            let hint =
-                "update this checkout; to go back to what the policy said before, commit that: a revert is newer";
+            let hint = "update this checkout; to go back to an earlier policy, commit a revert, which is newer";
             terminal.refused(message, hint);
         }
         None => {}

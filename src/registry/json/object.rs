@@ -68,7 +68,7 @@ pub(super) fn not_sessions(json: &JsonText, object: &str) -> Option<Diagnostic> 
     if json.form.key.is_none()
         && let Some((key, name)) = one_level_deeper(text)
     {
-        let message = format!("the sessions stand one level deeper, in {name:?}");
+        let message = format!("the sessions are one level deeper, in {name:?}");
         return Some(
             Diagnostic::error(DEEPER, message, json.place(range_in(text, key)), "")
                 .help(format!("set registry.key = {name:?} in the policy; nothing was written")),
@@ -79,7 +79,8 @@ pub(super) fn not_sessions(json: &JsonText, object: &str) -> Option<Diagnostic> 
     let label = "no entry has a field of a session besides `model`, such as tier, source or session_name";
     (json.form.shape == Shape::Sessions).then(|| {
         Diagnostic::error("not-a-registry", message, json.place(start..start + 1), label).help(
-            "check registry.path; if these are sessions, set registry.shape = \"any\" in the policy; nothing was written",
+            "check registry.path; if these are sessions, set registry.shape = \"any\" in the policy; nothing was \
+             written",
         )
     })
 }

@@ -42,7 +42,7 @@ fn a_dry_run_and_an_apply_beside_what_the_gateway_takes() {
         memory = memory.max(private_memory(command(&in_sync, &["--dry-run"])));
         let sandbox = policy(["fake/big", "fake/small"][round % 2]);
         let run = reconcile(&sandbox, &["-v", "--allow-changes", "2000"]).expect(0);
-        let attempts = run.stderr.lines().find(|line| line.contains(&format!("on sessions: {CHANGED}"))).unwrap();
+        let attempts = run.stderr.lines().find(|line| line.contains(&format!("tried sessions: {CHANGED}"))).unwrap();
         applied.push(in_parentheses(attempts));
         list(&kit);
     }

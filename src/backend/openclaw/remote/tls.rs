@@ -67,7 +67,7 @@ struct Pinned {
 
 /// The certificate is not the pinned one.
 #[derive(Debug, thiserror::Error)]
-#[error("its fingerprint is {presented}, and {pinned} is pinned")]
+#[error("its fingerprint is {presented}, but {pinned} is pinned")]
 struct Mismatch {
     presented: Fingerprint,
     pinned: Fingerprint,

@@ -70,12 +70,12 @@ impl Entries {
     pub(super) fn goes_by(&self) -> &'static str {
         match self {
             Self::File(_) => {
-                "nothing can be written: the session starts on the model that the registry has, and what would be changed \
-                 stays to be done"
+                "nothing can be written: the session starts on the model that the registry has, and the next run \
+                 makes the changes"
             }
             Self::Table(..) | Self::Last(_) => {
-                "the database cannot be asked: the session starts on the model that it last had on this host, and what would \
-                 be changed stays to be done"
+                "the database cannot be reached: the session starts on the model that it last had on this host, and \
+                 the next run makes the changes"
             }
         }
     }

@@ -29,7 +29,7 @@ impl Known {
     /// Reads the policy, and says what is wrong with it.
     pub(super) fn read(terminal: &Terminal, place: &PlaceArgs) -> Result<Self> {
         let path = place.policy();
-        let unusable = || terminal.warning("the policy cannot be used: only the registry's own model counts");
+        let unusable = || terminal.warning("the policy cannot be used: the session starts on the registry's model");
         let files = match place.load() {
             Ok(files) => files,
             Err(error) => {
@@ -80,12 +80,15 @@ impl Known {
         match known_by {
             KnownBy::Said => {}
             KnownBy::Remembered => {
-                terminal.note(sentence!("the registry is {}, as the policy said when it could last be read", &path));
+                terminal
+                    .note(sentence!("using the registry {}, which the policy named when it could last be read", &path));
             }
             KnownBy::Guessed if !holds(&file.snapshot()?, chat)? => {
                 return Err(CommandProblem::GuessedRegistry { registry: path, chat: chat.into() }.into());
             }
-            KnownBy::Guessed => terminal.note(sentence!("the registry is {}: a line of the policy names it", &path)),
+            KnownBy::Guessed => {
+                terminal.note(sentence!("using the registry {}, which a line of the policy names", &path))
+            }
         }
         Ok((path, file))
     }

@@ -39,7 +39,7 @@ Arguments of the command can be {model}, {session_slug}, {chat_id}, {session_nam
 too: RECONCILE_CHAT_ID, RECONCILE_CONTACT_NAME and so on.
 
 {resume_id} is the id of the conversation to resume. {new_session_id} is a new id where there is none to resume; it is \
-recorded in the registry for the next start. {session_id} is whichever of the two there is. An argument for which there is \
+recorded in the registry for the next start. {session_id} is the one that there is. An argument for which there is \
 no value is left out, and so is the option right before it.
 
   reconcile launch +16175550142 --tier family -- \\
@@ -56,7 +56,7 @@ sessions.conversation in the policy.";
 #[derive(Clone, Debug, Args)]
 #[command(after_help = FORM)]
 pub(crate) struct LaunchArgs {
-    /// The chat: its id, or its session's name; one that is not registered yet is a new id
+    /// The chat: its id or session name; for a chat that is not registered yet, a new id
     #[arg(value_name = "CHAT")]
     chat: String,
 
@@ -68,7 +68,7 @@ pub(crate) struct LaunchArgs {
     #[arg(long, value_name = "PATH")]
     conversation: Option<String>,
 
-    /// What starts the session
+    /// The command that starts the session
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -265,7 +265,7 @@ fn owe(terminal: &Terminal, backend: &dyn Backend, chat: &str) -> Option<Exit> {
         return None;
     }
     terminal.warning(sentence!(
-        "that a restart of {} is owed could not be noted: restart it by hand if a session from before still runs",
+        "the restart owed to {} could not be recorded: restart it by hand if an older session still runs",
         Foreign::from(chat)
     ));
     Some(Exit::Partly)

@@ -18,7 +18,7 @@ pub(super) fn tell(terminal: &Terminal, start: &Start, is_new: &Sentence) {
         }
         (Some(_), None) => {}
         (None, _) => terminal.warning(sentence!(
-            "no model is known for {}: it starts without {model}, on what its program chooses",
+            "no model is known for {}: it starts without {model}, on the model that its program chooses",
             &chat
         )),
     }
@@ -27,7 +27,7 @@ pub(super) fn tell(terminal: &Terminal, start: &Start, is_new: &Sentence) {
     }
     if let Some(other) = &start.contact_of {
         terminal.warning(sentence!(
-            "the contact of {} has that name, too: a launch goes by ids and session names",
+            "the contact of {} also has that name: a launch uses only ids and session names",
             Foreign::from(other.as_str())
         ));
     }
@@ -42,7 +42,7 @@ pub(super) fn tell(terminal: &Terminal, start: &Start, is_new: &Sentence) {
     }
     for field in &start.left_empty {
         terminal.warning(sentence!(
-            "the entry of {} has `{}` without a value: that is left as it is, and the option does not count",
+            "the entry of {} has `{}` without a value: it is left as it is, and the option is ignored",
             &chat,
             field.name()
         ));
@@ -58,20 +58,19 @@ fn tell_of_conversation(terminal: &Terminal, start: &Start, remark: &Remark) {
     };
     match remark {
         Remark::NoId(id) => terminal.warning(sentence!(
-            "the session id of {} does not count, because it has other characters than A-Z a-z 0-9 _ - or more than 128: \
-             {}",
+            "the session id of {} is ignored, because it is not 1 to 128 characters of A-Z a-z 0-9 _ -: {}",
             chat,
             Foreign::from(format!("{id:?}"))
         )),
         Remark::Missing(file) => {
-            terminal.note(sentence!("the conversation of {} is not there, so {}: {}", chat, begins, file));
+            terminal.note(sentence!("the conversation of {} was not found, so {}: {}", chat, begins, file));
         }
         Remark::Empty(file) => {
             terminal.note(sentence!("the conversation of {} is an empty file, so {}: {}", chat, begins, file));
         }
         Remark::NotSeen(why) => {
             let why = Foreign::from(why.as_str());
-            terminal.warning(sentence!("whether the conversation of {} is there cannot be told: {}", chat, why));
+            terminal.warning(sentence!("it is not known whether the conversation of {} exists: {}", chat, why));
         }
     }
 }
