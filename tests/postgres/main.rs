@@ -15,6 +15,7 @@ mod apply;
 mod connection;
 mod database;
 mod example;
+mod figures;
 mod format;
 #[path = "../it/journal_text.rs"]
 mod journal_text;
