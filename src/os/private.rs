@@ -1,6 +1,6 @@
 //! Files that hold a secret.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -12,7 +12,9 @@ use crate::os::{FileMeta, open_regular};
 /// # Errors
 /// Where it is not there, others can read it, or it is longer than this many bytes, or not text. No error holds any of it.
 pub fn read(path: &Path, what: &'static str, longest: u64) -> Result<String> {
-    let file = open_regular(path)?;
+    let absent = |error: &Error| matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound);
+    let named = |error| if absent(&error) { OsProblem::NoSecret { what, path: path.to_owned() }.into() } else { error };
+    let file = open_regular(path).map_err(named)?;
     let FileMeta { owner, mode, .. } = FileMeta::of_open(&file, path)?;
     let refused = |why| Error::from(OsProblem::NotPrivate { what, path: path.to_owned(), why });
     let user = rustix::process::geteuid().as_raw();

@@ -23,6 +23,8 @@ pub(crate) enum OsProblem {
     Mounted { path: PathBuf },
     /// What is to take a file's place waits in another mount.
     OtherFileSystem { path: PathBuf, waits_in: PathBuf },
+    /// There is no file with a secret where one is named.
+    NoSecret { what: &'static str, path: PathBuf },
     /// A file that is to hold a secret is not used.
     NotPrivate { what: &'static str, path: PathBuf, why: NotPrivate },
     /// What takes a file's place cannot have its rights.
@@ -97,6 +99,14 @@ impl Explain for OsProblem {
                 Explanation::new("other-file-system", message).hint(sentence!(
                     "let {} be an ordinary directory beside the file: mount the directory that holds both",
                     waits_in
+                ))
+            }
+            Self::NoSecret { what, path } => {
+                let message = sentence!("there is no {} file {}", *what, path);
+                Explanation::new("no-secret-file", message).hint(sentence!(
+                    "write the {} into it, then run chmod 600 {}; or name the file that holds it",
+                    *what,
+                    path
                 ))
             }
             Self::NotPrivate { what, path, why } => {

@@ -166,7 +166,7 @@ fn planned(row: &Row) -> &'static str {
         Standing::Live if row.restart => "restart (live)",
         _ if row.restart => "restart",
         _ if row.edit => "edit",
-        _ => "no restart needed",
+        _ => "in sync already",
     }
 }
 
@@ -177,6 +177,7 @@ pub(super) fn colour(colour: AnsiColor) -> Style {
 fn mark(row: &Row) -> (char, Style) {
     match row.outcome.verdict {
         Verdict::Planned | Verdict::Done if row.edit => ('~', colour(AnsiColor::Yellow)),
+        Verdict::Planned if !row.restart => ('=', Style::new()),
         Verdict::Planned | Verdict::Done => ('^', colour(AnsiColor::Cyan)),
         Verdict::Deferred => ('-', colour(AnsiColor::Cyan)),
         Verdict::Unmanaged => ('!', Style::new()),

@@ -95,6 +95,8 @@ fn what_is_no_longer_managed_and_what_is_again_are_shown() {
     // The registry has that model already.
     sandbox.write("sessions.json", registry(&[("+1", "family", "sonnet")]));
     assert_eq!(rows(&sandbox, &["--from", "old.toml"]), [json!(["+1", null, "sonnet", false, false, "planned"])]);
+    let text = sandbox.run(&["diff", "--from", "old.toml"]).expect(0).stdout;
+    assert!(text.contains("  = imessage/_1   family   (not managed) → sonnet   in sync already   "), "{text}");
 }
 
 #[test]

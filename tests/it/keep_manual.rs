@@ -90,6 +90,20 @@ fn back_to_what_a_run_has_replaced_is_a_choice_too() {
 }
 
 #[test]
+fn back_to_what_a_run_is_replacing_is_taken_for_a_lost_edit() {
+    let sandbox = known();
+    sandbox.has_seen(&["opus", "sonnet"]);
+    sandbox.write("before.json", sandbox.read("sessions.json"));
+    sandbox.script("restart", "cp before.json sessions.json");
+    let restarts = "[sessions]\nrestart = [\"./restart\"]\n";
+    sandbox.write("policy.toml", policy().replace("family = \"sonnet\"", "family = \"opus\"") + restarts);
+    let row = json!(["ada", "sonnet", "opus", "failed", "the registry says sonnet again"]);
+    for _ in 0..2 {
+        assert_eq!(rows(&sandbox.run(&["--chat", "ada", "--format", "json"]).expect(4)), [row.clone()]);
+    }
+}
+
+#[test]
 fn a_choice_that_is_made_while_a_restart_is_owed_stays_too() {
     let sandbox = known();
     sandbox.has_seen(&["opus", "sonnet"]);

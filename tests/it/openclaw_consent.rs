@@ -139,6 +139,9 @@ fn a_token_in_what_is_no_file_of_ours_is_not_used() {
     fs::create_dir(&token).unwrap();
     setting.run(&["--dry-run"]).expect(1);
     fs::remove_dir(&token).unwrap();
+    let absent = setting.run(&["--dry-run"]).expect(1);
+    assert!(absent.stderr.starts_with("error[no-secret-file]: there is no token file "), "{absent:#?}");
+    assert!(absent.stderr.contains("\nhint: write the token into it, then run chmod 600 "), "{absent:#?}");
     symlink("/dev/zero", &token).unwrap();
     let device = setting.run(&["--dry-run"]).expect(1);
     assert!(device.stderr.contains("not a regular file"), "{device:#?}");

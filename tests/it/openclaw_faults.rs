@@ -39,7 +39,7 @@ fn connect(double: &Double, scope: Scope, timeout: Duration) -> Result<Gateway, 
 fn target(gateway: &mut Gateway, key: &str) -> Target {
     let listed = gateway.sessions().unwrap();
     let row = listed.rows.into_iter().find(|row| row.key == key).unwrap();
-    Target { key: row.key, session_id: row.session_id }
+    Target { key: row.key, session_id: row.session_id.unwrap() }
 }
 
 /// The fault of a list, where requests of a method meet trouble.
@@ -140,7 +140,7 @@ fn a_gateway_that_wants_to_be_asked_again_next_year_is_asked_before() {
 
 fn target_of_the_first(gateway: &mut Gateway) -> Result<Target, Fault> {
     let row = gateway.sessions()?.rows.remove(0);
-    Ok(Target { key: row.key, session_id: row.session_id })
+    Ok(Target { key: row.key, session_id: row.session_id.unwrap() })
 }
 
 #[test]

@@ -60,6 +60,21 @@ fn after_the_first_change_what_a_gateway_cannot_do_now_is_left_to_the_next_run()
 }
 
 #[test]
+fn a_session_that_the_gateway_does_not_tell_from_another_of_its_chat_is_refused_and_the_others_are_changed() {
+    let setting = Setting::new();
+    let without = |list: &mut Value| {
+        let rows = list["sessions"].as_array_mut().unwrap();
+        let row = rows.iter_mut().find(|row| row["key"] == CAL).unwrap();
+        row.as_object_mut().unwrap().remove("sessionId");
+    };
+    setting.gateway.always("sessions.list", Trouble::Alter(without));
+    let run = setting.run(&[]).expect(4);
+    assert_eq!(run.summary(), "Applied: 1 changed, 0 restarted, 0 deferred, 0 failed, 1 refused.", "{run:#?}");
+    assert!(run.stdout.contains("OpenClaw does not say which session of the chat this is (sessionId)"), "{run:#?}");
+    assert_eq!(setting.pinned(CAL), None);
+}
+
+#[test]
 fn who_is_not_let_in_tries_once_and_is_told_what_to_do() {
     for (code, hint) in [
         ("AUTH_TOKEN_MISMATCH", "gateway.auth.token"),

@@ -301,7 +301,7 @@ fn the_client_reads_every_list() {
             assert_eq!(listed.rows.len(), rows.len());
             for (read, row) in listed.rows.iter().zip(rows) {
                 assert_eq!(read.key, row["key"]);
-                assert_eq!(read.session_id, row["sessionId"]);
+                assert_eq!(read.session_id.as_deref(), row["sessionId"].as_str());
                 assert_eq!(read.pinned.is_some(), !row["modelOverrideSource"].is_null(), "{row}");
                 assert_eq!(read.category.as_deref(), row["category"].as_str());
                 assert!(!format!("{read:?}").contains("#U"), "a message is no name: {read:?}");

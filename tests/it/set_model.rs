@@ -207,15 +207,16 @@ fn what_an_override_said_besides_is_not_lost_without_a_word() {
     let entry = r#"{ model = "opus", until = 9000-06-30, reason = "thesis" }"#;
     let timed = policy().replace("\"opus\" # until", &format!("{entry} # until"));
     let unmanaged = policy().replace("\"opus\" # until", "{ managed = false, reason = \"hers\" } # until");
-    let (end, reason) = ("ended with 9000-06-30, and is without end now", "the reason that stood there is gone");
+    let (end, reason) =
+        ("ended with 9000-06-30, and is without end now", "the reason of the override that was there before is gone");
     let managed = "it was not managed, and is from now on";
     for (policy, arguments, told) in [
         (&timed, &["set-model", BEN, "opus"][..], vec![end, reason]),
         (&timed, &["set-model", BEN, "opus", "--until", "9000-01-01", "--dry-run"], vec![reason]),
         (&timed, &["set-model", BEN, "opus", "--reason", "new"], vec![end]),
-        (&timed, &["unset-model", BEN], vec![reason]),
+        (&timed, &["unset-model", BEN], vec![]),
         (&unmanaged, &["set-model", BEN, "haiku", "--reason", "mine"], vec![managed]),
-        (&unmanaged, &["unset-model", BEN], vec![managed, reason]),
+        (&unmanaged, &["unset-model", BEN], vec![managed]),
         (&policy(), &["unset-model", BEN], vec![]),
     ] {
         let run = with_policy(policy).run(arguments).expect(0);
@@ -416,9 +417,10 @@ fn what_an_override_loses_is_told_only_where_it_is_lost() {
     assert_untouched(&sandbox, &text, "refused");
     for dry in [&["--dry-run"][..], &[]] {
         let run = sandbox.run(&[&["set-model", BEN, "haiku"], dry].concat()).expect(0);
-        for told in
-            ["the override ended with 2099-01-01, and is without end now", "the reason that stood there is gone"]
-        {
+        for told in [
+            "the override ended with 2099-01-01, and is without end now",
+            "the reason of the override that was there before is gone",
+        ] {
             assert!(run.stderr.contains(told), "{run:?}");
         }
     }

@@ -128,11 +128,11 @@ impl Backend for OpenclawBackend {
         let (mut findings, mut intents) = (BTreeMap::new(), BTreeMap::new());
         for change in &changes {
             let chat = change.row.chat.id.as_ref();
-            let intent = match catalog.get(change.session.agent.as_str()) {
+            let intent = || match catalog.get(change.session.agent.as_str()) {
                 Some(agent) => change.intent(agent.as_ref(), &levels, &self.aliases),
                 None => Ok(Intent::default()),
             };
-            match intent {
+            match change.is_guarded().and_then(|()| intent()) {
                 Ok(intent) => {
                     let remark = intent.thought.as_ref().map(|thought| thought.words(change.model.as_str()));
                     findings.insert(chat.to_owned(), Finding { remark, ..Finding::default() });

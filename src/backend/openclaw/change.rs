@@ -52,6 +52,16 @@ impl<'a> Change<'a> {
         pin(self.model).is_some() || levels.concern(self.session)
     }
 
+    /// That it can be asked for in such a way that the gateway makes no new session of it.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(super) fn is_guarded(&self) -> Result<(), String> {
+        let without =
+            "OpenClaw does not say which session of the chat this is (sessionId), so no change of it would be safe";
+        self.session.session_id.as_ref().map(drop).ok_or_else(|| without.to_owned())
+    }
+
     /// What it asks of an agent of this configuration; `None` for one that is not configured.
     ///
     /// # Errors

@@ -30,8 +30,9 @@ pub struct Listed {
 pub struct SessionRow {
     /// The chat, as in `agent:main:telegram:direct:100301`.
     pub key: String,
-    /// Which session of the chat it is: another one after the chat was deleted and written to again.
-    pub session_id: String,
+    /// Which session of the chat it is: another one after the chat was deleted and written to again. `None` where the gateway
+    /// does not say it, which leaves one session unchanged, and not all of them unread.
+    pub session_id: Option<String>,
     /// The model that it is pinned to, as `provider/name`; `None` where it follows OpenClaw's configuration.
     pub pinned: Option<String>,
     /// Whether a parent session handed its pin down to it.
@@ -86,7 +87,7 @@ struct Defaults {
 #[serde(rename_all = "camelCase")]
 struct WireRow {
     key: String,
-    session_id: String,
+    session_id: Option<String>,
     model_provider: Option<String>,
     model: Option<String>,
     #[serde(default)]

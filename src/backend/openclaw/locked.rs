@@ -97,7 +97,7 @@ impl<'b> LockedGateway<'b> {
         };
         let sessions = self.planned_on();
         let session = sessions.get(row.chat.id.as_ref())?;
-        let target = Target { key: session.key.clone(), session_id: session.session_id.clone() };
+        let target = Target { key: session.key.clone(), session_id: session.session_id.clone()? };
         Some((Request { pin, level }, target))
     }
 

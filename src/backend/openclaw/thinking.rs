@@ -40,6 +40,12 @@ struct Saved {
     level: String,
 }
 
+impl Saved {
+    fn is_of(&self, session: &SessionRow) -> bool {
+        session.session_id.as_ref() == Some(&self.session)
+    }
+}
+
 /// The levels that sessions lost, by chat id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,20 +97,20 @@ impl Levels {
 
     /// With the level of a session that is about to lose it.
     pub(super) fn lose(&mut self, session: &SessionRow, level: &str) {
-        let saved = Saved { session: session.session_id.clone(), level: level.to_owned() };
-        self.saved.insert(session.key.clone(), saved);
+        let Some(id) = session.session_id.clone() else { return };
+        self.saved.insert(session.key.clone(), Saved { session: id, level: level.to_owned() });
     }
 
     /// Without those of sessions that have a level of their own again, or are gone.
     pub(super) fn prune(&mut self, sessions: &Sessions) {
         self.saved.retain(|chat, saved| {
-            let session = sessions.get(chat).filter(|session| session.session_id == saved.session);
+            let session = sessions.get(chat).filter(|session| saved.is_of(session));
             session.is_some_and(|session| own_level(session).is_none())
         });
     }
 
     fn of(&self, session: &SessionRow) -> Option<&str> {
-        let saved = self.saved.get(&session.key).filter(|saved| saved.session == session.session_id);
+        let saved = self.saved.get(&session.key).filter(|saved| saved.is_of(session));
         saved.map(|saved| saved.level.as_str())
     }
 }

@@ -218,8 +218,9 @@ fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = String> {
     };
     let then = entry.then.as_ref().filter(|then| !keeps(then));
     let then = then.map(|then| format!("that it is {then} afterwards is gone"));
-    let reason = entry.reason.as_ref().filter(|_| new.is_none_or(|(_, reason)| reason.is_none()));
-    let reason = reason.map(|_| "the reason that stood there is gone".to_owned());
+    // A reason goes with the override that it explains, and no user misses it.
+    let reason = entry.reason.as_ref().filter(|_| new.is_some_and(|(_, reason)| reason.is_none()));
+    let reason = reason.map(|_| "the reason of the override that was there before is gone".to_owned());
     managed.into_iter().chain(until).chain(then).chain(reason)
 }
 

@@ -218,7 +218,7 @@ pub fn session(gateway: &mut Gateway, key: &str) -> SessionRow {
 /// The sessions of these chats, to be changed.
 pub fn targets(gateway: &mut Gateway, keys: &[&str]) -> Vec<Target> {
     let rows = keys.iter().map(|key| session(gateway, key));
-    rows.map(|row| Target { key: row.key, session_id: row.session_id }).collect()
+    rows.map(|row| Target { key: row.key, session_id: row.session_id.unwrap() }).collect()
 }
 
 pub fn command(sandbox: &Sandbox, arguments: &[&str]) -> Command {

@@ -94,7 +94,7 @@ fn a_wrong_token_is_not_let_in(kit: &Kit) {
 
 fn a_chat_that_is_not_there_is_not_made(kit: &Kit) {
     let mut gateway = kit.connect(Scope::Write).unwrap();
-    let session_id = session(&mut gateway, CAL).session_id;
+    let session_id = session(&mut gateway, CAL).session_id.unwrap();
     let before = gateway.sessions().unwrap().rows.len();
     let gone = Target { key: "agent:main:telegram:direct:1".to_owned(), session_id: session_id.clone() };
     let anew = Target { key: DEE.to_owned(), session_id };
