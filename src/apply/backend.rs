@@ -31,6 +31,8 @@ pub enum Ask<'a> {
     Everything,
     /// For a plan: the entries that can have a row. More do no harm.
     Plan(&'a PlanInput<'a>),
+    /// For a plan that is applied: also the entries of which the run would remember something.
+    Apply(&'a PlanInput<'a>),
 }
 
 /// Where the models of sessions are kept, and how a session comes to run on one.

@@ -14,7 +14,7 @@ mod watch;
 mod wave;
 mod workers;
 
-use crate::apply::planned::{PLANS, leave};
+use crate::apply::planned::{PLANS, leave, planned_on};
 use crate::apply::problem::{ApplyProblem, During};
 use crate::apply::wave::{Progress, Run};
 use crate::crash::crash_point;
@@ -48,7 +48,8 @@ pub struct Applied {
 /// Where something failed before the first effect: the registry and the sessions are as they were.
 pub fn apply(input: &PlanInput, context: RunContext) -> Result<Applied> {
     for _ in 0..PLANS {
-        let planned = plan(input, context.backend)?;
+        let reading = context.backend.read(Ask::Apply(input))?;
+        let planned = planned_on(reading, input, context.backend)?;
         context.watch.step(Step::Planned(&planned.plan));
         crash_point!("planned");
         if planned.plan.refused.is_some() {

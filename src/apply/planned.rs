@@ -24,7 +24,11 @@ pub struct Planned {
 /// # Errors
 /// Where registry, ledger or sessions cannot be read.
 pub fn plan(input: &PlanInput, backend: &dyn Backend) -> Result<Planned> {
-    let reading = backend.read(Ask::Plan(input))?;
+    planned_on(backend.read(Ask::Plan(input))?, input, backend)
+}
+
+/// Makes a plan on what was read.
+pub(super) fn planned_on(reading: Reading, input: &PlanInput, backend: &dyn Backend) -> Result<Planned> {
     let drift = drift(input, &reading)?;
     let observed = backend.observe(&reading, &drift)?;
     let plan = predict(input, &reading, drift, observed);

@@ -19,6 +19,7 @@ mod encrypted;
 mod errors;
 mod example;
 mod failures;
+mod figures;
 mod format;
 #[path = "../it/journal_text.rs"]
 mod journal_text;

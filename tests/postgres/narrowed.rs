@@ -58,6 +58,22 @@ fn the_database_is_asked_which_rows_differ_unless_the_policy_compares_much_or_th
 }
 
 #[test]
+fn a_dry_run_asks_which_rows_differ_where_models_set_by_hand_are_kept_unless_a_model_is_withdrawn() {
+    let database = logged();
+    database.make_schema();
+    let keeping = |withdrawn: &str| {
+        policy(&database, &format!("[models.retired]\n{withdrawn}\n"));
+        let text = fs::read_to_string(database.sandbox.path("policy.toml")).unwrap();
+        let text = text.replace("[models]", "[models]\ntime_zone = \"UTC\"");
+        database.sandbox.write("policy.toml", text.replace("[registry]", "[registry]\nexisting = \"keep-manual\""));
+    };
+    keeping("");
+    assert!(is_asked(&statements(&database, &[])));
+    keeping("haiku = { on = 2020-01-01, use = \"opus\" }");
+    assert!(!is_asked(&statements(&database, &[])));
+}
+
+#[test]
 fn no_word_of_a_policy_is_in_the_text_of_a_statement() {
     let database = logged();
     let end = "[chats]\n\"word 1\" = \"opus\"\n[[rules]]\nmodel = \"opus\"\nchat = \"word 2*\"\nsource = \"word 3\"\n\

@@ -197,7 +197,12 @@ fn worlds() -> impl Strategy<Value = World> {
         "haiku = { on = 2020-01-01, use = \"opus\" }",
         "haiku = { on = SOON, use = \"opus\" }",
     ];
-    let says = (select(&["replace", "keep"][..]), allowed(), select(retired.to_vec()), proptest::bool::weighted(0.3));
+    let says = (
+        select(&["replace", "keep", "keep-manual"][..]),
+        allowed(),
+        select(retired.to_vec()),
+        proptest::bool::weighted(0.3),
+    );
     (
         proptest::collection::vec(session, 0..14),
         says,
@@ -323,11 +328,11 @@ fn a_plan_on_a_table_is_the_plan_on_a_file_of_the_same_sessions() {
     let worlds_of_each = std::env::var("WORLDS").map_or(WORLDS, |number| number.parse().unwrap());
     let sources: Vec<String> = (0..41).map(|number| format!("\"source {number}\"")).collect();
     let much = MUCH.replace("SOURCES", &sources.join(", "));
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let mut changed = 0;
     for kind in &KINDS {
         let database = Database::new(&kind.table.replace("FIELDS", FIELDS));
-        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
         for number in 0..worlds_of_each {
             let world = worlds().new_tree(&mut runner).unwrap().current();
             let name = format!("{}, world {number}: {world:#?}", kind.name);

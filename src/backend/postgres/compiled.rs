@@ -39,7 +39,10 @@ impl Question {
     /// The question of a plan for the whole registry; `None` where each row has to be read.
     pub(super) fn of(input: &PlanInput, ledger: &Ledger, columns: &Columns) -> Option<Self> {
         let policy = input.policy;
-        if !input.selector.is_complete() || policy.existing.keeps_manual() {
+        let is_withdrawn = |(model, _): (&Model, _)| policy.in_use(model, input.now) != model;
+        // What was set by hand is compared with the model that is written, and a change is to the one in use.
+        let is_ambiguous = policy.existing.keeps_manual() && policy.named_models().any(is_withdrawn);
+        if !input.selector.is_complete() || is_ambiguous {
             return None;
         }
         let mut compiler = Compiler { input, columns, words: Vec::new(), comparisons: 0 };

@@ -87,7 +87,9 @@ impl Backend for PostgresBackend {
         let doubtful = snapshot.unreadable()?.into_keys().collect();
         let snapshot = match ask {
             Ask::Everything => snapshot,
-            Ask::Plan(input) => snapshot.asking(input, &ledger),
+            // Any chat may be one of which nothing is remembered yet.
+            Ask::Apply(input) if input.policy.existing.keeps_manual() => snapshot,
+            Ask::Plan(input) | Ask::Apply(input) => snapshot.asking(input, &ledger),
         };
         Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful, imposed: None })
     }

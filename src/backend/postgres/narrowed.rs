@@ -11,8 +11,9 @@ use crate::backend::postgres::sql::{exactly, identifier, value};
 use crate::error::Result;
 use crate::registry::Entry;
 
-/// The server believes that most rows come out, and would leave its workers out because of that.
-const SETTINGS: &str = "SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0";
+/// The server believes that most rows come out. Because of that it would leave its workers out, and take a second to compile what is
+/// done with each.
+const SETTINGS: &str = "SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0; SET LOCAL jit = off";
 /// Among so many rows each name of the policy is looked for first. Most are there, and need not be looked for in all others.
 const FIRST: usize = 1_000;
 
@@ -96,7 +97,7 @@ impl TableSnapshot {
         let conditions: Vec<String> = conditions.into_iter().map(|condition| format!("({condition})")).collect();
         format!(
             "SELECT {}, {differs} FROM {} WHERE ({}) AND ({id} = ANY ($1)) IS NOT TRUE",
-            self.fields(),
+            self.fields(&self.mark()),
             self.relation().name,
             conditions.join(" OR ")
         )

@@ -210,29 +210,38 @@ impl TableSnapshot {
         (!cases.is_empty()).then(|| format!("CASE {} END", cases.join(" ")))
     }
 
-    /// The fields of a row as text, the name of one that cannot be read, and what the chat was last given.
-    pub(super) fn fields(&self) -> String {
+    /// The fields of a row as text, the name of one that cannot be read, and what the chat was last given: `mark`.
+    pub(super) fn fields(&self, mark: &str) -> String {
         let Columns { chat_id, model, tier, source, kind, session_name, contact_name, session_id } = &self.columns;
         let optional = [tier, source, kind, session_name, contact_name, session_id].map(Option::as_ref);
         let fields = [Some(chat_id), Some(model)].into_iter().chain(optional);
         let fields: Vec<String> = fields.map(|column| column.map_or_else(nothing, value)).collect();
         let broken = self.broken().unwrap_or_else(nothing);
-        let mark = match self.marks {
-            Marks::LeftOut => nothing(),
-            Marks::Joined => "reconcile_mark".to_owned(),
-        };
         format!("{}, {broken}, {mark}", fields.join(", "))
     }
 
     /// Selects the fields of every row.
     pub(super) fn query(&self) -> String {
-        let (fields, name) = (self.fields(), &self.relation.name);
-        let id = exactly(&value(&self.columns.chat_id));
+        let name = &self.relation.name;
         match self.marks {
-            Marks::LeftOut => format!("SELECT {fields} FROM {name}"),
+            Marks::LeftOut => format!("SELECT {} FROM {name}", self.fields(&nothing())),
             Marks::Joined => format!(
-                "SELECT {fields} FROM {name} LEFT JOIN ({}) AS reconcile_marks ON reconcile_id = {id}",
-                marks_of(name)
+                "SELECT {} FROM {name} LEFT JOIN ({}) AS reconcile_marks ON reconcile_id = {}",
+                self.fields("reconcile_mark"),
+                marks_of(name),
+                exactly(&value(&self.columns.chat_id))
+            ),
+        }
+    }
+
+    /// What the chat of a row was last given, looked up for this row alone: the database does so only for rows that come out.
+    pub(super) fn mark(&self) -> String {
+        match self.marks {
+            Marks::LeftOut => nothing(),
+            Marks::Joined => format!(
+                "(SELECT reconcile_mark FROM ({}) AS reconcile_marks WHERE reconcile_id = {})",
+                marks_of(&self.relation.name),
+                exactly(&value(&self.columns.chat_id))
             ),
         }
     }
