@@ -251,8 +251,8 @@ fn with_redact_no_error_names_a_chat_or_a_person() {
     assert!(hiding.len() > 20, "where are the cases?");
     for (case, run) in outcomes(hiding, REDACT) {
         let said = format!("{}{}", run.stdout, run.stderr).to_lowercase();
-        let named = names.iter().find(|name| said.contains(name.as_str()));
-        assert_eq!(named, None, "{}: {run:#?}", case.code());
+        let told = names.iter().find(|name| said.contains(name.as_str()));
+        assert_eq!(told, None, "{}: {run:#?}", case.code());
         case.expect("redacted.txt", &run);
     }
 }
