@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
@@ -214,6 +215,12 @@ own_values!(u8, u16, u32, u64, u128, usize, i32, i64, char, Date, DateTime, Time
 /// A number of things, in words.
 pub(crate) fn counted(count: usize, thing: &'static str) -> Sentence {
     if count == 1 { sentence!("1 {}", thing) } else { sentence!("{} {}s", count, thing) }
+}
+
+impl From<Duration> for Sentence {
+    fn from(length: Duration) -> Self {
+        Self(vec![Piece::Own(Cow::Owned(format!("{length:?}")))])
+    }
 }
 
 /// The mode of a file, as `ls` and `chmod` write it: `0600`.

@@ -1,10 +1,10 @@
 //! What watches a run, and is told of its steps.
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::foreign::{Sentence, sentence};
 use crate::plan::{Plan, Row, Summary};
 
 /// A step of a run that has just ended.
@@ -22,17 +22,17 @@ pub enum Step<'a> {
     Recorded,
 }
 
-impl fmt::Display for Step<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Planned(plan) => {
+impl From<Step<'_>> for Sentence {
+    fn from(step: Step<'_>) -> Self {
+        match step {
+            Step::Planned(plan) => {
                 let Summary { changed, restarted, .. } = plan.summary();
-                write!(out, "made the plan: {changed} to change, {restarted} to restart")
+                sentence!("made the plan: {} to change, {} to restart", changed, restarted)
             }
-            Self::Committed(edits) => write!(out, "committed the edits of the registry: {edits}"),
-            Self::Converged(sessions) => write!(out, "tried sessions: {sessions}"),
-            Self::ReadBack => write!(out, "read the registry back"),
-            Self::Recorded => write!(out, "wrote the history"),
+            Step::Committed(edits) => sentence!("committed the edits of the registry: {}", edits),
+            Step::Converged(sessions) => sentence!("tried sessions: {}", sessions),
+            Step::ReadBack => "read the registry back".into(),
+            Step::Recorded => "wrote the history".into(),
         }
     }
 }

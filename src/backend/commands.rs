@@ -90,7 +90,7 @@ impl Commands {
         }
     }
 
-    fn run(&self, key: &str, command: &CommandLine, chat: &Chat, model: &Model) -> Result<Report, String> {
+    fn run(&self, key: &'static str, command: &CommandLine, chat: &Chat, model: &Model) -> Result<Report, String> {
         let Invocation { arguments, environment } = command.fill(&Session::on(chat, model))?;
         let start = || run(&arguments, environment, &self.directory, self.timeout);
         Ok(self.heard((key, command), chat, start, |report| report))
@@ -100,17 +100,15 @@ impl Commands {
     /// the command printed.
     fn heard<T>(
         &self,
-        (key, command): (&str, &CommandLine),
+        (key, command): (&'static str, &CommandLine),
         chat: &Chat,
         start: impl FnOnce() -> T,
         report: impl FnOnce(&T) -> &Report,
     ) -> T {
-        let name = format!("the {key} command ({})", command.program());
-        self.listener.hear(&format!("{name} begins"), Some(chat.label()));
+        let name = sentence!("the {} command ({})", key, Foreign::from(command.program()));
+        self.listener.hear(&sentence!("{} begins", &name), Some(chat.label()));
         let ended = start();
-        let words = report(&ended).words(&name, self.timeout);
-        let first = words.lines().next().unwrap_or_default();
-        self.listener.hear(first.trim_end_matches(':'), Some(chat.label()));
+        self.listener.hear(&report(&ended).end(name, self.timeout), Some(chat.label()));
         ended
     }
 

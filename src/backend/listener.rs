@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use crate::foreign::Sentence;
+
 /// Hears of each command and each request, when it begins and when it has ended.
 pub trait Listener: fmt::Debug + Send + Sync {
-    /// `what` holds nothing that is secret, and names no session. `session` is the one that it is about, by its name or the
+    /// `what` holds nothing that is secret. `session` is the one that it is about, by its name or the
     /// chat's id.
-    fn hear(&self, what: &str, session: Option<&str>);
+    fn hear(&self, what: &Sentence, session: Option<&str>);
 }
 
 /// Hears nothing.
@@ -14,5 +16,5 @@ pub trait Listener: fmt::Debug + Send + Sync {
 pub struct Deaf;
 
 impl Listener for Deaf {
-    fn hear(&self, _: &str, _: Option<&str>) {}
+    fn hear(&self, _: &Sentence, _: Option<&str>) {}
 }

@@ -3,13 +3,13 @@
 
 use std::io::{Write, stderr};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Zoned;
 
 use crate::backend::Listener;
-use crate::report::escape::escape;
-use crate::report::shown::Naming;
+use crate::foreign::{Foreign, Sentence, sentence};
+use crate::report::shown::{Naming, shown};
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ impl Trace {
     }
 
     /// Tells of a step that has just ended.
-    pub(crate) fn step(&self, what: &str) {
+    pub(crate) fn step(&self, what: impl Into<Sentence>) {
         if self.detail < Detail::Steps {
             return;
         }
@@ -49,36 +49,40 @@ impl Trace {
         let took = last.elapsed();
         *last = Instant::now();
         drop(last);
-        write(&format!("{what} ({took:.1?})"));
+        self.write(&what.into(), Some(took));
     }
 
     /// Tells of an attempt on a session, which began at this time and has just ended.
     pub(crate) fn attempted(&self, session: &str, begun: Instant) {
         if self.detail >= Detail::Steps {
-            write(&format!("the attempt on {} ended ({:.1?})", self.named(session), begun.elapsed()));
+            self.write(&sentence!("the attempt on {} ended", self.named(session)), Some(begun.elapsed()));
         }
     }
 
-    fn named<'s>(&self, session: &'s str) -> &'s str {
-        if self.naming == Naming::Plain { session } else { "a session" }
+    fn named(&self, session: &str) -> Sentence {
+        match self.naming {
+            Naming::Plain => Foreign::from(session).into(),
+            Naming::Hidden => "a session".into(),
+        }
+    }
+
+    /// Writes a line with the time of day, as other logs of the night have it, and how long that took.
+    fn write(&self, what: &Sentence, took: Option<Duration>) {
+        let time = Zoned::now().strftime("%H:%M:%S%.3f");
+        let took = took.map_or_else(String::new, |took| format!(" ({took:.1?})"));
+        // Where stderr is closed, there is no other place to report that.
+        let _ = writeln!(stderr(), "{time} {}{took}", shown(what, self.naming));
     }
 }
 
 impl Listener for Trace {
-    fn hear(&self, what: &str, session: Option<&str>) {
+    fn hear(&self, what: &Sentence, session: Option<&str>) {
         if self.detail < Detail::Exchanges {
             return;
         }
         match session {
-            Some(session) => write(&format!("{}: {what}", self.named(session))),
-            None => write(what),
+            Some(session) => self.write(&sentence!("{}: {}", self.named(session), what), None),
+            None => self.write(what, None),
         }
     }
-}
-
-/// Writes a line with the time of day, as other logs of the night have it.
-fn write(text: &str) {
-    let time = Zoned::now().strftime("%H:%M:%S%.3f");
-    // Where stderr is closed, there is no other place to report that.
-    let _ = writeln!(stderr(), "{time} {}", escape(text));
 }

@@ -200,7 +200,7 @@ pub(crate) fn needed_to_open(place: &PlaceArgs) -> Vec<PathBuf> {
 /// Opens what a command needs, and shows what there is to warn of.
 pub(crate) fn open(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Opened> {
     let opened = open_quietly(place)?;
-    terminal.trace().step(&format!("read the policy {}", opened.policy_name.raw()));
+    terminal.trace().step(sentence!("read the policy {}", &opened.policy_name));
     terminal.diagnostics(&opened.warnings);
     Ok(opened)
 }

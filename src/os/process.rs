@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use crate::crash::crash_point;
-use crate::foreign::reason;
+use crate::foreign::{Foreign, Sentence, sentence};
 
 /// As much of the end of a command's stderr is shown, in bytes.
 const TAIL: u64 = 4096;
@@ -262,16 +262,22 @@ impl Report {
     /// What happened, in words. What the command said begins on a line of its own: it may hold a secret, and a report for
     /// many eyes leaves it out.
     pub(crate) fn words(&self, program: &str, timeout: Duration) -> String {
-        let what = match &self.ended {
-            Ended::NotStarted(error) => format!("{program} could not be started: {}", reason(error)),
-            Ended::Survived => format!("{program} took longer than {timeout:?}, and could not be killed"),
-            Ended::TimedOut => format!("{program} took longer than {timeout:?} and was killed"),
+        let what = self.end(Foreign::from(program), timeout).into_foreign();
+        if self.complaint.is_empty() { what.raw().to_owned() } else { format!("{}:\n{}", what.raw(), self.complaint) }
+    }
+
+    /// How it ended, in words, without what the command said.
+    pub(crate) fn end(&self, program: impl Into<Sentence>, timeout: Duration) -> Sentence {
+        let program = program.into();
+        match &self.ended {
+            Ended::NotStarted(error) => sentence!("{} could not be started: {}", program, error),
+            Ended::Survived => sentence!("{} took longer than {}, and could not be killed", program, timeout),
+            Ended::TimedOut => sentence!("{} took longer than {} and was killed", program, timeout),
             Ended::Exited(status) => match (status.code(), status.signal()) {
-                (Some(code), _) => format!("{program} exited with code {code}"),
-                (None, Some(signal)) => format!("{program} was killed by signal {signal}"),
-                (None, None) => format!("{program} ended: {status}"),
+                (Some(code), _) => sentence!("{} exited with code {}", program, code),
+                (None, Some(signal)) => sentence!("{} was killed by signal {}", program, signal),
+                (None, None) => sentence!("{} ended: {}", program, Foreign::from(status.to_string())),
             },
-        };
-        if self.complaint.is_empty() { what } else { format!("{what}:\n{}", self.complaint) }
+        }
     }
 }

@@ -45,15 +45,8 @@ fn report(words: &[String; 8], refused: bool) -> String {
         is_of_some: false,
     });
     let mut out = Vec::new();
-    let report = Report {
-        policy,
-        snapshot: &snapshot,
-        registry: &registry,
-        plan: &plan,
-        mode: Mode::DryRun,
-        now: &now,
-        width: Width::Any,
-    };
+    let report =
+        Report { policy, snapshot: &snapshot, registry, plan: &plan, mode: Mode::DryRun, now: &now, width: Width::Any };
     report.write(Format::Markdown, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }

@@ -11,13 +11,14 @@ use serde_json::{Value, json};
 use crate::support::{Run, Sandbox, finish, write_state};
 
 /// None of these is a hexadecimal digit.
-const LETTERS: &[u8] = b"QXZKVWHJ";
+const LETTERS: &str = "QXZKVWHJ";
+const DIGITS: &str = "0123456789";
 /// So many characters of a name would be worth something.
 const FRAGMENT: usize = 5;
 /// Of a secret: letters and digits in turn.
 const LENGTH: usize = 10;
 const SEEDS: [u64; 2] = [1, 2];
-const CHATS: usize = 8;
+const CHATS: usize = 14;
 /// What every reader may be told: what the policy declares. The last has been withdrawn.
 const MODELS: [&str; 4] = ["opus", "haiku", "sonnet", "opus-4"];
 
@@ -59,9 +60,9 @@ impl World {
     }
 
     fn secret(&mut self, what: &str) {
-        let next = |place| if place % 2 == 0 { LETTERS[self.next(LETTERS.len())] } else { b'0' + self.next(10) as u8 };
-        let text: Vec<u8> = (0..LENGTH).map(next).collect();
-        self.secrets.insert(what.to_owned(), String::from_utf8(text).unwrap());
+        let mut of = |characters: &str| char::from(characters.as_bytes()[self.next(characters.len())]);
+        let text = (0..LENGTH).map(|place| if place % 2 == 0 { of(LETTERS) } else { of(DIGITS) }).collect();
+        self.secrets.insert(what.to_owned(), text);
     }
 
     fn of(&self, what: &str) -> &str {
@@ -103,7 +104,7 @@ impl World {
              [[rules]]\nchat = [\"+{gone}*\", \"{}*\"]\nmodel = \"opus\"\n\
              [registry]\npath = \"../../{}\"\n\
              [sessions]\nrestart = [\"./{}\", \"{{session_slug}}\"]\n\
-             [rollout]\ncanary = false\nmax_failures = 50\n[limits]\nmax_changes = 50\n",
+             [rollout]\ncanary = false\nmax_failures = 100\n[limits]\nmax_changes = 100\n",
             &self.id(0)[..4],
             self.registry(),
             self.of("program"),
@@ -138,7 +139,7 @@ impl World {
             let entry = json!({
                 "session_name": format!("imessage/_{}", self.part("session", chat)),
                 "contact_name": self.part("contact", chat), "tier": tier, "type": "individual", "source": "imessage",
-                "model": MODELS[chat % MODELS.len()], "cwd": self.part("field", chat), "last": { self.part("field", chat): 1 },
+                "model": MODELS[(chat / 2) % MODELS.len()], "cwd": self.part("field", chat), "last": { self.part("field", chat): 1 },
             });
             (self.id(chat), entry)
         };
@@ -151,7 +152,7 @@ impl World {
         }
         self.restore();
         let program = format!("{}/{}", self.policy(), self.of("program"));
-        let fails = [0, 2, 5].map(|chat| self.id(chat)).join("|");
+        let fails = [0, 1, 2, 5, 8, 9].map(|chat| self.id(chat)).join("|");
         let keeps = "sed -i s/@/@/ \"$RECONCILE_REGISTRY\" 2>/dev/null";
         self.sandbox.script(
             &program,
@@ -186,7 +187,7 @@ impl World {
             said
         });
         for said in files.iter().chain([&run.stdout, &run.stderr]) {
-            let found = self.leak(said).into_iter().chain(self.order(said));
+            let found = self.leak(said).into_iter().chain(self.order(said)).chain(order_in_json(said));
             self.told.borrow_mut().extend(found.map(|found| (found, format!("{arguments:?}"))));
         }
         run
@@ -244,7 +245,26 @@ impl World {
             self.sandbox.write(&self.registry(), serde_json::to_string_pretty(&entries).unwrap());
         }
         self.command(&["set-model", &self.id(4), "haiku", "--reason", self.of("set")]);
+        // What a run that follows will find.
+        let mut entries: Value = serde_json::from_str(&self.sandbox.read(&self.registry())).unwrap();
+        for chat in CHATS - 4..CHATS {
+            entries[self.id(chat)]["model"] = "opus-4".into();
+        }
+        self.sandbox.write(&self.registry(), serde_json::to_string_pretty(&entries).unwrap());
+        let list = self.command(&["list"]).stdout;
+        for state in ["restart owed", "failed", "held", "not managed", "differs"] {
+            assert!(list.contains(state), "no chat of this world is {state}: {list}");
+        }
     }
+}
+
+/// Rows of JSON that are not sorted by the pseudonyms of their chats.
+fn order_in_json(said: &str) -> Option<String> {
+    let whole = serde_json::from_str(said).ok().into_iter();
+    let values: Vec<Value> = whole.chain(said.lines().filter_map(|line| serde_json::from_str(line).ok())).collect();
+    let rows = values.iter().flat_map(|value| ["changes", "chats", "owed"].map(|key| value[key].as_array()));
+    let is_sorted = |rows: &Vec<Value>| rows.is_sorted_by_key(|row| row["chat_id"].as_str().map(str::to_owned));
+    rows.flatten().find(|rows| !is_sorted(rows)).map(|rows| format!("is not sorted by pseudonyms: {rows:?}"))
 }
 
 /// The first pseudonym in a line.
@@ -323,7 +343,7 @@ fn every_mistake(world: &World) {
         &["set-model", &id, "opus", "--until", typed],
         &["unset-model", typed],
         &["owed", "--forget", typed],
-        &["owed", "--forget", &world.id(1)],
+        &["owed", "--forget", &world.id(3)],
         &["explain", &id, "--session-name", typed],
         &["explain", &id, "--at", typed],
         &["history", "--since", typed],
@@ -355,7 +375,7 @@ fn every_mistake(world: &World) {
 fn every_edit(world: &World) {
     world.run(&[&["--allow-changes", "0"][..], &EVERYWHERE].concat());
     world.run(&[&["--quiet"][..], &EVERYWHERE].concat());
-    world.run(&["--retry", &world.id(0), "-vv"]);
+    world.run(&["--retry", &world.id(1), "-vv"]);
     for format in ["json", "markdown"] {
         world.run(&["set-model", &world.id(5), "haiku", "--dry-run", "--format", format]);
         world.run(&["undo", "last", "--dry-run", "--format", format]);

@@ -19,6 +19,7 @@ use crate::backend::dispatch::socket::{Answer, Socket};
 use crate::backend::listener::{Deaf, Listener};
 use crate::chat::Model;
 use crate::error::{Error, Result};
+use crate::foreign::sentence;
 use crate::plan::Row;
 use crate::registry::json::raw::Lossy;
 
@@ -117,8 +118,8 @@ impl Daemon {
     }
 
     /// Sends a request. It names the chat that it is about, if any.
-    fn ask(&self, command: &str, chat: Option<&str>, request: &Value, until: Instant) -> Result<Answer> {
-        self.listener.hear(&format!("the request {command} begins"), chat);
+    fn ask(&self, command: &'static str, chat: Option<&str>, request: &Value, until: Instant) -> Result<Answer> {
+        self.listener.hear(&sentence!("the request {} begins", command), chat);
         let answer = self.socket.ask(request, until);
         let what = match &answer {
             Ok(Answer::Down) => "no daemon listens",
@@ -126,7 +127,7 @@ impl Daemon {
             Ok(Answer::Reply(_)) => "answered",
             Err(_) => "the daemon cannot be reached",
         };
-        self.listener.hear(&format!("the request {command} has ended: {what}"), chat);
+        self.listener.hear(&sentence!("the request {} has ended: {}", command, what), chat);
         answer
     }
 

@@ -60,7 +60,7 @@ impl OpenclawBackend {
     }
 
     /// Asks over the connection that can only read.
-    fn ask<T>(&self, method: &str, ask: impl FnOnce(&mut Gateway) -> Result<T, Fault>) -> Result<T> {
+    fn ask<T>(&self, method: &'static str, ask: impl FnOnce(&mut Gateway) -> Result<T, Fault>) -> Result<T> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let gateway = match &mut *reader {
             Some(gateway) => gateway,

@@ -14,6 +14,7 @@ use crate::backend::openclaw::problem::GatewayProblem;
 use crate::backend::openclaw::remote::Device;
 use crate::backend::openclaw::token::Token;
 use crate::error::Result;
+use crate::foreign::sentence;
 use crate::os::private;
 use crate::policy::fingerprint::Fingerprint;
 use crate::redact::hex;
@@ -105,13 +106,13 @@ impl TokenAt {
 /// Makes a request of this method, and lets the listener hear of it.
 pub(super) fn heard<T>(
     listener: &dyn Listener,
-    method: &str,
+    method: &'static str,
     ask: impl FnOnce() -> Result<T, Fault>,
 ) -> Result<T, Fault> {
-    listener.hear(&format!("the request {method} begins"), None);
+    listener.hear(&sentence!("the request {} begins", method), None);
     let answer = ask();
     let what = if answer.is_ok() { "answered" } else { "the gateway did not do it" };
-    listener.hear(&format!("the request {method} has ended: {what}"), None);
+    listener.hear(&sentence!("the request {} has ended: {}", method, what), None);
     answer
 }
 

@@ -119,7 +119,7 @@ pub(crate) fn execute(
         }
         let input = options.input(opened, backend.as_ref(), &now, limits);
         let planned = apply::plan(&input, backend.as_ref())?;
-        terminal.trace().step(&Step::Planned(&planned.plan).to_string());
+        terminal.trace().step(Step::Planned(&planned.plan));
         warn_of_obstacles(terminal, opened, options, backend.as_ref(), &planned.plan);
         let exit = Exit::of_dry_run(&planned.plan, options.detailed_exitcode);
         let end = End { mode: Mode::DryRun, planned, exit, error: None, interrupted: false, quiet: None };

@@ -100,7 +100,7 @@ impl Watch for Progress {
     }
 
     fn step(&self, step: Step<'_>) {
-        self.trace.step(&step.to_string());
+        self.trace.step(step);
     }
 
     fn now(&self, _: Timestamp) -> Timestamp {
