@@ -47,6 +47,7 @@ const TESTED_BY: &[(&str, &str)] = &[
     ("daemon-refuses", "dispatch_socket::a_socket_that_nobody_listens_at_may_be_a_daemon_whose_queue_is_full"),
     ("directory-moved", "vanished::a_state_directory_that_is_removed_or_moved_during_a_run_is_an_error"),
     ("displaced-file", "names::what_takes_the_place_of_the_waiting_file_is_not_removed"),
+    ("disputed", "postgres::narrowed::a_row_of_which_the_database_says_one_thing_and_then_another_is_an_error"),
     ("foreign-note", "set_model_races::a_note_by_a_stranger_puts_no_policy_in_place"),
     ("gateway-certificate", "openclaw_remote::a_gateway_with_another_certificate_than_the_pinned_one_is_told_nothing"),
     ("gateway-device", "openclaw_errors::each_failure_of_a_gateway_has_a_code"),

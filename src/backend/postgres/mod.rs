@@ -103,8 +103,8 @@ impl Backend for PostgresBackend {
     }
 
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
-        let observer = Observer { commands: &self.commands, aliases: &self.aliases, reading, rows: &drift.rows };
-        let mut observed = observer.observe(remark(&drift.rows))?;
+        let of_commands = Observer { commands: &self.commands, aliases: &self.aliases, reading, rows: &drift.rows };
+        let mut observed = of_commands.observe(remark(&drift.rows))?;
         if !reading.doubtful.is_empty() {
             observed.findings.extend(self.refusals()?);
         }
