@@ -404,6 +404,9 @@ pub enum Committed {
     /// At least one of the changes cannot be made. What becomes of the rows of those, by chat id. Nothing has happened, and the
     /// others can be committed without them.
     NotTaken(BTreeMap<String, Outcome>),
+    /// Something that may pass keeps the registry from being changed now. What becomes of all rows that would change it. Nothing
+    /// has happened.
+    Blocked(Outcome),
     /// It was made.
     Done {
         /// What went wrong after the effect. Void debts still stand then.

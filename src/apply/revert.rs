@@ -110,7 +110,8 @@ impl Run<'_> {
             }
             match self.context.locked.commit(&reading, &batch)? {
                 Committed::Stale => {}
-                Committed::NotTaken(outcomes) => self.leave_as_they_are(backs, &outcomes),
+                Committed::NotTaken(outcomes) => self.leave_as_they_are(backs, |chat| outcomes.get(chat)),
+                Committed::Blocked(outcome) => self.leave_as_they_are(backs, |_| Some(&outcome)),
                 Committed::Done { error } => {
                     self.error = self.error.take().or(error);
                     let Planned { plan, .. } = &mut self.planned;
@@ -124,16 +125,17 @@ impl Run<'_> {
         Err(ApplyProblem::Replaced { times: PLANS, during: During::Revert }.into())
     }
 
-    /// Drops what cannot be put back, and says so of its rows. They owe what their failed restarts have left.
-    fn leave_as_they_are(&mut self, backs: &mut Vec<Back>, outcomes: &BTreeMap<String, Outcome>) {
+    /// Drops what gets an outcome, because it cannot be put back, and says so of its rows. They owe what their failed restarts
+    /// have left.
+    fn leave_as_they_are<'o>(&mut self, backs: &mut Vec<Back>, outcome: impl Fn(&str) -> Option<&'o Outcome>) {
         let rows = &mut self.planned.plan.rows;
         backs.retain(|Back { index, to, .. }| {
             let row = &mut rows[*index];
-            let Some(outcome) = outcomes.get(row.chat.id.as_ref()) else { return true };
-            let part = |outcome: &Outcome| outcome.detail.clone().unwrap_or_default();
-            let (why, again) = (part(&row.outcome), part(outcome));
+            let Some(outcome) = outcome(&row.chat.id) else { return true };
+            let detail = |outcome: &Outcome| outcome.detail.clone().unwrap_or_default();
             let to = to.as_ref().map_or("no model", Model::as_str);
-            row.outcome.detail = Some(format!("{why}; not reverted to {to}: {again}"));
+            let both = format!("{}; not reverted to {to}: {}", detail(&row.outcome), detail(outcome));
+            row.outcome.detail = Some(both);
             false
         });
     }

@@ -225,7 +225,12 @@ impl Run<'_> {
             Committed::Done { error } => error,
             Committed::Stale => return Ok(Progress::PlanAgain),
             Committed::NotTaken(outcomes) => {
-                self.take_out(wave, outcomes);
+                self.take_out(wave, |chat| outcomes.get(chat));
+                return Ok(Progress::WithoutSome);
+            }
+            Committed::Blocked(outcome) => {
+                let edits: Vec<usize> = (0..plan.rows.len()).filter(|index| plan.rows[*index].edit).collect();
+                self.take_out(&edits, |_| Some(&outcome));
                 return Ok(Progress::WithoutSome);
             }
         };
@@ -250,15 +255,16 @@ impl Run<'_> {
         Ok(Progress::Converge)
     }
 
-    /// Takes the rows out of a wave that cannot be edited, with what becomes of them. Another row is the canary of a model then.
-    fn take_out(&mut self, wave: &[usize], mut outcomes: BTreeMap<String, Outcome>) {
+    /// Takes those of these rows out of the rollout that get an outcome: they cannot be edited. Another row is the canary of a
+    /// model then.
+    fn take_out<'o>(&mut self, rows: &[usize], outcome: impl Fn(&str) -> Option<&'o Outcome>) {
         let Planned { plan, reading } = &mut self.planned;
         let reading = self.latest.as_ref().map_or(&*reading, |latest| &latest.reading);
         let mut taken_out = Vec::new();
-        for index in wave {
+        for index in rows {
             let row = &mut plan.rows[*index];
-            if let Some(outcome) = outcomes.remove(row.chat.id.as_ref()) {
-                row.outcome = outcome;
+            if let Some(outcome) = outcome(&row.chat.id).filter(|_| row.is_planned()) {
+                row.outcome = outcome.clone();
                 keep_debt(row, &mut plan.void, reading);
                 taken_out.push(*index);
             }

@@ -63,7 +63,7 @@ pub fn reading(registry: &Path) -> Reading {
 /// is not where what it was planned on is another by now.
 pub fn commit(files: &LockedFiles, reading: &Reading, owing: &[&str]) -> bool {
     match commit_when(files, reading, owing, &|| {}).unwrap() {
-        Committed::Stale | Committed::NotTaken(_) => false,
+        Committed::Stale | Committed::NotTaken(_) | Committed::Blocked(_) => false,
         Committed::Done { error: None } => true,
         Committed::Done { error: Some(error) } => panic!("{error}"),
     }

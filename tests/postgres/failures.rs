@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::database::Database;
+use crate::database::{COLUMNS, Database};
 use crate::server::server;
 
 /// Something that keeps a command from working.
@@ -174,18 +174,21 @@ fn a_transaction_that_holds_what_runs_remember_is_told_of_as_another_run() {
 }
 
 #[test]
-fn rows_that_another_transaction_holds_are_deferred() {
-    let database = Database::with_sessions(&DRIFTED);
+fn rows_that_another_transaction_holds_are_deferred_with_those_that_are_left() {
+    let database = Database::with_sessions(&[("+1", "family", "opus"), ("+2", "bots", "opus"), ("+3", "bots", "opus")]);
     database.make_schema();
+    database.policy(&format!("[limits]\nbatch = 1\n{}", database.registry(COLUMNS)));
     let mut other = server().connect(&database.name).unwrap();
     let mut theirs = other.transaction().unwrap();
     theirs.batch_execute("SELECT FROM sessions WHERE id = '+2' FOR UPDATE").unwrap();
     let run = database.run(&[]).expect(0);
+    assert_eq!(run.summary(), "Applied: 1 changed, 0 restarted, 2 deferred, 0 failed.", "{run:?}");
     assert!(run.stdout.contains("canceling statement due to lock timeout (error 55P03)"), "{run:?}");
-    assert_eq!(models(&database), ["+1 opus", "+2 opus"]);
+    // What is in the way of one is not waited for once more.
+    assert_eq!(models(&database), ["+1 sonnet", "+2 opus", "+3 opus"]);
     theirs.rollback().unwrap();
     database.run(&[]).expect(0);
-    assert_eq!(models(&database), ["+1 sonnet", "+2 haiku"]);
+    assert_eq!(models(&database), ["+1 sonnet", "+2 haiku", "+3 haiku"]);
 }
 
 #[test]

@@ -122,6 +122,14 @@ const REQUESTS: usize = 1000;
 /// Every so many requests one is cut. It has no divisor in common with the length of a transaction.
 const STEP: usize = 7;
 
+/// The edits that the history tells of.
+fn told(database: &Database) -> Vec<String> {
+    database.texts(
+        "SELECT row ->> 'chat_id' FROM reconcile.run, json_array_elements(run -> 'changes') AS row
+         WHERE (row ->> 'edit')::boolean ORDER BY 1",
+    )
+}
+
 /// Runs where this is cut, and once more. Returns how the first run ended; `None` where nothing was cut.
 fn cut_once(counted: Counted, number: usize, cut: Cut) -> Option<i32> {
     let database = Database::with_sessions(&[("+1", "family", "opus"), ("+2", "bots", "opus")]);
@@ -148,9 +156,7 @@ fn cut_once(counted: Counted, number: usize, cut: Cut) -> Option<i32> {
     database.run(&["--lock-timeout", "5s"]).expect(0);
     assert_eq!(database.texts("SELECT id || model FROM log ORDER BY 1"), ["+1sonnet", "+2haiku"], "{story}");
     assert_eq!(database.texts("SELECT key FROM reconcile.memory WHERE kind = 'owed'"), [] as [&str; 0], "{story}");
-    let told = "SELECT row ->> 'chat_id' FROM reconcile.run, json_array_elements(run -> 'changes') AS row
-                WHERE (row ->> 'edit')::boolean ORDER BY 1";
-    assert_eq!(database.texts(told), ["+1", "+2"], "{story}");
+    assert_eq!(told(&database), ["+1", "+2"], "{story}");
     // A restart whose success could not be noted is made again.
     let calls: std::collections::BTreeSet<String> = database.sandbox.calls().into_iter().collect();
     assert_eq!(calls, ["+1 sonnet".to_owned(), "+2 haiku".to_owned()].into(), "{story}");
@@ -175,5 +181,33 @@ fn wherever_a_connection_is_cut_every_row_is_changed_once_owed_once_and_in_the_h
         let codes: Vec<i32> = numbers.map_while(|number| cut_once(Counted::Requests, number, cut)).collect();
         assert!(codes.len() > 5, "only {} connections were cut", codes.len());
         assert!(codes.iter().all(|code| [0, 1, 4].contains(code)), "{cut:?}: {codes:?}");
+    }
+}
+
+/// Starts a session where this is cut, and once more. Returns how the first start ended; `None` where nothing was cut.
+fn cut_a_launch(number: usize, cut: Cut) -> Option<i32> {
+    let database = Database::with_sessions(&[("+1", "family", "opus")]);
+    database.make_schema();
+    let (port, seen) = proxy(Counted::Commits, number, cut);
+    let address = format!("host=127.0.0.1 port={port} dbname={} user=postgres sslmode=disable", database.name);
+    let launch = ["launch", "+1", "--", "echo", "{model}"];
+    let run = crate::support::finish(database.command(&launch).env("RECONCILE_POSTGRES", address));
+    if seen.load(Ordering::SeqCst) < number {
+        return None;
+    }
+    let again = database.run(&launch).expect(0);
+    let story = format!("{cut:?} {number}: {run:?}, then {again:?}");
+    assert_eq!(again.stdout, "sonnet\n", "{story}");
+    assert_eq!(database.texts("SELECT model FROM sessions"), ["sonnet"], "{story}");
+    assert_eq!(database.texts("SELECT key FROM reconcile.memory WHERE kind = 'owed'"), [] as [&str; 0], "{story}");
+    assert_eq!(told(&database), ["+1"], "{story}");
+    Some(run.code)
+}
+
+#[test]
+fn a_launch_whose_commit_is_lost_does_not_start_the_session_and_the_next_one_does() {
+    for cut in [Cut::Before, Cut::After, Cut::ErrorBefore, Cut::ErrorAfter] {
+        let codes: Vec<i32> = (1..COMMITS).map_while(|number| cut_a_launch(number, cut)).collect();
+        assert_eq!(codes.first(), Some(&4), "{cut:?}: {codes:?}");
     }
 }

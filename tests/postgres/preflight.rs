@@ -34,6 +34,7 @@ fn each_thing_that_would_keep_a_run_from_working_has_its_words() {
         ("", "the database has no table \"public\".\"sessions\" that this role can see"),
         ("CREATE TABLE sessions (id text PRIMARY KEY, model int)", "is of type int4, which cannot hold a model"),
         ("CREATE TABLE sessions (id text PRIMARY KEY, model varchar(4))", "cannot hold the allowed model `haiku`"),
+        ("CREATE TABLE sessions (id text PRIMARY KEY, model char(4))", "cannot hold the allowed model `haiku`"),
         (
             "CREATE TYPE model AS ENUM ('opus', 'haiku'); CREATE TABLE sessions (id text PRIMARY KEY, model model)",
             "cannot hold the allowed model `sonnet`",

@@ -135,7 +135,7 @@ impl<'b> LockedDispatch<'b> {
             additions.map(|(at, value)| Addition { at, name: "session_id", value }).collect();
         let ready = |note: &ExchangeNote| self.ready(note, lost.keys().cloned().collect());
         match self.files.complete(reading, &additions, now, &ready)? {
-            Committed::Stale | Committed::NotTaken(_) => Ok(Completed::Now),
+            Committed::Stale | Committed::NotTaken(_) | Committed::Blocked(_) => Ok(Completed::Now),
             Committed::Done { error } => {
                 let head = Head { at: now, by: Origin::default(), plan_id: String::new() };
                 let record = Record { name: self.files.name_run(now)?, head };

@@ -14,7 +14,7 @@ use crate::backend::postgres::snapshot::TableSnapshot;
 use crate::backend::postgres::state::{State, note_around};
 use crate::backend::postgres::told;
 use crate::chat::Model;
-use crate::error::{Bug, Error, Remedy, Result};
+use crate::error::{Bug, Remedy, Result};
 use crate::plan::json::{JsonRun, Origin, name_after};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Note};
@@ -89,12 +89,6 @@ fn record(state: &mut State, own: Option<&JsonRun>) -> Result<()> {
     state.save(kept, patch).map(drop)
 }
 
-/// What becomes of the rows of a batch while other transactions are in its way.
-fn deferred(batch: &Batch, error: &Error) -> BTreeMap<String, Outcome> {
-    let outcome = Outcome::because(Verdict::Deferred, error.text());
-    batch.changes.iter().map(|change| (change.chat.to_owned(), outcome.clone())).collect()
-}
-
 impl Locked for LockedTable<'_> {
     fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed> {
         if batch.is_empty() {
@@ -121,7 +115,7 @@ impl Locked for LockedTable<'_> {
         });
         Ok(match changed {
             Err(error) if error.remedy() == Remedy::TryAgain && !batch.changes.is_empty() => {
-                Committed::NotTaken(deferred(&batch, &error))
+                Committed::Blocked(Outcome::because(Verdict::Deferred, error.text()))
             }
             Err(error) => return Err(error),
             Ok(Changed::Nothing) if !not_taken.is_empty() => Committed::NotTaken(not_taken),
