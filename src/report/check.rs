@@ -7,8 +7,9 @@ use serde::Serialize;
 use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::report::counted;
 use crate::report::diagnostics::render;
-use crate::report::escape::{escape, leading};
+use crate::report::escape::escape;
 use crate::report::json::write_json;
+use crate::report::layout::{Width, write_text};
 
 /// How mistakes are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,7 +105,7 @@ impl Check<'_> {
             0 => String::new(),
             notes => format!(", {}", counted(notes, "note")),
         };
-        writeln!(out, "{}: {mistakes}{warnings}{notes}", leading(self.policy))
+        write_text(&format!("{}: {mistakes}{warnings}{notes}", self.policy), Width::Any, out)
     }
 
     fn json(&self, out: &mut dyn Write) -> io::Result<()> {

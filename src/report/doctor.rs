@@ -10,7 +10,6 @@ use crate::checkup::{Check, Found};
 use crate::diagnostic::Diagnostic;
 use crate::error::Error;
 use crate::report::TextOrJson;
-use crate::report::escape::escape;
 use crate::report::json::write_json;
 use crate::report::layout::{Cell, Width, write_after};
 use crate::report::shown::{Naming, explained, shown};
@@ -124,10 +123,10 @@ fn text(checks: &[WireCheck], width: Width, out: &mut dyn Write) -> io::Result<(
         let start = Cell::plain("  ").and(colour, check.status);
         let gap = " ".repeat(status - check.status.width() + 3);
         let start = start.and(Style::new(), format!("{gap}{}   ", pad(check.check, name)));
-        write_after(&start, indent, &escape(&check.message), width, out)?;
+        write_after(&start, indent, &check.message, width, out)?;
         if let Some(fix) = &check.fix {
             let start = Cell::plain(" ".repeat(indent));
-            write_after(&start, indent, &format!("fix: {}", escape(fix)), width, out)?;
+            write_after(&start, indent, &format!("fix: {fix}"), width, out)?;
         }
     }
     let left = match count(checks, NOT_CHECKED) {

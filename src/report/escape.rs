@@ -30,6 +30,12 @@ pub fn leading(name: &str) -> Cow<'_, str> {
     if harmless { escape(name) } else { Cow::Owned(format!("./{}", escape(name))) }
 }
 
+/// A text that begins a line, blanks aside: it must not be an instruction to the program that reads the output either.
+pub(super) fn beginning(text: &str) -> Cow<'_, str> {
+    let is_command = ["::", "##"].iter().any(|command| text.trim_start().starts_with(command));
+    if is_command { Cow::Owned(format!("./{}", escape(text))) } else { escape(text) }
+}
+
 /// Whether a `[` after this would make it a command to a workflow runner: they look for `##[` and `##vso[` anywhere in a
 /// line.
 fn begins_command(before: &str) -> bool {

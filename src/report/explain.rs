@@ -1,11 +1,9 @@
 //! Why a chat has its model: what decides, what lost to it and why, and what the registry and past runs say.
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 
 use jiff::{Timestamp, Zoned};
 use serde::Serialize;
-use unicode_width::UnicodeWidthStr;
 
 use crate::chat::{Chat, Model};
 use crate::plan::capabilities::Capabilities;
@@ -14,10 +12,9 @@ use crate::plan::ledger::Debt;
 use crate::plan::trial::FailedStart;
 use crate::plan::{Row, Verdict};
 use crate::policy::{Because, Condition, Policy, Rule};
-use crate::report::escape::{escape, leading};
 use crate::report::json::write_json;
-use crate::report::layout::cut;
-use crate::report::text::{WIDEST, counted, pad, time};
+use crate::report::layout::{Cell, Width, cut, write_text};
+use crate::report::text::{WIDEST, counted, time};
 use crate::resolve::{Candidate, Current, Decision, candidates, resolve};
 
 /// Of the values that a condition wants, so many are told.
@@ -246,26 +243,27 @@ impl<'a> Explanation<'a> {
     /// Those of `out`.
     pub fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let decided = match self.unmanaged() {
-            Some(why) => format!("not managed: {}", escape(why)),
-            None => shown(self.decision().model).into_owned(),
+            Some(why) => format!("not managed: {why}"),
+            None => name(self.decision().model).to_owned(),
         };
-        writeln!(out, "{} ({}) → {decided}", leading(self.chat.label()), self.description())?;
+        let mut line = |text: &str| write_text(text, Width::Any, out);
+        line(&format!("{} ({}) → {decided}", self.chat.label(), self.description()))?;
 
         let told = self.told();
-        let cells: Vec<[String; 3]> = told.iter().map(Told::cells).collect();
+        let cells: Vec<[Cell; 3]> = told.iter().map(Told::cells).collect();
         let widths = [0, 1, 2].map(|column| cells.iter().map(|cells| cells[column].width()).max().unwrap_or_default());
         for (told, [place, rule, model]) in told.iter().zip(&cells) {
             let [places, rules, models] = widths;
-            let (place, rule, model) = (pad(place, places), pad(rule, rules), pad(model, models));
-            let detail = told.detail.as_deref().map(|detail| format!(": {}", escape(detail))).unwrap_or_default();
-            writeln!(out, "  {place}   {rule}   {model}   {}{detail}", told.standing)?;
+            let (place, rule, model) = (place.padded(places), rule.padded(rules), model.padded(models));
+            let detail = told.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
+            line(&format!("  {place}   {rule}   {model}   {}{detail}", told.standing))?;
         }
-        writeln!(out, "registry: {}", escape(&self.registry_line()))?;
+        line(&format!("registry: {}", self.registry_line()))?;
         if self.registered || self.debt.is_some() {
-            writeln!(out, "restart: {}", self.restart_line())?;
+            line(&format!("restart: {}", self.restart_line()))?;
         }
         if let Some(failed) = self.failed {
-            writeln!(out, "start: {}", escape(&self.failed_line(failed)))?;
+            line(&format!("start: {}", self.failed_line(failed)))?;
         }
         let change = self.change().map_or("none in the history".to_owned(), |(run, row)| {
             let models = [&row.before, &row.after].map(|model| model.as_deref().unwrap_or("(none)"));
@@ -273,23 +271,22 @@ impl<'a> Explanation<'a> {
             let [before, after] = models;
             format!("{before} → {after}{outcome}, {} by run {}", time(run.at, self.shown_now), run.run)
         });
-        writeln!(out, "last change: {}", escape(&change))
+        line(&format!("last change: {change}"))
     }
 
     fn description(&self) -> String {
         let chat = self.chat;
-        let id = chat.session_name.as_ref().map(|_| escape(&chat.id));
-        let by = self.assigned.map(|because| {
-            format!(" by {}, {}:{}", because.rule, leading(because.at.file.shown().raw()), because.at.line)
-        });
+        let id = chat.session_name.as_ref().map(|_| chat.id.as_ref());
+        let by = self
+            .assigned
+            .map(|because| format!(" by {}, {}:{}", because.rule, because.at.file.shown().raw(), because.at.line));
         let by = by.unwrap_or_default();
         let tier = match (chat.tier.as_deref(), chat.kind.as_deref()) {
-            (Some(tier), _) => format!("tier {}{by}", escape(tier)),
-            (None, Some(kind)) => format!("{}, no tier", escape(kind)),
+            (Some(tier), _) => format!("tier {tier}{by}"),
+            (None, Some(kind)) => format!("{kind}, no tier"),
             (None, None) => "no tier".to_owned(),
         };
-        let name = chat.contact_name.as_deref().map(escape);
-        let parts: Vec<Cow<str>> = id.into_iter().chain(name).chain([Cow::Owned(tier)]).collect();
+        let parts: Vec<&str> = id.into_iter().chain(chat.contact_name.as_deref()).chain([tier.as_str()]).collect();
         parts.join(", ")
     }
 
@@ -313,7 +310,7 @@ impl<'a> Explanation<'a> {
         let runs_it_anyway = row.after.as_ref().filter(|_| row.before.is_none() && row.runs == row.after);
         let in_sync_anyway = runs_it_anyway.and_then(|model| self.capabilities.unset_is_in_sync(model));
         if let (Verdict::Planned, Some(why)) = (row.outcome.verdict, in_sync_anyway) {
-            return format!("{model}, and {}", escape(&why));
+            return format!("{model}, and {why}");
         }
         match row.outcome.verdict {
             Verdict::Planned if self.capabilities.needs_live_sessions() => {
@@ -422,10 +419,10 @@ impl<'a> Told<'a> {
     }
 
     /// Where it stands, what it is and what it wants, no wider than the cells of a report.
-    fn cells(&self) -> [String; 3] {
+    fn cells(&self) -> [Cell; 3] {
         let Because { rule, at } = self.because;
-        let place = format!("{}:{}", leading(at.file.shown().raw()), at.line);
-        [place.as_str(), &escape(rule), &shown(self.model)].map(|cell| cut(cell, WIDEST))
+        let place = format!("{}:{}", at.file.shown().raw(), at.line);
+        [place.as_str(), rule, name(self.model)].map(|text| Cell::plain(text).cut(WIDEST))
     }
 }
 
@@ -436,6 +433,6 @@ impl<'a> From<Told<'a>> for WireCandidate<'a> {
     }
 }
 
-fn shown(model: Option<&Model>) -> Cow<'_, str> {
-    model.map_or(Cow::Borrowed("-"), |model| escape(model.as_str()))
+fn name(model: Option<&Model>) -> &str {
+    model.map_or("-", Model::as_str)
 }

@@ -9,7 +9,6 @@ use jiff::Zoned;
 
 use crate::plan::json::{JsonRow, JsonRun};
 use crate::plan::{Summary, Verdict};
-use crate::report::escape::escape;
 use crate::report::layout::{self, Cell, TableRow, Width, write_text};
 use crate::report::text::{WIDEST, colour, time};
 
@@ -48,10 +47,10 @@ pub fn write(run: &JsonRun, telling: Telling, out: &mut dyn Write) -> io::Result
         format!(" · policy {}{modified}", commit.get(..12).unwrap_or(commit))
     });
     let commit = commit.unwrap_or_default();
-    let part = |text: &str| if text.is_empty() { String::new() } else { format!(" · {}", escape(text)) };
+    let part = |text: &str| if text.is_empty() { String::new() } else { format!(" · {text}") };
     let (command, who) = (part(run.by.command.as_deref().unwrap_or_default()), part(&who));
-    let end = if run.unfinished { "· did not finish" } else { "" };
-    let head = format!("{} · {}{command}{who}{}{end}", escape(&run.run), time(run.at, now), escape(&commit));
+    let end = if run.unfinished { " · did not finish" } else { "" };
+    let head = format!("{} · {}{command}{who}{commit}{end}", run.run, time(run.at, now));
     write_text(&head, width, out)?;
     if run.part > 1 {
         writeln!(out, "  … what it did for more chats is no longer kept")?;
@@ -70,7 +69,7 @@ pub fn write(run: &JsonRun, telling: Telling, out: &mut dyn Write) -> io::Result
 
 fn row(row: &JsonRow, contacts: &BTreeMap<String, String>) -> TableRow {
     let label = row.session_name.as_ref().unwrap_or(&row.chat_id);
-    let model = |model: &Option<Cow<str>>| escape(model.as_deref().unwrap_or("(none)")).into_owned();
+    let model = |model: &Option<Cow<str>>| model.as_deref().unwrap_or("(none)").to_owned();
     let before = model(&row.before);
     let change = if row.is_edit() {
         let old = Cell::default().and(colour(AnsiColor::Red), before);
@@ -83,25 +82,16 @@ fn row(row: &JsonRow, contacts: &BTreeMap<String, String>) -> TableRow {
         () if row.is_edit() => ('~', colour(AnsiColor::Yellow)),
         () => ('^', colour(AnsiColor::Cyan)),
     };
-    let contact = contacts.get(row.chat_id.as_ref()).map(|name| Cell::plain(escape(name)));
+    let contact = contacts.get(row.chat_id.as_ref()).map(Cell::plain);
     let contact = if contacts.is_empty() { None } else { Some(contact.unwrap_or(Cell::plain("-"))) };
-    let ends = [change, Cell::plain(escape(&row.outcome))];
-    let cells = [Cell::plain(escape(label))].into_iter().chain(contact).chain(ends);
+    let ends = [change, Cell::plain(row.outcome.as_ref())];
+    let cells = [Cell::plain(label.as_ref())].into_iter().chain(contact).chain(ends);
     let rule = format!("{}:{} {}", row.because.file, row.because.line, row.because.rule);
-    TableRow {
-        mark: Cell::default().and(style, mark),
-        cells: cells.map(|cell| cell.cut(WIDEST)).collect(),
-        remark: layout::cut(&escape(&rule), WIDEST),
-        ..TableRow::default()
-    }
+    let cells = cells.map(|cell| cell.cut(WIDEST));
+    TableRow::new(Cell::default().and(style, mark), cells).remarked(Cell::plain(rule).cut(WIDEST))
 }
 
 /// A chat of which something is told in words.
 fn remark(chat: &str, what: &str) -> TableRow {
-    TableRow {
-        mark: Cell::plain(" "),
-        cells: vec![Cell::plain(escape(chat))],
-        remark: what.to_owned(),
-        ..TableRow::default()
-    }
+    TableRow::new(Cell::plain(" "), [Cell::plain(chat)]).remarked(Cell::plain(what))
 }

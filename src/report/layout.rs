@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use anstyle::Style;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::report::escape::{beginning, escape};
+
 /// Where nothing is cut, no column is made wider than this: a long cell must not widen every row.
 const WIDEST: usize = 48;
 /// No cell is cut to less than this.
@@ -34,7 +36,7 @@ impl Width {
     }
 }
 
-/// A text, parts of which may have a colour. It is safe to show.
+/// A text, parts of which may have a colour. It is made safe to show when it is made, so that no report can forget that.
 #[derive(Clone, Debug, Default)]
 pub struct Cell(Vec<(Style, String)>);
 
@@ -47,7 +49,7 @@ impl Cell {
     /// This text with more after it.
     #[must_use]
     pub fn and(mut self, style: Style, text: impl Into<String>) -> Self {
-        self.0.push((style, text.into()));
+        self.0.push((style, escape(&text.into()).into_owned()));
         self
     }
 
@@ -56,7 +58,25 @@ impl Cell {
         self.0.iter().map(|(_, text)| text.as_str()).collect()
     }
 
-    fn width(&self) -> usize {
+    /// What it says, without colours, in so many columns.
+    pub(super) fn padded(&self, width: usize) -> String {
+        format!("{}{}", self.text(), " ".repeat(width.saturating_sub(self.width())))
+    }
+
+    /// This cell as the first of a line that is not blank.
+    fn at_beginning(mut self) -> Self {
+        if let Some((_, text)) = self.0.first_mut() {
+            *text = beginning(text).into_owned();
+        }
+        self
+    }
+
+    fn is_blank(&self) -> bool {
+        self.0.iter().all(|(_, text)| text.trim().is_empty())
+    }
+
+    /// In columns of a terminal.
+    pub(super) fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| text.width()).sum()
     }
 
@@ -87,14 +107,33 @@ impl Cell {
 /// A row of a table.
 #[derive(Clone, Debug, Default)]
 pub struct TableRow {
-    /// One character, before the cells.
-    pub mark: Cell,
-    /// They stand below those of other rows.
-    pub cells: Vec<Cell>,
-    /// It runs on after the cells. Where there is no room, it stands below them.
-    pub remark: String,
-    /// Lines that stand below the row.
-    pub below: Vec<String>,
+    mark: Cell,
+    cells: Vec<Cell>,
+    remark: Cell,
+    below: Vec<Cell>,
+}
+
+impl TableRow {
+    /// A row of one character and these cells, which stand below those of other rows.
+    pub fn new(mark: Cell, cells: impl IntoIterator<Item = Cell>) -> Self {
+        let mut cells: Vec<Cell> = cells.into_iter().collect();
+        if let Some(first) = cells.first_mut().filter(|_| mark.is_blank()) {
+            *first = std::mem::take(first).at_beginning();
+        }
+        Self { mark, cells, ..Self::default() }
+    }
+
+    /// With this after the cells, where it runs on. Where there is no room, it stands below them.
+    #[must_use]
+    pub fn remarked(self, remark: Cell) -> Self {
+        Self { remark, ..self }
+    }
+
+    /// With these lines below the row.
+    #[must_use]
+    pub fn above(self, below: Vec<Cell>) -> Self {
+        Self { below, ..self }
+    }
 }
 
 /// Writes rows.
@@ -119,18 +158,27 @@ pub fn write_text(text: &str, width: Width, out: &mut dyn Write) -> io::Result<(
     write_after(&Cell::default(), 2, text, width, out)
 }
 
+/// Writes one line of a list.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_item(text: &str, out: &mut dyn Write) -> io::Result<()> {
+    write_after(&Cell::plain("  "), 2, text, Width::Any, out)
+}
+
 /// Writes text after a beginning of its first line. Further lines are indented by so many columns.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn write_after(start: &Cell, indent: usize, text: &str, width: Width, out: &mut dyn Write) -> io::Result<()> {
+    let text = &*if start.is_blank() { beginning(text) } else { escape(text) };
     start.write(out)?;
     if start.width() + text.width() <= width.most() {
         return writeln!(out, "{text}");
     }
     let mut lines = wrapped(text, width.most().saturating_sub(indent.max(start.width()))).into_iter();
     writeln!(out, "{}", lines.next().unwrap_or_default())?;
-    lines.try_for_each(|line| writeln!(out, "{}{line}", " ".repeat(indent)))
+    lines.try_for_each(|line| writeln!(out, "{}{}", " ".repeat(indent), beginning(&line)))
 }
 
 /// How wide the columns of some rows are, and where remarks stand.
@@ -160,7 +208,7 @@ impl Layout {
         }
         let mut layout = Self { columns: columns.collect(), most: width.most(), remarks: Remarks::Beside };
         let needs = |row: &TableRow| {
-            let remark = if row.remark.is_empty() { 0 } else { GAP.width() + row.remark.width() };
+            let remark = if row.remark.is_blank() { 0 } else { GAP.width() + row.remark.width() };
             layout.up_to(row.cells.len()) + remark
         };
         if rows.iter().any(|row| needs(row) > layout.most) {
@@ -189,7 +237,7 @@ impl Layout {
         write!(out, "  ")?;
         row.mark.write(out)?;
         write!(out, " ")?;
-        let is_beside = self.remarks == Remarks::Beside && !row.remark.is_empty();
+        let is_beside = self.remarks == Remarks::Beside && !row.remark.is_blank();
         for (index, (cell, column)) in row.cells.iter().zip(&self.columns).enumerate() {
             let cell = if self.most == usize::MAX { cell.clone() } else { cell.cut(*column) };
             cell.write(out)?;
@@ -197,12 +245,14 @@ impl Layout {
                 write!(out, "{}{GAP}", " ".repeat(column.saturating_sub(cell.width())))?;
             }
         }
-        let (beside, below) = if is_beside { (row.remark.as_str(), "") } else { ("", row.remark.as_str()) };
-        writeln!(out, "{beside}")?;
-        let below = Some(below).filter(|below| !below.is_empty());
-        for text in below.into_iter().chain(row.below.iter().map(String::as_str)) {
+        if is_beside {
+            row.remark.write(out)?;
+        }
+        writeln!(out)?;
+        let below = Some(&row.remark).filter(|remark| !is_beside && !remark.is_blank());
+        for cell in below.into_iter().chain(&row.below) {
             let room = self.most.saturating_sub(BELOW.width());
-            wrapped(text, room).iter().try_for_each(|line| writeln!(out, "{BELOW}{line}"))?;
+            wrapped(&cell.text(), room).iter().try_for_each(|line| writeln!(out, "{BELOW}{line}"))?;
         }
         Ok(())
     }

@@ -10,7 +10,6 @@ use crate::chat::Model;
 use crate::plan::json::JsonBecause;
 use crate::plan::listing::{Listed, Listing, State};
 use crate::report::TextOrJson;
-use crate::report::escape::{escape, leading};
 use crate::report::json::write_json;
 use crate::report::layout::{self, Cell, TableRow, Width, write_text};
 use crate::report::text::{colour, counted, time};
@@ -95,8 +94,7 @@ impl List<'_> {
         let Listing { chats, sessions, complete } = self.listing;
         let selected = format!(" · {} selected", chats.len());
         let selected = if *complete { "" } else { &selected };
-        let (policy, registry) = (leading(self.policy), escape(self.registry));
-        let head = format!("{policy} · {} in {registry}{selected}", counted(*sessions, "session"));
+        let head = format!("{} · {} in {}{selected}", self.policy, counted(*sessions, "session"), self.registry);
         write_text(&head, self.width, out)?;
         writeln!(out)?;
         if !chats.is_empty() {
@@ -115,17 +113,14 @@ impl List<'_> {
             Names::One => &["chat"],
         };
         let titles = titles.iter().chain(&["tier", "model", "decided by", "state"]);
-        let cells = titles.map(|title| Cell::plain(*title)).collect();
-        let title = TableRow { mark: Cell::plain(" "), cells, ..TableRow::default() };
+        let title = TableRow::new(Cell::plain(" "), titles.map(|title| Cell::plain(*title)));
         let rows = self.listing.chats.iter().map(|chat| self.row(chat, names));
         [title].into_iter().chain(rows).collect()
     }
 
     fn row(&self, listed: &Listed, names: Names) -> TableRow {
         let Listed { chat, model, wanted, because, states, .. } = listed;
-        let name = |model: &Option<Model>| {
-            model.as_ref().map_or_else(|| "(none)".to_owned(), |model| escape(model.as_str()).into_owned())
-        };
+        let name = |model: &Option<Model>| model.as_ref().map_or("(none)", Model::as_str).to_owned();
         let models = if states.contains(&State::Differs) {
             let old = Cell::default().and(colour(AnsiColor::Red), name(model));
             old.and(Style::new(), " → ").and(colour(AnsiColor::Green), name(wanted))
@@ -145,12 +140,11 @@ impl List<'_> {
             Names::One => vec![contact.unwrap_or(label)],
         };
         let tier = chat.tier.as_deref().or(chat.kind.as_deref()).unwrap_or("-");
-        let texts = names.into_iter().chain([tier]).map(|text| Cell::plain(escape(text)));
+        let texts = names.into_iter().chain([tier]).map(Cell::plain);
         // Which chat an override is for, its row says.
         let rule = if because.rule.starts_with("chats.") { "override" } else { &because.rule };
-        let ends = [Cell::plain(escape(rule)), Cell::plain(self.words(listed))];
-        let cells = texts.chain([models]).chain(ends).collect();
-        TableRow { mark: Cell::default().and(style, mark), cells, ..TableRow::default() }
+        let ends = [Cell::plain(rule), Cell::plain(self.words(listed))];
+        TableRow::new(Cell::default().and(style, mark), texts.chain([models]).chain(ends))
     }
 
     /// How it stands, in words.

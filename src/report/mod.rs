@@ -27,7 +27,7 @@ use crate::registry::Snapshot;
 pub use diff::policy_diff;
 pub use format::{Format, TextOrJson};
 pub use json::write_json;
-pub use layout::Width;
+pub use layout::{Width, write_item, write_text};
 pub use standing_faults::{has_failures, standing_faults};
 pub use text::{counted, failed_model, refusal, time, voided};
 

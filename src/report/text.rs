@@ -9,7 +9,6 @@ use unicode_width::UnicodeWidthStr;
 use crate::chat::Model;
 use crate::plan::observed::{Standing, Void};
 use crate::plan::{FailedModel, Plan, Refusal, Row, Summary, Verdict};
-use crate::report::escape::{escape, leading};
 use crate::report::layout::{self, Cell, TableRow, cut, write_text};
 use crate::report::{Mode, Report};
 
@@ -18,7 +17,7 @@ pub(super) const WIDEST: usize = 200;
 /// Of what there is to say below a row: more than all that is kept of what a command said.
 const LONGEST_DETAIL: usize = 6_000;
 
-/// One row, in words. All but the detail is escaped.
+/// One row, in words.
 pub(super) struct Line {
     pub(super) mark: char,
     style: Style,
@@ -42,8 +41,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         Mode::PolicyDiff => String::new(),
         Mode::DryRun | Mode::Apply => format!(" · plan {}", short_id(plan)),
     };
-    let (policy, registry) = (leading(report.policy), escape(report.registry));
-    let head = format!("{policy} · {sessions} in {registry}{partial}{id}");
+    let head = format!("{} · {sessions} in {}{partial}{id}", report.policy, report.registry);
     write_text(&head, report.width, out)?;
     writeln!(out)?;
     let rows = |contacts| plan.rows.iter().map(|row| table_row(line(row, report), contacts)).collect::<Vec<_>>();
@@ -87,11 +85,11 @@ fn table_row(line: Line, contacts: Contacts) -> TableRow {
         None => action,
     };
     // A model may be as long as a policy, and stand in every row.
-    let cells = cells.iter().map(|cell| cell.cut(WIDEST)).collect();
-    let remark = cut(&format!("{prefix}{remark}"), WIDEST);
+    let cells: Vec<Cell> = cells.iter().map(|cell| cell.cut(WIDEST)).collect();
+    let remark = Cell::plain(format!("{prefix}{remark}")).cut(WIDEST);
     let detail = detail.map(|detail| cut(&detail, LONGEST_DETAIL));
-    let below = detail.iter().flat_map(|detail| detail.lines()).map(|text| escape(text).into_owned()).collect();
-    TableRow { mark: Cell::default().and(style, mark), cells, remark, below }
+    let below = detail.iter().flat_map(|detail| detail.lines()).map(Cell::plain).collect();
+    TableRow::new(Cell::default().and(style, mark), cells).remarked(remark).above(below)
 }
 
 /// The beginning of a plan's id, by which people tell plans apart.
@@ -103,9 +101,7 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
     let verdict = row.outcome.verdict;
     let policies = report.mode == Mode::PolicyDiff;
     let none = if policies { "(not managed)" } else { "(none)" };
-    let name = |model: &Option<Model>| {
-        model.as_ref().map_or_else(|| none.to_owned(), |model| escape(model.as_str()).into_owned())
-    };
+    let name = |model: &Option<Model>| model.as_ref().map_or(none, Model::as_str).to_owned();
     let change = match verdict {
         Verdict::Unmanaged if !policies => Cell::plain("not managed"),
         _ if policies || row.edit => Cell::default()
@@ -123,9 +119,7 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
         }
     });
     let action = match (verdict, &owed) {
-        (Verdict::Unmanaged, _) => {
-            row.outcome.detail.as_deref().map(|why| escape(why).into_owned()).unwrap_or_default()
-        }
+        (Verdict::Unmanaged, _) => row.outcome.detail.clone().unwrap_or_default(),
         (Verdict::Planned, Some(owed)) if row.restart && !row.edit => owed.clone(),
         (Verdict::Planned, _) => planned(row).to_owned(),
         (Verdict::Done, _) if row.effects.restarted => "restarted".to_owned(),
@@ -150,12 +144,12 @@ pub(super) fn line(row: &Row, report: &Report) -> Line {
     Line {
         mark,
         style,
-        name: escape(row.chat.label()).into_owned(),
-        contact: contact(row).map(|name| escape(name).into_owned()),
-        tier: escape(tier).into_owned(),
+        name: row.chat.label().to_owned(),
+        contact: contact(row).map(str::to_owned),
+        tier: tier.to_owned(),
         change,
         action,
-        rule: (row.edit || policies).then(|| escape(&place).into_owned()),
+        rule: (row.edit || policies).then_some(place),
         detail: shown.map(|detail| format!("{detail}{more}")),
     }
 }

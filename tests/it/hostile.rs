@@ -365,17 +365,3 @@ fn what_is_checked_and_explained_is_shown_as_text() {
         }
     }
 }
-
-#[test]
-fn no_line_of_owed_begins_with_what_a_chat_calls_itself() {
-    for id in ["::error file=a::x", "##teamcity[x]", "##[error]x"] {
-        let policy = format!("{POLICY}\n[sessions]\nrestart = [\"false\"]\n");
-        let sandbox = Sandbox::new(&policy, &json!({ id: { "tier": "family", "model": "opus" } }).to_string());
-        sandbox.run(&[]).expect(4);
-        let owed = sandbox.run(&["owed"]).expect(0).stdout;
-        assert!(owed.contains("1 restart is owed."), "{owed}");
-        // A runner of workflows trims a line before it looks for a command.
-        let is_command = |line: &str| line.trim_start().starts_with("::") || line.trim_start().starts_with("##");
-        assert!(!owed.lines().any(is_command), "{owed}");
-    }
-}

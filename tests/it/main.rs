@@ -78,6 +78,7 @@ mod launch_unreadable;
 mod laws;
 mod ledger;
 mod lengths;
+mod line_starts;
 mod lints;
 mod list;
 mod lossless;

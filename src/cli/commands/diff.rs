@@ -20,7 +20,6 @@ use crate::file_name::FileName;
 use crate::plan::ledger::Ledger;
 use crate::plan::{Side, policy_diff};
 use crate::policy;
-use crate::report::escape::leading;
 use crate::report::{Format, Mode, Report};
 use crate::sources;
 use crate::sources::git::{OldPolicy, policy_at};
@@ -70,7 +69,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> an
     let plan = policy_diff(old, new, snapshot.as_ref(), &remembered)?;
     let plan = opened.names.shown(plan);
 
-    let policies = format!("{} → {}", leading(name.shown().raw()), leading(opened.policy_name.raw()));
+    let policies = format!("{} → {}", name.shown().raw(), opened.policy_name.raw());
     let report = Report {
         policy: &policies,
         snapshot: snapshot.as_ref(),

@@ -18,8 +18,7 @@ use crate::plan::json::JsonFailedModel;
 use crate::plan::ledger::Note;
 use crate::plan::select::find_registered;
 use crate::plan::{FailedModel, failed_models};
-use crate::report::escape::{escape, leading};
-use crate::report::{counted, failed_model, time, write_json};
+use crate::report::{Width, counted, failed_model, time, write_item, write_json, write_text};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OwedArgs {
@@ -87,15 +86,13 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
             for (name, (chat, debt)) in &owed {
                 let since = time(debt.since, now);
                 let attempts = counted(debt.attempts as usize, "attempt");
-                let contact = contacts.get(*chat).map(|name| format!("   {}", escape(name))).unwrap_or_default();
-                write!(out, "  {}{contact}   restart owed since {since}, {attempts}", leading(name.raw()))?;
-                match debt.next_try.filter(|_| debt.waits(now.timestamp())) {
-                    Some(next) => writeln!(out, ", next try at {}", time(next, now))?,
-                    None => writeln!(out)?,
-                }
+                let contact = contacts.get(*chat).map(|name| format!("   {name}")).unwrap_or_default();
+                let next = debt.next_try.filter(|_| debt.waits(now.timestamp()));
+                let next = next.map_or_else(String::new, |next| format!(", next try at {}", time(next, now)));
+                write_item(&format!("{}{contact}   restart owed since {since}, {attempts}{next}", name.raw()), out)?;
             }
             for failed in &failed {
-                writeln!(out, "  {}", leading(&failed_model(failed, now)))?;
+                write_item(&failed_model(failed, now), out)?;
             }
             match ledger.owed.len() {
                 0 => writeln!(out, "No restarts are owed."),
@@ -118,7 +115,10 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
     let told = match locked.note(&forgotten(&chat), now.timestamp()) {
         Err(error) if is_still_owed() => return Err(error.into()),
         Err(error) => Err(error),
-        Ok(_) => terminal.to_stdout(|out| writeln!(out, "Forgot the restart owed to {}.", escape(name.raw()))),
+        Ok(_) => {
+            let text = format!("Forgot the restart owed to {}.", name.raw());
+            terminal.to_stdout(|out| write_text(&text, Width::Any, out))
+        }
     };
     Ok(match told {
         Ok(()) => Exit::Done,
