@@ -135,7 +135,7 @@ const KINDS: [Kind; 13] = [
 ];
 
 const MODELS: [&str; 9] = ["opus", "sonnet", "haiku", "Opus", "claude-opus", "gone", "o_us", "%", ""];
-const TIERS: [&str; 6] = ["admin", "family", "Family", "fämily", "_", ""];
+const TIERS: [&str; 7] = ["admin", "family", "Family", "fämily", "_", "", ""];
 const SOURCES: [&str; 5] = ["discord", "Discord", "signal", "%", ""];
 const CONTACTS: [&str; 5] = ["Ann", "ann", "Änn", "_nn", ""];
 const GLOBS: [&str; 13] =
@@ -208,7 +208,7 @@ fn worlds() -> impl Strategy<Value = World> {
         says,
         proptest::collection::btree_map(select(&TIERS[..5]), allowed(), 0..4),
         proptest::collection::vec(rule, 0..4),
-        proptest::collection::vec((globs(), select(&CONTACTS[..4]), select(&TIERS[..5])), 0..2),
+        proptest::collection::vec((globs(), select(&CONTACTS[..4]), select(&TIERS[..5])), 0..3),
         proptest::collection::btree_map(0..14_usize, proptest::option::weighted(0.8, allowed()), 0..3),
     )
         .prop_map(|(sessions, says, tiers, rules, assignments, overrides)| {

@@ -47,12 +47,12 @@ impl Question {
         }
         let mut compiler = Compiler { input, columns, words: Vec::new(), comparisons: 0 };
         let differs = compiler.differs();
+        let tier = Some(compiler.tier()).filter(|_| !policy.tiers.is_empty());
         if compiler.comparisons > COMPARISONS {
             return None;
         }
         let withdrawn = compiler.withdrawn();
         let names = compiler.names();
-        let tier = Some(compiler.tier()).filter(|_| !policy.tiers.is_empty());
         let owed = ledger.owed.keys().chain(ledger.failed.keys());
         let remembered = owed.chain(ledger.corrected.keys()).chain(ledger.wrote.keys());
         let listed = policy.chats.keys().chain(policy.former.keys());
