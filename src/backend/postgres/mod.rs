@@ -94,12 +94,12 @@ impl Backend for PostgresBackend {
     }
 
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
-        let observer = Observer { commands: &self.commands, aliases: &self.aliases, reading, rows: &drift.rows };
-        let mut observed = observer.observe(remark(&drift.rows))?;
+        let mut found = Observer { commands: &self.commands, aliases: &self.aliases, reading, rows: &drift.rows }
+            .observe(remark(&drift.rows))?;
         if !reading.doubtful.is_empty() {
-            observed.findings.extend(self.refusals()?);
+            found.findings.extend(self.refusals()?);
         }
-        Ok(observed)
+        Ok(found)
     }
 
     fn preflight(&self) -> Result<()> {
