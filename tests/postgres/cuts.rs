@@ -149,7 +149,7 @@ struct Moments {
 impl Moments {
     fn new() -> Self {
         let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());
-        eprintln!("the moments are those of SEED={seed}");
+        let _ = writeln!(std::io::stderr(), "the moments are those of SEED={seed}");
         Self { state: seed }
     }
 

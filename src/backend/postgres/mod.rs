@@ -103,12 +103,12 @@ impl Backend for PostgresBackend {
     }
 
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {
-        let of_commands = Observer { commands: &self.commands, aliases: &self.aliases, reading, rows: &drift.rows };
-        let mut observed = of_commands.observe(remark(&drift.rows))?;
+        let mut found = Observer { commands: &self.commands, aliases: &self.aliases, reading, rows: &drift.rows }
+            .observe(remark(&drift.rows))?;
         if !reading.doubtful.is_empty() {
-            observed.findings.extend(self.refusals()?);
+            found.findings.extend(self.refusals()?);
         }
-        Ok(observed)
+        Ok(found)
     }
 
     fn preflight(&self) -> Result<()> {
