@@ -217,17 +217,22 @@ pub(crate) fn open_quietly(place: &PlaceArgs) -> anyhow::Result<Opened> {
     if key.is_some() && !place.redact {
         return Err(Error::from(PlaceProblem::NotRedacted { registry: opened.home.name().into() }).into());
     }
-    let names = names(place, key, &opened.home, opened.policy.tier_names())?;
+    let names = names(place, key, &opened.home, || opened.policy.tier_names())?;
     Ok(Opened { names, ..opened })
 }
 
-/// What the chats of a registry are called that is no snapshot. The policy declares these tiers.
-fn names(place: &PlaceArgs, key: Option<Redaction>, home: &Home, tiers: BTreeSet<String>) -> Result<Names> {
+/// What the chats of a registry are called that is no snapshot. `tiers` tells those that the policy declares.
+fn names(
+    place: &PlaceArgs,
+    key: Option<Redaction>,
+    home: &Home,
+    tiers: impl FnOnce() -> BTreeSet<String>,
+) -> Result<Names> {
     if place.naming() == Naming::Plain {
         return Ok(Names::Own);
     }
     let key = key.map_or_else(|| backend::of_home(home.clone()).redaction_key(), Ok)?;
-    Ok(Names::Redacted(key.telling(tiers)))
+    Ok(Names::Redacted(key.telling(tiers())))
 }
 
 /// What a command starts from that is about past runs alone.
@@ -241,8 +246,8 @@ pub(crate) struct Past {
 /// owed and what was done can be looked at all the same.
 pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Past> {
     let home = home_of_past(terminal, place)?;
-    let policy = place.load().ok().and_then(|files| policy::read(&files.sources).ok());
-    let tiers = policy.map(|(policy, _)| policy.tier_names()).unwrap_or_default();
+    let policy = || policy::read(&place.load().ok()?.sources).ok();
+    let tiers = || policy().map(|(policy, _)| policy.tier_names()).unwrap_or_default();
     let names = names(place, place.redaction_key()?, &home, tiers)?;
     Ok(Past { backend: backend::of_home(home), now: Zoned::now(), names })
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{POLICY, Run, Sandbox};
 
-/// Commands to workflow runners and to TeamCity.
+/// Commands to the runners of three services.
 const COMMANDS: [&str; 4] = ["::error title=a::x", "##[error]x", "##teamcity[x]", "  ::add-mask::x"];
 
 /// Everything is called by this command: two chats, what is known of them, and the files of policy and registry.

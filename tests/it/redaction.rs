@@ -200,6 +200,23 @@ fn overrides_are_mapped_and_rules_that_ask_for_ids_are_errors() {
 }
 
 #[test]
+fn a_tier_that_the_policy_comes_to_declare_is_found_on_the_snapshot() {
+    let friends = ("+16175550104", "cal-ortiz", "sonnet");
+    let sandbox = Sandbox::new(POLICY, &registry(&[CHATS[0], friends]));
+    let snapshot = snapshot(&sandbox);
+    let tiers = snapshot.as_object().unwrap().values().map(|entry| entry["tier"].as_str().unwrap());
+    let tiers: BTreeSet<&str> = tiers.collect();
+    assert!(tiers.contains("admin") && tiers.iter().any(|tier| tier.starts_with("tier-")), "{tiers:?}");
+    assert!(sandbox.run(&ON_SNAPSHOT).expect(0).stdout.contains("1 to change"));
+
+    sandbox.write("policy.toml", POLICY.replace("[tiers]\n", "[tiers]\ncal-ortiz = \"haiku\"\n"));
+    let of_snapshot = sandbox.json(&ON_SNAPSHOT);
+    assert_eq!(of_snapshot["plan_id"], sandbox.json(&["--dry-run", "--redact"])["plan_id"]);
+    let rows = of_snapshot["changes"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row["because"]["rule"] == "tiers.cal-ortiz"), "{of_snapshot:#}");
+}
+
+#[test]
 fn what_cannot_be_redacted_says_so() {
     let sandbox = sandbox();
     snapshot(&sandbox);

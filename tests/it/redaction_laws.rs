@@ -441,6 +441,9 @@ fn the_snapshot(world: &World) {
     for command in ["list", "check", "doctor"] {
         world.run(&[&[command], &on_snapshot[..]].concat());
     }
+    let typed = world.of("typed");
+    world.run(&[&["explain", typed, "--tier", typed, "--session-name", typed], &on_snapshot[..]].concat());
+    world.run(&[&["list", "--tier", typed], &on_snapshot[..]].concat());
 }
 
 #[test]
