@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Model(String);
 
 impl Model {
-    /// As many bytes can a name have that a policy holds: each row of each report has it, whatever their number.
+    /// As many bytes can a name have that a policy holds: each row of each report has it, however many there are.
     pub const LONGEST: usize = 4096;
 
     /// A model of that name; `None` for the empty name, which means "no model" in a registry.

@@ -97,7 +97,7 @@ fn back_to_what_a_run_is_replacing_is_taken_for_a_lost_edit() {
     sandbox.script("restart", "cp before.json sessions.json");
     let restarts = "[sessions]\nrestart = [\"./restart\"]\n";
     sandbox.write("policy.toml", policy().replace("family = \"sonnet\"", "family = \"opus\"") + restarts);
-    let row = json!(["ada", "sonnet", "opus", "failed", "the registry says sonnet again"]);
+    let row = json!(["ada", "sonnet", "opus", "failed", "the registry has sonnet again"]);
     for _ in 0..2 {
         assert_eq!(rows(&sandbox.run(&["--chat", "ada", "--format", "json"]).expect(4)), [row.clone()]);
     }

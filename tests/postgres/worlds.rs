@@ -1,4 +1,4 @@
-//! A law: on a table, a plan is the one of a file with the same sessions, whatever the types of its columns.
+//! A law: on a table, a plan is the one of a file with the same sessions, for all types of columns.
 
 use std::fmt::Write;
 

@@ -212,25 +212,16 @@ impl RegistryTable {
             Check::of("state", state, "check the schema reconcile of the database"),
         ];
         if let Some(registry) = registry {
-            checks.push(self.look_at_rights(is_known));
+            let may_write = self.check_writable();
+            checks.push(if is_known {
+                let may_record = may_write.and_then(|()| self.check_state());
+                rights(may_record, "this role may change models, and record what it does")
+            } else {
+                rights(may_write, "this role may change models")
+            });
             checks.extend(is_known.then(|| self.look_at_holder(&registry)));
         }
         checks
-    }
-
-    fn look_at_rights(&self, is_memory_known: bool) -> Check {
-        let memory = || if is_memory_known { self.check_state() } else { Ok(()) };
-        let found = self.check_writable().and_then(|()| memory());
-        let good = if is_memory_known {
-            "this role may change models, and record what it does"
-        } else {
-            "this role may change models"
-        };
-        Check::of(
-            "rights",
-            found.map(|()| good.to_owned()),
-            "reconcile init --postgres --grants ROLE prints the rights",
-        )
     }
 
     fn look_at_holder(&self, registry: &str) -> Check {
@@ -240,6 +231,10 @@ impl RegistryTable {
         });
         Check::of("holder", found, "check the schema reconcile of the database")
     }
+}
+
+fn rights(found: Result<()>, good: &str) -> Check {
+    Check::of("rights", found.map(|()| good.to_owned()), "reconcile init --postgres --grants ROLE prints the rights")
 }
 
 fn unknown(lost: LostState) -> Error {

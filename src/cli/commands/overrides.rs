@@ -56,8 +56,7 @@ pub(crate) fn edit_and_run(
         return Ok(Exit::Usage);
     }
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let (mut opened, Decided { changes, notes, .. }, edits) =
-        prepare(terminal, place, args.dry_run, &interrupt, decide)?;
+    let (mut opened, Decided { changes, notes, .. }, edits) = prepare(terminal, place, args, &interrupt, decide)?;
     for note in &notes {
         terminal.note(Public::new(note.clone()));
     }
@@ -119,7 +118,7 @@ pub(crate) fn edit_and_run(
 fn prepare(
     terminal: &Terminal,
     place: &PlaceArgs,
-    dry_run: bool,
+    args: &EditArgs,
     interrupt: &Interrupt,
     decide: impl Fn(&Opened) -> Result<Decided>,
 ) -> anyhow::Result<(Opened, Decided, Vec<PolicyEdit>)> {
@@ -135,7 +134,7 @@ fn prepare(
         let decided = decide(&opened)?;
         let mut edits = edits(&opened, &decided)?;
         let names: BTreeSet<&String> = edits.iter().map(|edit| &edit.name).collect();
-        if dry_run || names == locked.keys().collect() {
+        if args.dry_run || names == locked.keys().collect() {
             for edit in &mut edits {
                 edit.file = locked.remove(&edit.name);
             }
