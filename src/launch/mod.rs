@@ -31,7 +31,7 @@ pub use conversation::{Conversations, Remark};
 pub use record::record;
 
 /// The member of an entry in which the id of a conversation is recorded.
-pub const SESSION_ID: &str = "session_id";
+pub(crate) const SESSION_ID: &str = "session_id";
 
 /// A session to be started.
 #[derive(Clone, Debug)]

@@ -79,7 +79,7 @@ impl FileMeta {
     ///
     /// # Errors
     /// Where the system does not tell. `path` is the file's name for that.
-    pub fn of_open(file: &File, path: &Path) -> Result<Self> {
+    pub(crate) fn of_open(file: &File, path: &Path) -> Result<Self> {
         file.metadata().map(|metadata| Self::of(&metadata)).map_err(Error::io("access", path))
     }
 }
@@ -93,7 +93,7 @@ fn number<N: Default>(value: impl TryInto<N>) -> N {
 ///
 /// # Errors
 /// Where there is no such file, or it is something else.
-pub fn open_regular(path: &Path) -> Result<File> {
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
     let refuse = |kind: FileType| OsProblem::NotRegular { path: path.to_owned(), is_directory: kind.is_dir() };
     // To open a device may do something already. What takes the place of the file in this instant is looked at below.
     let found = fs::metadata(path).map_err(Error::io("open", path))?.file_type();
