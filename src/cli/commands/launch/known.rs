@@ -87,7 +87,7 @@ impl Known {
                 return Err(CommandProblem::GuessedRegistry { registry: path, chat: chat.into() }.into());
             }
             KnownBy::Guessed => {
-                terminal.note(sentence!("using the registry {}, which a line of the policy names", &path))
+                terminal.note(sentence!("using the registry {}, which a line of the policy names", &path));
             }
         }
         Ok((path, file))
