@@ -54,7 +54,7 @@ impl Check {
     }
 
     /// Whether something keeps a run from working.
-    pub fn is_problem(&self) -> bool {
+    pub(crate) fn is_problem(&self) -> bool {
         matches!(self.found, Found::Problem { .. })
     }
 }

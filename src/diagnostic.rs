@@ -48,7 +48,7 @@ impl Diagnostic {
     }
 
     /// That a file is not UTF-8. `what` is what it should be: `the registry`.
-    pub fn not_utf8(what: &str, file: &str, found: &FromUtf8Error) -> Self {
+    pub(crate) fn not_utf8(what: &str, file: &str, found: &FromUtf8Error) -> Self {
         let at = found.utf8_error().valid_up_to();
         let place = Place::new(file, &String::from_utf8_lossy(found.as_bytes()), at..at + 1);
         Self::error("not-utf8", format!("{what} is not UTF-8"), place, "the first byte that is not")
@@ -80,7 +80,7 @@ impl Diagnostic {
 
     /// This mistake, with advice that names chats or people.
     #[must_use]
-    pub fn private_help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn private_help(mut self, help: impl Into<String>) -> Self {
         self.private_help = Some(help.into());
         self
     }
@@ -116,7 +116,7 @@ impl Diagnostic {
 const UNSHOWN: &str = "(not shown: it may hold a password)";
 
 /// Whether a text looks like a connection with a password in it, as keywords or as a URI.
-pub fn may_hold_password(text: &str) -> bool {
+pub(crate) fn may_hold_password(text: &str) -> bool {
     let has_login = |rest: &str| rest.split_once('@').is_some_and(|(login, _)| login.contains(':'));
     text.contains("password") || text.split("://").skip(1).any(has_login)
 }
@@ -164,7 +164,7 @@ impl Place {
     }
 
     /// The place of a line and column as parsers count them: both from 1, the column in bytes.
-    pub fn at_line(file: &str, text: &str, line: usize, column: usize) -> Self {
+    pub(crate) fn at_line(file: &str, text: &str, line: usize, column: usize) -> Self {
         let line_start = match line {
             0 | 1 => 0,
             _ => text.match_indices('\n').nth(line - 2).map_or(text.len(), |(index, _)| index + 1),

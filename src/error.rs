@@ -139,7 +139,7 @@ impl Error {
     }
 
     /// Whether the file system takes nothing more: it is full, or can only be read.
-    pub fn is_no_room(&self) -> bool {
+    pub(crate) fn is_no_room(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         match self {
             Self::Io { source, .. } => [QuotaExceeded, ReadOnlyFilesystem, StorageFull].contains(&source.kind()),
@@ -149,7 +149,7 @@ impl Error {
     }
 
     /// What can be done about it without the user.
-    pub fn remedy(&self) -> Remedy {
+    pub(crate) fn remedy(&self) -> Remedy {
         match self {
             Self::Problem(problem) => problem.remedy(),
             _ => Remedy::None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 /// What a length of time looks like, to be followed by an example.
-pub const FORM: &str = "a number and a unit (ms, s, m, h or d), or seconds alone, as in";
+pub(crate) const FORM: &str = "a number and a unit (ms, s, m, h or d), or seconds alone, as in";
 
 /// A length of time: `30s`, `1h30m`, `7d`, or seconds alone, as in `5`. A day has 24 hours. `None` where it is none, or below
 /// zero.
@@ -18,7 +18,7 @@ pub fn duration(text: &str) -> Option<Duration> {
 
 /// A length of time whose days are those of the calendar: a day from now is the same time of day tomorrow, also where a clock is
 /// set forward in between.
-pub fn span(text: &str) -> Option<Span> {
+pub(crate) fn span(text: &str) -> Option<Span> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Span::new().try_seconds(text.parse::<i64>().ok()?).ok();
     }

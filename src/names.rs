@@ -213,7 +213,7 @@ impl<'p> Names<'p> {
     }
 
     /// The keys that are written like globs, those of registered chats excepted.
-    pub fn globs_in_keys(&self) -> impl Iterator<Item = &'p Because> {
+    pub(crate) fn globs_in_keys(&self) -> impl Iterator<Item = &'p Because> {
         self.policy.globs_in_keys.iter().filter(|because| !self.overridden.contains(&because.at.order()))
     }
 }
@@ -277,7 +277,7 @@ impl<'w> Alike<'w> {
     }
 
     /// Takes another registered chat into account.
-    pub fn look_at(&mut self, chat: &Chat) {
+    pub(crate) fn look_at(&mut self, chat: &Chat) {
         self.nearest.look_at(&chat.id);
         let Some(likeness) = self.likeness(chat) else { return };
         let candidate = (likeness, chat.id.as_ref());

@@ -54,7 +54,7 @@ impl<'e> From<Option<&'e str>> for Current<'e> {
 }
 
 /// Why a chat is left alone whose model was set by hand.
-pub const SET_BY_HAND: &str = "set by hand: kept";
+pub(crate) const SET_BY_HAND: &str = "set by hand: kept";
 
 impl<'p> Candidate<'p> {
     /// What it says, if it speaks.

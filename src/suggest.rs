@@ -26,7 +26,7 @@ impl Nearest {
     }
 
     /// Takes another known word into account. Of equally close ones the first in alphabetical order counts.
-    pub fn look_at(&mut self, candidate: &str) {
+    pub(crate) fn look_at(&mut self, candidate: &str) {
         let Some(distance) = self.word.distance(candidate, self.close) else { return };
         if self.best.as_ref().is_none_or(|(least, best)| (distance, candidate) < (*least, best.as_str())) {
             self.close = distance;

@@ -1,7 +1,7 @@
 //! Whole processes on registries of three sizes, side by side with other ways to do the same work.
 //!
 //! `cargo bench` runs everything; `cargo bench -- --sessions 100 --rounds 1 --restarts 10` takes seconds. All contenders
-//! of a row take turns within a round, so that whatever else the machine does hits them alike. A first round, which is
+//! of a row take turns within a round, so that anything else that the machine does hits them alike. A first round, which is
 //! not counted, warms the caches; in it memory is watched. What takes longer than ten seconds runs in that round alone.
 
 #![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr, reason = "a program of its own")]

@@ -323,7 +323,7 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// This batch, with the start of the session that each change is made on. Starts are by chat id, where they are known.
     #[must_use]
-    pub fn identified(mut self, identities: &'a BTreeMap<String, String>) -> Self {
+    pub(crate) fn identified(mut self, identities: &'a BTreeMap<String, String>) -> Self {
         for change in &mut self.changes {
             let identity = identities.get(change.chat).map(String::as_str);
             change.owes = change.owes.map(|owes| Owes { identity, ..owes });
@@ -348,7 +348,7 @@ impl Batch<'_> {
     }
 
     /// What is noted before the edits are made: the notes of the batch, and the restarts that the edits will owe.
-    pub fn notes_before(&self) -> Vec<Note<'_>> {
+    pub(crate) fn notes_before(&self) -> Vec<Note<'_>> {
         let mut notes = self.notes.clone();
         for change in &self.changes {
             let chat = change.chat;
@@ -358,7 +358,7 @@ impl Batch<'_> {
     }
 
     /// What is noted once the edits are made: that void debts are settled.
-    pub fn notes_after(&self) -> Vec<Note<'_>> {
+    pub(crate) fn notes_after(&self) -> Vec<Note<'_>> {
         self.void.iter().map(|chat| Note::Settled { chat }).collect()
     }
 }

@@ -73,7 +73,7 @@ impl Commands {
 
     /// With this to hear of each command.
     #[must_use]
-    pub fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
+    pub(crate) fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
         Self { listener, ..self }
     }
 

@@ -65,7 +65,7 @@ impl Home {
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub fn redacted_with(&self) -> Result<Option<String>> {
+    pub(crate) fn redacted_with(&self) -> Result<Option<String>> {
         match self {
             Self::File(registry) => registry.redacted_with(),
             Self::Gateway(_) => Ok(None),
@@ -86,7 +86,7 @@ impl Home {
 
     /// The registry as if no run had been on it, for a plan of a user who may not see what runs remember.
     #[must_use]
-    pub fn without_state(self) -> Self {
+    pub(crate) fn without_state(self) -> Self {
         match self {
             Self::File(registry) => Self::File(registry.without_state()),
             Self::Gateway(gateway) => Self::Gateway(GatewayHome { state: gateway.state.left_out(), ..gateway }),

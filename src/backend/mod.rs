@@ -61,7 +61,7 @@ pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) -> Result<Box<dyn Backend>> {
+pub(crate) fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) -> Result<Box<dyn Backend>> {
     let Place { home, directory, socket, probe } = place;
     Ok(match (&policy.sessions.backend, home) {
         (_, Home::File(registry)) if policy.table.is_some() => {
@@ -94,7 +94,7 @@ pub fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) ->
 }
 
 /// The backend of a registry whose policy is not asked: for what only looks at it, or at what runs remember.
-pub fn of_home(home: Home) -> Box<dyn Backend> {
+pub(crate) fn of_home(home: Home) -> Box<dyn Backend> {
     match home {
         Home::File(registry) => Box::new(FileBackend::new(registry, BTreeMap::new(), Commands::none())),
         Home::Gateway(gateway) => Box::new(OpenclawBackend::new(gateway, BTreeMap::new())),
@@ -113,7 +113,7 @@ pub fn capabilities(policy: &Policy) -> Box<dyn Capabilities> {
 }
 
 /// Why sessions of the backend of this name are never started by a launch, and what to do instead; `None` where they are.
-pub fn refuses_launch(name: &str) -> Option<(&'static str, &'static str)> {
+pub(crate) fn refuses_launch(name: &str) -> Option<(&'static str, &'static str)> {
     match name {
         "dispatch" => Some((
             "sessions of the dispatch backend are started by their daemon, not by reconcile launch",

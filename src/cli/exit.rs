@@ -25,6 +25,15 @@ pub(crate) enum Exit {
     Locked = 75,
 }
 
+/// How far a run came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// It did all that it could do.
+    ToTheEnd,
+    /// It was interrupted, or failed after the first effect.
+    CutShort,
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -40,24 +49,24 @@ impl Exit {
         }
     }
 
-    /// After a dry run. `detailed`: whether there being something to do is told by the exit code.
-    pub(crate) fn of_dry_run(plan: &Plan, detailed: bool) -> Self {
+    /// After a dry run: [`Exit::Planned`] where there is something to do.
+    pub(crate) fn of_dry_run(plan: &Plan) -> Self {
         if plan.refused.is_some() {
             Self::Refused
         } else if has(plan, &[Verdict::Refused, Verdict::Held]) || !plan.failed_models.is_empty() {
             Self::Partly
-        } else if detailed && has(plan, &[Verdict::Planned]) {
+        } else if has(plan, &[Verdict::Planned]) {
             Self::Planned
         } else {
             Self::Done
         }
     }
 
-    /// After an apply. `cut_short`: whether it was interrupted, or failed after the first effect.
-    pub(crate) fn of_apply(plan: &Plan, cut_short: bool) -> Self {
+    /// After an apply.
+    pub(crate) fn of_apply(plan: &Plan, course: Course) -> Self {
         if plan.refused.is_some() {
             Self::Refused
-        } else if cut_short
+        } else if course == Course::CutShort
             || !plan.failed_models.is_empty()
             || has(plan, &[Verdict::Refused, Verdict::Failed, Verdict::Unknown, Verdict::Held])
         {

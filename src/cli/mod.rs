@@ -1,6 +1,6 @@
 //! The edge: arguments, environment, clock and signals go in, text and an exit code come out.
 
-#![allow(clippy::disallowed_methods, reason = "the edge reads the environment and the clock for everybody else")]
+#![allow(clippy::disallowed_methods, reason = "the edge reads the environment and the clock for all other rooms")]
 
 mod args;
 mod color;

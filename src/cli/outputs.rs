@@ -23,26 +23,33 @@ const BY_UMASK: u32 = 0o666;
 const SHARED: u32 = 0o644;
 
 /// The files of `--output`. They are opened before a run, so that a wrong name costs nothing.
-pub(crate) struct Outputs(Vec<(Format, PathBuf, Target)>);
+pub(crate) struct Outputs(Vec<Output>);
+
+struct Output {
+    format: Format,
+    /// As the user names it.
+    path: PathBuf,
+    target: Target,
+}
 
 impl Outputs {
     /// Opens the `wanted` files. None of them may be one that the run `needed` for something else.
     pub(crate) fn open(wanted: &[(Format, PathBuf)], needed: &[PathBuf]) -> Result<Self> {
-        let mut opened: Vec<(Format, PathBuf, Target)> = Vec::new();
+        let mut opened: Vec<Output> = Vec::new();
         for (format, path) in wanted {
             refuse_needed("--output", path, needed)?;
             let target = Target::open(path, NewMode::ByUmask)?;
-            if opened.iter().any(|(.., other)| other.replaces_the_same_as(&target)) {
+            if opened.iter().any(|other| other.target.replaces_the_same_as(&target)) {
                 return Err(OptionProblem::TwoReports { path: path.clone() }.into());
             }
-            opened.push((*format, path.clone(), target));
+            opened.push(Output { format: *format, path: path.clone(), target });
         }
         Ok(Self(opened))
     }
 
     pub(crate) fn write(self, report: &Report) -> Result<()> {
         let report = Report { width: Width::Any, ..*report };
-        for (format, path, target) in self.0 {
+        for Output { format, path, target } in self.0 {
             target.write(|out| report.write(format, out)).map_err(Error::io("write", &path))?;
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::launch::choice::{Choice, Register, decide};
 use crate::launch::conversation::choose;
 use crate::launch::problem::LaunchProblem;
-use crate::launch::seen::Seen;
+use crate::launch::seen::{Found, Seen};
 use crate::plan::Verdict;
 use crate::plan::json::{JsonBecause, JsonRow};
 use crate::plan::last_applied::{Hint, Origin};
@@ -31,7 +31,7 @@ pub use conversation::{Conversations, Remark};
 pub use record::record;
 
 /// The member of an entry in which the id of a conversation is recorded.
-pub const SESSION_ID: &str = "session_id";
+pub(crate) const SESSION_ID: &str = "session_id";
 
 /// A session to be started.
 #[derive(Clone, Debug)]
@@ -120,7 +120,7 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     let mut seen = Seen::nothing(wanted.chat, given.slug());
     snapshot.each(&mut |entry| seen.take(entry, decider))?;
     let in_use = std::mem::take(&mut seen.in_use);
-    let (found, contact_of, same_slug) = seen.sort_out()?;
+    let Found { entry: found, contact_of, same_slug } = seen.sort_out()?;
     let new = || Chat { id: Cow::Borrowed(wanted.chat), ..Chat::default() };
     let registered = found.as_ref().map_or_else(new, |entry| entry.chat.clone());
     let left_empty = found.as_ref().map(|entry| left_empty(entry, given)).unwrap_or_default();

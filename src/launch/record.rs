@@ -17,8 +17,7 @@ use crate::resolve::Current;
 pub fn record(snapshot: &dyn Snapshot, word: &str, id: &str) -> Result<Registration> {
     let mut seen = Seen::nothing(word, None);
     snapshot.each(&mut |entry| seen.take(entry, None))?;
-    let (found, ..) = seen.sort_out()?;
-    let Some(entry) = found else {
+    let Some(entry) = seen.sort_out()?.entry else {
         return Err(LaunchProblem::NotRegistered { word: word.into(), registry: snapshot.name().into() }.into());
     };
     let is_recorded = entry.resume.as_deref() == Some(id);

@@ -25,9 +25,15 @@ pub(super) struct Seen<'w> {
     pub(super) in_use: BTreeSet<String>,
 }
 
-/// The entry that is meant, the chat of a contact that has the new chat's id for a name, and another chat of a session
-/// with the same slug.
-pub(super) type Found = (Option<Entry<'static>>, Option<String>, Option<String>);
+/// What a word stands for.
+pub(super) struct Found {
+    /// The entry that is meant, if it is there.
+    pub(super) entry: Option<Entry<'static>>,
+    /// The chat of a contact that has the new chat's id for a name.
+    pub(super) contact_of: Option<String>,
+    /// Another chat, whose session has the slug that the user's name gives.
+    pub(super) same_slug: Option<String>,
+}
 
 impl<'w> Seen<'w> {
     /// Before the pass. `word` is what the user calls the chat, and `slug` that of the session's name that the user gave.
@@ -65,6 +71,6 @@ impl<'w> Seen<'w> {
         }
         let entry = self.by_id.or_else(|| self.by_name.pop());
         let contact_of = self.contact_of.filter(|_| entry.is_none());
-        Ok((entry, contact_of, self.same_slug))
+        Ok(Found { entry, contact_of, same_slug: self.same_slug })
     }
 }

@@ -10,8 +10,8 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::os::FileMeta;
 use crate::os::problem::OsProblem;
-use crate::os::{FileMeta, irregular};
 
 /// How a file is opened that must not be there yet.
 const NEW_FILE: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL);
@@ -141,8 +141,10 @@ impl Place<'_> {
     /// Opens the regular file that is there for reading.
     pub(crate) fn open_regular(&self) -> Result<File> {
         let path = self.path();
-        let refuse_irregular =
-            |kind: FileType| if kind.is_file() { Ok(()) } else { Err(irregular(&path, kind.is_dir())) };
+        let refuse_irregular = |kind: FileType| match kind {
+            FileType::RegularFile => Ok(()),
+            kind => Err(OsProblem::NotRegular { path: path.clone(), is_directory: kind.is_dir() }),
+        };
         // To open a device may do something already. What takes the place of the file in this instant is looked at below.
         if let Some(stat) = self.stat()? {
             refuse_irregular(FileType::from_raw_mode(stat.st_mode))?;

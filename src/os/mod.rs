@@ -79,7 +79,7 @@ impl FileMeta {
     ///
     /// # Errors
     /// Where the system does not tell. `path` is the file's name for that.
-    pub fn of_open(file: &File, path: &Path) -> Result<Self> {
+    pub(crate) fn of_open(file: &File, path: &Path) -> Result<Self> {
         file.metadata().map(|metadata| Self::of(&metadata)).map_err(Error::io("access", path))
     }
 }
@@ -93,12 +93,12 @@ fn number<N: Default>(value: impl TryInto<N>) -> N {
 ///
 /// # Errors
 /// Where there is no such file, or it is something else.
-pub fn open_regular(path: &Path) -> Result<File> {
-    let refuse = |kind: FileType| irregular(path, kind.is_dir());
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
+    let refuse = |kind: FileType| OsProblem::NotRegular { path: path.to_owned(), is_directory: kind.is_dir() };
     // To open a device may do something already. What takes the place of the file in this instant is looked at below.
     let found = fs::metadata(path).map_err(Error::io("open", path))?.file_type();
     if !found.is_file() {
-        return Err(refuse(found));
+        return Err(refuse(found).into());
     }
     let no_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = File::options().read(true).custom_flags(no_waiting).open(path).map_err(Error::io("open", path))?;
@@ -106,7 +106,7 @@ pub fn open_regular(path: &Path) -> Result<File> {
     if kind.is_file() {
         return Ok(file);
     }
-    Err(refuse(kind))
+    Err(refuse(kind).into())
 }
 
 /// The length of the file at `path`, in bytes. Links are followed.
@@ -115,11 +115,6 @@ pub fn open_regular(path: &Path) -> Result<File> {
 /// Where there is no such file, or it cannot be looked at.
 pub fn length(path: &Path) -> io::Result<u64> {
     fs::metadata(path).map(|metadata| metadata.len())
-}
-
-/// The error of a file that is to be read and is something else.
-fn irregular(path: &Path, is_directory: bool) -> Error {
-    OsProblem::NotRegular { path: path.to_owned(), is_directory }.into()
 }
 
 /// Writes a file. On disk when it returns.

@@ -47,7 +47,7 @@ pub(crate) struct Report {
 }
 
 /// Becomes the command: its signals, its terminal and its exit code are this process's. Returns only where it cannot.
-pub fn turn_into(arguments: &[String], environment: Vec<(&'static str, String)>) -> io::Error {
+pub(crate) fn turn_into(arguments: &[String], environment: Vec<(&'static str, String)>) -> io::Error {
     match arguments.split_first() {
         Some((program, arguments)) => Command::new(program).args(arguments).envs(environment).exec(),
         None => io::ErrorKind::InvalidInput.into(),

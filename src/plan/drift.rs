@@ -8,7 +8,7 @@ use crate::names::{Names, Unshared};
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::input::PlanInput;
 use crate::plan::last_applied::{Found, Hint, Origin};
-use crate::plan::ledger::{Debt, Ledger};
+use crate::plan::ledger::{Correction, Debt, Ledger};
 use crate::plan::observed::{Standing, Void};
 use crate::plan::problem::PlanProblem;
 use crate::plan::row::{Effects, Outcome, Row};
@@ -312,15 +312,14 @@ impl<'a> Comparison<'a> {
             after: Some(after.clone()),
             ..plain(entry, decision)
         };
-        let is_held = correction.is_some_and(|made| made.holds(now)) && !self.selection.retries(&row.chat.id);
-        if let Some(outcome) = self.stops(&row, after, debt, is_held) {
+        if let Some(outcome) = self.stops(&row, after, debt, correction) {
             row.outcome = outcome;
         }
         Some(row)
     }
 
     /// Why nothing is done for a row, if so.
-    fn stops(&self, row: &Row, after: &Model, owed: Option<&Debt>, is_held: bool) -> Option<Outcome> {
+    fn stops(&self, row: &Row, after: &Model, owed: Option<&Debt>, correction: Option<&Correction>) -> Option<Outcome> {
         let capabilities = self.input.capabilities;
         if (row.edit || owed.is_some())
             && let Some(why) = capabilities.refuses_model(after)
@@ -332,7 +331,8 @@ impl<'a> Comparison<'a> {
         {
             return Some(Outcome::because(Verdict::Refused, why));
         }
-        if is_held {
+        let now = self.input.now.timestamp();
+        if correction.is_some_and(|made| made.holds(now)) && !self.selection.retries(&row.chat.id) {
             return Some(Outcome::because(Verdict::Held, "something keeps changing it back"));
         }
         if !row.edit && owed.is_some() && capabilities.takes_effect() == TakesEffect::OnNextStart {

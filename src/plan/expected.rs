@@ -31,12 +31,12 @@ impl Expected {
     /// From an id of [`ID_LENGTH`] digits. A shorter one is equal to none.
     ///
     /// [`ID_LENGTH`]: crate::plan::ID_LENGTH
-    pub fn from_id(id: &str) -> Self {
+    pub(crate) fn from_id(id: &str) -> Self {
         Self { id: id.to_owned(), edits: None, complete: true, redaction: None }
     }
 
     /// A plan that was shown.
-    pub fn of_plan(plan: &Plan) -> Self {
+    pub(crate) fn of_plan(plan: &Plan) -> Self {
         let name = |model: &Option<Model>| model.as_ref().map(ToString::to_string);
         let edits = plan.rows.iter().filter(|row| row.edit);
         let edits = edits.map(|row| (row.chat.id.clone().into_owned(), (name(&row.before), name(&row.after))));
@@ -47,7 +47,7 @@ impl Expected {
     ///
     /// # Errors
     /// Where it is something else.
-    pub fn from_report(name: &str, json: &str) -> Result<Self> {
+    pub(crate) fn from_report(name: &str, json: &str) -> Result<Self> {
         #[derive(Deserialize)]
         struct Report {
             plan_id: String,

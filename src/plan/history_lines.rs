@@ -219,7 +219,7 @@ impl JsonRun<'_> {
     }
 
     /// Whether it changed something that can be taken back.
-    pub fn is_change(&self) -> bool {
+    pub(crate) fn is_change(&self) -> bool {
         !self.by.overrides.is_empty() || self.changes.iter().any(JsonRow::is_edit)
     }
 }

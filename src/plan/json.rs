@@ -54,7 +54,7 @@ impl<'a> JsonRun<'a> {
     }
 
     /// That entries got back what their conversations can be resumed by.
-    pub fn completing(conversations: &'a BTreeMap<String, String>, record: &'a Record) -> Self {
+    pub(crate) fn completing(conversations: &'a BTreeMap<String, String>, record: &'a Record) -> Self {
         let Record { name, head: Head { at, by, plan_id } } = record;
         Self {
             version: LINE_VERSION,

@@ -67,7 +67,7 @@ pub enum Origin {
 
 impl Origin {
     /// Whether it was set by hand, or may have been.
-    pub fn is_by_hand(self) -> bool {
+    pub(crate) fn is_by_hand(self) -> bool {
         matches!(self, Self::ByHand | Self::Unseen)
     }
 }

@@ -100,7 +100,7 @@ impl Debt {
 
     /// Whether the session is known to run what it ran when the debt was made: what the start of that time is called, and
     /// still is. Anything else may have started it anew since, on what the registry said then.
-    pub fn is_same_start(&self, identity: Option<&str>) -> bool {
+    pub(crate) fn is_same_start(&self, identity: Option<&str>) -> bool {
         !self.began && identity.is_some() && self.identity.as_deref() == identity
     }
 
@@ -155,7 +155,7 @@ fn is_remembered(time: Timestamp, now: Timestamp) -> bool {
 
 impl Ledger {
     /// The chats whose restart has failed, or whose session did not come up. Those that are held wait for another reason.
-    pub fn failed_chats(&self, now: Timestamp) -> impl Iterator<Item = &String> {
+    pub(crate) fn failed_chats(&self, now: Timestamp) -> impl Iterator<Item = &String> {
         let owing = self.owed.iter().filter(|(_, debt)| debt.attempts > 0).map(|(chat, _)| chat);
         let is_held = move |chat: &String| self.corrected.get(chat).is_some_and(|made| made.holds(now));
         owing.chain(self.failed.keys()).filter(move |chat| !is_held(chat))
@@ -251,7 +251,7 @@ impl Ledger {
     }
 
     /// The model among these on which a session was last seen to come up.
-    pub fn last_that_worked(&self, allowed: &BTreeSet<Model>) -> Option<&Model> {
+    pub(crate) fn last_that_worked(&self, allowed: &BTreeSet<Model>) -> Option<&Model> {
         let mut last = None;
         for (model, trial) in self.trials.iter().filter(|(model, _)| allowed.contains(model)) {
             if let Trial::Worked(at) = trial {
@@ -351,14 +351,14 @@ impl Ledger {
     }
 
     /// Whether what was written and read back since, or what a run has found, is not remembered yet of each chat.
-    pub fn has_news(&self, found: &Found, reach: Reach) -> bool {
+    pub(crate) fn has_news(&self, found: &Found, reach: Reach) -> bool {
         let is_wider = reach == Reach::All && self.last_applied.reach() != Reach::All;
         is_wider || !found.is_empty() || self.wrote.values().any(|made| made.read_back)
     }
 
     /// The chats of which it need not be remembered any more what was written, once that and what a run has found is
     /// remembered of each chat.
-    pub fn settled_by<'c>(&'c self, found: &'c Found) -> impl Iterator<Item = &'c str> {
+    pub(crate) fn settled_by<'c>(&'c self, found: &'c Found) -> impl Iterator<Item = &'c str> {
         let read_back = self.wrote.iter().filter(|(_, made)| made.read_back).map(|(chat, _)| chat.as_str());
         read_back.chain(found.chats().filter(|chat| self.wrote.contains_key(*chat)))
     }

@@ -78,7 +78,7 @@ impl State {
 ///
 /// # Errors
 /// What is wrong with the registry, or with the selector.
-pub fn listing(input: &PlanInput, reading: &Reading) -> Result<Listing> {
+pub(crate) fn listing(input: &PlanInput, reading: &Reading) -> Result<Listing> {
     let snapshot = reading.snapshot.as_ref();
     let selection = input.selector.resolve(input.policy, snapshot)?;
     let comparison = Comparison {

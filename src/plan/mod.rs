@@ -144,7 +144,7 @@ impl Plan {
     }
 
     /// Whether anything has changed, of the ledger too, or was tried: what the history tells of.
-    pub fn is_eventful(&self) -> bool {
+    pub(crate) fn is_eventful(&self) -> bool {
         !self.void.is_empty() || self.has_effects()
     }
 
@@ -169,7 +169,7 @@ impl Plan {
 }
 
 /// Of a plan id, in hexadecimal digits: two plans with one id can be made at will from about 16 digits, and not from 32.
-pub const ID_LENGTH: usize = 32;
+pub(crate) const ID_LENGTH: usize = 32;
 
 /// The id of the edits among `rows`: the chats and their models, before and after, and nothing else. Neither the rule that
 /// decided nor what sessions are doing has a part in it.

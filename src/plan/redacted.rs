@@ -27,7 +27,7 @@ impl Plan {
 
     /// This plan without what others wrote, such as reasons and complaints of commands.
     #[must_use]
-    pub fn without_details(mut self) -> Self {
+    pub(crate) fn without_details(mut self) -> Self {
         for row in &mut self.rows {
             row.outcome = Outcome::plain(row.outcome.verdict);
             // The first by its real name: that would tell how the names are sorted.

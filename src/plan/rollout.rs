@@ -62,6 +62,17 @@ pub(super) struct Rollout<'a> {
     pub(super) now: Timestamp,
 }
 
+/// How well a row suits a model to be tried on: the lower, the better. The first difference decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// Whether the user does not ask for it to be tried.
+    is_not_asked_for: bool,
+    /// Whether the model was not tried there before.
+    is_new: bool,
+    /// Whether its session must be waited for.
+    is_busy: bool,
+}
+
 /// What is known of the model of a row.
 enum Known<'a> {
     /// Sessions work on it.
@@ -183,12 +194,11 @@ impl Rollout<'_> {
         Some(Outcome::because(Verdict::Deferred, why))
     }
 
-    /// The lower, the better a row is for a model to be tried on: what the user asks to be tried, then where it was tried
-    /// before, then what need not be waited for.
-    fn rank(&self, row: &Row, known: &Known) -> (bool, bool, bool) {
+    fn rank(&self, row: &Row, known: &Known) -> Rank {
         let chat = row.chat.id.as_ref();
         let was_tried = matches!(known, Known::Unproven(Some(tried)) | Known::FailedOn(tried) if *tried == chat);
-        (!self.selection.retries(chat), !was_tried, row.standing == Standing::Busy)
+        let is_busy = row.standing == Standing::Busy;
+        Rank { is_not_asked_for: !self.selection.retries(chat), is_new: !was_tried, is_busy }
     }
 
     /// Puts a row off. A session that is to be put back is restarted on what it ran: it may be down.

@@ -91,7 +91,7 @@ impl Outcome {
 
 impl Row {
     /// Whether a run would still do something for it.
-    pub fn is_planned(&self) -> bool {
+    pub(crate) fn is_planned(&self) -> bool {
         self.outcome.verdict == Verdict::Planned
     }
 

@@ -47,7 +47,7 @@ impl TakeOver {
     }
 
     /// Whether it asks for anything.
-    pub fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         *self != Self::default()
     }
 }
@@ -110,13 +110,13 @@ impl Selector {
 impl Selection {
     /// This selection, in which these chats are tried now, too.
     #[must_use]
-    pub fn retrying(mut self, chats: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn retrying(mut self, chats: impl IntoIterator<Item = String>) -> Self {
         self.retry.extend(chats);
         self
     }
 
     /// Whether it is the whole registry.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.chats.is_empty() && self.tiers.is_empty() && self.exclude.is_empty()
     }
 
@@ -128,12 +128,12 @@ impl Selection {
     }
 
     /// Whether a model that was set by hand does not stay for this chat.
-    pub fn takes_over(&self, chat: &str) -> bool {
+    pub(crate) fn takes_over(&self, chat: &str) -> bool {
         self.takes_over_all || self.take_over.contains(chat)
     }
 
     /// Whether this chat is to be tried now.
-    pub fn retries(&self, chat: &str) -> bool {
+    pub(crate) fn retries(&self, chat: &str) -> bool {
         self.retry.contains(chat)
     }
 }
@@ -154,7 +154,7 @@ pub fn find<'w>(words: &BTreeSet<&'w str>, snapshot: &dyn Snapshot) -> Result<BT
 ///
 /// # Errors
 /// Where it stands for several.
-pub fn find_one(word: &str, snapshot: &dyn Snapshot) -> Result<Option<String>> {
+pub(crate) fn find_one(word: &str, snapshot: &dyn Snapshot) -> Result<Option<String>> {
     let found = matches(&BTreeSet::from([word]), snapshot)?.remove(word);
     only(word, found.unwrap_or_default())
 }
@@ -163,7 +163,7 @@ pub fn find_one(word: &str, snapshot: &dyn Snapshot) -> Result<Option<String>> {
 ///
 /// # Errors
 /// Where it stands for none, or for several.
-pub fn find_registered(word: &str, snapshot: &dyn Snapshot) -> Result<String> {
+pub(crate) fn find_registered(word: &str, snapshot: &dyn Snapshot) -> Result<String> {
     find_one(word, snapshot)?.ok_or_else(|| none(word, snapshot))
 }
 

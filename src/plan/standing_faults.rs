@@ -44,14 +44,14 @@ pub struct News {
 
 impl News {
     /// Whether there is anything to tell.
-    pub fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.is_due || !self.over.is_empty()
     }
 }
 
 impl Told {
     /// What is new about the faults of a run at `now`.
-    pub fn news(&self, faults: &StandingFaults, scope: Scope, now: Timestamp) -> News {
+    pub(crate) fn news(&self, faults: &StandingFaults, scope: Scope, now: Timestamp) -> News {
         let Self(told) = self;
         let is_known = |(name, text): (&String, &String)| {
             told.get(name).is_some_and(|told| told.text == *text && now.duration_since(told.at).abs() < AGAIN)

@@ -53,12 +53,12 @@ impl Draft {
     }
 
     /// The exchange under way has ended, and nothing was changed.
-    pub fn unmade(&mut self) {
+    pub(crate) fn unmade(&mut self) {
         self.begun.clear();
     }
 
     /// The line of a command that did not get to write one; `None` where it did nothing.
-    pub fn into_run(self, name: &str) -> Option<JsonRun<'static>> {
+    pub(crate) fn into_run(self, name: &str) -> Option<JsonRun<'static>> {
         let Head { at, by, plan_id } = self.head?;
         let tried = [Verdict::Done, Verdict::Failed, Verdict::Unknown].map(Verdict::name);
         let was_tried = |row: &DraftRow| row.edited || tried.contains(&row.row.outcome.as_ref());

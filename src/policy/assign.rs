@@ -49,7 +49,7 @@ impl Policy {
 
     /// The chat with the tier that it has, or is given.
     #[must_use]
-    pub fn with_tier<'x>(&'x self, mut chat: Chat<'x>) -> Chat<'x> {
+    pub(crate) fn with_tier<'x>(&'x self, mut chat: Chat<'x>) -> Chat<'x> {
         let assigned = self.assignment(&chat).map(|assignment| Cow::Borrowed(assignment.tier.as_str()));
         chat.tier = chat.tier.or(assigned);
         if let Some(declared) = chat.tier.as_deref().and_then(|tier| self.redacted_tiers.get(tier)) {

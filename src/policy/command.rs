@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::policy::fields::Item;
 use crate::policy::placeholder::Placeholder;
 use crate::policy::read::Reader;
-use crate::policy::scope::{Misplaced, Scope};
+use crate::policy::scope::{Complaint, Misplaced, Scope};
 use crate::policy::template::{CommandLine, Fault, Mistake};
 
 impl<'r> Reader<'r> {
@@ -68,8 +68,8 @@ impl<'r> Reader<'r> {
 
 fn diagnostic(item: &Item, mistake: Mistake, scope: Scope) -> Diagnostic {
     let Mistake { range, fault, .. } = mistake;
-    let [message, advice] = fault.words(scope);
-    let mistake = |code| Diagnostic::error(code, message, inside(item, range), "").help(advice);
+    let Complaint { message, help } = fault.complaint(scope);
+    let mistake = |code| Diagnostic::error(code, message, inside(item, range), "").help(help);
     match fault {
         Fault::Unknown(_) => mistake("unknown-placeholder"),
         Fault::Misplaced(_, Misplaced::Program) => mistake("placeholder-in-program"),

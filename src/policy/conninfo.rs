@@ -72,7 +72,7 @@ impl Conninfo {
     }
 
     /// What is said, as keywords and values. Of a policy: it has no password.
-    pub fn as_keywords(&self) -> String {
+    pub(crate) fn as_keywords(&self) -> String {
         let escaped = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
         let said = self.0.iter().filter(|(keyword, value)| **keyword != "password" && !value.is_empty());
         let said: Vec<String> = said.map(|(keyword, value)| format!("{keyword}='{}'", escaped(value))).collect();

@@ -72,7 +72,7 @@ pub fn set_all<'c>(text: &str, overrides: &BTreeMap<&'c str, Wanted>) -> Result<
 
 /// The text with a comment behind the override of `chat`; `None` where that is not the last thing on its line, as with a comment
 /// that is there already. The comment has no control characters.
-pub fn with_comment(text: &str, chat: &str, comment: &str) -> Option<String> {
+pub(crate) fn with_comment(text: &str, chat: &str, comment: &str) -> Option<String> {
     let document = Document::parse(text).ok()?;
     let end = document.get("chats")?.as_table()?.get(chat)?.as_value()?.span()?.end;
     let (before, behind) = text.split_at_checked(end)?;

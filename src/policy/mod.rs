@@ -125,7 +125,7 @@ impl Existing {
     }
 
     /// Whether what was set by hand stays, so that runs remember what each chat was last given.
-    pub fn keeps_manual(&self) -> bool {
+    pub(crate) fn keeps_manual(&self) -> bool {
         matches!(self, Self::KeepManual(_))
     }
 }
@@ -265,7 +265,7 @@ impl Rule {
     }
 
     /// The first of its conditions that does not hold for this chat.
-    pub fn unmet(&self, chat: &Chat) -> Option<Condition> {
+    pub(crate) fn unmet(&self, chat: &Chat) -> Option<Condition> {
         for (condition, wanted) in &self.values {
             let value = condition.of(chat);
             if !value.is_some_and(|value| wanted.iter().any(|wanted| wanted == value)) {
@@ -281,7 +281,7 @@ impl Rule {
     }
 
     /// Whether the chat id alone tells that it matches.
-    pub fn needs_no_more(&self) -> bool {
+    pub(crate) fn needs_no_more(&self) -> bool {
         self.values.is_empty()
     }
 
@@ -373,7 +373,7 @@ impl Until {
     }
 
     /// Whether the time zone has a part in when it ends.
-    pub fn needs_zone(&self) -> bool {
+    pub(crate) fn needs_zone(&self) -> bool {
         !matches!(self, Self::Instant(_))
     }
 }
@@ -390,7 +390,7 @@ fn first_instant(time: civil::DateTime, zone: &TimeZone) -> Option<Timestamp> {
 }
 
 /// Whether a name is written like a glob.
-pub fn is_glob(name: &str) -> bool {
+pub(crate) fn is_glob(name: &str) -> bool {
     name.contains(['*', '?'])
 }
 
@@ -426,12 +426,12 @@ impl Policy {
     }
 
     /// The override for a chat, by its id or by one that it had before.
-    pub fn override_of(&self, chat: &str) -> Option<&Override> {
+    pub(crate) fn override_of(&self, chat: &str) -> Option<&Override> {
         self.chats.get(chat).or_else(|| self.chats.get(self.former.get(chat)?))
     }
 
     /// The models that it gives to chats, and what names each.
-    pub fn named_models(&self) -> impl Iterator<Item = (&Model, &Because)> {
+    pub(crate) fn named_models(&self) -> impl Iterator<Item = (&Model, &Because)> {
         let overrides = self.chats.values().filter_map(|entry| match &entry.setting {
             Setting::Model(model) => Some((model, &entry.because)),
             Setting::Unmanaged => None,
@@ -441,7 +441,7 @@ impl Policy {
     }
 
     /// Whether it lists the tier, or a rule asks for it.
-    pub fn names_tier(&self, tier: &str) -> bool {
+    pub(crate) fn names_tier(&self, tier: &str) -> bool {
         let asks = |rule: &Rule| {
             rule.values.get(&Condition::Tier).is_some_and(|tiers| tiers.iter().any(|known| known == tier))
         };
@@ -457,7 +457,7 @@ impl Policy {
 
     /// The override that stands first among those whose end depends on the host's time zone. One that is over in every
     /// zone does not count.
-    pub fn first_in_host_zone(&self, now: &Zoned) -> Option<&Override> {
+    pub(crate) fn first_in_host_zone(&self, now: &Zoned) -> Option<&Override> {
         if self.time_zone.is_some() {
             return None;
         }

@@ -7,7 +7,7 @@ use crate::chat::{Chat, Model};
 pub(super) const LONGEST: usize = 4096;
 
 /// What to say where commands are given only the beginning of a field of these sessions.
-pub fn shortened(whose: &str) -> String {
+pub(crate) fn shortened(whose: &str) -> String {
     format!(
         "a contact name, tier, type or source of {whose} is longer than {LONGEST} bytes: commands get only its beginning"
     )
@@ -78,7 +78,7 @@ impl<'a> Session<'a> {
         Self { chat, model: Some(model), conversation: &Conversation::Unknown }
     }
     /// Whether commands are given only the beginning of one of its fields.
-    pub fn is_shortened(&self) -> bool {
+    pub(crate) fn is_shortened(&self) -> bool {
         let is_long = |placeholder: Placeholder| placeholder.value(self).is_some_and(|value| value.len() > LONGEST);
         Placeholder::COMMON.into_iter().filter(|placeholder| !placeholder.tells_apart()).any(is_long)
     }

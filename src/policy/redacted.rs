@@ -23,7 +23,7 @@ impl Policy {
 
     /// This policy as it is for one chat: a rule that asks for chat ids only says whether it means this one.
     #[must_use]
-    pub fn redacted_for(mut self, redaction: &Redaction, chat: &str) -> Self {
+    pub(crate) fn redacted_for(mut self, redaction: &Redaction, chat: &str) -> Self {
         for globs in self.rules.iter_mut().filter_map(|rule| rule.chat.as_mut()) {
             let id = if globs.iter().any(|glob| glob.matches(chat)) { redaction.chat(chat) } else { "…".to_owned() };
             *globs = vec![Glob::new(&id)];

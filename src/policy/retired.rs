@@ -13,7 +13,7 @@ use crate::policy::{Because, Policy, Retirement, Until};
 
 impl Retirement {
     /// Whether the model is not used any more.
-    pub fn has_begun(&self, now: &Zoned) -> bool {
+    pub(crate) fn has_begun(&self, now: &Zoned) -> bool {
         // Nothing lies before the first day of the calendar.
         self.on.yesterday().map_or(true, |last| Until::Date(last).is_past(now))
     }
@@ -21,7 +21,7 @@ impl Retirement {
 
 impl Policy {
     /// What is used where this policy or a registry says `model`: that, or what has taken its place by now.
-    pub fn in_use<'p>(&'p self, mut model: &'p Model, now: &Zoned) -> &'p Model {
+    pub(crate) fn in_use<'p>(&'p self, mut model: &'p Model, now: &Zoned) -> &'p Model {
         // The reader has seen that this comes to an end.
         while let Some(retired) = self.retired.get(model).filter(|retired| retired.has_begun(now)) {
             model = &retired.replacement;

@@ -90,26 +90,37 @@ impl Scope {
     }
 }
 
+/// What is told of a placeholder that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+}
+
 impl Misplaced {
-    /// What is wrong, and what to do about it.
-    pub(super) fn words(self, placeholder: Placeholder) -> [String; 2] {
+    pub(super) fn complaint(self, placeholder: Placeholder) -> Complaint {
         let (name, instead) = (placeholder.name(), read_instead(placeholder));
         match self {
-            Self::Program => [
-                "a placeholder in the program's name would let a chat's fields choose what runs".to_owned(),
-                format!("name the program, and {instead}"),
-            ],
-            Self::Argument => {
-                [format!("`{{{name}}}` is not allowed in an argument, where a program could run it as code"), instead]
-            }
-            Self::BesideText => [
-                format!("`{{{name}}}` is allowed only as an argument of its own"),
-                format!("make it a separate argument, or {instead}"),
-            ],
-            Self::BesideSpecial => [
-                format!("`{{{name}}}` is next to characters that a program could run as code"),
-                format!("make it a separate argument, put only A-Z a-z 0-9 @ . _ / : = - next to it, or {instead}"),
-            ],
+            Self::Program => Complaint {
+                message: "a placeholder in the program's name would let a chat's fields choose what runs".to_owned(),
+                help: format!("name the program, and {instead}"),
+            },
+            Self::Argument => Complaint {
+                message: format!("`{{{name}}}` is not allowed in an argument, where a program could run it as code"),
+                help: instead,
+            },
+            Self::BesideText => Complaint {
+                message: format!("`{{{name}}}` is allowed only as an argument of its own"),
+                help: format!("make it a separate argument, or {instead}"),
+            },
+            Self::BesideSpecial => Complaint {
+                message: format!("`{{{name}}}` is next to characters that a program could run as code"),
+                help: format!(
+                    "make it a separate argument, put only A-Z a-z 0-9 @ . _ / : = - next to it, or {instead}"
+                ),
+            },
         }
     }
 }

@@ -62,7 +62,7 @@ impl BackendSettings {
     }
 
     /// Whether its registry is the file that `registry.path` names.
-    pub fn has_file(&self) -> bool {
+    pub(crate) fn has_file(&self) -> bool {
         match self {
             Self::File(_) | Self::Dispatch(_) => true,
             Self::Openclaw(_) => false,
@@ -138,7 +138,7 @@ pub enum TokenSource {
 
 impl Sessions {
     /// Whether it has commands that are run on this host.
-    pub fn has_commands(&self) -> bool {
+    pub(crate) fn has_commands(&self) -> bool {
         let BackendSettings::File(FileSettings { restart, running, identity, .. }) = &self.backend else {
             return false;
         };

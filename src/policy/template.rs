@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::policy::placeholder::{LONGEST, Placeholder, Session};
-use crate::policy::scope::{Beside, Misplaced, Scope};
+use crate::policy::scope::{Beside, Complaint, Misplaced, Scope};
 
 /// A mistake in a command.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,10 +30,12 @@ pub enum Fault {
 
 impl Fault {
     /// What is wrong, and what to do about it.
-    pub fn words(&self, scope: Scope) -> [String; 2] {
+    pub fn complaint(&self, scope: Scope) -> Complaint {
         match self {
-            Self::Unknown(name) => [format!("unknown placeholder `{{{name}}}`"), scope.advice(name)],
-            Self::Misplaced(placeholder, why) => why.words(*placeholder),
+            Self::Unknown(name) => {
+                Complaint { message: format!("unknown placeholder `{{{name}}}`"), help: scope.advice(name) }
+            }
+            Self::Misplaced(placeholder, why) => why.complaint(*placeholder),
         }
     }
 }

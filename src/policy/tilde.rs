@@ -4,6 +4,6 @@
 const HOME: [&str; 2] = ["~/", "$HOME/"];
 
 /// What of a path is below the home directory, where it begins there. Another user's, as in `~ada/`, is not known here.
-pub fn below_home(path: &str) -> Option<&str> {
+pub(crate) fn below_home(path: &str) -> Option<&str> {
     HOME.iter().find_map(|home| path.strip_prefix(home)).map(|rest| rest.trim_start_matches('/'))
 }

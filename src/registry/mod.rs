@@ -124,10 +124,14 @@ impl Field {
 pub struct Blank(u8);
 
 impl Blank {
-    /// Notes whether a field stands there without a value.
-    pub fn set(&mut self, field: Field, is_blank: bool) {
-        let bit = 1 << field as u8;
-        self.0 = if is_blank { self.0 | bit } else { self.0 & !bit };
+    /// Notes that the field stands there without a value.
+    pub fn mark(&mut self, field: Field) {
+        self.0 |= 1 << field as u8;
+    }
+
+    /// Notes that the field has a value.
+    pub fn clear(&mut self, field: Field) {
+        self.0 &= !(1 << field as u8);
     }
 
     /// Whether the field stands there without a value.

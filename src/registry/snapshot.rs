@@ -35,7 +35,7 @@ pub enum Key {
 
 impl Key {
     /// Whether the entry's value is one of these.
-    pub fn is_among(self, values: &BTreeSet<&str>, entry: &Entry) -> bool {
+    pub(crate) fn is_among(self, values: &BTreeSet<&str>, entry: &Entry) -> bool {
         let among = |value: &Option<_>| Option::as_deref(value).is_some_and(|value| values.contains(value));
         match self {
             Self::Id => values.contains(entry.chat.id.as_ref()),

@@ -37,7 +37,7 @@ impl StateHome {
 
     /// This directory as if no run had made it, for a plan of a user who may not see what runs remember.
     #[must_use]
-    pub fn left_out(self) -> Self {
+    pub(crate) fn left_out(self) -> Self {
         Self { is_left_out: true, ..self }
     }
 

@@ -19,7 +19,7 @@ const LONGEST: u64 = 1024;
 ///
 /// # Errors
 /// Where it cannot be read, other users can read it, or it holds something else.
-pub fn redaction_key(path: &Path) -> Result<Redaction> {
+pub(crate) fn redaction_key(path: &Path) -> Result<Redaction> {
     let text = private::read(path, "redaction key", LONGEST)?;
     Redaction::from_text(&text).ok_or_else(|| StateProblem::NotAKey { path: path.to_owned() }.into())
 }

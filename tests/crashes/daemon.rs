@@ -1,4 +1,4 @@
-//! The same with a daemon that owns the registry: whatever the run was doing when it was killed, no session is restarted
+//! Runs are killed while a daemon owns the registry: at each point where a run can be killed, no session is restarted
 //! twice, and none is forgotten.
 
 use std::fs;

@@ -102,7 +102,7 @@ fn serve(directory: &Path, sessions: &Mutex<Sessions>, handled: &mpsc::Sender<()
 }
 
 fn start() -> Child {
-    // With no descriptor of ours, so that nobody waits for a session that a failed test left.
+    // With no descriptor of ours, so that no test waits for a session that a failed test left.
     let mut session = Command::new("sleep");
     session.arg("600").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }

@@ -150,7 +150,7 @@ fn mishap(how: &str) -> Result<Mishap, String> {
     }
 }
 
-/// Accepts nothing from now on, and fills the queue of connections, so that another one blocks. Nobody else may be
+/// Accepts nothing from now on, and fills the queue of connections, so that another one blocks. No other client may be
 /// connecting at this moment.
 fn backlog(daemon: &Daemon) -> Result<(), String> {
     let limit: usize = number(text(fs::read_to_string("/proc/sys/net/core/somaxconn"))?.trim())?;

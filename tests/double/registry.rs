@@ -118,7 +118,7 @@ impl Registry {
     fn write(&self) -> io::Result<()> {
         let temporary = self.path.with_extension("tmp");
         let mut file = File::create(&temporary)?;
-        // It excludes nobody: everybody who opens this file is about to replace it.
+        // It excludes no process: each one that opens this file is about to replace it.
         file.lock()?;
         file.write_all(self.entries.without(&self.unlisted).indented().as_bytes())?;
         file.sync_all()?;

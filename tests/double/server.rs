@@ -60,7 +60,7 @@ pub struct State {
     pub backlog: Option<Vec<UnixStream>>,
     pub open: bool,
     pub finished: bool,
-    /// Connections that nobody will answer.
+    /// Connections that are never answered.
     held: Vec<UnixStream>,
 }
 
@@ -221,7 +221,7 @@ impl Daemon {
             keep
         });
         for line in due {
-            // Whoever set the hook sees what comes of it.
+            // The test that set the hook sees what comes of it.
             drop(control::obey(self, &line));
         }
     }

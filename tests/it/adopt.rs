@@ -23,7 +23,7 @@ use crate::hostile::{HOSTILE, harm};
 use crate::support::{Run, Sandbox, finish};
 use crate::world::at;
 
-/// Text that somebody else chose: often plain, sometimes anything.
+/// Text that another person chose: often plain, sometimes anything.
 fn text(plain: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop_oneof![
         4 => proptest::sample::select(plain).prop_map(str::to_owned),
@@ -267,7 +267,7 @@ fn what_cannot_be_adopted_is_an_error_that_says_what_to_do() {
     assert_refused(sandbox.run(&["adopt"]), "policy.toml names no registry", "pass --registry PATH");
     sandbox.write("policy.toml", "[models]\n");
     assert_refused(sandbox.run(&["adopt"]), "`models.allowed` is missing", "--> policy.toml:1:1");
-    // Whoever names the registry needs no policy, and no valid one.
+    // A user who names the registry needs no policy, and no valid one.
     sandbox.run(&["adopt", "--registry", "sessions.json"]).expect(0);
 
     for (registry, message) in [

@@ -132,7 +132,7 @@ fn a_change_that_the_daemon_has_not_saved_is_not_made_again() {
     ] {
         let known = Known { session: Some(&live), unsaved: Some(&made), ..Known::default() };
         assert_eq!(assess(&drifted(), known).standing, expected, "{made:?}");
-        // What is owed is owed whatever was not saved.
+        // What is owed stays owed if a change was not saved.
         let owes = Row { owed: owing(Some("first")).owed, ..drifted() };
         assert_eq!(assess(&owes, known).standing, Standing::Live);
     }

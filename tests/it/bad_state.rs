@@ -58,7 +58,7 @@ pub fn refused_to_nobody(sandbox: &Sandbox, told: &[&str], arguments: &[&str]) {
     refused_by(sandbox, told, |arguments| as_nobody(sandbox, arguments), arguments);
 }
 
-/// A state directory that holds this must be refused by whatever reads it, and the file left as it is.
+/// A state directory that holds this must be refused by all that reads it, and the file left as it is.
 #[track_caller]
 fn is_damaged(name: &str, bytes: &[u8]) {
     let sandbox = drifted();
@@ -275,7 +275,7 @@ fn a_registry_of_somebody_else_is_refused_and_nothing_is_left_behind() {
     give_to_nobody(&sandbox);
     chown(sandbox.path("sessions.json"), Some(0), Some(0)).unwrap();
     refused_to_nobody(&sandbox, &["owner", "operation not permitted"], &[]);
-    // Else whoever may use the registry would find a state directory of somebody else's.
+    // Else a user of the registry would find a state directory of another user.
     assert!(!sandbox.path(STATE).exists(), "a state directory of the wrong owner was left");
 }
 

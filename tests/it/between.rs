@@ -172,7 +172,7 @@ fn it_is_shown_in_every_format_but_as_a_diff_of_the_registry() {
     assert!(run.stderr.contains("there is no such file") && run.stderr.contains("--from git:missing.toml"), "{run:#?}");
 }
 
-/// Runs git as nobody in particular.
+/// Runs git without a configuration of its user.
 fn git(sandbox: &Sandbox, arguments: &[&str]) -> String {
     let mut command = Command::new("git");
     command.args(["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main"]);

@@ -22,7 +22,7 @@ fn debt(sandbox: &Sandbox) -> Value {
     sandbox.ledger()["owed"][CHAT].clone()
 }
 
-/// Whether a process does anything. One that has ended and that nobody waited for does not.
+/// Whether a process does anything. One that has ended and that no process waited for does not.
 fn is_alive(pid: &str) -> bool {
     let state = Command::new("ps").args(["-o", "stat=", "-p", pid.trim()]).output().unwrap().stdout;
     !matches!(state.trim_ascii().first(), None | Some(b'Z'))
@@ -134,7 +134,7 @@ fn a_change_of_mind_does_not_cancel_a_restart_that_was_begun() {
     let policy = sandbox.read("policy.toml");
     sandbox.write("policy.toml", policy.replace("family = \"sonnet\"", "family = \"opus\""));
     sandbox.run(&[]).expect(0);
-    assert_eq!(sandbox.calls(), ["sonnet", "opus"], "nobody knows what a failed restart left running");
+    assert_eq!(sandbox.calls(), ["sonnet", "opus"], "it is not known what a failed restart left running");
     assert_eq!(debt(&sandbox), Value::Null);
 }
 
@@ -262,7 +262,7 @@ fn as_many_restarts_as_allowed_are_under_way_at_once_and_never_more() {
     for name in ["meet", "first", "counted"] {
         assert!(Command::new("mkfifo").arg(sandbox.path(name)).status().unwrap().success());
     }
-    // The first two meet, which takes both; while they do, nobody else may have begun. So do the last two.
+    // The first two meet, which takes both; while they do, no other may have begun. So do the last two.
     sandbox.script(
         "restart",
         r#"case $1 in

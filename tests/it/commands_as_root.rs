@@ -1,4 +1,4 @@
-//! Whoever can write a policy can run its commands. Root runs none of a policy that others can write.
+//! A user who can write a policy can run its commands. Root runs none of a policy that others can write.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};

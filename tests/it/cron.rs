@@ -1,4 +1,4 @@
-//! A run every minute for days, as cron makes them: what fails is tried at growing distances, and against somebody who
+//! A run every minute for days, as cron makes them: what fails is tried at growing distances, and against a program that
 //! undoes every change a row is given up.
 
 use std::collections::BTreeMap;
@@ -27,17 +27,17 @@ const CHAT: &str = "chat";
 const OPUS: &str = r#"{"chat": {"model": "opus"}}"#;
 const TWO_DAYS: i64 = 2 * 24 * 60;
 
-/// A world whose restarts end as they are told to, and whose registry somebody else may undo.
+/// A world whose restarts end as they are told to, and whose registry another program may undo.
 struct Cron {
     world: World,
     ends: Mutex<Attempt>,
     /// Restarts that were tried.
     tried: Mutex<Vec<i64>>,
-    /// Somebody sets the model back between two runs.
+    /// Another program sets the model back between two runs.
     undone_later: AtomicBool,
-    /// Somebody sets the model back before it is read back.
+    /// Another program sets the model back before it is read back.
     undone_at_once: AtomicBool,
-    /// Nobody can read the registry once it has been changed.
+    /// The registry cannot be read once it has been changed.
     unreadable: AtomicBool,
     changed: AtomicBool,
     minute: AtomicI64,

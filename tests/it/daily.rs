@@ -148,7 +148,7 @@ fn what_the_paths_of_a_linked_policy_are_relative_to_is_told() {
     assert!(sandbox.run(&["plan"]).expect(0).stdout.contains("0 sessions in sessions.json"));
 }
 
-/// A family on the wrong model whose contact is known, and a bot that nobody is.
+/// A family on the wrong model whose contact is known, and a bot without a contact.
 fn people() -> Sandbox {
     let policy = format!("{POLICY}\n[sessions]\nrestart = [\"./restart\"]\n[chats]\n");
     let chats = registry(&[("+1", "family", "opus"), ("+2", "bots", "opus")]);

@@ -491,7 +491,7 @@ fn what_an_override_wrote_into_entries_does_not_count_against_the_limit_where_th
     limit(1);
     let report = sandbox.json(&[]);
     assert_eq!((became(&report, CAL), became(&report, BOT)), (("done", ""), ("done", "")), "{report:#}");
-    assert_eq!(sandbox.ledger()["corrected"][CAL]["changed_back"], json!([]), "nobody has changed it back");
+    assert_eq!(sandbox.ledger()["corrected"][CAL]["changed_back"], json!([]), "nothing has changed it back");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn while_the_daemon_is_down_the_file_is_edited_and_nothing_is_owed() {
     assert_eq!(sandbox.ledger()["owed"], json!({}));
     assert_eq!(sandbox.run(&[]).expect(0).summary(), "No changes. 1 not managed, 9 in sync.");
 
-    // When it starts it reads the file. Until it has written it, nobody knows whether it did.
+    // When it starts it reads the file. Until it has written it, it is not known whether it did.
     let daemon = daemon(&sandbox, &[CAL]);
     daemon.tell("hold-saves");
     assert_eq!(daemon.truth(CAL)["model"], "sonnet");

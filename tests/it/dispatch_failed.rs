@@ -83,7 +83,7 @@ fn a_model_that_cannot_start_takes_one_session_down_which_is_put_back() {
     let summary = &report["summary"];
     assert_eq!([&summary["changed"], &summary["restarted"], &summary["failed"], &summary["owed"]], [0, 0, 1, 0]);
 
-    // Run after run, as cron makes them, nothing is in sync and nobody goes down.
+    // Run after run, as cron makes them, nothing is in sync and no session goes down.
     for _ in 0..8 {
         let run = sandbox.run(&["--format", "json"]).expect(4);
         let report: Value = serde_json::from_str(&run.stdout).unwrap();
@@ -188,7 +188,7 @@ fn auto_revert_can_be_turned_off_and_the_failure_stands_all_the_same() {
     assert_eq!(changes(&daemon).len(), 1);
     daemon.tell("starts well haiku");
     later(&sandbox, &daemon);
-    // It is put back first, whatever the policy wants next.
+    // It is put back first, even if the policy wants another model next.
     sandbox.json(&[]);
     assert!(!daemon.status("ada").is_null());
 }

@@ -85,7 +85,7 @@ fn a_socket_of_somebody_else_is_refused() {
     chown(sandbox.path("daemon.sock"), Some(65534), None).unwrap();
     refused(&sandbox, "error[daemon-owner]: user 65534 owns the socket");
 
-    // The socket is the registry's owner's, and whoever listens is not.
+    // The socket is the registry's owner's, and the process that listens is another user's.
     fs::remove_dir_all(sandbox.path("sessions.json.reconcile")).unwrap();
     chown(sandbox.path("sessions.json"), Some(65534), None).unwrap();
     let run = sandbox.run(&["--dry-run"]).expect(1);

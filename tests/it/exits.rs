@@ -52,7 +52,7 @@ fn a_run_ends_with_0_when_all_is_done_and_again_when_nothing_is_to_do() {
     let before = tree(&sandbox);
     assert_eq!(sandbox.run(&[]).expect(0).summary(), "No changes. 1 in sync.");
     let mut after = tree(&sandbox);
-    // Whoever took a lock last stands in it. Nothing else has changed.
+    // The lock file names the process that took it last. Nothing else has changed.
     after.retain(|name, _| !name.ends_with("run.lock") && !name.ends_with("data.lock"));
     for (name, facts) in after {
         assert_eq!(before[&name], facts, "{name}");
@@ -301,7 +301,7 @@ fn over_the_limit_nothing_is_done_until_the_user_consents() {
 #[test]
 fn the_limit_counts_models_replaced_and_sessions_restarted() {
     let none = "[limits]\nmax_changes = 0\n";
-    // Without a model, and known to run the one it shall have: nothing is replaced, and nobody restarted.
+    // Without a model, and known to run the one it shall have: nothing is replaced, and no session restarted.
     let sandbox = Sandbox::new(
         &format!("{POLICY}\n{RESTART}\nunset_runs = \"sonnet\"\n{none}"),
         &registry(&[(CHAT, "family", "")]),

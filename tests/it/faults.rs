@@ -1,5 +1,5 @@
 //! Every operation of a run fails in every way, singly and in pairs, with and without a change of the policy in
-//! between. Whatever happens, the next undisturbed run puts everything right.
+//! between. The next undisturbed run puts everything right.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ fn faults(manner: Manner, policy: &Policy) -> Vec<(usize, Fault)> {
     all.collect()
 }
 
-/// Checks what must hold after an undisturbed run, whatever happened before.
+/// Checks what must hold after an undisturbed run that follows any faults.
 fn check(world: &World, wanted: &Policy, hour: i64, drifted: &[&str], faults: usize, story: &str) {
     let result = world.run(wanted, hour, None);
     assert!(

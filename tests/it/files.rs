@@ -278,7 +278,7 @@ fn a_registry_that_was_removed_after_a_death_is_missing_and_no_more() {
     assert!(!registry.exists());
     assert_eq!(state(&registry), STATE);
 
-    // What somebody else had put there before is not lost with it.
+    // What another program had put there before is not lost with it.
     let seen = displace(&registry, FOREIGN);
     after_a_death(&registry, FOREIGN, &note(Stamp { inode: 0, ..seen }, Stamp::default()));
     launch(&registry).unwrap();

@@ -139,7 +139,7 @@ fn a_second_signal_ends_the_run_at_once_and_no_debt_is_lost() {
         run.interrupt(signals[0]);
         assert!(!run.is_over());
         run.signal(signals[1]);
-        // Nobody has let the restart end: the run does not wait for it.
+        // Nothing has let the restart end: the run does not wait for it.
         let told = run.finish().expect(4);
         assert_eq!((told.stdout.as_str(), slow.ended()), ("", vec![]));
         assert_eq!(slow.owed(), ["a", "b", "c"]);

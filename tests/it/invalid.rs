@@ -80,7 +80,7 @@ fn no_snapshot_holds_what_moves_a_cursor_or_reorders_a_line() {
     }
 }
 
-/// The codes in a source text: the first argument of whatever makes a diagnostic.
+/// The codes in a source text: the first argument of each function that makes a diagnostic.
 fn codes(source: &str) -> BTreeSet<String> {
     let makers = ["Diagnostic::error(", "Diagnostic::warning(", "mistake("];
     let calls = makers.iter().flat_map(|maker| source.match_indices(maker).map(|(at, _)| &source[at + maker.len()..]));

@@ -1,4 +1,4 @@
-//! The ledger's journal: whatever a death or a full disk leaves of it reads as before the last append or as after it, and
+//! The ledger's journal: what a death or a full disk leaves of it reads as before the last append or as after it, and
 //! anything else is damage, never "no debts".
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! The kits in `examples/` for git and for runs that nobody watches, run as they are.
+//! The kits in `examples/` for git and for runs that no person watches, run as they are.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -309,7 +309,7 @@ fn workflows_give_a_pull_request_nothing_that_it_could_abuse() {
             let script = step["run"].as_str().unwrap_or_default();
             assert!(
                 !script.contains("${{"),
-                "{name}: what somebody else wrote would become part of a script: {script}"
+                "{name}: what another person wrote would become part of a script: {script}"
             );
             if step["uses"].as_str().is_some_and(|action| action.starts_with("actions/checkout")) {
                 assert_eq!(step["with"]["persist-credentials"].as_bool(), Some(false), "{name}");
@@ -430,7 +430,7 @@ fn the_plan_of_a_pull_request_becomes_one_comment() {
     assert!(plan_of_all.contains("**Plan: 1 to change, ") && plan_of_all.contains("haiku</code>"), "{plan_of_all}");
     assert_eq!(comment("01d"), bodies, "of an older commit nothing is told");
 
-    // A plan that is refused is told of; a policy that is a link to what nobody should see is not quoted.
+    // A plan that is refused is told of; a policy that is a link to a file that no reader should see is not quoted.
     sandbox.write("proposed/policy.toml", format!("{POLICY}\n[limits]\nmax_changes = 0\n"));
     plan().expect(0);
     assert!(comment("5ad")[1].contains("Refused"));

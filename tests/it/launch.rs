@@ -70,7 +70,7 @@ fn a_contact_that_is_named_like_another_chat_does_not_get_its_session() {
     let sandbox = sandbox(POLICY, registry);
     let run = launch(&sandbox, &["+1", "--tier", "admin"]).expect(0);
     assert_eq!(started(&run), ["--model", "opus"]);
-    assert!(run.stderr.contains("warning: the contact of +666 has that name, too"), "{run:?}");
+    assert!(run.stderr.contains("warning: the contact of +666 also has that name"), "{run:?}");
     assert_eq!((sandbox.model("+1").as_deref(), sandbox.model("+666")), (Some("opus"), None));
     // The session's name is the supervisor's, and stands for its chat.
     assert_eq!(started(&launch(&sandbox, &["im/666"]).expect(0)), ["--model", "haiku", "--resume", "theirs"]);
@@ -81,7 +81,7 @@ fn no_number_of_contacts_keeps_a_session_from_starting() {
     let sandbox = sandbox(POLICY, r#"{"+666": {"contact_name": "+1"}, "+667": {"contact_name": "+1"}}"#);
     let run = launch(&sandbox, &["+1", "--tier", "admin"]).expect(0);
     assert_eq!(started(&run), ["--model", "opus"]);
-    assert!(run.stderr.contains("warning: the contact of +666 has that name, too"), "{run:?}");
+    assert!(run.stderr.contains("warning: the contact of +666 also has that name"), "{run:?}");
     // Once it is registered, it is known by its id.
     assert_eq!(launch(&sandbox, &["+1"]).expect(0).stderr, "");
 }
@@ -207,7 +207,7 @@ fn what_the_policy_says_decides_as_it_does_in_a_run() {
         (&chats("\"haiku\""), json!({ "tier": "admin", "model": "opus" }), "haiku", Some("haiku")),
         (&chats("{ model = \"haiku\", until = 2020-01-01 }"), json!({ "tier": "admin" }), "opus", Some("opus")),
         (&rule, json!({ "tier": "admin", "source": "discord" }), "haiku", Some("haiku")),
-        // Somebody else sets the model of a chat that is not managed, and it must run on something until they do.
+        // Another program sets the model of a chat that is not managed, and it must run on something until it does.
         (&chats("{ managed = false }"), json!({ "tier": "admin", "model": "gpt" }), "gpt", Some("gpt")),
         (&chats("{ managed = false }"), json!({ "tier": "bots" }), "haiku", None),
         (&unset(&chats("{ managed = false }")), json!({ "tier": "bots" }), "opus", None),

@@ -138,7 +138,7 @@ fn what_cannot_be_an_id_counts_as_absent() {
     for bad in ["a b", "../x", "é", "a.b", "{cwd_slug}", "a\u{1b}[2J", "a\u{0}b", "a/b", &long] {
         let sandbox = scene(&json!({ "+1": { "model": "sonnet", "session_id": bad } }).to_string());
         let run = launch(&sandbox, &["+1"]);
-        assert!(run.stderr.starts_with("warning: the session id of +1 does not count"), "{run:?}");
+        assert!(run.stderr.starts_with("warning: the session id of +1 is ignored"), "{run:?}");
         assert!(!run.stderr.contains(['\u{1b}', '\u{0}']), "{run:?}");
         assert_eq!(started(run), ["--model", "sonnet", "--session-id", &recorded(&sandbox, "+1")]);
     }

@@ -124,7 +124,7 @@ sys.exit(100 - os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     let (sandbox, _) = session("test -t 0 && test -t 1 && test -t 2 && echo ready\nexec sleep 600");
     let mut python = Command::new("python3");
     python.args(["-c", TERMINAL, env!("CARGO_BIN_EXE_reconcile"), "launch", "+1", "--", "./session"]);
-    // Ended by signal 2: the terminal's own, which nobody stood in the way of.
+    // Ended by signal 2: the terminal's own, which nothing stood in the way of.
     let run = finish(python.current_dir(sandbox.path("")).stdin(Stdio::null())).expect(100 + 2);
     assert!(run.stdout.contains("ready"), "{run:#?}");
 }
@@ -254,7 +254,7 @@ fn a_session_that_was_started_after_the_edit_is_not_restarted_for_it() {
     let mut run = slow.start(&["--format", "json"]);
     assert_eq!(slow.begun(), "a");
     assert_eq!(slow.owed(), ["a", "b", "c"]);
-    // In the middle of its own restart, as a supervisor does; and somebody else's before its turn has come.
+    // In the middle of its own restart, as a supervisor does; and another program's before its turn has come.
     for chat in ["a", "b"] {
         let launched = slow.sandbox.run(&["launch", chat, "--", "echo", "{model}"]).expect(0);
         assert_eq!(launched.stdout, "sonnet\n");

@@ -1,4 +1,4 @@
-//! The registry is edited without loss: whatever is not a `model` stays as it is, to the byte.
+//! The registry is edited without loss: all that is not a `model` stays as it is, to the byte.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! Runs that nobody watches: silence where there is nothing to say, and numbers for those who watch many.
+//! Runs that no person watches: silence where there is nothing to say, and numbers for those who watch many.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -58,7 +58,7 @@ fn a_quiet_run_with_nothing_to_do_says_nothing() {
     says_nothing(&sandbox, &[]);
     says_nothing(&sandbox, &["--dry-run", "--detailed-exitcode"]);
     says_nothing(&sandbox, &["--chat", "a"]);
-    // A file that somebody asked for is written all the same.
+    // A file that the user asked for is written all the same.
     says_nothing(&sandbox, &["--output", "json=out.json", "--metrics", "out.prom"]);
     assert!(sandbox.read("out.json").contains("\"plan_id\""));
     assert_eq!(counts(&sandbox, ["drift", "exit_code"]), [0, 0]);
@@ -193,7 +193,7 @@ fn the_last_success_outlives_what_is_none() {
     sandbox.write("policy.toml", "nonsense = 1");
     let found = run(&[], 1);
     assert_eq!((found[SUCCESS], found["reconcile_exit_code"]), (earlier, 1));
-    assert_eq!(found.get("reconcile_drift"), None, "nobody knows");
+    assert_eq!(found.get("reconcile_drift"), None, "it is not known");
     assert_eq!(label(sandbox.read("out.prom")), before, "the label stays");
 
     sandbox.write("policy.toml", POLICY);

@@ -229,7 +229,7 @@ fn client(double: &Double) -> Result<Gateway, Fault> {
     Gateway::connect(access, Scope::Write, TIMEOUT)
 }
 
-/// A reply with the id of the client's request: its first is `connect`, its second whatever is asked then.
+/// A reply with the id of the client's request: its first is `connect`, its second any request.
 fn with_id(reply: &Value, id: &str) -> Trouble {
     let mut reply = reply.clone();
     reply["id"] = id.into();

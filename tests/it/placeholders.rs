@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::commands::{CHAT, RECORD, drifted, with};
 use crate::support::{Run, Sandbox, finish, registry, row};
 
-/// A registry of this one entry, with whatever it has beyond its id.
+/// A registry of this one entry, with what it has beyond its id.
 fn entry(chat: &str, fields: &Value) -> String {
     let mut entry = json!({ "chat_id": chat, "model": "opus" });
     entry.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -213,7 +213,7 @@ fn every_field_is_in_the_environment_and_an_absent_one_is_empty() {
            "$RECONCILE_MODEL" "$KEPT" > environment"#,
     );
     let mut command = sandbox.command(&[]);
-    // What somebody else left there must not be taken for the chat's.
+    // What another program left there must not be taken for the chat's.
     finish(command.env("RECONCILE_TIER", "admin").env("KEPT", "kept")).expect(0);
     assert_eq!(sandbox.read("environment"), "+16175550142|imessage/é|imessage---|Ada\nQuinn|||imessage|sonnet|kept|");
 }

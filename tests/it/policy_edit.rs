@@ -1,4 +1,4 @@
-//! Edits of overrides, byte by byte: whatever way a policy is written, only the override changes.
+//! Edits of overrides, byte by byte: in all ways to write a policy, only the override changes.
 
 use reconcile::chat::Model;
 use reconcile::policy::edit::{Wanted, set, unset};

@@ -1,4 +1,4 @@
-//! What holds for every edit of an override, whatever the policy looks like.
+//! What holds for every edit of an override, in policies of all forms.
 
 use std::collections::BTreeMap;
 
@@ -205,7 +205,7 @@ proptest! {
         let wanted = Wanted { model: &model, until: until.as_ref(), then: None, reason: reason.as_deref() };
         let after = set(&text, chat, &wanted).expect("it can be edited");
 
-        // The policy says the same, but for that override.
+        // Only that override differs in what the policy says.
         let new = policy(&after);
         prop_assert_eq!(said(&before, chat), said(&new, chat));
         let entry = &new.chats[chat];

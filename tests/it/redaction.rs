@@ -303,11 +303,11 @@ fn no_snapshot_is_made_of_a_registry_that_is_malformed() {
 /// A registry of which every name holds a secret: letters that stand nowhere else.
 #[derive(Clone, Debug)]
 struct Case {
-    /// Of each chat, the secrets in id, session name, contact's name and a field that is nobody's business.
+    /// Of each chat, the secrets in id, session name, contact's name and a field that must not be shown.
     chats: Vec<[String; 4]>,
     tiers: Vec<&'static str>,
     models: Vec<&'static str>,
-    /// What stands in the policy's reasons, and what somebody types who is mistaken.
+    /// What stands in the policy's reasons, and what a user types by mistake.
     reason: String,
     typed: String,
 }
@@ -360,7 +360,7 @@ impl Case {
         )
     }
 
-    /// Runs it, and looks for secrets in whatever it says and writes. Its report has every form that there is.
+    /// Runs it, and looks for secrets in all that it says and writes. Its report has every form that there is.
     fn run(&self, sandbox: &Sandbox, arguments: &[&str]) -> Run {
         let run = sandbox.run(&[&["--redact"], arguments].concat());
         let files = ["out.txt", "out.json", "out.md", "out.prom"].map(|name| sandbox.read(name));
@@ -408,7 +408,7 @@ fn nobody_is_named(case: &Case) {
     let typed = case.typed.as_str();
     for option in ["--chat", "--tier", "--exclude", "--retry", "--at", "--plan", "--lock-timeout"] {
         let code = if ["--at", "--lock-timeout"].contains(&option) { 64 } else { 1 };
-        // A path is nobody's name.
+        // A path is not a name of a person.
         if option != "--plan" {
             case.run(&sandbox, &["--dry-run", option, typed]).expect(code);
         }

@@ -417,7 +417,7 @@ fn a_dry_run_can_look_at_another_time() {
     assert_eq!(ended("2031-05-31T23:59:59Z", "UTC"), ["+16175550143"], "a date counts through its end");
     assert_eq!(ended("2031-06-01", "UTC"), ["+16175550142", "+16175550143"]);
     assert_eq!(ended("2031-05-31t12:00", "UTC"), ["+16175550143"], "the T may be small");
-    // The end of a day is that of the host, wherever whoever asks may be; a moment is the same everywhere.
+    // The end of a day is that of the host, wherever the user may be; a moment is the same everywhere.
     assert_eq!(ended("2031-06-01T01:00:00Z", "EST5"), ["+16175550143"]);
     assert_eq!(ended("2031-05-31T11:59:59Z", "EST5"), [""; 0]);
     assert_eq!(ended("2031-06-01T01:00:00+02:00", "UTC"), ["+16175550143"]);

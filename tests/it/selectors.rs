@@ -129,7 +129,7 @@ fn a_partial_run_leaves_the_debts_of_others_alone() {
     assert_eq!(sandbox.ledger()["owed"], json!({}));
 }
 
-/// What is owed must be seen, and settled, while a bad policy is being mended.
+/// What is owed must be seen, and settled, while a bad policy is being fixed.
 #[test]
 fn debts_and_history_need_no_policy_that_is_valid_or_there() {
     let sandbox = sandbox();

@@ -207,7 +207,7 @@ fn edits_of_one_policy_for_many_registries_all_stay() {
 #[test]
 fn a_policy_in_a_directory_that_cannot_be_written_is_left_alone() {
     let sandbox = sandbox();
-    // A directory of that name cannot be removed as a file, whoever runs this.
+    // A directory of that name cannot be removed as a file, not even by root.
     fs::create_dir(sandbox.path(".policy.toml.reconcile")).unwrap();
     sandbox.run(&["set-model", ADA, "haiku"]).expect(1);
     assert_eq!((sandbox.read("policy.toml"), sandbox.model(ADA).as_deref()), (policy(), Some("sonnet")));

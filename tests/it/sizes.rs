@@ -1,4 +1,4 @@
-//! Large files that nobody meant: no panic, no hang, and no work that grows with the square of the size.
+//! Large files that are not intended: no panic, no hang, and no work that grows with the square of the size.
 //!
 //! Each is given to the real binary under a limit of CPU time, which is not the wall clock's: what is linear needs a
 //! small part of it, however busy the machine is, and what is quadratic would need minutes to hours.

@@ -132,7 +132,7 @@ fn conversation(chat: &str) -> String {
     format!("conversation-of-{}", chat.replace(['+', ':'], "_"))
 }
 
-/// One that has ended and that nobody has waited for yet is not.
+/// One that has ended and that no process has waited for yet is not.
 fn is_alive(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))

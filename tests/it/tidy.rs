@@ -1,4 +1,4 @@
-//! The house keeps its order: imports go down the floors, and nobody writes past the edge.
+//! The house keeps its order: imports go down the floors, and only the edge writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -240,6 +240,41 @@ fn every_file_is_one_job() {
         let lines = text.lines().count();
         assert!(lines <= 500, "{} has {lines} lines: is it one job?", path.display());
         assert!(text.starts_with("//! "), "{} does not say what it is for", path.display());
+    }
+}
+
+/// The beginning of each function of a file: from its visibility to the brace that opens its body.
+fn signatures(text: &str) -> impl Iterator<Item = &str> {
+    let at = text.match_indices("fn ").map(|(at, _)| at);
+    let begins_a_line = |at: &usize| {
+        let before = text[..*at].rsplit('\n').next().unwrap().trim_start();
+        before.is_empty() || before.starts_with("pub") || before.starts_with("const")
+    };
+    at.filter(begins_a_line).map(|at| text[at..].split('{').next().unwrap())
+}
+
+#[test]
+fn no_call_says_true_or_false_without_a_name() {
+    for (path, text) in sources() {
+        let found = signatures(&text).find(|signature| signature.contains(": bool"));
+        assert_eq!(found, None, "{}: an enum or a struct says at the call what is meant", path.display());
+    }
+}
+
+/// Words that leave open who does what, and beginnings that only a reader of the lines before understands.
+const VAGUE: [&str; 6] = ["mend", "nobody", "somebody", "the same but", "whatever", "whoever"];
+
+#[test]
+fn comments_say_who_does_what() {
+    for folder in ["benches", "fuzz", "src", "tests"] {
+        for (path, text) in rust_files(folder) {
+            for (_, comment) in text.lines().filter_map(|line| line.split_once("//")) {
+                let words = comment.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+                let words = format!(" {} ", words.collect::<Vec<_>>().join(" ").to_lowercase());
+                let found = VAGUE.iter().find(|vague| words.contains(&format!(" {vague} ")));
+                assert_eq!(found, None, "{folder}/{}: //{comment}", path.display());
+            }
+        }
     }
 }
 

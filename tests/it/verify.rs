@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::commands::{CHAT, drifted};
 use crate::support::{Sandbox, registry, row};
 
-/// A session that runs opus, is moved to sonnet, and works on opus whatever becomes of that.
+/// A session that runs opus, is moved to sonnet, and works on opus after all.
 #[derive(Clone, Copy)]
 struct Scene {
     /// What the restart command does when it starts sonnet.

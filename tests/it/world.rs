@@ -303,7 +303,7 @@ impl World {
                 state.set(&name, Some("sonnet"));
                 state.start(&name);
             }
-            // Whatever starts sessions needs the lock as well.
+            // A program that starts sessions needs the lock as well.
             Some(Fault::Starts) if state.is_committing => {}
             Some(Fault::Starts) => {
                 state.start_all();

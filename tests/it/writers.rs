@@ -27,7 +27,7 @@ fn replace_by_rename(registry: &Path, text: &str) {
     fs::rename(temporary, registry).unwrap();
 }
 
-/// Waits for two runs to end: the second of them began when nobody wrote.
+/// Waits for two runs to end: the second of them began when no program wrote.
 fn let_a_run_have_its_way(ended: &Receiver<()>) {
     while ended.try_recv().is_ok() {}
     for _ in 0..2 {
@@ -50,7 +50,7 @@ fn beside(writer: impl FnOnce(&Receiver<()>) + Send, mut run: impl FnMut(usize))
                 return;
             }
             run(number);
-            // Nobody listens any more when the writer is done.
+            // No thread listens any more when the writer is done.
             let _ = end.send(());
         }
     });
@@ -204,7 +204,7 @@ fn beside_a_writer_without_the_lock_the_registry_is_whole_at_every_instant() {
             last = number;
         });
         over.store(true, Ordering::Release);
-        assert!(looks.join().unwrap() > 100, "nobody looked");
+        assert!(looks.join().unwrap() > 100, "no look was taken");
     });
     assert!(edited >= 40, "no run had its way: {edited}");
     run(last + 1);
@@ -213,7 +213,7 @@ fn beside_a_writer_without_the_lock_the_registry_is_whole_at_every_instant() {
     sandbox.run(&["--policy", policy, "--dry-run", "--detailed-exitcode"]).expect(0);
 }
 
-/// As by somebody who replaces the file twice while the file system's clock stands still.
+/// As by a program that replaces the file twice while the file system's clock stands still.
 #[test]
 fn an_update_in_a_file_with_the_same_inode_size_and_time_is_not_lost() {
     const OLD: &str = r#"{"a": {"model": "opus", "update": 1}}"#;

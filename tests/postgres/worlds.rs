@@ -1,5 +1,5 @@
-//! A law: on a table, a plan is the one of a file with the same sessions, whatever the types of its columns, and whether the
-//! database says which rows differ or all of them are read.
+//! A law: on a table, a plan is the one of a file with the same sessions, for all types of columns, and whether the database
+//! says which rows differ or all of them are read.
 
 use std::fmt::Write;
 

@@ -26,8 +26,8 @@ pub struct Known<'a> {
 /// What a daemon that is up lets a run do for a row.
 pub fn assess(row: &Row, known: Known) -> Finding {
     let void = void(row, known.session);
-    let owes = row.owed.is_some() && void.is_none();
-    Finding { standing: standing(row, Owes::from(owes), known), void, ..Finding::default() }
+    let owes = if row.owed.is_some() && void.is_none() { Owes::Restart } else { Owes::Nothing };
+    Finding { standing: standing(row, owes, known), void, ..Finding::default() }
 }
 
 /// Whether the row still owes a restart.
@@ -35,12 +35,6 @@ pub fn assess(row: &Row, known: Known) -> Finding {
 enum Owes {
     Restart,
     Nothing,
-}
-
-impl From<bool> for Owes {
-    fn from(owes: bool) -> Self {
-        if owes { Self::Restart } else { Self::Nothing }
-    }
 }
 
 /// A debt is about one run of the session: where that is over, a new one has started on what the daemon remembers.

@@ -100,7 +100,7 @@ impl Live {
     }
 
     /// Whether its first turn has not ended: a restart would lose the conversation.
-    pub fn is_starting(&self) -> bool {
+    pub(crate) fn is_starting(&self) -> bool {
         self.session_id.is_none()
     }
 }

@@ -73,7 +73,7 @@ impl DispatchBackend {
 
     /// With this to hear of each request.
     #[must_use]
-    pub fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
+    pub(crate) fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
         Self { daemon: self.daemon.heard_by(listener), ..self }
     }
 

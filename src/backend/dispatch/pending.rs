@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::dispatch::problem::DaemonProblem;
@@ -92,8 +93,9 @@ pub struct GlobalOverride {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Version1 {
-    #[allow(dead_code, reason = "it was looked at before")]
-    version: u32,
+    /// Read before the rest, to tell which form the rest has.
+    #[serde(rename = "version")]
+    _version: IgnoredAny,
     exchange: Option<ExchangeNote>,
     unconfirmed: Option<Unconfirmed>,
     unsaved: Option<BTreeMap<String, Unsaved>>,

@@ -407,7 +407,7 @@ impl LockedFiles {
     ///
     /// # Errors
     /// Where the history or the ledger cannot be read.
-    pub fn name_run(&self, at: Timestamp) -> Result<String> {
+    pub(crate) fn name_run(&self, at: Timestamp) -> Result<String> {
         self.open()?.name_run(at)
     }
 }

@@ -14,7 +14,7 @@ impl RegistryFile {
     ///
     /// # Errors
     /// Where it cannot be read or written.
-    pub fn redaction_key_or_new(&self, patience: Duration) -> Result<(Redaction, Option<PathBuf>)> {
+    pub(crate) fn redaction_key_or_new(&self, patience: Duration) -> Result<(Redaction, Option<PathBuf>)> {
         let files = Files::new(self.clone(), self.meta()?)?;
         // Two programs must not make two keys.
         let _ledger = files.open_within(patience, &|| false)?;

@@ -149,7 +149,7 @@ impl RegistryFile {
     ///
     /// # Errors
     /// Where it cannot.
-    pub fn check_replaceable(&self) -> Result<()> {
+    pub(crate) fn check_replaceable(&self) -> Result<()> {
         let state = self.directory.directory(&dir::name_beside(&self.name_there));
         // Where there is no state yet, or it cannot be entered, it is beside the registry.
         mount::check_replaceable(self.place(), state.as_ref().unwrap_or(&self.directory))
@@ -174,7 +174,7 @@ impl RegistryFile {
     ///
     /// # Errors
     /// Where that cannot be told.
-    pub fn hidden_state_of(&self) -> Result<Option<u32>> {
+    pub(crate) fn hidden_state_of(&self) -> Result<Option<u32>> {
         let name = dir::name_beside(&self.name_there);
         let Some(FileMeta { owner, .. }) = self.directory.place(&name).look()? else { return Ok(None) };
         let is_hidden = matches!(self.directory.directory(&name), Err(Errno::ACCESS));
@@ -183,7 +183,7 @@ impl RegistryFile {
 
     /// The registry as if no run had been beside it, for a plan of a user who may not see what runs remember.
     #[must_use]
-    pub fn without_state(self) -> Self {
+    pub(crate) fn without_state(self) -> Self {
         Self { state: StateUse::LeftOut, ..self }
     }
 
@@ -200,7 +200,7 @@ impl RegistryFile {
     ///
     /// # Errors
     /// Where the registry cannot be looked at.
-    pub fn lost_state(&self) -> Result<Option<LostState>> {
+    pub(crate) fn lost_state(&self) -> Result<Option<LostState>> {
         // Whether what is there can be used, the run finds out that uses it.
         let name = dir::name_beside(&self.name_there);
         if self.is_missing() || self.directory.place(&name).look()?.is_some() {
@@ -270,7 +270,7 @@ impl RegistryFile {
     ///
     /// # Errors
     /// Where there is none, or it cannot be read.
-    pub fn redaction_key(&self) -> Result<Redaction> {
+    pub(crate) fn redaction_key(&self) -> Result<Redaction> {
         whole::redaction_key(self.state_dir()?.as_ref(), &self.state())
     }
 
@@ -278,7 +278,7 @@ impl RegistryFile {
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub fn redacted_with(&self) -> Result<Option<String>> {
+    pub(crate) fn redacted_with(&self) -> Result<Option<String>> {
         let mut start = Vec::new();
         self.place()
             .open_regular()?

@@ -159,8 +159,11 @@ impl Fault {
                 let message = sentence!("the certificate of {} is not trusted: {}", address, quoted(reason));
                 ("gateway-certificate", message)
             }
-            Self::NotApproved { is_known, .. } => {
-                ("gateway-device", sentence!("the gateway's operator has {}", not_approved(*is_known)))
+            Self::NotApproved { is_known: true, .. } => {
+                ("gateway-device", "the gateway's operator has approved this device for less than it asks for".into())
+            }
+            Self::NotApproved { is_known: false, .. } => {
+                ("gateway-device", "the gateway's operator has not approved this device".into())
             }
             Self::Stopping => ("gateway-stopping", "the gateway is stopping".into()),
             Self::Unavailable { why, .. } => ("gateway-unavailable", why.words()),
@@ -271,10 +274,6 @@ impl Fault {
             _ => None,
         }
     }
-}
-
-fn not_approved(is_known: bool) -> &'static str {
-    if is_known { "approved this device for less than it asks for" } else { "not approved this device" }
 }
 
 /// What to do about a code with which a gateway closes the door.

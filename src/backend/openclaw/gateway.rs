@@ -141,7 +141,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Gateway::patch`].
-    pub fn patch_with_thinking(
+    pub(crate) fn patch_with_thinking(
         &mut self,
         targets: &[Target],
         model: Option<&str>,

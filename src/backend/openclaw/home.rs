@@ -57,7 +57,7 @@ pub enum TokenAt {
 
 impl GatewayHome {
     /// The name of the directory for what runs remember of the gateway at this address.
-    pub fn state_name(address: &Address) -> String {
+    pub(crate) fn state_name(address: &Address) -> String {
         let digest = hex(&Sha256::digest(address.to_string()));
         format!("openclaw-{}", &digest[..DIGITS])
     }

@@ -35,8 +35,6 @@ pub struct SessionRow {
     pub session_id: Option<String>,
     /// The model that it is pinned to, as `provider/name`; `None` where it follows OpenClaw's configuration.
     pub pinned: Option<String>,
-    /// Whether a parent session handed its pin down to it.
-    pub is_inherited: bool,
     /// What kind of chat it is: `main`, `direct`, `group`, `channel`, `dashboard`, `custom`, `explicit`, `cron`, `subagent`.
     pub classification: String,
     /// Whether no person takes part in it: a scheduled job or a subagent.
@@ -55,8 +53,6 @@ pub struct SessionRow {
     pub own_name: Option<String>,
     /// Its thinking level, where it has one of its own.
     pub thinking: Option<String>,
-    /// Whether a turn is running.
-    pub is_running: bool,
 }
 
 /// What to ask for.
@@ -102,8 +98,6 @@ struct WireRow {
     subject: Option<String>,
     origin: Option<Origin>,
     thinking_level: Option<String>,
-    #[serde(default)]
-    has_active_run: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,7 +166,6 @@ impl WireRow {
             key: self.key,
             session_id: self.session_id,
             pinned,
-            is_inherited: self.model_override_source == Source::Parent,
             classification: self.classification,
             is_background: self.is_background,
             agent: self.agent_id,
@@ -182,7 +175,6 @@ impl WireRow {
             label: self.label,
             own_name: self.subject.or(name),
             thinking: self.thinking_level,
-            is_running: self.has_active_run,
         })
     }
 }

@@ -107,10 +107,10 @@ impl Edit<'_> {
             return Ok(None);
         }
         let changed = self.write(state.transaction, chat)?;
-        let paid = self.purpose == Purpose::Start && kept.ledger.owed.contains_key(chat);
-        if self.purpose == Purpose::Start {
-            self.note(&mut state, kept, paid)?;
-        }
+        let paid = match self.purpose {
+            Purpose::Start => self.note(&mut state, kept)?,
+            Purpose::Record => false,
+        };
         Ok(Some(Registered { changed, paid, error: None }))
     }
 
@@ -137,10 +137,12 @@ impl Edit<'_> {
         Ok(changed)
     }
 
-    /// Takes the notes of a start, and tells the history of it where a model is changed or a restart is paid.
-    fn note(&self, state: &mut State, kept: Kept, paid: bool) -> Result<()> {
+    /// Takes the notes of a start, and tells the history of it where a model is changed or a restart is paid. Returns whether
+    /// one is paid.
+    fn note(&self, state: &mut State, kept: Kept) -> Result<bool> {
         let Registration { chat, model, told, .. } = self.registration;
         let chat = chat.id.as_ref();
+        let paid = kept.ledger.owed.contains_key(chat);
         let head = Head { at: self.now, by: self.by.clone(), plan_id: String::new() };
         let record = Record { name: state.name_run(&kept, self.now)?, head };
         let row = JsonRow { restart: paid, ..told.clone() };
@@ -154,11 +156,12 @@ impl Edit<'_> {
             after.push(Note::Does { record: &record, row: &row });
         }
         let kept = note_around(state, kept, &before, &after, self.now)?;
-        let Some(draft) = kept.ledger.unrecorded.get(&record.name).cloned() else { return Ok(()) };
+        let Some(draft) = kept.ledger.unrecorded.get(&record.name).cloned() else { return Ok(paid) };
         if let Some(run) = draft.into_run(&record.name) {
             state.append(&JsonRun::finished(run))?;
         }
         let unrecorded = [(record.name, None)].into();
-        state.save(kept, Patch { unrecorded, ..Patch::default() }).map(drop)
+        state.save(kept, Patch { unrecorded, ..Patch::default() })?;
+        Ok(paid)
     }
 }

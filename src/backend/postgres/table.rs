@@ -216,7 +216,13 @@ impl RegistryTable {
         if let Some(registry) = registry {
             let delay = self.delay().transpose();
             checks.extend(delay.map(|delay| Check::of("standby", delay, "look at the server")));
-            checks.push(self.look_at_rights(is_known));
+            let may_write = self.check_writable();
+            checks.push(if is_known {
+                let may_record = may_write.and_then(|()| self.check_state());
+                rights(may_record, "this role may change models, and record what it does")
+            } else {
+                rights(may_write, "this role may change models")
+            });
             checks.extend(is_known.then(|| self.look_at_holder(&registry)));
         }
         checks
@@ -227,17 +233,6 @@ impl RegistryTable {
         self.database.read(delay)
     }
 
-    fn look_at_rights(&self, is_memory_known: bool) -> Check {
-        let memory = || if is_memory_known { self.check_state() } else { Ok(()) };
-        let found = self.check_writable().and_then(|()| memory());
-        let good = if is_memory_known {
-            "this role may change models, and record what it does"
-        } else {
-            "this role may change models"
-        };
-        Check::of("rights", found.map(|()| good.into()), "reconcile init --postgres --grants ROLE prints the rights")
-    }
-
     fn look_at_holder(&self, registry: &str) -> Check {
         let found = self.database.read(|transaction| held_until(transaction, registry)).map(|until| match until {
             None => "no run holds the registry".into(),
@@ -245,6 +240,10 @@ impl RegistryTable {
         });
         Check::of("holder", found, "check the schema reconcile of the database")
     }
+}
+
+fn rights(found: Result<()>, good: &'static str) -> Check {
+    Check::of("rights", found.map(|()| good.into()), "reconcile init --postgres --grants ROLE prints the rights")
 }
 
 fn unknown(lost: LostState) -> Error {

@@ -48,10 +48,18 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &AdoptArgs) -> a
     Ok(Exit::Done)
 }
 
+/// A registry that a new policy describes.
+struct AdoptedFile {
+    path: PathBuf,
+    /// How the new policy names it.
+    written: String,
+    form: Form,
+}
+
 /// The policy that describes the registry in a file.
 fn of_file(place: &PlaceArgs) -> anyhow::Result<Vec<u8>> {
-    let (path, written, mut form) = match place.registry() {
-        Some(path) => (path.clone(), written(&path)?, form_in_policy(&place.policy())),
+    let AdoptedFile { path, written, mut form } = match place.registry() {
+        Some(path) => AdoptedFile { written: written(&path)?, form: form_in_policy(&place.policy()), path },
         None => named_by_policy(&place.policy())?,
     };
     let registry = RegistryFile::open(&path)?;
@@ -127,8 +135,8 @@ fn form_in_policy(policy_path: &Path) -> Form {
     sources::load(policy_path, Called::ByPath).map(|files| policy::outline(&files.sources).form).unwrap_or_default()
 }
 
-/// The registry of the policy that is there already, and how the new one names it.
-fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String, Form)> {
+/// The registry of the policy that is there already.
+fn named_by_policy(policy_path: &Path) -> anyhow::Result<AdoptedFile> {
     if !policy_path.exists() {
         return Err(Error::from(CommandProblem::NothingToAdopt { policy: policy_path.into() }).into());
     }
@@ -139,7 +147,7 @@ fn named_by_policy(policy_path: &Path) -> anyhow::Result<(PathBuf, String, Form)
         Some(registry) if registry.starts_with("~/") => registry,
         _ => written(&path)?,
     };
-    Ok((path, written, policy.form))
+    Ok(AdoptedFile { path, written, form: policy.form })
 }
 
 /// The path as a policy in the current directory names it.

@@ -67,7 +67,7 @@ pub(crate) fn edit_and_run(
         return Ok(Exit::Usage);
     }
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let (mut opened, decided, edits) = prepare(terminal, place, args.dry_run, &interrupt, decide)?;
+    let (mut opened, decided, edits) = prepare(terminal, place, args, &interrupt, decide)?;
     decided.tell(terminal, &opened);
     let Decided { changes, .. } = decided;
     let sources = opened.files.sources.iter().map(|source| {
@@ -128,7 +128,7 @@ pub(crate) fn edit_and_run(
 fn prepare(
     terminal: &Terminal,
     place: &PlaceArgs,
-    dry_run: bool,
+    args: &EditArgs,
     interrupt: &Interrupt,
     decide: impl Fn(&Opened) -> Result<Decided>,
 ) -> anyhow::Result<(Opened, Decided, Vec<PolicyEdit>)> {
@@ -144,7 +144,7 @@ fn prepare(
         let decided = decide(&opened)?;
         let mut edits = edits(&opened, &decided)?;
         let paths: BTreeSet<&Path> = edits.iter().map(|edit| edit.name.path()).collect();
-        if dry_run || paths.iter().copied().eq(locked.keys().map(PathBuf::as_path)) {
+        if args.dry_run || paths.iter().copied().eq(locked.keys().map(PathBuf::as_path)) {
             for edit in &mut edits {
                 edit.file = locked.remove(edit.name.path());
             }

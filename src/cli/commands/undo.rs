@@ -64,7 +64,8 @@ fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
         let chat = row.chat_id.as_ref();
         let reason = format!("undo of {}", run.run);
         let begun = begun(opened, chat, &reason).cloned();
-        match begun.map_or_else(|| old_model(opened, row, now.get(chat), touched_since.contains(chat)), Ok) {
+        let present = Present { model: now.get(chat), is_touched: touched_since.contains(chat) };
+        match begun.map_or_else(|| old_model(opened, row, present), Ok) {
             Ok(model) => {
                 decided
                     .changes
@@ -138,13 +139,23 @@ fn begun<'o>(opened: &'o Opened, chat: &str, reason: &str) -> Option<&'o Model> 
     }
 }
 
-fn old_model(opened: &Opened, row: &JsonRow, now: Option<&Option<String>>, touched: bool) -> Result<Model, Sentence> {
-    let Some(now) = now else { return Err("it is no longer registered".into()) };
+/// What has become of a chat since a run.
+#[derive(Clone, Copy)]
+struct Present<'a> {
+    /// Its model in the registry, if it has one; `None` where the chat is no longer registered.
+    model: Option<&'a Option<String>>,
+    /// Whether a later run has changed its model.
+    is_touched: bool,
+}
+
+/// The model that a chat had before a run, or why it cannot be brought back.
+fn old_model(opened: &Opened, row: &JsonRow, present: Present) -> Result<Model, Sentence> {
+    let Some(now) = present.model else { return Err("it is no longer registered".into()) };
     let before = row.before.as_deref().map(|model| opened.policy.canonical(model));
-    if !touched && before.is_some() && now.as_deref() == before {
+    if !present.is_touched && before.is_some() && now.as_deref() == before {
         return Err("it has its old model".into());
     }
-    if touched || now.as_deref() != row.after.as_deref() {
+    if present.is_touched || now.as_deref() != row.after.as_deref() {
         return Err("its model was changed since".into());
     }
     let before = before.ok_or("it had no model before, which no override can restore")?;

@@ -19,7 +19,7 @@ use jiff::{Timestamp, Zoned};
 use crate::apply::{self, Applied, Backend, RunContext, Step};
 use crate::backend::Probe;
 use crate::cli::args::{PlaceArgs, RunArgs};
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Course, Exit};
 use crate::cli::outputs::{Outputs, refuse_needed};
 use crate::cli::problem::OptionProblem;
 use crate::cli::run::checks::check;
@@ -121,7 +121,10 @@ pub(crate) fn execute(
         let planned = apply::plan(&input, backend.as_ref())?;
         terminal.trace().step(Step::Planned(&planned.plan));
         warn_of_obstacles(terminal, opened, options, backend.as_ref(), &planned.plan);
-        let exit = Exit::of_dry_run(&planned.plan, options.detailed_exitcode);
+        let exit = match Exit::of_dry_run(&planned.plan) {
+            Exit::Planned if !options.detailed_exitcode => Exit::Done,
+            exit => exit,
+        };
         let end = End { mode: Mode::DryRun, planned, exit, error: None, interrupted: false, quiet: None };
         return Ok(end.show(terminal, options, outputs, opened, &now));
     }
@@ -148,7 +151,8 @@ pub(crate) fn execute(
     }
     warn_of_expired(terminal, opened, &now);
     let input = options.input(opened, backend.as_ref(), &now, limits);
-    let progress = Progress::new(interrupt, opened.names.redaction().is_none(), Arc::clone(terminal.trace()));
+    let naming = if opened.names.redaction().is_some() { Naming::Hidden } else { Naming::Plain };
+    let progress = Progress::new(interrupt, naming, Arc::clone(terminal.trace()));
     let author = || {
         let by = author(place, options.command);
         terminal.trace().step("asked git for the commit of the policy");
@@ -168,7 +172,8 @@ pub(crate) fn execute(
         applied => applied?,
     };
     let Applied { planned, interrupted, error } = applied;
-    let exit = Exit::of_apply(&planned.plan, interrupted || error.is_some());
+    let course = if interrupted || error.is_some() { Course::CutShort } else { Course::ToTheEnd };
+    let exit = Exit::of_apply(&planned.plan, course);
     let end = End { mode: Mode::Apply, planned, exit, error, interrupted, quiet };
     Ok(end.show(terminal, options, outputs, opened, &now))
 }

@@ -12,6 +12,7 @@ use crate::cli::run::signals::Interrupt;
 use crate::cli::trace::Trace;
 use crate::plan::Row;
 use crate::report::escape::escape;
+use crate::report::shown::Naming;
 
 /// While a rollout pauses, a signal is looked for so often.
 const LOOK: Duration = Duration::from_millis(50);
@@ -25,7 +26,7 @@ const LINE_START: &str = "\r\x1b[K";
 pub(crate) struct Progress {
     interrupt: Interrupt,
     /// Whether chats are named.
-    names: bool,
+    naming: Naming,
     /// What tells of each step.
     trace: Arc<Trace>,
     state: Mutex<State>,
@@ -43,8 +44,8 @@ struct State {
 }
 
 impl Progress {
-    pub(crate) fn new(interrupt: Interrupt, names: bool, trace: Arc<Trace>) -> Self {
-        Self { interrupt, names, trace, state: Mutex::default(), changed: Condvar::new() }
+    pub(crate) fn new(interrupt: Interrupt, naming: Naming, trace: Arc<Trace>) -> Self {
+        Self { interrupt, naming, trace, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Runs `work`, showing progress beside it.
@@ -70,7 +71,8 @@ impl Progress {
         (state, _) = self.changed.wait_timeout_while(state, QUIET, running).unwrap_or_else(PoisonError::into_inner);
         while !state.over {
             let interrupted = if self.interrupt.is_asked() { " (ending after these)" } else { "" };
-            let names: Vec<_> = state.under_way.iter().filter(|_| self.names).map(|(name, _)| escape(name)).collect();
+            let names: Vec<_> =
+                state.under_way.iter().filter(|_| self.naming == Naming::Plain).map(|(name, _)| escape(name)).collect();
             let (ended, expected) = (state.ended, state.expected);
             let text = format!("restarting {ended}/{expected}: {}{interrupted}", names.join(", "));
             let cut: String = text.chars().take(78).collect();

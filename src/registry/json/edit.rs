@@ -78,19 +78,19 @@ pub fn set_member(text: &str, at: Position, name: &str, value: &str) -> Option<S
 
 /// The edit that gives a member of the entry at `at` this value: in place of the value that is there, or as one member more.
 /// `None` where there is no such entry.
-pub fn put_member(text: &str, form: &Form, at: Position, name: &str, value: &str) -> Option<Splice> {
+pub(crate) fn put_member(text: &str, form: &Form, at: Position, name: &str, value: &str) -> Option<Splice> {
     set_member(text, at, name, value).or_else(|| add_members(text, form, at, &[(name, value)]))
 }
 
 /// The edit that adds members after the entry's last, laid out as that entry is. It must have none of them yet. `None`
 /// where there is no such entry.
-pub fn add_members(text: &str, form: &Form, at: Position, members: &[(&str, &str)]) -> Option<Splice> {
+pub(crate) fn add_members(text: &str, form: &Form, at: Position, members: &[(&str, &str)]) -> Option<Splice> {
     Some(Site::find(text, at)?.with_members(text, form, members))
 }
 
 /// The edit that adds an entry after the registry's last, laid out as that one is. `None` where the text has not
 /// that form.
-pub fn add_entry(text: &str, form: &Form, id: &str, fields: &[(&str, &str)]) -> Option<Splice> {
+pub(crate) fn add_entry(text: &str, form: &Form, id: &str, fields: &[(&str, &str)]) -> Option<Splice> {
     let whole = text.len() - text.trim_ascii_start().len()..text.trim_ascii_end().len();
     let below = form.key.as_deref().map(|key| member_named(text, whole.clone(), key));
     let sessions = match &below {

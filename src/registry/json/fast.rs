@@ -21,6 +21,14 @@ use crate::registry::{Entry, Position};
 /// Values that are nested deeper are left to the slow reader.
 const DEEPEST: usize = 32;
 
+/// How a string is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// As the text that it stands for, between quotes.
+    Plainly,
+    WithEscapes,
+}
+
 /// A part of a registry that is to be read, up to where the next part begins, or to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
@@ -178,9 +186,12 @@ impl<'a> Reader<'a> {
     }
 
     /// What the string says that was read from `start` on.
-    fn said(&self, start: usize, plain: bool) -> Option<Cow<'a, str>> {
+    fn said(&self, start: usize, written: Written) -> Option<Cow<'a, str>> {
         let raw = self.window.text.get(start..self.at)?;
-        if plain { Some(Cow::Borrowed(raw.get(1..raw.len() - 1)?)) } else { Some(decoded(raw)) }
+        match written {
+            Written::Plainly => raw.get(1..raw.len() - 1).map(Cow::Borrowed),
+            Written::WithEscapes => Some(decoded(raw)),
+        }
     }
 
     /// Past the brace that opens the object of entries.
@@ -218,8 +229,8 @@ impl<'a> Reader<'a> {
     /// Past the key of a member, to its value.
     fn name(&mut self) -> Option<Cow<'a, str>> {
         let start = self.at;
-        let plain = self.string()?;
-        let name = self.said(start, plain)?;
+        let written = self.string()?;
+        let name = self.said(start, written)?;
         self.colon()?;
         Some(name)
     }
@@ -260,8 +271,8 @@ impl<'a> Reader<'a> {
             } else if field == Member::Other {
                 self.string()?;
             } else {
-                let plain = self.string()?;
-                fields.set(field, self.said(start, plain));
+                let written = self.string()?;
+                fields.set(field, self.said(start, written));
             }
             self.blanks();
             match self.next() {
@@ -362,18 +373,18 @@ impl<'a> Reader<'a> {
         (self.at > start).then_some(())
     }
 
-    /// Past a string. Whether it is plain: without escapes.
-    fn string(&mut self) -> Option<bool> {
+    /// Past a string; returns how it is written.
+    fn string(&mut self) -> Option<Written> {
         self.take(b'"')?;
-        let mut plain = true;
+        let mut written = Written::Plainly;
         loop {
             self.at += special(self.rest())?;
             match self.next() {
-                b'"' => return Some(plain),
+                b'"' => return Some(written),
                 b'\\' => self.escape()?,
                 _ => return None,
             }
-            plain = false;
+            written = Written::WithEscapes;
         }
     }
 

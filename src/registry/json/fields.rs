@@ -113,7 +113,10 @@ impl<'a> Fields<'a> {
         let text = text.filter(|text| !text.is_empty());
         self.is_session |= member.is_of_sessions();
         if let Some(field) = member.field() {
-            self.blank.set(field, text.is_none());
+            match text {
+                Some(_) => self.blank.clear(field),
+                None => self.blank.mark(field),
+            }
         }
         match member {
             Member::Model => self.model = text,

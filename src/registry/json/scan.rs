@@ -61,7 +61,7 @@ pub(super) fn scan_slowly_after<'a>(
 ///
 /// # Errors
 /// What is wrong with the registry.
-pub fn scan_parts(json: &JsonText, threads: usize, make: Make<'_>) -> Result<usize, Vec<Diagnostic>> {
+pub(crate) fn scan_parts(json: &JsonText, threads: usize, make: Make<'_>) -> Result<usize, Vec<Diagnostic>> {
     let parts = parts(json, threads);
     if parts.len() > 1
         && let Some(sessions) = scan_at_once(parts, json.form.shape, make, |part, each| read_all(json, part, each))

@@ -28,7 +28,7 @@ impl JsonText {
     }
 
     /// Takes the text of a registry. `name` is what the user would call it.
-    pub fn of_text(name: String, text: String) -> Self {
+    pub(crate) fn of_text(name: String, text: String) -> Self {
         Self { name, text, threads: 1, form: Form::ANY }
     }
 

@@ -27,7 +27,7 @@ pub enum Trouble {
     Http(u16),
     /// It is answered with this error.
     Refuse(Value),
-    /// It is answered with this text, whatever it was.
+    /// It is answered with this text, for any request.
     Say(String),
     /// Its payload is changed.
     Alter(fn(&mut Value)),

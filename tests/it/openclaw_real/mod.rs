@@ -59,7 +59,7 @@ fn chats_are_listed_as_they_are_written_to(kit: &Kit) {
         assert_eq!(row.own_name.as_deref(), Some(name));
         assert_eq!((row.agent.as_str(), row.account.as_deref()), ("main", Some("default")));
         assert_eq!((row.channel.as_deref(), row.pinned.as_deref()), (Some("telegram"), None));
-        assert!(!row.is_background && !row.is_inherited);
+        assert!(!row.is_background);
     }
     let agents = gateway.agents().unwrap();
     assert_eq!((agents[0].id.as_str(), agents[0].model.fallbacks.as_slice()), ("main", &["fake/small".to_owned()][..]));

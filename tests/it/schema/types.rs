@@ -148,7 +148,7 @@ enum OneOrMoreNames {
     More(#[schemars(length(min = 1), inner(length(min = 1)))] Vec<String>),
 }
 
-/// What holds for one chat, whatever else is said.
+/// What holds for one chat, before all rules and tiers.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 enum Exception {
@@ -306,7 +306,7 @@ enum Sessions {
     Openclaw(OpenclawSessions),
 }
 
-/// Commands restart sessions; nobody else owns the registry.
+/// Commands restart sessions; no other program owns the registry.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct FileSessions {

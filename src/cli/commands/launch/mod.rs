@@ -29,7 +29,7 @@ use crate::plan::ledger::Ledger;
 use crate::policy;
 use crate::policy::conversation::ConversationPath;
 use crate::policy::placeholder::{Conversation, Placeholder};
-use crate::policy::scope::Scope;
+use crate::policy::scope::{Complaint, Scope};
 use crate::policy::template::{CommandLine, Invocation};
 use crate::registry::Snapshot;
 
@@ -80,8 +80,9 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
         Err(mistakes) => {
             for mistake in &mistakes {
                 let argument = words.get(mistake.argument).copied().unwrap_or_default();
-                let [message, advice] = mistake.fault.words(Scope::Launch).map(Foreign::from);
-                terminal.refused(sentence!("{}: {}", Foreign::from(argument), message), advice);
+                let Complaint { message, help } = mistake.fault.complaint(Scope::Launch);
+                let message = sentence!("{}: {}", Foreign::from(argument), Foreign::from(message));
+                terminal.refused(message, Foreign::from(help));
             }
             return Ok(Exit::Usage);
         }
