@@ -99,7 +99,7 @@ fn back_to_what_a_run_is_replacing_is_taken_for_a_lost_edit() {
     sandbox.write("policy.toml", policy().replace("family = \"sonnet\"", "family = \"opus\"") + restarts);
     let row = json!(["ada", "sonnet", "opus", "failed", "the registry has sonnet again"]);
     for _ in 0..2 {
-        assert_eq!(rows(&sandbox.run(&["--chat", "ada", "--format", "json"]).expect(4)), [row.clone()]);
+        assert_eq!(rows(&sandbox.run(&["--chat", "ada", "--format", "json"]).expect(4)), std::slice::from_ref(&row));
     }
 }
 
