@@ -12,7 +12,7 @@ pub struct Model(String);
 
 impl Model {
     /// As many bytes can a name have that a policy holds: each row of each report has it, however many there are.
-    pub(crate) const LONGEST: usize = 4096;
+    pub const LONGEST: usize = 4096;
 
     /// A model of that name; `None` for the empty name, which means "no model" in a registry.
     pub fn new(name: &str) -> Option<Self> {
@@ -49,7 +49,7 @@ const LONGEST_SESSION_ID: usize = 128;
 
 /// Whether this can be the id of a session's conversation. It comes to stand in a path and in an argument, so it consists
 /// of at most 128 characters of `[A-Za-z0-9_-]`.
-pub(crate) fn is_session_id(text: &str) -> bool {
+pub fn is_session_id(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     (1..=LONGEST_SESSION_ID).contains(&text.len()) && text.bytes().all(plain)
 }
