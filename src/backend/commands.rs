@@ -13,7 +13,7 @@ use crate::backend::verify::{Seen, Verification};
 use crate::chat::{Chat, Model};
 use crate::checkup::Check;
 use crate::error::Error;
-use crate::foreign::{Foreign, sentence};
+use crate::foreign::{Foreign, Public, Sentence, sentence};
 use crate::os::process::{Ended, Report, ask, question, run};
 use crate::os::program::refusal;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
@@ -334,15 +334,17 @@ impl Capabilities for Commands {
 }
 
 /// That commands are given only the beginning of a field of the sessions to be restarted, if so.
-pub(super) fn remark(rows: &[Row]) -> Option<String> {
+pub(super) fn remark(rows: &[Row]) -> Option<Sentence> {
     let is_shortened = |row: &&Row| {
         let session = row.after.as_ref().map(|model| Session::on(&row.chat, model));
         session.is_some_and(|session| session.is_shortened())
     };
     let restarted = rows.iter().filter(|row| row.restart && row.is_planned());
+    // It tells a number, and no name.
+    let told = |sessions: &str| Some(Public::new(shortened(sessions)).into());
     match restarted.filter(is_shortened).count() {
         0 => None,
-        1 => Some(shortened("1 session")),
-        sessions => Some(shortened(&format!("{sessions} sessions"))),
+        1 => told("1 session"),
+        sessions => told(&format!("{sessions} sessions")),
     }
 }

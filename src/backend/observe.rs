@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::backend::commands::{Commands, Presence, Probe};
 use crate::chat::{Chat, Model};
 use crate::error::Result;
+use crate::foreign::Sentence;
 use crate::plan::observed::{Canary, Observed, Standing};
 use crate::plan::trial::Trial;
 use crate::plan::{Reading, Row};
@@ -23,7 +24,7 @@ pub(super) struct Observer<'a> {
 }
 
 impl Observer<'_> {
-    pub(super) fn observe(&self, remark: Option<String>) -> Result<Observed> {
+    pub(super) fn observe(&self, remark: Option<Sentence>) -> Result<Observed> {
         let mut observed = Observed { remark, ..Observed::default() };
         self.find_canaries(&mut observed)?;
         if self.commands.probe() != Probe::Nothing {

@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use crate::chat::Model;
+use crate::foreign::Sentence;
 use crate::names::Unshared;
 use crate::plan::last_applied::Found;
 use crate::plan::observed::{Edits, Void};
@@ -76,7 +77,7 @@ pub struct Plan {
     /// What the withdrawal of models comes to, in a plan for the whole registry.
     pub withdrawals: Vec<Withdrawal>,
     /// What the backend says of the edits and restarts, where there are any.
-    pub remark: Option<String>,
+    pub remark: Option<Sentence>,
     /// What is to be remembered of what chats were given. Only where the policy keeps what was set by hand.
     pub found: Found,
     /// Chats that keep their model because no run has looked at them before.

@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::chat::Model;
+use crate::foreign::Sentence;
 
 /// What a backend reports.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +24,7 @@ pub struct Observed {
     /// Chats whose sessions are live and which the registry does not have, in order.
     pub unlisted: Vec<String>,
     /// What the user should know of the edits and restarts, where there are any.
-    pub remark: Option<String>,
+    pub remark: Option<Sentence>,
 }
 
 /// How rows are edited.

@@ -164,7 +164,7 @@ fn an_answer_in_another_form_is_an_error() {
             stream.write_all(b"{\"ok\": true, \"sessions\": 3}\n").unwrap();
         }
     });
-    refused(&sandbox, "error[daemon-answer]: the daemon at daemon.sock answered status in another form");
+    refused(&sandbox, "error[daemon-answer]: the daemon at daemon.sock answered status in an unexpected form");
     daemon.join().unwrap();
 }
 

@@ -323,7 +323,7 @@ fn every_command(world: &World) {
     }
 }
 
-/// What somebody types who is mistaken.
+/// What a mistaken user types.
 fn every_mistake(world: &World) {
     let (typed, id) = (world.of("typed"), world.id(2));
     for option in ["--chat", "--tier", "--exclude", "--retry", "--take-over", "--plan", "--at", "--output", "--format"]

@@ -148,7 +148,7 @@ fn a_policy_whose_override_moves_each_time_is_left_alone() {
         drop(std::mem::replace(&mut held, next));
     }
     let run = waiting.finish().expect(1);
-    assert!(run.stderr.starts_with("error[policy-unsteady]: the policy changes all the time"), "{run:?}");
+    assert!(run.stderr.starts_with("error[policy-unsteady]: the policy kept changing"), "{run:?}");
     assert_eq!((sandbox.read(files[0]).contains("opus"), sandbox.read(files[1])), (true, String::new()));
 }
 

@@ -101,9 +101,9 @@ impl DispatchBackend {
             Finding { standing, void, ..Finding::default() }
         };
         let findings = drift.rows.iter().map(|row| (row.chat.id.clone().into_owned(), finding(row)));
-        let remark = format!(
+        let remark = sentence!(
             "no daemon listens at {}: the run edits the registry directly, and sessions read it when the daemon starts",
-            self.socket
+            Foreign::from(self.socket.as_str())
         );
         Observed { findings: findings.collect(), remark: Some(remark), ..Observed::default() }
     }

@@ -170,7 +170,7 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
     let acts =
         |row: &Row| row.effects.edited || row.effects.restarted || (row.is_planned() && (row.edit || row.restart));
     if let Some(remark) = plan.remark.as_ref().filter(|_| plan.rows.iter().any(acts)) {
-        terminal.note(of_shown(remark));
+        terminal.note(remark.clone());
     }
     if !plan.unlisted.is_empty() {
         let (count, chats) = (plan.unlisted.len(), of_shown(&plan.unlisted.join(", ")));
