@@ -25,8 +25,8 @@ fn failures() -> Vec<Failure> {
     let failure =
         |statements, connection, arguments, says, help| Failure { statements, connection, arguments, says, help };
     vec![
-        failure("", "host=/nowhere", DRY, "cannot connect to /nowhere:", "look whether the server runs"),
-        failure("", "user=ROLE", DRY, "does not exist (error 28000)", "look at the user"),
+        failure("", "host=/nowhere", DRY, "cannot connect to /nowhere:", "check that the server runs"),
+        failure("", "user=ROLE", DRY, "does not exist (error 28000)", "check the user"),
         failure(
             "",
             "dbname=nowhere",
@@ -41,20 +41,20 @@ fn failures() -> Vec<Failure> {
             "too many connections for role",
             "go through a pooler",
         ),
-        failure("DROP TABLE sessions", "", DRY, "has no table \"public\".\"sessions\"", "look at the name"),
+        failure("DROP TABLE sessions", "", DRY, "has no table \"public\".\"sessions\"", "check the name"),
         failure("ALTER TABLE sessions DROP tier", "", DRY, "has no column \"tier\"", "help: "),
         failure(
             "ALTER TABLE sessions ALTER model TYPE int USING 1",
             "",
             DRY,
-            "is of type int4, which holds no model",
+            "is of type int4, which cannot hold a model",
             "name a column of type text",
         ),
         failure(
             "ALTER TABLE sessions DROP CONSTRAINT sessions_pkey",
             "",
             DRY,
-            "nothing keeps two rows of public.sessions from having the same \"id\"",
+            "no unique index keeps two rows of public.sessions from having the same \"id\"",
             "name its primary key",
         ),
         failure(
@@ -98,7 +98,7 @@ fn failures() -> Vec<Failure> {
             "",
             DRY,
             "the schema reconcile has the format 99",
-            "it was made for a later version",
+            "it was made for a newer reconcile",
         ),
         failure(
             "ALTER DATABASE DATABASE SET statement_timeout = '100ms'; ALTER TABLE sessions RENAME TO slow;

@@ -68,7 +68,7 @@ fn json_of_another_form_is_refused_and_never_no_model() {
         (r#"{"llm": {"model": "sonnet"}, "tier": ["admin"]}"#, "tier"),
     ] {
         let database = with_settings(settings);
-        let why = format!("the {field} of chat +2 cannot be read: its JSON has another form");
+        let why = format!("the {field} of chat +2 cannot be read: its JSON has an unexpected form");
         let plan = database.run(&["--dry-run"]).expect(4);
         assert!(plan.stdout.contains(&why), "{settings}: {plan:?}");
         let run = database.run(&[]).expect(4);

@@ -109,12 +109,12 @@ fn refusals() -> Vec<(String, &'static str)> {
             "violates check option for view \"sessions\" (error 44000)",
         ),
         (trigger("TRIGGER t BEFORE UPDATE ON sessions", raise), "the server says: not this one (error P0001)"),
-        (trigger("TRIGGER t BEFORE UPDATE ON sessions", put_back), "did not take the new model of chat +3"),
-        (trigger("TRIGGER t BEFORE UPDATE ON sessions", skip), "did not take the new model of chat +3"),
-        (trigger("TRIGGER t AFTER UPDATE ON sessions", after), "did not take the new model of chat +3"),
+        (trigger("TRIGGER t BEFORE UPDATE ON sessions", put_back), "did not keep the new model of chat +3"),
+        (trigger("TRIGGER t BEFORE UPDATE ON sessions", skip), "did not keep the new model of chat +3"),
+        (trigger("TRIGGER t AFTER UPDATE ON sessions", after), "did not keep the new model of chat +3"),
         (
             trigger("CONSTRAINT TRIGGER t AFTER UPDATE ON sessions DEFERRABLE INITIALLY DEFERRED", after),
-            "did not take the new model of chat +3",
+            "did not keep the new model of chat +3",
         ),
     ]
 }
