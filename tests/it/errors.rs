@@ -106,6 +106,7 @@ const TESTED_BY: &[(&str, &str)] = &[
         "pending-changed",
         "dispatch_down::what_the_run_remembers_of_the_daemon_and_cannot_find_again_is_an_error_after_the_first_effect",
     ),
+    ("panicked", "interrupted::a_worker_that_panics_ends_the_run_with_an_error_and_the_rest_stays_owed"),
     ("policy-changed", "set_model_races::what_an_editor_saves_meanwhile_is_not_lost"),
     ("policy-exposed", "commands_as_root::root_runs_no_commands_of_a_policy_that_others_can_write"),
     ("policy-not-editable", "mounts::a_policy_that_cannot_be_replaced_is_found_when_planning"),
@@ -137,7 +138,6 @@ const UNTESTED: &[(&str, &str)] = &[
     ("bug", "it stands for what cannot happen as long as the program is right"),
     ("no-encryption", "only a library of TLS that cannot be set up leads to it"),
     ("no-exchange", "only a checkup tells it, of a registry on NFS or SMB, which no test mounts"),
-    ("panicked", "a worker panics only where the program has a bug"),
 ];
 
 struct Case {

@@ -323,3 +323,25 @@ fn interrupted_before_the_commit_every_row_is_deferred() {
     assert_eq!(details.collect::<Vec<_>>(), [Some("interrupted"); 3]);
     assert!(world.state().changed.is_empty() && world.state().ledger.owed.is_empty());
 }
+
+/// A bug, in the attempt on the second chat.
+struct Bug;
+
+impl Watch for Bug {
+    fn interrupted(&self) -> bool {
+        false
+    }
+    fn begun(&self, row: &Row) {
+        assert_ne!(row.chat.id, "b", "a bug");
+    }
+}
+
+#[test]
+fn a_worker_that_panics_ends_the_run_with_an_error_and_the_rest_stays_owed() {
+    let world = World::new(DRIFT);
+    let applied = world.watched(&policy(&[]), 0, None, &Bug).unwrap();
+    assert_eq!(applied.error.expect("an error").code(), "panicked");
+    let state = world.state();
+    assert_eq!(state.changed, ["a"]);
+    assert_eq!(state.ledger.owed.keys().collect::<Vec<_>>(), ["b", "c"]);
+}

@@ -39,7 +39,7 @@ fn check(sandbox: &Sandbox, run: &Run, story: &str, before: &str, was_owed: bool
             // A session from before runs on what the registry said then. Where nothing can be looked at any more, whether
             // something has happened cannot be told.
             let has_one_before = before.contains("+1");
-            let is_untold = left == (true, true) && run.stderr.contains("could not be noted");
+            let is_untold = left == (true, true) && run.stderr.contains("could not be recorded");
             assert!(is_owed(sandbox) == has_one_before || is_untold, "{story}: {run:#?}");
         }
         code => panic!("{story}: {code}: {run:#?}"),

@@ -116,7 +116,7 @@ fn a_session_that_is_killed_before_its_first_turn_comes_up_again() {
     kill_process(Pid::from_raw(pid.trim().parse().unwrap()).unwrap(), Signal::KILL).unwrap();
     until("it is another process", || !["0", pid.trim()].contains(&kit.supervisorctl(&["pid", slug]).stdout.trim()));
     kit.wait_until_up(slug);
-    assert!(kit.read(&format!("{slug}.log")).contains("note: the conversation of +16175550103 is not there"));
+    assert!(kit.read(&format!("{slug}.log")).contains("note: the conversation of +16175550103 was not found"));
     assert!(kit.say(slug, "Are you there?").model.contains("sonnet"));
     assert_eq!(kit.turns(slug)[0]["session_id"], id);
 }
