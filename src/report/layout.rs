@@ -38,23 +38,23 @@ impl Width {
 
 /// A text, parts of which may have a colour. It is made safe to show when it is made, so that no report can forget that.
 #[derive(Clone, Debug, Default)]
-pub struct Cell(Vec<(Style, String)>);
+pub(crate) struct Cell(Vec<(Style, String)>);
 
 impl Cell {
     /// A text without colours.
-    pub fn plain(text: impl Into<String>) -> Self {
+    pub(crate) fn plain(text: impl Into<String>) -> Self {
         Self::default().and(Style::new(), text)
     }
 
     /// This text with more after it.
     #[must_use]
-    pub fn and(mut self, style: Style, text: impl Into<String>) -> Self {
+    pub(crate) fn and(mut self, style: Style, text: impl Into<String>) -> Self {
         self.0.push((style, escape(&text.into()).into_owned()));
         self
     }
 
     /// What it says, without colours.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.0.iter().map(|(_, text)| text.as_str()).collect()
     }
 
@@ -106,7 +106,7 @@ impl Cell {
 
 /// A row of a table.
 #[derive(Clone, Debug, Default)]
-pub struct TableRow {
+pub(crate) struct TableRow {
     mark: Cell,
     cells: Vec<Cell>,
     remark: Cell,
@@ -115,7 +115,7 @@ pub struct TableRow {
 
 impl TableRow {
     /// A row of one character and these cells, which stand below those of other rows.
-    pub fn new(mark: Cell, cells: impl IntoIterator<Item = Cell>) -> Self {
+    pub(crate) fn new(mark: Cell, cells: impl IntoIterator<Item = Cell>) -> Self {
         let mut cells: Vec<Cell> = cells.into_iter().collect();
         if let Some(first) = cells.first_mut().filter(|_| mark.is_blank()) {
             *first = std::mem::take(first).at_beginning();
@@ -125,13 +125,13 @@ impl TableRow {
 
     /// With this after the cells, where it runs on. Where there is no room, it stands below them.
     #[must_use]
-    pub fn remarked(self, remark: Cell) -> Self {
+    pub(crate) fn remarked(self, remark: Cell) -> Self {
         Self { remark, ..self }
     }
 
     /// With these lines below the row.
     #[must_use]
-    pub fn above(self, below: Vec<Cell>) -> Self {
+    pub(crate) fn above(self, below: Vec<Cell>) -> Self {
         Self { below, ..self }
     }
 }
@@ -140,13 +140,13 @@ impl TableRow {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(rows: &[TableRow], width: Width, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(rows: &[TableRow], width: Width, out: &mut dyn Write) -> io::Result<()> {
     let layout = Layout::of(rows, width);
     rows.iter().try_for_each(|row| layout.write(row, out))
 }
 
 /// Whether each row has room on one line.
-pub fn fits(rows: &[TableRow], width: Width) -> bool {
+pub(crate) fn fits(rows: &[TableRow], width: Width) -> bool {
     Layout::of(rows, width).remarks == Remarks::Beside
 }
 
@@ -170,7 +170,13 @@ pub fn write_item(text: &str, out: &mut dyn Write) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_after(start: &Cell, indent: usize, text: &str, width: Width, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write_after(
+    start: &Cell,
+    indent: usize,
+    text: &str,
+    width: Width,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let text = &*if start.is_blank() { beginning(text) } else { escape(text) };
     start.write(out)?;
     if start.width() + text.width() <= width.most() {

@@ -86,6 +86,7 @@ const TESTED_BY: &[(&str, &str)] = &[
         "no-devices",
         "without_remote::what_needs_tls_or_the_identity_of_a_device_is_an_error_that_names_the_build_and_a_tunnel",
     ),
+    ("no-exchange", "mounts::a_file_system_that_cannot_exchange_two_files_is_a_problem_of_doctor"),
     ("no-key-kept", "postgres::errors::each_failure_of_a_table_has_a_code"),
     ("no-memory", "postgres::errors::each_failure_of_a_table_has_a_code"),
     ("no-postgres", "without_postgres::a_registry_that_is_a_table_is_an_error_that_names_the_build_which_reads_it"),
@@ -134,11 +135,7 @@ const TESTED_BY: &[(&str, &str)] = &[
 ];
 
 /// The errors that no test provokes, and why.
-const UNTESTED: &[(&str, &str)] = &[
-    ("bug", "it stands for what cannot happen as long as the program is right"),
-    ("no-encryption", "only a library of TLS that cannot be set up leads to it"),
-    ("no-exchange", "only a checkup tells it, of a registry on NFS or SMB, which no test mounts"),
-];
+const UNTESTED: &[(&str, &str)] = &[("bug", "it stands for what cannot happen as long as the program is right")];
 
 struct Case {
     folder: PathBuf,

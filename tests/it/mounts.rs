@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use serde_json::{Value, json};
+
 use crate::bad_input::drifted;
 use crate::handle::Double;
 use crate::support::{POLICY, Run, Sandbox, finish, needs, registry};
@@ -270,4 +272,19 @@ fn a_redacted_snapshot_may_be_mounted_in_any_way() {
     let arguments = &["--dry-run", "--quiet", "--registry", "snapshot.json", "--redact-key", "redact.key"];
     let run = in_mounts(&sandbox, "mount --bind host.json snapshot.json", arguments);
     assert_eq!(run.expect(0).stderr, "");
+}
+
+/// What the system says of the mount of a network file system, which a test cannot make.
+const NETWORK: &str =
+    r#"sed -E 's/ - [^ ]+ / - nfs4 /' "/proc/$$/mountinfo" > mountinfo; mount --bind mountinfo "/proc/$$/mountinfo""#;
+
+#[test]
+#[ignore = "needs root and unshare"]
+fn a_file_system_that_cannot_exchange_two_files_is_a_problem_of_doctor() {
+    needs_mounts();
+    let run = in_mounts(&scene(), NETWORK, &["doctor", "--format", "json"]).expect(1);
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    let exchange = report["checks"].as_array().unwrap().iter().find(|check| check["check"] == "exchange").unwrap();
+    assert_eq!((&exchange["status"], &exchange["code"]), (&json!("problem"), &json!("no-exchange")), "{run:#?}");
+    assert!(exchange["fix"].as_str().unwrap().contains("local file system"), "{run:#?}");
 }

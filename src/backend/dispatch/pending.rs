@@ -23,7 +23,7 @@ const VERSION: u32 = 2;
 /// What is remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pending {
+pub(super) struct Pending {
     version: u32,
     /// Edits made while the daemon seemed to be down, of the file that is there and of the one that is about to take its
     /// place.
@@ -80,7 +80,7 @@ pub struct Unsaved {
 /// A global override that a run has met.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GlobalOverride {
+pub(super) struct GlobalOverride {
     /// What every session was started on.
     pub model: Model,
     /// When it was set, as the daemon says it.

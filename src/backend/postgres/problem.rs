@@ -169,8 +169,6 @@ pub(super) enum ConnectionProblem {
     OpenPasswords { file: PathBuf },
     /// No certificate is trusted.
     NoRoots,
-    /// Connections cannot be encrypted.
-    NoEncryption { why: Foreign },
     /// A file does not hold certificates.
     NotRoots { file: PathBuf },
 }
@@ -222,9 +220,6 @@ impl Explain for ConnectionProblem {
             Self::NoRoots => {
                 let message = "there is no root certificate to verify the server's certificate with";
                 Explanation::new("no-roots", message).hint("set sslrootcert to a file of root certificates")
-            }
-            Self::NoEncryption { why } => {
-                Explanation::new("no-encryption", sentence!("connections cannot be encrypted: {}", why))
             }
             Self::NotRoots { file } => {
                 Explanation::new("not-roots", sentence!("{} is not a file of root certificates", file))

@@ -9,7 +9,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::backend::postgres::problem::ConnectionProblem;
 use crate::backend::tls;
-use crate::error::{Error, Result};
+use crate::error::{Bug, Error, Result};
 use crate::policy::conninfo::Conninfo;
 
 /// What a server's certificate must descend from.
@@ -45,7 +45,7 @@ pub(super) fn connector(roots: &Roots) -> Result<MakeRustlsConnect> {
     if store.is_empty() {
         return Err(ConnectionProblem::NoRoots.into());
     }
-    let builder = tls::builder().map_err(|error| ConnectionProblem::NoEncryption { why: error.to_string().into() })?;
+    let builder = tls::builder().map_err(|_| Bug("TLS cannot be set up"))?;
     Ok(MakeRustlsConnect::new(builder.with_root_certificates(store).with_no_client_auth()))
 }
 

@@ -23,7 +23,7 @@ use crate::registry::Snapshot;
 
 /// In bytes. What a hook is given is much shorter.
 const LONGEST_INPUT: u64 = 1 << 20;
-const FORM: &str = "An id consists of at most 128 characters of A-Z a-z 0-9 _ -";
+const FORM: &str = "an id consists of at most 128 characters of A-Z a-z 0-9 _ -";
 
 const HOOK: &str = "\
 As a hook of Claude Code, in the settings of its sessions:
