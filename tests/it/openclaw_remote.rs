@@ -102,8 +102,8 @@ fn without_a_pin_the_certificate_must_be_one_for_the_host_that_the_system_trusts
     let setting = Setting::new("trusted", "");
     finish(setting.command(&["--dry-run"]).env("SSL_CERT_FILE", certificate_file("authority"))).expect(0);
     for (certificate, roots, complaint) in [
-        ("trusted", "self-signed", "it was not issued by an authority that this host trusts"),
-        ("self-signed", "authority", "it was not issued by an authority that this host trusts"),
+        ("trusted", "self-signed", "no authority that this host trusts has issued it"),
+        ("self-signed", "authority", "no authority that this host trusts has issued it"),
         ("expired", "authority", "it has expired"),
         ("other-host", "authority", "it is for another host"),
     ] {
