@@ -8,13 +8,13 @@ use crate::apply::{Decide, Registered};
 use crate::backend::postgres::connection::End;
 use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::snapshot::{Field, TableSnapshot};
-use crate::backend::postgres::state::{State, note_around};
+use crate::backend::postgres::state::State;
 use crate::backend::postgres::table::RegistryTable;
 use crate::error::Result;
 use crate::launch::{Registration, SESSION_ID};
 use crate::plan::json::{Head, JsonRow, JsonRun, Origin, Record};
 use crate::plan::ledger::{Ledger, Note};
-use crate::state::kept::{Kept, Patch};
+use crate::state::kept::Kept;
 
 /// How often it is decided again because the row, or what runs remember of it, has changed meanwhile.
 const TRIES: usize = 10;
@@ -70,9 +70,8 @@ impl RegistryTable {
         self.change(|transaction| {
             let mut state = State { transaction, registry: &registry };
             state.hold()?;
-            let kept = state.kept()?;
-            let patch = kept.noting(&[Note::Owes { chat, ran: None, identity: None }], now);
-            state.save(kept, patch).map(drop)
+            let kept = state.kept_of(&[chat])?;
+            state.save(&kept.noting(&[Note::Owes { chat, ran: None, identity: None }], now))
         })
     }
 }
@@ -93,7 +92,7 @@ impl Edit<'_> {
         let chat = self.registration.chat.id.as_ref();
         let mut state = State { transaction, registry: &self.table.relation().name };
         state.hold()?;
-        let kept = state.kept()?;
+        let kept = state.kept_of(&[chat])?;
         if self.is_stale(&kept.ledger) {
             return Ok(None);
         }
@@ -108,7 +107,7 @@ impl Edit<'_> {
         }
         let changed = self.write(state.transaction, chat)?;
         let paid = match self.purpose {
-            Purpose::Start => self.note(&mut state, kept)?,
+            Purpose::Start => self.note(&mut state, &kept)?,
             Purpose::Record => false,
         };
         Ok(Some(Registered { changed, paid, error: None }))
@@ -139,29 +138,28 @@ impl Edit<'_> {
 
     /// Takes the notes of a start, and tells the history of it where a model is changed or a restart is paid. Returns whether
     /// one is paid.
-    fn note(&self, state: &mut State, kept: Kept) -> Result<bool> {
+    fn note(&self, state: &mut State, kept: &Kept) -> Result<bool> {
         let Registration { chat, model, told, .. } = self.registration;
         let chat = chat.id.as_ref();
         let paid = kept.ledger.owed.contains_key(chat);
         let head = Head { at: self.now, by: self.by.clone(), plan_id: String::new() };
-        let record = Record { name: state.name_run(&kept, self.now)?, head };
+        let record = Record { name: state.name_run(self.now)?, head };
         let row = JsonRow { restart: paid, ..told.clone() };
-        let mut before = Vec::new();
-        let mut after = vec![Note::ReadBack { chat }, Note::Settled { chat }];
+        let mut notes = Vec::new();
         if model.is_some() {
-            before.push(Note::Edits { record: &record, row: &row });
-            before.extend(self.registration.wrote());
+            notes.push(Note::Edits { record: &record, row: &row });
+            notes.extend(self.registration.wrote());
         }
+        notes.extend([Note::ReadBack { chat }, Note::Settled { chat }]);
         if model.is_some() || paid {
-            after.push(Note::Does { record: &record, row: &row });
+            notes.push(Note::Does { record: &record, row: &row });
         }
-        let kept = note_around(state, kept, &before, &after, self.now)?;
-        let Some(draft) = kept.ledger.unrecorded.get(&record.name).cloned() else { return Ok(paid) };
-        if let Some(run) = draft.into_run(&record.name) {
+        let mut patch = kept.noting(&notes, self.now).made();
+        let draft = patch.unrecorded.remove(&record.name).flatten();
+        state.save(&patch)?;
+        if let Some(run) = draft.and_then(|draft| draft.into_run(&record.name)) {
             state.append(&JsonRun::finished(run))?;
         }
-        let unrecorded = [(record.name, None)].into();
-        state.save(kept, Patch { unrecorded, ..Patch::default() })?;
         Ok(paid)
     }
 }
