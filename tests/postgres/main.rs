@@ -12,6 +12,7 @@
 )]
 
 mod apply;
+mod batches;
 mod connection;
 mod cuts;
 mod database;

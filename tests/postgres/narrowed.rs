@@ -26,8 +26,12 @@ fn policy(database: &Database, end: &str) {
 
 /// The statements on the table that a dry run with these arguments causes, without what goes beside them.
 fn statements(database: &Database, arguments: &[&str]) -> Vec<String> {
+    statements_of(database, &[&["--dry-run"], arguments].concat())
+}
+
+fn statements_of(database: &Database, arguments: &[&str]) -> Vec<String> {
     let before = fs::read_to_string(log()).unwrap().len();
-    database.run(&[&["--dry-run"], arguments].concat()).expect(0);
+    database.run(arguments).expect(0);
     let text = fs::read_to_string(log()).unwrap();
     let statements = text[before..].lines().filter(|line| line.contains("execute <unnamed>"));
     let table = format!("FROM public.sessions_of_{} ", database.name);
@@ -71,6 +75,29 @@ fn a_dry_run_asks_which_rows_differ_where_models_set_by_hand_are_kept_unless_a_m
     assert!(is_asked(&statements(&database, &[])));
     keeping("haiku = { on = 2020-01-01, use = \"opus\" }");
     assert!(!is_asked(&statements(&database, &[])));
+}
+
+#[test]
+fn a_later_wave_reads_its_own_rows_and_does_not_ask_again_which_differ() {
+    let database = logged();
+    database.make_schema();
+    database.sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
+    let table = format!("sessions_of_{}", database.name);
+    database.execute(&format!(
+        "INSERT INTO {table} SELECT '+' || n, 'opus', 'family', 'imessage', 'individual', 'imessage/+' || n
+         FROM generate_series(3, 6) AS n"
+    ));
+    let sessions =
+        "[limits]\nmax_changes = 10\n[rollout]\npause = \"1ms\"\n[sessions]\nrestart = [\"./restart\"]\nparallel = 2\n";
+    policy(&database, sessions);
+    let statements = statements_of(&database, &[]);
+    // The canary, and two portions of the other four.
+    assert_eq!(database.sandbox.calls().len(), 5);
+    assert_eq!(
+        statements.iter().filter(|statement| statement.contains("IS DISTINCT FROM")).count(),
+        1,
+        "{statements:#?}"
+    );
 }
 
 #[test]

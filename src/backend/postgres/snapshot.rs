@@ -67,6 +67,17 @@ pub(super) enum Marks {
     LeftOut,
 }
 
+/// Which rows are in question.
+#[derive(Clone, Debug)]
+enum Scope {
+    /// All of them.
+    Everything,
+    /// Those that the plan asks for that it was read for.
+    InQuestion(Box<Question>),
+    /// Those of these chats, which are of the table.
+    Chats(BTreeSet<String>),
+}
+
 /// A table, read when it is asked. Each pass over it sees it at one instant, and a later pass may see a later one: what is
 /// committed is compared with the row once more.
 #[derive(Clone, Debug)]
@@ -75,18 +86,23 @@ pub(super) struct TableSnapshot {
     relation: Relation,
     columns: Columns,
     marks: Marks,
-    /// What the plan asks that it was read for, where it need not look at every row.
-    question: Option<Box<Question>>,
+    scope: Scope,
 }
 
 impl TableSnapshot {
     pub(super) fn new(database: Arc<Database>, relation: Relation, columns: Columns, marks: Marks) -> Self {
-        Self { database, relation, columns, marks, question: None }
+        Self { database, relation, columns, marks, scope: Scope::Everything }
     }
 
     /// This table, read for a plan.
     pub(super) fn asking(self, input: &PlanInput, ledger: &Ledger) -> Self {
-        Self { question: Question::of(input, ledger, &self.columns).map(Box::new), ..self }
+        let question = Question::of(input, ledger, &self.columns).map(Box::new);
+        Self { scope: question.map_or(Scope::Everything, Scope::InQuestion), ..self }
+    }
+
+    /// This table, of which only the rows of these chats are in question.
+    pub(super) fn of_chats(self, chats: &BTreeSet<&str>) -> Self {
+        Self { scope: Scope::Chats(chats.iter().map(|chat| (*chat).to_owned()).collect()), ..self }
     }
 
     pub(super) fn columns(&self) -> &Columns {
@@ -319,10 +335,26 @@ impl Snapshot for TableSnapshot {
     }
 
     fn in_question(&self, make: Make<'_>) -> Result<Counts> {
-        let Some(question) = &self.question else { return self.in_parts(make) };
-        let mut collector = make();
-        let take = &mut |entry: Entry<'_>| collector.take(entry);
-        let sessions = self.database.read(|transaction| self.narrowed(transaction, question, take))?;
+        let mut collector;
+        let sessions = match &self.scope {
+            Scope::Everything => return self.in_parts(make),
+            Scope::InQuestion(question) => {
+                collector = make();
+                let take = &mut |entry: Entry<'_>| collector.take(entry);
+                self.database.read(|transaction| self.narrowed(transaction, question, take))?
+            }
+            Scope::Chats(chats) => {
+                collector = make();
+                let sought: Vec<&str> = chats.iter().map(String::as_str).collect();
+                let take = &mut |entry: Entry<'_>| {
+                    if chats.contains(entry.chat.id.as_ref()) {
+                        collector.take(entry);
+                    }
+                };
+                self.database.read(|transaction| self.read(transaction, &sought, take))?;
+                chats.len()
+            }
+        };
         collector.finish();
         Ok(Counts { sessions, selected: Some(sessions) })
     }
