@@ -136,17 +136,32 @@ const KINDS: [Kind; 13] = [
     },
 ];
 
-/// Most sessions have a model that a policy may choose, so that a wrong decision is seen.
-const MODELS: [&str; 13] =
-    ["opus", "sonnet", "haiku", "opus", "sonnet", "haiku", "Opus", "claude-opus", "gone", "o_us", "%", "", ""];
-const TIERS: [&str; 7] = ["admin", "family", "Family", "fämily", "_", "", ""];
+/// Most sessions have a model that a policy may choose, so that a wrong decision is seen; and many an empty text, which says as
+/// little as none.
+const MODELS: [&str; 14] = [
+    "opus",
+    "sonnet",
+    "haiku",
+    "opus",
+    "sonnet",
+    "haiku",
+    "opus",
+    "sonnet",
+    "haiku",
+    "Opus",
+    "claude-opus",
+    "gone",
+    "o_us",
+    "",
+];
+const TIERS: [&str; 9] = ["admin", "family", "Family", "fämily", "_", "", "", "", ""];
 const SOURCES: [&str; 5] = ["discord", "Discord", "signal", "%", ""];
 const CONTACTS: [&str; 5] = ["Ann", "ann", "Änn", "_nn", ""];
 const GLOBS: [&str; 13] =
     ["*", "?", "a*", "%", "*_*", "+1", "\\", "*\\*", "[a]", "d*%?", "00000000-*", "1?", "*000000000003"];
 
 /// The chats to which an assignment gives a tier: often all, so that it is seen what counts as none.
-const ASSIGNED: [&str; 8] = ["*", "*", "*", "?", "a*", "*_*", "d*%?", "*000000000003"];
+const ASSIGNED: [&str; 9] = ["*", "*", "*", "*", "?", "a*", "*_*", "d*%?", "*000000000003"];
 /// Some have the same slug, which has a dash for each byte that it cannot hold; and some only look like it.
 const NAMES: [&str; 9] = ["a b", "a-b", "a_b", "aXb", "A-b", "ä", "--", "a%b", ""];
 
@@ -252,7 +267,7 @@ fn worlds() -> impl Strategy<Value = World> {
     (
         proptest::collection::vec(session, 0..14),
         says,
-        proptest::collection::btree_map(select(&TIERS[..5]), allowed(), 0..6),
+        proptest::collection::btree_map(select(&TIERS[..5]), allowed(), 1..6),
         proptest::collection::vec(rule, 0..4),
         proptest::collection::vec((select(&ASSIGNED[..]), select(&CONTACTS[..4]), select(&TIERS[..5])), 0..4),
         proptest::collection::btree_map(0..14_usize, proptest::option::weighted(0.8, allowed()), 0..3),

@@ -10,6 +10,7 @@ mod failure;
 mod files;
 mod lease;
 mod locked;
+mod named;
 mod narrowed;
 mod problem;
 mod register;

@@ -6,11 +6,12 @@ use postgres::Transaction;
 
 use crate::apply::{Decide, Registered};
 use crate::backend::postgres::connection::End;
+use crate::backend::postgres::named::{Fate, Name};
 use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::snapshot::{Field, TableSnapshot};
 use crate::backend::postgres::state::{State, note_around};
 use crate::backend::postgres::table::RegistryTable;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::launch::{Registration, SESSION_ID};
 use crate::plan::json::{Head, JsonRow, JsonRun, Origin, Record};
 use crate::plan::ledger::{Ledger, Note};
@@ -18,6 +19,8 @@ use crate::state::kept::{Kept, Patch};
 
 /// How often it is decided again because the row, or what runs remember of it, has changed meanwhile.
 const TRIES: usize = 10;
+/// How often the lock is waited for under which a lost transaction is asked about. A session waits for that.
+const ASKED: usize = 3;
 
 /// What a row is edited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +59,36 @@ impl RegistryTable {
             }
             let edit = Edit { table: &table, ledger: &ledger, registration: &registration, purpose, now, by };
             match table.database().change(|transaction| edit.make(transaction))? {
-                End::Committed(registered) => return Ok(registered),
-                End::Lost(registered, error) => return Ok(Registered { error: Some(error), ..registered }),
+                End::Committed((registered, _)) => return Ok(registered),
+                End::Lost((registered, name), error) => match self.fate(&table.relation().name, name) {
+                    Fate::Committed => return Ok(registered),
+                    Fate::TakenBack => {}
+                    Fate::Unknown => {
+                        let unanswered = TableProblem::Unanswered { why: error.explain().message };
+                        return Ok(Registered { error: Some(unanswered.into()), ..registered });
+                    }
+                },
                 End::TakenBack => {}
             }
         }
         Err(TableProblem::Unsteady { registry: self.name().into(), times: TRIES }.into())
+    }
+
+    /// What became of a transaction of this name on a registry, as far as the server can be asked.
+    fn fate(&self, registry: &str, name: Name) -> Fate {
+        let ask = || {
+            self.database().write(|transaction| {
+                State { transaction, registry }.hold()?;
+                name.fate(transaction)
+            })
+        };
+        for _ in 1..ASKED {
+            match ask() {
+                Err(Error::Locked { .. }) => {}
+                fate => return fate.unwrap_or(Fate::Unknown),
+            }
+        }
+        ask().unwrap_or(Fate::Unknown)
     }
 
     /// Notes that a session which was registered did not start.
@@ -88,9 +115,10 @@ struct Edit<'e> {
 }
 
 impl Edit<'_> {
-    /// Makes it; `None` where it was decided on something else than there is by now.
-    fn make(&self, transaction: &mut Transaction) -> Result<Option<Registered>> {
+    /// Makes it, in a transaction of this name; `None` where it was decided on something else than there is by now.
+    fn make(&self, transaction: &mut Transaction) -> Result<Option<(Registered, Name)>> {
         let chat = self.registration.chat.id.as_ref();
+        let name = Name::of(transaction)?;
         let mut state = State { transaction, registry: &self.table.relation().name };
         state.hold()?;
         let kept = state.kept()?;
@@ -111,7 +139,7 @@ impl Edit<'_> {
             Purpose::Start => self.note(&mut state, kept)?,
             Purpose::Record => false,
         };
-        Ok(Some(Registered { changed, paid, error: None }))
+        Ok(Some((Registered { changed, paid, error: None }, name)))
     }
 
     /// Whether something is remembered by now that may decide otherwise.

@@ -132,6 +132,10 @@ impl RegistryTable {
         Self { database: Arc::new(self.database.answering_within(limit)), ..self }
     }
 
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
     fn presence(&self) -> Result<Presence> {
         self.database.read(presence)
     }
