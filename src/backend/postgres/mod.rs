@@ -8,6 +8,7 @@ mod connection;
 mod edits;
 mod failure;
 mod files;
+mod found;
 mod lease;
 mod locked;
 mod named;

@@ -44,7 +44,6 @@ impl RegistryTable {
         decide: &mut Decide<'_>,
     ) -> Result<Registered> {
         let table = self.snapshot()?;
-        let mut unreadable = table.unreadable()?;
         self.check_state()?;
         for _ in 0..TRIES {
             // The rows are read when they are asked for, so what is remembered is no newer than they are.
@@ -54,7 +53,7 @@ impl RegistryTable {
                 return Ok(Registered { changed: false, paid: false, error: None });
             }
             let chat = registration.chat.id.as_ref();
-            if let Some(field) = unreadable.remove(chat) {
+            if let Some(field) = table.unreadable_field(chat)? {
                 return Err(TableProblem::OtherForm { field: field.into(), chat: chat.into() }.into());
             }
             let edit = Edit { table: &table, ledger: &ledger, registration: &registration, purpose, now, by };
