@@ -1,6 +1,6 @@
 //! What was found on a host, for people and for programs.
 
-use std::io::{self, Write};
+use std::io;
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -10,8 +10,7 @@ use crate::checkup::{Check, Found};
 use crate::diagnostic::Diagnostic;
 use crate::error::Error;
 use crate::report::TextOrJson;
-use crate::report::json::write_json;
-use crate::report::layout::{Cell, Width, write_after};
+use crate::report::page::{Cell, Page, Width};
 use crate::report::shown::{Naming, explained, shown};
 use crate::report::text::{colour, counted, pad};
 
@@ -48,15 +47,15 @@ impl Checkup<'_> {
     /// Writes it.
     ///
     /// # Errors
-    /// Those of `out`.
-    pub fn write(&self, format: TextOrJson, out: &mut dyn Write) -> io::Result<()> {
+    /// Those of `page`.
+    pub fn write(&self, format: TextOrJson, page: &mut Page) -> io::Result<()> {
         let checks: Vec<WireCheck> = self.checks.iter().map(|check| in_words(check, self.naming)).collect();
         match format {
-            TextOrJson::Text => text(&checks, self.width, out),
+            TextOrJson::Text => text(&checks, self.width, page),
             TextOrJson::Json => {
                 let (problems, warnings) = (count(&checks, PROBLEM), count(&checks, WARNING));
                 let not_checked = count(&checks, NOT_CHECKED);
-                write_json(&Wire { format_version: "1.2", checks, problems, warnings, not_checked }, out)
+                page.json(&Wire { format_version: "1.2", checks, problems, warnings, not_checked })
             }
         }
     }
@@ -107,7 +106,7 @@ fn count(checks: &[WireCheck], status: &str) -> usize {
     checks.iter().filter(|check| check.status == status).count()
 }
 
-fn text(checks: &[WireCheck], width: Width, out: &mut dyn Write) -> io::Result<()> {
+fn text(checks: &[WireCheck], width: Width, page: &mut Page) -> io::Result<()> {
     let widest =
         |cell: fn(&WireCheck) -> &str| checks.iter().map(|check| cell(check).width()).max().unwrap_or_default();
     let (status, name) = (widest(|check| check.status), widest(|check| check.check));
@@ -123,10 +122,10 @@ fn text(checks: &[WireCheck], width: Width, out: &mut dyn Write) -> io::Result<(
         let start = Cell::plain("  ").and(colour, check.status);
         let gap = " ".repeat(status - check.status.width() + 3);
         let start = start.and(Style::new(), format!("{gap}{}   ", pad(check.check, name)));
-        write_after(&start, indent, &check.message, width, out)?;
+        page.after(&start, indent, &check.message, width)?;
         if let Some(fix) = &check.fix {
             let start = Cell::plain(" ".repeat(indent));
-            write_after(&start, indent, &format!("fix: {fix}"), width, out)?;
+            page.after(&start, indent, &format!("fix: {fix}"), width)?;
         }
     }
     let left = match count(checks, NOT_CHECKED) {
@@ -141,5 +140,6 @@ fn text(checks: &[WireCheck], width: Width, out: &mut dyn Write) -> io::Result<(
         0 => String::new(),
         warnings => format!(", {}", counted(warnings, "warning")),
     };
-    writeln!(out, "\nDoctor: {problems}{warnings}, {} ok{left}.", count(checks, OK))
+    page.own("")?;
+    page.line(&format!("Doctor: {problems}{warnings}, {} ok{left}.", count(checks, OK)), Width::Any)
 }

@@ -1,7 +1,8 @@
 //! The formats of a report, and which file writes which.
 
-use std::io::{self, Write};
+use std::io;
 
+use crate::report::page::Page;
 use crate::report::{Report, diff, json, markdown, text};
 
 /// How a report is written.
@@ -58,13 +59,13 @@ impl Report<'_> {
     /// Writes it.
     ///
     /// # Errors
-    /// Those of `out`.
-    pub fn write(&self, format: Format, out: &mut dyn Write) -> io::Result<()> {
+    /// Those of `page`.
+    pub fn write(&self, format: Format, page: &mut Page) -> io::Result<()> {
         match format {
-            Format::Text => text::write(self, out),
-            Format::Json => json::write(self, out),
-            Format::Markdown => markdown::write(self, out),
-            Format::Diff => diff::write(self, out),
+            Format::Text => text::write(self, page),
+            Format::Json => json::write(self, page),
+            Format::Markdown => markdown::write(self, page),
+            Format::Diff => diff::write(self, page),
         }
     }
 }

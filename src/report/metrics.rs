@@ -1,10 +1,11 @@
 //! A run in numbers, in the text form that Prometheus's node exporter picks up from files.
 
-use std::io::{self, Write};
+use std::io;
 
 use jiff::Timestamp;
 
 use crate::plan::{Plan, Summary};
+use crate::report::page::{Gauge, Label, Page};
 
 /// When a run last ended well: the value that is carried over from file to file.
 const LAST_SUCCESS: &str = "reconcile_last_success_timestamp_seconds";
@@ -12,8 +13,8 @@ const LAST_SUCCESS: &str = "reconcile_last_success_timestamp_seconds";
 /// What is told of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Metrics<'a> {
-    /// The registry, by which several files of one host are told apart; as a label's value is written.
-    pub label: &'a str,
+    /// The registry, by which several files of one host are told apart.
+    pub label: &'a Label,
     /// When the run began.
     pub at: Timestamp,
     /// Its exit code.
@@ -25,27 +26,19 @@ pub struct Metrics<'a> {
 }
 
 /// The label of an earlier file, and when a run last ended well.
-pub fn last_success(earlier: &str) -> Option<(&str, i64)> {
+pub fn last_success(earlier: &str) -> Option<(Label, i64)> {
     let line = earlier.lines().find_map(|line| line.strip_prefix(LAST_SUCCESS)?.strip_prefix("{registry=\""));
     let (label, at) = line?.rsplit_once("\"} ")?;
-    Some((label, at.parse().ok()?))
-}
-
-/// A name as a label's value is written.
-pub fn label(name: &str) -> String {
-    name.replace('\\', r"\\").replace('"', "\\\"").replace('\n', "\\n")
+    Some((Label::as_written(label), at.parse().ok()?))
 }
 
 impl Metrics<'_> {
     /// Writes them.
     ///
     /// # Errors
-    /// Those of `out`.
-    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let label = self.label;
-        let mut gauge = |name: &str, help: &str, value: i64| {
-            writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{registry=\"{label}\"}} {value}")
-        };
+    /// Those of `page`.
+    pub fn write(&self, page: &mut Page) -> io::Result<()> {
+        let mut gauge = |name, help, value| page.gauge(self.label, Gauge { name, help, value });
         if let Some(plan) = self.plan {
             let drift = plan.rows.iter().filter(|row| row.edit).count();
             let Summary { changed, restarted, owed, deferred, refused, failed, unknown, held, .. } = plan.summary();

@@ -11,10 +11,10 @@ pub mod first_policy;
 mod format;
 pub mod history;
 mod json;
-mod layout;
 pub mod listing;
 mod markdown;
 pub mod metrics;
+pub mod page;
 pub mod shown;
 mod standing_faults;
 mod text;
@@ -26,8 +26,7 @@ use crate::registry::Snapshot;
 
 pub use diff::policy_diff;
 pub use format::{Format, TextOrJson};
-pub use json::write_json;
-pub use layout::{Width, write_item, write_text};
+pub use page::{Page, Width};
 pub use standing_faults::{has_failures, standing_faults};
 pub use text::{counted, failed_model, refusal, time, voided};
 

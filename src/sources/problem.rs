@@ -142,7 +142,9 @@ impl Explain for GitProblem {
                 Explanation::new("git-unreadable", sentence!("git could not read the policy in {}", directory))
                     .hint("objects may be missing, as in a partial clone: fetch them first")
             }
-            Self::Failed { complaint } => Explanation::new("git-failed", sentence!("git: {}", complaint)),
+            Self::Failed { complaint } => {
+                Explanation::new("git-failed", sentence!("git: {}", complaint)).hint(ANOTHER_WAY)
+            }
             Self::NotInstalled => Explanation::new("git-not-installed", "this needs git, which is not installed")
                 .hint("install it, or pass --from the old policy as a file or a directory"),
             Self::LongAnswer { limit } => {

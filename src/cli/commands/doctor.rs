@@ -34,7 +34,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DoctorArgs) -> 
     let checks = checkup(place);
     let naming = terminal.naming();
     let checkup = Checkup { checks: &checks, naming, width: terminal.width() };
-    terminal.to_stdout(|out| checkup.write(args.format, out))?;
+    terminal.to_stdout(|page| checkup.write(args.format, page))?;
     Ok(if checks.iter().any(Check::is_problem) { Exit::Error } else { Exit::Done })
 }
 

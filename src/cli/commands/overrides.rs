@@ -220,7 +220,10 @@ fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = Sentence> {
     };
     let managed = (entry.setting == Setting::Unmanaged).then(|| "the chat was not managed, and now is".into());
     let until = entry.until.as_ref().filter(|_| new.is_some_and(|(until, _)| until.is_none()));
-    let until = until.map(|until| sentence!("the override ended after {}, and now has no end", until));
+    let until = until.map(|until| {
+        let preposition = until.preposition();
+        sentence!("the override ended {} {}, and now has no end", preposition, until)
+    });
     let keeps = |then: &Model| match change {
         Change::Set { model, then: kept, .. } => model == then || kept.as_ref() == Some(then),
         Change::Remove => false,

@@ -14,7 +14,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::error::Result;
-use crate::foreign::{Foreign, Sentence, sentence};
+use crate::foreign::{Foreign, Public, Sentence, sentence};
 use crate::plan::history_lines::JsonOverride;
 use crate::plan::json::{JsonRow, JsonRun};
 use crate::policy::{Setting, Until};
@@ -183,7 +183,7 @@ fn find(backend: &dyn Backend, name: &str) -> Result<(JsonRun<'static>, BTreeSet
         Err(none) if none.is_empty() && name == LAST => Err(EditProblem::NoRunToUndo.into()),
         Err(none) if none.is_empty() => Err(EditProblem::NoSuchRun { typed: format!("{name:?}").into() }.into()),
         Err(several) => {
-            let runs = several.iter().map(|run| Foreign::from(run.run.as_ref())).collect();
+            let runs = several.into_iter().map(|run| Public::new(run.run.into_owned())).collect();
             Err(EditProblem::AmbiguousRun { typed: format!("{name:?}").into(), runs }.into())
         }
     }

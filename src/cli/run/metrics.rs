@@ -11,7 +11,8 @@ use crate::cli::problem::OptionProblem;
 use crate::error::{Error, Result};
 use crate::os::open_regular;
 use crate::plan::Plan;
-use crate::report::metrics::{Metrics, label, last_success};
+use crate::report::metrics::{Metrics, last_success};
+use crate::report::page::Label;
 
 /// What every file of metrics begins with.
 const START: &[u8] = b"# HELP reconcile_";
@@ -55,11 +56,10 @@ pub(crate) fn write(
     let _ = open_regular(path).map(|file| file.take(LARGEST).read_to_string(&mut earlier));
     let earlier = last_success(&earlier);
     let (plan, success) = planned.map_or((None, Success::No), |(plan, success)| (Some(plan), success));
-    let last_success = if success == Success::Yes { Some(at.as_second()) } else { earlier.map(|(_, at)| at) };
-    let named = label(registry);
+    let last_success = if success == Success::Yes { Some(at.as_second()) } else { earlier.as_ref().map(|(_, at)| *at) };
     // A run that could not read its policy need not know which registry it was for.
-    let label = earlier.map(|(label, _)| label).filter(|_| registry.is_empty()).unwrap_or(&named);
-    let metrics = Metrics { label, at, exit: exit as u8, plan, last_success };
+    let label = earlier.map(|(label, _)| label).filter(|_| registry.is_empty()).unwrap_or_else(|| Label::of(registry));
+    let metrics = Metrics { label: &label, at, exit: exit as u8, plan, last_success };
     let target = Target::open(path, NewMode::Shared)?;
-    target.write(|out| metrics.write(out)).map_err(Error::io("write", path))
+    target.write(|page| metrics.write(page)).map_err(Error::io("write", path))
 }

@@ -195,8 +195,9 @@ fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
     {
         let at = &entry.because.at;
         terminal.warning(sentence!(
-            "the override for {} ended after {} ({}:{})",
+            "the override for {} ended {} {} ({}:{})",
             chat,
+            until.preposition(),
             until,
             at.file.shown(),
             at.line

@@ -116,11 +116,11 @@ impl End<'_> {
 }
 
 fn print(terminal: &Terminal, options: &RunOptions, report: &Report) -> Result<()> {
-    terminal.to_stdout(|out| {
+    terminal.to_stdout(|page| {
         for edit in options.edits.iter().filter(|_| options.dry_run && options.report.format.shows_policy()) {
-            report::policy_diff(edit.name.shown().raw(), &edit.before, &edit.after, out)?;
+            report::policy_diff(edit.name.shown().raw(), &edit.before, &edit.after, page)?;
         }
-        report.write(options.report.format, out)
+        report.write(options.report.format, page)
     })
 }
 
