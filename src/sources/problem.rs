@@ -125,7 +125,7 @@ impl Explain for GitProblem {
                     .hint("run as its owner, or allow it: git config --global --add safe.directory PATH")
             }
             Self::NoWorkTree { directory, complaint } => {
-                let is_silent = complaint.raw().is_empty();
+                let is_silent = complaint.is_empty();
                 let complaint = if is_silent { Sentence::default() } else { sentence!(": {}", complaint) };
                 Explanation::new("git-no-work-tree", sentence!("{} is not in a git work tree{}", directory, complaint))
                     .hint(ANOTHER_WAY)

@@ -12,11 +12,12 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! use std::io::Write;
 //! use reconcile::report::Page;
 //!
-//! writeln!(Page::onto(&mut Vec::new()), "{}", "Cal\u{1b}[2J").unwrap();
+//! let mut written: Vec<u8> = Vec::new();
+//! writeln!(Page::onto(&mut written), "{}", "Cal\u{1b}[2J").unwrap();
 //! ```
 
 mod annotation;
