@@ -58,9 +58,7 @@ pub(crate) fn recover(path: &Path, outline: Outline) -> Result<Recovered> {
 /// That the policy at `path` cannot be read, with the line of its first mistake.
 pub(crate) fn unreadable(path: &Path, mistakes: &[Diagnostic]) -> Sentence {
     let first = mistakes.iter().find(|mistake| mistake.level == Level::Error);
-    let line = first.and_then(|mistake| mistake.labels.first()).map(|(place, _)| place.line);
-    match line {
-        Some(line) => sentence!("{} could not be read: line {}", path, line),
-        None => sentence!("{} could not be read", path),
-    }
+    let place = first.and_then(|mistake| mistake.labels.first());
+    let line = place.map(|(place, _)| sentence!(": line {}", place.line));
+    sentence!("{} could not be read{}", path, line.unwrap_or_default())
 }

@@ -53,7 +53,9 @@ pub fn policy(adopted: &Adopted, registry: Named<'_>) -> Toml {
         Named::Table(table) => add_table(&mut toml, table),
         Named::Server(settings) => {
             toml.own("\n[sessions]");
-            settings.iter().for_each(|(key, value)| toml.set(key, value, ""));
+            for (key, value) in settings {
+                toml.set(key, value, "");
+            }
         }
     }
     toml
@@ -90,7 +92,9 @@ fn add_table(toml: &mut Toml, table: &Table) {
 fn suggest_commands(toml: &mut Toml) {
     toml.own("");
     toml.own_with("[sessions]", "without a restart command, only the registry is changed");
-    SUGGESTED.iter().for_each(|(line, comment)| toml.suggest_own(line, comment));
+    for (line, comment) in SUGGESTED {
+        toml.suggest_own(line, comment);
+    }
 }
 
 fn add_chats(toml: &mut Toml, adopted: &Adopted, fallback: &str) {

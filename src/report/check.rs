@@ -11,7 +11,7 @@ use crate::report::shown::Naming;
 
 /// How mistakes are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CheckFormat {
+pub(crate) enum CheckFormat {
     /// For people at a terminal.
     #[default]
     Text,
@@ -23,11 +23,11 @@ pub enum CheckFormat {
 
 /// A policy, and what is wrong with it.
 #[derive(Clone, Copy, Debug)]
-pub struct Check<'a> {
+pub(crate) struct Check<'a> {
     /// The policy's name, as the user would write it.
-    pub policy: &'a str,
+    pub(crate) policy: &'a str,
     /// In the order in which they stand in its files.
-    pub diagnostics: &'a [Diagnostic],
+    pub(crate) diagnostics: &'a [Diagnostic],
 }
 
 #[derive(Serialize)]
@@ -71,15 +71,15 @@ struct WireRelated<'a> {
 
 impl Check<'_> {
     /// How many there are of this level.
-    pub fn count(&self, level: Level) -> usize {
+    pub(crate) fn count(&self, level: Level) -> usize {
         self.diagnostics.iter().filter(|found| found.level == level).count()
     }
 
     /// Writes them.
     ///
     /// # Errors
-    /// Those of `page`.
-    pub fn write(&self, format: CheckFormat, page: &mut Page) -> io::Result<()> {
+    /// Of writing.
+    pub(crate) fn write(&self, format: CheckFormat, page: &mut Page) -> io::Result<()> {
         match format {
             CheckFormat::Text => self.text(page),
             CheckFormat::Json => self.json(page),

@@ -25,7 +25,7 @@ pub(super) fn write(report: &Report, page: &mut Page) -> io::Result<()> {
             is_first = false;
         }
         let (old, new) = (&lines(found.old), &lines(&found.new));
-        page.hunk(Hunk { old, new, old_line: found.old_line, new_line: found.new_line })?;
+        page.hunk(&Hunk { old, new, old_line: found.old_line, new_line: found.new_line })?;
     }
     Ok(())
 }
@@ -33,8 +33,8 @@ pub(super) fn write(report: &Report, page: &mut Page) -> io::Result<()> {
 /// Writes what an edit of a policy's file changes, and an empty line after it; nothing where it changes nothing.
 ///
 /// # Errors
-/// Those of `page`.
-pub fn policy_diff(name: &str, before: &str, after: &str, page: &mut Page) -> io::Result<()> {
+/// Of writing.
+pub(crate) fn policy_diff(name: &str, before: &str, after: &str, page: &mut Page) -> io::Result<()> {
     if before == after {
         return Ok(());
     }
@@ -44,7 +44,7 @@ pub fn policy_diff(name: &str, before: &str, after: &str, page: &mut Page) -> io
         let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
         let (old, new) = (first.old_range().start..last.old_range().end, first.new_range().start..last.new_range().end);
         let (old_line, new_line) = (old.start + 1, new.start + 1);
-        page.hunk(Hunk { old: &before[old], new: &after[new], old_line, new_line })?;
+        page.hunk(&Hunk { old: &before[old], new: &after[new], old_line, new_line })?;
     }
     page.own("")
 }

@@ -34,21 +34,21 @@ struct WireCheck {
 
 /// What was found, and how it is shown.
 #[derive(Clone, Copy, Debug)]
-pub struct Checkup<'a> {
+pub(crate) struct Checkup<'a> {
     /// In the order in which they are shown.
-    pub checks: &'a [Check],
+    pub(crate) checks: &'a [Check],
     /// Whether chats and people may be named.
-    pub naming: Naming,
+    pub(crate) naming: Naming,
     /// How much room its lines have, as text.
-    pub width: Width,
+    pub(crate) width: Width,
 }
 
 impl Checkup<'_> {
     /// Writes it.
     ///
     /// # Errors
-    /// Those of `page`.
-    pub fn write(&self, format: TextOrJson, page: &mut Page) -> io::Result<()> {
+    /// Of writing.
+    pub(crate) fn write(&self, format: TextOrJson, page: &mut Page) -> io::Result<()> {
         let checks: Vec<WireCheck> = self.checks.iter().map(|check| in_words(check, self.naming)).collect();
         match format {
             TextOrJson::Text => text(&checks, self.width, page),

@@ -14,7 +14,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// The text with every such character written out in the form that JSON strings have: `\u001b`.
-pub fn escape_json(text: &str) -> Cow<'_, str> {
+pub(super) fn escape_json(text: &str) -> Cow<'_, str> {
     written_out(text, |c| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect())
 }
 

@@ -241,7 +241,7 @@ impl<'a> Explanation<'a> {
     /// Writes it for people.
     ///
     /// # Errors
-    /// Those of `page`.
+    /// Of writing.
     pub fn text(&self, page: &mut Page) -> io::Result<()> {
         let decided = match self.unmanaged() {
             Some(why) => format!("not managed: {why}"),
@@ -353,7 +353,7 @@ impl<'a> Explanation<'a> {
     /// Writes it for programs.
     ///
     /// # Errors
-    /// Those of `page`.
+    /// Of writing.
     pub fn json(&self, page: &mut Page) -> io::Result<()> {
         let Decision { model, because, until, then, reason } = self.decision();
         let chat = self.chat;

@@ -21,7 +21,7 @@ pub enum Format {
 
 /// How something is written that has only these forms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TextOrJson {
+pub(crate) enum TextOrJson {
     /// For people at a terminal.
     #[default]
     Text,
@@ -35,11 +35,11 @@ impl Format {
         [("text", Self::Text), ("json", Self::Json), ("markdown", Self::Markdown), ("diff", Self::Diff)];
 
     /// The formats that can show what a change of policy alone does. A diff of the registry would show the drift as well.
-    pub const OF_POLICIES: [(&'static str, Self); 3] =
+    pub(crate) const OF_POLICIES: [(&'static str, Self); 3] =
         [("text", Self::Text), ("json", Self::Json), ("markdown", Self::Markdown)];
 
     /// Whether a diff of the policy can stand before the report.
-    pub fn shows_policy(self) -> bool {
+    pub(crate) fn shows_policy(self) -> bool {
         match self {
             Self::Text | Self::Diff => true,
             Self::Json | Self::Markdown => false,
@@ -59,7 +59,7 @@ impl Report<'_> {
     /// Writes it.
     ///
     /// # Errors
-    /// Those of `page`.
+    /// Of writing.
     pub fn write(&self, format: Format, page: &mut Page) -> io::Result<()> {
         match format {
             Format::Text => text::write(self, page),

@@ -14,7 +14,7 @@ use crate::report::text::{WIDEST, colour, time};
 
 /// What is told of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// All of it, with its numbers.
     WholeRun,
     /// What it did for one chat.
@@ -23,22 +23,22 @@ pub enum Scope {
 
 /// How runs are told.
 #[derive(Clone, Copy, Debug)]
-pub struct Telling<'a> {
+pub(crate) struct Telling<'a> {
     /// What is told of each.
-    pub scope: Scope,
+    pub(crate) scope: Scope,
     /// The names of contacts by chat id, as far as they may be shown. The history has none.
-    pub contacts: &'a BTreeMap<String, String>,
+    pub(crate) contacts: &'a BTreeMap<String, String>,
     /// The time.
-    pub now: &'a Zoned,
+    pub(crate) now: &'a Zoned,
     /// How much room its lines have.
-    pub width: Width,
+    pub(crate) width: Width,
 }
 
 /// Writes what a run did, and an empty line after it.
 ///
 /// # Errors
-/// Those of `page`.
-pub fn write(run: &JsonRun, telling: Telling, page: &mut Page) -> io::Result<()> {
+/// Of writing.
+pub(crate) fn write(run: &JsonRun, telling: Telling, page: &mut Page) -> io::Result<()> {
     let Telling { scope, contacts, now, width } = telling;
     let who = run.by.user.clone().or_else(|| run.by.uid.map(|uid| format!("user {uid}")));
     let who = who.into_iter().chain(run.by.host.clone()).collect::<Vec<_>>().join("@");

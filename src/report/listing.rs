@@ -15,17 +15,17 @@ use crate::report::text::{colour, counted, time};
 
 /// What a list is about.
 #[derive(Clone, Copy, Debug)]
-pub struct List<'a> {
+pub(crate) struct List<'a> {
     /// The policy's name, as the user would write it.
-    pub policy: &'a str,
+    pub(crate) policy: &'a str,
     /// The registry's name, as the user would write it.
-    pub registry: &'a str,
+    pub(crate) registry: &'a str,
     /// The chats.
-    pub listing: &'a Listing,
+    pub(crate) listing: &'a Listing,
     /// The time.
-    pub now: &'a Zoned,
+    pub(crate) now: &'a Zoned,
     /// How much room its lines have, as text.
-    pub width: Width,
+    pub(crate) width: Width,
 }
 
 /// By which names a row calls its chat.
@@ -74,8 +74,8 @@ impl List<'_> {
     /// Writes it.
     ///
     /// # Errors
-    /// Those of `page`.
-    pub fn write(&self, format: TextOrJson, page: &mut Page) -> io::Result<()> {
+    /// Of writing.
+    pub(crate) fn write(&self, format: TextOrJson, page: &mut Page) -> io::Result<()> {
         match format {
             TextOrJson::Text => self.text(page),
             TextOrJson::Json => self.json(page),

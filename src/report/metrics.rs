@@ -12,21 +12,21 @@ const LAST_SUCCESS: &str = "reconcile_last_success_timestamp_seconds";
 
 /// What is told of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Metrics<'a> {
+pub(crate) struct Metrics<'a> {
     /// The registry, by which several files of one host are told apart.
-    pub label: &'a Label,
+    pub(crate) label: &'a Label,
     /// When the run began.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Its exit code.
-    pub exit: u8,
+    pub(crate) exit: u8,
     /// Its plan; `None` where there was an error before one was made.
-    pub plan: Option<&'a Plan>,
+    pub(crate) plan: Option<&'a Plan>,
     /// When a run last ended well, as far as is known, in seconds since 1970.
-    pub last_success: Option<i64>,
+    pub(crate) last_success: Option<i64>,
 }
 
 /// The label of an earlier file, and when a run last ended well.
-pub fn last_success(earlier: &str) -> Option<(Label, i64)> {
+pub(crate) fn last_success(earlier: &str) -> Option<(Label, i64)> {
     let line = earlier.lines().find_map(|line| line.strip_prefix(LAST_SUCCESS)?.strip_prefix("{registry=\""));
     let (label, at) = line?.rsplit_once("\"} ")?;
     Some((Label::as_written(label), at.parse().ok()?))
@@ -36,8 +36,8 @@ impl Metrics<'_> {
     /// Writes them.
     ///
     /// # Errors
-    /// Those of `page`.
-    pub fn write(&self, page: &mut Page) -> io::Result<()> {
+    /// Of writing.
+    pub(crate) fn write(&self, page: &mut Page) -> io::Result<()> {
         let mut gauge = |name, help, value| page.gauge(self.label, Gauge { name, help, value });
         if let Some(plan) = self.plan {
             let drift = plan.rows.iter().filter(|row| row.edit).count();

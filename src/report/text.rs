@@ -250,7 +250,7 @@ pub(super) fn summary(report: &Report) -> Sentence {
 }
 
 /// Why nothing of a plan may be done, if so.
-pub fn refusal(plan: &Plan) -> Option<String> {
+pub(crate) fn refusal(plan: &Plan) -> Option<String> {
     plan.refused.as_ref().map(|refused| match refused {
         Refusal::Limit { changes, limit } => {
             let count = if *changes == 1 { "counts" } else { "count" };
@@ -265,7 +265,7 @@ pub fn refusal(plan: &Plan) -> Option<String> {
 }
 
 /// What stands in the way of a model that did not come up.
-pub fn failed_model(failed: &FailedModel, now: &Zoned) -> String {
+pub(crate) fn failed_model(failed: &FailedModel, now: &Zoned) -> String {
     let FailedModel { model, chat, since, attempts, next_try } = failed;
     let (attempts, since) = (counted(*attempts as usize, "attempt"), time(*since, now));
     let next = next_try.map_or_else(String::new, |next| format!(", next try at {}", time(next, now)));
@@ -273,17 +273,17 @@ pub fn failed_model(failed: &FailedModel, now: &Zoned) -> String {
 }
 
 /// That a debt is void.
-pub fn voided(chat: &str, why: Void) -> String {
+pub(crate) fn voided(chat: &str, why: Void) -> String {
     format!("the restart owed to {chat} is no longer needed: {why}")
 }
 
 /// A number of things, in words.
-pub fn counted(count: usize, thing: &str) -> String {
+pub(crate) fn counted(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// A time as people near it write it: without the date on the same day.
-pub fn time(time: Timestamp, now: &Zoned) -> String {
+pub(crate) fn time(time: Timestamp, now: &Zoned) -> String {
     let then = time.to_zoned(now.time_zone().clone());
     let form = if then.date() == now.date() { "%H:%M" } else { "%Y-%m-%d %H:%M" };
     then.strftime(form).to_string()

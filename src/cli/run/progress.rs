@@ -71,8 +71,8 @@ impl Progress {
         (state, _) = self.changed.wait_timeout_while(state, QUIET, running).unwrap_or_else(PoisonError::into_inner);
         while !state.over {
             let interrupted = if self.interrupt.is_asked() { " (ending after these)" } else { "" };
-            let named = state.under_way.iter().filter(|_| self.naming == Naming::Plain);
-            let names: Vec<&str> = named.map(|(name, _)| name.as_str()).collect();
+            let told = state.under_way.iter().filter(|_| self.naming == Naming::Plain);
+            let names: Vec<&str> = told.map(|(name, _)| name.as_str()).collect();
             let (ended, expected) = (state.ended, state.expected);
             let text = format!("restarting {ended}/{expected}: {}{interrupted}", names.join(", "));
             let cut: String = escape(&text).chars().take(78).collect();

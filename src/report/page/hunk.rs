@@ -27,8 +27,8 @@ impl Page<'_> {
     }
 
     /// Writes a hunk.
-    pub(in crate::report) fn hunk(&mut self, hunk: Hunk) -> io::Result<()> {
-        let Hunk { old, new, old_line, new_line } = hunk;
+    pub(in crate::report) fn hunk(&mut self, hunk: &Hunk) -> io::Result<()> {
+        let Hunk { old, new, old_line, new_line } = *hunk;
         let diff = TextDiff::from_slices(old, new);
         writeln!(self.0, "@@ -{old_line},{} +{new_line},{} @@", old.len(), new.len())?;
         for change in diff.iter_all_changes() {

@@ -148,7 +148,7 @@ impl Page<'_> {
     /// Writes text of which further lines are indented.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Of writing.
     pub fn line(&mut self, text: &str, width: Width) -> io::Result<()> {
         self.after(&Cell::default(), 2, text, width)
     }
@@ -156,7 +156,7 @@ impl Page<'_> {
     /// Writes a sentence of which further lines are indented.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Of writing.
     pub(crate) fn said(&mut self, sentence: &Sentence, naming: Naming, width: Width) -> io::Result<()> {
         self.line(&shown(sentence, naming), width)
     }
@@ -164,7 +164,7 @@ impl Page<'_> {
     /// Writes one line of a list.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Of writing.
     pub fn item(&mut self, text: &str) -> io::Result<()> {
         self.after(&Cell::plain("  "), 2, text, Width::Any)
     }

@@ -41,7 +41,7 @@ pub(super) use comment::{Comment, Details, Markup};
 pub(super) use hunk::Hunk;
 pub use layout::Width;
 pub(super) use layout::{Cell, TableRow, cut, fits};
-pub use sample::{Gauge, Label};
+pub(crate) use sample::{Gauge, Label};
 pub use toml::{Key, Toml, Value};
 
 /// A place that text is written to, line by line.
@@ -56,7 +56,7 @@ impl<'o> Page<'o> {
     /// Writes a line of the program's own words.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Of writing.
     pub fn own(&mut self, line: &'static str) -> io::Result<()> {
         writeln!(self.0, "{line}")
     }
@@ -64,7 +64,7 @@ impl<'o> Page<'o> {
     /// Writes text whose lines count, such as a manual page or statements of SQL. Its tabs are kept.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Of writing.
     pub fn lines(&mut self, text: &str) -> io::Result<()> {
         text.lines().try_for_each(|line| writeln!(self.0, "{}", beginning(&escape_but_tabs(line))))
     }
@@ -72,7 +72,7 @@ impl<'o> Page<'o> {
     /// Writes a value as JSON, laid out for people.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Of writing.
     pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
         self.json_text(&serde_json::to_string_pretty(value)?)
     }
@@ -80,7 +80,7 @@ impl<'o> Page<'o> {
     /// Writes a value as a line of JSON.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Of writing.
     pub fn json_line(&mut self, value: &impl Serialize) -> io::Result<()> {
         self.json_text(&serde_json::to_string(value)?)
     }
@@ -88,7 +88,7 @@ impl<'o> Page<'o> {
     /// Writes text that is JSON already. Line ends are its layout's own: inside strings they are escaped.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Of writing.
     pub fn json_text(&mut self, json: &str) -> io::Result<()> {
         json.lines().try_for_each(|line| writeln!(self.0, "{}", escape_json(line)))
     }
@@ -96,7 +96,7 @@ impl<'o> Page<'o> {
     /// Writes mistakes, and an empty line after them.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Of writing.
     pub fn diagnostics(&mut self, found: &[Diagnostic], naming: Naming) -> io::Result<()> {
         writeln!(self.0, "{}", render(found, naming))
     }

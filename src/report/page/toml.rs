@@ -108,11 +108,9 @@ impl Toml {
     }
 
     fn line(&mut self, toml: &str, comment: &str) {
-        match comment.trim() {
-            "" => self.0 += toml,
-            comment => self.0 += &format!("{}# {}", padded(format!("{toml} "), COMMENT), escape(comment)),
-        }
-        self.0.push('\n');
+        let comment = escape(comment.trim());
+        let before = if comment.is_empty() { toml.to_owned() } else { padded(format!("{toml} "), COMMENT) + "# " };
+        self.0.extend([&before, &*comment, "\n"]);
     }
 }
 
@@ -127,7 +125,7 @@ impl Page<'_> {
     /// Writes it.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Of writing.
     pub fn toml(&mut self, Toml(text): &Toml) -> io::Result<()> {
         self.0.write_all(text.as_bytes())
     }
