@@ -11,7 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::error::Error;
 use crate::report::TextOrJson;
 use crate::report::page::{Cell, Page, Width};
-use crate::report::shown::{Naming, explained, shown};
+use crate::report::shown::{Explained, Naming, shown};
 use crate::report::text::{colour, counted, pad};
 
 #[derive(Serialize)]
@@ -71,35 +71,36 @@ fn in_words(check: &Check, naming: Naming) -> WireCheck {
         Found::Good(what) => (OK, None, shown(what, naming), None),
         Found::Unknown(why) => (NOT_CHECKED, None, shown(why, naming), None),
         Found::Warning(found) => {
-            let (message, fix) = mistakes(std::slice::from_ref(found), naming);
-            (WARNING, Some(found.code), message, Some(fix.unwrap_or_else(|| "run: reconcile check".to_owned())))
+            let Explained { message, hint } = mistakes(std::slice::from_ref(found), naming);
+            (WARNING, Some(found.code), message, Some(hint.unwrap_or_else(|| "run: reconcile check".to_owned())))
         }
         Found::Problem { error, usual_fix } => {
-            let (message, fix) = problem(error, naming);
-            (PROBLEM, Some(error.code()), message, Some(fix.unwrap_or_else(|| (*usual_fix).to_owned())))
+            let Explained { message, hint } = problem(error, naming);
+            (PROBLEM, Some(error.code()), message, Some(hint.unwrap_or_else(|| (*usual_fix).to_owned())))
         }
     };
     WireCheck { check: check.name, status, code, message, fix }
 }
 
 /// What is wrong, and what to do about it where the error says that.
-fn problem(error: &Error, naming: Naming) -> (String, Option<String>) {
+fn problem(error: &Error, naming: Naming) -> Explained {
     match error {
         Error::Invalid(found) => mistakes(found, naming),
-        error => explained(error, naming),
+        error => Explained::of(error, naming),
     }
 }
 
 /// The first of some mistakes, and how many there are.
-fn mistakes(found: &[Diagnostic], naming: Naming) -> (String, Option<String>) {
-    let Some(first) = found.first() else { return (counted(0, "mistake"), None) };
+fn mistakes(found: &[Diagnostic], naming: Naming) -> Explained {
+    let Some(first) = found.first() else { return Explained { message: counted(0, "mistake"), hint: None } };
     let shown = if naming == Naming::Hidden { first.nameless() } else { first.clone() };
     let place = shown.labels.first().map(|(place, _)| format!("{}:{}:{}: ", place.file, place.line, place.column));
     let more = match found.len() {
         1 => String::new(),
         count => format!("; {} in all", counted(count, "mistake")),
     };
-    (format!("{}{}{more}", place.unwrap_or_default(), shown.message), shown.help)
+    let message = format!("{}{}{more}", place.unwrap_or_default(), shown.message);
+    Explained { message, hint: shown.help }
 }
 
 fn count(checks: &[WireCheck], status: &str) -> usize {

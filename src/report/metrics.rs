@@ -25,11 +25,21 @@ pub(crate) struct Metrics<'a> {
     pub(crate) last_success: Option<i64>,
 }
 
-/// The label of an earlier file, and when a run last ended well.
-pub(crate) fn last_success(earlier: &str) -> Option<(Label, i64)> {
-    let line = earlier.lines().find_map(|line| line.strip_prefix(LAST_SUCCESS)?.strip_prefix("{registry=\""));
-    let (label, at) = line?.rsplit_once("\"} ")?;
-    Some((Label::as_written(label), at.parse().ok()?))
+/// What an earlier file of metrics tells.
+pub(crate) struct Earlier {
+    /// The label of its registry.
+    pub(crate) label: Label,
+    /// When a run last ended well, in seconds since 1970.
+    pub(crate) last_success: i64,
+}
+
+impl Earlier {
+    /// Reads a file of metrics; `None` where it is none, or no run has ended well.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let line = text.lines().find_map(|line| line.strip_prefix(LAST_SUCCESS)?.strip_prefix("{registry=\""));
+        let (label, at) = line?.rsplit_once("\"} ")?;
+        Some(Self { label: Label::as_written(label), last_success: at.parse().ok()? })
+    }
 }
 
 impl Metrics<'_> {

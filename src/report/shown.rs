@@ -43,7 +43,15 @@ impl Naming {
 }
 
 /// What is wrong and what to do about it, as both may be printed.
-pub fn explained(error: &Error, naming: Naming) -> (String, Option<String>) {
-    let Explanation { message, hint, .. } = naming.explain(error);
-    (shown(&message, naming), hint.map(|hint| shown(&hint, naming)))
+pub(super) struct Explained {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Explained {
+    /// The words for an error.
+    pub(super) fn of(error: &Error, naming: Naming) -> Self {
+        let Explanation { message, hint, .. } = naming.explain(error);
+        Self { message: shown(&message, naming), hint: hint.map(|hint| shown(&hint, naming)) }
+    }
 }

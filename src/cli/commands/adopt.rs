@@ -34,9 +34,9 @@ pub(crate) struct AdoptArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &AdoptArgs) -> anyhow::Result<Exit> {
-    let policy = match (of_table(place)?, server(place)?) {
+    let policy = match (of_table(place)?, named_gateway(place)?) {
         (Some(policy), _) => policy,
-        (None, Some(gateway)) => of_server(place, &gateway)?,
+        (None, Some(gateway)) => of_gateway(place, &gateway)?,
         (None, None) => of_file(place)?,
     };
     sources::check_size("the policy", policy.as_bytes())?;
@@ -84,8 +84,15 @@ fn of_table(place: &PlaceArgs) -> anyhow::Result<Option<Toml>> {
     Ok(Some(adopted::policy(&adopted, Named::Table(table))))
 }
 
+/// A gateway whose sessions a new policy describes.
+pub(super) struct NamedGateway {
+    settings: OpenclawSettings,
+    /// How long it may take for one request.
+    timeout: Duration,
+}
+
 /// The policy that describes the sessions of a gateway.
-pub(super) fn of_server(place: &PlaceArgs, (settings, timeout): &(OpenclawSettings, Duration)) -> anyhow::Result<Toml> {
+pub(super) fn of_gateway(place: &PlaceArgs, NamedGateway { settings, timeout }: &NamedGateway) -> anyhow::Result<Toml> {
     let gateway = gateway_of(place, settings, *timeout, &place.policy())?;
     let set = |key, text: &str| (Key::own(key), Value::text(text));
     let mut lines = vec![set("backend", "openclaw"), set("url    ", &gateway.address.to_string())];
@@ -105,24 +112,25 @@ pub(super) fn of_server(place: &PlaceArgs, (settings, timeout): &(OpenclawSettin
 
 /// The gateway that is meant, where the registry is no file: that of the policy, or, where there is no policy yet, the one
 /// to which the user wants to connect.
-fn server(place: &PlaceArgs) -> anyhow::Result<Option<(OpenclawSettings, Duration)>> {
+fn named_gateway(place: &PlaceArgs) -> anyhow::Result<Option<NamedGateway>> {
     let path = place.policy();
     if place.registry().is_some() {
         return Ok(None);
     }
     if !path.exists() {
-        return Ok(named_server(place));
+        return Ok(told_gateway(place));
     }
     let (policy, _) = policy::read(&place.load()?.sources).map_err(Error::Invalid)?;
     Ok(match policy.sessions.backend {
-        BackendSettings::Openclaw(settings) => Some((settings, policy.sessions.timeout)),
+        BackendSettings::Openclaw(settings) => Some(NamedGateway { settings, timeout: policy.sessions.timeout }),
         BackendSettings::File(_) | BackendSettings::Dispatch(_) => None,
     })
 }
 
 /// The gateway to which the user wants to connect, and that no policy names yet.
-pub(super) fn named_server(place: &PlaceArgs) -> Option<(OpenclawSettings, Duration)> {
-    place.connect(gateway::VARIABLE).map(|url| (OpenclawSettings::at(url), FIRST_TIMEOUT))
+pub(super) fn told_gateway(place: &PlaceArgs) -> Option<NamedGateway> {
+    let url = place.connect(gateway::VARIABLE)?;
+    Some(NamedGateway { settings: OpenclawSettings::at(url), timeout: FIRST_TIMEOUT })
 }
 
 /// The form of the registry, where a policy that is there already tells it.

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::adopt::adopt;
 use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::PlaceArgs;
-use crate::cli::commands::adopt::{named_server, of_server, written};
+use crate::cli::commands::adopt::{of_gateway, told_gateway, written};
 use crate::cli::commands::init_postgres::{self, Has};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
@@ -52,9 +52,9 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &InitArgs) -> an
         return init_postgres::run(terminal, place, has, args.grants.as_deref());
     }
     let path = place.policy();
-    let (text, next) = match (place.registry(), named_server(place)) {
+    let (text, next) = match (place.registry(), told_gateway(place)) {
         (Some(registry), _) => (adopted(&path, registry)?, AS_IT_IS),
-        (None, Some(gateway)) => (of_server(place, &gateway)?, AS_IT_IS),
+        (None, Some(gateway)) => (of_gateway(place, &gateway)?, AS_IT_IS),
         (None, None) => (
             FIRST_POLICY.into(),
             "Edit its models and tiers, and let your supervisor start each session with reconcile launch.",
