@@ -70,18 +70,26 @@ pub struct Explanation {
     pub message: Sentence,
     /// What to do next.
     pub hint: Option<Sentence>,
+    /// What to do next where names are hidden, if without them the hint says nothing.
+    pub nameless_hint: Option<&'static str>,
 }
 
 impl Explanation {
     /// Without advice.
     pub fn new(code: &'static str, message: impl Into<Sentence>) -> Self {
-        Self { code, message: message.into(), hint: None }
+        Self { code, message: message.into(), hint: None, nameless_hint: None }
     }
 
     /// With this advice.
     #[must_use]
     pub fn hint(self, hint: impl Into<Sentence>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// With this advice where names are hidden.
+    #[must_use]
+    pub(crate) fn nameless_hint(self, hint: &'static str) -> Self {
+        Self { nameless_hint: Some(hint), ..self }
     }
 }
 

@@ -5,6 +5,7 @@
 //! its own that cannot be printed, and a sentence keeps it apart from the program's own words until `report::shown` writes both.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,13 +16,36 @@ use jiff::civil::{Date, DateTime};
 pub use crate::sentence;
 
 /// A name, an id, a path, an answer, an argument that the user typed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// It is no text that could be printed:
+///
+/// ```compile_fail,E0277
+/// println!("{}", reconcile::foreign::Foreign::from("+16175550103"));
+/// ```
+///
+/// What looks into a value of this program does not tell it either:
+///
+/// ```
+/// assert_eq!(format!("{:?}", reconcile::foreign::Foreign::from("+16175550103")), "Foreign(…)");
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Foreign(String);
+
+impl fmt::Debug for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Foreign(…)")
+    }
+}
 
 impl Foreign {
     /// The text as it came. It must not be shown like that.
     pub fn raw(&self) -> &str {
         &self.0
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -197,7 +221,7 @@ pub(crate) fn reason(error: &io::Error) -> String {
     words.next().map_or_else(String::new, |first| first.to_lowercase().chain(words).collect())
 }
 
-/// A number, a time or a single character names no person.
+/// A number or a time names no person.
 macro_rules! own_values {
     ($($kind:ty),*) => {
         $(
@@ -210,7 +234,14 @@ macro_rules! own_values {
     };
 }
 
-own_values!(u8, u16, u32, u64, u128, usize, i32, i64, char, Date, DateTime, Timestamp);
+own_values!(u8, u16, u32, u64, u128, usize, i32, i64, Date, DateTime, Timestamp);
+
+impl From<char> for Sentence {
+    /// A single character names no person, and may still move the cursor.
+    fn from(character: char) -> Self {
+        Public::new(character.into()).into()
+    }
+}
 
 /// A number of things, in words.
 pub(crate) fn counted(count: usize, thing: &'static str) -> Sentence {

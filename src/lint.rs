@@ -257,16 +257,16 @@ impl<'a> Lint<'a> {
                 let message = format!("the override {} has expired", rule(chat, entry));
                 let shorter = |then| format!("its `then` decides now: write \"{then}\" alone, or set a later `until`");
                 let help = entry.then.as_ref().map_or("remove it, or set a later `until`".to_owned(), shorter);
-                Diagnostic::warning("expired-override", message, at, ended("it ended after", entry)).help(help)
+                Diagnostic::warning("expired-override", message, at, ended("it ended", entry)).help(help)
             }
             Finding::Expiring(chat, entry) => {
                 let message = format!("the override {} expires soon", rule(chat, entry));
-                Diagnostic::warning("expiring-override", message, at, ended("it ends after", entry))
+                Diagnostic::warning("expiring-override", message, at, ended("it ends", entry))
                     .help("if this is intended, ignore the warning; otherwise set a later `until`")
             }
             Finding::HostZone(entry) => {
                 let message = "`until` without an offset is read in the time zone of each host that reads the policy";
-                Diagnostic::note("no-time-zone", message, at, ended("it ends after", entry))
+                Diagnostic::note("no-time-zone", message, at, ended("it ends", entry))
                     .help("to make it the same on every host, add to [models]: time_zone = \"Europe/Berlin\"")
             }
             Finding::Redundant(entry, because) => {
@@ -427,7 +427,7 @@ impl Finding<'_> {
 }
 
 fn ended(verb: &str, entry: &Override) -> String {
-    entry.until.as_ref().map_or_else(String::new, |until| format!("{verb} {until}"))
+    entry.until.as_ref().map_or_else(String::new, |until| format!("{verb} {} {until}", until.preposition()))
 }
 
 /// What to do about an override whose chat is not registered, where another chat may be meant.

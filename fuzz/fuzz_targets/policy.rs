@@ -6,6 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use reconcile::diagnostic::Level;
 use reconcile::policy::{Source, read};
 use reconcile::report::diagnostics::render;
+use reconcile::report::shown::Naming;
 
 fuzz_target!(|text: &str| {
     // Two files, where a line says so.
@@ -15,12 +16,12 @@ fuzz_target!(|text: &str| {
         Ok((policy, warnings)) => {
             assert!(policy.allowed.contains(&policy.fallback.model));
             assert!(warnings.iter().all(|found| found.level == Level::Warning));
-            let _ = render(&warnings);
+            let _ = render(&warnings, Naming::Plain);
         }
         Err(mistakes) => {
             assert!(mistakes.iter().any(|found| found.level == Level::Error));
             assert!(mistakes.iter().all(|found| found.help.is_some()), "a mistake without advice: {mistakes:?}");
-            let shown = render(&mistakes);
+            let shown = render(&mistakes, Naming::Plain);
             assert!(shown.chars().all(|c| c == '\n' || c == '\u{1b}' || !c.is_control()), "shown raw: {shown:?}");
         }
     }

@@ -11,6 +11,7 @@ use reconcile::registry::json::JsonText;
 use reconcile::registry::json::edit::{set_member, set_model};
 use reconcile::registry::json::scan::{scan, scan_fast, scan_slowly};
 use reconcile::report::diagnostics::render;
+use reconcile::report::shown::Naming;
 use reconcile::splice::{Splice, spliced};
 use serde_json::Value;
 
@@ -57,7 +58,7 @@ fuzz_target!(|bytes: &[u8]| {
     match scanned {
         Err(mistakes) => {
             assert!(!mistakes.is_empty());
-            let _ = render(&mistakes);
+            let _ = render(&mistakes, Naming::Plain);
             let malformed = mistakes.iter().any(|found| matches!(found.code, "malformed" | "registry-empty"));
             // Where JSON itself is fine, something must be wrong with what it says.
             assert!(!(malformed && oracle.as_ref().is_some_and(Value::is_object)), "{mistakes:?}");

@@ -13,7 +13,7 @@ use crate::os::directory::Directory;
 use crate::os::rights::keep_at_most;
 use crate::os::unnamed::NewFile;
 use crate::os::{FileMeta, mount};
-use crate::report::{Format, Report, Width};
+use crate::report::{Format, Page, Report, Width};
 
 /// The mode of a report that takes the place of another, until it has the rights of that.
 const PRIVATE: u32 = 0o600;
@@ -50,7 +50,7 @@ impl Outputs {
     pub(crate) fn write(self, report: &Report) -> Result<()> {
         let report = Report { width: Width::Any, ..*report };
         for Output { format, path, target } in self.0 {
-            target.write(|out| report.write(format, out)).map_err(Error::io("write", &path))?;
+            target.write(|page| report.write(format, page)).map_err(Error::io("write", &path))?;
         }
         Ok(())
     }
@@ -127,10 +127,10 @@ impl Target {
 
     /// Writes it. On disk when it returns: without that, a power cut could leave an empty file in the place of the last
     /// report.
-    pub(crate) fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    pub(crate) fn write(self, write: impl FnOnce(&mut Page) -> io::Result<()>) -> io::Result<()> {
         let file = self.new.file();
         let mut out = anstream::StripStream::new(buffered(file.try_clone()?));
-        write(&mut out)?;
+        write(&mut Page::onto(&mut out))?;
         out.flush()?;
         file.sync_all()?;
         crash_point!("output: written");

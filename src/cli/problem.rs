@@ -38,7 +38,7 @@ pub(crate) enum PlaceProblem {
     /// A rule of the policy asks for what a snapshot does not have.
     RuleOnNames { rule: Foreign, file: Public, line: usize },
     /// The policy has mistakes, and the registry that it names cannot be guessed.
-    PolicyUnreadable { message: Foreign },
+    PolicyUnreadable { message: Sentence },
     /// A snapshot is not a registry.
     Snapshot { file: Foreign },
     /// `TZ` does not name a time zone.
@@ -71,7 +71,8 @@ impl Explain for PlaceProblem {
                 policy,
                 found
             )),
-            Self::NoHome => Explanation::new("no-home", "HOME is not set, and a path in the policy begins with ~"),
+            Self::NoHome => Explanation::new("no-home", "HOME is not set, and a path in the policy begins with ~")
+                .hint("set HOME to the home directory of the user whose sessions these are, or write the whole path"),
             Self::NoStateHome => {
                 let message = "neither XDG_STATE_HOME nor HOME is set, so there is no directory for the state of runs";
                 Explanation::new("no-state-home", message).hint("set one of them, or sessions.state in the policy")
@@ -105,7 +106,9 @@ impl Explain for PlaceProblem {
             }
             Self::Server { variable, why, advice } => {
                 let message = sentence!("--connect, or {}, names no server: {}", *variable, why);
-                Explanation::new("server-address", message).hint(advice)
+                Explanation::new("server-address", message)
+                    .hint(advice)
+                    .nameless_hint("name it as in postgres://HOST/DATABASE, or as in host=HOST dbname=DATABASE")
             }
             #[cfg(not(feature = "postgres"))]
             Self::NoPostgres { table } => {
@@ -188,6 +191,7 @@ impl Explain for OptionProblem {
             }
             Self::WithinTooLate => {
                 Explanation::new("within-too-late", "--within is too long: the calendar ends in the year 9999")
+                    .hint("name a shorter time, as in 14d or 36h")
             }
             Self::TwoReports { path } => {
                 Explanation::new("two-reports", sentence!("--output {}: two reports would go into that file", path))

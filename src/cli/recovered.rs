@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::cli::paths::beside_policy;
 use crate::diagnostic::{Diagnostic, Level};
 use crate::error::Result;
+use crate::foreign::{Sentence, sentence};
 use crate::form::Form;
 use crate::policy::{Certainty, Outline};
-use crate::report::escape::leading;
 use crate::sources::Last;
 
 /// What is known of a policy that cannot be read.
@@ -56,10 +56,9 @@ pub(crate) fn recover(path: &Path, outline: Outline) -> Result<Recovered> {
 }
 
 /// That the policy at `path` cannot be read, with the line of its first mistake.
-pub(crate) fn unreadable(path: &Path, mistakes: &[Diagnostic]) -> String {
-    let name = path.display().to_string();
+pub(crate) fn unreadable(path: &Path, mistakes: &[Diagnostic]) -> Sentence {
     let first = mistakes.iter().find(|mistake| mistake.level == Level::Error);
-    let line = first.and_then(|mistake| mistake.labels.first()).map(|(place, _)| place.line);
-    let line = line.map_or_else(String::new, |line| format!(": line {line}"));
-    format!("{} could not be read{line}", leading(&name))
+    let place = first.and_then(|mistake| mistake.labels.first());
+    let line = place.map(|(place, _)| sentence!(": line {}", place.line));
+    sentence!("{} could not be read{}", path, line.unwrap_or_default())
 }

@@ -16,9 +16,9 @@ use crate::cli::trace::Trace;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Explanation, Result};
 use crate::foreign::Sentence;
-use crate::report::Width;
 use crate::report::diagnostics::render;
 use crate::report::shown::{Naming, shown};
+use crate::report::{Page, Width};
 
 /// The two streams of the process, and what may be said on them. `main` makes one and hands it to every command.
 pub(crate) struct Terminal {
@@ -51,9 +51,9 @@ impl Terminal {
     }
 
     /// Writes to stdout through `write`, without colour where it is no terminal.
-    pub(crate) fn to_stdout(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    pub(crate) fn to_stdout(&self, write: impl FnOnce(&mut Page) -> io::Result<()>) -> Result<()> {
         let mut out = AutoStream::new(buffered(self.stdout.lock()), self.color.on(&self.stdout));
-        match write(&mut out).and_then(|()| out.flush()) {
+        match write(&mut Page::onto(&mut out)).and_then(|()| out.flush()) {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::stream("write", "stdout")(error)),
             _ => Ok(()),
         }
@@ -72,11 +72,11 @@ impl Terminal {
     /// Shows something on stderr, in lines that have so much room, and asks for consent to it. Only `yes` is consent.
     pub(crate) fn ask(
         &self,
-        question: &str,
-        show: impl FnOnce(&mut dyn Write, Width) -> io::Result<()>,
+        question: &'static str,
+        show: impl FnOnce(&mut Page, Width) -> io::Result<()>,
     ) -> Result<Answer> {
         let mut out = AutoStream::new(buffered(stderr().lock()), self.color.on(&stderr()));
-        let shown = show(&mut out, width_of(&stderr()));
+        let shown = show(&mut Page::onto(&mut out), width_of(&stderr()));
         let asked =
             shown.and_then(|()| write!(out, "\n{question} Only `yes` is accepted: ")).and_then(|()| out.flush());
         asked.map_err(Error::stream("write", "stderr"))?;
@@ -112,7 +112,7 @@ impl Terminal {
 
     /// What would keep a run from working, and what to do about it.
     pub(crate) fn obstacle(&self, error: &Error) {
-        let Explanation { message, hint, .. } = error.explain();
+        let Explanation { message, hint, .. } = self.naming.explain(error);
         self.warning(message);
         if let Some(hint) = hint {
             self.hint(hint);
@@ -138,9 +138,7 @@ impl Terminal {
         if found.is_empty() {
             return;
         }
-        let nameless = || found.iter().map(Diagnostic::nameless).collect::<Vec<_>>();
-        let text = if self.naming == Naming::Hidden { render(&nameless()) } else { render(found) };
-        self.line(text.trim_end());
+        self.line(render(found, self.naming).trim_end());
     }
 
     /// An error, its code, and what to do about it.
@@ -148,7 +146,7 @@ impl Terminal {
         if let Error::Invalid(found) = error {
             return self.diagnostics(found);
         }
-        let Explanation { code, message, hint } = error.explain();
+        let Explanation { code, message, hint, .. } = self.naming.explain(error);
         self.said(&format!("error[{code}]"), message);
         if let Some(hint) = hint {
             self.hint(hint);

@@ -291,7 +291,7 @@ fn registry_of_past(terminal: &Terminal, place: &PlaceArgs) -> Result<(PathBuf, 
                 return Ok((registry_of(policy.registry.as_deref(), path)?, policy.form));
             }
             Err(mistakes) => {
-                let why = PlaceProblem::PolicyUnreadable { message: unreadable(path, &mistakes).into() }.into();
+                let why = PlaceProblem::PolicyUnreadable { message: unreadable(path, &mistakes) }.into();
                 (recover(path, policy::outline(&files.sources))?, why)
             }
         },

@@ -55,7 +55,7 @@ pub(crate) fn warning(policy: &Policy, sources: &[Source], now: &Zoned) -> Optio
     let name = name.to_string_lossy();
     let until = entry.until.as_ref()?;
     let message = format!("TZ is `{name}`, which is not a known time zone, so UTC is used");
-    let label = format!("it ends after {until} in UTC");
+    let label = format!("it ends {} {until} in UTC", until.preposition());
     let advice = format!("{}; or set models.time_zone in the policy", zone_advice(&name));
     Some(Diagnostic::warning("unknown-time-zone", message, entry.because.at.place(sources), label).help(advice))
 }

@@ -3,6 +3,7 @@
 use crate::error::{Explain, Explanation};
 use crate::foreign::{Foreign, Sentence, sentence};
 
+const HOW_TO_NAME: &str = "pass a chat id, a session name or a contact's name";
 const WRITE_A_PLAN: &str = "write one with: reconcile --dry-run --output json=FILE";
 
 /// Why a selection or an expected plan cannot be used.
@@ -28,18 +29,22 @@ impl Explain for PlanProblem {
             Self::UnknownTier { tier, advice } => {
                 Explanation::new("unknown-tier", sentence!("neither the registry nor the policy has the tier {}", tier))
                     .hint(advice)
+                    .nameless_hint("run reconcile list: it shows the tier of every chat")
             }
             Self::UnknownChat { word, registry, near } => {
                 let hint = match near {
                     Some(near) => sentence!("did you mean {}?", near),
-                    None => "pass a chat id, a session name or a contact's name".into(),
+                    None => HOW_TO_NAME.into(),
                 };
-                Explanation::new("unknown-chat", sentence!("no chat {} in {}", word, registry)).hint(hint)
+                Explanation::new("unknown-chat", sentence!("no chat {} in {}", word, registry))
+                    .hint(hint)
+                    .nameless_hint(HOW_TO_NAME)
             }
             Self::AmbiguousChat { word, chats } => {
                 let ids = Sentence::joined(chats.iter().map(Sentence::from), ", ");
                 Explanation::new("ambiguous-chat", sentence!("{} is the name of {} chats", word, chats.len()))
                     .hint(sentence!("pass the chat id: {}", ids))
+                    .nameless_hint("pass the chat id, which only one chat has")
             }
             Self::NotAReport { file, why } => {
                 Explanation::new("not-a-report", sentence!("{} is not the report of a dry run: {}", file, why))

@@ -372,6 +372,14 @@ impl Until {
         }
     }
 
+    /// The word between "it ended" and this: a day ends after itself, a time is when it ends.
+    pub fn preposition(&self) -> &'static str {
+        match self {
+            Self::Date(_) => "after",
+            Self::Local(_) | Self::Instant(_) => "at",
+        }
+    }
+
     /// Whether the time zone has a part in when it ends.
     pub(crate) fn needs_zone(&self) -> bool {
         !matches!(self, Self::Instant(_))

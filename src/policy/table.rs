@@ -25,6 +25,11 @@ pub struct Table {
     pub place: Place,
 }
 
+impl Table {
+    /// The key of `[registry]` that names the server.
+    pub const SERVER: &str = "postgres";
+}
+
 /// `registry.columns`: where each field of an entry stands.
 #[derive(Clone, Debug)]
 pub struct Columns {

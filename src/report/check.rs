@@ -1,19 +1,17 @@
 //! What is wrong with a policy: for people, for editors, and as annotations of a workflow.
 
-use std::io::{self, Write};
+use std::io;
 
 use serde::Serialize;
 
 use crate::diagnostic::{Diagnostic, Level, Place};
 use crate::report::counted;
-use crate::report::diagnostics::render;
-use crate::report::escape::escape;
-use crate::report::json::write_json;
-use crate::report::layout::{Width, write_text};
+use crate::report::page::{Annotation, Page, Span, Width};
+use crate::report::shown::Naming;
 
 /// How mistakes are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CheckFormat {
+pub(crate) enum CheckFormat {
     /// For people at a terminal.
     #[default]
     Text,
@@ -25,11 +23,11 @@ pub enum CheckFormat {
 
 /// A policy, and what is wrong with it.
 #[derive(Clone, Copy, Debug)]
-pub struct Check<'a> {
+pub(crate) struct Check<'a> {
     /// The policy's name, as the user would write it.
-    pub policy: &'a str,
+    pub(crate) policy: &'a str,
     /// In the order in which they stand in its files.
-    pub diagnostics: &'a [Diagnostic],
+    pub(crate) diagnostics: &'a [Diagnostic],
 }
 
 #[derive(Serialize)]
@@ -73,25 +71,25 @@ struct WireRelated<'a> {
 
 impl Check<'_> {
     /// How many there are of this level.
-    pub fn count(&self, level: Level) -> usize {
+    pub(crate) fn count(&self, level: Level) -> usize {
         self.diagnostics.iter().filter(|found| found.level == level).count()
     }
 
     /// Writes them.
     ///
     /// # Errors
-    /// Those of `out`.
-    pub fn write(&self, format: CheckFormat, out: &mut dyn Write) -> io::Result<()> {
+    /// Of writing.
+    pub(crate) fn write(&self, format: CheckFormat, page: &mut Page) -> io::Result<()> {
         match format {
-            CheckFormat::Text => self.text(out),
-            CheckFormat::Json => self.json(out),
-            CheckFormat::Github => self.diagnostics.iter().try_for_each(|found| writeln!(out, "{}", annotation(found))),
+            CheckFormat::Text => self.text(page),
+            CheckFormat::Json => self.json(page),
+            CheckFormat::Github => self.diagnostics.iter().try_for_each(|found| page.annotation(&annotation(found))),
         }
     }
 
-    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+    fn text(&self, page: &mut Page) -> io::Result<()> {
         if !self.diagnostics.is_empty() {
-            writeln!(out, "{}", render(self.diagnostics))?;
+            page.diagnostics(self.diagnostics, Naming::Plain)?;
         }
         let mistakes = match self.count(Level::Error) {
             0 => "no mistakes".to_owned(),
@@ -105,10 +103,10 @@ impl Check<'_> {
             0 => String::new(),
             notes => format!(", {}", counted(notes, "note")),
         };
-        write_text(&format!("{}: {mistakes}{warnings}{notes}", self.policy), Width::Any, out)
+        page.line(&format!("{}: {mistakes}{warnings}{notes}", self.policy), Width::Any)
     }
 
-    fn json(&self, out: &mut dyn Write) -> io::Result<()> {
+    fn json(&self, page: &mut Page) -> io::Result<()> {
         let wire = Wire {
             format_version: "1.0",
             policy: self.policy,
@@ -117,7 +115,7 @@ impl Check<'_> {
             warnings: self.count(Level::Warning),
             notes: self.count(Level::Note),
         };
-        write_json(&wire, out)
+        page.json(&wire)
     }
 }
 
@@ -158,33 +156,19 @@ fn name(level: Level) -> &'static str {
     }
 }
 
-/// One command, on one line.
-fn annotation(found: &Diagnostic) -> String {
-    let mut properties = Vec::new();
+/// The command that shows it.
+fn annotation(found: &Diagnostic) -> Annotation<'_> {
     let mut lines = vec![found.message.clone()];
-    if let Some((place, label)) = found.labels.first() {
-        let WireSpan { file, line, column, end_column } = place.into();
-        properties.push(format!("file={}", property(file)));
-        properties.push(format!("line={line},col={column},endColumn={end_column}"));
+    let span = found.labels.first().map(|(place, label)| {
         lines.extend((!label.is_empty()).then(|| label.clone()));
-    }
-    properties.push(format!("title={}", property(found.code)));
+        let WireSpan { file, line, column, end_column } = place.into();
+        Span { file, line, column, end_column }
+    });
     lines.extend(found.labels.iter().skip(1).map(|(place, label)| format!("{}:{}: {label}", place.file, place.line)));
     lines.extend(found.help.as_ref().map(|help| format!("help: {help}")));
-    let message: Vec<String> = lines.iter().map(|line| data(line)).collect();
     let command = match found.level {
         Level::Note => "notice",
         level => name(level),
     };
-    format!("::{command} {}::{}", properties.join(","), message.join("%0A"))
-}
-
-/// What the runner decodes in a message. Line ends in it are written out, so only ours become `%0A`.
-fn data(text: &str) -> String {
-    escape(text).replace('%', "%25")
-}
-
-/// What it decodes in a property.
-fn property(text: &str) -> String {
-    data(text).replace(':', "%3A").replace(',', "%2C")
+    Annotation { command, title: found.code, span, lines }
 }

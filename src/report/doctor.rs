@@ -1,6 +1,6 @@
 //! What was found on a host, for people and for programs.
 
-use std::io::{self, Write};
+use std::io;
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -10,9 +10,8 @@ use crate::checkup::{Check, Found};
 use crate::diagnostic::Diagnostic;
 use crate::error::Error;
 use crate::report::TextOrJson;
-use crate::report::json::write_json;
-use crate::report::layout::{Cell, Width, write_after};
-use crate::report::shown::{Naming, explained, shown};
+use crate::report::page::{Cell, Page, Width};
+use crate::report::shown::{Explained, Naming, shown};
 use crate::report::text::{colour, counted, pad};
 
 #[derive(Serialize)]
@@ -35,28 +34,28 @@ struct WireCheck {
 
 /// What was found, and how it is shown.
 #[derive(Clone, Copy, Debug)]
-pub struct Checkup<'a> {
+pub(crate) struct Checkup<'a> {
     /// In the order in which they are shown.
-    pub checks: &'a [Check],
+    pub(crate) checks: &'a [Check],
     /// Whether chats and people may be named.
-    pub naming: Naming,
+    pub(crate) naming: Naming,
     /// How much room its lines have, as text.
-    pub width: Width,
+    pub(crate) width: Width,
 }
 
 impl Checkup<'_> {
     /// Writes it.
     ///
     /// # Errors
-    /// Those of `out`.
-    pub fn write(&self, format: TextOrJson, out: &mut dyn Write) -> io::Result<()> {
+    /// Of writing.
+    pub(crate) fn write(&self, format: TextOrJson, page: &mut Page) -> io::Result<()> {
         let checks: Vec<WireCheck> = self.checks.iter().map(|check| in_words(check, self.naming)).collect();
         match format {
-            TextOrJson::Text => text(&checks, self.width, out),
+            TextOrJson::Text => text(&checks, self.width, page),
             TextOrJson::Json => {
                 let (problems, warnings) = (count(&checks, PROBLEM), count(&checks, WARNING));
                 let not_checked = count(&checks, NOT_CHECKED);
-                write_json(&Wire { format_version: "1.2", checks, problems, warnings, not_checked }, out)
+                page.json(&Wire { format_version: "1.2", checks, problems, warnings, not_checked })
             }
         }
     }
@@ -72,42 +71,43 @@ fn in_words(check: &Check, naming: Naming) -> WireCheck {
         Found::Good(what) => (OK, None, shown(what, naming), None),
         Found::Unknown(why) => (NOT_CHECKED, None, shown(why, naming), None),
         Found::Warning(found) => {
-            let (message, fix) = mistakes(std::slice::from_ref(found), naming);
-            (WARNING, Some(found.code), message, Some(fix.unwrap_or_else(|| "run: reconcile check".to_owned())))
+            let Explained { message, hint } = mistakes(std::slice::from_ref(found), naming);
+            (WARNING, Some(found.code), message, Some(hint.unwrap_or_else(|| "run: reconcile check".to_owned())))
         }
         Found::Problem { error, usual_fix } => {
-            let (message, fix) = problem(error, naming);
-            (PROBLEM, Some(error.code()), message, Some(fix.unwrap_or_else(|| (*usual_fix).to_owned())))
+            let Explained { message, hint } = problem(error, naming);
+            (PROBLEM, Some(error.code()), message, Some(hint.unwrap_or_else(|| (*usual_fix).to_owned())))
         }
     };
     WireCheck { check: check.name, status, code, message, fix }
 }
 
 /// What is wrong, and what to do about it where the error says that.
-fn problem(error: &Error, naming: Naming) -> (String, Option<String>) {
+fn problem(error: &Error, naming: Naming) -> Explained {
     match error {
         Error::Invalid(found) => mistakes(found, naming),
-        error => explained(error, naming),
+        error => Explained::of(error, naming),
     }
 }
 
 /// The first of some mistakes, and how many there are.
-fn mistakes(found: &[Diagnostic], naming: Naming) -> (String, Option<String>) {
-    let Some(first) = found.first() else { return (counted(0, "mistake"), None) };
+fn mistakes(found: &[Diagnostic], naming: Naming) -> Explained {
+    let Some(first) = found.first() else { return Explained { message: counted(0, "mistake"), hint: None } };
     let shown = if naming == Naming::Hidden { first.nameless() } else { first.clone() };
     let place = shown.labels.first().map(|(place, _)| format!("{}:{}:{}: ", place.file, place.line, place.column));
     let more = match found.len() {
         1 => String::new(),
         count => format!("; {} in all", counted(count, "mistake")),
     };
-    (format!("{}{}{more}", place.unwrap_or_default(), shown.message), shown.help)
+    let message = format!("{}{}{more}", place.unwrap_or_default(), shown.message);
+    Explained { message, hint: shown.help }
 }
 
 fn count(checks: &[WireCheck], status: &str) -> usize {
     checks.iter().filter(|check| check.status == status).count()
 }
 
-fn text(checks: &[WireCheck], width: Width, out: &mut dyn Write) -> io::Result<()> {
+fn text(checks: &[WireCheck], width: Width, page: &mut Page) -> io::Result<()> {
     let widest =
         |cell: fn(&WireCheck) -> &str| checks.iter().map(|check| cell(check).width()).max().unwrap_or_default();
     let (status, name) = (widest(|check| check.status), widest(|check| check.check));
@@ -123,10 +123,10 @@ fn text(checks: &[WireCheck], width: Width, out: &mut dyn Write) -> io::Result<(
         let start = Cell::plain("  ").and(colour, check.status);
         let gap = " ".repeat(status - check.status.width() + 3);
         let start = start.and(Style::new(), format!("{gap}{}   ", pad(check.check, name)));
-        write_after(&start, indent, &check.message, width, out)?;
+        page.after(&start, indent, &check.message, width)?;
         if let Some(fix) = &check.fix {
             let start = Cell::plain(" ".repeat(indent));
-            write_after(&start, indent, &format!("fix: {fix}"), width, out)?;
+            page.after(&start, indent, &format!("fix: {fix}"), width)?;
         }
     }
     let left = match count(checks, NOT_CHECKED) {
@@ -141,5 +141,6 @@ fn text(checks: &[WireCheck], width: Width, out: &mut dyn Write) -> io::Result<(
         0 => String::new(),
         warnings => format!(", {}", counted(warnings, "warning")),
     };
-    writeln!(out, "\nDoctor: {problems}{warnings}, {} ok{left}.", count(checks, OK))
+    page.own("")?;
+    page.line(&format!("Doctor: {problems}{warnings}, {} ok{left}.", count(checks, OK)), Width::Any)
 }

@@ -14,20 +14,22 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// The text with every such character written out in the form that JSON strings have: `\u001b`.
-pub fn escape_json(text: &str) -> Cow<'_, str> {
+pub(super) fn escape_json(text: &str) -> Cow<'_, str> {
     written_out(text, |c| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect())
 }
 
-/// The text with U+FFFD for every such character: as many characters as before.
-pub(super) fn blank_out(text: &str) -> Cow<'_, str> {
-    written_out(text, |_| char::REPLACEMENT_CHARACTER.to_string())
+/// The text with every such character written out, except for tabs.
+pub(super) fn escape_but_tabs(text: &str) -> Cow<'_, str> {
+    if !text.contains('\t') {
+        return escape(text);
+    }
+    let parts: Vec<_> = text.split('\t').map(escape).collect();
+    Cow::Owned(parts.join("\t"))
 }
 
-/// A name that may stand at the start of a line without being taken for an instruction to the program that reads the output,
-/// such as `::error` for a workflow runner.
-pub fn leading(name: &str) -> Cow<'_, str> {
-    let harmless = name.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '/' | '~' | '_' | '+'));
-    if harmless { escape(name) } else { Cow::Owned(format!("./{}", escape(name))) }
+/// The text with another character for every such character: as many characters as before.
+pub(super) fn blank_out(text: &str) -> Cow<'_, str> {
+    written_out(text, |c| if c == '[' { "(".to_owned() } else { char::REPLACEMENT_CHARACTER.to_string() })
 }
 
 /// A text that begins a line, blanks aside: it must not be an instruction to the program that reads the output either.
@@ -36,10 +38,10 @@ pub(super) fn beginning(text: &str) -> Cow<'_, str> {
     if is_command { Cow::Owned(format!("./{}", escape(text))) } else { escape(text) }
 }
 
-/// Whether a `[` after this would make it a command to a workflow runner: they look for `##[` and `##vso[` anywhere in a
-/// line.
+/// Whether a `[` after this would make it a command to a workflow runner: they look for `##[`, `##vso[` and `##teamcity[`
+/// anywhere in a line.
 fn begins_command(before: &str) -> bool {
-    before.ends_with("##") || before.ends_with("##vso")
+    before.trim_end_matches(|c: char| c.is_ascii_alphanumeric()).ends_with("##")
 }
 
 fn written_out(text: &str, write: impl Fn(char) -> String) -> Cow<'_, str> {

@@ -1,6 +1,6 @@
 //! Why a chat has its model: what decides, what lost to it and why, and what the registry and past runs say.
 
-use std::io::{self, Write};
+use std::io;
 
 use jiff::{Timestamp, Zoned};
 use serde::Serialize;
@@ -12,8 +12,7 @@ use crate::plan::ledger::Debt;
 use crate::plan::trial::FailedStart;
 use crate::plan::{Row, Verdict};
 use crate::policy::{Because, Condition, Policy, Rule};
-use crate::report::json::write_json;
-use crate::report::layout::{Cell, Width, cut, write_text};
+use crate::report::page::{Cell, Page, Width, cut};
 use crate::report::text::{WIDEST, counted, time};
 use crate::resolve::{Candidate, Current, Decision, candidates, resolve};
 
@@ -188,7 +187,9 @@ impl<'a> Explanation<'a> {
                 decided = true;
                 Told::new(decision, "decides", self.grounds(decision))
             }
-            Candidate::Over(decision, until) => Told::new(decision, "over", Some(format!("it ended after {until}"))),
+            Candidate::Over(decision, until) => {
+                Told::new(decision, "over", Some(format!("it ended {} {until}", until.preposition())))
+            }
             Candidate::NothingToKeep(because) => {
                 let why = self.existing.model.map_or("the registry has no model".to_owned(), |existing| {
                     format!("the registry has {existing}, which is not allowed")
@@ -240,13 +241,13 @@ impl<'a> Explanation<'a> {
     /// Writes it for people.
     ///
     /// # Errors
-    /// Those of `out`.
-    pub fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// Of writing.
+    pub fn text(&self, page: &mut Page) -> io::Result<()> {
         let decided = match self.unmanaged() {
             Some(why) => format!("not managed: {why}"),
             None => name(self.decision().model).to_owned(),
         };
-        let mut line = |text: &str| write_text(text, Width::Any, out);
+        let mut line = |text: &str| page.line(text, Width::Any);
         line(&format!("{} ({}) → {decided}", self.chat.label(), self.description()))?;
 
         let told = self.told();
@@ -352,8 +353,8 @@ impl<'a> Explanation<'a> {
     /// Writes it for programs.
     ///
     /// # Errors
-    /// Those of `out`.
-    pub fn json(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// Of writing.
+    pub fn json(&self, page: &mut Page) -> io::Result<()> {
         let Decision { model, because, until, then, reason } = self.decision();
         let chat = self.chat;
         let row = self.row();
@@ -409,7 +410,7 @@ impl<'a> Explanation<'a> {
                 outcome: &row.outcome,
             }),
         };
-        write_json(&wire, out)
+        page.json(&wire)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A first policy, for a registry that is not there yet. What a user may want next stands there as a comment.
 
 /// The policy. Its registry is beside it.
-pub const FIRST_POLICY: &str = r#"# Which model each chat's session runs on. `reconcile check` looks for mistakes in this file, and `reconcile --dry-run`
+pub(crate) const FIRST_POLICY: &str = r#"# Which model each chat's session runs on. `reconcile check` looks for mistakes in this file, and `reconcile --dry-run`
 # shows what a run would change.
 
 [models]

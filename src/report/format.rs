@@ -1,7 +1,8 @@
 //! The formats of a report, and which file writes which.
 
-use std::io::{self, Write};
+use std::io;
 
+use crate::report::page::Page;
 use crate::report::{Report, diff, json, markdown, text};
 
 /// How a report is written.
@@ -20,7 +21,7 @@ pub enum Format {
 
 /// How something is written that has only these forms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TextOrJson {
+pub(crate) enum TextOrJson {
     /// For people at a terminal.
     #[default]
     Text,
@@ -34,11 +35,11 @@ impl Format {
         [("text", Self::Text), ("json", Self::Json), ("markdown", Self::Markdown), ("diff", Self::Diff)];
 
     /// The formats that can show what a change of policy alone does. A diff of the registry would show the drift as well.
-    pub const OF_POLICIES: [(&'static str, Self); 3] =
+    pub(crate) const OF_POLICIES: [(&'static str, Self); 3] =
         [("text", Self::Text), ("json", Self::Json), ("markdown", Self::Markdown)];
 
     /// Whether a diff of the policy can stand before the report.
-    pub fn shows_policy(self) -> bool {
+    pub(crate) fn shows_policy(self) -> bool {
         match self {
             Self::Text | Self::Diff => true,
             Self::Json | Self::Markdown => false,
@@ -58,13 +59,13 @@ impl Report<'_> {
     /// Writes it.
     ///
     /// # Errors
-    /// Those of `out`.
-    pub fn write(&self, format: Format, out: &mut dyn Write) -> io::Result<()> {
+    /// Of writing.
+    pub fn write(&self, format: Format, page: &mut Page) -> io::Result<()> {
         match format {
-            Format::Text => text::write(self, out),
-            Format::Json => json::write(self, out),
-            Format::Markdown => markdown::write(self, out),
-            Format::Diff => diff::write(self, out),
+            Format::Text => text::write(self, page),
+            Format::Json => json::write(self, page),
+            Format::Markdown => markdown::write(self, page),
+            Format::Diff => diff::write(self, page),
         }
     }
 }

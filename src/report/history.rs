@@ -2,19 +2,19 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 
 use anstyle::{AnsiColor, Style};
 use jiff::Zoned;
 
 use crate::plan::json::{JsonRow, JsonRun};
 use crate::plan::{Summary, Verdict};
-use crate::report::layout::{self, Cell, TableRow, Width, write_text};
+use crate::report::page::{Cell, Page, TableRow, Width};
 use crate::report::text::{WIDEST, colour, time};
 
 /// What is told of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// All of it, with its numbers.
     WholeRun,
     /// What it did for one chat.
@@ -23,22 +23,22 @@ pub enum Scope {
 
 /// How runs are told.
 #[derive(Clone, Copy, Debug)]
-pub struct Telling<'a> {
+pub(crate) struct Telling<'a> {
     /// What is told of each.
-    pub scope: Scope,
+    pub(crate) scope: Scope,
     /// The names of contacts by chat id, as far as they may be shown. The history has none.
-    pub contacts: &'a BTreeMap<String, String>,
+    pub(crate) contacts: &'a BTreeMap<String, String>,
     /// The time.
-    pub now: &'a Zoned,
+    pub(crate) now: &'a Zoned,
     /// How much room its lines have.
-    pub width: Width,
+    pub(crate) width: Width,
 }
 
 /// Writes what a run did, and an empty line after it.
 ///
 /// # Errors
-/// Those of `out`.
-pub fn write(run: &JsonRun, telling: Telling, out: &mut dyn Write) -> io::Result<()> {
+/// Of writing.
+pub(crate) fn write(run: &JsonRun, telling: Telling, page: &mut Page) -> io::Result<()> {
     let Telling { scope, contacts, now, width } = telling;
     let who = run.by.user.clone().or_else(|| run.by.uid.map(|uid| format!("user {uid}")));
     let who = who.into_iter().chain(run.by.host.clone()).collect::<Vec<_>>().join("@");
@@ -51,20 +51,21 @@ pub fn write(run: &JsonRun, telling: Telling, out: &mut dyn Write) -> io::Result
     let (command, who) = (part(run.by.command.as_deref().unwrap_or_default()), part(&who));
     let end = if run.unfinished { " · did not finish" } else { "" };
     let head = format!("{} · {}{command}{who}{commit}{end}", run.run, time(run.at, now));
-    write_text(&head, width, out)?;
+    page.line(&head, width)?;
     if run.part > 1 {
-        writeln!(out, "  … what it did for more chats is no longer kept")?;
+        page.own("  … what it did for more chats is no longer kept")?;
     }
     let void = run.cancelled.iter().map(|chat| remark(chat, "its owed restart was no longer needed"));
     let completed = run.completed.iter().map(|chat| remark(chat, "its conversation was put back into its entry"));
     let rows: Vec<TableRow> =
         run.changes.iter().map(|change| row(change, contacts)).chain(void).chain(completed).collect();
-    layout::write(&rows, width, out)?;
+    page.rows(&rows, width)?;
     if scope == Scope::WholeRun {
         let Summary { changed, restarted, deferred, failed, unknown, .. } = run.summary;
-        writeln!(out, "  {changed} changed, {restarted} restarted, {deferred} deferred, {} failed", failed + unknown)?;
+        let failed = failed + unknown;
+        page.item(&format!("{changed} changed, {restarted} restarted, {deferred} deferred, {failed} failed"))?;
     }
-    writeln!(out)
+    page.own("")
 }
 
 fn row(row: &JsonRow, contacts: &BTreeMap<String, String>) -> TableRow {

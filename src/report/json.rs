@@ -1,11 +1,12 @@
 //! The stable form. It holds no times: equal inputs give equal bytes.
 
-use std::io::{self, Write};
+use std::io;
 
 use serde::Serialize;
 
 use crate::plan::Summary;
 use crate::plan::json::{JsonFailedModel, JsonRow};
+use crate::report::page::Page;
 use crate::report::{Mode, Report};
 
 #[derive(Serialize)]
@@ -20,7 +21,7 @@ struct Wire<'a> {
     summary: Summary,
 }
 
-pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(report: &Report, page: &mut Page) -> io::Result<()> {
     let plan = report.plan;
     let wire = Wire {
         format_version: "1.0",
@@ -36,18 +37,5 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         failed_models: plan.failed_models.iter().map(JsonFailedModel::from).collect(),
         summary: plan.summary(),
     };
-    write_json(&wire, out)
-}
-
-/// Writes a value so that nothing in it can move a cursor.
-///
-/// # Errors
-/// Those of `out`.
-pub fn write_json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
-    let json = serde_json::to_string_pretty(value)?;
-    // Line ends are the layout's own: inside strings they are escaped already.
-    for line in json.lines() {
-        writeln!(out, "{}", super::escape::escape_json(line))?;
-    }
-    Ok(())
+    page.json(&wire)
 }

@@ -1,6 +1,6 @@
 //! A list of chats, for people and for programs.
 
-use std::io::{self, Write};
+use std::io;
 
 use anstyle::{AnsiColor, Style};
 use jiff::Zoned;
@@ -10,23 +10,22 @@ use crate::chat::Model;
 use crate::plan::json::JsonBecause;
 use crate::plan::listing::{Listed, Listing, State};
 use crate::report::TextOrJson;
-use crate::report::json::write_json;
-use crate::report::layout::{self, Cell, TableRow, Width, write_text};
+use crate::report::page::{Cell, Page, TableRow, Width, fits};
 use crate::report::text::{colour, counted, time};
 
 /// What a list is about.
 #[derive(Clone, Copy, Debug)]
-pub struct List<'a> {
+pub(crate) struct List<'a> {
     /// The policy's name, as the user would write it.
-    pub policy: &'a str,
+    pub(crate) policy: &'a str,
     /// The registry's name, as the user would write it.
-    pub registry: &'a str,
+    pub(crate) registry: &'a str,
     /// The chats.
-    pub listing: &'a Listing,
+    pub(crate) listing: &'a Listing,
     /// The time.
-    pub now: &'a Zoned,
+    pub(crate) now: &'a Zoned,
     /// How much room its lines have, as text.
-    pub width: Width,
+    pub(crate) width: Width,
 }
 
 /// By which names a row calls its chat.
@@ -75,35 +74,35 @@ impl List<'_> {
     /// Writes it.
     ///
     /// # Errors
-    /// Those of `out`.
-    pub fn write(&self, format: TextOrJson, out: &mut dyn Write) -> io::Result<()> {
+    /// Of writing.
+    pub(crate) fn write(&self, format: TextOrJson, page: &mut Page) -> io::Result<()> {
         match format {
-            TextOrJson::Text => self.text(out),
-            TextOrJson::Json => self.json(out),
+            TextOrJson::Text => self.text(page),
+            TextOrJson::Json => self.json(page),
         }
     }
 
     /// Holds no times.
-    fn json(&self, out: &mut dyn Write) -> io::Result<()> {
+    fn json(&self, page: &mut Page) -> io::Result<()> {
         let Listing { chats, sessions, complete } = self.listing;
         let chats = chats.iter().map(wire).collect();
-        write_json(&Wire { format_version: "1.0", complete: *complete, sessions: *sessions, chats }, out)
+        page.json(&Wire { format_version: "1.0", complete: *complete, sessions: *sessions, chats })
     }
 
-    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+    fn text(&self, page: &mut Page) -> io::Result<()> {
         let Listing { chats, sessions, complete } = self.listing;
         let selected = format!(" · {} selected", chats.len());
         let selected = if *complete { "" } else { &selected };
         let head = format!("{} · {} in {}{selected}", self.policy, counted(*sessions, "session"), self.registry);
-        write_text(&head, self.width, out)?;
-        writeln!(out)?;
+        page.line(&head, self.width)?;
+        page.own("")?;
         if !chats.is_empty() {
             let whole = self.rows(Names::Both);
-            let rows = if layout::fits(&whole, self.width) { whole } else { self.rows(Names::One) };
-            layout::write(&rows, self.width, out)?;
-            writeln!(out)?;
+            let rows = if fits(&whole, self.width) { whole } else { self.rows(Names::One) };
+            page.rows(&rows, self.width)?;
+            page.own("")?;
         }
-        write_text(&self.summary(), self.width, out)
+        page.line(&self.summary(), self.width)
     }
 
     /// The titles, and a row for each chat.

@@ -1,51 +1,54 @@
 //! A run in numbers, in the text form that Prometheus's node exporter picks up from files.
 
-use std::io::{self, Write};
+use std::io;
 
 use jiff::Timestamp;
 
 use crate::plan::{Plan, Summary};
+use crate::report::page::{Gauge, Label, Page};
 
 /// When a run last ended well: the value that is carried over from file to file.
 const LAST_SUCCESS: &str = "reconcile_last_success_timestamp_seconds";
 
 /// What is told of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Metrics<'a> {
-    /// The registry, by which several files of one host are told apart; as a label's value is written.
-    pub label: &'a str,
+pub(crate) struct Metrics<'a> {
+    /// The registry, by which several files of one host are told apart.
+    pub(crate) label: &'a Label,
     /// When the run began.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Its exit code.
-    pub exit: u8,
+    pub(crate) exit: u8,
     /// Its plan; `None` where there was an error before one was made.
-    pub plan: Option<&'a Plan>,
+    pub(crate) plan: Option<&'a Plan>,
     /// When a run last ended well, as far as is known, in seconds since 1970.
-    pub last_success: Option<i64>,
+    pub(crate) last_success: Option<i64>,
 }
 
-/// The label of an earlier file, and when a run last ended well.
-pub fn last_success(earlier: &str) -> Option<(&str, i64)> {
-    let line = earlier.lines().find_map(|line| line.strip_prefix(LAST_SUCCESS)?.strip_prefix("{registry=\""));
-    let (label, at) = line?.rsplit_once("\"} ")?;
-    Some((label, at.parse().ok()?))
+/// What an earlier file of metrics tells.
+pub(crate) struct Earlier {
+    /// The label of its registry.
+    pub(crate) label: Label,
+    /// When a run last ended well, in seconds since 1970.
+    pub(crate) last_success: i64,
 }
 
-/// A name as a label's value is written.
-pub fn label(name: &str) -> String {
-    name.replace('\\', r"\\").replace('"', "\\\"").replace('\n', "\\n")
+impl Earlier {
+    /// Reads a file of metrics; `None` where it is none, or no run has ended well.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let line = text.lines().find_map(|line| line.strip_prefix(LAST_SUCCESS)?.strip_prefix("{registry=\""));
+        let (label, at) = line?.rsplit_once("\"} ")?;
+        Some(Self { label: Label::as_written(label), last_success: at.parse().ok()? })
+    }
 }
 
 impl Metrics<'_> {
     /// Writes them.
     ///
     /// # Errors
-    /// Those of `out`.
-    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let label = self.label;
-        let mut gauge = |name: &str, help: &str, value: i64| {
-            writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{registry=\"{label}\"}} {value}")
-        };
+    /// Of writing.
+    pub(crate) fn write(&self, page: &mut Page) -> io::Result<()> {
+        let mut gauge = |name, help, value| page.gauge(self.label, Gauge { name, help, value });
         if let Some(plan) = self.plan {
             let drift = plan.rows.iter().filter(|row| row.edit).count();
             let Summary { changed, restarted, owed, deferred, refused, failed, unknown, held, .. } = plan.summary();

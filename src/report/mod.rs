@@ -1,20 +1,20 @@
 //! A plan, as people and programs read it.
 
 pub mod adopted;
-pub mod check;
+pub(crate) mod check;
 pub mod diagnostics;
 mod diff;
-pub mod doctor;
+pub(crate) mod doctor;
 pub mod escape;
 pub mod explain;
-pub mod first_policy;
+pub(crate) mod first_policy;
 mod format;
-pub mod history;
+pub(crate) mod history;
 mod json;
-mod layout;
-pub mod listing;
+pub(crate) mod listing;
 mod markdown;
-pub mod metrics;
+pub(crate) mod metrics;
+pub mod page;
 pub mod shown;
 mod standing_faults;
 mod text;
@@ -24,12 +24,12 @@ use jiff::Zoned;
 use crate::plan::Plan;
 use crate::registry::Snapshot;
 
-pub use diff::policy_diff;
-pub use format::{Format, TextOrJson};
-pub use json::write_json;
-pub use layout::{Width, write_item, write_text};
-pub use standing_faults::{has_failures, standing_faults};
-pub use text::{counted, failed_model, refusal, time, voided};
+pub(crate) use diff::policy_diff;
+pub use format::Format;
+pub(crate) use format::TextOrJson;
+pub use page::{Page, Width};
+pub(crate) use standing_faults::{has_failures, standing_faults};
+pub(crate) use text::{counted, failed_model, refusal, time, voided};
 
 /// Whether a plan was only made, or executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

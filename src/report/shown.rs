@@ -22,16 +22,36 @@ pub fn shown(sentence: &Sentence, naming: Naming) -> String {
     for piece in sentence.pieces() {
         match (piece, naming) {
             (Piece::Own(own), _) => text += own,
-            (Piece::Public(name), _) => text += &escape(name.raw()),
-            (Piece::Foreign(foreign), Naming::Plain) => text += &escape(foreign.raw()),
+            (Piece::Public(name), _) => text += name.raw(),
+            (Piece::Foreign(foreign), Naming::Plain) => text += foreign.raw(),
             (Piece::Foreign(_), Naming::Hidden) => text += HIDDEN,
         }
     }
-    text
+    // As a whole: one piece may end in the `##` that makes a command of the `[` with which the next begins.
+    escape(&text).into_owned()
+}
+
+impl Naming {
+    /// The words for an error, with the hint that says something where this is what may be told.
+    pub(crate) fn explain(self, error: &Error) -> Explanation {
+        let explanation = error.explain();
+        match (self, explanation.nameless_hint) {
+            (Self::Hidden, Some(hint)) => explanation.hint(hint),
+            (Self::Plain, _) | (_, None) => explanation,
+        }
+    }
 }
 
 /// What is wrong and what to do about it, as both may be printed.
-pub fn explained(error: &Error, naming: Naming) -> (String, Option<String>) {
-    let Explanation { message, hint, .. } = error.explain();
-    (shown(&message, naming), hint.map(|hint| shown(&hint, naming)))
+pub(super) struct Explained {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Explained {
+    /// The words for an error.
+    pub(super) fn of(error: &Error, naming: Naming) -> Self {
+        let Explanation { message, hint, .. } = naming.explain(error);
+        Self { message: shown(&message, naming), hint: hint.map(|hint| shown(&hint, naming)) }
+    }
 }

@@ -5,7 +5,7 @@ use crate::plan::{Plan, Refusal, Verdict};
 use crate::report::text::refusal;
 
 /// The standing faults of a plan, and those that these warnings tell of.
-pub fn standing_faults(plan: &Plan, warnings: &[String]) -> StandingFaults {
+pub(crate) fn standing_faults(plan: &Plan, warnings: &[String]) -> StandingFaults {
     let mut found: StandingFaults =
         warnings.iter().map(|warning| (format!("warning {warning}"), warning.clone())).collect();
     if let Some(refusal) = refusal(plan) {
@@ -27,7 +27,7 @@ pub fn standing_faults(plan: &Plan, warnings: &[String]) -> StandingFaults {
 }
 
 /// Whether a run that came to this has failed by itself, and not only because of what was wrong before it.
-pub fn has_failures(plan: &Plan) -> bool {
+pub(crate) fn has_failures(plan: &Plan) -> bool {
     let failed = plan.rows.iter().any(|row| matches!(row.outcome.verdict, Verdict::Failed | Verdict::Unknown));
     failed || matches!(plan.refused, Some(Refusal::OtherPlan { .. } | Refusal::OlderPolicy { .. }))
 }

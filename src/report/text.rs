@@ -1,15 +1,17 @@
 //! The report for people. Understandable without colour; the summary is its last line.
 
-use std::io::{self, Write};
+use std::io;
 
 use anstyle::{AnsiColor, Style};
 use jiff::{Timestamp, Zoned};
 use unicode_width::UnicodeWidthStr;
 
 use crate::chat::Model;
+use crate::foreign::{self, Sentence, sentence};
 use crate::plan::observed::{Standing, Void};
 use crate::plan::{FailedModel, Plan, Refusal, Row, Summary, Verdict};
-use crate::report::layout::{self, Cell, TableRow, cut, write_text};
+use crate::report::page::{Cell, Page, TableRow, cut, fits};
+use crate::report::shown::Naming;
 use crate::report::{Mode, Report};
 
 /// Of a cell, in columns of a terminal.
@@ -32,7 +34,7 @@ pub(super) struct Line {
     pub(super) detail: Option<String>,
 }
 
-pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(report: &Report, page: &mut Page) -> io::Result<()> {
     let plan = report.plan;
     let sessions = counted(plan.sessions, "session");
     let selected = format!(" · partial: {} selected", plan.selected);
@@ -42,17 +44,17 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         Mode::DryRun | Mode::Apply => format!(" · plan {}", short_id(plan)),
     };
     let head = format!("{} · {sessions} in {}{partial}{id}", report.policy, report.registry);
-    write_text(&head, report.width, out)?;
-    writeln!(out)?;
+    page.line(&head, report.width)?;
+    page.own("")?;
     let rows = |contacts| plan.rows.iter().map(|row| table_row(line(row, report), contacts)).collect::<Vec<_>>();
     let has_contacts = plan.rows.iter().any(|row| contact(row).is_some());
     let beside = rows(if has_contacts { Contacts::InAColumn } else { Contacts::InRemarks });
-    let rows = if layout::fits(&beside, report.width) { beside } else { rows(Contacts::InRemarks) };
-    layout::write(&rows, report.width, out)?;
+    let rows = if fits(&beside, report.width) { beside } else { rows(Contacts::InRemarks) };
+    page.rows(&rows, report.width)?;
     if !rows.is_empty() {
-        writeln!(out)?;
+        page.own("")?;
     }
-    write_text(&summary(report), report.width, out)
+    page.said(&summary(report), Naming::Plain, report.width)
 }
 
 /// Where the names of contacts stand.
@@ -179,9 +181,10 @@ fn mark(row: &Row) -> (char, Style) {
     }
 }
 
-pub(super) fn summary(report: &Report) -> String {
-    let numbers = report.plan.summary();
-    let Summary { changed, restarted, owed, deferred, refused, failed, unknown, held, unmanaged, in_sync } = numbers;
+pub(super) fn summary(report: &Report) -> Sentence {
+    let plan = report.plan;
+    let Summary { changed, restarted, owed, deferred, refused, failed, unknown, held, unmanaged, in_sync } =
+        plan.summary();
     let others = |except: &[&str]| {
         let all = [
             (deferred, "deferred"),
@@ -192,52 +195,62 @@ pub(super) fn summary(report: &Report) -> String {
             (unmanaged, "not managed"),
             (in_sync, "in sync"),
         ];
-        let told = all.iter().filter(|(count, name)| *count > 0 && !except.contains(name));
-        told.map(|(count, name)| format!(", {count} {name}")).collect::<String>()
+        let others = all.into_iter().filter(|(count, name)| *count > 0 && !except.contains(name));
+        others.map(|(count, name)| sentence!("{} {}", count, name)).collect::<Vec<_>>()
     };
-    let done = report.plan.rows.iter().any(|row| row.outcome.verdict == Verdict::Done);
+    let rest = |except: &[&str]| Sentence::joined(others(except).iter().map(|other| sentence!(", {}", other)), "");
+    let planned = || plan.rows.iter().filter(|row| row.is_planned());
+    let is_done = plan.rows.iter().any(|row| row.outcome.verdict == Verdict::Done);
+    let is_idle = changed + restarted + refused + failed + unknown == 0 && !is_done && planned().next().is_none();
     match report.mode {
-        Mode::PolicyDiff => {
-            let rest = others(&["in sync", "not managed"]);
-            format!(
-                "Policy: {changed} to change, {restarted} to restart, {unmanaged} no longer managed, {in_sync} as \
-                 before{rest}."
-            )
-        }
-        _ if changed + restarted + refused + failed + unknown == 0
-            && !done
-            && !report.plan.rows.iter().any(Row::is_planned) =>
-        {
-            match others(&[]).strip_prefix(", ") {
-                Some(text) => format!("No changes. {text}."),
-                None if report.plan.complete => "No changes. There are no sessions.".to_owned(),
-                None => "No changes. No session was selected.".to_owned(),
-            }
-        }
+        Mode::PolicyDiff => sentence!(
+            "Policy: {} to change, {} to restart, {} no longer managed, {} as before{}.",
+            changed,
+            restarted,
+            unmanaged,
+            in_sync,
+            rest(&["in sync", "not managed"])
+        ),
+        _ if is_idle => match others(&[]) {
+            all if !all.is_empty() => sentence!("No changes. {}.", Sentence::joined(all, ", ")),
+            _ if plan.complete => "No changes. There are no sessions.".into(),
+            _ => "No changes. No session was selected.".into(),
+        },
         Mode::DryRun => {
-            let paid = report.plan.rows.iter().filter(|row| row.is_planned() && row.restart && !row.edit).count();
-            let owed = if paid > 0 { format!(" ({paid} owed)") } else { String::new() };
-            let rest = others(&["deferred", "in sync"]);
-            format!(
-                "Plan: {changed} to change, {restarted} to restart{owed}, {deferred} deferred, {in_sync} in sync{rest}."
+            let paid = planned().filter(|row| row.restart && !row.edit).count();
+            let owed = if paid > 0 { sentence!(" ({} owed)", paid) } else { Sentence::default() };
+            sentence!(
+                "Plan: {} to change, {} to restart{}, {} deferred, {} in sync{}.",
+                changed,
+                restarted,
+                owed,
+                deferred,
+                in_sync,
+                rest(&["deferred", "in sync"])
             )
         }
-        Mode::Apply if report.plan.refused.is_some() => {
-            let rest = others(&["refused"]);
-            format!("Refused: nothing was changed, {} left undone{rest}.", counted(refused, "row"))
+        Mode::Apply if plan.refused.is_some() => {
+            let rows = foreign::counted(refused, "row");
+            sentence!("Refused: nothing was changed, {} left undone{}.", rows, rest(&["refused"]))
         }
         Mode::Apply => {
-            let rest = others(&["deferred", "failed", "in sync", "not managed"]);
-            let left = if owed > 0 { format!(", {} still owed", counted(owed, "restart")) } else { String::new() };
-            format!(
-                "Applied: {changed} changed, {restarted} restarted, {deferred} deferred, {failed} failed{rest}{left}."
+            let restarts = foreign::counted(owed, "restart");
+            let left = if owed > 0 { sentence!(", {} still owed", restarts) } else { Sentence::default() };
+            sentence!(
+                "Applied: {} changed, {} restarted, {} deferred, {} failed{}{}.",
+                changed,
+                restarted,
+                deferred,
+                failed,
+                rest(&["deferred", "failed", "in sync", "not managed"]),
+                left
             )
         }
     }
 }
 
 /// Why nothing of a plan may be done, if so.
-pub fn refusal(plan: &Plan) -> Option<String> {
+pub(crate) fn refusal(plan: &Plan) -> Option<String> {
     plan.refused.as_ref().map(|refused| match refused {
         Refusal::Limit { changes, limit } => {
             let count = if *changes == 1 { "counts" } else { "count" };
@@ -252,7 +265,7 @@ pub fn refusal(plan: &Plan) -> Option<String> {
 }
 
 /// What stands in the way of a model that did not come up.
-pub fn failed_model(failed: &FailedModel, now: &Zoned) -> String {
+pub(crate) fn failed_model(failed: &FailedModel, now: &Zoned) -> String {
     let FailedModel { model, chat, since, attempts, next_try } = failed;
     let (attempts, since) = (counted(*attempts as usize, "attempt"), time(*since, now));
     let next = next_try.map_or_else(String::new, |next| format!(", next try at {}", time(next, now)));
@@ -260,17 +273,17 @@ pub fn failed_model(failed: &FailedModel, now: &Zoned) -> String {
 }
 
 /// That a debt is void.
-pub fn voided(chat: &str, why: Void) -> String {
+pub(crate) fn voided(chat: &str, why: Void) -> String {
     format!("the restart owed to {chat} is no longer needed: {why}")
 }
 
 /// A number of things, in words.
-pub fn counted(count: usize, thing: &str) -> String {
+pub(crate) fn counted(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// A time as people near it write it: without the date on the same day.
-pub fn time(time: Timestamp, now: &Zoned) -> String {
+pub(crate) fn time(time: Timestamp, now: &Zoned) -> String {
     let then = time.to_zoned(now.time_zone().clone());
     let form = if then.date() == now.date() { "%H:%M" } else { "%Y-%m-%d %H:%M" };
     then.strftime(form).to_string()

@@ -125,7 +125,7 @@ impl Explain for GitProblem {
                     .hint("run as its owner, or allow it: git config --global --add safe.directory PATH")
             }
             Self::NoWorkTree { directory, complaint } => {
-                let is_silent = complaint.raw().is_empty();
+                let is_silent = complaint.is_empty();
                 let complaint = if is_silent { Sentence::default() } else { sentence!(": {}", complaint) };
                 Explanation::new("git-no-work-tree", sentence!("{} is not in a git work tree{}", directory, complaint))
                     .hint(ANOTHER_WAY)
@@ -142,7 +142,9 @@ impl Explain for GitProblem {
                 Explanation::new("git-unreadable", sentence!("git could not read the policy in {}", directory))
                     .hint("objects may be missing, as in a partial clone: fetch them first")
             }
-            Self::Failed { complaint } => Explanation::new("git-failed", sentence!("git: {}", complaint)),
+            Self::Failed { complaint } => {
+                Explanation::new("git-failed", sentence!("git: {}", complaint)).hint(ANOTHER_WAY)
+            }
             Self::NotInstalled => Explanation::new("git-not-installed", "this needs git, which is not installed")
                 .hint("install it, or pass --from the old policy as a file or a directory"),
             Self::LongAnswer { limit } => {

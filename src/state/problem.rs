@@ -71,6 +71,7 @@ impl Explain for StateProblem {
             }
             Self::NoName { path } => {
                 Explanation::new("state-no-name", sentence!("{} is not a valid state directory", path))
+                    .hint("name a directory of its own in sessions.state, as in ~/.local/state/reconcile")
             }
             Self::LaterVersion { path, version, known } => {
                 let message = sentence!(

@@ -53,10 +53,9 @@ fn snapshot(chats: &[(String, Value)]) -> JsonText {
 }
 
 fn policy_for(snapshot: &JsonText) -> String {
-    let mut text = Vec::new();
     let named = Named::File("sessions.json", &Form::default());
-    adopted::write(&adopt(snapshot).unwrap(), named, &mut text).unwrap();
-    String::from_utf8(text).unwrap()
+    let policy = adopted::policy(&adopt(snapshot).unwrap(), named);
+    String::from_utf8(policy.as_bytes().to_vec()).unwrap()
 }
 
 /// What a policy would do to a registry.

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use reconcile::backend::capabilities;
 use reconcile::chat::{Chat, Model};
 use reconcile::policy::{Policy, Source, read};
+use reconcile::report::Page;
 use reconcile::report::explain::Explanation;
 use reconcile::resolve::{Candidate, candidates, resolve};
 use serde_json::{Value, json};
@@ -335,7 +336,7 @@ fn json_of(policy: &Policy, chat: &Chat, existing: Option<&str>, now: &Zoned) ->
         shown_now: now,
     };
     let mut json = Vec::new();
-    explanation.json(&mut json).unwrap();
+    explanation.json(&mut Page::onto(&mut json)).unwrap();
     serde_json::from_slice(&json).unwrap()
 }
 

@@ -1,8 +1,12 @@
-//! No line of any output begins with what a name chose, blanks aside: programs that read logs take such a line for a command.
+//! No line of any output begins with what a name chose, blanks aside, nor holds a command in brackets: programs that read logs
+//! take such a line for a command.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{POLICY, Run, Sandbox};
+use crate::support::{POLICY, Run, Sandbox, finish};
 
 /// Commands to the runners of three services.
 const COMMANDS: [&str; 4] = ["::error title=a::x", "##[error]x", "##teamcity[x]", "  ::add-mask::x"];
@@ -11,17 +15,21 @@ const COMMANDS: [&str; 4] = ["::error title=a::x", "##[error]x", "##teamcity[x]"
 struct World<'c> {
     command: &'c str,
     sandbox: Sandbox,
+    /// The commands that were found, and by which arguments.
+    found: RefCell<BTreeSet<String>>,
 }
 
 impl World<'_> {
     fn new(command: &str) -> World<'_> {
-        let world = World { command, sandbox: Sandbox::new("", "{}") };
+        let world = World { command, sandbox: Sandbox::new("", "{}"), found: RefCell::default() };
         let quoted = Value::from(command);
         let policy = POLICY.replace("\"sessions.json\"", &Value::from(world.registry()).to_string());
         let policy = policy.replace("[tiers]\n", &format!("[tiers]\n{quoted} = \"haiku\"\n"));
         let rest = format!(
             "[chats]\n{quoted} = {{ model = \"opus\", reason = {quoted} }}\n\
              over = {{ model = \"opus\", until = 2020-01-01, reason = {quoted} }}\n\
+             #{command}\n\
+             lines = {{ model = \"opus\", reason = \"\"\"\n{command}\n\"\"\" }}\n\
              [sessions]\nrestart = [\"./restart\"]\n[rollout]\ncanary = false\nmax_failures = 9\n"
         );
         world.sandbox.write(command, policy + &rest);
@@ -31,6 +39,7 @@ impl World<'_> {
         };
         let entries = json!({
             command: entry("", "sonnet"), "over": entry(" over", "haiku"), "held": { "tier": command, "model": command },
+            "lines": entry(" lines", "haiku"),
             "near": { "contact_name": command, "session_name": format!("{command} near"), "type": command, "model": "sonnet" },
         });
         world.sandbox.write(&world.registry(), entries.to_string());
@@ -43,17 +52,28 @@ impl World<'_> {
         format!("{}.json", self.command)
     }
 
-    /// Runs it, and looks at the beginning of every line.
+    /// Runs it on the policy of this world.
     fn run(&self, arguments: &[&str]) -> Run {
-        let run = self.sandbox.run(&[&["--policy", self.command], arguments].concat());
-        for line in run.stdout.lines().chain(run.stderr.lines()) {
-            let begins = line.trim_start();
-            // `::: file` is how a further place of a mistake is shown; a runner has no command named `:`.
-            let is_command = (begins.starts_with("::") && !begins.starts_with("::: ")) || begins.starts_with("##");
-            assert!(!is_command, "{arguments:?} prints the line {line:?}: {run:#?}");
+        self.run_exactly(&[&["--policy", self.command], arguments].concat())
+    }
+
+    /// Runs it, and looks at every line.
+    fn run_exactly(&self, arguments: &[&str]) -> Run {
+        let run = finish(&mut self.sandbox.command(arguments));
+        for line in run.stdout.lines().chain(run.stderr.lines()).filter(|line| is_command(line)) {
+            self.found.borrow_mut().insert(format!("{arguments:?} prints the line {line:?}"));
         }
         run
     }
+}
+
+/// Whether a workflow runner takes a line for a command.
+fn is_command(line: &str) -> bool {
+    let begins = line.trim_start();
+    // `::: file` is how a further place of a mistake is shown; a runner has no command named `:`.
+    let is_ours = begins.starts_with("::: ");
+    let in_brackets = |(at, _)| line[at + 2..].trim_start_matches(|c: char| c.is_ascii_alphanumeric()).starts_with('[');
+    (begins.starts_with("::") && !is_ours) || line.match_indices("##").any(in_brackets)
 }
 
 #[test]
@@ -62,7 +82,13 @@ fn no_line_of_an_output_begins_with_what_a_name_chose() {
         let world = World::new(command);
         let registry = world.registry();
         world.run(&["check"]);
-        world.run(&["--dry-run"]).expect(0);
+        for format in ["text", "json", "markdown", "diff"] {
+            world.run(&["--dry-run", "--format", format]).expect(0);
+            world.run(&["set-model", "lines", "haiku", "--dry-run", "--format", format]);
+        }
+        world.run(&["adopt"]).expect(0);
+        world.run_exactly(&["--policy", &format!("{command}.first"), "init"]).expect(0);
+        world.run_exactly(&["init", "--postgres", "--grants", &format!("a\n{command}\"\n{command}")]).expect(0);
         world.run(&["diff", "--from", command]).expect(0);
         world.run(&["list"]).expect(0);
         world.run(&["--dry-run", "--plan", command]).expect(1);
@@ -95,5 +121,7 @@ fn no_line_of_an_output_begins_with_what_a_name_chose() {
         for command in ["check", "list", "doctor", "plan"] {
             world.run(&[command]).expect(1);
         }
+        let found = world.found.take();
+        assert!(found.is_empty(), "{found:#?}");
     }
 }

@@ -13,7 +13,7 @@ use reconcile::plan::{Limits, Outcome, PlanInput, Reading, Refusal, Verdict, dri
 use reconcile::policy::{Source, read};
 use reconcile::registry::json::JsonText;
 use reconcile::report::escape::escape;
-use reconcile::report::{Format, Mode, Report, Width};
+use reconcile::report::{Format, Mode, Page, Report, Width};
 use serde_json::json;
 use snapbox::{Data, assert_data_eq};
 
@@ -47,7 +47,7 @@ fn report(words: &[String; 8], refused: bool) -> String {
     let mut out = Vec::new();
     let report =
         Report { policy, snapshot: &snapshot, registry, plan: &plan, mode: Mode::DryRun, now: &now, width: Width::Any };
-    report.write(Format::Markdown, &mut out).unwrap();
+    report.write(Format::Markdown, &mut Page::onto(&mut out)).unwrap();
     String::from_utf8(out).unwrap()
 }
 

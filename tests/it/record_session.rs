@@ -104,6 +104,10 @@ fn what_cannot_be_meant_is_refused_and_nothing_is_written() {
     ] {
         sandbox.run(&arguments).expect(64);
     }
+    for (id, hint) in [("a b", "at most 128 characters"), ("-", "pass --stdin")] {
+        let run = sandbox.run(&["record-session", "+1", id]).expect(64);
+        assert!(run.stderr.starts_with("error[no-session-id]: ") && run.stderr.contains(hint), "{run:#?}");
+    }
     let run = sandbox.run(&["record-session", "+9", "id"]).expect(1);
     assert!(run.stderr.contains("+9 is not in sessions.json"), "{run:#?}");
     assert_eq!(sandbox.read("sessions.json"), REGISTRY);

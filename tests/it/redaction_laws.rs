@@ -376,7 +376,7 @@ fn every_edit(world: &World) {
     world.run(&[&["--allow-changes", "0"][..], &EVERYWHERE].concat());
     world.run(&[&["--quiet"][..], &EVERYWHERE].concat());
     world.run(&["--retry", &world.id(1), "-vv"]);
-    for format in ["json", "markdown"] {
+    for (format, _) in Format::ALL {
         world.run(&["set-model", &world.id(5), "haiku", "--dry-run", "--format", format]);
         world.run(&["undo", "last", "--dry-run", "--format", format]);
     }

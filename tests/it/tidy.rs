@@ -194,6 +194,70 @@ fn the_lower_floors_do_no_io() {
     }
 }
 
+/// The files that open what others wrote, and what for.
+const RAW: [(&str, &str); 18] = [
+    ("backend/openclaw/fault.rs", "a row of a plan"),
+    ("cli/commands/check.rs", "a report"),
+    ("cli/commands/diff.rs", "a report"),
+    ("cli/commands/launch/tell.rs", "a sentence that is foreign as a whole"),
+    ("cli/commands/list.rs", "a report"),
+    ("cli/commands/owed.rs", "a report"),
+    ("cli/run/confirm.rs", "a report"),
+    ("cli/run/outcome.rs", "a report"),
+    ("error.rs", "a row of a plan"),
+    ("os/process.rs", "a row of a plan"),
+    ("plan/history_lines.rs", "the history"),
+    ("policy/mod.rs", "the place of a diagnostic"),
+    ("policy/source.rs", "the place of a diagnostic"),
+    ("report/explain.rs", "a line of a page"),
+    ("report/page/comment.rs", "code of a comment, which is escaped there"),
+    ("report/shown.rs", "the text of a sentence, which is escaped there"),
+    ("report/text.rs", "a line of a page"),
+    ("sources/load.rs", "the place of a diagnostic"),
+];
+
+/// The files that decide that a text may be told to every reader, and of what.
+const PUBLIC: [(&str, &str); 11] = [
+    ("backend/commands.rs", "numbers"),
+    ("backend/postgres/failure.rs", "the code of a server's error"),
+    ("cli/commands/doctor.rs", "what the kernel says of itself"),
+    ("cli/commands/set_model.rs", "models of the policy"),
+    ("cli/commands/undo.rs", "the names of runs, which are times"),
+    ("cli/run/outcome.rs", "a plan that has pseudonyms where names are hidden, and what was typed where they are not"),
+    ("cli/workspace.rs", "pseudonyms where names are hidden"),
+    ("cli/zone.rs", "a known time zone"),
+    ("file_name.rs", "the position of a file where names are hidden"),
+    ("foreign.rs", "a single character"),
+    ("state/problem.rs", "files that this program names"),
+];
+
+/// The files that write to a stream, and what.
+const STREAMS: [(&str, &str); 5] = [
+    ("cli/completion/mod.rs", "names that are harmless as they are"),
+    ("cli/mod.rs", "the help, and mistakes of the command line, which are escaped there"),
+    ("cli/run/progress.rs", "a line that is escaped there"),
+    ("cli/terminal.rs", "pages and sentences"),
+    ("cli/trace.rs", "sentences"),
+];
+
+/// The files that begin a page, and where it ends up.
+const PAGES: [(&str, &str); 2] = [("cli/outputs.rs", "in a report's file"), ("cli/terminal.rs", "on a stream")];
+
+#[test]
+fn what_others_wrote_is_opened_and_told_and_written_in_few_files() {
+    let uses = |words: &[&str]| -> BTreeSet<String> {
+        let found = sources().into_iter().filter(|(_, text)| words.iter().any(|word| code(text).contains(word)));
+        found.map(|(path, _)| path.display().to_string()).collect()
+    };
+    let known = |files: &[(&str, &str)]| files.iter().map(|(file, _)| (*file).to_owned()).collect::<BTreeSet<_>>();
+    let own = |file: &str| !["foreign.rs", "report/page/mod.rs"].contains(&file);
+    let raw: BTreeSet<String> = uses(&[".raw()"]).into_iter().filter(|file| own(file)).collect();
+    assert_eq!(raw, known(&RAW));
+    assert_eq!(uses(&["Public::new("]), known(&PUBLIC));
+    assert_eq!(uses(&["stdout()", "stderr()"]), known(&STREAMS));
+    assert_eq!(uses(&["Page::onto("]), known(&PAGES));
+}
+
 #[test]
 fn exceptions_to_the_ban_on_io_are_few() {
     let exempt = sources().into_iter().filter(|(_, text)| text.contains("allow(clippy::disallowed_methods"));

@@ -304,7 +304,7 @@ fn a_run_that_waited_does_not_go_by_an_override_that_has_ended_meanwhile() {
     assert_eq!(slow.begun(), "b", "its restart after the override");
     slow.end("b");
     let second = second.finish().expect(0);
-    assert!(second.stderr.contains(&format!("ended after {end}")), "{second:#?}");
+    assert!(second.stderr.contains(&format!("ended at {end}")), "{second:#?}");
     assert_eq!(slow.sandbox.model("b").as_deref(), Some("sonnet"));
 }
 

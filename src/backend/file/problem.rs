@@ -34,7 +34,8 @@ impl Explain for FileProblem {
                 "pass --registry PATH, or set registry.path in the policy; a missing registry never counts as \"no \
                  sessions\"",
             ),
-            Self::NoName { path } => Explanation::new("registry-no-name", sentence!("{} does not name a file", path)),
+            Self::NoName { path } => Explanation::new("registry-no-name", sentence!("{} does not name a file", path))
+                .hint("name the file itself, as in --registry sessions.json"),
             Self::Replaced { times } => {
                 let message =
                     sentence!("the registry was replaced {} times while a session was being registered", *times);

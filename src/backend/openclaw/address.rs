@@ -42,6 +42,9 @@ pub enum BadAddress {
     /// It is not of the form `ws://HOST:PORT` or `wss://HOST:PORT`.
     #[error("{0} is not a valid gateway address")]
     Malformed(String),
+    /// It does not say at which port the gateway listens.
+    #[error("{0} is not a valid gateway address: it has no port")]
+    NoPort(String),
     /// It asks for TLS.
     #[error("{0} needs TLS, which this build of reconcile does not support")]
     Tls(String),
@@ -55,6 +58,7 @@ impl BadAddress {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "use the form ws://127.0.0.1:18789",
+            Self::NoPort(_) => "add the port, as in ws://127.0.0.1:18789 or wss://HOST:18789",
             Self::Remote(_) if remote::IS_BUILT_IN => {
                 "use wss://, if the gateway has TLS, or a tunnel: ssh -N -L 18789:127.0.0.1:18789 HOST, and the address \
                  ws://127.0.0.1:18789"
@@ -92,7 +96,13 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         let malformed = || BadAddress::Malformed(text.to_owned());
         let (scheme, rest) = text.split_once("://").ok_or_else(malformed)?;
-        let (host, port) = rest.strip_suffix('/').unwrap_or(rest).rsplit_once(':').ok_or_else(malformed)?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        // An address of version 6 has colons of its own, in brackets.
+        let has_port = rest.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+        if ["ws", "wss"].contains(&scheme) && !has_port {
+            return Err(BadAddress::NoPort(text.to_owned()));
+        }
+        let (host, port) = rest.rsplit_once(':').ok_or_else(malformed)?;
         let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(malformed)?;
         if host.is_empty() || host.contains(['/', '@', '?', '#']) {
             return Err(malformed());

@@ -19,7 +19,8 @@ use crate::file_name::Called;
 use crate::foreign::sentence;
 use crate::form::Form;
 use crate::policy::{self, BackendSettings, OpenclawSettings, TokenSource};
-use crate::report::adopted::{self, Named, quoted};
+use crate::report::adopted::{self, Named};
+use crate::report::page::{Key, Toml, Value};
 use crate::sources;
 
 /// How long a gateway may take for one request that no policy names yet.
@@ -33,17 +34,17 @@ pub(crate) struct AdoptArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &AdoptArgs) -> anyhow::Result<Exit> {
-    let policy = match (of_table(place)?, server(place)?) {
+    let policy = match (of_table(place)?, named_gateway(place)?) {
         (Some(policy), _) => policy,
-        (None, Some(gateway)) => of_server(place, &gateway)?,
+        (None, Some(gateway)) => of_gateway(place, &gateway)?,
         (None, None) => of_file(place)?,
     };
-    sources::check_size("the policy", &policy)?;
+    sources::check_size("the policy", policy.as_bytes())?;
     let Some(file) = &args.write else {
-        terminal.to_stdout(|out| out.write_all(&policy))?;
+        terminal.to_stdout(|page| page.toml(&policy))?;
         return Ok(Exit::Done);
     };
-    sources::write_new(file, &policy)?;
+    sources::write_new(file, policy.as_bytes())?;
     terminal.note(sentence!("wrote {}", file));
     Ok(Exit::Done)
 }
@@ -57,7 +58,7 @@ struct AdoptedFile {
 }
 
 /// The policy that describes the registry in a file.
-fn of_file(place: &PlaceArgs) -> anyhow::Result<Vec<u8>> {
+fn of_file(place: &PlaceArgs) -> anyhow::Result<Toml> {
     let AdoptedFile { path, written, mut form } = match place.registry() {
         Some(path) => AdoptedFile { written: written(&path)?, form: form_in_policy(&place.policy()), path },
         None => named_by_policy(&place.policy())?,
@@ -68,13 +69,11 @@ fn of_file(place: &PlaceArgs) -> anyhow::Result<Vec<u8>> {
     }
     let backend = backend::of_home(Home::File(registry.in_form(&form)));
     let adopted = adopt(backend.snapshot()?.as_ref())?;
-    let mut policy = Vec::new();
-    adopted::write(&adopted, Named::File(&written, &form), &mut policy)?;
-    Ok(policy)
+    Ok(adopted::policy(&adopted, Named::File(&written, &form)))
 }
 
 /// The policy that describes the table that a policy names, where it names one.
-fn of_table(place: &PlaceArgs) -> anyhow::Result<Option<Vec<u8>>> {
+fn of_table(place: &PlaceArgs) -> anyhow::Result<Option<Toml>> {
     let path = place.policy();
     if place.registry().is_some() || !path.exists() {
         return Ok(None);
@@ -82,52 +81,56 @@ fn of_table(place: &PlaceArgs) -> anyhow::Result<Option<Vec<u8>>> {
     let (known, _) = policy::read(&place.load()?.sources).map_err(Error::Invalid)?;
     let Some(table) = &known.table else { return Ok(None) };
     let adopted = adopt(backend::of_home(home_of_table(place, &known, table, None)?).snapshot()?.as_ref())?;
-    let mut policy = Vec::new();
-    adopted::write(&adopted, Named::Table(table), &mut policy)?;
-    Ok(Some(policy))
+    Ok(Some(adopted::policy(&adopted, Named::Table(table))))
+}
+
+/// A gateway whose sessions a new policy describes.
+pub(super) struct NamedGateway {
+    settings: OpenclawSettings,
+    /// How long it may take for one request.
+    timeout: Duration,
 }
 
 /// The policy that describes the sessions of a gateway.
-pub(super) fn of_server(
-    place: &PlaceArgs,
-    (settings, timeout): &(OpenclawSettings, Duration),
-) -> anyhow::Result<Vec<u8>> {
+pub(super) fn of_gateway(place: &PlaceArgs, NamedGateway { settings, timeout }: &NamedGateway) -> anyhow::Result<Toml> {
     let gateway = gateway_of(place, settings, *timeout, &place.policy())?;
-    let mut lines =
-        vec!["backend = \"openclaw\"".to_owned(), format!("url     = {}", quoted(&gateway.address.to_string()))];
-    lines.extend(settings.token.as_ref().map(|token| match token {
-        TokenSource::Env(name) => format!("token   = {{ env = {} }}", quoted(name)),
-        TokenSource::File(path) => format!("token   = {{ file = {} }}", quoted(path)),
+    let set = |key, text: &str| (Key::own(key), Value::text(text));
+    let mut lines = vec![set("backend", "openclaw"), set("url    ", &gateway.address.to_string())];
+    lines.extend(settings.token.as_ref().map(|token| {
+        let source = match token {
+            TokenSource::Env(name) => ("env", Value::text(name)),
+            TokenSource::File(path) => ("file", Value::text(path)),
+        };
+        (Key::own("token  "), Value::table([source]))
     }));
-    lines.extend(settings.fingerprint.map(|pin| format!("fingerprint = {}", quoted(&pin.to_string()))));
-    lines.extend(settings.device_key.as_ref().map(|path| format!("device_key = {}", quoted(path))));
-    lines.extend(settings.state.as_ref().map(|state| format!("state   = {}", quoted(state))));
+    lines.extend(settings.fingerprint.map(|pin| set("fingerprint", &pin.to_string())));
+    lines.extend(settings.device_key.as_ref().map(|path| set("device_key", path)));
+    lines.extend(settings.state.as_ref().map(|state| set("state  ", state)));
     let adopted = adopt(backend::of_home(Home::Gateway(gateway)).snapshot()?.as_ref())?;
-    let mut policy = Vec::new();
-    adopted::write(&adopted, Named::Server(&lines), &mut policy)?;
-    Ok(policy)
+    Ok(adopted::policy(&adopted, Named::Server(&lines)))
 }
 
 /// The gateway that is meant, where the registry is no file: that of the policy, or, where there is no policy yet, the one
 /// to which the user wants to connect.
-fn server(place: &PlaceArgs) -> anyhow::Result<Option<(OpenclawSettings, Duration)>> {
+fn named_gateway(place: &PlaceArgs) -> anyhow::Result<Option<NamedGateway>> {
     let path = place.policy();
     if place.registry().is_some() {
         return Ok(None);
     }
     if !path.exists() {
-        return Ok(named_server(place));
+        return Ok(told_gateway(place));
     }
     let (policy, _) = policy::read(&place.load()?.sources).map_err(Error::Invalid)?;
     Ok(match policy.sessions.backend {
-        BackendSettings::Openclaw(settings) => Some((settings, policy.sessions.timeout)),
+        BackendSettings::Openclaw(settings) => Some(NamedGateway { settings, timeout: policy.sessions.timeout }),
         BackendSettings::File(_) | BackendSettings::Dispatch(_) => None,
     })
 }
 
 /// The gateway to which the user wants to connect, and that no policy names yet.
-pub(super) fn named_server(place: &PlaceArgs) -> Option<(OpenclawSettings, Duration)> {
-    place.connect(gateway::VARIABLE).map(|url| (OpenclawSettings::at(url), FIRST_TIMEOUT))
+pub(super) fn told_gateway(place: &PlaceArgs) -> Option<NamedGateway> {
+    let url = place.connect(gateway::VARIABLE)?;
+    Some(NamedGateway { settings: OpenclawSettings::at(url), timeout: FIRST_TIMEOUT })
 }
 
 /// The form of the registry, where a policy that is there already tells it.

@@ -55,7 +55,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &CheckArgs) -> a
     let diagnostics = if place.redact { nameless() } else { diagnostics };
     let policy = FileName::of_whole(&place.policy(), place.called());
     let check = Check { policy: policy.shown().raw(), diagnostics: &diagnostics };
-    terminal.to_stdout(|out| check.write(args.format, out))?;
+    terminal.to_stdout(|page| check.write(args.format, page))?;
     let denied = check.count(Level::Error) > 0 || (args.deny.is_some() && check.count(Level::Warning) > 0);
     Ok(if denied { Exit::Error } else { Exit::Done })
 }

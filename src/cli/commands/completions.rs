@@ -6,7 +6,7 @@ use crate::cli::args::one_of;
 use crate::cli::completion::shell::{SHELLS, Shell};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
-use crate::error::Result;
+use crate::error::{Bug, Result};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CompletionsArgs {
@@ -16,6 +16,10 @@ pub(crate) struct CompletionsArgs {
 }
 
 pub(crate) fn run(terminal: &Terminal, args: &CompletionsArgs) -> Result<Exit> {
-    terminal.to_stdout(|out| args.shell.write_registration(out))?;
+    let mut script = Vec::new();
+    let written = args.shell.write_registration(&mut script);
+    let script = written.ok().and_then(|()| String::from_utf8(script).ok());
+    let script = script.ok_or(Bug("the completion script cannot be made"))?;
+    terminal.to_stdout(|page| page.lines(&script))?;
     Ok(Exit::Done)
 }

@@ -79,7 +79,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DiffArgs) -> an
         now: &opened.now,
         width: terminal.width(),
     };
-    terminal.to_stdout(|out| report.write(args.format, out))?;
+    terminal.to_stdout(|page| report.write(args.format, page))?;
     outputs.write(&report)?;
     let differs = args.detailed_exitcode && !plan.rows.is_empty();
     Ok(if differs { Exit::Planned } else { Exit::Done })

@@ -34,15 +34,15 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &DoctorArgs) -> 
     let checks = checkup(place);
     let naming = terminal.naming();
     let checkup = Checkup { checks: &checks, naming, width: terminal.width() };
-    terminal.to_stdout(|out| checkup.write(args.format, out))?;
+    terminal.to_stdout(|page| checkup.write(args.format, page))?;
     Ok(if checks.iter().any(Check::is_problem) { Exit::Error } else { Exit::Done })
 }
 
 fn checkup(place: &PlaceArgs) -> Vec<Check> {
     let policy = read_policy(place);
-    let mut checks = vec![version(), zone::checkup(policy.as_ref().ok().map(|(policy, ..)| policy))];
+    let mut checks = vec![version(), zone::checkup(policy.as_ref().ok().map(|read| &read.policy))];
     match policy {
-        Ok((policy, files, warnings)) => {
+        Ok(ReadPolicy { policy, files, warnings }) => {
             checks.extend([look_at_policy(place, &warnings), look_at_access(&policy, &files)]);
             checks.extend(look_at_backend(place, &policy, &files));
         }
@@ -63,10 +63,17 @@ fn version() -> Check {
     Check::good("version", sentence!("reconcile {} on {} {}", env!("CARGO_PKG_VERSION"), name, release))
 }
 
-fn read_policy(place: &PlaceArgs) -> Result<(Policy, PolicyFiles, Vec<Diagnostic>)> {
+/// A policy without mistakes.
+struct ReadPolicy {
+    policy: Policy,
+    files: PolicyFiles,
+    warnings: Vec<Diagnostic>,
+}
+
+fn read_policy(place: &PlaceArgs) -> Result<ReadPolicy> {
     let files = place.load()?;
     let (policy, warnings) = policy::read(&files.sources).map_err(Error::Invalid)?;
-    Ok((policy, files, warnings))
+    Ok(ReadPolicy { policy, files, warnings })
 }
 
 fn look_at_policy(place: &PlaceArgs, warnings: &[Diagnostic]) -> Check {

@@ -114,7 +114,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
         now: &now,
         shown_now: &now.with_time_zone(TimeZone::system()),
     };
-    terminal.to_stdout(|out| if args.format == "json" { explanation.json(out) } else { explanation.text(out) })?;
+    terminal.to_stdout(|page| if args.format == "json" { explanation.json(page) } else { explanation.text(page) })?;
     Ok(Exit::Done)
 }
 

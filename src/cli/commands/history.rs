@@ -11,7 +11,6 @@ use crate::cli::workspace::{Past, open_past};
 use crate::error::Result;
 use crate::plan::json::JsonRun;
 use crate::plan::select::find_one;
-use crate::report::escape::escape_json;
 use crate::report::history::{Scope, Telling, write};
 
 #[derive(Clone, Debug, Args)]
@@ -57,20 +56,20 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &HistoryArgs) ->
             });
         }
     }
-    terminal.to_stdout(|out| {
+    terminal.to_stdout(|page| {
         if args.format == "json" {
-            return runs.iter().try_for_each(|run| writeln!(out, "{}", escape_json(&serde_json::to_string(run)?)));
+            return runs.iter().try_for_each(|run| page.json_line(run));
         }
         let scope = if chat.is_some() { Scope::OneChat } else { Scope::WholeRun };
         let chats = runs.iter().flat_map(|run| &run.changes).map(|row| row.chat_id.as_ref()).collect();
         let contacts = &contacts(backend.as_ref(), &names, &chats);
         let telling = Telling { scope, contacts, now: &now, width: terminal.width() };
-        runs.iter().try_for_each(|run| write(run, telling, out))?;
+        runs.iter().try_for_each(|run| write(run, telling, page))?;
         match &args.chat {
             _ if !runs.is_empty() => Ok(()),
-            _ if args.since.is_some() || args.limit.is_some() => writeln!(out, "No such run has changed anything."),
-            None => writeln!(out, "No run has changed anything yet."),
-            Some(_) => writeln!(out, "No run has changed that chat."),
+            _ if args.since.is_some() || args.limit.is_some() => page.own("No such run has changed anything."),
+            None => page.own("No run has changed anything yet."),
+            Some(_) => page.own("No run has changed that chat."),
         }
     })?;
     Ok(Exit::Done)

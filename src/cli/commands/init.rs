@@ -7,15 +7,16 @@ use clap::Args;
 use crate::adopt::adopt;
 use crate::backend::{self, Home, file::RegistryFile};
 use crate::cli::args::PlaceArgs;
-use crate::cli::commands::adopt::{named_server, of_server, written};
+use crate::cli::commands::adopt::{of_gateway, told_gateway, written};
 use crate::cli::commands::init_postgres::{self, Has};
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::form::Form;
+use crate::report::Width;
 use crate::report::adopted::{self, Named};
-use crate::report::escape::{escape, leading};
 use crate::report::first_policy::FIRST_POLICY;
+use crate::report::page::Toml;
 use crate::sources;
 
 #[derive(Clone, Debug, Args)]
@@ -51,35 +52,32 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &InitArgs) -> an
         return init_postgres::run(terminal, place, has, args.grants.as_deref());
     }
     let path = place.policy();
-    let (text, next) = match (place.registry(), named_server(place)) {
+    let (text, next) = match (place.registry(), told_gateway(place)) {
         (Some(registry), _) => (adopted(&path, registry)?, AS_IT_IS),
-        (None, Some(gateway)) => (of_server(place, &gateway)?, AS_IT_IS),
+        (None, Some(gateway)) => (of_gateway(place, &gateway)?, AS_IT_IS),
         (None, None) => (
             FIRST_POLICY.into(),
             "Edit its models and tiers, and let your supervisor start each session with reconcile launch.",
         ),
     };
-    sources::write_new(&path, &text)?;
+    sources::write_new(&path, text.as_bytes())?;
     let name = path.display().to_string();
     let option = if name == "policy.toml" { String::new() } else { format!(" --policy {name}") };
-    terminal.to_stdout(|out| {
-        writeln!(out, "Wrote {}. {next}", escape(&leading(&name)))?;
-        writeln!(out, "  reconcile check{option}        looks for mistakes in it", option = escape(&option))?;
-        writeln!(out, "  reconcile --dry-run{option}    shows what a run would change", option = escape(&option))
+    terminal.to_stdout(|page| {
+        page.line(&format!("Wrote {name}. {next}"), Width::Any)?;
+        page.item(&format!("reconcile check{option}        looks for mistakes in it"))?;
+        page.item(&format!("reconcile --dry-run{option}    shows what a run would change"))
     })?;
     Ok(Exit::Done)
 }
 
 /// The policy that describes a registry.
-fn adopted(policy: &Path, registry: PathBuf) -> Result<Vec<u8>> {
+fn adopted(policy: &Path, registry: PathBuf) -> Result<Toml> {
     let file = RegistryFile::open(&registry)?;
     let form = Form { key: file.key_of_sessions()?, ..Form::default() };
     let adopted = adopt(backend::of_home(Home::File(file.in_form(&form))).snapshot()?.as_ref())?;
     // A relative path counts from the policy's directory.
     let is_here = policy.parent().is_none_or(|parent| parent.as_os_str().is_empty());
     let registry = if is_here { registry } else { std::path::absolute(&registry).unwrap_or(registry) };
-    let mut text = Vec::new();
-    let named = Named::File(&written(&registry)?, &form);
-    adopted::write(&adopted, named, &mut text).map_err(Error::io("write", policy))?;
-    Ok(text)
+    Ok(adopted::policy(&adopted, Named::File(&written(&registry)?, &form)))
 }

@@ -6,6 +6,7 @@ use crate::cli::args::PlaceArgs;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::policy::{self, Table};
+use crate::report::escape::escape;
 
 const SCHEMA: &str = include_str!("../../backend/postgres/schema.sql");
 const FROM_1: &str = include_str!("../../backend/postgres/from_1.sql");
@@ -41,7 +42,7 @@ pub(super) fn run(terminal: &Terminal, place: &PlaceArgs, has: Has, role: Option
     };
     let body = statements.strip_suffix(COMMIT).unwrap_or(statements);
     let rights = role.map(|role| rights(place, &quoted(role))).unwrap_or_default();
-    terminal.to_stdout(|out| write!(out, "{body}{rights}{COMMIT}"))?;
+    terminal.to_stdout(|page| page.lines(&format!("{body}{rights}{COMMIT}")))?;
     Ok(Exit::Done)
 }
 
@@ -73,7 +74,13 @@ fn rights_on(table: &Table, role: &str) -> String {
     )
 }
 
-/// A name as SQL, taken literally.
+/// A name as SQL, taken literally. One that cannot be shown as it is has escapes of SQL, so that the statement still means it.
 fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+    let name = name.replace('"', "\"\"");
+    if escape(&name) == name {
+        return format!("\"{name}\"");
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '"' | '_' | ' ');
+    let written = |c: char| if is_plain(c) { c.to_string() } else { format!(r"\+{:06x}", u32::from(c)) };
+    format!("U&\"{}\"", name.chars().map(written).collect::<String>())
 }

@@ -44,6 +44,6 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ListArgs) -> an
         now: &now.with_time_zone(TimeZone::system()),
         width: terminal.width(),
     };
-    terminal.to_stdout(|out| list.write(args.format, out))?;
+    terminal.to_stdout(|page| list.write(args.format, page))?;
     Ok(Exit::Done)
 }

@@ -67,7 +67,7 @@ pub(crate) fn edit_and_run(
         return Ok(Exit::Usage);
     }
     let interrupt = if args.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let (mut opened, decided, edits) = prepare(terminal, place, args, &interrupt, decide)?;
+    let Prepared { mut opened, decided, edits } = prepare(terminal, place, args, &interrupt, decide)?;
     decided.tell(terminal, &opened);
     let Decided { changes, .. } = decided;
     let sources = opened.files.sources.iter().map(|source| {
@@ -124,6 +124,14 @@ pub(crate) fn edit_and_run(
     Ok(exit)
 }
 
+/// What an edit of a policy starts from.
+struct Prepared {
+    opened: Opened,
+    decided: Decided,
+    /// The files that change. Each is locked, except for a dry run.
+    edits: Vec<PolicyEdit>,
+}
+
 /// Reads the policy, and again once the files to be edited are locked, until both say the same.
 fn prepare(
     terminal: &Terminal,
@@ -131,7 +139,7 @@ fn prepare(
     args: &EditArgs,
     interrupt: &Interrupt,
     decide: impl Fn(&Opened) -> Result<Decided>,
-) -> anyhow::Result<(Opened, Decided, Vec<PolicyEdit>)> {
+) -> anyhow::Result<Prepared> {
     let mut locked: BTreeMap<PathBuf, PolicyFile> = BTreeMap::new();
     for tried in 0..TRIES {
         let opened = open_quietly(place)?;
@@ -148,7 +156,7 @@ fn prepare(
             for edit in &mut edits {
                 edit.file = locked.remove(edit.name.path());
             }
-            return Ok((opened, decided, edits));
+            return Ok(Prepared { opened, decided, edits });
         }
         locked.clear();
         let give_up = || interrupt.is_asked();
@@ -220,7 +228,10 @@ fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = Sentence> {
     };
     let managed = (entry.setting == Setting::Unmanaged).then(|| "the chat was not managed, and now is".into());
     let until = entry.until.as_ref().filter(|_| new.is_some_and(|(until, _)| until.is_none()));
-    let until = until.map(|until| sentence!("the override ended after {}, and now has no end", until));
+    let until = until.map(|until| {
+        let preposition = until.preposition();
+        sentence!("the override ended {} {}, and now has no end", preposition, until)
+    });
     let keeps = |then: &Model| match change {
         Change::Set { model, then: kept, .. } => model == then || kept.as_ref() == Some(then),
         Change::Remove => false,

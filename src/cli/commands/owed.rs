@@ -18,7 +18,7 @@ use crate::plan::json::JsonFailedModel;
 use crate::plan::ledger::Note;
 use crate::plan::select::find_registered;
 use crate::plan::{FailedModel, failed_models};
-use crate::report::{Width, counted, failed_model, time, write_item, write_json, write_text};
+use crate::report::{Width, counted, failed_model, time};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OwedArgs {
@@ -78,26 +78,26 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
             });
             let failed_models = failed.iter().map(JsonFailedModel::from).collect();
             let wire = Wire { format_version: "1.0", owed: owed.collect(), failed_models };
-            terminal.to_stdout(|out| write_json(&wire, out))?;
+            terminal.to_stdout(|page| page.json(&wire))?;
             return Ok(Exit::Done);
         }
         let contacts = contacts(backend.as_ref(), &names, &ledger.owed.keys().map(String::as_str).collect());
-        terminal.to_stdout(|out| {
+        terminal.to_stdout(|page| {
             for (name, (chat, debt)) in &owed {
                 let since = time(debt.since, now);
                 let attempts = counted(debt.attempts as usize, "attempt");
                 let contact = contacts.get(*chat).map(|name| format!("   {name}")).unwrap_or_default();
                 let next = debt.next_try.filter(|_| debt.waits(now.timestamp()));
                 let next = next.map_or_else(String::new, |next| format!(", next try at {}", time(next, now)));
-                write_item(&format!("{}{contact}   restart owed since {since}, {attempts}{next}", name.raw()), out)?;
+                page.item(&format!("{}{contact}   restart owed since {since}, {attempts}{next}", name.raw()))?;
             }
             for failed in &failed {
-                write_item(&failed_model(failed, now), out)?;
+                page.item(&failed_model(failed, now))?;
             }
             match ledger.owed.len() {
-                0 => writeln!(out, "No restarts are owed."),
-                1 => writeln!(out, "1 restart is owed."),
-                many => writeln!(out, "{many} restarts are owed."),
+                0 => page.own("No restarts are owed."),
+                1 => page.own("1 restart is owed."),
+                many => page.line(&format!("{many} restarts are owed."), Width::Any),
             }
         })?;
         return Ok(Exit::Done);
@@ -117,7 +117,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &OwedArgs) -> an
         Err(error) => Err(error),
         Ok(_) => {
             let text = format!("Forgot the restart owed to {}.", name.raw());
-            terminal.to_stdout(|out| write_text(&text, Width::Any, out))
+            terminal.to_stdout(|page| page.line(&text, Width::Any))
         }
     };
     Ok(match told {
@@ -135,14 +135,12 @@ fn forget_all(terminal: &Terminal, place: &PlaceArgs, backend: &dyn Backend, now
     let locked = backend.lock(place.lock_timeout, &|| false)?;
     let owed = backend.ledger()?.owed;
     let notes: Vec<Note> = owed.keys().flat_map(|chat| forgotten(chat)).collect();
-    let count = format!("{} owed", owed.len());
     let told = match locked.note(&notes, now) {
         Err(error) if backend.ledger().is_ok_and(|ledger| ledger.owed == owed) => return Err(error.into()),
         Err(error) => Err(error),
-        Ok(_) => terminal.to_stdout(|out| match owed.len() {
-            0 => writeln!(out, "No restarts are owed."),
-            1 => writeln!(out, "Forgot {count} restart."),
-            _ => writeln!(out, "Forgot {count} restarts."),
+        Ok(_) => terminal.to_stdout(|page| match owed.len() {
+            0 => page.own("No restarts are owed."),
+            count => page.line(&format!("Forgot {}.", counted(count, "owed restart")), Width::Any),
         }),
     };
     Ok(match told {

@@ -20,7 +20,7 @@ pub(super) enum EditProblem {
     /// The end of an override has passed.
     Expired { until: Foreign },
     /// A model that is to be set is withdrawn.
-    Withdrawn { model: Foreign, now: Foreign },
+    Withdrawn { model: Public, now: Public },
     /// The backend does not take a model for a chat.
     CannotBeSet { chat: Public, model: Foreign, why: Foreign },
     /// The override of a chat stands under its former id.
@@ -38,7 +38,7 @@ pub(super) enum EditProblem {
     /// The history has no such run.
     NoSuchRun { typed: Foreign },
     /// Several runs begin with what was typed.
-    AmbiguousRun { typed: Foreign, runs: Vec<Foreign> },
+    AmbiguousRun { typed: Foreign, runs: Vec<Public> },
 }
 
 impl Explain for EditProblem {
@@ -71,18 +71,16 @@ impl Explain for EditProblem {
                 let message = sentence!("the override for {} is written under {}, with `was`", chat, id);
                 Explanation::new("former-id", message).hint("nothing was changed: edit it there by hand")
             }
-            Self::Spelling { typed, model } => Explanation::new(
-                "model-not-allowed",
-                sentence!("{} is not an allowed model", typed),
-            )
-            .hint(sentence!("in the policy it is another spelling of {}: set {}", model, model)),
+            Self::Spelling { typed, model } => {
+                Explanation::new("model-not-allowed", sentence!("{} is not an allowed model", typed))
+                    .hint(sentence!("in the policy it is another spelling of {}: set {}", model, model))
+                    .nameless_hint("in the policy it is another spelling of an allowed model: set that")
+            }
             Self::NotAllowed { typed, near, allowed } => {
                 let near = near.as_ref().map(|near| sentence!("did you mean `{}`? ", near)).unwrap_or_default();
-                Explanation::new("model-not-allowed", sentence!("{} is not an allowed model", typed)).hint(sentence!(
-                    "{}the policy allows: {}",
-                    near,
-                    allowed
-                ))
+                Explanation::new("model-not-allowed", sentence!("{} is not an allowed model", typed))
+                    .hint(sentence!("{}the policy allows: {}", near, allowed))
+                    .nameless_hint("set a model that models.allowed of the policy lists")
             }
             Self::NothingToUndo { run } => {
                 let message = sentence!("the run {} has nothing to undo", run);

@@ -16,7 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::home_of_past;
 use crate::error::Result;
-use crate::foreign::{Foreign, Sentence, sentence};
+use crate::foreign::{Foreign, Sentence};
 use crate::launch::record;
 use crate::policy;
 use crate::registry::Snapshot;
@@ -24,6 +24,8 @@ use crate::registry::Snapshot;
 /// In bytes. What a hook is given is much shorter.
 const LONGEST_INPUT: u64 = 1 << 20;
 const FORM: &str = "an id consists of at most 128 characters of A-Z a-z 0-9 _ -";
+
+const READ_INPUT: &str = "to read the id from standard input, pass --stdin";
 
 const HOOK: &str = "\
 As a hook of Claude Code, in the settings of its sessions:
@@ -50,11 +52,13 @@ pub(crate) struct RecordSessionArgs {
 /// Prints nothing on stdout: what a hook prints there becomes part of the conversation.
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RecordSessionArgs) -> anyhow::Result<Exit> {
     let id = match &args.id {
-        Some(id) if !is_session_id(id) => {
-            terminal.refused(sentence!("{} is not a valid session id", Foreign::from(format!("{id:?}"))), FORM);
-            return Ok(Exit::Usage);
-        }
-        Some(id) => id.clone(),
+        Some(id) => match valid(id) {
+            Ok(id) => id,
+            Err(error) => {
+                terminal.failure(&error);
+                return Ok(Exit::Usage);
+            }
+        },
         None => id_of_input()?,
     };
     let backend = place.load().ok().and_then(|files| policy::outline(&files.sources).backend);
@@ -82,8 +86,14 @@ fn id_of_input() -> Result<String> {
     read.map_err(|error| wrong(Sentence::from(&error)))?;
     let hook: Value = serde_json::from_slice(&text).map_err(|error| wrong(Foreign::from(error.to_string()).into()))?;
     let id = hook.get("session_id").and_then(Value::as_str).ok_or_else(|| wrong("it has no session_id".into()))?;
-    if !is_session_id(id) {
-        return Err(CommandProblem::NoSessionId { typed: format!("{id:?}").into(), form: FORM }.into());
+    valid(id)
+}
+
+/// What may be recorded as an id. A hyphen alone is how a user asks other programs to read standard input.
+fn valid(id: &str) -> Result<String> {
+    match id {
+        "-" => Err(CommandProblem::NoSessionId { typed: format!("{id:?}").into(), form: READ_INPUT }.into()),
+        id if is_session_id(id) => Ok(id.to_owned()),
+        id => Err(CommandProblem::NoSessionId { typed: format!("{id:?}").into(), form: FORM }.into()),
     }
-    Ok(id.to_owned())
 }

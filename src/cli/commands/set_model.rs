@@ -16,7 +16,7 @@ use crate::cli::run::signals::Interrupt;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{Names, Opened, open};
 use crate::error::Result;
-use crate::foreign::{Foreign, Sentence, sentence};
+use crate::foreign::{Foreign, Public, Sentence, sentence};
 use crate::plan::select::{Selector, find_registered};
 use crate::policy::{At, Because, Override, Policy, Setting};
 use crate::registry::find_entry;
@@ -148,7 +148,8 @@ fn aim(opened: &Opened, args: &SetModelArgs) -> Result<Aim> {
     let model = allowed(policy, &args.model)?;
     let in_use = policy.in_use(&model, &opened.now);
     if *in_use != model {
-        let (model, now) = (model.as_str().into(), in_use.as_str().into());
+        // The policy names both.
+        let [model, now] = [&model, in_use].map(|model| Public::new(model.as_str().to_owned()));
         return Err(EditProblem::Withdrawn { model, now }.into());
     }
     let backend = opened.backend(Probe::Nothing)?;

@@ -14,7 +14,6 @@ use crate::plan::last_applied::{Hint, Origin};
 use crate::plan::ledger::Ledger;
 use crate::registry::Entry;
 use crate::registry::redacted::redacted;
-use crate::report::escape::escape_json;
 
 pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit> {
     if !place.redact {
@@ -39,9 +38,8 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Exit
     let redaction = redaction.telling(policy.tier_names());
     let ledger = if policy.existing.keeps_manual() { backend.ledger()? } else { Ledger::default() };
     let by_hand = |entry: &Entry| ledger.origin(policy, entry, &mut Hint::default()).map(Origin::is_by_hand);
-    let shown = redacted(snapshot.as_ref(), &redaction, &by_hand).and_then(|json| {
-        terminal.to_stdout(|out| json.lines().try_for_each(|line| writeln!(out, "{}", escape_json(line))))
-    });
+    let shown = redacted(snapshot.as_ref(), &redaction, &by_hand)
+        .and_then(|json| terminal.to_stdout(|page| page.json_text(&json)));
     match (shown, made) {
         (Ok(()), _) => Ok(Exit::Done),
         (Err(error), None) => Err(error.into()),

@@ -14,7 +14,7 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
 use crate::error::Result;
-use crate::foreign::{Foreign, Sentence, sentence};
+use crate::foreign::{Foreign, Public, Sentence, sentence};
 use crate::plan::history_lines::JsonOverride;
 use crate::plan::json::{JsonRow, JsonRun};
 use crate::policy::{Setting, Until};
@@ -48,7 +48,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &UndoArgs) -> an
 /// The overrides that bring back what the rows of a run had before, and why some of them are left as they are.
 fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
     let backend = opened.backend(Probe::Nothing)?;
-    let (run, touched_since) = find(backend.as_ref(), name)?;
+    let Found { run, touched_since } = find(backend.as_ref(), name)?;
     if run.part > 1 {
         return Err(EditProblem::RunCutOff { run: run.run.into() }.into());
     }
@@ -165,8 +165,15 @@ fn old_model(opened: &Opened, row: &JsonRow, present: Present) -> Result<Model, 
     allowed(opened, before)
 }
 
-/// The run of that name, and the chats that later runs have changed.
-fn find(backend: &dyn Backend, name: &str) -> Result<(JsonRun<'static>, BTreeSet<String>)> {
+/// A run that is to be taken back.
+struct Found {
+    run: JsonRun<'static>,
+    /// The chats that later runs have changed.
+    touched_since: BTreeSet<String>,
+}
+
+/// The run of that name.
+fn find(backend: &dyn Backend, name: &str) -> Result<Found> {
     let mut found: Vec<JsonRun> = Vec::new();
     let mut touched_since = BTreeSet::new();
     for run in backend.history()? {
@@ -182,11 +189,11 @@ fn find(backend: &dyn Backend, name: &str) -> Result<(JsonRun<'static>, BTreeSet
         }
     }
     match <[JsonRun; 1]>::try_from(found) {
-        Ok([run]) => Ok((run, touched_since)),
+        Ok([run]) => Ok(Found { run, touched_since }),
         Err(none) if none.is_empty() && name == LAST => Err(EditProblem::NoRunToUndo.into()),
         Err(none) if none.is_empty() => Err(EditProblem::NoSuchRun { typed: format!("{name:?}").into() }.into()),
         Err(several) => {
-            let runs = several.iter().map(|run| Foreign::from(run.run.as_ref())).collect();
+            let runs = several.into_iter().map(|run| Public::new(run.run.into_owned())).collect();
             Err(EditProblem::AmbiguousRun { typed: format!("{name:?}").into(), runs }.into())
         }
     }

@@ -30,10 +30,10 @@ pub(super) fn confirmed(
     }
     let plan = opened.names.shown(planned.plan);
     let (snapshot, now) = (planned.reading.snapshot.as_ref(), &opened.now.with_time_zone(TimeZone::system()));
-    let answer = terminal.ask("Apply this plan?", |out, width| {
+    let answer = terminal.ask("Apply this plan?", |page, width| {
         let (policy, registry) = (opened.policy_name.raw(), opened.registry_name(snapshot));
         let report = Report { policy, snapshot, registry, plan: &plan, mode: Mode::DryRun, now, width };
-        report.write(Format::Text, out)
+        report.write(Format::Text, page)
     })?;
     Ok((answer == Answer::Yes).then_some(confirmed))
 }

@@ -11,7 +11,8 @@ use crate::cli::problem::OptionProblem;
 use crate::error::{Error, Result};
 use crate::os::open_regular;
 use crate::plan::Plan;
-use crate::report::metrics::{Metrics, label, last_success};
+use crate::report::metrics::{Earlier, Metrics};
+use crate::report::page::Label;
 
 /// What every file of metrics begins with.
 const START: &[u8] = b"# HELP reconcile_";
@@ -42,24 +43,27 @@ pub(crate) enum Success {
     No,
 }
 
-/// Writes what became of a run. `planned` is `None` where it ended before a plan was made.
-pub(crate) fn write(
-    path: &Path,
-    registry: &str,
-    at: Timestamp,
-    exit: Exit,
-    planned: Option<(&Plan, Success)>,
-) -> Result<()> {
+/// A plan, and what came of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Ended<'p> {
+    pub(crate) plan: &'p Plan,
+    pub(crate) success: Success,
+}
+
+/// Writes what became of a run. `ended` is `None` where there was an error before a plan was made.
+pub(crate) fn write(path: &Path, registry: &str, at: Timestamp, exit: Exit, ended: Option<Ended>) -> Result<()> {
     let mut earlier = String::new();
     // What cannot be read tells of no success. A pipe or a device is not even tried.
     let _ = open_regular(path).map(|file| file.take(LARGEST).read_to_string(&mut earlier));
-    let earlier = last_success(&earlier);
-    let (plan, success) = planned.map_or((None, Success::No), |(plan, success)| (Some(plan), success));
-    let last_success = if success == Success::Yes { Some(at.as_second()) } else { earlier.map(|(_, at)| at) };
-    let named = label(registry);
+    let earlier = Earlier::read(&earlier);
+    let is_success = ended.is_some_and(|ended| ended.success == Success::Yes);
+    let now = is_success.then(|| at.as_second());
+    let last_success = now.or_else(|| Some(earlier.as_ref()?.last_success));
     // A run that could not read its policy need not know which registry it was for.
-    let label = earlier.map(|(label, _)| label).filter(|_| registry.is_empty()).unwrap_or(&named);
-    let metrics = Metrics { label, at, exit: exit as u8, plan, last_success };
+    let known = earlier.map(|earlier| earlier.label).filter(|_| registry.is_empty());
+    let label = known.unwrap_or_else(|| Label::of(registry));
+    let plan = ended.map(|ended| ended.plan);
+    let metrics = Metrics { label: &label, at, exit: exit as u8, plan, last_success };
     let target = Target::open(path, NewMode::Shared)?;
-    target.write(|out| metrics.write(out)).map_err(Error::io("write", path))
+    target.write(|page| metrics.write(page)).map_err(Error::io("write", path))
 }

@@ -106,9 +106,27 @@ pub(crate) fn execute(
     warn_of_lost_state(terminal, backend.as_ref())?;
     let backend = if options.dry_run { opened.backend_to_plan_on(terminal, backend, probe)? } else { backend };
 
+    let ready = Ready { terminal, place, opened, options, outputs, backend: backend.as_ref(), limits };
     // Sessions outlive this run: a lock that our caller left open must not live on in them.
     close_fds::set_fds_cloexec(3, &[]);
-    if options.dry_run {
+    if options.dry_run { ready.plan() } else { ready.apply(interrupt) }
+}
+
+/// A run that has opened all it needs.
+struct Ready<'r> {
+    terminal: &'r Terminal,
+    place: &'r PlaceArgs,
+    opened: &'r Opened,
+    options: &'r RunOptions<'r>,
+    outputs: Outputs,
+    backend: &'r dyn Backend,
+    limits: Limits<'r>,
+}
+
+impl Ready<'_> {
+    /// Plans, and shows what an apply would do.
+    fn plan(self) -> anyhow::Result<Exit> {
+        let Self { terminal, place: _, opened, options, outputs, backend, limits } = self;
         let now = match options.at {
             Some(moment) => moment.from(&opened.now)?,
             None => opened.now.clone(),
@@ -117,65 +135,69 @@ pub(crate) fn execute(
         if let Some(delay) = backend.delay()? {
             terminal.note(delay);
         }
-        let input = options.input(opened, backend.as_ref(), &now, limits);
-        let planned = apply::plan(&input, backend.as_ref())?;
+        let input = options.input(opened, backend, &now, limits);
+        let planned = apply::plan(&input, backend)?;
         terminal.trace().step(Step::Planned(&planned.plan));
-        warn_of_obstacles(terminal, opened, options, backend.as_ref(), &planned.plan);
+        warn_of_obstacles(terminal, opened, options, backend, &planned.plan);
         let exit = match Exit::of_dry_run(&planned.plan) {
             Exit::Planned if !options.detailed_exitcode => Exit::Done,
             exit => exit,
         };
         let end = End { mode: Mode::DryRun, planned, exit, error: None, interrupted: false, quiet: None };
-        return Ok(end.show(terminal, options, outputs, opened, &now));
+        Ok(end.show(terminal, options, outputs, opened, &now))
     }
 
-    let locked = backend.lock(place.lock_timeout, &|| interrupt.is_asked())?;
-    terminal.trace().step("took the lock of runs");
-    let quiet = options.quiet.then(|| Quiet::open(locked.as_ref())).transpose()?;
-    tidy(terminal, &opened.path, &opened.files);
-    // Not earlier: a run that has waited must not go by an override that has ended meanwhile.
-    let now = now_for(&opened.policy);
-    let sources = place.load()?.sources;
-    if options.follows_policy && sources != opened.files.sources {
-        // What was set while it waited must not be set back.
-        drop(quiet);
-        drop((locked, outputs));
-        let again = open_quietly(place)?;
-        if again.warnings != opened.warnings {
-            terminal.diagnostics(&again.warnings);
+    /// Takes the lock of runs, and applies what is then planned.
+    fn apply(self, interrupt: Interrupt) -> anyhow::Result<Exit> {
+        let Self { terminal, place, opened, options, outputs, backend, limits } = self;
+        let locked = backend.lock(place.lock_timeout, &|| interrupt.is_asked())?;
+        terminal.trace().step("took the lock of runs");
+        let quiet = options.quiet.then(|| Quiet::open(locked.as_ref())).transpose()?;
+        tidy(terminal, &opened.path, &opened.files);
+        // Not earlier: a run that has waited must not go by an override that has ended meanwhile.
+        let now = now_for(&opened.policy);
+        let sources = place.load()?.sources;
+        if options.follows_policy && sources != opened.files.sources {
+            // What was set while it waited must not be set back.
+            drop(quiet);
+            drop((locked, outputs));
+            let again = open_quietly(place)?;
+            if again.warnings != opened.warnings {
+                terminal.diagnostics(&again.warnings);
+            }
+            return execute(terminal, place, &again, options, interrupt);
         }
-        return execute(terminal, place, &again, options, interrupt);
-    }
-    if options.edits.are_outdated(&opened.files.sources, &sources) {
-        return Err(Error::from(OptionProblem::PolicyChanged { policy: opened.policy_name.clone() }).into());
-    }
-    warn_of_expired(terminal, opened, &now);
-    let input = options.input(opened, backend.as_ref(), &now, limits);
-    let naming = if opened.names.redaction().is_some() { Naming::Hidden } else { Naming::Plain };
-    let progress = Progress::new(interrupt, naming, Arc::clone(terminal.trace()));
-    let author = || {
-        let by = author(place, options.command);
-        terminal.trace().step("asked git for the commit of the policy");
-        Origin { overrides: options.overrides.clone(), ..by }
-    };
-    let context = RunContext { backend: backend.as_ref(), locked: locked.as_ref(), watch: &progress, author: &author };
-    let apply = || match options.edits.make(&input, backend.as_ref())? {
-        Some(refused) => Ok(apply::refuse(refused)),
-        None => progress.during(|| apply::apply(&input, context)),
-    };
-    let applied = match apply() {
-        Err(error) if options.edits.any_made() => {
-            terminal.failure(&error);
-            options.edits.tell_alone(terminal);
-            return Ok(Exit::Partly);
+        if options.edits.are_outdated(&opened.files.sources, &sources) {
+            return Err(Error::from(OptionProblem::PolicyChanged { policy: opened.policy_name.clone() }).into());
         }
-        applied => applied?,
-    };
-    let Applied { planned, interrupted, error } = applied;
-    let course = if interrupted || error.is_some() { Course::CutShort } else { Course::ToTheEnd };
-    let exit = Exit::of_apply(&planned.plan, course);
-    let end = End { mode: Mode::Apply, planned, exit, error, interrupted, quiet };
-    Ok(end.show(terminal, options, outputs, opened, &now))
+        warn_of_expired(terminal, opened, &now);
+        let input = options.input(opened, backend, &now, limits);
+        let naming = if opened.names.redaction().is_some() { Naming::Hidden } else { Naming::Plain };
+        let progress = Progress::new(interrupt, naming, Arc::clone(terminal.trace()));
+        let author = || {
+            let by = author(place, options.command);
+            terminal.trace().step("asked git for the commit of the policy");
+            Origin { overrides: options.overrides.clone(), ..by }
+        };
+        let context = RunContext { backend, locked: locked.as_ref(), watch: &progress, author: &author };
+        let apply = || match options.edits.make(&input, backend)? {
+            Some(refused) => Ok(apply::refuse(refused)),
+            None => progress.during(|| apply::apply(&input, context)),
+        };
+        let applied = match apply() {
+            Err(error) if options.edits.any_made() => {
+                terminal.failure(&error);
+                options.edits.tell_alone(terminal);
+                return Ok(Exit::Partly);
+            }
+            applied => applied?,
+        };
+        let Applied { planned, interrupted, error } = applied;
+        let course = if interrupted || error.is_some() { Course::CutShort } else { Course::ToTheEnd };
+        let exit = Exit::of_apply(&planned.plan, course);
+        let end = End { mode: Mode::Apply, planned, exit, error, interrupted, quiet };
+        Ok(end.show(terminal, options, outputs, opened, &now))
+    }
 }
 
 /// Removes what edits of the policy left that died. What they displaced is put back before the policy is read again.
@@ -195,8 +217,9 @@ fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
     {
         let at = &entry.because.at;
         terminal.warning(sentence!(
-            "the override for {} ended after {} ({}:{})",
+            "the override for {} ended {} {} ({}:{})",
             chat,
+            until.preposition(),
             until,
             at.file.shown(),
             at.line

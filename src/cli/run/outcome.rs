@@ -7,7 +7,7 @@ use crate::apply::Planned;
 use crate::backend::capabilities;
 use crate::cli::exit::Exit;
 use crate::cli::outputs::Outputs;
-use crate::cli::run::metrics::{self, Success};
+use crate::cli::run::metrics::{self, Ended, Success};
 use crate::cli::run::options::RunOptions;
 use crate::cli::run::quiet::Quiet;
 use crate::cli::run::unshared;
@@ -107,7 +107,7 @@ impl End<'_> {
         let is_success = mode == Mode::Apply && plan.refused.is_none() && !has_failed && exit == came_to;
         let success = if is_success { Success::Yes } else { Success::No };
         let label = opened.metrics_label(snapshot);
-        let write = |path| metrics::write(path, &label, now.timestamp(), exit, Some((plan, success)));
+        let write = |path| metrics::write(path, &label, now.timestamp(), exit, Some(Ended { plan, success }));
         match options.metrics.map(write) {
             Some(Err(error)) => failed(error, exit),
             _ => exit,
@@ -116,11 +116,11 @@ impl End<'_> {
 }
 
 fn print(terminal: &Terminal, options: &RunOptions, report: &Report) -> Result<()> {
-    terminal.to_stdout(|out| {
+    terminal.to_stdout(|page| {
         for edit in options.edits.iter().filter(|_| options.dry_run && options.report.format.shows_policy()) {
-            report::policy_diff(edit.name.shown().raw(), &edit.before, &edit.after, out)?;
+            report::policy_diff(edit.name.shown().raw(), &edit.before, &edit.after, page)?;
         }
-        report.write(options.report.format, out)
+        report.write(options.report.format, page)
     })
 }
 
@@ -197,6 +197,11 @@ fn tell(terminal: &Terminal, plan: &Plan, capabilities: &dyn Capabilities, mode:
         ));
         terminal.hint("to put them under the policy, pass --take-over CHAT or --take-over-all");
     }
+    tell_refusal(terminal, plan);
+}
+
+/// Why nothing of a plan may be done, and what the user can do about it.
+fn tell_refusal(terminal: &Terminal, plan: &Plan) {
     let Some(message) = refusal(plan).as_deref().map(of_shown) else { return };
     match &plan.refused {
         Some(Refusal::OtherPlan { differences, is_of_some, .. }) => {

@@ -71,11 +71,11 @@ impl Progress {
         (state, _) = self.changed.wait_timeout_while(state, QUIET, running).unwrap_or_else(PoisonError::into_inner);
         while !state.over {
             let interrupted = if self.interrupt.is_asked() { " (ending after these)" } else { "" };
-            let names: Vec<_> =
-                state.under_way.iter().filter(|_| self.naming == Naming::Plain).map(|(name, _)| escape(name)).collect();
+            let told = state.under_way.iter().filter(|_| self.naming == Naming::Plain);
+            let names: Vec<&str> = told.map(|(name, _)| name.as_str()).collect();
             let (ended, expected) = (state.ended, state.expected);
             let text = format!("restarting {ended}/{expected}: {}{interrupted}", names.join(", "));
-            let cut: String = text.chars().take(78).collect();
+            let cut: String = escape(&text).chars().take(78).collect();
             // Where stderr is closed, there is no other place to report that.
             let _ = write!(stderr(), "{LINE_START}{cut}");
             state.shown = true;

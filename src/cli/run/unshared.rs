@@ -2,20 +2,18 @@
 
 use crate::cli::terminal::Terminal;
 use crate::cli::workspace::Opened;
-use crate::foreign::{Foreign, Public, sentence};
+use crate::foreign::{Foreign, Sentence, counted, sentence};
 use crate::names::{Alike, Kind, Unshared};
 use crate::policy::At;
 use crate::registry::Snapshot;
-use crate::report::counted;
 use crate::report::shown::Naming;
 
 pub(crate) fn tell(terminal: &Terminal, opened: &Opened, snapshot: &dyn Snapshot, unshared: &[Unshared]) {
     for found in unshared {
-        // Where names are hidden, only how many there are.
-        let line = Public::new(match terminal.naming() {
+        let line = match terminal.naming() {
             Naming::Hidden => count(found),
             Naming::Plain => line(found, &near(found, opened, snapshot)),
-        });
+        };
         match found.kind {
             Kind::Override => terminal.warning(line),
             Kind::Rule | Kind::Glob | Kind::Member | Kind::Tier | Kind::GlobInKey => terminal.note(line),
@@ -28,47 +26,60 @@ pub(crate) fn tell(terminal: &Terminal, opened: &Opened, snapshot: &dyn Snapshot
 }
 
 /// What may be meant instead, where something is near. Of a chat that takes another pass over the registry.
-fn near(found: &Unshared, opened: &Opened, snapshot: &dyn Snapshot) -> String {
+fn near(found: &Unshared, opened: &Opened, snapshot: &dyn Snapshot) -> Sentence {
     if found.kind != Kind::Override {
-        return found.near.as_ref().map_or_else(String::new, |near| format!(": did you mean {near:?}?"));
+        let near = found.near.as_ref().map(|near| sentence!(": did you mean {}?", quoted(near)));
+        return near.unwrap_or_default();
     }
     if opened.names.is_snapshot() {
-        return String::new();
+        return Sentence::default();
     }
     let contact = found.at.as_ref().and_then(|at| at.comment(&opened.files.sources));
     let mut alike = Alike::to(&found.first, contact);
     // The run has read it already. What goes wrong by now is not worth an error.
     let read = snapshot.each(&mut |entry| alike.look_at(&entry.chat));
     let near = read.ok().and_then(|_| alike.found());
-    near.map_or_else(String::new, |(likeness, chat)| format!(": {}", likeness.advice(&chat)))
+    let near = near.map(|(likeness, chat)| sentence!(": {}", Foreign::from(likeness.advice(&chat))));
+    near.unwrap_or_default()
 }
 
-fn line(found: &Unshared, near: &str) -> String {
+fn line(found: &Unshared, near: &Sentence) -> Sentence {
     let Unshared { kind, count, first, at, .. } = found;
-    let at = at.as_ref().map_or_else(String::new, |At { file, line, .. }| format!(" ({}:{line})", file.shown().raw()));
+    let (first, quoted) = (Foreign::from(first.as_str()), quoted(first));
+    let at = at.as_ref().map(|At { file, line, .. }| sentence!(" ({}:{})", file.shown(), *line)).unwrap_or_default();
     match (kind, count) {
-        (Kind::Override, 1) => format!("the override for {first:?}{at} is for a chat that is not registered{near}"),
-        (Kind::Rule, 1) => format!("the rule {first}{at} matches no chat"),
-        (Kind::Glob, 1) => format!("the glob {first:?} of a rule{at} matches no chat"),
-        (Kind::Member, 1) => format!("a chat or contact of {first}{at} is not registered"),
-        (Kind::Tier, 1) => format!("the policy does not list the tier {first:?} of the registry{near}"),
-        (Kind::GlobInKey, 1) => format!("{first}{at} looks like a glob, but matches only that exact name"),
-        (Kind::Override, _) => format!("{}, the first for {first:?}{at}{near}", self::count(found)),
-        (Kind::Rule | Kind::Member | Kind::GlobInKey, _) => format!("{}, the first is {first}{at}", self::count(found)),
-        (Kind::Glob | Kind::Tier, _) => format!("{}, the first is {first:?}{at}{near}", self::count(found)),
+        (Kind::Override, 1) => {
+            sentence!("the override for {}{} is for a chat that is not registered{}", quoted, at, near)
+        }
+        (Kind::Rule, 1) => sentence!("the rule {}{} matches no chat", first, at),
+        (Kind::Glob, 1) => sentence!("the glob {} of a rule{} matches no chat", quoted, at),
+        (Kind::Member, 1) => sentence!("a chat or contact of {}{} is not registered", first, at),
+        (Kind::Tier, 1) => sentence!("the policy does not list the tier {} of the registry{}", quoted, near),
+        (Kind::GlobInKey, 1) => sentence!("{}{} looks like a glob, but matches only that exact name", first, at),
+        (Kind::Override, _) => sentence!("{}, the first for {}{}{}", self::count(found), quoted, at, near),
+        (Kind::Rule | Kind::Member | Kind::GlobInKey, _) => {
+            sentence!("{}, the first is {}{}", self::count(found), first, at)
+        }
+        (Kind::Glob | Kind::Tier, _) => sentence!("{}, the first is {}{}{}", self::count(found), quoted, at, near),
     }
 }
 
 /// How many there are, without a name.
-fn count(found: &Unshared) -> String {
+fn count(found: &Unshared) -> Sentence {
     let (is, matches, looks) = if found.count == 1 { ("is", "matches", "looks") } else { ("are", "match", "look") };
     let counted = |thing| counted(found.count, thing);
     match found.kind {
-        Kind::Override => format!("{} {is} for chats that are not registered", counted("override")),
-        Kind::Rule => format!("{} {matches} no chat", counted("rule")),
-        Kind::Glob => format!("{} of rules {matches} no chat", counted("glob")),
-        Kind::Member => format!("{} of assignments {matches} no chat", counted("member")),
-        Kind::Tier => format!("{} of the registry {is} not listed in the policy", counted("tier")),
-        Kind::GlobInKey => format!("{} {looks} like a glob, but {matches} only one exact name", counted("key")),
+        Kind::Override => sentence!("{} {} for chats that are not registered", counted("override"), is),
+        Kind::Rule => sentence!("{} {} no chat", counted("rule"), matches),
+        Kind::Glob => sentence!("{} of rules {} no chat", counted("glob"), matches),
+        Kind::Member => sentence!("{} of assignments {} no chat", counted("member"), matches),
+        Kind::Tier => sentence!("{} of the registry {} not listed in the policy", counted("tier"), is),
+        Kind::GlobInKey => {
+            sentence!("{} {} like a glob, but {} only one exact name", counted("key"), looks, matches)
+        }
     }
+}
+
+fn quoted(name: &str) -> Foreign {
+    Foreign::from(format!("{name:?}"))
 }

@@ -36,15 +36,15 @@ pub(crate) fn run(terminal: &Terminal, command: Command, args: &ManArgs) -> Resu
     let mut page = Vec::new();
     let written = match args.page.as_deref() {
         None => of_all(&command, &mut page),
-        Some(POLICY) => return policy::page().and_then(|page| print(terminal, page.render().as_bytes())),
+        Some(POLICY) => return policy::page().and_then(|page| print(terminal, &page.render())),
         Some(name) => of_one(&command, named(&command, name)?, &mut page),
     };
     written.map_err(|_| Bug("the manual page cannot be made"))?;
-    print(terminal, &page)
+    print(terminal, &String::from_utf8_lossy(&page))
 }
 
-fn print(terminal: &Terminal, page: &[u8]) -> Result<Exit> {
-    terminal.to_stdout(|out| out.write_all(page))?;
+fn print(terminal: &Terminal, manual: &str) -> Result<Exit> {
+    terminal.to_stdout(|page| page.lines(manual))?;
     Ok(Exit::Done)
 }
 

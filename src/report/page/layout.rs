@@ -5,7 +5,10 @@ use std::io::{self, Write};
 use anstyle::Style;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::foreign::Sentence;
 use crate::report::escape::{beginning, escape};
+use crate::report::page::Page;
+use crate::report::shown::{Naming, shown};
 
 /// Where nothing is cut, no column is made wider than this: a long cell must not widen every row.
 const WIDEST: usize = 48;
@@ -38,28 +41,28 @@ impl Width {
 
 /// A text, parts of which may have a colour. It is made safe to show when it is made, so that no report can forget that.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Cell(Vec<(Style, String)>);
+pub(in crate::report) struct Cell(Vec<(Style, String)>);
 
 impl Cell {
     /// A text without colours.
-    pub(crate) fn plain(text: impl Into<String>) -> Self {
+    pub(in crate::report) fn plain(text: impl Into<String>) -> Self {
         Self::default().and(Style::new(), text)
     }
 
     /// This text with more after it.
     #[must_use]
-    pub(crate) fn and(mut self, style: Style, text: impl Into<String>) -> Self {
+    pub(in crate::report) fn and(mut self, style: Style, text: impl Into<String>) -> Self {
         self.0.push((style, escape(&text.into()).into_owned()));
         self
     }
 
     /// What it says, without colours.
-    pub(crate) fn text(&self) -> String {
+    pub(in crate::report) fn text(&self) -> String {
         self.0.iter().map(|(_, text)| text.as_str()).collect()
     }
 
     /// What it says, without colours, in so many columns.
-    pub(super) fn padded(&self, width: usize) -> String {
+    pub(in crate::report) fn padded(&self, width: usize) -> String {
         format!("{}{}", self.text(), " ".repeat(width.saturating_sub(self.width())))
     }
 
@@ -76,12 +79,12 @@ impl Cell {
     }
 
     /// In columns of a terminal.
-    pub(super) fn width(&self) -> usize {
+    pub(in crate::report) fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| text.width()).sum()
     }
 
     /// As much of it as fits.
-    pub(super) fn cut(&self, most: usize) -> Self {
+    pub(in crate::report) fn cut(&self, most: usize) -> Self {
         if self.width() <= most {
             return self.clone();
         }
@@ -106,7 +109,7 @@ impl Cell {
 
 /// A row of a table.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TableRow {
+pub(in crate::report) struct TableRow {
     mark: Cell,
     cells: Vec<Cell>,
     remark: Cell,
@@ -115,7 +118,7 @@ pub(crate) struct TableRow {
 
 impl TableRow {
     /// A row of one character and these cells, which stand below those of other rows.
-    pub(crate) fn new(mark: Cell, cells: impl IntoIterator<Item = Cell>) -> Self {
+    pub(in crate::report) fn new(mark: Cell, cells: impl IntoIterator<Item = Cell>) -> Self {
         let mut cells: Vec<Cell> = cells.into_iter().collect();
         if let Some(first) = cells.first_mut().filter(|_| mark.is_blank()) {
             *first = std::mem::take(first).at_beginning();
@@ -125,66 +128,64 @@ impl TableRow {
 
     /// With this after the cells, where it runs on. Where there is no room, it stands below them.
     #[must_use]
-    pub(crate) fn remarked(self, remark: Cell) -> Self {
+    pub(in crate::report) fn remarked(self, remark: Cell) -> Self {
         Self { remark, ..self }
     }
 
     /// With these lines below the row.
     #[must_use]
-    pub(crate) fn above(self, below: Vec<Cell>) -> Self {
+    pub(in crate::report) fn above(self, below: Vec<Cell>) -> Self {
         Self { below, ..self }
     }
 }
 
-/// Writes rows.
-///
-/// # Errors
-/// Those of `out`.
-pub(crate) fn write(rows: &[TableRow], width: Width, out: &mut dyn Write) -> io::Result<()> {
-    let layout = Layout::of(rows, width);
-    rows.iter().try_for_each(|row| layout.write(row, out))
-}
-
 /// Whether each row has room on one line.
-pub(crate) fn fits(rows: &[TableRow], width: Width) -> bool {
+pub(in crate::report) fn fits(rows: &[TableRow], width: Width) -> bool {
     Layout::of(rows, width).remarks == Remarks::Beside
 }
 
-/// Writes text of which further lines are indented.
-///
-/// # Errors
-/// Those of `out`.
-pub fn write_text(text: &str, width: Width, out: &mut dyn Write) -> io::Result<()> {
-    write_after(&Cell::default(), 2, text, width, out)
-}
-
-/// Writes one line of a list.
-///
-/// # Errors
-/// Those of `out`.
-pub fn write_item(text: &str, out: &mut dyn Write) -> io::Result<()> {
-    write_after(&Cell::plain("  "), 2, text, Width::Any, out)
-}
-
-/// Writes text after a beginning of its first line. Further lines are indented by so many columns.
-///
-/// # Errors
-/// Those of `out`.
-pub(crate) fn write_after(
-    start: &Cell,
-    indent: usize,
-    text: &str,
-    width: Width,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let text = &*if start.is_blank() { beginning(text) } else { escape(text) };
-    start.write(out)?;
-    if start.width() + text.width() <= width.most() {
-        return writeln!(out, "{text}");
+impl Page<'_> {
+    /// Writes text of which further lines are indented.
+    ///
+    /// # Errors
+    /// Of writing.
+    pub fn line(&mut self, text: &str, width: Width) -> io::Result<()> {
+        self.after(&Cell::default(), 2, text, width)
     }
-    let mut lines = wrapped(text, width.most().saturating_sub(indent.max(start.width()))).into_iter();
-    writeln!(out, "{}", lines.next().unwrap_or_default())?;
-    lines.try_for_each(|line| writeln!(out, "{}{}", " ".repeat(indent), beginning(&line)))
+
+    /// Writes a sentence of which further lines are indented.
+    ///
+    /// # Errors
+    /// Of writing.
+    pub(crate) fn said(&mut self, sentence: &Sentence, naming: Naming, width: Width) -> io::Result<()> {
+        self.line(&shown(sentence, naming), width)
+    }
+
+    /// Writes one line of a list.
+    ///
+    /// # Errors
+    /// Of writing.
+    pub fn item(&mut self, text: &str) -> io::Result<()> {
+        self.after(&Cell::plain("  "), 2, text, Width::Any)
+    }
+
+    /// Writes rows.
+    pub(in crate::report) fn rows(&mut self, rows: &[TableRow], width: Width) -> io::Result<()> {
+        let layout = Layout::of(rows, width);
+        rows.iter().try_for_each(|row| layout.write(row, self.0))
+    }
+
+    /// Writes text after a beginning of its first line. Further lines are indented by so many columns.
+    pub(in crate::report) fn after(&mut self, start: &Cell, indent: usize, text: &str, width: Width) -> io::Result<()> {
+        let text = &*if start.is_blank() { beginning(text) } else { escape(text) };
+        start.write(self.0)?;
+        if start.width() + text.width() <= width.most() {
+            return writeln!(self.0, "{text}");
+        }
+        let mut lines = wrapped(text, width.most().saturating_sub(indent.max(start.width()))).into_iter();
+        writeln!(self.0, "{}", lines.next().unwrap_or_default())?;
+        lines.try_for_each(|line| writeln!(self.0, "{}{}", " ".repeat(indent), beginning(&line)))
+    }
 }
 
 /// How wide the columns of some rows are, and where remarks stand.
@@ -280,7 +281,7 @@ fn wrapped(text: &str, most: usize) -> Vec<String> {
 }
 
 /// The beginning of a text that is wider than that.
-pub(super) fn cut(text: &str, width: usize) -> String {
+pub(in crate::report) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
