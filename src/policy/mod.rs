@@ -39,7 +39,7 @@ use crate::file_name::FileName;
 use crate::foreign::Sentence;
 use crate::form::Form;
 
-pub use assign::{Assignment, Member};
+pub use assign::{Assignment, Member, Who};
 pub use glob::Glob;
 pub use outline::{Certainty, Outline, outline};
 pub use read::{read, zone_advice};

@@ -1,7 +1,7 @@
 //! A policy for a registry under pseudonyms: what it names is under them, too, and overrides do not say in words why they
 //! are there.
 
-use crate::policy::{Assignment, Because, Condition, Glob, Member, Policy, is_glob};
+use crate::policy::{Assignment, Because, Condition, Glob, Policy, Who, is_glob};
 use crate::redact::Redaction;
 
 impl Policy {
@@ -54,12 +54,15 @@ impl Policy {
 }
 
 impl Assignment {
-    /// Puts those whom it is for under pseudonyms, if it names them by their ids.
+    /// Replaces the ids of its chats by pseudonyms.
+    ///
+    /// # Errors
+    /// Where a member is a glob or a contact's name, neither of which matches pseudonyms.
     fn redact(&mut self, redaction: &Redaction) -> Result<(), Because> {
-        for (member, _) in &mut self.members {
-            match member {
-                Member::Chats(glob) if !is_glob(glob.pattern()) => *glob = Glob::new(&redaction.chat(glob.pattern())),
-                Member::Chats(_) | Member::Contact(_) => return Err(self.because.clone()),
+        for member in &mut self.members {
+            match &mut member.who {
+                Who::Chats(glob) if !is_glob(glob.pattern()) => *glob = Glob::new(&redaction.chat(glob.pattern())),
+                Who::Chats(_) | Who::Contact(_) => return Err(self.because.clone()),
             }
         }
         Ok(())

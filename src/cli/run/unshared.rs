@@ -40,7 +40,7 @@ fn near(found: &Unshared, opened: &Opened, snapshot: &dyn Snapshot) -> String {
     // The run has read it already. What goes wrong by now is not worth an error.
     let read = snapshot.each(&mut |entry| alike.look_at(&entry.chat));
     let near = read.ok().and_then(|_| alike.found());
-    near.map_or_else(String::new, |(likeness, chat)| format!(": {}", likeness.advice(&chat)))
+    near.map_or_else(String::new, |meant| format!(": {}", meant.likeness.advice(&meant.id)))
 }
 
 fn line(found: &Unshared, near: &str) -> String {
