@@ -100,7 +100,7 @@ fn write_table(out: &mut dyn Write, table: &Table) -> io::Result<()> {
 fn suggest_commands(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     line(out, "[sessions]", "without a restart command, only the registry is changed")?;
-    SUGGESTED.iter().try_for_each(|(text, comment)| line(out, &format!("# {text}"), comment))
+    SUGGESTED.iter().try_for_each(|suggested| line(out, &format!("# {}", suggested.line), suggested.purpose))
 }
 
 fn write_chats(out: &mut dyn Write, adopted: &Adopted, fallback: &str) -> io::Result<()> {
