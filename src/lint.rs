@@ -219,8 +219,8 @@ impl<'a> Lint<'a> {
             let Setting::Model(model) = &entry.setting else { return false };
             // The first rule that either has another model, or is certain to match.
             let is_decisive = |rule: &&Rule| rule.allows(chat) && (rule.choice.model != *model || rule.needs_no_more());
-            let decisive = rules.iter().find(is_decisive);
-            is_knowable && decisive.map_or(without_rules, |rule| Some(&rule.choice.model)) == Some(model)
+            let decide = || rules.iter().find(is_decisive).map_or(without_rules, |rule| Some(&rule.choice.model));
+            is_knowable && decide() == Some(model)
         }
     }
 

@@ -15,7 +15,7 @@ use crate::plan::{Plan, guard, id};
 
 /// The plan for this drift and these findings, with a refusal where it must not be done.
 pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Observed) -> Plan {
-    let Observed { edits, mut findings, canaries, working, restarts: made, unlisted, remark } = observed;
+    let Observed { edits, mut findings, canaries, working, restarts: recent_restarts, unlisted, remark } = observed;
     let restarts = input.capabilities.takes_effect() == TakesEffect::OnRestart;
     let is_per_row = matches!(edits, Edits::PerRow { .. });
     let mut prediction = Prediction { ledger: &reading.ledger, is_per_row, restarts, void: drift.void };
@@ -34,7 +34,7 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
             working: &working,
             is_per_row,
             limit: input.capabilities.restart_limit(),
-            made: &made,
+            recent_restarts: &recent_restarts,
             now: input.now.timestamp(),
         };
         rollout.choose(&mut rows);
