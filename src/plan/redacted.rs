@@ -1,4 +1,4 @@
-//! A plan whose chats have pseudonyms, for eyes that may see what changes and not whose chats they are.
+//! Plans, listings and runs with pseudonyms, for readers who may see what changes, but not whose chats these are.
 
 use crate::chat::Chat;
 use crate::plan::json::{JsonRun, Origin};
@@ -8,7 +8,8 @@ use crate::policy::Because;
 use crate::redact::Redaction;
 
 impl Plan {
-    /// This plan under pseudonyms, sorted and identified by them: what a plan made for a redacted registry shows.
+    /// This plan with pseudonyms. Its rows are sorted by them and its id is made of them, so that it equals the plan on a redacted
+    /// snapshot of the registry.
     #[must_use]
     pub fn redacted(&self, redaction: &Redaction) -> Self {
         let plan = self.clone().without_details();
@@ -25,12 +26,12 @@ impl Plan {
         Self { id: id(&rows), rows, void: void.collect(), failed_models, unlisted, refused, ..plan }
     }
 
-    /// This plan without what others wrote, such as reasons and complaints of commands.
+    /// This plan without the details of outcomes, which may quote names and the output of commands.
     #[must_use]
     pub(crate) fn without_details(mut self) -> Self {
         for row in &mut self.rows {
             row.outcome = Outcome::plain(row.outcome.verdict);
-            // The first by its real name: that would tell how the names are sorted.
+            // The canary is the first row by real names, so it would reveal something of their order.
             row.canary = false;
         }
         self
@@ -38,7 +39,7 @@ impl Plan {
 }
 
 impl Refusal {
-    /// This refusal without the plan that was named: from the id of one with names, those can be found by trying all.
+    /// This refusal without the id of the named plan. If that plan has real names, they could be found from its id by trying all.
     fn redacted(self) -> Self {
         match self {
             Self::OtherPlan { differences, is_of_some, .. } => {
@@ -50,7 +51,7 @@ impl Refusal {
 }
 
 impl Row {
-    /// This row under pseudonyms. What others wrote is left out.
+    /// This row with pseudonyms, and without the detail of its outcome.
     #[must_use]
     pub fn redacted(mut self, redaction: &Redaction) -> Self {
         self.because.rule = redaction.rule(&self.because.rule, &self.chat.id);
@@ -61,7 +62,7 @@ impl Row {
 }
 
 impl Listing {
-    /// The list under pseudonyms, sorted by them.
+    /// The listing with pseudonyms, sorted by them.
     #[must_use]
     pub fn redacted(self, redaction: &Redaction) -> Self {
         let redacted = |listed: Listed| Listed {
@@ -76,7 +77,7 @@ impl Listing {
 }
 
 impl JsonRun<'_> {
-    /// This run under pseudonyms, without who and where it ran.
+    /// This run with pseudonyms, and without the user and the host.
     #[must_use]
     pub fn redacted(mut self, redaction: &Redaction) -> Self {
         self.plan_id = redaction.plan(&self.plan_id).into();
@@ -87,13 +88,13 @@ impl JsonRun<'_> {
         }
         for row in &mut self.changes {
             row.because.rule = redaction.rule(&row.because.rule, &row.chat_id).into();
-            // It is the path of then, and which of the files of now that is cannot be told.
+            // The history has the path of that time, which may name a person. Its position in today's policy is not known.
             row.because.file = "policy".into();
             let (id, session_name, tier) = (row.chat_id.clone(), row.session_name.clone(), row.tier.clone());
             let chat = Chat { id, session_name, tier, ..Chat::default() }.redacted(redaction);
             (row.chat_id, row.session_name, row.tier) = (chat.id, chat.session_name, chat.tier);
         }
-        // The order of the ids would tell something of what pseudonyms stand for.
+        // The order of the real ids would reveal something about them.
         self.changes.sort_by(|row, other| row.chat_id.cmp(&other.chat_id));
         self.cancelled.sort();
         self.completed.sort();

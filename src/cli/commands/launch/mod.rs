@@ -10,7 +10,7 @@ use jiff::{Timestamp, Zoned};
 use uuid::Uuid;
 
 use crate::apply::{Backend, Registered};
-use crate::backend;
+use crate::backend::{self, LaunchRefusal};
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::commands::launch::entries::{Entries, PATIENCE};
 use crate::cli::commands::launch::known::Known;
@@ -277,7 +277,7 @@ fn owe(terminal: &Terminal, backend: &dyn Backend, chat: &str) -> Option<Exit> {
 /// Refuses a backend whose sessions are started by the owner of its registry.
 pub(super) fn refuse_foreign(backend: Option<&str>) -> Result<()> {
     match backend.and_then(backend::refuses_launch) {
-        Some((message, hint)) => Err(CommandProblem::NoLaunch { message, hint }.into()),
+        Some(LaunchRefusal { message, hint }) => Err(CommandProblem::NoLaunch { message, hint }.into()),
         None => Ok(()),
     }
 }
