@@ -28,7 +28,7 @@ use crate::resolve::{Current, resolve};
 
 pub use choice::{Decider, Kept};
 pub use conversation::{Conversations, Remark};
-pub use record::record;
+pub(crate) use record::record;
 
 /// The member of an entry in which the id of a conversation is recorded.
 pub(crate) const SESSION_ID: &str = "session_id";
@@ -90,7 +90,7 @@ impl Registration {
     }
 
     /// What is to be remembered of the model that it writes, if it writes one.
-    pub fn wrote(&self) -> Option<Note<'_>> {
+    pub(crate) fn wrote(&self) -> Option<Note<'_>> {
         let (model, Before(before)) = (self.model.as_ref()?, self.remembers.as_ref()?);
         Some(Note::Wrote { chat: self.chat.id.as_ref(), model, before: before.as_ref() })
     }
