@@ -230,7 +230,8 @@ pub struct Registered {
     pub changed: bool,
     /// Whether a restart was owed, which the start pays.
     pub paid: bool,
-    /// What went wrong after the effect. The session must not be started then, and what it was to pay may be settled.
+    /// What went wrong after the effect, or may have. The session must not be started then, and what it was to pay may be settled;
+    /// except where the registry is out of reach by then: it starts on what was decided.
     pub error: Option<Error>,
 }
 

@@ -10,6 +10,7 @@ use crate::foreign::Sentence;
 use crate::plan::observed::{Canary, Observed, Standing};
 use crate::plan::trial::Trial;
 use crate::plan::{Reading, Row};
+use crate::registry::Key;
 
 /// Of a model that no run remembers, at most so many sessions are asked whether they run. Where all of them are down, that
 /// says enough.
@@ -97,7 +98,9 @@ impl Observer<'_> {
         let by_name: BTreeMap<&str, &Model> = models.iter().map(|model| (model.as_str(), *model)).collect();
         let changing: BTreeSet<&str> = self.rows.iter().map(|row| row.chat.id.as_ref()).collect();
         let mut users: BTreeMap<&Model, Vec<Chat<'static>>> = BTreeMap::new();
-        self.reading.snapshot.each(&mut |entry| {
+        let aliases = self.aliases.iter().filter(|(_, model)| models.contains(model)).map(|(alias, _)| alias.as_str());
+        let spellings: BTreeSet<&str> = by_name.keys().copied().chain(aliases).collect();
+        self.reading.snapshot.find(&[Key::Model], &spellings, &mut |entry| {
             let Some(says) = entry.model.as_deref() else { return };
             let canonical = self.aliases.get(says).map_or(says, Model::as_str);
             let Some(model) = by_name.get(canonical) else { return };

@@ -75,7 +75,10 @@ pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
         selection: &selection,
     };
     let none = || (Drift::default(), Beside::of(input));
-    let read = |make: Make<'_>| snapshot.in_question(make);
+    let read = |make: Make<'_>| match selection.only_chats() {
+        Some(chats) => snapshot.of_chats(chats, make),
+        None => snapshot.in_question(make),
+    };
     let (counts, parts) = collect(read, none, |(drift, beside), entry| comparison.take(drift, beside, entry))?;
     let parts = parts.into_iter().reduce(|(drift, beside), (more, others)| (drift.and(more), beside.and(others)));
     let (mut drift, Beside { names, withdrawals }) = parts.unwrap_or_else(none);

@@ -10,7 +10,7 @@ use crate::plan::last_applied::Hint;
 use crate::plan::row::Row;
 use crate::plan::verdict::Verdict;
 use crate::policy::Because;
-use crate::registry::{Entry, collect};
+use crate::registry::{Entry, Make, collect};
 
 /// The chats of a registry that were selected.
 #[derive(Clone, Debug)]
@@ -94,7 +94,11 @@ pub(crate) fn listing(input: &PlanInput, reading: &Reading) -> Result<Listing> {
             chats.push(listed(&comparison, entry));
         }
     };
-    let (counts, parts) = collect(|make| snapshot.in_parts(make), Vec::new, take)?;
+    let read = |make: Make<'_>| match selection.only_chats() {
+        Some(chats) => snapshot.of_chats(chats, make),
+        None => snapshot.in_parts(make),
+    };
+    let (counts, parts) = collect(read, Vec::new, take)?;
     let mut chats: Vec<Listed> = parts.into_iter().flatten().collect();
     chats.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
     Ok(Listing { chats, sessions: counts.sessions, complete: selection.is_complete() })

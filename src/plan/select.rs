@@ -89,7 +89,9 @@ impl Selector {
         if !self.tiers.is_empty() {
             let mut known: BTreeSet<String> = policy.tiers.keys().cloned().collect();
             known.extend(policy.assignments.iter().map(|assignment| assignment.tier.clone()));
-            snapshot.each(&mut |entry| known.extend(entry.chat.tier.map(Into::into)))?;
+            if self.tiers.iter().any(|tier| !known.contains(tier)) {
+                snapshot.each(&mut |entry| known.extend(entry.chat.tier.map(Into::into)))?;
+            }
             if let Some(tier) = self.tiers.iter().find(|tier| !known.contains(*tier)) {
                 let advice = suggest::advice(tier, known.iter().map(String::as_str));
                 return Err(PlanProblem::UnknownTier { tier: quoted(tier), advice: advice.into() }.into());
@@ -130,6 +132,11 @@ impl Selection {
     /// Whether a model that was set by hand does not stay for this chat.
     pub(crate) fn takes_over(&self, chat: &str) -> bool {
         self.takes_over_all || self.take_over.contains(chat)
+    }
+
+    /// The chats that it can be about, where it names them all.
+    pub(crate) fn only_chats(&self) -> Option<&BTreeSet<String>> {
+        Some(&self.chats).filter(|chats| !chats.is_empty() && self.tiers.is_empty())
     }
 
     /// Whether this chat is to be tried now.

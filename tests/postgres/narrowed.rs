@@ -29,13 +29,22 @@ fn statements(database: &Database, arguments: &[&str]) -> Vec<String> {
     statements_of(database, &[&["--dry-run"], arguments].concat())
 }
 
+/// The statements on the table that a command causes.
 fn statements_of(database: &Database, arguments: &[&str]) -> Vec<String> {
     let before = fs::read_to_string(log()).unwrap().len();
     database.run(arguments).expect(0);
     let text = fs::read_to_string(log()).unwrap();
     let statements = text[before..].lines().filter(|line| line.contains("execute <unnamed>"));
-    let table = format!("FROM public.sessions_of_{} ", database.name);
-    statements.filter(|line| line.contains(&table)).map(str::to_owned).collect()
+    let table = format!("FROM public.sessions_of_{}", database.name);
+    let is_on_table =
+        |line: &&str| line.split_once(&table).is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(' '));
+    statements.filter(is_on_table).map(str::to_owned).collect()
+}
+
+/// Whether one of these hands over every row.
+fn is_whole(statements: &[String]) -> bool {
+    let is_whole = |statement: &String| !statement.contains(" WHERE ") && !statement.contains("pg_catalog.count(*)");
+    statements.iter().any(is_whole)
 }
 
 /// Whether the database was asked which rows differ.
@@ -131,4 +140,32 @@ fn a_row_of_which_the_database_says_one_thing_and_then_another_is_an_error() {
     let run = database.run(&["--dry-run"]).expect(1);
     assert!(run.stderr.contains("error[disputed]: public.sessions and this program do not agree"), "{run:?}");
     assert!(run.stderr.contains("chat +1"), "{run:?}");
+}
+
+#[test]
+fn a_command_about_one_chat_reads_the_row_of_that_chat() {
+    let database = logged();
+    database.execute(&format!("ALTER TABLE sessions_of_{} ADD session_id text", database.name));
+    database.make_schema();
+    let columns = format!("{COLUMNS}session_id = \"session_id\"\n");
+    let table = format!("public.sessions_of_{}", database.name);
+    let sections = "[sessions]\nrestart = [\"true\", \"{session_slug}\"]\nrunning = [\"true\"]\n";
+    database.policy(&format!("{sections}{}", database.registry(&columns).replace("public.sessions", &table)));
+    let reads_some = |arguments: &[&str]| {
+        let statements = statements_of(&database, arguments);
+        assert!(!statements.is_empty() && !is_whole(&statements), "{arguments:?}: {statements:#?}");
+    };
+    reads_some(&["plan", "--chat", "imessage/+1"]);
+    reads_some(&["list", "--chat", "+1"]);
+    reads_some(&["list", "--chat", "+1", "--exclude", "+2"]);
+    reads_some(&["explain", "imessage/+1"]);
+    reads_some(&["launch", "+1", "--", "true"]);
+    reads_some(&["record-session", "imessage/+1", "0c7e6a52"]);
+    reads_some(&["set-model", "+1", "haiku"]);
+    let newest = database.texts("SELECT max(name) FROM reconcile.run").concat();
+    reads_some(&["undo", &newest]);
+    // Other sessions may have the slugs of those that are restarted, and may show that a model works.
+    database.execute(&format!("UPDATE sessions_of_{} SET model = 'opus'", database.name));
+    reads_some(&[]);
+    assert!(is_whole(&statements_of(&database, &["list"])));
 }

@@ -151,13 +151,13 @@ impl Locked for LockedTable<'_> {
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         let chat = |row: &&Row| (row.chat.id.clone().into_owned(), Stands::Gone);
         let mut found: BTreeMap<String, Stands> = rows.iter().map(chat).collect();
-        let sought: Vec<&str> = rows.iter().map(|row| row.chat.id.as_ref()).collect();
-        let take = &mut |entry: Entry<'_>| {
-            if let Some(stands) = found.get_mut(entry.chat.id.as_ref()) {
-                *stands = Stands::Model(entry.model.as_deref().and_then(Model::new));
-            }
+        // They were read from the table, so the type of its ids can hold them, and its index finds them.
+        let chats: Vec<&str> = rows.iter().map(|row| row.chat.id.as_ref()).collect();
+        let mut take = |entry: Entry| {
+            let model = entry.model.as_deref().and_then(Model::new);
+            found.insert(entry.chat.id.into_owned(), Stands::Model(model));
         };
-        self.table.database().read(|transaction| self.table.read(transaction, &sought, take))?;
+        self.table.database().read(|transaction| self.table.read(transaction, &chats, &mut take))?;
         Ok(found)
     }
 

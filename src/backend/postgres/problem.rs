@@ -19,6 +19,8 @@ pub(super) enum TableProblem {
     Format { found: i32, needed: i32 },
     /// The schema holds what cannot be read.
     Damaged { why: Foreign },
+    /// The answer to a COMMIT was lost, and the server cannot be asked what became of it.
+    Unanswered { why: Sentence },
     /// The table was changed each time that a session was to be registered.
     Unsteady { registry: Foreign, times: usize },
     /// After an edit a row does not say what was written.
@@ -97,6 +99,10 @@ impl Explain for TableProblem {
                 Explanation::new("schema-damaged", message)
                     .hint("it was written by a newer reconcile, or changed by hand")
             }
+            Self::Unanswered { why } => {
+                let message = sentence!("it is not known whether the changes were committed: {}", why.clone());
+                Explanation::new("commit-unknown", message).hint("the next run makes those that were not")
+            }
             Self::Unsteady { registry, times } => {
                 let message =
                     sentence!("{} was changed {} times while a session was being registered", registry, *times);
@@ -138,7 +144,7 @@ impl Explain for TableProblem {
         match self {
             Self::Failed { why: Why::Server { remedy, .. }, .. } => *remedy,
             Self::NotTaken { .. } => Remedy::LeaveOut,
-            Self::Unreachable { .. } | Self::Silent { .. } => Remedy::GoWithout,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Unanswered { .. } => Remedy::GoWithout,
             _ => Remedy::None,
         }
     }
@@ -147,23 +153,23 @@ impl Explain for TableProblem {
 /// Why the connection that a policy or this host names cannot be made.
 #[derive(Debug)]
 pub(super) enum ConnectionProblem {
-    /// A service has a setting that is none.
+    /// A service has a setting that is not supported.
     Service { name: Foreign, message: Foreign, advice: Foreign },
     /// No file defines the service.
     NoService { name: Foreign, files: Vec<PathBuf> },
     /// There are not as many ports or addresses as hosts.
     Counts { hosts: usize, count: usize, what: &'static str },
-    /// An address is none.
+    /// `hostaddr` is not the address of a host.
     NotAnAddress,
     /// A policy's connection leads to another host, and would take a secret along.
     Unconsented { keyword: Foreign },
     /// No user is named.
     NoUser,
-    /// A keyword has a value that is none.
+    /// A keyword has a value that it does not take.
     Value { keyword: &'static str, write: &'static str },
-    /// A keyword has a value that is no number, or too large.
+    /// A keyword has a value that is not a number, or too large.
     NotANumber { keyword: &'static str },
-    /// A line of a service file is no setting.
+    /// A line of a service file is not a setting.
     ServiceLine { file: PathBuf, line: usize },
     /// Other users can read the passwords.
     OpenPasswords { file: PathBuf },

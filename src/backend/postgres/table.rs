@@ -9,14 +9,14 @@ use postgres::Transaction;
 
 use crate::apply::LostState;
 use crate::backend::commands::Commands;
-
-use crate::backend::postgres::catalogue::{Relation, look};
+use crate::backend::postgres::catalogue::{Relation, is_model_indexed, look};
 use crate::backend::postgres::connection::{Database, End};
 use crate::backend::postgres::lease::{Lease, held_until};
 use crate::backend::postgres::locked::LockedTable;
 use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::server::{Environment, Said, addresses};
 use crate::backend::postgres::snapshot::{Marks, TableSnapshot};
+use crate::backend::postgres::sql::identifier;
 use crate::backend::postgres::standby::delay;
 use crate::backend::postgres::state::{Presence, State, may_write, presence};
 use crate::chat::Model;
@@ -66,7 +66,7 @@ impl RegistryTable {
     }
 
     /// Its name, as the policy has it.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let Table { schema, name, .. } = self.table.as_ref();
         schema.as_ref().map_or_else(|| name.clone(), |schema| format!("{schema}.{name}"))
     }
@@ -128,8 +128,12 @@ impl RegistryTable {
 
     /// This table, whose server must take a connection within this time.
     #[must_use]
-    pub fn answering_within(self, limit: Duration) -> Self {
+    pub(crate) fn answering_within(self, limit: Duration) -> Self {
         Self { database: Arc::new(self.database.answering_within(limit)), ..self }
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.database
     }
 
     fn presence(&self) -> Result<Presence> {
@@ -200,7 +204,7 @@ impl RegistryTable {
     }
 
     /// Looks at the server, the table, and what a run needs besides.
-    pub(crate) fn checkup(&self) -> Vec<Check> {
+    pub(in crate::backend) fn checkup(&self) -> Vec<Check> {
         let looked = self.look();
         let registry = looked.as_ref().ok().map(|relation| relation.name.clone());
         let found = looked.map(|relation| sentence!("the table {} can be read", Foreign::from(relation.name)));
@@ -223,6 +227,7 @@ impl RegistryTable {
             } else {
                 rights(may_write, "this role may change models")
             });
+            checks.extend(self.look_at_indexes(&registry));
             checks.extend(is_known.then(|| self.look_at_holder(&registry)));
         }
         checks
@@ -231,6 +236,18 @@ impl RegistryTable {
     /// That the server is a standby, and how old what it shows is, in words.
     pub(super) fn delay(&self) -> Result<Option<Sentence>> {
         self.database.read(delay)
+    }
+
+    /// That an index has the column of models, if so.
+    fn look_at_indexes(&self, registry: &str) -> Option<Check> {
+        let model = &self.table.columns.model;
+        let found = self.database.read(|transaction| is_model_indexed(transaction, registry, model));
+        let found = found.map(|is_indexed| {
+            let (registry, model) = (Foreign::from(registry), Foreign::from(identifier(&model.name)));
+            is_indexed
+                .then(|| sentence!("an index of {} has the column {}: changes of models take longer", registry, model))
+        });
+        found.transpose().map(|found| Check::of("index", found, "check the indexes of the table"))
     }
 
     fn look_at_holder(&self, registry: &str) -> Check {
