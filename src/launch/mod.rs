@@ -117,7 +117,7 @@ pub struct Wanted<'a> {
 /// What is wrong with the registry; a word that several sessions have; a command that cannot be filled.
 pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted, now: &Zoned) -> Result<Start> {
     let given = wanted.fields;
-    let Found { entry: found, contact_of, same_slug } = look_for(snapshot, wanted.chat, given.slug())?;
+    let Found { entry: found, contact_of, same_slug } = look_for(snapshot, wanted.chat, given.slug().as_deref())?;
     let new = || Chat { id: Cow::Borrowed(wanted.chat), ..Chat::default() };
     let registered = found.as_ref().map_or_else(new, |entry| entry.chat.clone());
     let left_empty = found.as_ref().map(|entry| left_empty(entry, given)).unwrap_or_default();

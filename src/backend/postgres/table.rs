@@ -204,7 +204,7 @@ impl RegistryTable {
     }
 
     /// Looks at the server, the table, and what a run needs besides.
-    pub(in crate::backend) fn checkup(&self) -> Vec<Check> {
+    pub(crate) fn checkup(&self) -> Vec<Check> {
         let looked = self.look();
         let registry = looked.as_ref().ok().map(|relation| relation.name.clone());
         let found = looked.map(|relation| sentence!("the table {} can be read", Foreign::from(relation.name)));
