@@ -36,9 +36,9 @@ mutants file:
 postgres-worlds:
     WORLDS=385 cargo test --features postgres --test postgres worlds::
 
-# How long plans and applies on tables of 10,000 and of a million rows take, beside what the server itself takes
-postgres-figures:
-    cargo test --release --features postgres --test postgres figures:: -- --ignored --nocapture
+# How long plans and applies on tables of so many rows take, beside what the server itself takes: as a table in Markdown
+postgres-figures sessions="10000,1000000":
+    SESSIONS={{sessions}} cargo test --release --features postgres --test postgres figures:: -- --ignored --nocapture
 
 # The seed of the moments is shown: with SEED set to it they are the same again.
 # The OpenClaw gateway itself, with 2,000 sessions: runs and gateways that die at random moments. Takes a quarter of an hour

@@ -22,6 +22,8 @@ use std::sync::Arc;
 use crate::apply::Backend;
 use crate::backend::planned_on_file::PlannedOnFile;
 #[cfg(feature = "postgres")]
+use crate::backend::postgres::PostgresBackend;
+#[cfg(feature = "postgres")]
 use crate::error::Bug;
 use crate::error::Result;
 use crate::plan::capabilities::Capabilities;
@@ -33,8 +35,6 @@ pub use file::FileBackend;
 pub use home::Home;
 pub use listener::{Deaf, Listener};
 pub use openclaw::OpenclawBackend;
-#[cfg(feature = "postgres")]
-pub use postgres::PostgresBackend;
 
 /// Where a policy and its registry are on this host.
 #[derive(Clone, Debug)]

@@ -28,7 +28,7 @@ use crate::resolve::{Current, resolve};
 
 pub use choice::{Decider, Kept};
 pub use conversation::{Conversations, Remark};
-pub use record::record;
+pub(crate) use record::record;
 
 /// The member of an entry in which the id of a conversation is recorded.
 pub(crate) const SESSION_ID: &str = "session_id";
@@ -90,7 +90,7 @@ impl Registration {
     }
 
     /// What is to be remembered of the model that it writes, if it writes one.
-    pub fn wrote(&self) -> Option<Note<'_>> {
+    pub(crate) fn wrote(&self) -> Option<Note<'_>> {
         let (model, Before(before)) = (self.model.as_ref()?, self.remembers.as_ref()?);
         Some(Note::Wrote { chat: self.chat.id.as_ref(), model, before: before.as_ref() })
     }
@@ -117,7 +117,7 @@ pub struct Wanted<'a> {
 /// What is wrong with the registry; a word that several sessions have; a command that cannot be filled.
 pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted, now: &Zoned) -> Result<Start> {
     let given = wanted.fields;
-    let Found { entry: found, contact_of, same_slug } = look_for(snapshot, wanted.chat, given.slug())?;
+    let Found { entry: found, contact_of, same_slug } = look_for(snapshot, wanted.chat, given.slug().as_deref())?;
     let new = || Chat { id: Cow::Borrowed(wanted.chat), ..Chat::default() };
     let registered = found.as_ref().map_or_else(new, |entry| entry.chat.clone());
     let left_empty = found.as_ref().map(|entry| left_empty(entry, given)).unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::resolve::Current;
 ///
 /// # Errors
 /// What is wrong with the registry; a word that no session has, or several.
-pub fn record(snapshot: &dyn Snapshot, word: &str, id: &str) -> Result<Registration> {
+pub(crate) fn record(snapshot: &dyn Snapshot, word: &str, id: &str) -> Result<Registration> {
     let Some(entry) = look_for(snapshot, word, None)?.entry else {
         return Err(LaunchProblem::NotRegistered { word: word.into(), registry: snapshot.name().into() }.into());
     };

@@ -11,7 +11,7 @@ use crate::registry::{Entry, Key, Snapshot};
 struct Seen<'w> {
     word: &'w str,
     /// The slug of the session's name that the user gave.
-    slug: Option<String>,
+    slug: Option<&'w str>,
     /// The entry whose chat id the word is.
     by_id: Option<Entry<'static>>,
     /// The entries whose session name the word is.
@@ -37,10 +37,10 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// What is wrong with the registry; a word that several sessions have.
-pub(super) fn look_for(snapshot: &dyn Snapshot, word: &str, slug: Option<String>) -> Result<Found> {
-    let mut seen = Seen { word, slug: slug.clone(), ..Seen::default() };
+pub(super) fn look_for(snapshot: &dyn Snapshot, word: &str, slug: Option<&str>) -> Result<Found> {
+    let mut seen = Seen { word, slug, ..Seen::default() };
     let keys = [Key::Id, Key::SessionName, Key::ContactName, Key::Slug];
-    let sought: BTreeSet<&str> = [word].into_iter().chain(slug.as_deref()).collect();
+    let sought: BTreeSet<&str> = [word].into_iter().chain(slug).collect();
     snapshot.find(&keys, &sought, &mut |entry| seen.take(entry))?;
     seen.sort_out()
 }
@@ -48,7 +48,7 @@ pub(super) fn look_for(snapshot: &dyn Snapshot, word: &str, slug: Option<String>
 impl Seen<'_> {
     fn take(&mut self, entry: Entry<'_>) {
         let id = || entry.chat.id.clone().into_owned();
-        if self.same_slug.is_none() && self.slug.is_some() && entry.chat.slug() == self.slug {
+        if self.same_slug.is_none() && self.slug.is_some() && entry.chat.slug().as_deref() == self.slug {
             self.same_slug = Some(id());
         }
         if self.contact_of.is_none() && entry.chat.contact_name.as_deref() == Some(self.word) {

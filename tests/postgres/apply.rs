@@ -170,6 +170,24 @@ fn what_a_run_has_done_is_remembered_once_and_not_again_with_each_restart() {
 }
 
 #[test]
+fn corrections_of_other_chats_that_have_lasted_are_forgotten_when_new_ones_are_confirmed() {
+    let database = database(&[("+1", "family", "opus"), ("+2", "family", "sonnet"), ("+3", "family", "sonnet")]);
+    let correction = |chat: &str, at: &str| {
+        format!(
+            "INSERT INTO reconcile.memory SELECT 'public.sessions', 'corrected', '{chat}',
+                 json_build_object('model', 'sonnet', 'at', to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+                                   'confirmed', true, 'changed_back', '[]'::json, 'held', false);"
+        )
+    };
+    database.execute("INSERT INTO reconcile.registry (name) VALUES ('public.sessions')");
+    database.execute(&correction("+2", "(now() - interval '2 days')"));
+    database.execute(&correction("+3", "now()"));
+    database.run(&[]).expect(0);
+    let known = "SELECT key FROM reconcile.memory WHERE kind = 'corrected' ORDER BY key";
+    assert_eq!(database.texts(known), ["+1", "+3"]);
+}
+
+#[test]
 fn a_role_that_may_not_write_is_told_so_before_anything_is_changed() {
     let database = database(&DRIFTED);
     let role = format!("planner_{}", database.name);

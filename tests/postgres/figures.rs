@@ -1,6 +1,7 @@
-//! How long plans and applies on tables take, beside what the server itself takes: the figures of `docs/performance.md`. Nothing
-//! is asserted of them.
+//! How long plans and applies on tables take, beside what the server itself takes, and how long others wait for them: the figures
+//! of `docs/performance.md`, as a table. Nothing is asserted of them.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::process::{Command, Stdio};
@@ -8,7 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fallible_iterator::FallibleIterator;
+use jiff::Zoned;
 use postgres::Client;
+use postgres::binary_copy::BinaryCopyOutIter;
+use postgres::types::Type;
+use reconcile::chat::{Chat, Model};
+use reconcile::policy::{self, Source};
+use reconcile::resolve::{Current, resolve};
 
 use crate::database::{COLUMNS, Database};
 use crate::server::server;
@@ -75,17 +83,85 @@ const REMEMBER: &str = "INSERT INTO reconcile.registry (name, reach) VALUES ('pu
 /// What becomes of models that are there already.
 const REPLACE: &str = "existing = \"replace\"";
 const KEEP_MANUAL: &str = "existing = \"keep-manual\"";
+/// A run that is interrupted when its first restart is under way: all are owed by then, and one is made.
+const RESTART: &str = "[sessions]\nrestart = [\"./restart\"]\nparallel = 1\n[rollout]\ncanary = false\n";
 const FIELDS: &str = "SELECT id, model, tier, source, kind, name, NULL::text, NULL::text FROM sessions";
 const AS_JSON: &str =
     "COPY (SELECT to_json(id)::text || ': ' || json_build_object('model', model, 'tier', tier, 'source', source,
     'type', kind, 'session_name', name, 'notes', notes)::text FROM sessions) TO STDOUT";
 
+/// Figures of which others are told as so many times as long.
+const COUNT: &str = "`SELECT count(*)`";
+const UPDATE: &str = "a bare `UPDATE` of 1 %";
+
 #[test]
 #[ignore = "needs a machine at rest: just postgres-figures"]
 fn plans_and_applies_beside_what_the_server_takes() {
     let sizes = std::env::var("SESSIONS").unwrap_or_else(|_| SESSIONS.to_owned());
-    for sessions in sizes.split(',') {
-        Figures::new(sessions.parse().unwrap()).tell();
+    let sizes: Vec<usize> = sizes.split(',').map(|sessions| sessions.parse().unwrap()).collect();
+    let columns: Vec<Vec<Figure>> = sizes.iter().map(|sessions| Figures::new(*sessions).measured()).collect();
+    let mut names = Vec::new();
+    for figure in columns.iter().flatten() {
+        if !names.contains(&figure.name) {
+            names.push(figure.name);
+        }
+    }
+    let sizes: String = sizes.iter().map(|sessions| format!(" {} rows |", grouped(*sessions))).collect();
+    tell(&format!("\n| medians of {ROUNDS} rounds |{sizes}\n|---|{}", "---:|".repeat(columns.len())));
+    for name in names {
+        let cells: String = columns.iter().map(|figures| format!(" {} |", cell(figures, name))).collect();
+        tell(&format!("| {name} |{cells}"));
+    }
+}
+
+/// A number with commas between thousands.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let is_before_comma = |at: usize| at > 0 && (digits.len() - at).is_multiple_of(3);
+    digits
+        .char_indices()
+        .flat_map(|(at, digit)| is_before_comma(at).then_some(',').into_iter().chain([digit]))
+        .collect()
+}
+
+/// What was measured of one thing.
+struct Figure {
+    name: &'static str,
+    /// The figure that it is compared with.
+    base: Option<&'static str>,
+    values: Values,
+}
+
+enum Values {
+    Times(Vec<Duration>),
+    Megabytes(f64),
+}
+
+/// A figure as a cell of the table.
+fn cell(figures: &[Figure], name: &str) -> String {
+    let find = |name: &str| figures.iter().find(|figure| figure.name == name);
+    let Some(figure) = find(name) else { return "–".to_owned() };
+    let times = match &figure.values {
+        Values::Times(times) => times,
+        Values::Megabytes(size) => return format!("{size:.1} MB"),
+    };
+    let middle = median(times);
+    let base = figure.base.and_then(find);
+    let compared = match base.map(|base| (base.name, &base.values)) {
+        Some((base, Values::Times(times))) => {
+            let word = if base == COUNT { "`count`" } else { "`UPDATE`" };
+            format!(", {:.1} × {word}", middle.as_secs_f64() / median(times).as_secs_f64())
+        }
+        _ => String::new(),
+    };
+    let [least, most] = [times.iter().min().unwrap(), times.iter().max().unwrap()];
+    format!("{}{compared} ({} to {})", shown(middle), shown(*least), shown(*most))
+}
+
+fn shown(time: Duration) -> String {
+    match time.as_secs_f64() {
+        seconds if seconds >= 1.0 => format!("{seconds:.2} s"),
+        seconds => format!("{:.1} ms", seconds * 1000.0),
     }
 }
 
@@ -93,87 +169,104 @@ struct Figures {
     database: Database,
     client: Client,
     sessions: usize,
-    rows: Vec<(&'static str, Vec<Duration>)>,
+    known: Vec<Figure>,
 }
 
 impl Figures {
     fn new(sessions: usize) -> Self {
         let database = Database::new(&TABLE.replace("NUMBER", &sessions.to_string()));
         database.make_schema();
+        database.sandbox.script("restart", "kill -TERM $PPID");
         // A VACUUM must be a statement of its own.
         for statement in [VACUUM].into_iter().chain(REMEMBER.split(';')) {
             database.execute(statement);
         }
         let client = server().connect(&database.name).unwrap();
-        Self { database, client, sessions, rows: Vec::new() }
+        Self { database, client, sessions, known: Vec::new() }
     }
 
-    fn tell(mut self) {
-        tell(&format!("\n{} sessions\n", self.sessions));
+    fn measured(mut self) -> Vec<Figure> {
         let has_file = self.sessions <= LARGEST_FILE;
         if has_file {
             self.write_file();
         }
         for _ in 0..ROUNDS {
-            self.time("`SELECT count(*)`", |figures| figures.database.execute("SELECT count(*) FROM sessions"));
-            self.time("plan, nothing to do", |figures| figures.plan(REPLACE, &[]));
-            self.time("the same, every row read", |figures| figures.plan(REPLACE, &["--exclude", "+161700000051"]));
-            self.time("`COPY`, and nothing decided", Self::copy);
+            self.time(COUNT, None, |figures| figures.database.execute("SELECT count(*) FROM sessions"));
+            self.time("dry run, nothing to do", Some(COUNT), |figures| figures.plan(REPLACE, &[]));
+            self.time("the same with `keep-manual`", Some(COUNT), |figures| figures.plan(KEEP_MANUAL, &[]));
+            self.time("the same, every row read (`--exclude` of one chat)", Some(COUNT), |figures| {
+                figures.plan(REPLACE, &["--exclude", "+161700000051"]);
+            });
+            self.time("`COPY` of the fields, and nothing decided", Some(COUNT), Self::copy);
+            self.time("`COPY` of the fields, each row decided by one thread", Some(COUNT), Self::copy_and_decide);
             if has_file {
-                self.time("plan on a file of them", |figures| figures.plan(REPLACE, &["--registry", "sessions.json"]));
+                self.time("dry run on a JSON file of the same sessions", Some(COUNT), |figures| {
+                    figures.plan(REPLACE, &["--registry", "sessions.json"]);
+                });
             }
-            self.time("plan with `keep-manual`, nothing to do", |figures| figures.plan(KEEP_MANUAL, &[]));
         }
-        tell(&format!("private memory of a plan, nothing to do: {:.1} MB", self.memory()));
+        self.memory("private memory of a dry run, nothing to do");
         self.database.execute(DRIFT);
         self.database.execute(VACUUM);
         for _ in 0..ROUNDS {
-            self.time("plan, 1 % differs", |figures| figures.plan(REPLACE, &[]));
-            self.time("plan with `keep-manual`, 1 % differs", |figures| figures.plan(KEEP_MANUAL, &[]));
+            self.time("dry run, 1 % differs", Some(COUNT), |figures| figures.plan(REPLACE, &[]));
+            self.time("the same, 1 % differs, with `keep-manual`", Some(COUNT), |figures| {
+                figures.plan(KEEP_MANUAL, &[]);
+            });
         }
-        tell(&format!("private memory of a plan, 1 % differs: {:.1} MB", self.memory()));
-        self.apply("");
-        let (mut alone, mut beside) = (Duration::ZERO, Duration::ZERO);
+        self.memory("private memory of a dry run, 1 % differs");
+        self.apply();
         for _ in 0..ROUNDS {
-            // What is changed back again and again would be held.
-            self.database.execute("DELETE FROM reconcile.memory");
-            self.database.execute(VACUUM);
-            self.time("a bare UPDATE of 1 %", |figures| figures.database.execute(DRIFT));
-            self.time("apply, 1 % differs", |figures| figures.apply(""));
-            self.database.execute("DELETE FROM reconcile.memory");
+            self.forget();
+            self.time(UPDATE, None, |figures| figures.database.execute(DRIFT));
+            self.time("apply, 1 % differs", Some(UPDATE), |figures| figures.apply());
+            self.forget();
             self.database.execute(DRIFT);
-            alone = alone.max(longest_wait(&self.database, || thread::sleep(Duration::from_secs(1))));
-            beside = beside.max(longest_wait(&self.database, || self.apply("batch = 500")));
+            self.time("the same, each owes a restart", Some(UPDATE), |figures| figures.apply_owing());
+            self.forget();
+            self.waits("longest update of one row meanwhile, beside nothing", None, |_| {
+                thread::sleep(Duration::from_secs(1));
+            });
+            self.waits("the same beside the bare `UPDATE`", None, |figures| figures.database.execute(DRIFT));
+            self.waits("the same beside the apply", Some("the 99th of 100 updates, beside the apply"), Self::apply);
         }
-        tell(&format!(
-            "longest wait of another connection: {alone:.1?}, beside an apply in batches of 500 {beside:.1?}"
-        ));
-        for (name, times) in std::mem::take(&mut self.rows) {
-            let (median, least) = (median(&times), times.iter().min().unwrap());
-            tell(&format!(
-                "| {} | {name} | {:.3} s | {:.3} s |",
-                self.sessions,
-                median.as_secs_f64(),
-                least.as_secs_f64()
-            ));
-        }
+        self.known
     }
 
-    fn time(&mut self, name: &'static str, work: impl FnOnce(&mut Self)) {
+    fn time(&mut self, name: &'static str, base: Option<&'static str>, work: impl FnOnce(&mut Self)) {
         let since = Instant::now();
         work(self);
-        let time = since.elapsed();
-        match self.rows.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, times)) => times.push(time),
-            None => self.rows.push((name, vec![time])),
+        self.add(name, base, since.elapsed());
+    }
+
+    fn add(&mut self, name: &'static str, base: Option<&'static str>, time: Duration) {
+        match self.known.iter_mut().find(|figure| figure.name == name) {
+            Some(Figure { values: Values::Times(times), .. }) => times.push(time),
+            _ => self.known.push(Figure { name, base, values: Values::Times(vec![time]) }),
         }
     }
 
-    fn write_policy(&self, existing: &str, limits: &str) {
+    /// How long the updates of single rows take another connection meanwhile: the longest, and the 99th of a hundred.
+    fn waits(&mut self, longest: &'static str, most: Option<&'static str>, work: impl FnOnce(&Self)) {
+        let mut waits = waits(&self.database, self.sessions, || work(self));
+        waits.sort();
+        self.add(longest, None, *waits.last().unwrap());
+        if let Some(most) = most {
+            self.add(most, None, waits[waits.len() * 99 / 100]);
+        }
+    }
+
+    /// What is changed back again and again would be held. The server does now what it would do while something is measured.
+    fn forget(&self) {
+        for statement in ["DELETE FROM reconcile.memory", "VACUUM ANALYZE", "CHECKPOINT"] {
+            self.database.execute(statement);
+        }
+    }
+
+    fn write_policy(&self, existing: &str, sections: &str) {
         let overrides: String = (1..=50).map(|number| format!("\"+1617{number:08}\" = \"opus\"\n")).collect();
         let registry = self.database.registry(COLUMNS).replace("[registry]", &format!("[registry]\n{existing}"));
-        let policy = POLICY.replace("[limits]", &format!("[limits]\n{limits}"));
-        self.database.sandbox.write("policy.toml", format!("{policy}[chats]\n{overrides}{registry}"));
+        self.database.sandbox.write("policy.toml", format!("{POLICY}{sections}[chats]\n{overrides}{registry}"));
     }
 
     fn plan(&self, existing: &str, arguments: &[&str]) {
@@ -181,15 +274,46 @@ impl Figures {
         self.database.run(&[&["--dry-run", "--output", "json=plan.json"], arguments].concat()).expect(0);
     }
 
-    fn apply(&self, limits: &str) {
-        self.write_policy(REPLACE, limits);
+    fn apply(&self) {
+        self.write_policy(REPLACE, "");
         self.database.run(&["--output", "json=plan.json"]).expect(0);
+    }
+
+    fn apply_owing(&self) {
+        self.write_policy(REPLACE, RESTART);
+        self.database.run(&["--output", "json=plan.json"]).expect(4);
     }
 
     fn copy(&mut self) {
         let mut reader = self.client.copy_out(&format!("COPY ({FIELDS}) TO STDOUT (FORMAT binary)")).unwrap();
         let mut buffer = vec![0; 1 << 16];
         while reader.read(&mut buffer).unwrap() > 0 {}
+    }
+
+    /// What a plan would be that asks the database for all rows, and decides them here.
+    fn copy_and_decide(&mut self) {
+        let text = fs::read_to_string(self.database.sandbox.path("policy.toml")).unwrap();
+        let (policy, _) = policy::read(&[Source::new("policy.toml", text)]).unwrap();
+        let now = Zoned::now();
+        let reader = self.client.copy_out(&format!("COPY ({FIELDS}) TO STDOUT (FORMAT binary)")).unwrap();
+        let mut rows = BinaryCopyOutIter::new(reader, &[const { Type::TEXT }; 8]);
+        let mut differ = 0;
+        while let Some(row) = rows.next().unwrap() {
+            let field = |at| row.get::<Option<&str>>(at).map(Cow::Borrowed);
+            let chat = Chat {
+                id: field(0).unwrap(),
+                tier: field(2),
+                source: field(3),
+                kind: field(4),
+                session_name: field(5),
+                ..Chat::default()
+            };
+            let model = field(1);
+            let decision = resolve(&policy, &chat, Current::from(model.as_deref()), &now);
+            let says = model.as_deref().map(|model| policy.canonical(model));
+            differ += usize::from(says != decision.model.map(Model::as_str));
+        }
+        assert_eq!(differ, 0);
     }
 
     fn write_file(&mut self) {
@@ -199,32 +323,36 @@ impl Figures {
         write!(file, "{{{}}}", rows.trim_end().replace('\n', ",\n")).unwrap();
     }
 
-    /// The most private memory that a plan was seen to have, in megabytes.
-    fn memory(&self) -> f64 {
+    /// The most private memory that a plan was seen to have.
+    fn memory(&mut self, name: &'static str) {
         self.write_policy(REPLACE, "");
         let mut command = self.database.command(&["--dry-run", "--output", "json=plan.json"]);
-        f64::from(private_memory(&mut command)) / 1024.0
+        let size = f64::from(private_memory(&mut command)) / 1024.0;
+        self.known.push(Figure { name, base: None, values: Values::Megabytes(size) });
     }
 }
 
-/// The longest time that an update of one row took another connection meanwhile.
-fn longest_wait(database: &Database, work: impl FnOnce()) -> Duration {
+/// How long each update of one row takes another connection meanwhile. It updates the rows that are changed, one after the other,
+/// in an order in which neighbours are far apart.
+fn waits(database: &Database, sessions: usize, work: impl FnOnce()) -> Vec<Duration> {
+    /// A prime number: steps of this length come to every row before they come to one again.
+    const STEP: usize = 7919;
     let is_over = AtomicBool::new(false);
     let mut client = server().connect(&database.name).unwrap();
     thread::scope(|scope| {
         let updates = scope.spawn(|| {
-            let mut longest = Duration::ZERO;
+            let mut waits = Vec::new();
             let statement = client.prepare("UPDATE sessions SET notes = $2 WHERE id = $1").unwrap();
-            for number in (51_usize..).step_by(100).cycle() {
+            for number in (0_usize..).step_by(STEP) {
+                let id = format!("+1617{:08}", number % (sessions / 100) * 100 + 51);
                 let since = Instant::now();
-                let id = format!("+1617{:08}", number % 10_000);
                 client.execute(&statement, &[&id, &id]).unwrap();
-                longest = longest.max(since.elapsed());
+                waits.push(since.elapsed());
                 if is_over.load(Ordering::Relaxed) {
                     break;
                 }
             }
-            longest
+            waits
         });
         work();
         is_over.store(true, Ordering::Relaxed);

@@ -18,13 +18,13 @@ pub enum Cut {
     Before,
     /// When the server has answered it, before the client is told.
     After,
-    /// As `Before`, and as a pooler may do it: with an error, on a connection that stays open.
+    /// Before the server is sent the message, with an error on a connection that stays open, as a pooler may do it.
     ErrorBefore,
-    /// As `After`, with such an error instead of the answer.
+    /// When the server has answered, with an error instead of the answer on a connection that stays open.
     ErrorAfter,
-    /// As `Before`, and no further connection is taken.
+    /// Before the server is sent the message, and no further connection is taken.
     GoneBefore,
-    /// As `After`, and no further connection is taken.
+    /// When the server has answered it, and no further connection is taken.
     GoneAfter,
 }
 
@@ -196,7 +196,8 @@ fn wherever_a_connection_is_cut_every_row_is_changed_once_owed_once_and_in_the_h
     }
 }
 
-/// Starts a session where this is cut, and once more. Returns the first start; `None` where nothing was cut.
+/// Starts a session over a connection that is cut there, and once more over a whole one. Returns the first start; `None` where
+/// nothing was cut.
 fn cut_a_launch(number: usize, cut: Cut) -> Option<Run> {
     let database = Database::with_sessions(&[("+1", "family", "opus")]);
     database.make_schema();

@@ -163,7 +163,7 @@ const GLOBS: [&str; 13] =
 /// The chats to which an assignment gives a tier: often all, so that it is seen what counts as none.
 const ASSIGNED: [&str; 9] = ["*", "*", "*", "*", "?", "a*", "*_*", "d*%?", "*000000000003"];
 /// Some have the same slug, which has a dash for each byte that it cannot hold; and some only look like it.
-const NAMES: [&str; 9] = ["a b", "a-b", "a_b", "aXb", "A-b", "ä", "--", "a%b", ""];
+const NAMES: [&str; 9] = ["a b", "a-b", "a_b", "aXb", "A-b", "aä", "a--", "a%b", ""];
 
 #[derive(Clone, Debug)]
 struct Session {

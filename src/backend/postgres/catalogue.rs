@@ -74,7 +74,7 @@ struct Found {
     name: String,
     /// The name of its type.
     kind: String,
-    /// The name of the relation as SQL, with its schema.
+    /// The name of its type as SQL, with its schema.
     type_name: String,
     is_enum: bool,
     is_text: bool,

@@ -17,9 +17,9 @@ use crate::foreign::{Foreign, sentence};
 /// What a transaction is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    /// It sees the database at one instant.
+    /// Reading. The transaction sees the database at one instant.
     Read,
-    /// Each of its statements sees what was committed before it.
+    /// Changes. Each statement of the transaction sees what was committed before it.
     Write,
 }
 
@@ -55,11 +55,11 @@ impl Purpose {
 /// How a transaction has ended.
 #[derive(Debug)]
 pub(super) enum End<T> {
-    /// It was committed.
+    /// The transaction was committed.
     Committed(T),
-    /// It was taken back.
+    /// The transaction was taken back.
     TakenBack,
-    /// Whether it was committed cannot be told: the answer was lost.
+    /// The answer to COMMIT was lost, so that it is not known here whether the transaction was committed.
     Lost(T, Error),
 }
 

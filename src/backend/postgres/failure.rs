@@ -32,9 +32,10 @@ pub(super) fn failed(doing: impl Into<Sentence>, error: &postgres::Error) -> Err
 /// Other transactions are in the way.
 const CONFLICTS: [SqlState; 3] =
     [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::LOCK_NOT_AVAILABLE];
-/// The database refuses a value or a row: the column cannot hold it, a constraint or the check of a view forbids it.
+/// The classes of codes by which the database refuses a value or a row: the column cannot hold it, a constraint or the check of
+/// a view forbids it.
 const REFUSALS: [&str; 3] = ["22", "23", "44"];
-/// So does a generated column, and a trigger that says so.
+/// The codes of refusals outside of those classes: of a generated column, and of a trigger that raises an exception.
 const REFUSED: [SqlState; 2] = [SqlState::GENERATED_ALWAYS, SqlState::RAISE_EXCEPTION];
 
 /// A conflict may pass when the transaction is made again. A refusal is of one row, and the others can be changed.

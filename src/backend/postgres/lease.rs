@@ -33,11 +33,11 @@ const WAITED: Duration = Duration::from_millis(100);
 /// What became of changes.
 #[derive(Debug)]
 pub(super) enum Changed<T> {
-    /// They were made.
+    /// The changes were committed.
     Made(T),
-    /// The connection was lost while they were committed, and the server cannot be asked about it.
+    /// The connection was lost during the commit of the changes, and the server cannot be asked about it.
     Unknown(T, Error),
-    /// None was made.
+    /// The changes were taken back.
     Nothing,
 }
 

@@ -20,7 +20,7 @@ use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Note};
 use crate::plan::standing_faults::Told;
 use crate::plan::{Outcome, Reading, Row, Verdict};
-use crate::registry::{Key, Snapshot};
+use crate::registry::Entry;
 use crate::state::kept::Patch;
 
 /// A table that this run holds.
@@ -151,11 +151,13 @@ impl Locked for LockedTable<'_> {
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         let chat = |row: &&Row| (row.chat.id.clone().into_owned(), Stands::Gone);
         let mut found: BTreeMap<String, Stands> = rows.iter().map(chat).collect();
-        let sought: BTreeSet<&str> = rows.iter().map(|row| row.chat.id.as_ref()).collect();
-        self.table.find(&[Key::Id], &sought, &mut |entry| {
+        // They were read from the table, so the type of its ids can hold them, and its index finds them.
+        let chats: Vec<&str> = rows.iter().map(|row| row.chat.id.as_ref()).collect();
+        let mut take = |entry: Entry| {
             let model = entry.model.as_deref().and_then(Model::new);
             found.insert(entry.chat.id.into_owned(), Stands::Model(model));
-        })?;
+        };
+        self.table.database().read(|transaction| self.table.read(transaction, &chats, &mut take))?;
         Ok(found)
     }
 

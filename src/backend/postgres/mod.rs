@@ -54,7 +54,7 @@ const BATCH: usize = 500;
 
 /// A registry that is a table, and the commands of this host that restart its sessions.
 #[derive(Debug)]
-pub struct PostgresBackend {
+pub(super) struct PostgresBackend {
     table: RegistryTable,
     commands: Commands,
     /// Other names of models that the registry may hold.
@@ -63,12 +63,10 @@ pub struct PostgresBackend {
 
 impl PostgresBackend {
     /// The registry in this table, whose sessions these commands restart.
-    pub fn new(table: RegistryTable, aliases: BTreeMap<String, Model>, commands: Commands) -> Self {
+    pub(super) fn new(table: RegistryTable, aliases: BTreeMap<String, Model>, commands: Commands) -> Self {
         Self { table, commands, aliases }
     }
-}
 
-impl PostgresBackend {
     /// What is found of the rows that cannot be read: nothing is decided on them.
     fn refusals(&self) -> Result<BTreeMap<String, Finding>> {
         let refusal = |(chat, field): (String, String)| {

@@ -16,11 +16,11 @@ pub(super) struct Name(i64);
 /// What became of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It was committed.
+    /// The transaction was committed.
     Committed,
-    /// It was not, and never will be.
+    /// The transaction was not committed, and never will be.
     TakenBack,
-    /// It goes on, or the server has forgotten it.
+    /// The transaction goes on, or the server has forgotten it.
     Unknown,
 }
 

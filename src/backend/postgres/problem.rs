@@ -153,23 +153,23 @@ impl Explain for TableProblem {
 /// Why the connection that a policy or this host names cannot be made.
 #[derive(Debug)]
 pub(super) enum ConnectionProblem {
-    /// A service has a setting that is none.
+    /// A service has a setting that is not supported.
     Service { name: Foreign, message: Foreign, advice: Foreign },
     /// No file defines the service.
     NoService { name: Foreign, files: Vec<PathBuf> },
     /// There are not as many ports or addresses as hosts.
     Counts { hosts: usize, count: usize, what: &'static str },
-    /// An address is none.
+    /// `hostaddr` is not the address of a host.
     NotAnAddress,
     /// A policy's connection leads to another host, and would take a secret along.
     Unconsented { keyword: Foreign },
     /// No user is named.
     NoUser,
-    /// A keyword has a value that is none.
+    /// A keyword has a value that it does not take.
     Value { keyword: &'static str, write: &'static str },
-    /// A keyword has a value that is no number, or too large.
+    /// A keyword has a value that is not a number, or too large.
     NotANumber { keyword: &'static str },
-    /// A line of a service file is no setting.
+    /// A line of a service file is not a setting.
     ServiceLine { file: PathBuf, line: usize },
     /// Other users can read the passwords.
     OpenPasswords { file: PathBuf },

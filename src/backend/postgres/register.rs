@@ -113,7 +113,8 @@ struct Edit<'e> {
 }
 
 impl Edit<'_> {
-    /// Makes it, in a transaction of this name; `None` where it was decided on something else than there is by now.
+    /// Makes the edit, and returns the name of its transaction as well; `None` where the registration was decided on something
+    /// else than there is by now.
     fn make(&self, transaction: &mut Transaction) -> Result<Option<(Registered, Name)>> {
         let chat = self.registration.chat.id.as_ref();
         let name = Name::of(transaction)?;

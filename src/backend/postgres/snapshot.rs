@@ -61,9 +61,9 @@ impl Field {
 /// Whether entries come with what their chats were last given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Marks {
-    /// They do: the table is joined with what runs remember.
+    /// Entries have them: the table is joined with what runs remember.
     Joined,
-    /// They do not.
+    /// Entries come without them, and no other table is read.
     LeftOut,
 }
 

@@ -66,7 +66,7 @@ impl RegistryTable {
     }
 
     /// Its name, as the policy has it.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let Table { schema, name, .. } = self.table.as_ref();
         schema.as_ref().map_or_else(|| name.clone(), |schema| format!("{schema}.{name}"))
     }
@@ -128,7 +128,7 @@ impl RegistryTable {
 
     /// This table, whose server must take a connection within this time.
     #[must_use]
-    pub fn answering_within(self, limit: Duration) -> Self {
+    pub(crate) fn answering_within(self, limit: Duration) -> Self {
         Self { database: Arc::new(self.database.answering_within(limit)), ..self }
     }
 
