@@ -1,5 +1,5 @@
-//! Named points in the order of effects. A test build (the cargo feature `crash-points`) can be told to kill or stop itself at one
-//! of them. In any other build they compile to nothing.
+//! Named points in the order of effects. A test build (the cargo feature `crash-points`) can be told to kill or stop
+//! itself at one of them. In any other build they compile to nothing.
 //!
 //! `RECONCILE_CRASH_AT=7` sends SIGKILL at the seventh point that is reached, and `RECONCILE_STOP_AT=7` sends SIGSTOP there.
 //! `RECONCILE_CRASH_TRACE=FILE` appends the name of each point to a file.

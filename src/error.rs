@@ -93,8 +93,8 @@ impl Explanation {
     }
 }
 
-/// An enum of the errors of one room. Its variants hold values. The sentences are made in one place, [`Explain::explain`], where
-/// they can be read as a list.
+/// An enum of the errors of one room. Its variants hold values. The sentences are made in one place,
+/// [`Explain::explain`], where they can be read as a list.
 pub trait Explain: fmt::Debug + Send + Sync + 'static {
     /// The code, the sentence and the hint of this error.
     fn explain(&self) -> Explanation;

@@ -1,8 +1,9 @@
 //! Text that this program did not write itself, and the sentences that quote it.
 //!
-//! People in a chat choose names, and commands, servers and files can return any text. Printed unchanged, such text could move the
-//! cursor, look like a message of this program, or reveal who a chat is with although names are to be hidden. So it has a type
-//! that cannot be printed, and a sentence keeps it apart from the program's own words until `report::shown` writes both.
+//! People in a chat choose names, and commands, servers and files can return any text. Printed unchanged, such text
+//! could move the cursor, look like a message of this program, or reveal who a chat is with although names are to be
+//! hidden. So it has a type that cannot be printed, and a sentence keeps it apart from the program's own words until
+//! `report::shown` writes both.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -119,8 +120,8 @@ impl Sentence {
         &self.0
     }
 
-    /// The text with each `{}` replaced by the next of `parts`. [`sentence!`](crate::sentence) ensures that there are as many parts
-    /// as `{}`.
+    /// The text with each `{}` replaced by the next of `parts`. [`sentence!`](crate::sentence) ensures that there are
+    /// as many parts as `{}`.
     #[doc(hidden)]
     pub fn filled(text: &'static str, parts: impl IntoIterator<Item = Self>) -> Self {
         let mut parts = parts.into_iter();

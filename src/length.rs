@@ -16,8 +16,8 @@ pub fn duration(text: &str) -> Option<Duration> {
     spanned().or_else(signed).and_then(|length| Duration::try_from(length).ok())
 }
 
-/// Parses a duration whose days are calendar days: one day from now is this time of day tomorrow, even if clocks are set forward
-/// or back in between. `None` where the text is not such a duration.
+/// Parses a duration whose days are calendar days: one day from now is this time of day tomorrow, even if clocks are
+/// set forward or back in between. `None` where the text is not such a duration.
 pub(crate) fn span(text: &str) -> Option<Span> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Span::new().try_seconds(text.parse::<i64>().ok()?).ok();

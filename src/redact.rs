@@ -1,6 +1,6 @@
-//! Pseudonyms for what reveals who a chat is with, such as a chat id, which is often a phone number. One key always gives one name
-//! the same pseudonym. Without the key, a pseudonym cannot be traced to its name, not even by trying all phone numbers. The
-//! pseudonym of a pseudonym is itself, so that data may be redacted twice.
+//! Pseudonyms for what reveals who a chat is with, such as a chat id, which is often a phone number. One key always
+//! gives one name the same pseudonym. Without the key, a pseudonym cannot be traced to its name, not even by trying all
+//! phone numbers. The pseudonym of a pseudonym is itself, so that data may be redacted twice.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -83,8 +83,8 @@ impl Redaction {
         self.pseudonym("registry", name)
     }
 
-    /// The name of the rule that decided on a chat, with pseudonyms. The name of an override has the chat's id in it, and the name
-    /// of a tier may be a person's.
+    /// The name of the rule that decided on a chat, with pseudonyms. The name of an override has the chat's id in it,
+    /// and the name of a tier may be a person's.
     pub fn rule(&self, rule: &str, chat: &str) -> String {
         if rule.starts_with("chats.") {
             return format!("chats.{:?}", self.chat(chat));
@@ -92,8 +92,8 @@ impl Redaction {
         rule.strip_prefix("tiers.").map_or_else(|| rule.to_owned(), |tier| format!("tiers.{}", self.tier(tier)))
     }
 
-    /// The pseudonym of a plan's id, from which the phone numbers of a small plan could be found by trying all. It is as long as
-    /// the id, which has 16 digits in version 0.1 and 32 since.
+    /// The pseudonym of a plan's id, from which the phone numbers of a small plan could be found by trying all. It is
+    /// as long as the id, which has 16 digits in version 0.1 and 32 since.
     pub fn plan(&self, id: &str) -> String {
         let bytes = if id.len() <= 16 { 8 } else { 16 };
         hex(&self.mac("plan", id)[..bytes])

@@ -146,8 +146,8 @@ fn written<'p>(policy: &'p Policy, chat: &Chat) -> impl Iterator<Item = Candidat
     rules.chain(always.map(|choice| Candidate::Speaks(choice.into())))
 }
 
-/// The decision on a chat: that of the first candidate that applies. A model that has been withdrawn by `now` is replaced by its
-/// replacement.
+/// The decision on a chat: that of the first candidate that applies. A model that has been withdrawn by `now` is
+/// replaced by its replacement.
 pub fn resolve<'p>(policy: &'p Policy, chat: &Chat, current: Current, now: &Zoned) -> Decision<'p> {
     let decision = first(policy, candidates(policy, chat, current, now));
     Decision { model: decision.model.map(|model| policy.in_use(model, now)), ..decision }

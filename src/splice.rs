@@ -35,8 +35,8 @@ pub struct Hunk<'a> {
     pub new: String,
 }
 
-/// The hunks of a diff between a text and its edited form. Apart from one pass that counts lines, the time depends on the number of
-/// edits, and not on the size of the text.
+/// The hunks of a diff between a text and its edited form. Apart from one pass that counts lines, the time depends on
+/// the number of edits, and not on the size of the text.
 #[derive(Debug)]
 pub struct Hunks<'a> {
     text: &'a str,
@@ -66,7 +66,8 @@ impl<'a> Hunks<'a> {
             if !is_near {
                 break;
             }
-            // At the end of the text there is no further line to look for. In a file of one long line, this keeps the loop linear.
+            // At the end of the text there is no further line to look for. In a file of one long line, this keeps the
+            // loop linear.
             if end < self.text.len() {
                 end = lines_on(self.text, next.range.end).max(end);
             }

@@ -1,4 +1,4 @@
-//! What the order of effects needs of a backend: where models are kept, and how a session comes to run on one.
+//! The traits of a backend, as the order of effects needs them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -24,38 +24,38 @@ use crate::policy::{Policy, Source};
 use crate::redact::Redaction;
 use crate::registry::{Position, Snapshot};
 
-/// What a registry is read for. A backend may leave out entries that cannot be needed for it.
+/// What a registry is read for. A backend may leave out entries that are not needed for that.
 #[derive(Clone, Copy)]
 pub enum Ask<'a> {
-    /// For every entry.
+    /// All entries.
     Everything,
-    /// For a plan: the entries that can have a row. More do no harm.
+    /// A dry run's plan: the entries that can have a row. A backend may return more.
     Plan(&'a PlanInput<'a>),
-    /// For the entries of these chats. More do no harm.
+    /// The entries of these chats. A backend may return more.
     Chats(&'a BTreeSet<&'a str>),
-    /// For a plan that is applied: also the entries of which the run would remember something.
+    /// An apply's plan: the entries that can have a row, and those of which the run would remember something.
     Apply(&'a PlanInput<'a>),
 }
 
 /// Where the models of sessions are kept, and how a session comes to run on one.
 pub trait Backend: Sync {
-    /// What it can do, as far as that is known without asking it.
+    /// What it can do, as far as that is known from the policy alone.
     fn capabilities(&self) -> &dyn Capabilities;
 
-    /// The registry and the ledger as they are now.
+    /// Reads the registry and the ledger.
     ///
     /// # Errors
-    /// Where one of them cannot be read. A missing registry is an error, never "no sessions"; a damaged ledger is one,
-    /// never "no debts".
+    /// Where one of them cannot be read. A missing registry is an error, and not a registry without sessions. A damaged
+    /// ledger is an error, and not a ledger without debts.
     fn read(&self, ask: Ask<'_>) -> Result<Reading>;
 
-    /// The registry alone, every entry of it, for what needs no ledger.
+    /// Reads the whole registry, for commands that need no ledger.
     ///
     /// # Errors
     /// As [`Backend::read`].
     fn snapshot(&self) -> Result<Box<dyn Snapshot>>;
 
-    /// The snapshot, for a command that can do without it; `None` where another program would have to be asked.
+    /// Reads the whole registry, for commands that can do without it. `None` where that would need a request to a server.
     ///
     /// # Errors
     /// As [`Backend::read`].
@@ -63,24 +63,24 @@ pub trait Backend: Sync {
         self.snapshot().map(Some)
     }
 
-    /// The ledger alone, for what is only about debts.
+    /// Reads the ledger, for commands that are only about debts.
     ///
     /// # Errors
     /// As [`Backend::read`].
     fn ledger(&self) -> Result<Ledger>;
 
-    /// How many rows are committed together at most, where the policy does not say. By default, all.
+    /// How many rows are committed together at most, where the policy does not say. `None` for all.
     fn batch(&self) -> Option<usize> {
         None
     }
 
-    /// What the sessions of the rows of a drift are doing. Changes nothing.
+    /// Finds out what the sessions of a drift's rows are doing. Changes nothing.
     ///
     /// # Errors
-    /// Where that cannot be told, and a plan without it would be wrong.
+    /// Where that cannot be found out, and a plan without it would be wrong.
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed>;
 
-    /// Whether sessions can be restarted at all: looked at before anything is changed.
+    /// Checks that sessions can be restarted. Called before anything is changed.
     ///
     /// # Errors
     /// Why they cannot.
@@ -88,7 +88,7 @@ pub trait Backend: Sync {
         Ok(())
     }
 
-    /// Whether the registry can be edited at all: looked at before anything is changed.
+    /// Checks that the registry can be edited. Called before anything is changed.
     ///
     /// # Errors
     /// Why it cannot.
@@ -211,92 +211,92 @@ fn never_launched() -> Error {
     Bug("a launch was not refused, and its backend knows none").into()
 }
 
-/// Decides on the registration of a session, given the registry and the ledger as they are.
+/// Decides on the registration of a session, given the present registry and ledger.
 pub type Decide<'d> = dyn FnMut(&dyn Snapshot, &Ledger) -> Result<Registration> + 'd;
 
-/// That what runs have remembered is gone.
+/// The message about state of earlier runs that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostState {
-    /// What is lost with it.
+    /// What is lost.
     pub message: &'static str,
     /// What to do about it.
     pub hint: &'static str,
 }
 
-/// What was registered.
+/// The result of a registration.
 #[derive(Debug)]
 pub struct Registered {
     /// Whether the registry was changed.
     pub changed: bool,
-    /// Whether a restart was owed, which the start pays.
+    /// Whether the session owed a restart, which the start pays.
     pub paid: bool,
-    /// What went wrong after the effect, or may have. The session must not be started then, and what it was to pay may be settled;
-    /// except where the registry is out of reach by then: it starts on what was decided.
+    /// What went wrong after the effect, or may have. The session must not be started then, although its debt may be settled;
+    /// except where the registry cannot be reached any more: then it starts on the model that was decided.
     pub error: Option<Error>,
 }
 
-/// What only the run that holds the lock may do. What a method does is durable when it returns.
+/// What only the run that holds the lock may do. The effect of a method is durable when it returns.
 pub trait Locked: Sync {
-    /// Makes all changes of a batch, each with what will be owed for it, or none of them.
+    /// Makes all changes of a batch together with the restarts that they will owe, or nothing.
     ///
     /// # Errors
     /// Where nothing has happened. What goes wrong after the effect is returned in [`Committed::Done`].
     fn commit(&self, reading: &Reading, batch: &Batch<'_>) -> Result<Committed>;
 
-    /// Takes these notes in their order, and returns what their chats owe then.
+    /// Adds these notes to the ledger in their order. Returns the debts of their chats after that, by chat id.
     ///
     /// # Errors
     /// Where they could not be saved.
     fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>>;
 
-    /// Makes the sessions of these rows run on their models; where edits go per row, the edits go with it. There are at
-    /// most as many rows as one request carries. Returns an attempt for each.
+    /// Makes the sessions of these rows run on their models. With edits per row, this makes the edits, too. There are
+    /// at most as many rows as fit into one request. Returns the attempt on each row, in their order.
     fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt>;
 
-    /// What the registry says now of rows that were edited, by chat id. Waits for an owner that saves late.
+    /// Reads back rows that were edited, by chat id. Waits for an owner of the registry that saves late.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Where the registry cannot be read.
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>>;
 
-    /// Saves what each chat was last given, with what a run has `found`. `reach` is of which chats it then speaks.
+    /// Saves what each chat was last given, with what a run has `found`. `reach` says which chats the memory then covers.
     ///
     /// # Errors
-    /// Where that cannot be done.
+    /// Where it cannot be saved.
     fn remember(&self, found: &Found, reach: Reach) -> Result<()>;
 
-    /// Forgets what chats were last given: the policy does not keep what is set by hand.
+    /// Forgets what chats were last given, because the policy does not keep models that were set by hand.
     ///
     /// # Errors
-    /// Where that cannot be done.
+    /// Where that cannot be saved.
     fn forget_applied(&self) -> Result<()>;
 
-    /// What quiet runs have told of that stays wrong. By default, nothing.
+    /// The standing faults that quiet runs have reported. By default, none.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Where they cannot be read.
     fn told(&self) -> Result<Told> {
         Ok(Told::default())
     }
 
-    /// Remembers what quiet runs have told of. By default, that is forgotten.
+    /// Saves the standing faults that quiet runs have reported. By default, they are not kept.
     ///
     /// # Errors
-    /// Where it cannot be saved.
+    /// Where they cannot be saved.
     fn remember_told(&self, _told: Told) -> Result<()> {
         Ok(())
     }
 
-    /// The commit of the policy by which the registry was last changed, where that is newer than the one of a run `by` this. By
-    /// default, none is known.
+    /// The commit of the policy by which the registry was last changed, if it is newer than the policy of the run `by`.
+    /// By default, `None`.
     ///
     /// # Errors
-    /// Where that cannot be told.
+    /// Where that cannot be read.
     fn newer_policy(&self, _by: &Origin) -> Result<Option<String>> {
         Ok(None)
     }
 
-    /// A name in the history for a run that began at this time. By default, the time.
+    /// A name in the history for a run that began at this time. By default, it is made of the time alone.
     ///
     /// # Errors
     /// Where the names of earlier runs cannot be read.
@@ -304,19 +304,19 @@ pub trait Locked: Sync {
         Ok(name(at))
     }
 
-    /// Appends what a run did to the history, with what is not told there yet of others.
+    /// Appends this run to the history, and before it the runs that died before they could append their lines.
     ///
     /// # Errors
-    /// Where that cannot be done.
+    /// Where the history cannot be written.
     fn record(&self, run: &JsonRun<'_>) -> Result<()>;
 }
 
-/// What is committed together.
+/// Changes that are committed together.
 #[derive(Clone, Debug)]
 pub struct Batch<'a> {
     /// The edits, in the order of chat ids.
     pub changes: Vec<Change<'a>>,
-    /// What is remembered beside the edits, also where there are none.
+    /// Notes that are added to the ledger with the edits, or alone if there are no edits.
     pub notes: Vec<Note<'a>>,
     /// The chats whose debts are void once the edits are made. Each owes a restart in the ledger that was read.
     pub void: Vec<&'a str>,
@@ -325,7 +325,7 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// This batch, with the start of the session that each change is made on. Starts are by chat id, where they are known.
+    /// This batch with the identities of the sessions' present starts, by chat id, in the debts that it will make.
     #[must_use]
     pub(crate) fn identified(mut self, identities: &'a BTreeMap<String, String>) -> Self {
         for change in &mut self.changes {
@@ -342,8 +342,8 @@ impl Batch<'_> {
         self.changes.is_empty() && self.notes.is_empty() && self.void.is_empty()
     }
 
-    /// Whether a debt that was planned on is gone: a launch has started that session meanwhile, on what the registry said
-    /// then.
+    /// Whether a debt is gone that the plan was made with: a launch has started that session meanwhile, on the model that the
+    /// registry had.
     pub fn is_stale(&self, now: &Ledger) -> bool {
         let planned_on =
             self.changes.iter().filter(|change| change.owes.is_some_and(|owes| owes.planned_on == PlannedOn::Debt));
@@ -351,7 +351,7 @@ impl Batch<'_> {
         counted_on.into_iter().any(|chat| !now.owed.contains_key(chat))
     }
 
-    /// What is noted before the edits are made: the notes of the batch, and the restarts that the edits will owe.
+    /// The notes to be saved before the edits are made: those of the batch, and the restarts that the edits will owe.
     pub(crate) fn notes_before(&self) -> Vec<Note<'_>> {
         let mut notes = self.notes.clone();
         for change in &self.changes {
@@ -361,7 +361,7 @@ impl Batch<'_> {
         notes
     }
 
-    /// What is noted once the edits are made: that void debts are settled.
+    /// The notes to be saved after the edits were made: void debts are settled.
     pub(crate) fn notes_after(&self) -> Vec<Note<'_>> {
         self.void.iter().map(|chat| Note::Settled { chat }).collect()
     }
@@ -372,9 +372,9 @@ impl Batch<'_> {
 pub struct Change<'a> {
     /// The chat.
     pub chat: &'a str,
-    /// Where the snapshot that was planned on finds its entry.
+    /// The position of its entry in the snapshot that was planned on.
     pub at: Position,
-    /// The model that it gets; `None` takes the member away again that was added for a first model.
+    /// The model that the entry gets; `None` removes the member that an earlier change added for a first model.
     pub after: Option<&'a Model>,
     /// The restart that will be owed for it, if any.
     pub owes: Option<Owes<'a>>,
@@ -383,9 +383,9 @@ pub struct Change<'a> {
 /// The restart that a change will owe.
 #[derive(Clone, Copy, Debug)]
 pub struct Owes<'a> {
-    /// What the session runs, where that is known.
+    /// The model that the session runs, where that is known.
     pub ran: Option<&'a Model>,
-    /// Which start of the session that is. A backend that can tell starts apart fills it in right before the commit.
+    /// The identity of the session's present start. A backend that can tell starts apart sets it right before the commit.
     pub identity: Option<&'a str>,
     /// Whether the chat owed a restart already when the plan was made.
     pub planned_on: PlannedOn,
@@ -400,75 +400,74 @@ pub enum PlannedOn {
     Debt,
 }
 
-/// What became of a commit.
+/// The result of a commit.
 #[derive(Debug)]
 pub enum Committed {
-    /// The registry, or a debt that was planned on, is another by now. Nothing has happened.
+    /// Nothing has happened, because the registry or a debt is not what the plan was made with.
     Stale,
-    /// At least one of the changes cannot be made. What becomes of the rows of those, by chat id. Nothing has happened, and the
-    /// others can be committed without them.
+    /// Nothing has happened, because some changes cannot be made: the outcomes of their rows, by chat id. The others
+    /// can be committed without them.
     NotTaken(BTreeMap<String, Outcome>),
-    /// Something that may pass keeps the registry from being changed now. What becomes of all rows that would change it. Nothing
-    /// has happened.
+    /// Nothing has happened, because the registry cannot be changed for now: the outcome of all rows with an edit.
     Blocked(Outcome),
-    /// It was made.
+    /// The changes were made.
     Done {
-        /// What went wrong after the effect. Void debts still stand then.
+        /// What went wrong after the effect. Void debts are not settled then.
         error: Option<Error>,
     },
 }
 
-/// What the registry says of a row that was edited.
+/// What the registry has for a row that was edited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stands {
     /// This model, or none.
     Model(Option<Model>),
-    /// The owner of the registry has made the change and not saved it yet.
+    /// Another model, because the owner of the registry has made the change but not saved it yet.
     NotSavedYet,
-    /// It no longer has the entry.
+    /// No entry.
     Gone,
 }
 
-/// What became of one attempt to make a session run on its model.
+/// The result of one attempt to make a session run on its model. The texts are details for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attempt {
-    /// The session runs on it now.
+    /// The session runs on the model now.
     Changed,
-    /// It does already, or will when it next starts.
+    /// The session runs on the model already, or will when it next starts.
     NotNeeded(String),
-    /// It did not work.
+    /// The attempt did not work.
     Failed(String),
     /// The owner of the session refused to restart it, and left it as it was.
     Refused(String),
-    /// The session worked, was restarted, and does not work any more.
+    /// The session was working before it was restarted, and is not working now.
     Unhealthy(String),
-    /// The session was not known to work, was restarted, and is not running.
+    /// The session was not known to work before it was restarted, and is not running now.
     StillDown(String),
-    /// Whether it worked cannot be told.
+    /// It is not known whether the attempt worked.
     Unknown(String),
-    /// It cannot be done now.
+    /// The session cannot be changed now.
     Deferred(String),
-    /// It cannot be done now, nor can anything else: the run ends.
+    /// No session can be changed now: the run ends.
     Unavailable(String),
-    /// It was begun, and the request was never sent: nothing has happened.
+    /// The request was never sent: nothing has happened, although the attempt was noted to begin.
     NotSent(String),
-    /// Its turn did not come.
+    /// The run ended before the attempt began.
     NotBegun,
 }
 
-/// What an attempt says of the model of its row.
+/// What an attempt proves about the model of its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
     /// A session came up on it.
     Works,
     /// A session did not come up on it, or may not have.
     Fails,
-    /// Nothing: it was not tried.
+    /// Nothing, because the model was not tried.
     Nothing,
 }
 
 impl Attempt {
-    /// What it says of the model.
+    /// What it proves about the model.
     pub(super) fn proof(&self) -> Proof {
         match self {
             Self::Changed => Proof::Works,
@@ -483,16 +482,17 @@ impl Attempt {
     }
 }
 
-/// What an attempt asks of the run.
+/// What a backend asks of the run during an attempt.
 pub trait Turn {
-    /// Notes that the attempt on a row begins. That is durable when it returns; `false` if it must not begin.
+    /// Notes that the attempt on a row begins, which is durable when this returns. Returns `false` if it must not begin.
     fn begin(&self, row: &Row, begin: Begin<'_>) -> bool;
 
-    /// Notes that the attempts on these rows begin, and tells of each whether it may: for a request that is about several.
+    /// Notes that the attempts on these rows begin, for one request about all of them. Returns of each row whether it
+    /// may begin.
     fn begin_each(&self, rows: &[&Row], begin: Begin<'_>) -> Vec<bool> {
         rows.iter().map(|row| self.begin(row, begin)).collect()
     }
 
-    /// Whether waiting should end, because the run was asked to end.
+    /// Whether waiting should end, because the user interrupted the run.
     fn is_over(&self) -> bool;
 }

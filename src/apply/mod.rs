@@ -1,8 +1,8 @@
-//! The order of effects. Each step is safe to die after: what a later run needs to finish is on disk before the effect
-//! that it is about.
+//! The order of effects. A run may die at any point: what a later run needs to finish an effect is on disk before the effect.
 //!
-//! Plan. Then, for one wave of rows after the other: commit the edits, and with them what they will owe; make the sessions
-//! run on their models; put back those that did not come up; read back. At the end, save what was confirmed.
+//! A run makes a plan. Then, for each wave of rows, it commits the edits together with the restarts that they will owe,
+//! converges the sessions, reverts those that did not come up, and reads the registry back. At the end it saves what
+//! was confirmed.
 
 mod backend;
 mod batches;
@@ -32,12 +32,12 @@ pub use backend::{
 pub use planned::{Planned, RunContext, check_edits, plan, preflight};
 pub use watch::{Step, Watch};
 
-/// What became of a plan.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Applied {
-    /// The plan, with its outcomes, and what it was made from.
+    /// The plan with the outcomes of its rows, and the reading that it was made from.
     pub planned: Planned,
-    /// Whether it was cut short.
+    /// Whether the user interrupted it.
     pub interrupted: bool,
     /// What went wrong after the first effect.
     pub error: Option<Error>,
@@ -82,8 +82,9 @@ pub fn apply(input: &PlanInput, context: RunContext) -> Result<Applied> {
     Err(ApplyProblem::Replaced { times: PLANS, during: During::Plan }.into())
 }
 
-/// Saves what each chat was last given, where the policy keeps what was set by hand. Where it does not, that is forgotten: runs
-/// that replace such a model would make their own look as if it had been set by hand.
+/// Saves what each chat was last given, where the policy keeps models that were set by hand. Otherwise forgets it: it
+/// would be out of date when the policy keeps them again, and a model that a run wrote meanwhile would look as if it
+/// had been set by hand.
 fn remember(input: &PlanInput, context: RunContext, planned: &Planned, reach: Reach) -> Result<()> {
     let ledger = &planned.reading.ledger;
     if input.policy.existing.keeps_manual() {
@@ -93,9 +94,9 @@ fn remember(input: &PlanInput, context: RunContext, planned: &Planned, reach: Re
     if is_kept { context.locked.forget_applied() } else { Ok(()) }
 }
 
-/// What becomes of a plan that is refused as a whole: nothing is done.
+/// The result of a run whose plan is refused: nothing is done.
 pub fn refuse(mut planned: Planned) -> Applied {
-    // The reason is the plan's, and is told once.
+    // The rows have no detail, because the reason is reported once, for the plan.
     leave(&mut planned.plan, &Outcome::plain(Verdict::Refused));
     Applied { planned, interrupted: false, error: None }
 }
@@ -106,7 +107,7 @@ impl Run<'_> {
         self.leave_the_rest();
         let now = self.input.now.timestamp();
         let backend = self.context.backend;
-        // What this run has found out about models is for the report, too.
+        // The report should have what this run has found out about models.
         let plan = &self.planned.plan;
         let has_news = self.failures > 0 || !plan.failed_models.is_empty();
         if has_news && let Ok(ledger) = backend.ledger() {
@@ -130,13 +131,13 @@ impl Run<'_> {
         self.context.watch.step(Step::Recorded);
     }
 
-    /// Whether this run has looked at the whole registry, and nothing has kept it from doing what it should.
+    /// Which chats the memory covers after this run: all, if the run was about the whole registry and nothing went wrong.
     fn reach(&self) -> Reach {
         let is_whole = self.planned.plan.complete && !self.interrupted && self.error.is_none();
         if is_whole { Reach::All } else { Reach::Some }
     }
 
-    /// Gives the run a name in the history, under which its effects are remembered from the first on.
+    /// Gives the run a name in the history, if it may have effects. Each effect is noted under this name.
     fn begin_record(&mut self) -> Result<()> {
         let plan = &self.planned.plan;
         if !plan.void.is_empty() || plan.rows.iter().any(Row::is_planned) {
@@ -147,7 +148,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The commit of a newer policy that this run would overrule, if it would.
+    /// The commit of a newer policy by which the registry was changed last, if there is one: this run would overrule it.
     fn newer_policy(&self) -> Result<Option<String>> {
         let by = self.record.as_ref().map(|record| &record.head.by);
         by.map_or(Ok(None), |by| self.context.locked.newer_policy(by))
@@ -155,7 +156,7 @@ impl Run<'_> {
 
     fn interrupt(&mut self) {
         self.interrupted = true;
-        // They stand.
+        // No debt is settled.
         self.planned.plan.void.clear();
         leave(&mut self.planned.plan, &Outcome::because(Verdict::Deferred, "interrupted"));
     }

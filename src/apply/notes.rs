@@ -1,16 +1,16 @@
-//! What is noted in the ledger beside the edits of a wave.
+//! The notes that a wave adds to the ledger together with its edits.
 
 use crate::plan::ledger::{Begin, Note, Then};
 use crate::plan::observed::Edits;
 use crate::plan::{Plan, Row, Verdict};
 
-/// What is noted of a session that did not come up and may owe nothing, because a launch has struck that: its restart
-/// counts as begun, so that it is made also where the session is found stopped.
+/// The notes for a session that did not come up. It may owe nothing any more, because a launch has settled its debt.
+/// The restart counts as begun, so that the session is restarted even if it is found stopped.
 pub(super) fn owes_a_start(chat: &str) -> [Note<'_>; 2] {
     [Note::Owes { chat, ran: None, identity: None }, Note::Begun { chat, begin: Begin::Owed }]
 }
 
-/// What is noted of a row before its wave begins, beside its edit.
+/// The notes for a row, to be committed with its wave.
 pub(super) fn notes_before(row: &Row, edits: Edits) -> Vec<Note<'_>> {
     let chat = row.chat.id.as_ref();
     let mut notes = Vec::new();
@@ -27,19 +27,19 @@ pub(super) fn notes_before(row: &Row, edits: Edits) -> Vec<Note<'_>> {
     notes
 }
 
-/// That a row's model is about to be written, if it is.
+/// The note that a row's model is about to be written; `None` for a row without an edit.
 pub(super) fn wrote(row: &Row) -> Option<Note<'_>> {
     let model = row.after.as_ref().filter(|_| row.edit)?;
     Some(Note::Wrote { chat: row.chat.id.as_ref(), model, before: row.before.as_ref() })
 }
 
-/// Whether a plan forgets that the session of a row did not come up. That is no proof that it runs, so it owes a start.
+/// Whether a plan resets the failed start of a row's session. It is not proven that the session runs, so it then owes a start.
 pub(super) fn is_forgotten(edits: Edits, reset: &[String], row: &Row) -> bool {
     let is_reset = || reset.iter().any(|chat| *chat == row.chat.id);
     edits == Edits::Batch && row.did_not_come_up && row.owed.is_none() && is_reset()
 }
 
-/// What is remembered beside the edits of a plan, also where they fail.
+/// The notes of a whole plan, which stay also where its edits fail.
 pub(super) fn notes_beside_edits(plan: &Plan) -> Vec<Note<'_>> {
     let mut notes = Vec::new();
     for row in plan.rows.iter().filter(|row| !row.changed_back.is_empty()) {

@@ -1,4 +1,4 @@
-//! A plan, made from what a backend reads and observes; and what a run works with.
+//! Makes the plan of a run from what its backend reads and observes.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::plan::json::Origin;
 use crate::plan::observed::Edits;
 use crate::plan::{Outcome, Plan, PlanInput, Reading, drift, predict};
 
-/// How often a run plans again because the registry was replaced meanwhile, before it gives up.
+/// How many times a run makes its plan, because the registry was replaced each time, before it gives up.
 pub(super) const PLANS: usize = 100;
 
 /// A plan, and what it was made from.
@@ -45,17 +45,17 @@ pub(super) fn planned_on(reading: Reading, input: &PlanInput, backend: &dyn Back
     Ok(Planned { plan, reading })
 }
 
-/// Looks whether what a plan does can be done: its edits, and the restarts of its sessions.
+/// Checks that the edits and the restarts of a plan are possible on this host.
 ///
 /// # Errors
-/// Why that cannot be done.
+/// Why they are not.
 pub fn preflight(plan: &Plan, backend: &dyn Backend) -> Result<()> {
     check_edits(plan, backend)?;
     let restarts = plan.rows.iter().any(|row| row.is_planned() && row.restart);
     if restarts { backend.preflight() } else { Ok(()) }
 }
 
-/// Looks whether the registry can be edited, where a plan edits it and leaves that to no owner of the registry.
+/// Checks that the registry can be edited, if a plan has edits that this program makes itself.
 ///
 /// # Errors
 /// Why it cannot.
@@ -71,13 +71,13 @@ pub struct RunContext<'a> {
     pub backend: &'a dyn Backend,
     /// The backend, locked for this run.
     pub locked: &'a dyn Locked,
-    /// What watches the run.
+    /// Is told of the steps of the run, and may interrupt it.
     pub watch: &'a dyn Watch,
-    /// Who does the run. Asked only where there is something to tell in the history.
+    /// Returns who does the run. Called only if the history gets a line, because it may ask git.
     pub author: &'a dyn Fn() -> Origin,
 }
 
-/// Gives this outcome to the rows that have none.
+/// Gives this outcome to the rows that have yet to be done.
 pub(super) fn leave(plan: &mut Plan, outcome: &Outcome) {
     for row in plan.rows.iter_mut().filter(|row| row.is_planned()) {
         row.outcome = outcome.clone();

@@ -1,4 +1,4 @@
-//! What has become of the edits of a wave: those that did not stick have failed.
+//! Reads back the edits of a wave. An edit that is no longer in the registry has failed.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,12 @@ use crate::apply::wave::Run;
 use crate::chat::Model;
 use crate::plan::{Outcome, Row, Verdict};
 
-/// Whether an edit has stuck.
+/// Whether the registry still has an edit.
 enum Stuck {
     Yes,
-    /// It has not, and the row says already why.
+    /// It has not, and the row says why already.
     KnownFailure,
+    /// It has not, and the row gets this outcome.
     No(Outcome),
 }
 
@@ -22,7 +23,7 @@ impl Row {
 }
 
 impl Run<'_> {
-    /// Reads back what a wave has edited: what did not stick has failed.
+    /// Reads back the edits of a wave, and sets the outcomes of rows whose edits the registry does not have.
     pub(super) fn read_back(&mut self, wave: &[usize]) {
         let rows = &self.planned.plan.rows;
         let edited: Vec<usize> = wave.iter().copied().filter(|index| rows[*index].effects.edited).collect();

@@ -1,5 +1,5 @@
-//! What is put back after a wave: a session that ran before and did not come up on its new model runs again on what it ran;
-//! and the edits of a rollout that has stopped, as far as their sessions were not restarted.
+//! Reverts after a wave: a session that was running and did not come up on its new model is put back on its former
+//! model. When a rollout stops, edits whose sessions were not restarted are taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,10 +19,18 @@ use crate::registry::{Key, Position};
 
 /// A row whose entry is put back.
 struct Back {
+    /// The index of the row in the plan.
     index: usize,
-    /// What its entry gets: what the session ran; `None` where it had no model.
+    /// The former model, which the entry gets again; `None` where it had none.
     to: Option<Model>,
     then: Then,
+}
+
+/// The present entry of a row that is to be put back.
+struct Present {
+    at: Position,
+    /// Its model, by the name that the policy has for it.
+    model: Option<String>,
 }
 
 /// What happens to the session of a row that is put back.
@@ -35,7 +43,7 @@ enum Then {
 }
 
 impl Run<'_> {
-    /// Puts back what a wave leaves in a bad state.
+    /// Reverts the rows of a wave that are in a bad state after these attempts.
     pub(super) fn revert(&mut self, wave: &[usize], attempts: &BTreeMap<usize, Attempt>) {
         let mut left: Vec<Back> = wave.iter().filter_map(|index| self.back(*index, attempts.get(index)?)).collect();
         let mut backs = Vec::new();
@@ -55,7 +63,7 @@ impl Run<'_> {
         }
     }
 
-    /// How a row is put back after this attempt, if it is.
+    /// How a row is put back after this attempt; `None` where it stays.
     fn back(&self, index: usize, attempt: &Attempt) -> Option<Back> {
         let row = &self.planned.plan.rows[index];
         let is_stopped = self.has_stopped() && !self.interrupted && self.error.is_none();
@@ -76,20 +84,21 @@ impl Run<'_> {
         }
     }
 
-    /// Puts the entries of a batch back, in a commit of its own. What is no longer as this run left it is left so, and dropped.
+    /// Puts the entries of a batch back, in a commit of their own. An entry that something else has changed since is left alone,
+    /// and dropped from `backs`.
     fn commit_backs(&mut self, backs: &mut Vec<Back>) -> Result<()> {
         for _ in 0..PLANS {
             let reading = self.context.backend.read(Ask::Everything)?;
             let rows = &self.planned.plan.rows;
             let sought: BTreeSet<&str> = backs.iter().map(|back| rows[back.index].chat.id.as_ref()).collect();
-            let mut found: BTreeMap<String, (Position, Option<String>)> = BTreeMap::new();
+            let mut found: BTreeMap<String, Present> = BTreeMap::new();
             reading.snapshot.find(&[Key::Id], &sought, &mut |entry| {
                 let model = entry.model.map(|model| self.input.policy.canonical(&model).to_owned());
-                found.insert(entry.chat.id.into_owned(), (entry.at, model));
+                found.insert(entry.chat.id.into_owned(), Present { at: entry.at, model });
             })?;
             backs.retain(|back| {
                 let row = &rows[back.index];
-                let model = found.get(row.chat.id.as_ref()).map(|(_, model)| model.as_deref());
+                let model = found.get(row.chat.id.as_ref()).map(|present| present.model.as_deref());
                 model == Some(row.after.as_ref().map(Model::as_str))
             });
             let mut batch = Batch {
@@ -103,8 +112,9 @@ impl Run<'_> {
             for Back { index, to, .. } in &*backs {
                 let row = &rows[*index];
                 let chat = row.chat.id.as_ref();
-                let Some((at, _)) = found.get(chat) else { continue };
-                // Also one that was left alone: a launch or its supervisor may have started it on what the entry said.
+                let Some(Present { at, .. }) = found.get(chat) else { continue };
+                // A session that was not restarted owes a restart, too: a launch or a supervisor may have started it on
+                // the model that the entry had meanwhile.
                 let owes = Some(Owes { ran: None, identity: None, planned_on: PlannedOn::NoDebt });
                 if !self.is_per_row() {
                     batch.changes.push(Change { chat, at: *at, after: to.as_ref(), owes });
@@ -133,8 +143,8 @@ impl Run<'_> {
         Err(ApplyProblem::Replaced { times: PLANS, during: During::Revert }.into())
     }
 
-    /// Drops what gets an outcome, because it cannot be put back, and says so of its rows. They owe what their failed restarts
-    /// have left.
+    /// Drops the rows that get an outcome, because they cannot be put back, and adds that to their details. They still owe the
+    /// restarts that failed.
     fn leave_as_they_are<'o>(&mut self, backs: &mut Vec<Back>, outcome: impl Fn(&str) -> Option<&'o Outcome>) {
         let rows = &mut self.planned.plan.rows;
         backs.retain(|Back { index, to, .. }| {
@@ -148,7 +158,7 @@ impl Run<'_> {
         });
     }
 
-    /// Restarts the sessions that were put back and are to be restarted, and says of all rows what became of them.
+    /// Restarts the sessions that were put back and are to be restarted, and sets the outcomes of all rows.
     fn restart_backs(&mut self, backs: &[Back]) {
         let rows: Vec<Row> = backs.iter().map(|back| self.put_back(back)).collect();
         let todo: Vec<usize> = (0..backs.len()).filter(|at| backs[*at].then == Then::Restart).collect();
@@ -165,7 +175,7 @@ impl Run<'_> {
         for (at, back) in backs.iter().enumerate() {
             let row = &mut self.planned.plan.rows[back.index];
             let attempt = ended.attempts.get(&at);
-            // Where a request carries the model, the entry is put back only with the session.
+            // With edits per row, the entry is put back by the request that restarts the session.
             row.effects.edited &= is_per_row && !matches!(attempt, Some(Attempt::Changed));
             if back.then == Then::Leave {
                 row.effects.owes = true;
@@ -197,14 +207,13 @@ impl Run<'_> {
         }
     }
 
-    /// The row of a session that runs again on what it ran. An attempt on it has begun, so it is restarted even where it
-    /// is found stopped.
+    /// The row of a session that is put back. An attempt on it has begun, so it is restarted even if it is found stopped.
     fn put_back(&self, back: &Back) -> Row {
         let row = &self.planned.plan.rows[back.index];
         let began = |debt: &Debt| Debt { began: true, ..debt.clone() };
         let since = self.input.now.timestamp();
         let owed = row.owed.as_ref().map_or_else(|| Debt::begun(since), began);
-        // A command that wants a model gets one, also where the entry has none: as a launch does, one that is known to work.
+        // The restart command may need a model. Where the entry had none, it gets one that is known to work, as with a launch.
         let Policy { allowed, fallback, .. } = self.input.policy;
         let known = || self.planned.reading.ledger.last_that_worked(allowed).cloned();
         let runs = back.to.clone().or_else(|| row.runs.clone()).or_else(known);
@@ -220,17 +229,17 @@ impl Run<'_> {
     }
 }
 
-/// A row as the history tells of it once its edit is put back.
+/// The row as it goes into the history when its edit is put back.
 fn as_put_back(row: &Row) -> JsonRow<'_> {
     JsonRow { outcome: Verdict::Failed.name().into(), owed: true, ..JsonRow::recorded(row) }
 }
 
-/// What the session of a row ran before this run.
+/// The model that the session of a row ran before this run.
 enum Ran {
     Model(Model),
-    /// Its entry had no model.
+    /// None: its entry had no model.
     NoModel,
-    /// It is not known: the registry was not edited by this run, and no debt remembers it.
+    /// Not known: this run has not edited the entry, and no debt remembers the model.
     Unknown,
 }
 
@@ -244,7 +253,7 @@ fn ran(row: &Row) -> Ran {
     model.map_or(Ran::NoModel, |model| Ran::Model(model.clone()))
 }
 
-/// Watches a part of a run that is not interrupted: a session that is down must not stay so.
+/// A watch that does not interrupt: sessions that are down must be put back, even if the user interrupts the run.
 struct ToTheEnd<'a>(&'a dyn Watch);
 
 impl Watch for ToTheEnd<'_> {

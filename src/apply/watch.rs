@@ -1,4 +1,4 @@
-//! What watches a run, and is told of its steps.
+//! Watches are told of the steps of a run, and can interrupt it.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::plan::{Plan, Row, Summary};
 /// A step of a run that has just ended.
 #[derive(Clone, Copy, Debug)]
 pub enum Step<'a> {
-    /// Registry, ledger and sessions were looked at, and this plan was made.
+    /// This plan was made.
     Planned(&'a Plan),
-    /// So many edits of the registry were committed.
+    /// This number of edits of the registry was committed.
     Committed(usize),
-    /// So many sessions had their turn.
+    /// This number of sessions was converged.
     Converged(usize),
     /// The registry was read back.
     ReadBack,
-    /// What was done stands in the history.
+    /// The run was appended to the history.
     Recorded,
 }
 
@@ -37,22 +37,27 @@ impl From<Step<'_>> for Sentence {
     }
 }
 
-/// What watches a run, and can end it.
+/// Is told of the steps of a run, and can interrupt it.
 pub trait Watch: Sync {
     /// A step has ended.
     fn step(&self, _step: Step<'_>) {}
 
-    /// Whether the run shall end as soon as what is under way has finished.
+    /// Whether the run is to end as soon as the attempts under way have ended.
     fn interrupted(&self) -> bool;
-    /// So many more sessions will be restarted.
+
+    /// This number of sessions will be restarted, in addition to those of earlier calls.
     fn expect(&self, _restarts: usize) {}
+
     /// An attempt on this row begins.
     fn begun(&self, _row: &Row) {}
+
     /// The attempt on this row has ended.
     fn ended(&self, _row: &Row) {}
-    /// Waits so long between two parts of a rollout, or until the run shall end.
+
+    /// Waits for this time between two parts of a rollout, or until the run is to end.
     fn pause(&self, _time: Duration) {}
-    /// What time it is, in a run that began at `start`.
+
+    /// The time now, in a run that began at `start`. By default, `start`.
     fn now(&self, start: Timestamp) -> Timestamp {
         start
     }

@@ -1,5 +1,5 @@
-//! Attempts, a few at a time. Workers make them; one thread alone notes in the ledger that an attempt begins before it
-//! does, and what it came to when it has ended.
+//! Makes attempts, several at a time. Worker threads make them. The calling thread is the only one that writes the
+//! ledger: it notes that an attempt begins before it does, and the result when it has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -22,7 +22,7 @@ use crate::plan::ledger::{Begin, Debt, Note};
 use crate::plan::trial::Blame;
 use crate::plan::{Row, Verdict};
 
-/// What makes the attempts of a run.
+/// Makes the attempts of a run.
 #[derive(Clone, Copy)]
 pub(super) struct Workers<'a> {
     pub(super) rows: &'a [Row],
@@ -32,50 +32,51 @@ pub(super) struct Workers<'a> {
     pub(super) start: Timestamp,
     /// How many attempts may be under way at once.
     pub(super) parallel: usize,
-    /// How many rows one attempt can be about.
+    /// The largest number of rows in one attempt.
     pub(super) batch: usize,
-    /// After so many failures nothing more is begun.
+    /// After this many failures no further attempt begins.
     pub(super) failures_left: usize,
-    /// The models on which a session of this run came up already.
+    /// The models on which a session has come up in this run.
     pub(super) worked: &'a BTreeSet<Model>,
-    /// How the history calls the run.
+    /// How the history identifies the run, if it gets a line.
     pub(super) record: Option<&'a Record>,
     pub(super) purpose: Purpose,
 }
 
-/// What attempts are made for.
+/// The purpose of attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To bring sessions onto their models: a failure may be the model's.
+    /// Moving sessions to their models. A failure may be blamed on the model.
     Rollout,
-    /// To bring a session back on what it ran: it is started also where nothing is owed for it, and says nothing of the model.
+    /// Putting sessions back on their former models. A session is started even if it owes no restart, and a failure is
+    /// not blamed on the model.
     Revert,
 }
 
-/// What became of the attempts of one run.
+/// The results of attempts.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
-    /// By the row's index. Rows that are missing were not begun.
+    /// The attempts, by the index of the row. An attempt on any other row was not begun.
     pub(super) attempts: BTreeMap<usize, Attempt>,
-    /// What the rows that have ended still owe: nothing where the attempt went well, or a launch has started the session
-    /// meanwhile.
+    /// The debts of the rows whose attempts have ended, by the index of the row. `None` where the attempt succeeded, or
+    /// a launch has started the session meanwhile.
     pub(super) left: BTreeMap<usize, Option<Debt>>,
     /// How many attempts have failed, or may have.
     pub(super) failures: usize,
     /// The models on which a session came up.
     pub(super) worked: BTreeSet<Model>,
-    /// The rows whose attempt has ended, and what it came to could not be noted.
+    /// The rows whose attempt has ended with a result that could not be noted.
     unnoted: Vec<usize>,
     /// The rows whose attempt was noted to begin, and has not ended.
     begun: BTreeSet<usize>,
-    /// Whether the run was asked to end.
+    /// Whether the user interrupted the run.
     pub(super) interrupted: bool,
-    /// Why nothing more is begun: the ledger could not be saved, or there is nothing that makes attempts.
+    /// Why no further attempt begins: the ledger could not be saved, or no worker could be started.
     pub(super) error: Option<Error>,
 }
 
 impl Ended {
-    /// Takes down what an attempt on a row came to.
+    /// Counts an attempt on a row.
     fn count(&mut self, row: &Row, attempt: &Attempt) {
         match attempt.proof() {
             Proof::Works => self.worked.extend(row.after.clone()),
@@ -89,7 +90,7 @@ impl Ended {
 }
 
 impl Workers<'_> {
-    /// Makes an attempt on each of the rows `todo`.
+    /// Makes an attempt on each row of `todo`, which has indices of rows.
     pub(super) fn converge(&self, todo: &[usize]) -> Ended {
         self.watch.expect(todo.len());
         let mut ended = Ended::default();
@@ -106,15 +107,15 @@ impl Workers<'_> {
         !ended.interrupted && ended.error.is_none() && ended.failures < self.failures_left
     }
 
-    /// Tries once more to note what attempts came to: a success that is not noted costs a second restart. A debt on which
-    /// no attempt began is another one, of a launch since then, and stands.
+    /// Tries once more to note results that could not be noted, because a success that is not noted costs a second
+    /// restart. A debt without a begun attempt was made by a launch since, and stays.
     fn note_again(&self, ended: &mut Ended) {
         let mut unnoted = std::mem::take(&mut ended.unnoted);
         if unnoted.is_empty() {
             return;
         }
         let chat = |row: usize| self.rows[row].chat.id.as_ref();
-        // The error that matters is the first, which ended the run.
+        // Errors are ignored, because the first one has ended the run.
         let note = |notes: &[Note]| self.locked.note(notes, self.watch.now(self.start));
         let looks: Vec<Note> = unnoted.iter().map(|row| Note::Unchanged { chat: chat(*row) }).collect();
         let Ok(debts) = note(&looks) else { return };
@@ -142,12 +143,12 @@ impl Workers<'_> {
                 let (shared, sender) = (&shared, sender.clone());
                 match Builder::new().spawn_scoped(scope, move || self.work(shared, &sender)) {
                     Ok(worker) => workers.push(worker),
-                    // Those that could be started make all attempts.
+                    // If some workers were started, they make all attempts.
                     Err(error) if workers.is_empty() => ended.error = Some(no_worker(error)),
                     Err(_) => break,
                 }
             }
-            // What the workers say ends when the last of them does, also by a panic.
+            // The channel closes when the last worker has ended, also by a panic.
             drop(sender);
             while let Ok(first) = receiver.recv() {
                 let batch = first.into_iter().chain(receiver.try_iter().flatten()).collect();
@@ -164,7 +165,7 @@ impl Workers<'_> {
         });
     }
 
-    /// What one worker does.
+    /// The main function of a worker thread.
     fn work(&self, shared: &Shared, sender: &Sender<Vec<Message>>) {
         let _stop = StopOnPanic(&shared.stop);
         while let Some(chunk) = shared.next(self.watch) {
@@ -177,12 +178,12 @@ impl Workers<'_> {
                 self.watch.ended(row);
             }
             let ended = chunk.iter().copied().zip(attempts).map(|(row, attempt)| Message::Ended { row, attempt });
-            // It fails only where the thread that listens is gone, and this one will soon be.
+            // This fails only if the thread that listens is gone. Then this one ends soon, too.
             let _ = sender.send(ended.collect());
         }
     }
 
-    /// Notes what workers say, and answers them. Whether more may begin.
+    /// Notes what workers have sent, and answers them. Returns whether further attempts may begin.
     fn hear(&self, batch: Vec<Message>, ended: &mut Ended) -> bool {
         for message in &batch {
             if let Message::Ended { row, attempt } = message {
@@ -229,7 +230,7 @@ impl Workers<'_> {
                     if begins {
                         ended.begun.insert(row);
                     }
-                    // A worker that is gone does not wait for the answer.
+                    // This fails only if the worker is gone.
                     let _ = answer.send(begins);
                 }
                 Message::Ended { row, attempt } => {
@@ -248,20 +249,20 @@ impl Workers<'_> {
         self.may_begin(ended)
     }
 
-    /// A row as the history tells of it, if the run dies before it can.
+    /// The row as it goes into the history if the run dies before it writes its line.
     fn told(&self, row: usize, verdict: Verdict) -> JsonRow<'_> {
         let row = JsonRow::recorded(&self.rows[row]);
         let owed = verdict != Verdict::Done && (row.restart || row.owed);
         JsonRow { outcome: verdict.name().into(), owed, ..row }
     }
 
-    /// That this is done for a row. A revert is told with the row that it is of.
+    /// The note for the history that this was done for a row. A revert has no row of its own in the history.
     fn does<'n>(&'n self, row: &'n JsonRow<'n>) -> Option<Note<'n>> {
         let record = self.record.filter(|_| self.purpose == Purpose::Rollout)?;
         Some(Note::Does { record, row })
     }
 
-    /// What is noted of an attempt on a row.
+    /// The notes for the result of an attempt on a row.
     fn notes_of(&self, row: usize, attempt: &Attempt, ended: &Ended) -> Vec<Note<'_>> {
         let row = &self.rows[row];
         let chat = row.chat.id.as_ref();
@@ -269,12 +270,12 @@ impl Workers<'_> {
         match attempt {
             Attempt::Changed | Attempt::NotNeeded(_) => notes.push(Note::Settled { chat }),
             Attempt::Failed(_) | Attempt::Refused(_) => notes.push(Note::Failed { chat }),
-            // A launch within the restart has settled the debt, and the session did not come up all the same.
+            // A launch during the restart may have settled the debt, although the session did not come up.
             Attempt::Unhealthy(_) | Attempt::StillDown(_) => {
                 notes.extend(owes_a_start(chat));
                 notes.push(Note::Failed { chat });
             }
-            // The debt that was noted when it began is about nothing. What was owed before still is.
+            // The debt was noted when the attempt began, and the request was never sent. An older debt stays.
             Attempt::NotSent(_) if row.owed.is_none() => notes.push(Note::Settled { chat }),
             Attempt::NotSent(_)
             | Attempt::Unknown(_)
@@ -282,7 +283,7 @@ impl Workers<'_> {
             | Attempt::Unavailable(_)
             | Attempt::NotBegun => notes.push(Note::Unchanged { chat }),
         }
-        // Where no session is started, none can fail to come up.
+        // Only a restart can prove anything about the model.
         let starts = self.purpose == Purpose::Rollout && row.restart;
         let Some(model) = row.after.as_ref().filter(|_| starts) else { return notes };
         let has_worked = self.worked.contains(model) || ended.worked.contains(model);
@@ -311,7 +312,7 @@ fn no_worker(error: io::Error) -> Error {
     ApplyProblem::NoThread { error }.into()
 }
 
-/// What workers share: the rows that wait, and whether nothing more shall begin.
+/// What the workers share: the queue of rows, and whether to stop.
 struct Shared<'t> {
     queue: Mutex<std::slice::Chunks<'t, usize>>,
     stop: AtomicBool,
@@ -326,7 +327,7 @@ impl<'t> Shared<'t> {
     }
 }
 
-/// Keeps the other workers from beginning anything more where this one panics.
+/// Stops the other workers if this one panics.
 struct StopOnPanic<'s>(&'s AtomicBool);
 
 impl Drop for StopOnPanic<'_> {
@@ -337,11 +338,11 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-/// What a worker tells the thread that notes.
+/// A message from a worker to the thread that writes the ledger.
 enum Message {
-    /// It is about to change something: the attempt must be noted first. It waits for the answer.
+    /// The worker is about to change something. It waits until that is noted, and for permission through `go`.
     Begins { row: usize, begin: Asked, go: Sender<bool> },
-    /// It is done with a row.
+    /// The attempt on a row has ended.
     Ended { row: usize, attempt: Attempt },
 }
 
@@ -352,7 +353,7 @@ impl Message {
         }
     }
 
-    /// What becomes of the row, as far as that is known.
+    /// The verdict on the row, as far as it is known.
     fn verdict(&self) -> Verdict {
         match self {
             Self::Begins { .. } => Verdict::Unknown,
@@ -361,7 +362,7 @@ impl Message {
     }
 }
 
-/// What is owed for an attempt that begins, as it passes between threads.
+/// [`Begin`] without a borrow, to be sent between threads.
 #[derive(PartialEq, Eq)]
 enum Asked {
     Owed,
@@ -389,7 +390,7 @@ impl From<Begin<'_>> for Asked {
     }
 }
 
-/// A worker's turn: it asks the thread that notes.
+/// The turn of a worker: asks the thread that writes the ledger.
 struct Asking<'a> {
     workers: &'a Workers<'a>,
     chunk: &'a [usize],
@@ -401,7 +402,7 @@ impl Turn for Asking<'_> {
         self.begin_each(&[row], begin) == [true]
     }
 
-    /// All are noted at once.
+    /// Sends all rows in one message, so that they are noted together.
     fn begin_each(&self, rows: &[&Row], begin: Begin<'_>) -> Vec<bool> {
         let mut asked = Vec::new();
         let mut answers = Vec::new();
@@ -412,7 +413,7 @@ impl Turn for Asking<'_> {
             asked.extend(index.map(|row| Message::Begins { row, begin: begin.into(), go }));
             answers.push(answer);
         }
-        // Where nothing listens, no answer comes.
+        // If the other thread is gone, no answer comes, and no attempt begins.
         let _ = self.sender.send(asked);
         answers.into_iter().map(|answer| answer.recv().unwrap_or(false)).collect()
     }

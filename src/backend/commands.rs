@@ -110,8 +110,8 @@ impl Commands {
         Ok(self.heard(keyed, chat, start, |report| report))
     }
 
-    /// Runs a command through `start`, and tells the listener of its begin and its end. The listener is not told what the command
-    /// printed.
+    /// Runs a command through `start`, and tells the listener of its begin and its end. The listener is not told what
+    /// the command printed.
     fn heard<T>(
         &self,
         KeyedCommand { key, command }: KeyedCommand,
@@ -246,9 +246,9 @@ impl Commands {
         self.ask_each(sessions, ask)
     }
 
-    /// The identities of the starts on which sessions run before a batch, by chat id: of the changes for which it is known what the
-    /// session runs. They must be asked for before the registry is changed, because after that a supervisor may start a session on
-    /// the new model.
+    /// The identities of the starts on which sessions run before a batch, by chat id: of the changes for which it is
+    /// known what the session runs. They must be asked for before the registry is changed, because after that a
+    /// supervisor may start a session on the new model.
     pub(super) fn identities_before(
         &self,
         reading: &Reading,
@@ -352,7 +352,8 @@ impl Capabilities for Commands {
     }
 }
 
-/// The remark that commands get only the beginning of a field of the sessions to be restarted; `None` where they get all fields whole.
+/// The remark that commands get only the beginning of a field of the sessions to be restarted; `None` where they get
+/// all fields whole.
 pub(super) fn remark(rows: &[Row]) -> Option<Sentence> {
     let is_shortened = |row: &&Row| {
         let session = row.after.as_ref().map(|model| Session::on(&row.chat, model));

@@ -11,8 +11,8 @@ use crate::backend::postgres::RegistryTable;
 use crate::checkup::Check;
 use crate::error::Result;
 
-/// Where a registry is, as the command line or the policy says. The registry is not read, and no server is asked, before a backend
-/// is opened.
+/// Where a registry is, as the command line or the policy says. The registry is not read, and no server is asked,
+/// before a backend is opened.
 #[derive(Clone, Debug)]
 pub enum Home {
     /// In a file. With a policy whose backend keeps its registry elsewhere, a run can plan on the file, but not apply to it.

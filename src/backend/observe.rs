@@ -1,5 +1,5 @@
-//! Observes sessions before a plan is made: which models need a canary, which sessions are not running, and which sessions still have
-//! the start that they had when their debts were made.
+//! Observes sessions before a plan is made: which models need a canary, which sessions are not running, and which
+//! sessions still have the start that they had when their debts were made.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,8 @@ use crate::plan::trial::Trial;
 use crate::plan::{Reading, Row};
 use crate::registry::Key;
 
-/// For a model that no run remembers, at most this many sessions are asked if they are running. If all of them are down, the model
-/// needs a canary.
+/// For a model that no run remembers, at most this many sessions are asked if they are running. If all of them are
+/// down, the model needs a canary.
 const MAX_ASKED: usize = 8;
 
 /// Observes the sessions of a drift's rows.
@@ -59,8 +59,8 @@ impl Observer<'_> {
         row.after.as_ref().is_some_and(|model| self.commands.presence(&row.chat, model) == Presence::Stopped)
     }
 
-    /// Finds the models on which no session is known to work. If the ledger does not know a model, sessions that should run on it are
-    /// asked, one at a time.
+    /// Finds the models on which no session is known to work. If the ledger does not know a model, sessions that should
+    /// run on it are asked, one at a time.
     fn find_canaries(&self, observed: &mut Observed) -> Result<()> {
         let unknown: BTreeSet<&Model> = self.restarts().filter_map(|row| self.unknown_model(row)).collect();
         if unknown.is_empty() {
@@ -115,8 +115,8 @@ impl Observer<'_> {
         Ok(users)
     }
 
-    /// Asks the sessions on which a model could be tried, one at a time, until one is running: a canary must be running to prove
-    /// anything.
+    /// Asks the sessions on which a model could be tried, one at a time, until one is running: a canary must be running
+    /// to prove anything.
     fn pass_over_stopped(&self, model: &Model, observed: &mut Observed) {
         // With another probe, no session is asked, or every session is.
         if self.commands.probe() != Probe::Needed || !self.commands.knows_running() {
@@ -130,8 +130,8 @@ impl Observer<'_> {
         }
     }
 
-    /// Asks for the identities of the sessions whose debts are void if nothing has started the sessions since: they ran the model
-    /// that the registry has again.
+    /// Asks for the identities of the sessions whose debts are void if nothing has started the sessions since: they ran
+    /// the model that the registry has again.
     fn find_identities(&self, observed: &mut Observed) {
         let is_sought =
             |row: &&Row| row.runs == row.after && row.owed.as_ref().is_some_and(|debt| debt.identity.is_some());

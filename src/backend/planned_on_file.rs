@@ -1,5 +1,5 @@
-//! A backend for planning on a file, such as a redacted snapshot, with a policy whose own registry is elsewhere. It changes nothing,
-//! because a run would have to change that other registry.
+//! A backend for planning on a file, such as a redacted snapshot, with a policy whose own registry is elsewhere. It
+//! changes nothing, because a run would have to change that other registry.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,23 +1,23 @@
-//! What every encrypted connection begins with, whichever server it is to.
+//! What encrypted connections to gateways and databases have in common.
 
 use std::sync::Arc;
 
 use rustls::{CertificateError, ClientConfig, ConfigBuilder, OtherError, RootCertStore, WantsVerifier};
 
-/// What encrypts connections, before it is said which certificates count.
+/// The configuration of TLS without a verification of certificates, which the caller adds.
 pub(super) fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
 }
 
-/// The certificates of authorities that the system trusts: `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
+/// The root certificates that the system trusts, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
 pub(super) fn system_roots() -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     store
 }
 
-/// Why a server's certificate does not count, in words.
+/// Why a server's certificate is not accepted.
 pub(super) fn mistrust(why: &CertificateError) -> String {
     match why {
         CertificateError::UnknownIssuer => "no authority that this host trusts has issued it".to_owned(),

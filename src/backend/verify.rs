@@ -1,5 +1,5 @@
-//! Verifies restarts: the session must come up again, with a new identity, and stay up. The exit code of the restart command proves
-//! nothing.
+//! Verifies restarts: the session must come up again, with a new identity, and stay up. The exit code of the restart
+//! command proves nothing.
 
 use std::time::Duration;
 

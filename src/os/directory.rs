@@ -1,5 +1,5 @@
-//! Directories that are held open. A name is looked up in the very directory that was opened, wherever its path leads by
-//! then: what one name says of a file holds for the next call, too.
+//! Directories that are held open. Names are looked up in the directory that was opened, even if its path leads
+//! elsewhere by then, so that two calls with one name are about one directory.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,19 +13,19 @@ use crate::error::{Error, Result};
 use crate::os::FileMeta;
 use crate::os::problem::OsProblem;
 
-/// How a file is opened that must not be there yet.
+/// The flags for creating a file that must not exist yet.
 const NEW_FILE: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL);
 
 /// A directory that is held open.
 #[derive(Debug)]
 pub struct Directory {
-    /// Where it was opened, without links.
+    /// The path by which it was opened, which has no links in it.
     path: PathBuf,
     fd: OwnedFd,
 }
 
 impl Directory {
-    /// Opens the directory at `path`, in which there must be no links. It need not be readable.
+    /// Opens the directory at `path`, which must have no links in it. On Linux, the directory need not be readable.
     ///
     /// # Errors
     /// Where there is no such directory.
@@ -39,7 +39,7 @@ impl Directory {
         Ok(Self { path: path.to_owned(), fd })
     }
 
-    /// Opens a directory in it, which must be readable and no link.
+    /// Opens a directory in it, which must be readable and must not be a link.
     pub(crate) fn directory(&self, name: &OsStr) -> std::result::Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty())?;
@@ -51,26 +51,26 @@ impl Directory {
         Place { directory: self, name: name.as_ref() }
     }
 
-    /// Where it was opened, for messages.
+    /// The path by which it was opened, for messages.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether this user may create and replace files in it: asked, and not tried.
+    /// Checks that this user may create and replace files in it, without creating one.
     pub(crate) fn may_write(&self) -> std::result::Result<(), Errno> {
         rustix::fs::accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
     }
 
-    /// What it is itself.
+    /// Its metadata.
     pub(crate) fn meta(&self) -> Result<FileMeta> {
         let stat = rustix::fs::fstat(&self.fd).map_err(Error::io("access", &self.path))?;
         Ok(FileMeta::of_stat(&stat))
     }
 
-    /// That its path still leads to it.
+    /// Checks that its path still leads to it.
     ///
     /// # Errors
-    /// Where it does not: another directory is there, or none.
+    /// Where another directory is there, or none.
     pub(crate) fn check_in_place(&self) -> Result<()> {
         let there = fs::metadata(&self.path).map(|metadata| FileMeta::of(&metadata).stamp);
         if there.is_ok_and(|there| self.meta().is_ok_and(|own| own.stamp.is_same_file(there))) {
@@ -79,9 +79,9 @@ impl Directory {
         Err(moved(&self.path))
     }
 
-    /// Makes the names in it durable.
+    /// Makes changes of the names in it durable.
     pub(crate) fn sync(&self) -> Result<()> {
-        // One that was opened as a mere place cannot be saved.
+        // A descriptor with `O_PATH` cannot be used for fsync.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = rustix::fs::openat(&self.fd, ".", flags, Mode::empty()).map_err(Error::io("open", &self.path))?;
         rustix::fs::fsync(open).map_err(Error::io("save", &self.path))
@@ -112,7 +112,7 @@ impl Place<'_> {
         self.directory.path.join(self.name)
     }
 
-    /// What is there; `None` where nothing is. A link is looked at itself.
+    /// The metadata of what is there; `None` where nothing is. Links are not followed.
     pub(crate) fn look(&self) -> Result<Option<FileMeta>> {
         Ok(self.stat()?.map(|stat| FileMeta::of_stat(&stat)))
     }
@@ -125,16 +125,16 @@ impl Place<'_> {
         }
     }
 
-    /// Whether this file is there.
+    /// Whether this open file is the one that is there.
     pub(crate) fn holds(&self, file: &File) -> Result<bool> {
         let own = FileMeta::of_open(file, &self.path())?.stamp;
         Ok(self.look()?.is_some_and(|there| there.stamp.is_same_file(own)))
     }
 
-    /// Opens what is there. A link is not followed, and the other end of a pipe not waited for.
+    /// Opens what is there. A link is an error, and opening a pipe does not wait for its other end.
     pub(crate) fn open(&self, flags: OFlags) -> std::result::Result<File, Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        // What is created is private to its owner.
+        // A file that is created is private to its owner.
         rustix::fs::openat(&self.directory.fd, self.name, flags, Mode::RUSR | Mode::WUSR).map(File::from)
     }
 
@@ -145,7 +145,8 @@ impl Place<'_> {
             FileType::RegularFile => Ok(()),
             kind => Err(OsProblem::NotRegular { path: path.clone(), is_directory: kind.is_dir() }),
         };
-        // To open a device may do something already. What takes the place of the file in this instant is looked at below.
+        // Looked at first, because opening a device may have an effect. The open file is checked again, in case it was replaced
+        // since.
         if let Some(stat) = self.stat()? {
             refuse_irregular(FileType::from_raw_mode(stat.st_mode))?;
         }
@@ -155,12 +156,12 @@ impl Place<'_> {
         Ok(file)
     }
 
-    /// Creates a file that only this user can use, and that must not be there yet.
+    /// Like [`Place::create`], with an error that names the file.
     pub(crate) fn create_new(&self) -> Result<File> {
         self.create().map_err(Error::io("create", &self.path()))
     }
 
-    /// Creates a file that only this user can use, under any umask, and that must not be there yet.
+    /// Creates a file with mode 0600, independent of the umask. It must not exist yet.
     pub(crate) fn create(&self) -> std::result::Result<File, Errno> {
         let file = self.open(NEW_FILE)?;
         rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR)?;
@@ -171,13 +172,13 @@ impl Place<'_> {
     pub(crate) fn remove(&self) -> Result<()> {
         match rustix::fs::unlinkat(&self.directory.fd, self.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            // A file system that is read-only answers so before it looks.
+            // A read-only file system returns this error also for a name that does not exist.
             Err(Errno::ROFS) if self.look()?.is_none() => Ok(()),
             Err(error) => Err(Error::io("remove", &self.path())(error)),
         }
     }
 
-    /// Lets what is there take the place of what is at the other.
+    /// Renames what is there, and so replaces what is at `to`.
     pub(crate) fn rename(&self, to: Place) -> Result<()> {
         rustix::fs::renameat(&self.directory.fd, self.name, &to.directory.fd, to.name)
             .map_err(Error::io("replace", &to.path()))

@@ -15,8 +15,9 @@ use crate::os::FileMeta;
 use crate::os::directory::{Directory, Place};
 use crate::os::problem::OsProblem;
 
+/// The time between two tries to take a lock.
 const POLL: Duration = Duration::from_millis(10);
-/// How often the system's list of locks is read until it names a holder.
+/// How many times the system's list of locks is read to find a holder.
 const READS: usize = 10;
 
 /// A lock that is held until it is dropped.
@@ -28,14 +29,14 @@ pub(crate) struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing it is not enough: a command that is being started has a copy of every descriptor, until it is.
+        // Closing the file is not enough: between fork and exec, a command that is being started has a copy of the descriptor.
         let _ = self.file.unlock();
     }
 }
 
 impl Lock {
-    /// Takes the lock on the file at a place, which `open` opens, waiting for it at most `patience` and until `give_up`
-    /// says so. Messages call the file `shown`.
+    /// Takes the lock on the file at a place, which `open` opens. Waits for at most `patience`, and no longer when
+    /// `give_up` returns true. Errors name the file by `shown`.
     ///
     /// # Errors
     /// Those of `open`; `Locked` where another process holds it for longer, `Interrupted` where `give_up` ended the wait.
@@ -51,7 +52,7 @@ impl Lock {
             let mut file = open()?;
             match file.try_lock() {
                 Ok(()) if place.holds(&file)? => return Ok(Self { file, name: place.name.to_owned() }),
-                // Another file has taken its place meanwhile, and only the lock on that one keeps others away.
+                // The file was replaced meanwhile. Other programs lock the new one, so this lock has no effect.
                 Ok(()) => {}
                 Err(TryLockError::Error(error)) => return Err(Error::io("lock", shown)(error)),
                 Err(TryLockError::WouldBlock) if give_up() => {
@@ -70,13 +71,13 @@ impl Lock {
         &self.file
     }
 
-    /// Names this process in the file, so that a run that has to wait can name it. Without that, the lock is still right.
+    /// Writes the id of this process into the file, so that a run that waits can name it. If that fails, the lock still works.
     pub(crate) fn sign(&self) {
         let mut file = &self.file;
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     }
 
-    /// That the lock still keeps others away: its file has its name in this directory.
+    /// Checks that the lock still has an effect: its file must have its name in this directory.
     ///
     /// # Errors
     /// Where another file has that name, or none.
@@ -89,7 +90,8 @@ impl Lock {
     }
 }
 
-/// The process that holds the lock. A run writes its id into the file, which may outlive it.
+/// The process that holds the lock, by the id in the file and the system's list of locks. The id may be that of a run
+/// that has ended.
 fn holder(file: &mut File) -> Holder {
     let mut text = String::new();
     let named = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
@@ -101,11 +103,11 @@ fn holder(file: &mut File) -> Holder {
     }
 }
 
-/// The processes that hold a `flock` on the file, as far as the system tells; `None` where it does not.
+/// The processes that hold a `flock` on the file; `None` where the system has no list of locks.
 fn holders(file: &File) -> Option<Vec<u32>> {
     let meta = FileMeta::of_open(file, Path::new("")).ok()?;
     let inode = meta.stamp.inode.to_string();
-    // The system tells them in pieces, and a line is left out where another lock is released between two of them.
+    // The list is read in pieces. If another lock is released between two pieces, a line may be missing.
     for _ in 0..READS {
         let locks = fs::read_to_string("/proc/locks").ok()?;
         let held: Vec<u32> = locks.lines().filter_map(|line| holder_in(line, &inode)).collect();
@@ -116,8 +118,8 @@ fn holders(file: &File) -> Option<Vec<u32>> {
     Some(Vec::new())
 }
 
-/// The process in a line such as `1: FLOCK  ADVISORY  WRITE 4242 fd:01:1311768 0 EOF`, if it is about this inode. One that
-/// waits for the lock has `->` for its second word.
+/// The process in a line such as `1: FLOCK  ADVISORY  WRITE 4242 fd:01:1311768 0 EOF`, if the line is about this inode.
+/// A line of a process that waits for the lock has `->` as its second word, and does not count.
 fn holder_in(line: &str, inode: &str) -> Option<u32> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let is_it = words.get(1) == Some(&"FLOCK") && words.get(5)?.rsplit(':').next() == Some(inode);
@@ -126,6 +128,6 @@ fn holder_in(line: &str, inode: &str) -> Option<u32> {
 
 fn is_alive(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    // One of another user cannot be asked, and is there.
+    // A process of another user may not be signalled, but it exists.
     pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(Errno::SRCH)))
 }

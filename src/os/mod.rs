@@ -1,4 +1,4 @@
-//! What the system does for the program: files and what they are, the exchange of two files, locks, and processes.
+//! The operating system: files and their metadata, the exchange of two files, locks, and processes.
 
 #![allow(clippy::disallowed_methods, reason = "this room is where files are opened and commands are run")]
 
@@ -23,28 +23,29 @@ use rustix::fs::Stat;
 use crate::error::{Error, Result};
 use crate::os::problem::OsProblem;
 
-/// In bytes. There may be an edit every few lines, and a write for each piece between them takes longer than the copy.
-const WRITTEN_AT_ONCE: usize = 1 << 20;
+/// The size of the buffer for writing a file, in bytes. An edited file is written in many small pieces, and a system
+/// call for each would take longer than copying them.
+const BUFFER: usize = 1 << 20;
 
-/// What tells one state of a file from another, without its content.
+/// Identifies one state of a file without its content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Stamp {
-    /// The device that holds the file.
+    /// The id of the device that the file is on.
     pub device: u64,
-    /// Its inode.
+    /// The number of its inode.
     pub inode: u64,
-    /// In bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// When it was last modified: seconds and nanoseconds since 1970.
+    /// When it was last modified: seconds since 1970, and nanoseconds. A pair, because it is saved as one.
     pub modified: (i64, u64),
 }
 
-/// What a file is, beyond its content.
+/// The metadata of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct FileMeta {
-    /// Which state of the file this is.
+    /// The state that it is in.
     pub stamp: Stamp,
-    /// Its permissions.
+    /// Its permissions, as of `chmod`.
     pub mode: u32,
     /// The user id of its owner.
     pub owner: u32,
@@ -53,21 +54,21 @@ pub struct FileMeta {
 }
 
 impl Stamp {
-    /// Whether both are of one file, now or at different times. Only as long as it is held open: an inode is used again.
+    /// Whether both are states of one file. This is certain only while the file is held open, because inodes are reused.
     pub(crate) fn is_same_file(self, other: Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 }
 
 impl FileMeta {
-    /// Takes it from what the system says of a file.
+    /// The metadata from a call on a path or an open file.
     pub fn of(metadata: &fs::Metadata) -> Self {
         let modified = (metadata.mtime(), u64::try_from(metadata.mtime_nsec()).unwrap_or_default());
         let stamp = Stamp { device: metadata.dev(), inode: metadata.ino(), size: metadata.size(), modified };
         Self { stamp, mode: metadata.mode() & 0o7777, owner: metadata.uid(), group: metadata.gid() }
     }
 
-    /// Takes it from what the system says of a name in a directory.
+    /// The metadata from a call on a name in a directory.
     fn of_stat(stat: &Stat) -> Self {
         let modified = (number(stat.st_mtime), number(stat.st_mtime_nsec));
         let stamp =
@@ -75,16 +76,16 @@ impl FileMeta {
         Self { stamp, mode: number::<u32>(stat.st_mode) & 0o7777, owner: stat.st_uid, group: stat.st_gid }
     }
 
-    /// Asks an open file.
+    /// The metadata of an open file. Errors name the file by `path`.
     ///
     /// # Errors
-    /// Where the system does not tell. `path` is the file's name for that.
+    /// Where the system does not return it.
     pub(crate) fn of_open(file: &File, path: &Path) -> Result<Self> {
         file.metadata().map(|metadata| Self::of(&metadata)).map_err(Error::io("access", path))
     }
 }
 
-/// Each system has integers of its own for what it says of a file.
+/// Converts a number of `stat`, whose integer types differ between systems.
 fn number<N: Default>(value: impl TryInto<N>) -> N {
     value.try_into().unwrap_or_default()
 }
@@ -95,7 +96,8 @@ fn number<N: Default>(value: impl TryInto<N>) -> N {
 /// Where there is no such file, or it is something else.
 pub(crate) fn open_regular(path: &Path) -> Result<File> {
     let refuse = |kind: FileType| OsProblem::NotRegular { path: path.to_owned(), is_directory: kind.is_dir() };
-    // To open a device may do something already. What takes the place of the file in this instant is looked at below.
+    // Looked at first, because opening a device may have an effect. The open file is checked again, in case it was
+    // replaced since.
     let found = fs::metadata(path).map_err(Error::io("open", path))?.file_type();
     if !found.is_file() {
         return Err(refuse(found).into());
@@ -117,12 +119,12 @@ pub fn length(path: &Path) -> io::Result<u64> {
     fs::metadata(path).map(|metadata| metadata.len())
 }
 
-/// Writes a file. On disk when it returns.
+/// Writes a file. Its content is on disk when this returns.
 ///
 /// # Errors
 /// Where it cannot be written.
 pub fn fill(file: &File, path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let mut writer = BufWriter::with_capacity(WRITTEN_AT_ONCE, file);
+    let mut writer = BufWriter::with_capacity(BUFFER, file);
     write(&mut writer).and_then(|()| writer.flush()).map_err(Error::io("write", path))?;
     drop(writer);
     file.sync_all().map_err(Error::io("save", path))

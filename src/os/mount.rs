@@ -1,5 +1,4 @@
-//! How the file systems are mounted that files are on: whether one file can take another's place there, as far as that can
-//! be told without trying it.
+//! Mounts: whether one file can replace another, as far as that is known from how their file systems are mounted.
 
 #[cfg(target_os = "linux")]
 use std::ffi::OsStr;
@@ -11,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::os::directory::{Directory, Place};
 use crate::os::problem::{MOUNT_THE_DIRECTORY, OsProblem};
 
-/// That a file which waits in a directory can take the place of another, as far as mounts have a say in it.
+/// Checks that mounts do not prevent a file in the directory `waits_in` from replacing the file at `target`.
 ///
 /// # Errors
 /// Where the file is mounted by itself, its file system is mounted read-only, or the directory is in another mount.
@@ -27,7 +26,7 @@ pub(crate) fn check_replaceable(target: Place, waits_in: &Directory) -> Result<(
     Ok(())
 }
 
-/// That a directory is not on a file system that is mounted read-only. Who may write there is not looked at.
+/// Checks that a directory is not on a file system that is mounted read-only. Permissions are not checked.
 ///
 /// # Errors
 /// Where it is.
@@ -38,7 +37,7 @@ pub(crate) fn check_writable(directory: &Directory) -> Result<()> {
     }
 }
 
-/// The kind of file system that a directory is on, such as `ext4`; `None` where the system does not tell.
+/// The kind of the file system that a directory is on, such as `ext4`; `None` where the system does not say.
 pub(crate) fn file_system(directory: &Directory) -> Option<String> {
     let id = mount_id(directory)?.to_string();
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -48,7 +47,7 @@ pub(crate) fn file_system(directory: &Directory) -> Option<String> {
     source.split(' ').next().map(str::to_owned)
 }
 
-/// Whether a mount begins at a place. Where the system does not tell, none does.
+/// Whether the file at a place is a mount point. `false` where the system does not say.
 #[cfg(target_os = "linux")]
 fn is_mount_point(place: Place) -> bool {
     use rustix::fs::StatxAttributes;
@@ -57,7 +56,7 @@ fn is_mount_point(place: Place) -> bool {
     status.is_some_and(|status| status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// Which mount a directory is in; `None` where the system does not tell.
+/// The id of the mount that a directory is in; `None` where the system does not say.
 #[cfg(target_os = "linux")]
 fn mount_id(directory: &Directory) -> Option<u64> {
     use rustix::fs::StatxFlags;

@@ -1,4 +1,4 @@
-//! Files that hold a secret.
+//! Files with a secret in them, such as a token.
 
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -7,10 +7,12 @@ use crate::error::{Error, Result};
 use crate::os::problem::{NotPrivate, OsProblem};
 use crate::os::{FileMeta, open_regular};
 
-/// The text of a file that belongs to the user and that no other user can read. `what` is what it holds, such as `token`.
+/// Reads a file that belongs to this user and that no other user can read. `what` is the word for its content in
+/// messages, such as `token`.
 ///
 /// # Errors
-/// Where it is not there, others can read it, or it is longer than this many bytes, or not text. No error holds any of it.
+/// Where the file does not exist, other users can read or change it, it has more than `longest` bytes, or it is not
+/// text. No error quotes its content.
 pub fn read(path: &Path, what: &'static str, longest: u64) -> Result<String> {
     let absent = |error: &Error| matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound);
     let named = |error| if absent(&error) { OsProblem::NoSecret { what, path: path.to_owned() }.into() } else { error };
@@ -25,7 +27,7 @@ pub fn read(path: &Path, what: &'static str, longest: u64) -> Result<String> {
         return Err(refused(NotPrivate::Mode(mode)));
     }
     let mut text = String::new();
-    // One byte more tells that it is longer.
+    // One byte more than allowed, to find out that it is longer.
     let read = file.take(longest + 1).read_to_string(&mut text);
     if read.is_err() || text.len() as u64 > longest {
         return Err(refused(NotPrivate::Content { longest }));

@@ -1,4 +1,4 @@
-//! One command, of a policy or git: no shell, no terminal, no inherited descriptors, and a time limit.
+//! Runs commands of a policy, and git: without a shell, a terminal or inherited descriptors, and with a time limit.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,38 +15,38 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_pro
 use crate::crash::crash_point;
 use crate::foreign::{Foreign, Sentence, sentence};
 
-/// As much of the end of a command's stderr is shown, in bytes.
+/// At most this much of the end of a command's stderr is shown, in bytes.
 const TAIL: u64 = 4096;
-/// Between asking a command that took too long to end, and ending it.
+/// The time between SIGTERM and SIGKILL for a command that took too long.
 const GRACE: Duration = Duration::from_secs(2);
-/// Between two looks at a command, where no thread can wait for it.
+/// The time between two looks at a command, if no thread could be started to wait for it.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Time is counted in pieces of at most this length. Where this process or the host was stopped, one piece takes longer,
-/// and counts as one.
+/// Time limits are counted in pieces of at most this length. If this process or the host is suspended during a piece,
+/// only that piece is counted, and not the time of the suspension.
 const PIECE: Duration = Duration::from_millis(100);
 
 /// How a command ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// By itself.
+    /// It exited, or was killed by a signal that this program did not send.
     Exited(ExitStatus),
-    /// It was ended, because it took too long.
+    /// It took too long, and was killed.
     TimedOut,
-    /// It took too long, and could not be ended: it is another user's by now, perhaps.
+    /// It took too long, and could not be killed, for example because it runs as another user.
     Survived,
     /// It could not be started.
     NotStarted(io::Error),
 }
 
-/// How a command ended, and what it complained of.
+/// How a command ended, and what it wrote to stderr.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) ended: Ended,
-    /// The end of its stderr.
+    /// The end of its stderr, without blanks around it.
     pub(crate) complaint: String,
 }
 
-/// Becomes the command: its signals, its terminal and its exit code are this process's. Returns only where it cannot.
+/// Replaces this process by the command, which gets its signals, its terminal and its exit code. Returns only on an error.
 pub(crate) fn turn_into(arguments: &[String], environment: Vec<(&'static str, String)>) -> io::Error {
     match arguments.split_first() {
         Some((program, arguments)) => Command::new(program).args(arguments).envs(environment).exec(),
@@ -54,8 +54,8 @@ pub(crate) fn turn_into(arguments: &[String], environment: Vec<(&'static str, St
     }
 }
 
-/// Runs a command and waits for its own end, never for the end of its output: a session that it started in the
-/// background may hold that open for ever.
+/// Runs a command and waits until it ends. It does not wait for the end of the output, which a session that the command
+/// has started in the background may hold open for ever.
 pub(crate) fn run(
     arguments: &[String],
     environment: Vec<(&'static str, String)>,
@@ -84,8 +84,8 @@ fn start(
     Ok(ended)
 }
 
-/// Looks again and again, with a pause between two looks, until one says that it was the last. Looks at once, and a last
-/// time when `limit` is over.
+/// Calls `look` until it returns true or `limit` is over, with a pause after each call. It is called at least once, and
+/// a last time when `limit` is over.
 pub(crate) fn poll(limit: Duration, pause: Duration, mut look: impl FnMut() -> bool) {
     let since = Instant::now();
     loop {
@@ -97,7 +97,7 @@ pub(crate) fn poll(limit: Duration, pause: Duration, mut look: impl FnMut() -> b
     }
 }
 
-/// A command that is to be asked something: in this directory, with this besides the environment of this process.
+/// A command for [`ask`], which runs in this directory, with these variables in addition to the environment of this process.
 pub(crate) fn question(arguments: &[String], environment: Vec<(&'static str, String)>, directory: &Path) -> Command {
     let mut words = arguments.iter();
     let mut command = Command::new(words.next().map_or("", String::as_str));
@@ -105,8 +105,8 @@ pub(crate) fn question(arguments: &[String], environment: Vec<(&'static str, Str
     command
 }
 
-/// Runs a command and returns what it writes to stdout as well. Of that, no more is read than one byte over `most`: then
-/// its stdout is closed, and the answer is cut off.
+/// Runs a command, and returns what it writes to stdout. An answer of more than `most` bytes is cut off after `most +
+/// 1` bytes, by which the caller can tell.
 pub(crate) fn ask(command: &mut Command, most: u64, timeout: Duration) -> (Report, Vec<u8>) {
     let mut stderr = None;
     let answered = answer(command, most, timeout, &mut stderr);
@@ -127,11 +127,11 @@ fn answer(
     let read = move || {
         let mut bytes = Vec::new();
         if stdout.take(most + 1).read_to_end(&mut bytes).is_ok() {
-            // Where the run has stopped waiting, the answer is not needed.
+            // This fails only if the caller has stopped waiting.
             let _ = answered.send(bytes);
         }
     };
-    // Not scoped: what the command left in the background may hold the pipe open.
+    // Not a scoped thread, because a process that the command left in the background may hold the pipe open.
     if let Err(error) = Builder::new().spawn(read) {
         wait(&mut child, Duration::ZERO)?;
         return Err(error);
@@ -140,7 +140,7 @@ fn answer(
         return Ok((wait(&mut child, until.saturating_duration_since(Instant::now()))?, bytes));
     }
     let ended = match wait(&mut child, Duration::ZERO)? {
-        // But its output did not end.
+        // The command has ended, but its output has not.
         Ended::Exited(_) => Ended::TimedOut,
         ended => ended,
     };
@@ -149,18 +149,18 @@ fn answer(
 
 /// Starts a command in a process group of its own.
 fn spawn(command: &mut Command, stderr: &mut Option<File>) -> io::Result<Child> {
-    // Where nothing can be written, what it says is lost, and the restart goes on.
+    // If no temporary file can be created, the command runs nevertheless, and its complaints are lost.
     let complaints =
         tempfile::tempfile().or_else(|_| File::options().read(true).write(true).open(Path::new("/dev/null")))?;
     *stderr = Some(complaints.try_clone()?);
     command.stderr(complaints).process_group(0).spawn()
 }
 
-/// Tells when a command has ended. It stays a zombie, so that no other process can get its id or its group's.
+/// Waits for the end of a command. The command stays a zombie, so that its process id and its group's are not reused.
 enum End {
-    /// A thread waits for it, and says so.
+    /// A thread waits for the command, and sends a message when it has ended.
     Said(Receiver<()>, Pid),
-    /// No thread could be started: the system is asked again and again.
+    /// No thread could be started, so the system is asked at intervals.
     Asked(Pid),
 }
 
@@ -169,18 +169,18 @@ impl End {
         let (ended, end) = mpsc::channel();
         let wait = move || {
             while matches!(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT), Err(Errno::INTR)) {}
-            // Where the run has stopped waiting, it does not matter any more.
+            // This fails only if the caller has stopped waiting.
             let _ = ended.send(());
         };
-        // Not scoped: a command that cannot be ended must not keep the run.
+        // Not a scoped thread, because a command that cannot be killed must not block the run.
         match Builder::new().spawn(wait) {
             Ok(_) => Self::Said(end, pid),
             Err(_) => Self::Asked(pid),
         }
     }
 
-    /// Whether the command ends in this time, which is waited for. Time in which this process did not run does not count:
-    /// what was not looked at then may have ended well.
+    /// Waits for at most this time, and returns whether the command has ended. Time in which this process was suspended
+    /// does not count, because the command may have ended in time.
     fn comes_within(&self, time: Duration) -> bool {
         let mut left = time;
         while !left.is_zero() {
@@ -214,21 +214,21 @@ impl End {
     }
 }
 
-/// Waits for the end of a command, and ends it when the time is over.
+/// Waits for the end of a command, and kills it when the time is over.
 fn wait(child: &mut Child, timeout: Duration) -> io::Result<Ended> {
     let pid = Pid::from_child(child);
     let end = End::of(pid);
     if end.comes_within(timeout) {
         return child.wait().map(Ended::Exited);
     }
-    // Both, because it may have left its group. Whether it helped is seen by whether it ends.
+    // Both, because the command may have left its group. Errors are ignored: what counts is whether the command ends.
     let signal = |signal| {
         let _ = kill_process_group(pid, signal);
         let _ = kill_process(pid, signal);
     };
     signal(Signal::TERM);
     let ended = end.comes_within(GRACE);
-    // What is left of the group.
+    // This also kills the other processes of the group.
     signal(Signal::KILL);
     if !ended && !end.comes_within(GRACE) {
         return Ok(Ended::Survived);
@@ -259,14 +259,14 @@ impl Report {
         }
     }
 
-    /// What happened, in words. What the command said begins on a line of its own: it may hold a secret, and a report for
-    /// many eyes leaves it out.
+    /// How the command ended and what it wrote to stderr, for the detail of a row. The stderr begins on a line of its
+    /// own, so that a report for many readers can leave it out: it may have a secret in it.
     pub(crate) fn words(&self, program: &str, timeout: Duration) -> String {
         let what = self.end(Foreign::from(program), timeout).into_foreign();
         if self.complaint.is_empty() { what.raw().to_owned() } else { format!("{}:\n{}", what.raw(), self.complaint) }
     }
 
-    /// How it ended, in words, without what the command said.
+    /// How the command ended, without its stderr.
     pub(crate) fn end(&self, program: impl Into<Sentence>, timeout: Duration) -> Sentence {
         let program = program.into();
         match &self.ended {

@@ -1,4 +1,4 @@
-//! Whether a command's program can be executed: looked up as the system will when it runs the command.
+//! Checks that the program of a command can be executed. It is looked up as the system looks it up when the command is run.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,10 +8,10 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::foreign::reason;
 
-/// Where programs are searched that are named without a slash, where `PATH` is not set.
+/// The search path for programs if `PATH` is not set.
 const USUAL: &str = "/bin:/usr/bin";
 
-/// Why this program cannot be executed by a command that runs in `directory`, if so.
+/// Why a command that runs in `directory` cannot execute this program; `None` where it can.
 pub(crate) fn refusal(program: &str, directory: &Path) -> Option<String> {
     if program.contains('/') {
         return executable(&directory.join(program)).err().map(|error| reason(&error));
@@ -23,7 +23,7 @@ pub(crate) fn refusal(program: &str, directory: &Path) -> Option<String> {
     is_missing.then(|| format!("there is no such program in PATH ({})", PathBuf::from(path).display()))
 }
 
-/// Whether this process may execute a file.
+/// Checks that this process may execute a file.
 fn executable(path: &Path) -> io::Result<()> {
     let kind = fs::metadata(path)?.file_type();
     if kind.is_dir() {
@@ -32,6 +32,6 @@ fn executable(path: &Path) -> io::Result<()> {
     if !kind.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    // By the ids that an execution goes by, which a setuid program's caller does not have.
+    // By the effective ids, which count for execution.
     Ok(accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?)
 }

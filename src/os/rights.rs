@@ -1,5 +1,5 @@
-//! Who may use a file that takes another's place: as its owner, its group and its mode say, and its access list and other
-//! extended attributes. All of that is kept, or the file does not take that place.
+//! Gives a new file the rights of the file that it replaces: owner, group, mode, access list and other extended
+//! attributes. If they cannot be kept, the file is not replaced.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
@@ -15,18 +15,19 @@ use crate::foreign::{Foreign, Sentence, sentence};
 use crate::os::FileMeta;
 use crate::os::problem::{Fix, OsProblem};
 
-/// Lets users do with a file what its mode does not say. A new file inherits the default list of its directory.
+/// The attribute with the access list of a file. A new file inherits the default list of its directory.
 const ACCESS_LIST: &CStr = c"system.posix_acl_access";
-/// Says that runs keep state beside a file. It goes wherever the file is moved or copied with its attributes.
+/// The attribute that marks a registry beside which runs keep state. It follows the file when that is moved, or copied with its
+/// attributes.
 const HAS_STATE: &CStr = c"user.reconcile.state";
-/// What the system itself says of a file, or of its content.
+/// Attributes that the system sets itself, some of them from the content.
 const NOT_OURS: [&CStr; 3] = [c"security.ima", c"security.evm", c"com.apple.provenance"];
-/// What the system answers where a file does not have an attribute.
+/// The error for an attribute that a file does not have.
 #[cfg(target_vendor = "apple")]
 const ABSENT: Errno = Errno::NOATTR;
 #[cfg(not(target_vendor = "apple"))]
 const ABSENT: Errno = Errno::NODATA;
-/// No list of names and no value is longer on Linux, in bytes.
+/// The longest list of names and the longest value on Linux, in bytes.
 const LONGEST: usize = 64 << 10;
 
 /// The extended attributes of a file: values by name.
@@ -34,7 +35,7 @@ const LONGEST: usize = 64 << 10;
 pub struct Attributes(BTreeMap<CString, Vec<u8>>);
 
 impl Attributes {
-    /// Those of an open file, at `path`.
+    /// The attributes of an open file. Errors name it by `path`.
     ///
     /// # Errors
     /// Where one of them cannot be read.
@@ -57,18 +58,18 @@ impl Attributes {
         Ok(Self(found))
     }
 
-    /// Gives them to a file, which gets no access list that is not among them.
+    /// Sets these attributes on a file, and removes an access list that is not among them.
     fn give(&self, file: &File, path: &Path) -> Result<()> {
         let is_list = |name: &CStr| name == ACCESS_LIST;
         for (name, value) in self.0.iter().filter(|(name, _)| !is_list(name)) {
             set(file, name, value, path)?;
         }
-        // Last, because it may take away from the owner what it takes to set the others.
+        // Last, because the list may remove the owner's permission to set the others.
         set_access_list(file, self.0.get(ACCESS_LIST).map(Vec::as_slice), path)
     }
 }
 
-/// Marks a file beside which runs keep state. Where the file system has no attributes, there is no mark.
+/// Marks a registry beside which runs keep state. On a file system without attributes, there is no mark.
 pub(crate) fn mark_with_state(file: &File) {
     let _ = rustix::fs::fsetxattr(file, HAS_STATE, b"1", XattrFlags::empty());
 }
@@ -78,11 +79,11 @@ pub(crate) fn is_marked_with_state(file: &File) -> bool {
     value(file, HAS_STATE).is_ok_and(|value| value.is_some())
 }
 
-/// Gives a file that is about to take the place of another its owner, group, mode and attributes. `path` is the name that it
-/// will have.
+/// Gives a new file the owner, group, mode and attributes of the file that it is about to replace. Errors name the file
+/// by `path`.
 ///
 /// # Errors
-/// Where one of them cannot be kept: which, and what to do about it.
+/// Where one of them cannot be kept. The error says which, and what to do about it.
 pub(crate) fn keep(file: &File, replaced: FileMeta, attributes: &Attributes, path: &Path) -> Result<()> {
     let new = FileMeta::of_open(file, path)?;
     if new.owner != replaced.owner {
@@ -92,16 +93,16 @@ pub(crate) fn keep(file: &File, replaced: FileMeta, attributes: &Attributes, pat
     if new.group != replaced.group {
         keep_group(file, replaced.group, path)?;
     }
-    // Nothing that the mode allows may be allowed before the access list is what it should be.
+    // The mode comes last: it must not allow anything before the access list is right.
     attributes.give(file, path)?;
     set_mode(file, replaced.mode, path)
 }
 
-/// Gives a file that is about to take the place of a report what that one has, as far as this user can. It lets no user do
-/// more than that one does.
+/// Gives a new report the rights of the one that it is about to replace, as far as this user can. No user gets more
+/// rights than with the old report.
 ///
 /// # Errors
-/// Where less can only be had by keeping an access list, and that cannot be kept.
+/// Where the access list is needed for that, and cannot be kept.
 pub(crate) fn keep_at_most(file: &File, replaced: FileMeta, path: &Path) -> Result<()> {
     // A report may belong to the user who writes it.
     let _ = give_to_owner(file, replaced.owner);
@@ -115,7 +116,7 @@ pub(crate) fn keep_at_most(file: &File, replaced: FileMeta, path: &Path) -> Resu
     if list.is_some() {
         group?;
     } else if group.is_err() {
-        // Of another group, no more than what others may.
+        // The file is of another group, which gets no more rights than all users have.
         mode &= 0o707 | (mode & 0o007) << 3;
     }
     set_access_list(file, list.as_deref(), path)?;
@@ -135,7 +136,7 @@ fn set_mode(file: &File, mode: u32, path: &Path) -> Result<()> {
     file.set_permissions(Permissions::from_mode(mode)).map_err(Error::io("keep the mode of", path))
 }
 
-/// Gives a file this access list, or takes away the one that it has inherited.
+/// Sets the access list of a file, or removes the one that it has inherited.
 fn set_access_list(file: &File, list: Option<&[u8]>, path: &Path) -> Result<()> {
     if let Some(list) = list {
         return set(file, ACCESS_LIST, list, path);
@@ -147,7 +148,7 @@ fn set_access_list(file: &File, list: Option<&[u8]>, path: &Path) -> Result<()> 
     }
 }
 
-/// Gives a file an attribute, unless it has it already: not every attribute can be set that need not be.
+/// Sets an attribute, unless the file has that value already: some attributes cannot be set by this user.
 fn set(file: &File, name: &CStr, wanted: &[u8], path: &Path) -> Result<()> {
     if value(file, name).is_ok_and(|value| value.as_deref() == Some(wanted)) {
         return Ok(());
@@ -165,7 +166,7 @@ fn value(file: &File, name: &CStr) -> rustix::io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Whether this is what a file system answers that keeps no such attributes. Two of these are one number on Linux.
+/// Whether this is the error of a file system without extended attributes. Two of these are one number on Linux.
 fn is_unsupported(error: Errno) -> bool {
     [Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP].contains(&error)
 }
@@ -177,7 +178,7 @@ fn read(ask: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io:
     Ok(bytes)
 }
 
-/// What an attribute is called in a message.
+/// The name of an attribute in a message.
 fn of_name(name: &CStr) -> Sentence {
     if name == ACCESS_LIST {
         return "access list".into();

@@ -1,4 +1,4 @@
-//! A file that gets its name only when it is whole, so that a process that dies before leaves nothing behind.
+//! Files that get their names only when they are complete, so that a process that dies before leaves nothing behind.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -10,22 +10,22 @@ use tempfile::NamedTempFile;
 
 use crate::crash::crash_point;
 
-/// As many bytes of a file's name are in the name that its successor has for an instant.
+/// The temporary name of a file has at most this many bytes of its final name.
 const LONGEST: usize = 200;
-/// How often another process may take that name away.
+/// How many times a file is linked to its temporary name, because another process has removed that, before this gives up.
 const TRIES: usize = 100;
 
-/// A file that is about to take the place of another, or of none.
+/// A file that is about to get its name, and may replace another file there.
 #[derive(Debug)]
 pub(crate) enum NewFile {
     /// It has no name yet.
     Unnamed(File),
-    /// Where the system has no files without a name. A process that is killed leaves it behind.
+    /// It has a temporary name, because the system has no files without names. A process that is killed leaves it behind.
     Named(NamedTempFile),
 }
 
 impl NewFile {
-    /// In the directory where it is to have its name, with this mode as far as the umask lets it.
+    /// Creates a file in the directory of its future name. The umask may restrict the mode.
     pub(crate) fn create_in(directory: &Path, mode: u32) -> io::Result<Self> {
         if let Some(file) = unnamed_in(directory, mode) {
             return Ok(Self::Unnamed(file));
@@ -41,7 +41,7 @@ impl NewFile {
         }
     }
 
-    /// Takes the place of the file at `path`, in one step.
+    /// Gives the file the name `path`, in one step. It replaces a file with that name.
     pub(crate) fn take_place(self, path: &Path) -> io::Result<()> {
         match self {
             Self::Named(file) => file.persist(path).map(drop).map_err(|error| error.error),
@@ -50,8 +50,9 @@ impl NewFile {
     }
 }
 
-/// Only a rename replaces a file, and it needs a name. What has that name is whole, whichever process gave it: so it may be
-/// removed, or take the place, and the later report wins.
+/// Replaces the file at `path` by one without a name. Only a rename replaces a file, and that needs a name, so the file
+/// gets a temporary one. A file with the temporary name is always complete, so another process may remove it or rename
+/// it to `path`: then the later report wins.
 fn link_over(file: &File, path: &Path) -> io::Result<()> {
     let temporary = path.with_file_name(temporary_name(path.file_name().unwrap_or_default()));
     for _ in 0..TRIES {
@@ -64,7 +65,7 @@ fn link_over(file: &File, path: &Path) -> io::Result<()> {
         }
         crash_point!("output: named");
         match std::fs::rename(&temporary, path) {
-            // Another process has removed it, or put it in place.
+            // Another process has removed or renamed it.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             renamed => return renamed,
         }
@@ -72,8 +73,8 @@ fn link_over(file: &File, path: &Path) -> io::Result<()> {
     Err(io::Error::other("other processes keep writing it"))
 }
 
-/// Removes what a process left that died while its file took the place of the one at `path`. Another that is about to do so
-/// finds out, and names its file again.
+/// Removes the temporary name that a process left when it died while replacing the file at `path`. A process that is
+/// about to rename notices that, and links its file again.
 pub(crate) fn discard_unfinished(path: &Path) -> io::Result<()> {
     let temporary = path.with_file_name(temporary_name(path.file_name().unwrap_or_default()));
     std::fs::remove_file(temporary).or_else(unless_missing)
@@ -96,7 +97,7 @@ fn unnamed_in(directory: &Path, mode: u32) -> Option<File> {
     use rustix::fs::{Mode, OFlags, open};
 
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    // Why it cannot be created, the creation by a name says.
+    // On an error, a file with a name is created instead, which reports the error.
     let file = File::from(open(directory, flags, Mode::from_raw_mode(mode)).ok()?);
     handle(&file).try_exists().unwrap_or(false).then_some(file)
 }

@@ -14,8 +14,9 @@ pub(super) fn next_try(earlier_failures: u32, now: Timestamp) -> Option<Timestam
     now.checked_add(wait).ok()
 }
 
-/// Whether a next try is not due at `now`. A time that is much further away than any wait does not count: it was noted by a clock that
-/// was wrong. Twice the longest wait is allowed, because `now` is the begin of the run, which may have waited for the lock since.
+/// Whether a next try is not due at `now`. A time that is much further away than any wait does not count: it was noted
+/// by a clock that was wrong. Twice the longest wait is allowed, because `now` is the begin of the run, which may have
+/// waited for the lock since.
 pub(super) fn is_waiting(next_try: Option<Timestamp>, now: Timestamp) -> bool {
     next_try.is_some_and(|next| now < next && next.duration_since(now) <= LONGEST_WAIT + LONGEST_WAIT)
 }

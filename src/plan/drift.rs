@@ -27,8 +27,8 @@ pub struct Reading {
     pub ledger: Ledger,
     /// Chats that get a row even where nothing differs, because the backend may have a finding about them.
     pub doubtful: BTreeSet<String>,
-    /// The model of an override of the registry's owner, which may have been written into entries. An entry with this model does
-    /// not count as set by hand.
+    /// The model of an override of the registry's owner, which may have been written into entries. An entry with this
+    /// model does not count as set by hand.
     pub imposed: Option<Model>,
 }
 
@@ -120,8 +120,8 @@ impl Drift {
         self
     }
 
-    /// Refuses to restart sessions whose slug is also that of another session, or means all sessions: every command gets the slug,
-    /// in its environment if not in an argument, and could restart the wrong session.
+    /// Refuses to restart sessions whose slug is also that of another session, or means all sessions: every command
+    /// gets the slug, in its environment if not in an argument, and could restart the wrong session.
     fn refuse_shared_slugs(&mut self, snapshot: &dyn Snapshot) -> Result<()> {
         let slugs: BTreeSet<String> = self.restarted().filter_map(|row| row.chat.slug()).collect();
         let sought: BTreeSet<&str> = slugs.iter().map(String::as_str).filter(|slug| !slug.is_empty()).collect();
@@ -257,8 +257,8 @@ impl<'a> Comparison<'a> {
         Some(if is_taken_over || (is_imposed && origin.is_by_hand()) { Origin::Open } else { origin })
     }
 
-    /// The row of an entry; `None` where the entry is as decided. Debts that are void and counters that are reset are added to the
-    /// drift.
+    /// The row of an entry; `None` where the entry is as decided. Debts that are void and counters that are reset are
+    /// added to the drift.
     pub(super) fn row(&self, drift: &mut Drift, entry: Entry, decision: Decision) -> Option<Row> {
         let (policy, capabilities) = (self.input.policy, self.input.capabilities);
         let chat = entry.chat.id.as_ref();
@@ -310,8 +310,8 @@ impl<'a> Comparison<'a> {
         Some(row)
     }
 
-    /// Whether corrections and failed starts of a chat no longer count: they are about another model than the decision, or the user
-    /// asks for another try.
+    /// Whether corrections and failed starts of a chat no longer count: they are about another model than the decision,
+    /// or the user asks for another try.
     fn is_reset(&self, chat: &str, decision: &Decision) -> bool {
         let corrected = self.ledger.corrected.get(chat).map(|correction| &correction.model);
         let failed = self.ledger.failed.get(chat).map(|failed| &failed.model);
@@ -342,8 +342,8 @@ impl<'a> Comparison<'a> {
         self.waits(row, owed)
     }
 
-    /// The outcome of a row whose restart failed before and waits for its next try; `None` where it does not wait. A row with an edit
-    /// does not wait, unless edit and restart are one request.
+    /// The outcome of a row whose restart failed before and waits for its next try; `None` where it does not wait. A
+    /// row with an edit does not wait, unless edit and restart are one request.
     fn waits(&self, row: &Row, owed: Option<&Debt>) -> Option<Outcome> {
         let debt = owed.filter(|debt| debt.waits(self.input.now.timestamp()))?;
         if (row.edit && !self.input.capabilities.edits_by_restart()) || self.selection.retries(&row.chat.id) {

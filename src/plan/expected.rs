@@ -14,8 +14,8 @@ const OLD_ID_LENGTH: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Expected {
     pub(super) id: String,
-    /// The edits of a report, or of a plan that was shown; `None` where only the id is known. They are compared instead of the ids:
-    /// an id is for users, who cannot compare all edits.
+    /// The edits of a report, or of a plan that was shown; `None` where only the id is known. They are compared instead
+    /// of the ids: an id is for users, who cannot compare all edits.
     pub(super) edits: Option<EditedModels>,
     /// Whether the plan is for the whole registry. An id does not say, and counts as such a plan.
     pub(super) complete: bool,

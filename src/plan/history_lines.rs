@@ -156,8 +156,8 @@ pub fn name(at: Timestamp) -> String {
     at.strftime(NAME).to_string()
 }
 
-/// The name of a run that began at this time, later in order than the name of the `newest` run before it. Where the clock has stood
-/// still or was set back, it is the microsecond after that name.
+/// The name of a run that began at this time, later in order than the name of the `newest` run before it. Where the
+/// clock has stood still or was set back, it is the microsecond after that name.
 pub fn name_after(newest: Option<&str>, at: Timestamp) -> String {
     let own = name(at);
     let Some(newest) = newest.filter(|newest| own.as_str() <= *newest) else { return own };
@@ -186,8 +186,8 @@ pub struct JsonRun<'a> {
     pub changes: Vec<JsonRow<'a>>,
     /// Chats whose debts were void.
     pub cancelled: Vec<Cow<'a, str>>,
-    /// The ids of the conversations of sessions that it restarted, or whose entries it completed, by chat id. Only where the owner
-    /// of the registry may lose them.
+    /// The ids of the conversations of sessions that it restarted, or whose entries it completed, by chat id. Only
+    /// where the owner of the registry may lose them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub conversations: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     /// Chats whose entries had lost the id of their conversation, and got it back.

@@ -1,10 +1,11 @@
-//! The model that each chat was last given by this program, or was found in sync on. With `existing = "keep-manual"`, an entry with
-//! another model was changed by hand, and keeps its model.
+//! The model that each chat was last given by this program, or was found in sync on. With `existing = "keep-manual"`,
+//! an entry with another model was changed by hand, and keeps its model.
 //!
-//! A run looks up every chat of a registry, which may have a million. To keep the memory small, a chat is known by a fingerprint of
-//! eight bytes. The fingerprint is made with a secret key: people choose the ids of their chats, and without the key one could be
-//! made that has the fingerprint of another. The fingerprints are kept in the order of the registry, because the next run asks for
-//! them in that order. A binary search for each of a million chats would take as long as reading the registry.
+//! A run looks up every chat of a registry, which may have a million. To keep the memory small, a chat is known by a
+//! fingerprint of eight bytes. The fingerprint is made with a secret key: people choose the ids of their chats, and
+//! without the key one could be made that has the fingerprint of another. The fingerprints are kept in the order of the
+//! registry, because the next run asks for them in that order. A binary search for each of a million chats would take
+//! as long as reading the registry.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -161,7 +162,8 @@ impl LastApplied {
 pub struct Table {
     /// The fingerprint of each chat, in the order in which the chats were found.
     pub chats: Vec<u64>,
-    /// The mark of each chat: the index of its model in [`LastApplied::models`], or `u16::MAX` for a model that was there before.
+    /// The mark of each chat: the index of its model in [`LastApplied::models`], or `u16::MAX` for a model that was
+    /// there before.
     pub marks: Vec<u16>,
     /// The indices of the chats, sorted by fingerprint.
     pub sorted: Vec<u32>,
@@ -176,8 +178,8 @@ impl Table {
     }
 }
 
-/// The mark of a model, which is added to the models if it is new. Where there are too many models for a mark, the chat counts as set
-/// by hand, and so keeps its model.
+/// The mark of a model, which is added to the models if it is new. Where there are too many models for a mark, the chat
+/// counts as set by hand, and so keeps its model.
 fn mark_of(models: &mut Vec<Model>, model: &Model) -> u16 {
     let found = models.iter().position(|known| known == model).unwrap_or_else(|| {
         models.push(model.clone());

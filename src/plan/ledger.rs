@@ -1,5 +1,5 @@
-//! What must be remembered from one run to the next: restarts that are owed, corrections that may be changed back, and which models
-//! work.
+//! What must be remembered from one run to the next: restarts that are owed, corrections that may be changed back, and
+//! which models work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,13 +51,13 @@ pub struct Wrote {
     /// The model that the entry had before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Model>,
-    /// Whether the entry was seen to have the model since. Until then it may still have the model of before, because the run may
-    /// have died before it wrote.
+    /// Whether the entry was seen to have the model since. Until then it may still have the model of before, because
+    /// the run may have died before it wrote.
     pub read_back: bool,
 }
 
-/// A restart that a session may still need, because it may not run what the registry says. A debt names no model: it is paid by a
-/// restart on the model that the registry has at that time.
+/// A restart that a session may still need, because it may not run what the registry says. A debt names no model: it is
+/// paid by a restart on the model that the registry has at that time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Debt {
@@ -73,12 +73,12 @@ pub struct Debt {
     /// The time before which no restart is tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try: Option<Timestamp>,
-    /// The run of the session that was to be restarted, where the backend can tell runs apart. The debt is paid when the session has
-    /// another run.
+    /// The run of the session that was to be restarted, where the backend can tell runs apart. The debt is paid when
+    /// the session has another run.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "session")]
     pub run: Option<String>,
-    /// The identity of the start on which the session ran `ran`, where it could be asked for. When the session has another identity,
-    /// it is not known what it runs.
+    /// The identity of the start on which the session ran `ran`, where it could be asked for. When the session has
+    /// another identity, it is not known what it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
 }
@@ -135,8 +135,8 @@ pub struct Correction {
 }
 
 impl Correction {
-    /// The times in the last day at which this correction was found changed back, `now` included where it is found so again. A row
-    /// that is held keeps older times, too.
+    /// The times in the last day at which this correction was found changed back, `now` included where it is found so
+    /// again. A row that is held keeps older times, too.
     pub fn changed_back_by(&self, now: Timestamp) -> Vec<Timestamp> {
         let recent = |time: &&Timestamp| is_remembered(**time, now);
         let again = (self.confirmed && !self.held).then_some(now);
@@ -219,8 +219,8 @@ impl Ledger {
 
     fn did_not_come_up(&mut self, chat: &str, model: &Model, blame: Blame, now: Timestamp) {
         let earlier = self.failed.get(chat).cloned();
-        // A new decision would have cleared the earlier failure. So the session was being put back on its former model, and this
-        // start says nothing about the model that failed.
+        // A new decision would have cleared the earlier failure. So the session was being put back on its former model,
+        // and this start says nothing about the model that failed.
         if earlier.as_ref().is_some_and(|earlier| earlier.model != *model) {
             return;
         }
@@ -241,8 +241,8 @@ impl Ledger {
         });
     }
 
-    /// The chat on which a failed model must come up first, and the failed start there: the chat on which it failed first. Chats
-    /// that are `passed_over` do not count. `None` for a model that has not failed.
+    /// The chat on which a failed model must come up first, and the failed start there: the chat on which it failed
+    /// first. Chats that are `passed_over` do not count. `None` for a model that has not failed.
     pub fn failed_on(&self, model: &Model, passed_over: &dyn Fn(&str) -> bool) -> Option<(&str, &FailedStart)> {
         if self.trials.get(model) != Some(&Trial::Failed) {
             return None;
@@ -314,7 +314,8 @@ impl Ledger {
         self.corrected.insert(chat.to_owned(), correction);
     }
 
-    /// Where the model of an entry comes from; `None` where it has no model, and where the policy does not keep what was set by hand.
+    /// Where the model of an entry comes from; `None` where it has no model, and where the policy does not keep what
+    /// was set by hand.
     pub(crate) fn origin(&self, policy: &Policy, entry: &Entry, hint: &mut Hint) -> Option<Origin> {
         let model = entry.model.as_deref().filter(|_| policy.existing.keeps_manual())?;
         Some(match entry.by_hand {
@@ -352,8 +353,8 @@ impl Ledger {
         self.has_news(found, reach).then(|| self.last_applied.with(found, reach).with(&wrote, reach))
     }
 
-    /// Whether there is anything that [`Ledger::last_applied`] does not have yet: models that were written and read back, or what a
-    /// run has found.
+    /// Whether there is anything that [`Ledger::last_applied`] does not have yet: models that were written and read
+    /// back, or what a run has found.
     pub(crate) fn has_news(&self, found: &Found, reach: Reach) -> bool {
         let is_wider = reach == Reach::All && self.last_applied.reach() != Reach::All;
         is_wider || !found.is_empty() || self.wrote.values().any(|made| made.read_back)

@@ -150,8 +150,8 @@ impl Plan {
         !self.void.is_empty() || self.has_effects()
     }
 
-    /// Its numbers. `changed`, `restarted` and `owed` count effects. The others count outcomes: together with the rows that are done
-    /// or planned, they add up to the sessions that were selected.
+    /// Its numbers. `changed`, `restarted` and `owed` count effects. The others count outcomes: together with the rows
+    /// that are done or planned, they add up to the sessions that were selected.
     pub fn summary(&self) -> Summary {
         let verdict = |wanted| self.rows.iter().filter(|row| row.outcome.verdict == wanted).count();
         let effects = |effect: fn(&Row) -> bool| self.rows.iter().filter(|row| effect(row)).count();
@@ -192,8 +192,8 @@ fn edits(rows: &[Row]) -> EditedModels {
         .collect()
 }
 
-/// The id of the edits among these rows. It depends on the chats and their models before and after. It does not depend on the rules
-/// that decided, nor on what sessions are doing.
+/// The id of the edits among these rows. It depends on the chats and their models before and after. It does not depend
+/// on the rules that decided, nor on what sessions are doing.
 fn id(rows: &[Row]) -> String {
     id_of(&edits(rows))
 }

@@ -69,7 +69,8 @@ pub enum Standing {
     Busy,
     /// It is not running: its change needs no restart.
     NotRunning,
-    /// It is down together with all others and with the owner of the registry. When they start, they run what the registry says.
+    /// It is down together with all others and with the owner of the registry. When they start, they run what the
+    /// registry says.
     AllDown,
     /// It runs the model already, and the owner of the registry will save that: there is nothing to do.
     InSync,

@@ -44,9 +44,10 @@ impl<'a> Side<'a> {
 
 /// The plan of a run by `new` on a registry that is as `old` wants it: a row for each chat on which the two decide differently.
 ///
-/// A row's `before` is the decision of `old`. It is `None` where `old` leaves the chat alone: then `edit` and `restart` are about the
-/// model in the registry, and the plan's id is not that of a run. Both decisions depend on the model in the registry where a policy
-/// keeps existing models, and on the ledger `remembered` where it keeps models that were set by hand.
+/// A row's `before` is the decision of `old`. It is `None` where `old` leaves the chat alone: then `edit` and `restart`
+/// are about the model in the registry, and the plan's id is not that of a run. Both decisions depend on the model in
+/// the registry where a policy keeps existing models, and on the ledger `remembered` where it keeps models that were
+/// set by hand.
 ///
 /// # Errors
 /// What is wrong with the registry.

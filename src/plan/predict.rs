@@ -174,8 +174,8 @@ fn follow_standing(row: &mut Row, standing: Standing) {
     }
 }
 
-/// Whether the session of a row with a debt runs its model after all: no new start of it was found since the debt was made, and its
-/// model then was the one that the registry has, or will have after this run.
+/// Whether the session of a row with a debt runs its model after all: no new start of it was found since the debt was
+/// made, and its model then was the one that the registry has, or will have after this run.
 fn runs_what_it_should(row: &Row, identity: Option<&str>) -> bool {
     row.runs == row.after && row.owed.as_ref().is_some_and(|debt| debt.is_same_start(identity))
 }

@@ -8,8 +8,8 @@ use crate::policy::Because;
 use crate::redact::Redaction;
 
 impl Plan {
-    /// This plan with pseudonyms. Its rows are sorted by them and its id is made of them, so that it equals the plan on a redacted
-    /// snapshot of the registry.
+    /// This plan with pseudonyms. Its rows are sorted by them and its id is made of them, so that it equals the plan on
+    /// a redacted snapshot of the registry.
     #[must_use]
     pub fn redacted(&self, redaction: &Redaction) -> Self {
         let plan = self.clone().without_details();
@@ -39,7 +39,8 @@ impl Plan {
 }
 
 impl Refusal {
-    /// This refusal without the id of the named plan. If that plan has real names, they could be found from its id by trying all.
+    /// This refusal without the id of the named plan. If that plan has real names, they could be found from its id by
+    /// trying all.
     fn redacted(self) -> Self {
         match self {
             Self::OtherPlan { differences, is_of_some, .. } => {

@@ -1,5 +1,5 @@
-//! Chooses the session on which a model is tried first, and the rows that wait for the result, so that a model that cannot start does
-//! not take down one session after the other.
+//! Chooses the session on which a model is tried first, and the rows that wait for the result, so that a model that
+//! cannot start does not take down one session after the other.
 
 use std::collections::BTreeMap;
 
@@ -159,8 +159,9 @@ impl Rollout<'_> {
         }
     }
 
-    /// The outcome of a row whose session did not come up on its model, and must wait before that model is tried again; `None` where
-    /// it need not wait. With edits per row, a session that is not live is first put back on its former model.
+    /// The outcome of a row whose session did not come up on its model, and must wait before that model is tried again;
+    /// `None` where it need not wait. With edits per row, a session that is not live is first put back on its former
+    /// model.
     fn waits_for_next_try(&self, row: &Row) -> Option<Outcome> {
         let (chat, model) = (row.chat.id.as_ref(), row.after.as_ref()?);
         let failed = self.ledger.failed.get(chat).filter(|failed| failed.model == *model)?;
@@ -178,7 +179,8 @@ impl Rollout<'_> {
         Some(Outcome { next_try: failed.next_try, ..Outcome::because(Verdict::Deferred, why) })
     }
 
-    /// The outcome of a row whose model must first come up on a session, and is tried on none in this run; `None` where it need not.
+    /// The outcome of a row whose model must first come up on a session, and is tried on none in this run; `None` where
+    /// it need not.
     fn waits_for_a_trial(&self, row: &Row) -> Option<Outcome> {
         let model = row.after.as_ref()?;
         let why = match self.known(model) {
@@ -215,8 +217,9 @@ impl Rollout<'_> {
         }
     }
 
-    /// The model that the session of a row ran before a restart on another model that did not succeed; `None` where there was no such
-    /// restart. It is the model of the registry. With edits per row it is the one in the debt, because the registry may be saved late.
+    /// The model that the session of a row ran before a restart on another model that did not succeed; `None` where
+    /// there was no such restart. It is the model of the registry. With edits per row it is the one in the debt,
+    /// because the registry may be saved late.
     fn way_back(&self, row: &Row) -> Option<Model> {
         let debt = row.owed.as_ref().filter(|debt| debt.began)?;
         let remembered = debt.ran.clone().filter(|_| self.is_per_row);
@@ -224,8 +227,8 @@ impl Rollout<'_> {
         ran.filter(|ran| row.after.as_ref() != Some(ran))
     }
 
-    /// The outcome of a row on whose session no model can be tried now, because no restart would be left to put it back; `None` where
-    /// one is left.
+    /// The outcome of a row on whose session no model can be tried now, because no restart would be left to put it
+    /// back; `None` where one is left.
     fn has_no_way_back(&self, row: &Row) -> Option<Outcome> {
         let RestartLimit { restarts, within } = self.limit?;
         let is_recent = |time: &&Timestamp| self.now.duration_since(**time).abs() < within;

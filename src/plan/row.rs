@@ -25,20 +25,20 @@ pub struct Row {
     pub edit: bool,
     /// Whether the session must be restarted.
     pub restart: bool,
-    /// Whether the change would need a restart if the session were running. The limit on changes counts by this, so that it does not
-    /// depend on which sessions are running.
+    /// Whether the change would need a restart if the session were running. The limit on changes counts by this, so
+    /// that it does not depend on which sessions are running.
     pub stale: bool,
     /// The model that the session certainly runs; `None` where that is not known.
     pub runs: Option<Model>,
-    /// Whether the last verified start of the session on the registry's model failed. A later start by something else, such as a
-    /// launch, does not count, because it is not verified.
+    /// Whether the last verified start of the session on the registry's model failed. A later start by something else,
+    /// such as a launch, does not count, because it is not verified.
     pub did_not_come_up: bool,
     /// The debt of an earlier run, updated by this run. [`Effects::owes`] says whether it is still owed.
     pub owed: Option<Debt>,
     /// Whether the model is tried on this row's session first. The other rows of the model wait for the result.
     pub canary: bool,
-    /// Whether the difference comes from an override of the registry's owner, and no person chose it: the decision was confirmed
-    /// before.
+    /// Whether the difference comes from an override of the registry's owner, and no person chose it: the decision was
+    /// confirmed before.
     pub imposed: bool,
     /// When earlier corrections of this row were found changed back.
     pub changed_back: Vec<Timestamp>,
@@ -104,14 +104,15 @@ impl Row {
         !self.edit && self.owed.is_none() && self.outcome.verdict != Verdict::Unmanaged
     }
 
-    /// Whether a restart of its session was begun and did not succeed. Then the session is restarted even if it is not running: it may
-    /// be down because of that restart.
+    /// Whether a restart of its session was begun and did not succeed. Then the session is restarted even if it is not
+    /// running: it may be down because of that restart.
     pub fn was_tried(&self) -> bool {
         self.did_not_come_up || self.owed.as_ref().is_some_and(|debt| debt.began)
     }
 
-    /// Whether it counts against the limit on changes: it replaces a model, or its change restarts a session. An owed restart does not
-    /// count, because its change was counted. A decision that an override has replaced does not count, because it was made before.
+    /// Whether it counts against the limit on changes: it replaces a model, or its change restarts a session. An owed
+    /// restart does not count, because its change was counted. A decision that an override has replaced does not count,
+    /// because it was made before.
     pub fn counts(&self) -> bool {
         self.is_planned() && self.edit && !self.imposed && (self.before.is_some() || self.stale)
     }

@@ -1,5 +1,5 @@
-//! Which models are known to work, and on which chats models failed. A model that has failed must not take down one session after the
-//! other.
+//! Which models are known to work, and on which chats models failed. A model that has failed must not take down one
+//! session after the other.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,8 @@ pub enum Trial {
     Failed,
 }
 
-/// A session that did not come up on a model. It is tried again after longer and longer waits, until it comes up, another model is
-/// decided, or the user asks for another try.
+/// A session that did not come up on a model. It is tried again after longer and longer waits, until it comes up,
+/// another model is decided, or the user asks for another try.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FailedStart {

@@ -1,5 +1,5 @@
-//! Drafts of lines of the history. A draft is noted together with the effect that it is about, so that the history gets the line also
-//! where the command dies before it can write one.
+//! Drafts of lines of the history. A draft is noted together with the effect that it is about, so that the history gets
+//! the line also where the command dies before it can write one.
 
 use std::collections::BTreeMap;
 

@@ -77,8 +77,8 @@ fn diagnostic(item: &Item, mistake: Mistake, scope: Scope) -> Diagnostic {
     }
 }
 
-/// The place of a range within a string, in bytes of its value. Where the string has escapes, so that the range cannot be found in
-/// the file, it is the place of the whole string.
+/// The place of a range within a string, in bytes of its value. Where the string has escapes, so that the range cannot
+/// be found in the file, it is the place of the whole string.
 pub(super) fn inside(item: &Item, range: Range<usize>) -> Place {
     let literal = item.source.text.get(item.span.clone()).unwrap_or_default();
     let plain = item.value.as_str().is_some_and(|text| literal.len() == text.len() + 2);

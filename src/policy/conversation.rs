@@ -73,9 +73,9 @@ impl ConversationPath {
     }
 }
 
-/// The name of the directory in which Claude Code keeps the conversations of a working directory: the path of that directory, with
-/// `-` for each UTF-16 unit outside `[A-Za-z0-9]`. A slug of more than 200 units is cut off there, and a hash of the path is
-/// appended. `directory` must have no links in it.
+/// The name of the directory in which Claude Code keeps the conversations of a working directory: the path of that
+/// directory, with `-` for each UTF-16 unit outside `[A-Za-z0-9]`. A slug of more than 200 units is cut off there, and
+/// a hash of the path is appended. `directory` must have no links in it.
 pub fn cwd_slug(directory: &str) -> String {
     let plain = |unit: u16| u8::try_from(unit).ok().filter(u8::is_ascii_alphanumeric).map_or('-', char::from);
     let mut slug: String = directory.encode_utf16().map(plain).collect();

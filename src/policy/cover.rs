@@ -18,8 +18,8 @@ impl Rule {
     }
 }
 
-/// Whether the narrower values are among the wider ones. A chat without the field meets no condition on it, so a rule without the
-/// condition (`None`) is never covered by a rule with it.
+/// Whether the narrower values are among the wider ones. A chat without the field meets no condition on it, so a rule
+/// without the condition (`None`) is never covered by a rule with it.
 fn values_cover(wider: &[String], narrower: Option<&[String]>) -> bool {
     narrower.is_some_and(|narrower| narrower.iter().all(|value| wider.contains(value)))
 }
@@ -31,8 +31,8 @@ fn globs_cover(wider: Option<&[Glob]>, narrower: Option<&[Glob]>) -> bool {
     narrower.map_or_else(|| covered(EVERYTHING), |globs| globs.iter().all(|glob| covered(glob.pattern())))
 }
 
-/// Whether every text that `narrower` matches is matched by `wider`. `narrower` is matched like a text with unknown characters in
-/// it: its `*` is matched only by a `*`, and its `?` only by a `*` or a `?`.
+/// Whether every text that `narrower` matches is matched by `wider`. `narrower` is matched like a text with unknown
+/// characters in it: its `*` is matched only by a `*`, and its `?` only by a `*` or a `?`.
 fn glob_covers(wider: &str, narrower: &str) -> bool {
     let (wider, narrower) = (normalized(wider), normalized(narrower));
     // Whether the symbols of `wider` so far match the first `end` symbols of `narrower`, by `end`.
@@ -55,7 +55,8 @@ fn glob_covers(wider: &str, narrower: &str) -> bool {
     matches[narrower.len()]
 }
 
-/// An equivalent pattern in which each run of wildcards is its question marks and then at most one asterisk: `*?*` becomes `?*`.
+/// An equivalent pattern in which each run of wildcards is its question marks and then at most one asterisk: `*?*`
+/// becomes `?*`.
 fn normalized(pattern: &str) -> Vec<char> {
     let pattern: Vec<char> = pattern.chars().collect();
     let mut normalized = Vec::with_capacity(pattern.len());

@@ -1,5 +1,5 @@
-//! Edits of the overrides in the text of a policy. Only the bytes of an override are replaced, so comments, order, layout and line
-//! ends stay as they are.
+//! Edits of the overrides in the text of a policy. Only the bytes of an override are replaced, so comments, order,
+//! layout and line ends stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -62,8 +62,8 @@ pub fn set(text: &str, chat: &str, wanted: &Wanted) -> Option<String> {
     set_all(text, &BTreeMap::from([(chat, *wanted)])).ok()
 }
 
-/// The text with the overrides of these chats replaced or added, as if they were set one after the other. The text is parsed once
-/// for all of them, and a second time where an inline table with dotted keys must be written anew first.
+/// The text with the overrides of these chats replaced or added, as if they were set one after the other. The text is
+/// parsed once for all of them, and a second time where an inline table with dotted keys must be written anew first.
 ///
 /// # Errors
 /// The first chat whose override cannot be edited without risk. Where the text is not TOML, the first of all.
@@ -79,8 +79,8 @@ pub fn set_all<'c>(text: &str, overrides: &BTreeMap<&'c str, Wanted>) -> Result<
     }
 }
 
-/// The text with a comment after the override of `chat`; `None` where the override is not the last thing on its line, such as before
-/// another comment. The comment must have no control characters.
+/// The text with a comment after the override of `chat`; `None` where the override is not the last thing on its line,
+/// such as before another comment. The comment must have no control characters.
 pub(crate) fn with_comment(text: &str, chat: &str, comment: &str) -> Option<String> {
     let document = Document::parse(text).ok()?;
     let end = document.get("chats")?.as_table()?.get(chat)?.as_value()?.span()?.end;
@@ -89,8 +89,8 @@ pub(crate) fn with_comment(text: &str, chat: &str, comment: &str) -> Option<Stri
     is_last.then(|| format!("{before}  # {comment}{behind}"))
 }
 
-/// The text without the override of `chat`; `None` where the chat has no override, the text is not TOML, or the text is written in a
-/// way that cannot be edited without risk.
+/// The text without the override of `chat`; `None` where the chat has no override, the text is not TOML, or the text is
+/// written in a way that cannot be edited without risk.
 pub fn unset(text: &str, chat: &str) -> Option<String> {
     let document = Document::parse(text).ok()?;
     let file = File::new(text);
@@ -112,8 +112,8 @@ pub fn unset(text: &str, chat: &str) -> Option<String> {
     }
 }
 
-/// The text with the whole value of `chats = { … }` written anew after an edit: for dotted keys, which cannot be edited by ranges.
-/// `None` where the value is on several lines, because comments in it would be lost.
+/// The text with the whole value of `chats = { … }` written anew after an edit: for dotted keys, which cannot be edited
+/// by ranges. `None` where the value is on several lines, because comments in it would be lost.
 fn inline(text: &str, edit: impl FnOnce(&mut InlineTable) -> Option<()>) -> Option<String> {
     let span = Document::parse(text).ok()?.get("chats")?.span().filter(|span| !text[span.clone()].contains('\n'))?;
     let mut document: DocumentMut = text.parse().ok()?;

@@ -14,8 +14,8 @@ const BYTES: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; BYTES]);
 
-/// The error for a text that is not a fingerprint. One is 64 hexadecimal digits, or 32 pairs of them separated by colons, with or
-/// without `sha256:` before it.
+/// The error for a text that is not a fingerprint. One is 64 hexadecimal digits, or 32 pairs of them separated by
+/// colons, with or without `sha256:` before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAFingerprint;
 

@@ -17,8 +17,8 @@ impl Glob {
         &self.pattern
     }
 
-    /// Whether it matches the whole text. There is no backtracking, because people choose the ids of chats, and one could be made
-    /// that takes long: between two asterisks, the first match is as good as a later one.
+    /// Whether it matches the whole text. There is no backtracking, because people choose the ids of chats, and one
+    /// could be made that takes long: between two asterisks, the first match is as good as a later one.
     pub fn matches(&self, text: &str) -> bool {
         let Some((first, rest)) = self.pattern.split_once('*') else {
             return after_start(text, &self.pattern) == Some("");

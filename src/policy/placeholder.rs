@@ -2,8 +2,8 @@
 
 use crate::chat::{Chat, Model};
 
-/// The longest value that a command gets, in bytes. People in a chat can choose very long names, and Linux does not start a command
-/// with an argument or a variable of 128 KiB.
+/// The longest value that a command gets, in bytes. People in a chat can choose very long names, and Linux does not
+/// start a command with an argument or a variable of 128 KiB.
 pub(super) const LONGEST: usize = 4096;
 
 /// The remark that commands get only the beginning of a field. `whose` are the sessions, such as `2 sessions`.
@@ -176,8 +176,9 @@ impl Placeholder {
         }
     }
 
-    /// The environment variable and its value for a session; an empty value where the session has none. A field such as a contact's
-    /// name is cut where it is too long, and NUL bytes become U+FFFD, so that a name never keeps a command from starting.
+    /// The environment variable and its value for a session; an empty value where the session has none. A field such as
+    /// a contact's name is cut where it is too long, and NUL bytes become U+FFFD, so that a name never keeps a command
+    /// from starting.
     ///
     /// # Errors
     /// Where a value that identifies something is too long or has a NUL byte. Changed, it could identify something else.

@@ -34,8 +34,8 @@ pub fn read(sources: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnos
 
     let more = if astray { unread } else { mistakes.more.get() };
     let broken = !diagnostics.is_empty();
-    // The parser recovers from a broken line with a guess. Further mistakes in that line, and keys that seem to be missing, may come
-    // from the guess.
+    // The parser recovers from a broken line with a guess. Further mistakes in that line, and keys that seem to be
+    // missing, may come from the guess.
     let guessed: BTreeSet<(String, usize)> = diagnostics.iter().filter_map(line).collect();
     let is_doubtful = |found: &Diagnostic| {
         astray || (broken && found.code == "missing-key") || line(found).is_some_and(|line| guessed.contains(&line))
@@ -163,8 +163,8 @@ impl<'r> Reader<'r> {
         Models { fallback, aliases, time_zone, retired }
     }
 
-    /// The name of a time zone. It is looked up in the database that is built in, and not in the host's, so that a policy is valid
-    /// on all hosts or on none.
+    /// The name of a time zone. It is looked up in the database that is built in, and not in the host's, so that a
+    /// policy is valid on all hosts or on none.
     fn time_zone(&self, item: &Item<'r>) -> Option<String> {
         let name = self.text(item, r#"time_zone = "Europe/Berlin""#)?;
         if let Ok(zone) = TimeZoneDatabase::bundled().get(&name) {

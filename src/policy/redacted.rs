@@ -1,4 +1,5 @@
-//! A policy for a redacted registry: the names in it are replaced by their pseudonyms, and the reasons of overrides are left out.
+//! A policy for a redacted registry: the names in it are replaced by their pseudonyms, and the reasons of overrides are
+//! left out.
 
 use crate::policy::{Assignment, Because, Condition, Glob, Policy, Who, is_glob};
 use crate::redact::Redaction;
@@ -20,8 +21,8 @@ impl Policy {
         Ok(self)
     }
 
-    /// This policy with pseudonyms, for showing the decision on one chat. The globs of a rule are replaced by the pseudonym of that
-    /// chat where they match it, and by `…` where they do not.
+    /// This policy with pseudonyms, for showing the decision on one chat. The globs of a rule are replaced by the
+    /// pseudonym of that chat where they match it, and by `…` where they do not.
     #[must_use]
     pub(crate) fn redacted_for(mut self, redaction: &Redaction, chat: &str) -> Self {
         for globs in self.rules.iter_mut().filter_map(|rule| rule.chat.as_mut()) {

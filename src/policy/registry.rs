@@ -65,8 +65,8 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// Reports a combination of `[registry]` and backend that does not work: a file with a backend that has its own registry, and a
-    /// table with any backend but `file`.
+    /// Reports a combination of `[registry]` and backend that does not work: a file with a backend that has its own
+    /// registry, and a table with any backend but `file`.
     pub(super) fn check_registry(&self, registry: &Registry<'r>, sessions: &Sessions) {
         if !sessions.backend.has_file() {
             self.refuse_file(&registry.of_file, sessions.backend.name());

@@ -19,8 +19,8 @@ impl Retirement {
 }
 
 impl Policy {
-    /// The model that is used at `now` where this policy or a registry says `model`: its replacement where it is withdrawn, else
-    /// the model itself.
+    /// The model that is used at `now` where this policy or a registry says `model`: its replacement where it is
+    /// withdrawn, else the model itself.
     pub(crate) fn in_use<'p>(&'p self, mut model: &'p Model, now: &Zoned) -> &'p Model {
         // This ends, because the reader refuses replacements that form a circle.
         while let Some(retired) = self.retired.get(model).filter(|retired| retired.has_begun(now)) {

@@ -1,8 +1,9 @@
 //! Which placeholders the arguments of a command may have. All commands follow this one rule.
 //!
-//! The values of placeholders come from a registry, where people in a chat choose some of them. It cannot be known which programs
-//! would run such text as code: shells, interpreters, editors, databases and supervisors do. So an argument may have only the slug
-//! and the model, which consist of harmless characters. All other values are in the environment, which no program runs.
+//! The values of placeholders come from a registry, where people in a chat choose some of them. It cannot be known
+//! which programs would run such text as code: shells, interpreters, editors, databases and supervisors do. So an
+//! argument may have only the slug and the model, which consist of harmless characters. All other values are in the
+//! environment, which no program runs.
 
 use crate::policy::placeholder::Placeholder;
 use crate::suggest;
@@ -14,8 +15,8 @@ pub enum Scope {
     Plain,
     /// All placeholders, in any argument: a command of a policy with `names_in_arguments = true`.
     Names,
-    /// The slug and the model as in [`Scope::Plain`], and ids as whole arguments: the command of a launch, which the operator of the
-    /// host writes.
+    /// The slug and the model as in [`Scope::Plain`], and ids as whole arguments: the command of a launch, which the
+    /// operator of the host writes.
     Launch,
 }
 

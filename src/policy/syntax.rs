@@ -160,8 +160,8 @@ fn written_before(text: &str, path: &[String]) -> Option<Range<usize>> {
     })
 }
 
-/// The table among the values of `table` in which an offset is: the inline table around it, or else the last table whose header is
-/// before it.
+/// The table among the values of `table` in which an offset is: the inline table around it, or else the last table
+/// whose header is before it.
 fn table_around<'t, 'i>(table: &'t DeTable<'i>, offset: usize) -> Option<&'t DeTable<'i>> {
     let mut tables: Vec<(Range<usize>, &DeTable)> = Vec::new();
     for value in table.values() {

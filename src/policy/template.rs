@@ -1,7 +1,8 @@
 //! Command lines with placeholders, such as `["supervisorctl", "restart", "{session_slug}"]`.
 //!
-//! An argument is left out where the session has no value for its placeholder, such as no conversation to resume. The option right
-//! before it is left out, too: `claude --model {model} --resume {resume_id}` becomes `claude --model opus`.
+//! An argument is left out where the session has no value for its placeholder, such as no conversation to resume. The
+//! option right before it is left out, too: `claude --model {model} --resume {resume_id}` becomes `claude --model
+//! opus`.
 
 use std::ops::Range;
 
@@ -106,8 +107,8 @@ impl CommandLine {
         Ok(Invocation { arguments, environment })
     }
 
-    /// Whether this argument is left out: it has an optional placeholder without a value, or it is the option right before such an
-    /// argument.
+    /// Whether this argument is left out: it has an optional placeholder without a value, or it is the option right
+    /// before such an argument.
     fn is_left_out(&self, index: usize, session: &Session) -> bool {
         let pieces = |index: usize| self.arguments.get(index).map(Vec::as_slice).unwrap_or_default();
         let is_lacking = |piece: &Piece| match piece {

@@ -1,4 +1,4 @@
-//! The registry: chat id → session entry. What its entries say, and what any registry can be asked.
+//! The registry, which maps chat ids to session entries: the entries, and the trait of a snapshot.
 
 pub mod json;
 mod problem;
@@ -11,27 +11,28 @@ use crate::chat::Chat;
 
 pub use snapshot::{Collector, Counts, Key, Make, Snapshot, collect, find_entry};
 
-/// One session, as the registry describes it.
+/// One entry of a registry, which describes a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// Who it is for.
+    /// The chat of the session.
     pub chat: Chat<'a>,
-    /// Its `model`; `None` for `null`, `""` and absent alike.
+    /// The value of `model`; `None` where that is `null`, `""` or absent.
     pub model: Option<Cow<'a, str>>,
-    /// The id of its conversation: `session_id`, else `resume_id`, the first that [`is_session_id`](crate::chat::is_session_id)
-    /// accepts if there is such a one. A new session has none yet.
+    /// The id of the conversation: the first of `session_id` and `resume_id` that
+    /// [`is_session_id`](crate::chat::is_session_id) accepts, or else the first that there is. A new session has none yet.
     pub resume: Option<Cow<'a, str>>,
-    /// Whether its model was set by hand, where a redacted snapshot says so.
+    /// Whether the model was set by hand. Only a redacted snapshot says so.
     pub by_hand: Option<bool>,
-    /// What the chat was last given, where that is kept beside its entry.
+    /// The mark of the chat in the memory of what chats were last given. Only where the marks are kept beside the entries.
     pub mark: Option<Mark<'a>>,
-    /// Whether it has a field of a session besides its model.
+    /// Whether the entry has a field of a session besides `model`.
     pub is_session: bool,
-    /// The fields that it has without a value.
+    /// The fields that the entry has without a value.
     pub blank: Blank,
-    /// Where its snapshot finds it again.
+    /// Where the snapshot finds the entry again.
     pub at: Position,
-    /// Whether its registry says that it has another model than the policy decides, where that was asked of the registry.
+    /// Whether the entry has another model than the policy decides, according to the registry. Only where the registry
+    /// was asked.
     pub differs: Option<bool>,
 }
 
@@ -53,12 +54,12 @@ impl Entry<'_> {
     }
 }
 
-/// What stands for a chat in the memory of what each was last given.
+/// What is remembered of a chat's model, where the policy keeps models that were set by hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark<'a> {
-    /// This program gave it the model, or found it in sync on it.
+    /// This program gave the chat this model, or found it in sync on it.
     Applied(Cow<'a, str>),
-    /// Its model was there before.
+    /// The chat had its model before any run looked at it.
     ByHand,
 }
 
@@ -71,28 +72,28 @@ impl Mark<'_> {
     }
 }
 
-/// Where a snapshot finds an entry again: a byte offset, a row's number, nothing. Only the backend that read the
-/// snapshot can tell what it means.
+/// Where a snapshot finds an entry again, such as a byte offset or a hash. Only the backend of the snapshot knows what
+/// it means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position(pub usize);
 
-/// A field of an entry that a launch fills where the entry does not have it.
+/// A field of an entry that a launch sets if the entry does not have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     /// The session's name.
     SessionName,
-    /// `individual` or `group`.
+    /// The chat's type: `individual` or `group`.
     Type,
-    /// The contact's name.
+    /// The name of the contact or group.
     ContactName,
-    /// Who the chat is with.
+    /// The chat's tier.
     Tier,
-    /// Where the chat comes from.
+    /// The service that the chat is on, such as `discord`.
     Source,
 }
 
 impl Field {
-    /// All of them, in the order in which a launch writes them.
+    /// All fields, in the order in which a launch writes them.
     pub const ALL: [Self; 5] = [Self::SessionName, Self::Type, Self::ContactName, Self::Tier, Self::Source];
 
     /// Its name in an entry.
@@ -106,7 +107,7 @@ impl Field {
         }
     }
 
-    /// What a chat says of it.
+    /// The value of the field in a chat.
     pub fn of<'c>(self, chat: &'c Chat) -> Option<&'c str> {
         match self {
             Self::SessionName => chat.session_name.as_deref(),
@@ -118,23 +119,23 @@ impl Field {
     }
 }
 
-/// The fields that an entry has without a value, such as `"tier": null`. A launch leaves them so: that the field is empty
-/// may be what the registry's owner means.
+/// The set of fields that an entry has without a value, such as `"tier": null`. A launch does not set them, because the
+/// owner of the registry may want them to be empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Blank(u8);
 
 impl Blank {
-    /// Notes that the field stands there without a value.
+    /// Adds a field, which the entry has without a value.
     pub fn mark(&mut self, field: Field) {
         self.0 |= 1 << field as u8;
     }
 
-    /// Notes that the field has a value.
+    /// Removes a field, which has a value.
     pub fn clear(&mut self, field: Field) {
         self.0 &= !(1 << field as u8);
     }
 
-    /// Whether the field stands there without a value.
+    /// Whether the entry has the field without a value.
     pub fn has(self, field: Field) -> bool {
         self.0 & (1 << field as u8) != 0
     }

@@ -1,4 +1,4 @@
-//! Why a registry cannot be read. What is wrong inside of it is told by diagnostics, with their places.
+//! Errors of reading a registry. Mistakes in its content are diagnostics.
 
 use crate::error::{Explain, Explanation};
 use crate::foreign::{Foreign, Sentence, sentence};

@@ -1,4 +1,4 @@
-//! A registry under pseudonyms, which can be shown to those who plan on it and must not know whose chats they are.
+//! Redacted snapshots: registries with pseudonyms, for users who plan on them and must not know whose chats they are.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,16 @@ use crate::redact::Redaction;
 use crate::registry::Snapshot;
 use crate::registry::json::raw::{decoded, members};
 
-/// The member that an entry of a redacted registry has: the fingerprint of the key.
+/// The member of each entry with the fingerprint of the key.
 const MARKER: &str = "redacted";
 
-/// The member that says what set its model: [`BY_HAND`], or else this program. It is there where the policy keeps what was
+/// The member that says what set the model: [`BY_HAND`], or `reconcile`. Only where the policy keeps models that were
 /// set by hand.
 pub(super) const SET_BY: &str = "reconcile_set_by";
+/// The value of [`SET_BY`] for a model that was set by hand.
 pub(super) const BY_HAND: &str = "hand";
 
+/// An entry of a redacted snapshot.
 #[derive(Serialize)]
 struct Entry {
     session_name: Option<String>,
@@ -36,10 +38,11 @@ struct Entry {
 }
 
 impl Chat<'_> {
-    /// This chat under pseudonyms, without its contact's name.
+    /// This chat with pseudonyms, and without its contact's name.
     #[must_use]
     pub fn redacted(&self, redaction: &Redaction) -> Chat<'static> {
-        // Each field by itself: a new one does not compile until it is decided whether it tells who the chat is with.
+        // Every field is named, so that a new field does not compile before it is decided whether it reveals who the
+        // chat is with.
         let Chat { id, session_name: _, contact_name: _, tier, kind, source, agent, account } =
             self.clone().into_owned();
         Chat {
@@ -50,16 +53,16 @@ impl Chat<'_> {
             kind,
             source,
             agent,
-            // It may be a number of ours.
+            // It may be a phone number.
             account: account.map(|account| redaction.chat(&account).into()),
         }
     }
 }
 
-/// Tells whether a chat's model was set by hand; `None` where that makes no difference.
+/// Returns whether the model of an entry was set by hand; `None` where the policy does not keep such models.
 pub type ByHand<'a> = &'a dyn Fn(&super::Entry) -> Option<bool>;
 
-/// The registry under pseudonyms, as JSON, sorted by them: the order of the original says nothing any more.
+/// The redacted snapshot of a registry, as JSON. It is sorted by pseudonyms, because the original order would reveal something.
 ///
 /// # Errors
 /// What is wrong with the registry.
@@ -69,7 +72,7 @@ pub fn redacted(snapshot: &dyn Snapshot, redaction: &Redaction, by_hand: ByHand)
         let chat = entry.chat.redacted(redaction);
         let set_by = by_hand(&entry).map(|by_hand| if by_hand { BY_HAND } else { "reconcile" });
         let own = |field: Option<std::borrow::Cow<str>>| field.map(std::borrow::Cow::into_owned);
-        // A field that is not in the snapshot is one by which a plan on it decides otherwise.
+        // A plan on the snapshot cannot decide by a field that is left out here.
         let Chat { id, session_name, contact_name: _, tier, kind, source, agent, account } = chat;
         let redacted = Entry {
             session_name: own(session_name),
@@ -88,10 +91,11 @@ pub fn redacted(snapshot: &dyn Snapshot, redaction: &Redaction, by_hand: ByHand)
     Ok(serde_json::to_string_pretty(&entries).unwrap_or_default())
 }
 
-/// The fingerprint in the first entry of a registry, which need not be there to its end; `None` where it has none.
+/// The fingerprint of the key in the first entry of a registry; `None` where it is not a redacted snapshot. The text
+/// may be cut off after the first entry.
 pub fn marker(text: &str) -> Option<String> {
     let mut found = None;
-    // The walk is stopped after the first entry, or the text ends there.
+    // An error is expected: the walk is stopped after the first entry, or the text ends there.
     let _ = members(text, |_, entry| {
         let _ = members(entry, |key, value| {
             let is_marker = decoded(key) == MARKER && value.starts_with('"');

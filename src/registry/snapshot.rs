@@ -1,4 +1,4 @@
-//! What a registry said at one instant, wherever it lives.
+//! The trait of a snapshot, which is what a registry said at one instant.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -13,14 +13,14 @@ use crate::splice::Hunks;
 /// How many entries a registry has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// All of them.
+    /// The number of all entries.
     pub sessions: usize,
-    /// Those that the run is about, from a backend that hands over only entries that can have a row; `None` where it
-    /// hands over all, and they can be counted.
+    /// The number of entries that the run is about, from a backend that leaves out entries. `None` from a backend that
+    /// hands over all entries, so that the caller can count.
     pub selected: Option<usize>,
 }
 
-/// What entries can be looked up by.
+/// The fields by which entries can be looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// The chat id.
@@ -31,12 +31,12 @@ pub enum Key {
     ContactName,
     /// The model, as the registry spells it.
     Model,
-    /// The session's name as supervisors accept it.
+    /// The slug of the session's name, see [`Chat::slug`](crate::chat::Chat::slug).
     Slug,
 }
 
 impl Key {
-    /// Whether the entry's value is one of these.
+    /// Whether this field of the entry has one of these values.
     pub(crate) fn is_among(self, values: &BTreeSet<&str>, entry: &Entry) -> bool {
         let among = |value: &Option<_>| Option::as_deref(value).is_some_and(|value| values.contains(value));
         match self {
@@ -51,29 +51,30 @@ impl Key {
 
 /// Takes the entries of one part of a registry.
 pub trait Collector: Send {
-    /// Takes one entry. Its text is gone when this returns.
+    /// Takes one entry, which is borrowed: what is to be kept must be copied.
     fn take(&mut self, entry: Entry<'_>);
-    /// All entries of its part were taken.
+
+    /// Is called after all entries of the part were taken.
     fn finish(self: Box<Self>);
 }
 
-/// Makes a collector for one more part.
+/// Makes a collector for one part of a registry.
 pub type Make<'x> = &'x (dyn Fn() -> Box<dyn Collector + 'x> + Sync);
 
 /// What a registry said at one instant.
 pub trait Snapshot: Any + Debug + Send + Sync {
-    /// Its name, as the user would write it.
+    /// The name of the registry, as the user would write it.
     fn name(&self) -> &str;
 
-    /// Hands over the entries, in the order of the registry. What is to be kept of one must be copied.
+    /// Calls `take` for each entry, in the order of the registry. The entry is borrowed: what is to be kept must be copied.
     ///
     /// # Errors
-    /// What is wrong with the registry, also that it changed while it was read. Entries may have been handed over before
-    /// that.
+    /// Where the registry is wrong, or was changed while it was read. `take` may have been called for entries before that.
     fn each(&self, take: &mut dyn FnMut(Entry<'_>)) -> Result<Counts>;
 
-    /// Hands the entries to collectors, one for each part that is read at the same time, and finishes these in the order
-    /// of the registry. The collectors of a read that came to nothing are dropped unfinished.
+    /// Hands the entries to collectors: one collector for each part that is read in parallel. The collectors are
+    /// finished in the order of the registry. If a read fails and is started anew, its collectors are dropped without
+    /// being finished.
     ///
     /// # Errors
     /// As [`Snapshot::each`].
@@ -84,8 +85,8 @@ pub trait Snapshot: Any + Debug + Send + Sync {
         Ok(counts)
     }
 
-    /// As [`Snapshot::in_parts`], of the entries that the plan for which the registry was read must look at. An entry that is
-    /// left out has the model that the policy decides, and nothing else of it is in a plan.
+    /// Like [`Snapshot::in_parts`], but may leave out entries that the plan does not need: those that have the model
+    /// that the policy decides and have no part in the plan or its warnings.
     ///
     /// # Errors
     /// As [`Snapshot::each`].
@@ -93,7 +94,7 @@ pub trait Snapshot: Any + Debug + Send + Sync {
         self.in_parts(make)
     }
 
-    /// As [`Snapshot::in_parts`], of these chats at least: a run is about no others.
+    /// Reads the entries of these chats as [`Snapshot::in_parts`] does. Others may be among them: the run is about these alone.
     ///
     /// # Errors
     /// As [`Snapshot::each`].
@@ -101,7 +102,7 @@ pub trait Snapshot: Any + Debug + Send + Sync {
         self.in_parts(make)
     }
 
-    /// Hands over the entries that have one of these values by one of these keys.
+    /// Calls `take` for each entry that has one of these values in one of these fields.
     ///
     /// # Errors
     /// As [`Snapshot::each`].
@@ -114,7 +115,7 @@ pub trait Snapshot: Any + Debug + Send + Sync {
         self.each(take).map(drop)
     }
 
-    /// What these models would change in its text; `None` where it has no text.
+    /// The diff of the registry's text with these models; `None` where the registry is not a text.
     ///
     /// # Errors
     /// Where its text cannot be read.
@@ -123,7 +124,8 @@ pub trait Snapshot: Any + Debug + Send + Sync {
     }
 }
 
-/// What `each` gathers from the entries that are `read`, in one value for each part, in the order of the registry.
+/// Reads entries with `read`, and adds each to a value with `each`. There is one value for each part, made by `make`.
+/// Returns the values in the order of the registry.
 ///
 /// # Errors
 /// As [`Snapshot::each`].

@@ -1,5 +1,5 @@
-//! A policy file that is being edited: locked against other edits, and replaced as the registry is. A program that dies in
-//! the middle leaves a note beside it, and the next edit puts it right.
+//! Edits of a policy file. The file is locked against other edits, and replaced by an exchange, like the registry. A
+//! note beside it lets the next edit finish or undo one in which a program died.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -19,32 +19,36 @@ use crate::os::rights::{Attributes, keep};
 use crate::os::{FileMeta, Stamp};
 use crate::sources::problem::FileProblem;
 
+/// The mode of the note.
 const PRIVATE: u32 = 0o600;
 
-/// A policy file that no other `reconcile` edits as long as this is there.
+/// A policy file that is locked: no other `reconcile` edits it.
 #[derive(Debug)]
 pub struct PolicyFile {
-    /// As the user would write it.
+    /// The path that the user has given.
     path: PathBuf,
-    /// The directory of the real file, links resolved. What is read, replaced and removed are names in this very directory.
+    /// The directory of the real file. Files are read, replaced and removed by their names in this open directory.
     directory: Directory,
+    /// The name of the real file.
     name: OsString,
     /// The lock on the file itself.
     lock: Lock,
+    /// The state of the file when it was locked.
     seen: Stamp,
+    /// The user id of the file's owner.
     owner: u32,
 }
 
 impl PolicyFile {
-    /// Locks the policy file at `path`, waiting at most `patience` and until `give_up` says so, and puts right what an
-    /// edit that died left behind.
+    /// Locks the policy file at `path`, and finishes or undoes an edit in which a program died. Waits for at most
+    /// `patience`, and no longer when `give_up` returns true.
     ///
     /// # Errors
     /// Where another process edits it for longer, `give_up` ended the wait, or it cannot be opened.
     pub fn lock(path: &Path, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
         loop {
             let locked = Self::take(path, patience, give_up)?;
-            // Where something was put back, what stands there now is another file.
+            // If another file was put in place, that file must be locked instead.
             if !locked.recover()? {
                 return Ok(locked);
             }
@@ -54,7 +58,7 @@ impl PolicyFile {
     fn take(path: &Path, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Self> {
         let file = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
         let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
-            // Only the topmost directory has no name.
+            // Only the root directory has no name.
             return Err(Error::io("edit", path)(io::Error::from(ErrorKind::IsADirectory)));
         };
         let (directory, name) = (Directory::open(directory)?, name.to_owned());
@@ -64,10 +68,10 @@ impl PolicyFile {
         Ok(Self { path: path.to_owned(), directory, name, lock, seen, owner })
     }
 
-    /// That the policy file at `path` can be replaced, as far as mounts have a say in it.
+    /// Checks that mounts do not prevent the policy file at `path` from being replaced.
     ///
     /// # Errors
-    /// Where it cannot.
+    /// Where they do.
     pub fn check_replaceable(path: &Path) -> Result<()> {
         let file = fs::canonicalize(path).map_err(Error::io("find the policy", path))?;
         let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { return Ok(()) };
@@ -76,8 +80,8 @@ impl PolicyFile {
             .map_err(|error| FileProblem::CannotEdit { why: error.sentence() }.into())
     }
 
-    /// Puts right what an edit of the policy file at `path` left that died, and removes its files. Where an edit is under
-    /// way, they are that edit's.
+    /// Finishes or undoes an edit of the policy file at `path` in which a program died, and removes its files. Does
+    /// nothing while an edit is under way.
     ///
     /// # Errors
     /// Where they cannot be used or removed.
@@ -95,11 +99,11 @@ impl PolicyFile {
         }
     }
 
-    /// Replaces what the file holds, which must be `before`. On disk when it returns; what went wrong after that is
-    /// returned with it.
+    /// Replaces the content of the file, which must be `before`, by `text`. It is on disk when this returns. An error after the
+    /// replacement is returned as a value.
     ///
     /// # Errors
-    /// Where the file is no longer what was locked, or cannot be replaced; it is as it was then.
+    /// Where the file has changed since it was locked, or cannot be replaced. It is unchanged then.
     pub fn replace(&self, before: &str, text: &str) -> Result<Option<Error>> {
         let waiting = waiting_name(&self.name);
         let exchange = self.exchange(&waiting);
@@ -114,7 +118,7 @@ impl PolicyFile {
         crash_point!("policy: replaced");
         let is_old = exchange.unchanged(self.seen).is_ok_and(|same| same.is_some());
         let stamp = FileMeta::of_open(&new, &exchange.waiting.path()).map(|meta| meta.stamp);
-        // Where an exchange failed in the middle, the note stays for the next edit.
+        // If the exchange failed in the middle, the note stays for the next edit.
         let cleared = match &stamp {
             Ok(new) if replaced.is_ok() || is_old => {
                 exchange.clear([self.seen, *new]).and_then(|()| self.clear_notes())
@@ -125,7 +129,7 @@ impl PolicyFile {
             Ok(Some(_)) => Ok(cleared.err()),
             Ok(None) => Err(changed().into()),
             Err(error) if is_old => Err(error),
-            // Where even the look at it fails, it may have been made.
+            // If the state of the file cannot be found out, it may have been replaced.
             Err(error) if stamp.map_or(true, |new| exchange.unchanged(new).map_or(true, |same| same.is_some())) => {
                 Ok(Some(error))
             }
@@ -135,7 +139,7 @@ impl PolicyFile {
 
     fn write_and_exchange(&self, exchange: &Exchange, new: &File, text: &str, meta: FileMeta) -> Result<Option<Stamp>> {
         let path = exchange.waiting.path();
-        // Who opens it under the policy's name waits until this edit is over: its note and its waiting file are the next's.
+        // The new file is locked, too, so that an edit that opens it waits until this one has removed its files.
         new.lock().map_err(Error::io("lock", &path))?;
         keep(new, meta, &Attributes::of(self.lock.file(), &self.path)?, &self.path)?;
         fill(new, &path, |out| out.write_all(text.as_bytes()))?;
@@ -147,19 +151,19 @@ impl PolicyFile {
         exchange.run(self.seen, new, &mut |note| self.replace_note(note, meta))
     }
 
-    /// Puts right what an edit left that died. Whether the file is another one now.
+    /// Finishes or undoes an edit in which a program died. Returns whether the file is another one now.
     fn recover(&self) -> Result<bool> {
         let waiting = waiting_name(&self.name);
         let exchange = self.exchange(&waiting);
         let note = self.note_name();
         let note = self.directory.place(&note);
         if let Some(meta) = note.look()? {
-            // In a directory like /tmp any user can leave a note, and have a policy of theirs put in place.
+            // In a directory such as /tmp, any user could leave a note that puts another file in place of the policy.
             if ![0, rustix::process::geteuid().as_raw(), self.owner].contains(&meta.owner) {
                 return Err(FileProblem::ForeignNote { note: note.path(), owner: meta.owner }.into());
             }
             let text = read_regular(note)?;
-            // A note that is not whole was still being written: nothing had happened.
+            // An incomplete note was being written when the program died, so the exchange was not begun.
             if let Ok(left) = serde_json::from_slice::<ExchangeNote>(&text) {
                 exchange.recover(&left, &mut |note| self.replace_note(note, meta))?;
             }
@@ -169,7 +173,7 @@ impl PolicyFile {
         Ok(exchange.unchanged(self.seen)?.is_none())
     }
 
-    /// Removes the notes that an edit needs while it goes on.
+    /// Removes the notes of an edit.
     fn clear_notes(&self) -> Result<()> {
         crash_point!("policy: displaced file removed");
         self.directory.place(&self.next_note_name()).remove()?;
@@ -189,7 +193,7 @@ impl PolicyFile {
         next_note_name(&waiting_name(&self.name))
     }
 
-    /// Replaces the note in one step: one that is not whole says that nothing had happened.
+    /// Replaces the note in one step, because an incomplete note would mean that the exchange was not begun.
     fn replace_note(&self, exchange: &ExchangeNote, meta: FileMeta) -> Result<()> {
         let next = self.next_note_name();
         let next = self.directory.place(&next);
@@ -203,7 +207,7 @@ impl PolicyFile {
     }
 }
 
-/// Of the file that takes a policy's place. Names that begin with a dot are no policies.
+/// The name of the new file beside a policy. A file whose name begins with a dot is not read as a policy.
 fn waiting_name(policy: &OsStr) -> OsString {
     [".".as_ref(), policy, ".reconcile".as_ref()].into_iter().collect()
 }
@@ -223,7 +227,7 @@ fn write_note(place: Place, exchange: &ExchangeNote, meta: FileMeta) -> Result<(
     fill(&file, &path, |out| out.write_all(&json))
 }
 
-/// Without waiting, also where a pipe was put there.
+/// Reads the regular file at a place. Does not wait if a pipe is there.
 fn read_regular(place: Place) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     place.open_regular()?.read_to_end(&mut bytes).map_err(Error::io("read", &place.path()))?;

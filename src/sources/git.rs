@@ -1,5 +1,5 @@
-//! What git remembers of a policy. Only plumbing is run that reads objects: nothing that a repository could bring along,
-//! such as hooks, filters or a file system monitor, and nothing over the network.
+//! Reads policies from git. Only plumbing commands that read objects are run. They run nothing that a repository could
+//! define, such as hooks, filters or a file system monitor, and do not use the network.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -19,7 +19,8 @@ use crate::policy::{Commit, Source};
 use crate::sources::load::{LARGEST, load, source};
 use crate::sources::problem::GitProblem;
 
-/// Variables that tell git of another repository than the one around a directory. Hooks have them set.
+/// Variables with which git uses another repository than the one around a directory. They are set when a hook runs this
+/// program.
 const LOCAL: [&str; 16] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
@@ -39,15 +40,15 @@ const LOCAL: [&str; 16] = [
     "GIT_WORK_TREE",
 ];
 
-/// In bytes: more than the longest id of an object.
+/// The longest short answer of git, in bytes, such as the id of an object.
 const SHORT: u64 = 4 << 10;
-/// In bytes, for the names of all files in a policy's directory: some hundred thousand.
+/// The longest listing, in bytes: the names of some hundred thousand files.
 const LISTING: u64 = 64 << 20;
-/// In bytes, more than what `cat-file --batch` writes around an object.
+/// More bytes than `cat-file --batch` writes before and after an object.
 const AROUND: u64 = 128;
 
-/// The commit that the work tree around the policy at `path` is at; `None` where there is none, or git cannot tell within
-/// that time.
+/// The commit that the work tree of the policy at `path` is at; `None` where there is none, or git does not answer
+/// within the time `limit`.
 pub fn head(path: &Path, limit: Duration) -> Option<Commit> {
     let tree = Tree::around(path, limit).ok()?;
     let id = tree.commit(OsStr::new("HEAD")).ok()?;
@@ -62,15 +63,17 @@ pub fn head(path: &Path, limit: Duration) -> Option<Commit> {
 /// A policy as it was at a revision.
 #[derive(Debug)]
 pub struct OldPolicy {
-    /// The revision and the policy's path in it, as git writes them: `REV:PATH`.
+    /// The revision and the path of the policy in it, in git's form `REV:PATH`.
     pub name: FileName,
-    /// Its files, in path order.
+    /// The files, in path order.
     pub sources: Vec<Source>,
 }
 
-/// The policy at `path`, which exists today, as it was at a revision: `REV`, or `REV:PATH` where it had another path then,
-/// which is from the top of the work tree or, with `./`, from the policy's directory. A file that git takes for renamed
-/// since is found by `REV` alone. Its files are to be called so.
+/// The policy at `path`, as it was at a revision. The policy must exist today.
+///
+/// `wanted` is `REV`, or `REV:PATH` if the policy had another path at that revision: from the top of the work tree or,
+/// with `./`, from the policy's directory. If git recognises that the file was renamed since, `REV` is enough. `called`
+/// says how the files are named in messages.
 ///
 /// # Errors
 /// Where there is no git, no work tree around it, no such revision, or no policy there in that, or where git takes longer
@@ -116,8 +119,7 @@ fn foreign(revision: &OsStr) -> Foreign {
     Path::new(revision).into()
 }
 
-/// Takes `REV:PATH` apart. Within braces, as in `HEAD^{/fix: it}`, a colon belongs to the revision, and so does one at its
-/// beginning.
+/// Splits `REV:PATH`. A colon within braces, as in `HEAD^{/fix: it}`, or at the beginning belongs to the revision.
 fn revision_and_path(text: &OsStr) -> (&OsStr, Option<&Path>) {
     let bytes = text.as_bytes();
     let mut open = 0_usize;
@@ -133,27 +135,29 @@ fn revision_and_path(text: &OsStr) -> (&OsStr, Option<&Path>) {
     (OsStr::from_bytes(&bytes[..colon]), Some(Path::new(OsStr::from_bytes(&bytes[colon + 1..]))))
 }
 
-/// A part of a work tree: a policy's directory, and its file where it is not the whole of that.
+/// The place of a policy in a work tree, and the time limit for git.
 struct Tree {
+    /// The policy's directory.
     directory: PathBuf,
+    /// The name of the policy's file; `None` where the policy is the whole directory.
     file: Option<PathBuf>,
-    /// How long git may take for all that it is asked…
+    /// How long git may take for all commands together.
     limit: Duration,
-    /// …and when that is over.
+    /// When that time is over.
     until: Instant,
 }
 
-/// Where in a commit a policy is.
+/// The place of a policy in a commit.
 struct Place<'a> {
     from: From,
     /// The policy's path; empty for a directory that is `From::Here`.
     path: &'a Path,
-    /// What it is called in messages.
+    /// The path as messages show it.
     shown: &'a Path,
 }
 
 impl<'a> Place<'a> {
-    /// A path as it stands behind a revision.
+    /// The place of the path in `REV:PATH`.
     fn at(path: &'a Path) -> Self {
         let here = path.strip_prefix(".").ok();
         let from = if here.is_some() || path.starts_with("..") { From::Here } else { From::Top };
@@ -161,12 +165,12 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Where a path begins.
+/// What a path is relative to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum From {
-    /// At the top of the work tree.
+    /// The top of the work tree.
     Top,
-    /// In the directory of the policy as it is today.
+    /// The directory of the policy as it is today.
     Here,
 }
 
@@ -225,17 +229,18 @@ impl Tree {
         Timestamp::from_second(seconds.parse().ok()?).ok()
     }
 
-    /// The policy where it is today.
+    /// The place of the policy at its present path.
     fn today<'a>(&'a self, shown: &'a Path) -> Place<'a> {
         Place { from: From::Here, path: self.file.as_deref().unwrap_or(Path::new("")), shown }
     }
 
-    /// The path from the top of the work tree that the policy's file had in a commit, where git takes it for renamed since.
+    /// The path of the policy's file in a commit, from the top of the work tree, if git recognises that the file was
+    /// renamed since.
     fn path_before_rename(&self, commit: &str) -> Result<Option<PathBuf>> {
         let Some(file) = &self.file else { return Ok(None) };
         let prefix = self.ask(&["rev-parse", "--show-prefix"].map(OsStr::new), Stdio::null(), SHORT)?;
         let now = [prefix.trim_ascii_end(), file.as_os_str().as_bytes()].concat();
-        // Of the index, not of the work tree, whose files git would read through the filters of the repository.
+        // The index is compared, because git would read the files of the work tree through the filters of the repository.
         let renames = ["diff-index", "--cached", "-z", "-M", "--name-status", "--diff-filter=R", commit];
         let Ok(listing) = self.git(&renames, Stdio::null(), LISTING)? else { return Ok(None) };
         let parts: Vec<&[u8]> = listing.split(|byte| *byte == 0).collect();
@@ -246,7 +251,7 @@ impl Tree {
     /// The files of the policy at a place in a commit, in path order. There may be none.
     fn files(&self, commit: &str, place: &Place) -> Result<Vec<(PathBuf, Vec<u8>)>> {
         let mut blobs = self.blobs(commit, place)?;
-        // As a directory on disk is sorted, which is not git's way.
+        // In the order of a directory on disk, which is not that of git.
         blobs.sort_by(|a, b| a.name.cmp(&b.name));
         let contents = self.contents(&blobs)?;
         Ok(blobs.into_iter().map(|blob| blob.name).zip(contents).collect())
@@ -273,7 +278,7 @@ impl Tree {
             if mode == "120000" {
                 return Err(GitProblem::Link { name, commit: commit.into() }.into());
             }
-            // An object that is missing has no size. To read it fails.
+            // A missing object has no size. Reading it fails later.
             let size = size.parse().unwrap_or_default();
             if size > LARGEST {
                 return Err(GitProblem::TooLarge { name, largest: LARGEST, commit: commit.into() }.into());
@@ -283,9 +288,9 @@ impl Tree {
         Ok(blobs)
     }
 
-    /// What the blobs hold, all by one process.
+    /// The contents of blobs, read by one process.
     fn contents(&self, blobs: &[Blob]) -> Result<Vec<Vec<u8>>> {
-        // From a file, because git may write before it has read all.
+        // Stdin is a file and not a pipe, because git may write before it has read everything.
         let wanted: String = blobs.iter().map(|blob| format!("{}\n", blob.id)).collect();
         let stdin = file_of(&wanted).map_err(Error::io("write", Path::new("a temporary file")))?;
         let most = blobs.iter().map(|blob| blob.size + AROUND).sum();
@@ -295,19 +300,19 @@ impl Tree {
         contents.ok_or_else(|| GitProblem::Unreadable { directory: self.directory.clone() }.into())
     }
 
-    /// What git answers, where it cannot but answer.
+    /// The answer of git. A complaint is an error.
     fn ask(&self, arguments: &[&OsStr], stdin: Stdio, most: u64) -> Result<Vec<u8>> {
         self.git(arguments, stdin, most)?.map_err(|complaint| GitProblem::Failed { complaint: complaint.into() }.into())
     }
 
-    /// What git answers, or complains of. An answer of more than `most` bytes is an error.
+    /// The answer of git, or its complaint. An answer of more than `most` bytes is an error.
     fn git(&self, arguments: &[impl AsRef<OsStr>], stdin: Stdio, most: u64) -> Result<Result<Vec<u8>, String>> {
         let mut command = Command::new("git");
         command.args(["-c", "core.fsmonitor=false", "--literal-pathspecs", "-C"]).arg(&self.directory).args(arguments);
         for name in LOCAL {
             command.env_remove(name);
         }
-        // A partial clone would fetch what it lacks by the command that its configuration names.
+        // In a partial clone, git would fetch missing objects with a command from the configuration of the repository.
         command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C").stdin(stdin);
         let (report, answer) = ask(&mut command, most, self.until.saturating_duration_since(Instant::now()));
         match &report.ended {
@@ -325,7 +330,7 @@ impl Tree {
     }
 }
 
-/// Whether a policy directory's file of that name belongs to the policy.
+/// Whether the file at this path below a policy's directory belongs to the policy.
 fn is_policy(below: &Path) -> bool {
     let hidden = |part: Component| part.as_os_str().as_encoded_bytes().starts_with(b".");
     below.extension().is_some_and(|extension| extension == "toml") && !below.components().any(hidden)
@@ -338,7 +343,7 @@ fn file_of(text: &str) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Takes one answer of `cat-file --batch`: id, kind and size on a line, the bytes, and a line end.
+/// Reads one object from the output of `cat-file --batch`: a line with id, kind and size, then the bytes and a line end.
 fn next_blob(rest: &mut &[u8]) -> Option<Vec<u8>> {
     let end = rest.iter().position(|byte| *byte == b'\n')?;
     let (head, after) = rest.split_at_checked(end)?;

@@ -1,8 +1,9 @@
-//! What a policy said when a launch last could read it: where the registry is, and where conversations are kept. It lies
-//! beside the policy, so that sessions start while the policy cannot be read.
+//! Remembers the settings that a launch needs from the last policy that a launch could read: where the registry is, and where
+//! conversations are kept. They are saved beside the policy, so that sessions start while the policy cannot be read.
 //!
-//! This is safer than to look for such a line in a text that is no TOML: a line there may belong to the other side of a
-//! merge, to a comment or to a text of several lines, and an empty file has none. What is remembered did count on this host.
+//! This is safer than looking for such lines in a file that is not valid TOML: a line may belong to the other side of a
+//! merge, to a comment or to a string of several lines, and an empty file has no lines. The remembered settings were in
+//! use on this host.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,19 +15,20 @@ use crate::form::Form;
 use crate::os::unnamed::{NewFile, discard_unfinished};
 use crate::os::{FileMeta, open_regular};
 
+/// The version of the file's form.
 const VERSION: u32 = 1;
-/// In bytes. What is longer was not written here.
+/// The largest file that is read, in bytes. This program writes no larger one.
 const LONGEST: u64 = 64 << 10;
-/// The policy says as much, to the users who can read that.
+/// The mode of the file. Users who may read the policy have the settings from there.
 const PRIVATE: u32 = 0o600;
 
-/// What a policy said.
+/// The settings that a launch needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Last {
     version: u32,
     /// The absolute path of the registry.
     pub registry: PathBuf,
-    /// Its form.
+    /// The form of the registry.
     #[serde(default)]
     pub form: Form,
     /// `sessions.conversation`, as written.
@@ -34,13 +36,13 @@ pub struct Last {
 }
 
 impl Last {
-    /// With the absolute path of the registry, its form, and `sessions.conversation` as written.
+    /// The settings of a policy. `registry` is an absolute path, and `conversation` is `sessions.conversation`, as written.
     pub fn new(registry: PathBuf, form: Form, conversation: Option<String>) -> Self {
         Self { version: VERSION, registry, form, conversation }
     }
 
-    /// What is remembered of the policy at `path`. Nothing where there is no such file, where it is of another version, or
-    /// where a user other than root and this one has written it.
+    /// What is remembered of the policy at `path`. `None` where there is no such file, it has another version, or it
+    /// belongs to a user other than root and this one.
     pub fn recall(path: &Path) -> Option<Self> {
         let path = place(path)?;
         let file = open_regular(&path).ok()?;
@@ -53,15 +55,15 @@ impl Last {
         serde_json::from_slice(&text).ok().filter(|last: &Self| last.version == VERSION)
     }
 
-    /// Remembers it for the policy at `path`. Where that cannot be done, what was remembered before stays.
+    /// Saves this for the policy at `path`. If that fails, what was remembered before stays.
     pub fn remember(&self, path: &Path) {
         if Self::recall(path).as_ref() != Some(self) {
-            // A session is to be started, and needs this only while its policy is broken.
+            // An error must not keep the session from starting, which needs the file only while the policy is broken.
             let _ = self.write(path);
         }
     }
 
-    /// Removes what a launch left that died while it remembered what the policy at `path` says. It is in the way of nothing.
+    /// Removes the temporary file of a launch that died while it saved this for the policy at `path`.
     pub fn tidy(path: &Path) {
         let _ = place(path).map(|place| discard_unfinished(&place));
     }
@@ -73,13 +75,13 @@ impl Last {
         let new = NewFile::create_in(directory, PRIVATE).ok()?;
         let mut file = new.file();
         file.write_all(&text).and_then(|()| file.sync_all()).ok()?;
-        // Nothing but what this program has written may be replaced.
+        // A link or a directory of this name is not this program's, and must not be replaced.
         let is_ours = fs::symlink_metadata(&path).map_or(true, |found| found.is_file());
         if is_ours { new.take_place(&path).ok() } else { None }
     }
 }
 
-/// The file in which it is remembered what the policy at `path` said.
+/// The file for the policy at `path`.
 fn place(path: &Path) -> Option<PathBuf> {
     let mut name = path.file_name()?.to_owned();
     name.push(".reconcile-last");

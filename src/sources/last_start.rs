@@ -1,5 +1,6 @@
-//! What a session was last started on, where its registry is a table: so that it starts while the server cannot be reached. It
-//! is a registry of that one session, in a directory beside the policy.
+//! Remembers the entry with which a session was last started, where the registry is a table, so that the session can be
+//! started while the server cannot be reached. It is saved as a registry with this one entry, in a directory beside the
+//! policy.
 
 use std::fs::DirBuilder;
 use std::io::Write;
@@ -9,29 +10,31 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::os::unnamed::NewFile;
+use crate::redact::hex;
 
-/// Who the chats are with is said there.
+/// The mode of the files, which say who chats are with.
 const PRIVATE: u32 = 0o600;
+/// The mode of their directory.
 const PRIVATE_DIRECTORY: u32 = 0o700;
-/// So many bytes of a hash tell the words apart by which sessions are started.
-const NAME: usize = 16;
+/// How many bytes of a hash are in the name of a file.
+const HASH_LENGTH: usize = 16;
 
-/// Where it is remembered of the session that is started by this word, with the policy at `path`. `None` where nothing can be
-/// kept beside the policy.
+/// The file for the session that a launch calls `word`, with the policy at `path`. Creates its directory. `None` where
+/// there can be no directory beside the policy.
 pub fn place(path: &Path, word: &str) -> Option<PathBuf> {
     let mut name = path.file_name()?.to_owned();
     name.push(".reconcile-sessions");
     let directory = path.with_file_name(name);
-    // It is there already, or cannot be made: then nothing is found in it, and nothing is kept.
+    // An error is ignored, because the directory may exist already. That is checked below.
     let _ = DirBuilder::new().mode(PRIVATE_DIRECTORY).create(&directory);
     let hash = Sha256::digest(word.as_bytes());
-    let name: String = hash.iter().take(NAME).map(|byte| format!("{byte:02x}")).collect();
+    let name = hex(&hash[..HASH_LENGTH]);
     Some(directory.join(format!("{name}.json"))).filter(|_| directory.is_dir())
 }
 
-/// Remembers it. Where that cannot be done, what was remembered before stays.
+/// Saves the text of a registry at a place. If that fails, the earlier text stays.
 pub fn remember(place: &Path, registry: &str) {
-    // A session is to be started, and needs this only while the server cannot be reached.
+    // An error must not keep the session from starting, which needs the file only while the server cannot be reached.
     let _ = write(place, registry);
 }
 

@@ -1,4 +1,4 @@
-//! The policy's files: one, or every `*.toml` below a directory.
+//! Reads the files of a policy: one file, or every `*.toml` below a directory.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,21 +16,22 @@ use crate::os::open_regular;
 use crate::policy::Source;
 use crate::sources::problem::FileProblem;
 
-/// In bytes. A policy of 100,000 overrides is about half of it; more is probably the wrong file.
+/// The largest policy file, in bytes. A policy of 100,000 overrides has about half of that. A larger file is probably
+/// the wrong one.
 pub(super) const LARGEST: u64 = 16 << 20;
 
-/// The text of a policy, and where it lies.
+/// The files of a policy, and its directory.
 #[derive(Debug)]
 pub struct PolicyFiles {
-    /// In path order.
+    /// The files, in path order.
     pub sources: Vec<Source>,
-    /// Paths in the policy are relative to it, and its commands run there.
+    /// The policy's directory. Paths in the policy are relative to it, and commands run in it.
     pub directory: PathBuf,
-    /// The first file, directory or link on the way that a user other than root and this one can change.
+    /// The first file, directory or link on the way to the files that a user other than root and this one can change.
     pub exposed: Option<PathBuf>,
 }
 
-/// Reads the policy at `path`, whose files are to be called so.
+/// Reads the policy at `path`. `called` says how its files are named in messages.
 ///
 /// # Errors
 /// Where it cannot be read, is not UTF-8 or is too large.
@@ -56,28 +57,29 @@ pub fn load(path: &Path, called: Called) -> Result<PolicyFiles> {
     Ok(PolicyFiles { sources, directory, exposed: way.exposed })
 }
 
-/// The policy of that name in a directory above the current one, the nearest first.
+/// The relative path in the nearest directory above the current one in which it exists.
 fn found_above(path: &Path) -> Option<PathBuf> {
     let depth = fs::canonicalize(".").ok()?.components().count();
     let above = |steps: usize| [".."].repeat(steps).iter().collect::<PathBuf>().join(path);
     (1..depth).map(above).find(|above| path.is_relative() && above.exists())
 }
 
-/// As many as the system follows.
+/// The largest number of links in a path that Linux follows.
 const MOST_LINKS: usize = 40;
 
-/// What has a say in which files are read, and whether others can change it: a user who can rename a directory or turn
-/// a link can put another policy in its place.
+/// Follows paths, and checks for each directory and link on the way if other users can change it. A user who can rename
+/// a directory or change a link can put another policy in its place.
 #[derive(Default)]
 struct Way {
+    /// The paths that were checked.
     seen: BTreeSet<PathBuf>,
     /// The first file, directory or link that others can change.
     exposed: Option<PathBuf>,
 }
 
 impl Way {
-    /// Follows a path name by name, as the system would, to the real file. All that it comes by was looked at then: if
-    /// nothing of it is exposed, no other user can put another file there before it is read.
+    /// Follows a path to the real file, name by name, as the system does. If nothing on the way is exposed, no other
+    /// user can replace the file before it is read.
     fn follow(&mut self, path: &Path) -> Result<PathBuf> {
         let mut real = PathBuf::new();
         if path.is_relative() {
@@ -107,7 +109,7 @@ impl Way {
         }
     }
 
-    /// Whether it is a link.
+    /// Checks one path, and returns whether it is a link.
     fn pass(&mut self, path: &Path) -> Result<bool> {
         let metadata = fs::symlink_metadata(path).map_err(Error::io("access", path))?;
         if self.seen.insert(path.to_owned()) && self.exposed.is_none() && others_can_write(&metadata) {
@@ -126,7 +128,7 @@ fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
             Error::io("read the policy", &path)(std::io::Error::from(error))
         })?;
         let is_toml = entry.path().extension().is_some_and(|extension| extension == "toml");
-        // A link to nothing stays in: to read it is an error, and it is not taken for an empty part of the policy.
+        // A dangling link is kept, so that reading it fails: otherwise a part of the policy would silently be missing.
         if is_toml && !entry.path().is_dir() {
             files.push(entry.into_path());
         }
@@ -137,7 +139,7 @@ fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Reads the real file, which the user knows by this name.
+/// Reads the file at `real`, which messages call `name`.
 fn read(real: &Path, name: FileName) -> Result<Source> {
     let mut bytes = Vec::new();
     let file = open_regular(real)?;
@@ -145,10 +147,10 @@ fn read(real: &Path, name: FileName) -> Result<Source> {
     source(name, bytes)
 }
 
-/// Looks whether a policy file that is about to be written will be small enough to be read again.
+/// Checks that a policy file which is about to be written is small enough to be read again.
 ///
 /// # Errors
-/// Where it will not.
+/// Where it is too large.
 pub fn check_size(name: impl Into<Sentence>, text: &[u8]) -> Result<()> {
     if is_too_large(text) {
         return Err(FileProblem::WouldBeTooLarge { name: name.into(), largest: LARGEST }.into());
@@ -160,7 +162,7 @@ fn is_too_large(bytes: &[u8]) -> bool {
     bytes.len() as u64 > LARGEST
 }
 
-/// A file of that name, from its bytes.
+/// The policy file with this name and these bytes.
 pub(super) fn source(name: FileName, bytes: Vec<u8>) -> Result<Source> {
     if is_too_large(&bytes) {
         return Err(FileProblem::TooLarge { name: name.shown().clone(), largest: LARGEST }.into());
@@ -174,9 +176,10 @@ pub(super) fn source(name: FileName, bytes: Vec<u8>) -> Result<Source> {
     }
 }
 
+/// Whether a user other than root and this one can change a file, a directory or a link.
 fn others_can_write(metadata: &fs::Metadata) -> bool {
     let ours = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
-    // In a sticky directory others can add files, but not replace ours. A link's mode says nothing.
+    // In a sticky directory, others can add files, but not replace ours. The mode of a link has no meaning.
     let sticky = metadata.is_dir() && metadata.mode() & 0o1000 != 0;
     let writable = metadata.mode() & 0o022 != 0 && !metadata.is_symlink();
     !ours || (writable && !sticky)

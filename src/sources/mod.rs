@@ -1,4 +1,4 @@
-//! The files of a policy: as they are, as git has them, and edited.
+//! The files of a policy: reading them from disk or from git, and editing them.
 
 #![allow(clippy::disallowed_methods, reason = "this room is where the files of a policy are read and written")]
 

@@ -1,4 +1,4 @@
-//! Where a state directory is that stands beside no registry.
+//! State directories that are not beside a registry's file.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -18,14 +18,14 @@ use crate::state::key;
 use crate::state::ledger::LedgerFile;
 use crate::state::problem::StateProblem;
 
-/// The mode of the directories that are made above a state directory.
+/// The mode of the directories that are created above a state directory.
 const PRIVATE: u32 = 0o700;
 
-/// Where a state directory is, whether it is there yet or not. It belongs to the user who runs the program.
+/// The place of a state directory, which need not exist yet. It belongs to the user who runs the program.
 #[derive(Clone, Debug)]
 pub struct StateHome {
     path: PathBuf,
-    /// Whether it is taken for one that no run has made.
+    /// Whether the directory is ignored, as if there had been no run yet.
     is_left_out: bool,
 }
 
@@ -35,7 +35,7 @@ impl StateHome {
         Self { path, is_left_out: false }
     }
 
-    /// This directory as if no run had made it, for a plan of a user who may not see what runs remember.
+    /// This place with its directory ignored, for a plan by a user who may not read the state.
     #[must_use]
     pub(crate) fn left_out(self) -> Self {
         Self { is_left_out: true, ..self }
@@ -58,10 +58,10 @@ impl StateHome {
         StateDir::open(&parent, self.name()?, rustix::process::geteuid().as_raw())
     }
 
-    /// The directory, which is made where there is none.
+    /// The directory, which is created if there is none.
     ///
     /// # Errors
-    /// Where it cannot be made or used.
+    /// Where it cannot be created or used.
     pub(crate) fn create(&self) -> Result<StateDir> {
         let above = self.above();
         DirBuilder::new().recursive(true).mode(PRIVATE).create(above).map_err(Error::io("create", above))?;
@@ -71,22 +71,22 @@ impl StateHome {
         StateDir::create(&parent, self.name()?, FileMeta { owner, group, ..parent.meta()? })
     }
 
-    /// That this user may write in it, or make it where there is none: asked, and not tried.
+    /// Checks that this user may write in it, or create it if there is none, without writing anything.
     ///
     /// # Errors
     /// Where the nearest directory that exists may not be written, or its file system is mounted read-only.
     pub(crate) fn check_writable(&self) -> Result<()> {
-        // A path that does not begin at the root ends with an empty one, which is this directory.
+        // The last ancestor of a relative path is empty, and stands for the current directory.
         let mut paths =
             self.path.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
         let Some(nearest) = paths.find_map(|path| fs::canonicalize(path).ok()) else { return Ok(()) };
         Directory::open(&nearest)?.may_write().map_err(Error::io("write in", &nearest))
     }
 
-    /// The user who owns it, where that is another user than this one, and this one may not enter it.
+    /// Its owner, if that is another user and this one may not enter it.
     ///
     /// # Errors
-    /// Where that cannot be told.
+    /// Where that cannot be found out.
     pub(crate) fn hidden_from(&self) -> Result<Option<u32>> {
         let Some(parent) = self.parent()? else { return Ok(None) };
         let Some(FileMeta { owner, .. }) = parent.place(self.name()?).look()? else { return Ok(None) };
@@ -97,18 +97,18 @@ impl StateHome {
         Ok(Some(owner).filter(|owner| is_hidden && *owner != rustix::process::geteuid().as_raw()))
     }
 
-    /// The key that chats are redacted with. Where there is none, one is made, and its file returned.
+    /// The key for redacting chats. If there is none, it is created, and the path of its file returned.
     ///
     /// # Errors
     /// Where it cannot be read or written.
     pub(crate) fn redaction_key_or_new(&self, patience: Duration) -> Result<(Redaction, Option<PathBuf>)> {
         let ledger = LedgerFile::new(self.create()?);
-        // Two programs must not make two keys.
+        // The lock keeps two programs from creating two keys.
         let _open = ledger.open_within(patience, &|| false)?;
         key::read_or_new(ledger.dir())
     }
 
-    /// The directory that it is in; `None` where that is not there.
+    /// The directory that it is in; `None` where that does not exist.
     fn parent(&self) -> Result<Option<Arc<Directory>>> {
         let above = self.above();
         match fs::canonicalize(above) {

@@ -1,5 +1,5 @@
-//! What runs remember in a directory: the ledger, the history, what chats were last given, what quiet runs have told, and the
-//! key of pseudonyms.
+//! The state directory: the ledger, the history, the models that chats were last given, the standing faults that quiet runs
+//! have reported, and the redaction key.
 
 #![allow(clippy::disallowed_methods, reason = "this room is where state is read and written")]
 

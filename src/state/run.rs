@@ -1,4 +1,4 @@
-//! A state directory, for the one run that holds `run.lock`.
+//! A state directory for the run that holds `run.lock`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::state::{history, last_applied, standing_faults};
 
 const RUN_LOCK: &str = "run.lock";
 
-/// Takes `run.lock`, waiting for it at most `patience` and until `give_up` says so, and removes what a run that died left of
-/// the history.
+/// Takes `run.lock`, and removes an unfinished file of the history that a run has left when it died. Waits for at most
+/// `patience`, and no longer when `give_up` returns true.
 ///
 /// # Errors
 /// Where another run holds the lock for longer, or the directory cannot be used.
@@ -30,7 +30,7 @@ pub(crate) fn lock_run(dir: &StateDir, patience: Duration, give_up: &dyn Fn() ->
     Ok(run)
 }
 
-/// What runs remember of a registry that is in no file, for the one run that holds `run.lock`.
+/// The state of a registry that is not a file, for the run that holds `run.lock`.
 #[derive(Debug)]
 pub(crate) struct RunState {
     ledger: LedgerFile,
@@ -38,7 +38,7 @@ pub(crate) struct RunState {
 }
 
 impl RunState {
-    /// Takes the lock, and finishes what a run that died left.
+    /// Takes `run.lock`, and finishes what a run that died has left.
     ///
     /// # Errors
     /// Where another run holds the lock for longer, or the directory cannot be used.
@@ -52,14 +52,14 @@ impl RunState {
         Ok(Self { ledger, run })
     }
 
-    /// Takes `data.lock`, for an effect of a run that still is the only one.
+    /// Takes `data.lock`, and checks that `run.lock` is still held.
     fn open(&self) -> Result<OpenLedger<'_>> {
         let open = self.ledger.open()?;
         self.ledger.dir().check_held(&self.run)?;
         Ok(open)
     }
 
-    /// Takes notes, and returns what their chats owe then.
+    /// Adds notes to the ledger. Returns the debts of their chats after that, by chat id.
     pub(crate) fn note(&self, notes: &[Note], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
         self.open()?.note(notes, now)
     }
@@ -79,22 +79,22 @@ impl RunState {
         self.open()?.name_run(at)
     }
 
-    /// Appends what a run did to the history.
+    /// Appends a run to the history.
     pub(crate) fn record(&self, run: &JsonRun) -> Result<()> {
         self.open()?.record(Some(run))
     }
 
-    /// What quiet runs have told of.
+    /// The standing faults that quiet runs have reported.
     pub(crate) fn told(&self) -> Result<Told> {
         standing_faults::read(self.ledger.dir())
     }
 
-    /// Remembers what quiet runs have told of.
+    /// Saves the standing faults that quiet runs have reported.
     pub(crate) fn remember_told(&self, told: Told) -> Result<()> {
         standing_faults::save(self.ledger.dir(), told)
     }
 
-    /// The directory, for what only one backend remembers.
+    /// The directory, in which a backend may have a file of its own.
     pub(crate) fn dir(&self) -> &StateDir {
         self.ledger.dir()
     }

@@ -1,4 +1,4 @@
-//! The faults that quiet runs have told of, in the state directory.
+//! The standing faults that quiet runs have reported, in the state directory.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ struct Form {
     told: Told,
 }
 
-/// What has been told; nothing where there is no such file.
+/// Reads the faults that were reported. A file that does not exist is empty.
 ///
 /// # Errors
 /// Where it is damaged, or was written by a later version.
@@ -27,7 +27,7 @@ pub(crate) fn read(dir: &StateDir) -> Result<Told> {
     struct Version {
         version: u32,
     }
-    // A run that died while it saved left it.
+    // A run that died while it saved the file has left a temporary one.
     dir.discard_unfinished(NAME)?;
     let Some(text) = dir.read(NAME)? else { return Ok(Told::default()) };
     let path = dir.path(NAME);
@@ -41,7 +41,7 @@ pub(crate) fn read(dir: &StateDir) -> Result<Told> {
     Ok(told)
 }
 
-/// Remembers what has been told. On disk when it returns.
+/// Saves the faults that were reported. They are on disk when this returns.
 pub(crate) fn save(dir: &StateDir, told: Told) -> Result<()> {
     let form = Form { version: VERSION, told };
     dir.save(NAME, &json::to_bytes(&form)?)

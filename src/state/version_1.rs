@@ -19,10 +19,10 @@ use crate::state::journal::damaged;
 use crate::state::problem::StateProblem;
 
 const NAME: &str = "owed.json";
-/// Where a backend keeps what only it must remember.
+/// The file in which a backend keeps what only it must remember.
 pub(crate) const PENDING: &str = "pending.json";
 
-/// Where this version keeps the ledger.
+/// The file in which this version keeps the ledger.
 pub(crate) const MOVED_TO: &str = "ledger.journal";
 
 /// `owed.json` as this version leaves it.
@@ -56,13 +56,13 @@ pub(crate) struct BackendNotes {
     unsaved: Option<Value>,
 }
 
-/// What `owed.json` holds.
+/// The content of `owed.json`.
 pub(crate) enum Left<T> {
     /// There is no such file.
     Nothing,
-    /// What version 0.1 kept.
+    /// The state of version 0.1.
     Kept(T),
-    /// That it was moved.
+    /// A reference to the new files: the state was moved there.
     Moved,
 }
 

@@ -1,4 +1,4 @@
-//! All that runs remember, as it is read by what changes nothing. Before the first run there is no directory, and nothing.
+//! Reads the state of runs without changing it. Before the first run there is no directory, and the state is empty.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::state::kept::Kept;
 use crate::state::problem::StateProblem;
 use crate::state::{history, key, last_applied, ledger};
 
-/// What runs remember.
+/// What runs remember. `dir` is `None` before the first run.
 ///
 /// # Errors
-/// Where it is damaged or cannot be read. That is never "no debts".
+/// Where it is damaged or cannot be read. It is then not taken to be empty.
 pub(crate) fn kept(dir: Option<&StateDir>) -> Result<Kept> {
     let Some(dir) = dir else { return Ok(Kept::default()) };
     history::check(dir)?;
@@ -23,7 +23,7 @@ pub(crate) fn kept(dir: Option<&StateDir>) -> Result<Kept> {
     Ok(kept)
 }
 
-/// What past runs did, newest first.
+/// The lines of the history, newest first. Runs that died before they could append their lines come before all others.
 ///
 /// # Errors
 /// Where the ledger cannot be read; the iterator, where a part of the history cannot.
@@ -38,7 +38,7 @@ pub(crate) fn history(dir: Option<StateDir>) -> Result<impl Iterator<Item = Resu
     Ok(untold.into_iter().chain(dir.into_iter().flat_map(history::newest_first)))
 }
 
-/// The key that chats are redacted with. `path` is where the directory is, or would be.
+/// The key for redacting chats. `path` is that of the directory, which need not exist.
 ///
 /// # Errors
 /// Where there is none, or it cannot be read.

@@ -1,4 +1,4 @@
-//! What became of a request for a model: what the daemon said, and what `status` shows of the session then.
+//! Finds out the result of `set_model`, from the daemon's answer and from what `status` shows of the session after it.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -7,25 +7,25 @@ use crate::apply::Attempt;
 use crate::backend::dispatch::daemon::{Daemon, Live, Said};
 use crate::registry::json::raw::Lossy;
 
-/// Between two looks at a session: at first…
+/// The time between the first two looks at a session. It doubles with each look.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// …and twice as long each time, up to this.
+/// The longest time between two looks at a session.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// A session for which a model was asked.
+/// Watches a session after `set_model`.
 pub(super) struct Arrival<'a> {
     pub(super) daemon: &'a Daemon,
     pub(super) chat: &'a str,
-    /// The session as it was before, if it was live.
+    /// The session before the request, if it was live.
     pub(super) before: Option<&'a Live>,
-    /// The run of the session that has ended or is to end.
+    /// The run of the session before the request.
     pub(super) old: &'a str,
 }
 
-/// What was found in the end.
+/// The result of `set_model`.
 pub(super) struct Arrived {
     pub(super) attempt: Attempt,
-    /// The run of the session that was started, where it is healthy.
+    /// The run of the new session, if it is healthy.
     pub(super) run: Option<String>,
 }
 
@@ -35,27 +35,27 @@ impl From<Attempt> for Arrived {
     }
 }
 
-/// What a look at `status` finds of the session.
+/// What a look at `status` finds.
 enum Seen {
-    /// The daemon does not tell.
+    /// The daemon does not answer.
     Unclear,
-    /// No session is alive.
+    /// No session of the chat is alive.
     Gone,
-    /// The session from before.
+    /// The session is the one from before the request.
     Same,
-    /// A new session that is healthy, and its run.
+    /// The session is a new one and healthy, with this run.
     New(String),
-    /// A new session that is not healthy, and why.
+    /// The session is a new one and not healthy, for this reason.
     Unhealthy(String),
 }
 
 impl Arrival<'_> {
-    /// Waits until `status` shows what became of the request.
+    /// Waits until `status` shows the result of the request.
     pub(super) fn wait(&self, said: Said) -> Arrived {
         if let Said::Nothing(why) = said {
             return Attempt::NotSent(why).into();
         }
-        // After a clear no, one look tells what is left. Where the daemon says ok, it has started the session before.
+        // After a clear no, one look is enough. An ok is sent after the session was started.
         let is_clear = matches!(said, Said::Error(_) | Said::Refused);
         let is_over = is_clear || matches!(said, Said::Ok);
         let until = self.daemon.deadline();
@@ -104,8 +104,8 @@ impl Arrival<'_> {
         }
     }
 
-    /// Looks at the session again and again, until a look is `enough` or the time is over. Returns what was last seen, as far
-    /// as the daemon has told.
+    /// Looks at the session at intervals, until a look is `enough` or the time is over. Returns the last look at which
+    /// the daemon has answered.
     fn watch(&self, until: Instant, enough: &dyn Fn(&Seen) -> bool) -> Seen {
         let mut seen = Seen::Unclear;
         let mut pause = FIRST_PAUSE;
@@ -136,13 +136,13 @@ impl Arrival<'_> {
         }
     }
 
-    /// A session that did not come up. Only one that was live before has come to harm.
+    /// The result for a session that did not come up. Only a session that was live before is unhealthy because of the restart.
     fn not_up(&self, why: String) -> Arrived {
         let attempt = if self.before.is_some() { Attempt::Unhealthy(why) } else { Attempt::Failed(why) };
         attempt.into()
     }
 }
 
-/// The daemon's breaker counts every restart of a chat, and notes the model before it is asked.
+/// The detail of a restart that the daemon's breaker has refused. The breaker is asked after the daemon has saved the model.
 const REFUSED: &str = "the daemon refused the restart: it allows 3 restarts of a chat in 20 minutes, its own included; \
                        the model is saved, and the session still runs its old one";

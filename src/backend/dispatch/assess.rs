@@ -1,4 +1,5 @@
-//! What the daemon's sessions mean for the rows of a plan. One pure function, so that each rule is tested without a socket.
+//! Decides what a daemon that is up means for a row of a plan. It is a pure function, so that each rule can be tested
+//! without a socket.
 
 use crate::backend::dispatch::daemon::Live;
 use crate::backend::dispatch::pending::Unsaved;
@@ -6,24 +7,24 @@ use crate::chat::Model;
 use crate::plan::Row;
 use crate::plan::observed::{Finding, Standing, Void};
 
-/// What is known beside the row, when the daemon is up.
+/// What is known about the chat of a row while the daemon is up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known<'a> {
     /// The session of the chat, if it is live.
     pub session: Option<&'a Live>,
-    /// A change of the chat that the daemon had not saved yet.
+    /// A change of the chat that the daemon had made, but not saved, when a run last looked.
     pub unsaved: Option<&'a Unsaved>,
-    /// What the session is known to run, where the file may say something else.
+    /// The model that the session runs, where the file may have another one.
     pub runs: Option<&'a Model>,
     /// Whether the entry was edited while the daemon seemed to be down, and the daemon has not rewritten the file since.
     pub is_unconfirmed: bool,
-    /// Whether the session is remembered not to have come up on the row's model.
+    /// Whether the session did not come up on the row's model, according to the ledger.
     pub did_not_come_up: bool,
-    /// Why a restart would change nothing, if so.
+    /// Why a restart would not change the model; `None` where it would.
     pub hold: Option<&'a str>,
 }
 
-/// What a daemon that is up lets a run do for a row.
+/// The finding for a row while the daemon is up.
 pub fn assess(row: &Row, known: Known) -> Finding {
     let void = void(row, known.session);
     let owes = if row.owed.is_some() && void.is_none() { Owes::Restart } else { Owes::Nothing };
@@ -37,11 +38,12 @@ enum Owes {
     Nothing,
 }
 
-/// A debt is about one run of the session: where that is over, a new one has started on what the daemon remembers.
+/// Why the row's debt is void; `None` where it is not. A debt is about one run of the session. When the session has
+/// another run, it was started on the model that the daemon has in memory.
 fn void(row: &Row, session: Option<&Live>) -> Option<Void> {
     let debt = row.owed.as_ref()?;
     let Some(session) = session else {
-        // That it is not live may be what an attempt came to.
+        // If a restart was begun, the session may not be live because of that.
         return (!debt.began).then_some(Void::Because("its session is no longer live"));
     };
     let another = debt.run.as_ref().is_some_and(|run| *run != session.created_at);
@@ -55,7 +57,7 @@ fn standing(row: &Row, owes: Owes, known: Known) -> Standing {
         if !did_not_come_up && !runs_another {
             return Standing::Ready;
         }
-        // It has come up late, or something else has started it.
+        // The session has come up late, or something else has started it.
         if session.is_some_and(Live::works) && !runs_another {
             return Standing::InSync;
         }

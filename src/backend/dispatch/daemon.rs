@@ -1,7 +1,7 @@
-//! The dispatch daemon, as it is asked over its socket.
+//! Requests to the dispatch daemon.
 //!
-//! Only `status` and `get_global_model` are asked when planning, and only `set_model` ever changes anything:
-//! `restart_session` would start what the daemon remembers, which need not be what the file says.
+//! A plan sends only `status` and `get_global_model`. Changes are made by `set_model` alone: `restart_session` would
+//! start the model that the daemon has in memory, which may not be the one in the file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use crate::foreign::sentence;
 use crate::plan::Row;
 use crate::registry::json::raw::Lossy;
 
-/// Between two looks at a session that is waited for.
+/// The time between two looks at a session for which the run waits.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// A dispatch daemon.
@@ -31,13 +31,13 @@ pub(super) const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Daemon {
     socket: Socket,
     pub(super) times: Times,
-    /// Until then the run waits for busy sessions. Set when the first one is met.
+    /// When the run stops waiting for busy sessions. Set when the first busy session is met.
     drained: OnceLock<Instant>,
-    /// What hears of each request.
+    /// Told of each request.
     listener: Arc<dyn Listener>,
 }
 
-/// A global override: every session that is started while it is on runs its model.
+/// A global override: every session that is started while the override is set runs its model.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Override {
     pub(super) model: Option<Lossy>,
@@ -45,23 +45,23 @@ pub(super) struct Override {
     pub(super) set_at: Option<Lossy>,
 }
 
-/// How long is waited for what.
+/// Time limits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
-    /// For one request, and for a session to start.
+    /// How long one request may take, and how long a session may take to start.
     pub(super) timeout: Duration,
-    /// For busy sessions, in one run.
+    /// How long one run waits for all busy sessions together.
     pub(super) drain: Duration,
-    /// A session that was started must be seen to be healthy for so long.
+    /// How long a session must be healthy after its start.
     pub(super) min_healthy: Duration,
 }
 
-/// A live session, as `status` shows it.
+/// A live session, from the answer to `status`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Live {
     chat_id: Lossy,
     is_alive: bool,
-    /// Whether it works, as far as the daemon can tell.
+    /// Whether it works, according to the daemon.
     #[serde(default)]
     pub is_healthy: bool,
     #[serde(default)]
@@ -72,9 +72,10 @@ pub struct Live {
     /// How many turns have ended since it was started.
     #[serde(default)]
     turn_count: u64,
+    /// The id of its conversation. Missing until its first turn has ended.
     session_id: Option<Lossy>,
     tier: Option<Lossy>,
-    /// Which run of the session it is: another value, another run.
+    /// Identifies the run of the session: each start has another value.
     pub created_at: String,
 }
 
@@ -84,7 +85,8 @@ impl Live {
         self.is_busy || self.queue_size > 0
     }
 
-    /// Whether it is known to work: it has answered since it was started. Healthy it is from its start on.
+    /// Whether it is known to work, because a turn has ended since its start. The daemon calls a session healthy from
+    /// its start on.
     pub fn works(&self) -> bool {
         self.is_healthy && self.turn_count > 0
     }
@@ -94,30 +96,30 @@ impl Live {
         self.tier.map(|Lossy(tier)| tier)
     }
 
-    /// What its conversation can be resumed by, where that is known.
+    /// The id by which its conversation can be resumed, if it is known.
     pub(super) fn conversation(&self) -> Option<&str> {
         self.session_id.as_ref().map(|Lossy(id)| id.as_str())
     }
 
-    /// Whether its first turn has not ended: a restart would lose the conversation.
+    /// Whether its first turn has not ended yet. A restart would lose the conversation then.
     pub(crate) fn is_starting(&self) -> bool {
         self.session_id.is_none()
     }
 }
 
 impl Daemon {
-    /// The one that listens at `socket`, and must belong to `owner`.
+    /// The daemon that listens at `socket`, which must belong to the user `owner`.
     pub(super) fn new(socket: PathBuf, owner: u32, times: Times) -> Self {
         let socket = Socket::new(socket, owner, times.timeout);
         Self { socket, times, drained: OnceLock::new(), listener: Arc::new(Deaf) }
     }
 
-    /// With this to hear of each request.
+    /// Sets the listener, which is told of each request.
     pub(super) fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
         Self { listener, ..self }
     }
 
-    /// Sends a request. It names the chat that it is about, if any.
+    /// Sends a request, which is about this chat, if any.
     fn ask(&self, command: &'static str, chat: Option<&str>, request: &Value, until: Instant) -> Result<Answer> {
         self.listener.hear(&sentence!("the request {} begins", command), chat);
         let answer = self.socket.ask(request, until);
@@ -141,12 +143,12 @@ impl Daemon {
         self.status(self.deadline())
     }
 
-    /// When a request that begins now has taken too long.
+    /// The deadline of a request that begins now.
     pub(super) fn deadline(&self) -> Instant {
         self.socket.deadline()
     }
 
-    /// The live sessions by chat id; `None` where the daemon is down. Waits no longer than `until`.
+    /// The live sessions by chat id; `None` where the daemon is down. Waits until `until` at most.
     pub(super) fn status(&self, until: Instant) -> Result<Option<BTreeMap<String, Live>>> {
         #[derive(Deserialize)]
         struct Status {
@@ -157,7 +159,7 @@ impl Daemon {
         Ok(Some(live.map(|session| (session.chat_id.0.clone(), session)).collect()))
     }
 
-    /// The global override, if one is on. `None` also where the daemon is down.
+    /// The global override; `None` where none is set, or the daemon is down.
     pub(super) fn global(&self) -> Result<Option<Override>> {
         #[derive(Deserialize)]
         struct Global {
@@ -171,7 +173,7 @@ impl Daemon {
         })
     }
 
-    /// Why a restart would change nothing, if so. `None` also where the daemon is down.
+    /// Why a restart would not change the model; `None` where it would, or the daemon is down.
     pub(super) fn hold(&self) -> Result<Option<String>> {
         let hold = |global: Override| {
             let model = global.model.map_or_else(|| "another model".to_owned(), |Lossy(model)| model);
@@ -180,7 +182,7 @@ impl Daemon {
         Ok(self.global()?.map(hold))
     }
 
-    /// Asks for something that changes nothing. `None` where the daemon is down.
+    /// Sends a request that changes nothing, and returns the answer. `None` where the daemon is down.
     fn read<T: DeserializeOwned>(&self, command: &'static str, until: Instant) -> Result<Option<T>> {
         let path = || self.socket.path().to_owned();
         let failed = |why: String| DaemonProblem::NoAnswer { path: path(), command, why: why.into() };
@@ -197,8 +199,11 @@ impl Daemon {
             .map_err(|error| DaemonProblem::OtherAnswer { path: path(), command, why: error.to_string().into() }.into())
     }
 
-    /// The session of a row when it can be restarted, waited for if it is busy; none where it is not live because an attempt
-    /// on it came to that. Else what to say of the row.
+    /// Waits until the session of a row can be restarted, and returns it. `None` where the session is not live because
+    /// of an earlier attempt, and can be started.
+    ///
+    /// # Errors
+    /// The result of the attempt where the session cannot be restarted.
     pub(super) fn ready(&self, row: &Row, turn: &dyn Turn) -> Result<Option<Live>, Attempt> {
         let unclear = |error: Error| Attempt::Deferred(error.text());
         loop {
@@ -232,12 +237,12 @@ impl Daemon {
         }
     }
 
-    /// When the run stops waiting for busy sessions: one deadline for all of them.
+    /// When the run stops waiting for busy sessions. All of them have this one deadline.
     fn drained(&self) -> Instant {
         *self.drained.get_or_init(|| Instant::now() + self.times.drain)
     }
 
-    /// Asks for a model of a chat, which restarts its session.
+    /// Sets the model of a chat, which restarts its session.
     pub(super) fn set_model(&self, chat: &str, model: &Model) -> Said {
         let request = json!({ "cmd": "set_model", "chat_id": chat, "model": model.as_str() });
         match self.ask("set_model", Some(chat), &request, self.deadline()) {
@@ -253,37 +258,37 @@ impl Daemon {
     }
 }
 
-/// What the daemon said of a request for a model.
+/// The daemon's answer to `set_model`.
 #[derive(Debug)]
 pub(super) enum Said {
-    /// That it was done.
+    /// It has made the change.
     Ok,
-    /// That it went wrong, and how.
+    /// The change failed, for this reason.
     Error(String),
-    /// That it does not restart the session.
+    /// It refuses to restart the session.
     Refused,
-    /// Nothing that can be made out: why.
+    /// The answer was lost or cannot be read, for this reason. The change may have been made.
     Lost(String),
-    /// Nothing, because the request was never sent: why.
+    /// The request was never sent, for this reason.
     Nothing(String),
 }
 
-/// That the daemon does not say ok.
+/// An answer of the daemon that is not ok.
 struct Complaint {
     kind: Kind,
     text: String,
 }
 
-/// How the daemon puts it.
+/// The form of an answer that is not ok.
 #[derive(PartialEq, Eq)]
 enum Kind {
-    /// As an error, as where a session did not start.
+    /// An error, as when a session did not start.
     Error,
-    /// As a message alone, as where it refuses a restart.
+    /// A message, as when the daemon refuses a restart.
     Message,
 }
 
-/// Whether the daemon says ok, else what it says is wrong.
+/// Checks that an answer of the daemon is ok.
 fn verdict(reply: &[u8]) -> Result<(), Complaint> {
     #[derive(Deserialize)]
     struct Reply {

@@ -1,4 +1,4 @@
-//! A run on the registry of a daemon: what it asks of the daemon, what it edits while that is down, and what it must
+//! A run on the registry of a daemon: its requests to the daemon, its edits while the daemon is down, and what it must
 //! remember of both.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,25 +26,25 @@ use crate::plan::{Reading, Row};
 use crate::registry::find_entry;
 use crate::state::standing_faults;
 
-/// The daemon saves a second after a change; its file is waited for so long.
+/// How long a run waits for the daemon to save a change. The daemon saves about a second after it.
 const SAVED: Duration = Duration::from_secs(2);
 
 /// What a run uses of its backend.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parts<'b> {
     pub(super) daemon: &'b Daemon,
-    /// The aliases of the policy, which the registry may hold.
+    /// The aliases of the policy, which the registry may have in it.
     pub(super) aliases: &'b BTreeMap<String, Model>,
-    /// What the daemon said when the registry was last read.
+    /// The daemon's answers when the registry was last read.
     pub(super) noticed: &'b Mutex<Option<Noticed>>,
 }
 
-/// Whether entries got back what a crash had lost.
+/// Whether the ids of conversations were put back into entries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Completed {
-    /// The registry is another one now.
+    /// The registry was changed, or may have been.
     Now,
-    /// It is as it was.
+    /// Nothing was changed: no entry has lost its id, or the daemon is up.
     NothingToDo,
 }
 
@@ -54,9 +54,9 @@ pub(super) struct LockedDispatch<'b> {
     files: LockedFiles,
     /// The runs of sessions that this run has started, by chat id.
     started: Mutex<BTreeMap<String, String>>,
-    /// What the conversations of the sessions that this run has asked for could be resumed by, by chat id.
+    /// The ids of the conversations of the sessions that this run has asked the daemon to change, by chat id.
     asked: Mutex<BTreeMap<String, String>>,
-    /// What this run has saved last.
+    /// The last content of `pending.json` that this run has saved.
     saved: Mutex<Option<Pending>>,
 }
 
@@ -72,7 +72,7 @@ impl<'b> LockedDispatch<'b> {
         Ok(Self { parts, files, started: Mutex::default(), asked: Mutex::default(), saved: Mutex::default() })
     }
 
-    /// Asks for the model of a row. What must be known if this run dies is saved before.
+    /// Asks the daemon for the model of a row. Saves first what must be known if this run dies.
     fn change(&self, row: &Row, turn: &dyn Turn) -> Arrived {
         let Some(model) = &row.after else { return Attempt::NotBegun.into() };
         let daemon = self.parts.daemon;
@@ -99,8 +99,8 @@ impl<'b> LockedDispatch<'b> {
         Arrival { daemon, chat, before: before.as_ref(), old: &old }.wait(said)
     }
 
-    /// Remembers what the conversation of a session that is about to be restarted can be resumed by. The daemon drops that
-    /// from the entry, and a crash before its next health check would lose it.
+    /// Remembers the id of the conversation of a session that is about to be restarted. The daemon removes the id from the
+    /// entry, and a crash before its next health check would lose it.
     fn keep_conversation(&self, row: &Row, id: &str) -> Result<()> {
         let chat = row.chat.id.as_ref();
         let mut pending = self.pending()?;
@@ -112,10 +112,11 @@ impl<'b> LockedDispatch<'b> {
         Ok(())
     }
 
-    /// Gives entries back what their conversations can be resumed by, while the daemon is down: it reads them when it starts.
+    /// Puts the ids of conversations back into entries that have lost them, while the daemon is down: it reads them when
+    /// it starts.
     ///
     /// # Errors
-    /// Also where something went wrong after that: nothing else has happened then.
+    /// Also where something went wrong after the ids were put back. Nothing else has happened then.
     fn complete(&self, reading: &Reading, now: Timestamp) -> Result<Completed> {
         let pending = self.pending()?;
         let mut lost = BTreeMap::new();
@@ -145,7 +146,7 @@ impl<'b> LockedDispatch<'b> {
         }
     }
 
-    /// Changes one row, and remembers what its session runs until the file says so.
+    /// Changes one row, and remembers the model of its session until the file has it.
     fn converge_one(&self, row: &Row, turn: &dyn Turn) -> Attempt {
         let Arrived { attempt, run } = self.change(row, turn);
         let (Some(session), Some(model)) = (run, row.after.clone()) else { return attempt };
@@ -155,12 +156,12 @@ impl<'b> LockedDispatch<'b> {
             pending.unsaved.insert(chat, Unsaved { model, session });
             self.save(&pending)
         });
-        // The session runs its model all the same, and the file is read back.
+        // An error changes nothing about the session, which runs its model. The file is read back later.
         drop(remembered);
         attempt
     }
 
-    /// What is remembered. Nothing but a run writes it, and this is the only one.
+    /// Reads `pending.json`. Only runs write it, and this is the only run.
     fn pending(&self) -> Result<Pending> {
         let found = Pending::read(self.files.dir())?;
         let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,16 +177,17 @@ impl<'b> LockedDispatch<'b> {
         Ok(())
     }
 
-    /// Remembers edits of these chats, and sees whether the daemon is still down.
+    /// Remembers edits of these chats, and checks that the daemon is still down.
     fn ready(&self, note: &ExchangeNote, chats: BTreeSet<String>) -> Result<Proceed> {
         let mut pending = self.pending()?;
         pending.edit(note, chats);
         self.save(&pending)?;
-        // Last, because it may come up at any time.
+        // Checked last, because the daemon may come up at any time.
         Ok(if self.parts.daemon.is_down()? { Proceed::Yes } else { Proceed::Stale })
     }
 
-    /// Remembers what was noticed when the plan was made, and drops what is remembered of what the daemon has saved since, or whose session runs no longer.
+    /// Remembers the daemon's answers when the plan was made. Removes changes that the daemon has saved since, and those
+    /// of sessions that no longer run.
     fn drop_saved(&self, reading: &Reading) -> Result<()> {
         let before = self.pending()?;
         let mut pending = before.clone();
@@ -206,7 +208,7 @@ impl<'b> LockedDispatch<'b> {
         }
         for chat in before.conversations.keys() {
             let entry = find_entry(reading.snapshot.as_ref(), chat)?;
-            // What this program has put back, the daemon may not have read.
+            // The daemon may not have read an id that this program has put back.
             let is_saved = entry.as_ref().is_none_or(|entry| entry.resume.is_some()) && !unconfirmed.contains(chat);
             if is_saved {
                 pending.conversations.remove(chat);
@@ -215,7 +217,7 @@ impl<'b> LockedDispatch<'b> {
         if pending == before { Ok(()) } else { self.save(&pending) }
     }
 
-    /// Waits until the registry says what was asked for, or it has been waited for long enough.
+    /// Waits until the registry has the models of these rows, or the time is over. Returns what it has.
     fn wait_until_saved(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         let until = Instant::now() + SAVED;
         loop {
@@ -228,7 +230,7 @@ impl<'b> LockedDispatch<'b> {
         }
     }
 
-    /// Whether the registry says what the row wants.
+    /// Whether the registry has the model of the row.
     fn says(&self, found: &BTreeMap<String, Stands>, row: &Row) -> bool {
         let Some(Stands::Model(Some(model))) = found.get(row.chat.id.as_ref()) else { return false };
         let canonical = self.parts.aliases.get(model.as_str()).unwrap_or(model);

@@ -54,7 +54,7 @@ pub struct DispatchBackend {
     aliases: BTreeMap<String, Model>,
     /// The socket, as the policy names it.
     socket: String,
-    /// What the daemon said when the registry was last read, for the run to remember.
+    /// The daemon's answers when the registry was last read. The run saves them.
     noticed: Mutex<Option<Noticed>>,
 }
 
@@ -71,7 +71,7 @@ impl DispatchBackend {
         Ok(Self { registry, daemon, capabilities: DaemonCapabilities, aliases, socket, noticed: Mutex::default() })
     }
 
-    /// With this to hear of each request.
+    /// Sets the listener, which is told of each request.
     #[must_use]
     pub(crate) fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
         Self { daemon: self.daemon.heard_by(listener), ..self }
@@ -89,7 +89,7 @@ impl DispatchBackend {
         self.aliases.get(model).map_or(model, Model::as_str)
     }
 
-    /// What is found while the daemon is down: an edit is enough, because sessions read the registry when it starts.
+    /// The findings while the daemon is down: an edit is enough, because sessions read the registry when the daemon starts.
     fn all_down(&self, reading: &Reading, drift: &Drift) -> Observed {
         let void = Some(Void::Because("the daemon is down, and sessions read the registry when it starts"));
         let starts = "the daemon is down, and starts the session when it comes up";
@@ -108,15 +108,15 @@ impl DispatchBackend {
         Observed { findings: findings.collect(), remark: Some(remark), ..Observed::default() }
     }
 
-    /// The models of rows on which no session is known to work, and the live sessions that the registry does not have.
-    fn canaries(
+    /// Compares the live sessions with the registry.
+    fn survey(
         &self,
         reading: &Reading,
         drift: &Drift,
         findings: &BTreeMap<String, Finding>,
         sessions: &BTreeMap<String, Live>,
         pending: &Pending,
-    ) -> Result<(BTreeMap<Model, Canary>, Vec<String>)> {
+    ) -> Result<Survey> {
         let mut unlisted: BTreeSet<&str> = sessions.keys().map(String::as_str).collect();
         let mut healthy: BTreeSet<String> = BTreeSet::new();
         let mut unhealthy: BTreeMap<String, String> = BTreeMap::new();
@@ -127,7 +127,7 @@ impl DispatchBackend {
             let chat = entry.chat.id.as_ref();
             let Some(session) = sessions.get(chat) else { return };
             unlisted.remove(chat);
-            // What a session runs that owes a restart is not what the registry says.
+            // A session that owes a restart may run another model than the registry says.
             let owes = reading.ledger.owed.contains_key(chat) && !is_void(chat);
             if owes || self.capabilities.unmanaged(&entry.chat).is_some() {
                 return;
@@ -145,8 +145,17 @@ impl DispatchBackend {
         let canaries = wanted.into_iter().filter(|model| !healthy.contains(model.as_str()));
         let canaries =
             canaries.map(|model| (model.clone(), Canary { unhealthy: unhealthy.get(model.as_str()).cloned() }));
-        Ok((canaries.collect(), unlisted.into_iter().map(str::to_owned).collect()))
+        let unlisted = unlisted.into_iter().map(str::to_owned).collect();
+        Ok(Survey { canaries: canaries.collect(), unlisted })
     }
+}
+
+/// What a comparison of the live sessions with the registry finds.
+struct Survey {
+    /// The models of rows on which no session is known to work.
+    canaries: BTreeMap<Model, Canary>,
+    /// The chats with a live session that the registry does not have, in order.
+    unlisted: Vec<String>,
 }
 
 impl Backend for DispatchBackend {
@@ -166,7 +175,7 @@ impl Backend for DispatchBackend {
         let noticed = Noticed { global: self.daemon.global()?, sessions };
         pending.notice(&noticed);
         doubtful.extend(pending.overridden.keys().cloned());
-        // The daemon saves another tier up to a minute late.
+        // The daemon saves a changed tier up to a minute late.
         let tiers = noticed.sessions.clone().into_iter().filter_map(|(chat, live)| Some((chat, live.into_tier()?)));
         let snapshot = snapshot.with_tiers(tiers.collect());
         *self.noticed.lock().unwrap_or_else(PoisonError::into_inner) = Some(noticed);
@@ -214,7 +223,7 @@ impl Backend for DispatchBackend {
             }
             findings.insert(chat.to_owned(), finding);
         }
-        let (canaries, unlisted) = self.canaries(reading, drift, &findings, &sessions, &pending)?;
+        let Survey { canaries, unlisted } = self.survey(reading, drift, &findings, &sessions, &pending)?;
         let edits = Edits::PerRow { batch: 1 };
         Ok(Observed { edits, findings, canaries, working, restarts: pending.restarts, unlisted, remark: None })
     }

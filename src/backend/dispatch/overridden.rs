@@ -1,5 +1,5 @@
-//! Sessions that were started while the daemon's global override was on: they run its model until they are restarted, also
-//! when it has ended, and the file does not say so.
+//! Sessions that were started while the daemon's global override was set. They run its model until they are restarted,
+//! even after the override has ended, and the file does not say so.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::backend::dispatch::pending::{GlobalOverride, Pending, Unsaved};
 use crate::chat::Model;
 use crate::registry::json::raw::Lossy;
 
-/// What the daemon said when a plan was made.
+/// The daemon's answers when a plan was made.
 #[derive(Debug)]
 pub(super) struct Noticed {
     pub(super) global: Option<Override>,
@@ -20,8 +20,8 @@ pub(super) struct Noticed {
 }
 
 impl Pending {
-    /// Remembers which sessions run the model of an override. When it ended is not known, so a session that was started
-    /// after it was set counts until the first run that finds it over.
+    /// Remembers which sessions run the model of an override. It is not known when an override has ended, so a session
+    /// counts that was started after the override was set and before the first run that found it ended.
     pub(super) fn notice(&mut self, noticed: &Noticed) {
         let Noticed { global, sessions } = noticed;
         let is_live =
@@ -45,14 +45,14 @@ impl Pending {
         }
     }
 
-    /// What this run of a chat's session is known to run, where the file need not say so.
+    /// The model that this run of a chat's session is known to run, although the file may not say so.
     pub(super) fn runs(&self, chat: &str, session: &str) -> Option<&Model> {
         let made = [&self.unsaved, &self.overridden].into_iter().filter_map(|made| made.get(chat));
         made.into_iter().find(|made| made.session == session).map(|made| &made.model)
     }
 }
 
-/// Whether one time is after another. The daemon writes some in its own time zone, which it shares with this host.
+/// Whether one time is after another. Times without an offset are in the time zone of this host, on which the daemon runs.
 fn is_after(time: &str, other: &str) -> bool {
     let read = |time: &str| -> Option<Timestamp> {
         let local = |time: DateTime| time.to_zoned(TimeZone::system()).ok().map(|zoned| zoned.timestamp());

@@ -17,29 +17,29 @@ use crate::os::exchange::ExchangeNote;
 use crate::state::dir::StateDir;
 use crate::state::version_1::{self, PENDING};
 
-/// The form of the file.
+/// The version of the file's form.
 const VERSION: u32 = 2;
 
-/// What is remembered.
+/// The content of `pending.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pending {
     version: u32,
-    /// Edits made while the daemon seemed to be down, of the file that is there and of the one that is about to take its
-    /// place.
+    /// Edits that were made while the daemon seemed to be down: of the present file, and of the one that is about to
+    /// replace it.
     edits: Vec<Edits>,
     /// Changes that the daemon has made and not saved yet, by chat id.
     pub unsaved: BTreeMap<String, Unsaved>,
-    /// The global override that was last met.
+    /// The last global override that a run has met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global: Option<GlobalOverride>,
     /// Sessions that run the model of an override, by chat id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overridden: BTreeMap<String, Unsaved>,
-    /// What the conversations of sessions that were restarted can be resumed by, by chat id, until the file says it again.
+    /// The ids of the conversations of sessions that were restarted, by chat id, until the file has them again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub conversations: BTreeMap<String, String>,
-    /// When restarts of a chat's session were lately asked for.
+    /// The times at which restarts were recently requested, by chat id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub restarts: BTreeMap<String, Vec<Timestamp>>,
 }
@@ -58,8 +58,8 @@ impl Default for Pending {
     }
 }
 
-/// "These edits are unconfirmed as long as the registry is this file": the daemon may have read the registry just before
-/// them. It can be noted before the file takes its place, and says nothing if that never happens.
+/// Edits that are unconfirmed while the registry is this file, because the daemon may have read the registry right
+/// before them. They can be saved before the file is put in place: if that never happens, they have no effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Edits {
@@ -67,13 +67,13 @@ struct Edits {
     chats: BTreeSet<String>,
 }
 
-/// What a session runs, and its file need not say so.
+/// The model that a session runs, although the file may not say so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unsaved {
-    /// What the session runs.
+    /// The model.
     pub model: Model,
-    /// Which run of the session.
+    /// The run of the session, as in `created_at` of [`Live`](crate::backend::dispatch::Live).
     pub session: String,
 }
 
@@ -81,15 +81,15 @@ pub struct Unsaved {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GlobalOverride {
-    /// What every session was started on.
+    /// The model on which sessions were started.
     pub model: Model,
-    /// When it was set, as the daemon says it.
+    /// When it was set, in the daemon's format.
     pub(super) set_at: String,
-    /// Whether a later run has found that it is over.
+    /// Whether a later run has found that it has ended.
     pub(super) is_over: bool,
 }
 
-/// The form in which version 0.1 kept it.
+/// The form of the file in version 0.1.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Version1 {
@@ -126,7 +126,7 @@ impl From<Version1> for Pending {
 }
 
 impl Pending {
-    /// What is remembered; nothing where there is no such file.
+    /// Reads the file. A file that does not exist is empty.
     ///
     /// # Errors
     /// Where it is damaged, or was written by a later version.
@@ -139,7 +139,7 @@ impl Pending {
             Some(text) => text,
             None => match version_1::backend_notes(dir)? {
                 Some(notes) => json::to_bytes(&notes)?,
-                // Another run may have moved them between the two looks.
+                // Another run may have moved the notes between the two reads.
                 None => match dir.read(PENDING)? {
                     Some(text) => text,
                     None => return Ok(Self::default()),
@@ -158,7 +158,7 @@ impl Pending {
         }
     }
 
-    /// Removes what a run left that died while it saved this.
+    /// Removes the temporary file of a run that died while it saved this.
     pub(super) fn discard_unfinished(dir: &StateDir) -> Result<()> {
         dir.discard_unfinished(PENDING)
     }
@@ -167,7 +167,7 @@ impl Pending {
         dir.save(PENDING, &json::to_bytes(self)?)
     }
 
-    /// Notes that restarts of these chats are asked for, and drops those that are so long ago.
+    /// Adds requests for restarts of these chats, and removes requests that are not within the time `lately`.
     pub(super) fn restart(&mut self, chats: &[&str], now: Timestamp, lately: SignedDuration) {
         let is_recent = |time: &Timestamp| now.duration_since(*time).abs() < lately;
         for times in self.restarts.values_mut() {
@@ -185,8 +185,8 @@ impl Pending {
         made.flat_map(|edits| edits.chats.iter().cloned()).collect()
     }
 
-    /// Remembers edits of these chats that are about to be made. Those of the file that is replaced stay unconfirmed: they
-    /// stand in the new one as well.
+    /// Adds edits of these chats that are about to be made. The edits of the file that is replaced stay unconfirmed,
+    /// because the new file has them, too.
     pub(super) fn edit(&mut self, exchange: &ExchangeNote, mut chats: BTreeSet<String>) {
         self.edits.retain(|edits| edits.file == exchange.seen);
         chats.extend(self.unconfirmed(exchange.seen));
@@ -194,7 +194,7 @@ impl Pending {
     }
 }
 
-/// The error of what a run has saved and cannot find again.
+/// The error for a file that something else has changed since this run saved it.
 pub(super) fn changed(dir: &StateDir) -> Error {
     DaemonProblem::PendingChanged { path: dir.path(PENDING) }.into()
 }

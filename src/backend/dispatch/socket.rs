@@ -1,5 +1,5 @@
-//! One request to a daemon: a JSON line over a Unix socket, and a JSON line back. Nothing waits for longer than its
-//! timeout: not for a place in the queue, not for the daemon to read, not for the reply.
+//! One request to a daemon: a line of JSON over a Unix socket, and a line of JSON as the reply. The timeout covers everything:
+//! waiting for a place in the queue, sending the request, and waiting for the reply.
 
 #![allow(clippy::disallowed_methods, reason = "timeouts of sockets are counted on the clock")]
 
@@ -20,28 +20,29 @@ use serde_json::Value;
 use crate::backend::dispatch::problem::{DaemonProblem, Does};
 use crate::error::{Error, Result};
 
-/// A reply is not read beyond this, in bytes: about 100,000 sessions.
+/// The largest reply that is read, in bytes: that of about 100,000 sessions.
 const LARGEST: u64 = 64 << 20;
-/// Between two tries to get a place in a queue that is full, or may be.
+/// The time between two tries to connect while the queue is full, or may be.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Where a daemon listens.
+/// The socket of a daemon.
 #[derive(Debug)]
 pub(super) struct Socket {
     path: PathBuf,
-    /// Who must own the socket, and be at its other end: the registry's owner.
+    /// The user who must own the socket and run the daemon: the owner of the registry.
     owner: u32,
     timeout: Duration,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// No process listens, which is certain: see [`meaning`].
+    /// It is certain that no process listens: see [`meaning`].
     Down,
-    /// The daemon's answer, which is JSON. Not parsed: Python writes lone surrogates, which no value can hold.
+    /// The daemon's reply, which is JSON. It is not parsed here, because Python writes lone surrogates, which a parsed
+    /// value cannot have in it.
     Reply(Vec<u8>),
-    /// The request may have been sent, and no answer can be made out.
+    /// The request may have been sent, and there is no valid reply, for this reason.
     Lost(String),
 }
 
@@ -92,7 +93,7 @@ impl Socket {
         Self { path, owner, timeout }
     }
 
-    /// When a request that begins now has taken too long.
+    /// The deadline of a request that begins now.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.timeout
     }
@@ -156,14 +157,14 @@ impl Socket {
                 Meaning::Full => return Err(DaemonProblem::Hangs { path: self.path.clone() }.into()),
                 Meaning::FullOrDown => return Err(DaemonProblem::Refuses { path: self.path.clone() }.into()),
             }
-            // Meanwhile the daemon may have gone, and another user may have put a socket in that place.
+            // Checked again, because the daemon may have gone, and another user may have put a socket there.
             if !self.is_there()? {
                 return Ok(None);
             }
         };
         let stream = UnixStream::from(socket);
         stream.set_nonblocking(false).map_err(Error::io("set up the connection to", &self.path))?;
-        // Elsewhere the owner of the socket file must do: only that user, or root, could have made it.
+        // On other systems, checking the owner of the socket file is enough: only that user, or root, can have created it.
         #[cfg(target_os = "linux")]
         self.check_peer(&stream)?;
         Ok(Some(stream))
@@ -198,8 +199,8 @@ fn open_socket() -> Result<OwnedFd, Errno> {
 
 /// Opens a socket whose `connect` never waits, and which no command inherits.
 ///
-/// macOS cannot set both while it opens the socket. A command that another thread starts in between inherits it, which
-/// is the same for every socket of the standard library there.
+/// macOS cannot set both while it opens the socket. A command that another thread starts in between inherits the socket, as it
+/// would inherit one of the standard library.
 #[cfg(not(target_os = "linux"))]
 fn open_socket() -> Result<OwnedFd, Errno> {
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
@@ -208,7 +209,7 @@ fn open_socket() -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// Gives a stream what is left of the time.
+/// Sets the timeouts of a stream to the time that is left.
 fn limit(stream: &UnixStream, until: Instant) -> io::Result<()> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() {

@@ -1,4 +1,4 @@
-//! Looks at the registry, at its state, and at where they are. Nothing is changed or created for that.
+//! The checkup of a registry in a file: its content, its rights, its mounts and its state. It changes and creates nothing.
 
 use crate::apply::LostState;
 use crate::backend::file::problem::FileProblem;
@@ -14,7 +14,7 @@ use crate::state::key;
 const NO_EXCHANGE: &str = "keep the registry on a local file system, such as ext4, XFS or btrfs";
 
 impl RegistryFile {
-    /// Looks at everything that a run needs of the registry.
+    /// Checks everything that a run needs of the registry.
     pub fn checkup(&self) -> Vec<Check> {
         vec![
             Check::of("registry", self.look_at_sessions(), "let this user read it; if it is damaged, restore it"),
@@ -37,7 +37,7 @@ impl RegistryFile {
             return Err(FileProblem::OfAnotherUser { owner, user: user.as_raw() }.into());
         }
         match self.directory().may_write() {
-            // Which mounts are read-only is another question.
+            // Read-only mounts are another check.
             Ok(()) | Err(rustix::io::Errno::ROFS) => Ok(sentence!("user {} may replace it", user.as_raw())),
             Err(error) => Err(Error::io("write in", self.directory().path())(error)),
         }

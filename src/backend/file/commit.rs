@@ -1,6 +1,6 @@
-//! The registry and the ledger under `data.lock`: edits are made with the restarts they will owe, or not at all. The
-//! ledger names both files before the registry is replaced, so that a run that dies in the middle is put right by the next
-//! holder of the lock.
+//! Changes the registry and the ledger under `data.lock`. Edits are committed together with the restarts that they will
+//! owe, or not at all. Before the registry is replaced, the ledger names both files, so that the next holder of the
+//! lock can finish or undo a replacement in which a run died.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -34,7 +34,7 @@ use crate::state::ledger::{LedgerFile, OpenLedger};
 use crate::state::run::lock_run;
 use crate::state::{history, last_applied};
 
-/// The file that takes the registry's place, and after an exchange the one that it displaced.
+/// The name of the new registry in the state directory. After an exchange, it is the name of the displaced one.
 pub(super) const NEW: &str = "registry.new";
 
 /// A registry and its ledger, which are changed under `data.lock`.
@@ -48,39 +48,39 @@ pub struct Files {
 /// Whether a replacement goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proceed {
-    /// It does.
+    /// It goes on.
     Yes,
-    /// What was planned on is no longer so.
+    /// It does not, because a condition of the plan no longer holds.
     Stale,
 }
 
-/// What became of a replacement.
+/// The result of a replacement.
 #[derive(Debug)]
 pub(super) enum Replaced {
-    /// The registry is another by now, and nothing has happened.
+    /// Nothing has happened, because the registry has been changed since it was read.
     Stale,
-    /// It was made: this is the new file, and what went wrong after that.
+    /// The registry was replaced by the file with this stamp. The error is what went wrong after that.
     Made(Stamp, Option<Error>),
 }
 
-/// What stands in the ledger around a replacement.
+/// The notes that belong to a replacement.
 pub(super) struct NotesAround<'a> {
-    /// What is noted before it.
+    /// The notes to be saved before it.
     pub(super) before: &'a [Note<'a>],
-    /// What is noted once it is made.
+    /// The notes to be saved after it.
     pub(super) after: &'a [Note<'a>],
     pub(super) now: Timestamp,
-    /// Asked right before the effect, with the files that it is about.
+    /// Called right before the replacement, with its files.
     pub(super) ready: &'a dyn Fn(&ExchangeNote) -> Result<Proceed>,
 }
 
 impl Files {
-    /// The files of a registry, whose state directory is made where there is none.
+    /// The files of a registry. Creates the state directory if there is none.
     ///
     /// # Errors
     /// Where the state directory cannot be made or used.
     pub fn new(registry: RegistryFile, meta: FileMeta) -> Result<Self> {
-        // Where nothing can be written, a file that is mounted by itself may be the reason.
+        // If the directory is read-only, a registry that is mounted as a single file is the better error.
         check_writable(registry.directory()).or_else(|_| registry.check_replaceable())?;
         let dir = registry.new_state_dir(meta)?;
         Ok(Self { registry, ledger: LedgerFile::new(dir), method: Method::Exchange })
@@ -90,7 +90,7 @@ impl Files {
         self.ledger.dir()
     }
 
-    /// Takes `data.lock` in the middle of a run, and puts right what its last holder may have died in the middle of.
+    /// Takes `data.lock` in the middle of a run, and finishes or undoes a replacement in which its last holder died.
     ///
     /// # Errors
     /// Where the lock is held for too long, or the files cannot be used.
@@ -98,7 +98,8 @@ impl Files {
         self.recovered(self.ledger.open()?)
     }
 
-    /// As [`Files::open`], at the beginning of a command: it waits at most `patience` and until `give_up` says so.
+    /// Like [`Files::open`], at the beginning of a command. Waits for at most `patience`, and no longer when `give_up`
+    /// returns true.
     ///
     /// # Errors
     /// Where the lock is held for longer, or the files cannot be used.
@@ -110,7 +111,7 @@ impl Files {
         if let Some(note) = ledger.kept().exchange.clone() {
             let is_made = self.exchange().recover(&note, &mut |note| ledger.append(under_way(note)))?;
             self.dir().remove(NEW)?;
-            // A note of files that are gone would speak of the next ones.
+            // The note must go with the files, because it would be read as a note about the next ones.
             let ended = if is_made { ExchangeState::Made } else { ExchangeState::Ended };
             ledger.append(Patch { exchange: Some(ended), ..Patch::default() })?;
         }
@@ -124,7 +125,7 @@ impl Files {
         Exchange { target: self.registry.place(), waiting: self.dir().place(NEW), method: self.method }
     }
 
-    /// Appends to the history what a launch did. What else is not told there yet may be of a run that goes on.
+    /// Appends the line of a launch to the history. Other drafts stay, because their runs may not have ended.
     pub(super) fn record_launch(&self, ledger: &mut OpenLedger, name: &str) -> Result<()> {
         let Some(draft) = ledger.ledger().unrecorded.get(name).cloned() else { return Ok(()) };
         history::append(self.dir(), draft.into_run(name).map(JsonRun::finished).as_slice())?;
@@ -133,7 +134,7 @@ impl Files {
         ledger.append(Patch { unrecorded, ..Patch::default() })
     }
 
-    /// Writes the new registry beside the old, for the same users.
+    /// Writes the new registry into the state directory, with the rights of the old one.
     pub(super) fn write_new(&self, seen: &FileSnapshot, splices: &[Splice], replaced: FileMeta) -> Result<Pinned> {
         let place = self.dir().place(NEW);
         let file = self.dir().create_new(NEW)?;
@@ -147,13 +148,13 @@ impl Files {
             })
             .and_then(|()| Pinned::of(file, place));
         if written.is_err() {
-            // The error that matters is the first.
+            // The error of the write is returned, and not one of the removal.
             let _ = place.remove();
         }
         written
     }
 
-    /// Replaces the registry by `seen` with the edits made, and takes the notes that belong to it.
+    /// Replaces the registry by `seen` with these edits made, and saves the notes that belong to that.
     ///
     /// # Errors
     /// Where nothing has happened.
@@ -177,7 +178,7 @@ impl Files {
                 return Ok(Replaced::Stale);
             }
             Err(error) => {
-                // The error that matters is the first.
+                // The first error is returned, and not one of the removal.
                 let _ = exchange.clear(ours);
                 return Err(error);
             }
@@ -191,20 +192,20 @@ impl Files {
                 ledger.append(Patch { owed: earlier, exchange: Some(ExchangeState::Ended), ..Patch::default() })?;
                 Ok(Replaced::Stale)
             }
-            // Its note stays: the next holder of the lock puts right what it left. Where even the look at it fails, it may
-            // have been made.
+            // The note stays, so that the next holder of the lock finishes or undoes the exchange. If the state of the
+            // registry cannot be found out, it may have been replaced.
             Err(error) if self.registry.meta().map_or(true, |now| now.stamp != seen.stamp()) => {
                 Ok(Replaced::Made(stamp, Some(error)))
             }
             Err(error) => {
-                // A debt that cannot be taken back is void for the next run, because the registry is as it was.
+                // If the debts cannot be taken back, the next run finds them void, because the registry is unchanged.
                 let _ = ledger.append(Patch { owed: earlier, ..Patch::default() });
                 Err(error)
             }
         }
     }
 
-    /// Removes what was displaced, and notes that the exchange is over.
+    /// Removes the displaced registry, and notes that the exchange was made.
     fn close(&self, ledger: &mut OpenLedger, ours: [Stamp; 2], around: &NotesAround) -> Result<()> {
         self.exchange().clear(ours)?;
         crash_point!("registry: displaced file removed");
@@ -213,8 +214,8 @@ impl Files {
     }
 }
 
-/// Notes what must be known if the run dies during the exchange. Returns the debts as they were; `None` where it must
-/// not go on.
+/// Saves what must be known if the run dies during the exchange. Returns the debts of before, by chat id; `None` where the
+/// replacement must not go on.
 fn prepare(
     ledger: &mut OpenLedger,
     note: ExchangeNote,
@@ -229,7 +230,7 @@ fn prepare(
     let earlier = patch.owed.keys().map(|chat| (chat.clone(), owed.get(chat).cloned())).collect();
     patch.exchange = Some(ExchangeState::UnderWay(note));
     if let Err(error) = ledger.append(patch) {
-        // It may stand in the file all the same.
+        // The record may be in the journal nevertheless.
         if ledger.kept().exchange.is_some() {
             let _ = ledger.append(Patch { owed: earlier, exchange: Some(ExchangeState::Ended), ..Patch::default() });
         }
@@ -243,18 +244,18 @@ fn under_way(note: &ExchangeNote) -> Patch {
     Patch { exchange: Some(ExchangeState::UnderWay(note.clone())), ..Patch::default() }
 }
 
-/// The files, for the one run that holds `run.lock`.
+/// The files, for the run that holds `run.lock`.
 #[derive(Debug)]
 pub struct LockedFiles {
     files: Files,
-    /// The registry that this run made.
+    /// The last registry that this run has written.
     made: Mutex<Option<Stamp>>,
     run: Lock,
 }
 
 impl LockedFiles {
-    /// Takes `run.lock`, waiting for it at most `patience` and until `give_up` says so, and puts right what a run that died
-    /// may have left behind.
+    /// Takes `run.lock`, and finishes or undoes what a run that died has left. Waits for at most `patience`, and no longer when
+    /// `give_up` returns true.
     ///
     /// # Errors
     /// Where another run holds the lock for longer, or the state cannot be used.
@@ -265,7 +266,7 @@ impl LockedFiles {
         Ok(Self { files, made: Mutex::default(), run })
     }
 
-    /// Lets it replace the registry in another way: for file systems that cannot exchange two files.
+    /// Sets the method of replacing the registry, for tests of file systems that cannot exchange two files.
     #[must_use]
     pub fn with_method(mut self, method: Method) -> Self {
         self.files.method = method;
@@ -276,14 +277,14 @@ impl LockedFiles {
         self.files.dir()
     }
 
-    /// Takes `data.lock`, for an effect of a run that still is the only one.
+    /// Takes `data.lock`, and checks that `run.lock` is still held.
     fn open(&self) -> Result<OpenLedger<'_>> {
         let ledger = self.files.open()?;
         self.dir().check_held(&self.run)?;
         Ok(ledger)
     }
 
-    /// Commits a batch. `ready` is asked right before the registry is replaced.
+    /// Commits a batch. `ready` is called right before the registry is replaced.
     ///
     /// # Errors
     /// Where nothing has happened.
@@ -325,7 +326,7 @@ impl LockedFiles {
         }
     }
 
-    /// Gives members of entries that have no value one. `ready` is asked right before the registry is replaced.
+    /// Sets members of entries. `ready` is called right before the registry is replaced.
     ///
     /// # Errors
     /// Where nothing has happened. What goes wrong after the effect is returned in [`Committed::Done`].
@@ -351,7 +352,7 @@ impl LockedFiles {
         })
     }
 
-    /// Takes notes, and returns what their chats owe then.
+    /// Adds notes to the ledger. Returns the debts of their chats after that, by chat id.
     ///
     /// # Errors
     /// Where they cannot be saved.
@@ -359,14 +360,14 @@ impl LockedFiles {
         self.open()?.note(notes, now)
     }
 
-    /// What the registry says now of these rows.
+    /// What the registry has for these rows now, by chat id.
     ///
     /// # Errors
     /// Where it cannot be read.
     pub fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         let made = *self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let chat = |row: &Row| row.chat.id.clone().into_owned();
-        // Nothing has replaced it or written into it since: then it is what was written.
+        // The registry still is the file that this run has written, so it need not be read.
         if made.is_some() && self.files.registry.meta().ok().map(|meta| meta.stamp) == made {
             return Ok(rows.iter().map(|row| (chat(row), Stands::Model(row.after.clone()))).collect());
         }
@@ -412,10 +413,10 @@ impl LockedFiles {
     }
 }
 
-/// A member that an entry is to get.
+/// A member of an entry to be set.
 #[derive(Clone, Copy, Debug)]
 pub struct Addition<'a> {
-    /// Where the snapshot finds the entry.
+    /// The position of the entry in the snapshot.
     pub at: Position,
     /// The name of the member.
     pub name: &'a str,

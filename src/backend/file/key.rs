@@ -1,4 +1,4 @@
-//! The key of a registry's pseudonyms, which is made when it is first needed.
+//! The redaction key of a registry in a file, which is created when it is first needed.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use crate::redact::Redaction;
 use crate::state::key;
 
 impl RegistryFile {
-    /// The key that the registry's chats are redacted with. Where there is none, one is made, and its file returned.
+    /// The key for redacting the registry's chats. If there is none, it is created, and the path of its file returned.
     ///
     /// # Errors
     /// Where it cannot be read or written.
     pub(crate) fn redaction_key_or_new(&self, patience: Duration) -> Result<(Redaction, Option<PathBuf>)> {
         let files = Files::new(self.clone(), self.meta()?)?;
-        // Two programs must not make two keys.
+        // The lock keeps two programs from creating two keys.
         let _ledger = files.open_within(patience, &|| false)?;
         key::read_or_new(files.dir())
     }

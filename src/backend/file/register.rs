@@ -1,5 +1,5 @@
-//! What a launch does before its session starts, in one hold of `data.lock`: the registry's entry, and the debt that the
-//! start pays.
+//! Registers a session before a launch starts it: in one hold of `data.lock`, the entry is edited, and the debt that
+//! the start pays is settled.
 
 use std::time::Duration;
 
@@ -25,9 +25,9 @@ use crate::registry::redacted::marker;
 use crate::splice::Splice;
 use crate::state::ledger::OpenLedger;
 
-/// How often it is tried again because the registry was replaced meanwhile.
+/// How many times the registration is tried, because the registry was replaced each time.
 const TRIES: usize = 100;
-/// For a registry that a launch creates: it says who the chats are with.
+/// The mode of a registry that a launch creates. It says who chats are with.
 const PRIVATE: u32 = 0o600;
 
 impl RegistryFile {
@@ -46,7 +46,7 @@ impl RegistryFile {
         self.edit_entry(patience, found, Purpose::Start, now, by, decide)
     }
 
-    /// Registers what a running session has told of itself. What is owed stays so.
+    /// Registers what a running session has reported about itself. Its debt stays.
     ///
     /// # Errors
     /// Those of `decide`, and where the registry or its state cannot be used. Nothing has happened then.
@@ -70,7 +70,7 @@ impl RegistryFile {
             let head = Head { at: now, by: by.clone(), plan_id: String::new() };
             let record = Record { name: ledger.name_run(now)?, head };
             if let Some(done) = files.register(&mut ledger, found, purpose, &record, decide)? {
-                // Where it cannot be told of now, the next run does that.
+                // If this fails, the next run appends the line.
                 let _ = files.record_launch(&mut ledger, &record.name);
                 return Ok(done);
             }
@@ -78,7 +78,8 @@ impl RegistryFile {
         Err(FileProblem::Replaced { times: TRIES }.into())
     }
 
-    /// Notes that a session which was registered did not start: another may still run on what it did before.
+    /// Notes a debt for a session that was registered, but did not start: an earlier start of it may still run on its
+    /// former model.
     ///
     /// # Errors
     /// Where the state cannot be used.
@@ -90,30 +91,30 @@ impl RegistryFile {
     }
 }
 
-/// What a launch found when it began. A registry that was there and has vanished since is never created anew.
+/// Whether the registry existed when a launch began. A registry that has disappeared since is not created.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     There,
     Missing,
 }
 
-/// What an entry is edited for.
+/// The purpose of an edit of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// A start of its session, which pays what that owes.
+    /// Its session is about to be started, which pays its debt.
     Start,
-    /// What its session, which runs, has told of itself.
+    /// Its session runs, and has reported something about itself.
     Record,
 }
 
-/// Of a registry that this user creates.
+/// The metadata of a registry that this user creates.
 fn new_file() -> FileMeta {
     let (owner, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     FileMeta { stamp: Stamp::default(), mode: PRIVATE, owner, group }
 }
 
 impl Files {
-    /// `None` where the registry is another by now.
+    /// Makes one registration. `None` where the registry was replaced meanwhile.
     fn register(
         &self,
         ledger: &mut OpenLedger,
@@ -136,12 +137,12 @@ impl Files {
         let splices = registration_edits(seen.text()?, seen.form(), &registration)?;
         let row = JsonRow { restart: paid, ..registration.told.clone() };
         let mut before = Vec::new();
-        // A session from before runs on the old model until the new one has started.
+        // An earlier start of the session may run on the old model until the new one has started.
         if registration.entry.is_some() && registration.model.is_some() {
             before.extend([Note::Owes { chat, ran: None, identity: None }, Note::Edits { record, row: &row }]);
         }
         before.extend(registration.wrote());
-        // The debt is settled last: a launch that died before would have paid for nothing.
+        // The debt is settled last, because a launch that dies before has not paid it.
         let mut after = Vec::new();
         if purpose == Purpose::Start {
             after.extend([Note::ReadBack { chat }, Note::Settled { chat }]);
@@ -155,7 +156,7 @@ impl Files {
             () if registration.is_edit() && is_missing => self.create(ledger, &seen, &splices, &around),
             () if registration.is_edit() => self.replace(ledger, &seen, &splices, &around),
             () if self.registry.meta()?.stamp != seen.stamp() => Ok(Replaced::Stale),
-            // A launch that created it may have died before its name was on disk.
+            // The launch that has created the registry may have died before the file's name was durable.
             () => {
                 let noted = self.exchange().sync_names().and_then(|()| note_after(ledger, &around));
                 Ok(Replaced::Made(seen.stamp(), noted.err()))
@@ -172,7 +173,7 @@ impl Files {
         }
     }
 
-    /// Creates the registry, unless another program did so meanwhile.
+    /// Creates the registry, unless another program has created it meanwhile.
     fn create(
         &self,
         ledger: &mut OpenLedger,
@@ -184,7 +185,7 @@ impl Files {
         let waiting = self.dir().place(NEW);
         crash_point!("registry: first file written");
         ledger.check_held()?;
-        // Unlike a rename, a link never takes the place of a file.
+        // Unlike a rename, a link never replaces a file.
         let target = self.registry.place();
         let linked =
             rustix::fs::linkat(waiting.directory, waiting.name, target.directory, target.name, AtFlags::empty());

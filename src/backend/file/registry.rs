@@ -1,4 +1,4 @@
-//! The registry's file, and what lies beside it, as they are for runs that change nothing.
+//! The registry's file and its state directory, for reading.
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,11 +24,11 @@ use crate::state::dir::{self, StateDir};
 use crate::state::kept::Kept;
 use crate::state::whole;
 
-/// The first entry of a registry lies within so many bytes.
+/// The first entry of a registry is expected within this many bytes.
 const FIRST_ENTRY: u64 = 64 << 10;
-/// How often a registry is read again that changes while it is read.
+/// How many times a registry is read that changes each time while it is read.
 const READS: usize = 10;
-/// What is said of state that is gone, and what to do about it.
+/// The message about state that is gone.
 const LOST_STATE: LostState = LostState {
     message: "the state of earlier runs, with the restarts that are owed, is missing beside the registry",
     hint: "restore it, or restart by hand the sessions that may run another model; to forget what is owed on purpose, \
@@ -38,31 +38,32 @@ const LOST_STATE: LostState = LostState {
 /// A registry in a file.
 #[derive(Clone, Debug)]
 pub struct RegistryFile {
-    /// What it is called: by its path, as the user would write it, or otherwise.
+    /// The name in messages: the path that the user has given, or another name.
     name: String,
-    /// The real file, links resolved.
+    /// The path of the real file, without links.
     file: PathBuf,
-    /// The directory that it is in. What is read, replaced and removed are names in this very directory.
+    /// The directory of the real file. Files are read, replaced and removed by their names in this open directory.
     directory: Arc<Directory>,
-    /// Its name there.
+    /// The name of the real file.
     name_there: OsString,
     form: Form,
     state: StateUse,
 }
 
-/// Whether what runs remember of a registry is read.
+/// Whether the state of a registry is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StateUse {
+    /// It is read.
     Read,
-    /// It is taken for a registry beside which no run has been.
+    /// It is ignored, as if there had been no run yet.
     LeftOut,
 }
 
 impl RegistryFile {
-    /// The registry at `path`, which must be there.
+    /// The registry at `path`, which must exist.
     ///
     /// # Errors
-    /// Where it is not.
+    /// Where it does not exist.
     pub fn open(path: &Path) -> Result<Self> {
         let file = fs::canonicalize(path).map_err(|source| {
             if source.kind() == ErrorKind::NotFound {
@@ -74,12 +75,12 @@ impl RegistryFile {
         Self::at(path, file)
     }
 
-    /// The registry at `path`, which need not be there yet.
+    /// The registry at `path`, which need not exist yet.
     ///
     /// # Errors
-    /// Where its directory is not there.
+    /// Where its directory does not exist.
     pub fn open_or_new(path: &Path) -> Result<Self> {
-        // A link to nothing is an error: the disk that it leads to is not mounted, perhaps.
+        // A dangling link is an error, because the disk to which it leads may not be mounted.
         if path.symlink_metadata().is_ok() {
             return Self::open(path);
         }
@@ -89,7 +90,7 @@ impl RegistryFile {
         Self::at(path, parent.join(file))
     }
 
-    /// The registry in `file`, where no link leads by any more. The user knows it as `path`.
+    /// The registry in `file`, a path without links. Messages call it `path`.
     fn at(path: &Path, file: PathBuf) -> Result<Self> {
         let (Some(directory), Some(name_there)) = (file.parent(), file.file_name()) else {
             return Err(FileProblem::NoName { path: path.to_owned() }.into());
@@ -105,18 +106,18 @@ impl RegistryFile {
         })
     }
 
-    /// Takes it for a registry of that form.
+    /// Sets the form of the registry.
     #[must_use]
     pub fn in_form(self, form: &Form) -> Self {
         Self { form: form.clone(), ..self }
     }
 
-    /// The real file, links resolved.
+    /// The path of the real file, without links.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// The state directory, whether it is there or not.
+    /// The path of the state directory, which may not exist.
     pub fn state(&self) -> PathBuf {
         self.file.with_file_name(dir::name_beside(&self.name_there))
     }
@@ -129,29 +130,29 @@ impl RegistryFile {
         Ok(self.meta()?.owner)
     }
 
-    /// This registry, under another name in all that is shown.
+    /// Sets the name in messages.
     #[must_use]
     pub(crate) fn called(self, name: &str) -> Self {
         Self { name: name.to_owned(), ..self }
     }
 
-    /// What it is called.
+    /// The name in messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The directory that it is in.
+    /// The directory of the real file.
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
     }
 
-    /// That the registry can be replaced, as far as mounts have a say in it.
+    /// Checks that mounts do not prevent the registry from being replaced.
     ///
     /// # Errors
-    /// Where it cannot.
+    /// Where they do.
     pub(crate) fn check_replaceable(&self) -> Result<()> {
         let state = self.directory.directory(&dir::name_beside(&self.name_there));
-        // Where there is no state yet, or it cannot be entered, it is beside the registry.
+        // If there is no state directory yet, or it cannot be entered, the directory of the registry stands for it.
         mount::check_replaceable(self.place(), state.as_ref().unwrap_or(&self.directory))
     }
 
@@ -160,7 +161,7 @@ impl RegistryFile {
         self.directory.place(&self.name_there)
     }
 
-    /// What the registry's file is.
+    /// The metadata of the registry's file.
     pub(crate) fn meta(&self) -> Result<FileMeta> {
         let missing = || Error::io("access", &self.file)(Errno::NOENT);
         self.place().look()?.ok_or_else(missing)
@@ -170,10 +171,10 @@ impl RegistryFile {
         self.place().look().is_ok_and(|found| found.is_none())
     }
 
-    /// The user who owns its state directory, where that is another user than this one, and this one may not enter it.
+    /// The owner of its state directory, if that is another user and this one may not enter the directory.
     ///
     /// # Errors
-    /// Where that cannot be told.
+    /// Where that cannot be found out.
     pub(crate) fn hidden_state_of(&self) -> Result<Option<u32>> {
         let name = dir::name_beside(&self.name_there);
         let Some(FileMeta { owner, .. }) = self.directory.place(&name).look()? else { return Ok(None) };
@@ -181,7 +182,7 @@ impl RegistryFile {
         Ok(Some(owner).filter(|owner| is_hidden && *owner != rustix::process::geteuid().as_raw()))
     }
 
-    /// The registry as if no run had been beside it, for a plan of a user who may not see what runs remember.
+    /// The registry without its state, for a plan by a user who may not read the state.
     #[must_use]
     pub(crate) fn without_state(self) -> Self {
         Self { state: StateUse::LeftOut, ..self }
@@ -195,13 +196,14 @@ impl RegistryFile {
         StateDir::open(&self.directory, &dir::name_beside(&self.name_there), self.owner()?)
     }
 
-    /// Where runs have kept state beside it, and that is gone, what to say of that: it was removed, or the registry was
-    /// copied without it. A registry that another program has replaced since does not tell.
+    /// The message for a registry beside which runs have kept state that is gone: the state was removed, or the
+    /// registry was copied without it. `None` where no state is known to be gone, as when another program has replaced
+    /// the registry since.
     ///
     /// # Errors
     /// Where the registry cannot be looked at.
     pub(crate) fn lost_state(&self) -> Result<Option<LostState>> {
-        // Whether what is there can be used, the run finds out that uses it.
+        // If the state directory exists, a run finds out whether it can be used.
         let name = dir::name_beside(&self.name_there);
         if self.is_missing() || self.directory.place(&name).look()?.is_some() {
             return Ok(None);
@@ -209,7 +211,7 @@ impl RegistryFile {
         Ok(is_marked_with_state(&self.place().open_regular()?).then_some(LOST_STATE))
     }
 
-    /// Its state directory, which is made where there is none, for a registry of that owner.
+    /// Its state directory, which is created if there is none. `meta` is the metadata of the registry.
     pub(crate) fn new_state_dir(&self, meta: FileMeta) -> Result<StateDir> {
         StateDir::create(&self.directory, &dir::name_beside(&self.name_there), meta)
     }
@@ -220,7 +222,7 @@ impl RegistryFile {
     /// Where it cannot be read, or is not UTF-8.
     pub fn snapshot(&self) -> Result<FileSnapshot> {
         let form = self.form_there()?;
-        // Something may write into the file while it is read.
+        // Another program may write into the file while it is read.
         for _ in 0..READS {
             let file = self.place().open_regular()?;
             let stamp = FileMeta::of_open(&file, &self.file)?.stamp;
@@ -231,18 +233,18 @@ impl RegistryFile {
         Err(changes_while_read(&self.name))
     }
 
-    /// A registry of no sessions: what a launch begins with where there is none.
+    /// A snapshot without sessions, for a launch that creates the registry.
     pub(crate) fn no_sessions(&self) -> FileSnapshot {
         FileSnapshot::empty(&self.name, self.form.clone())
     }
 
-    /// The form of what stands there. The sessions of a redacted snapshot always stand at the top.
+    /// The form of the file. In a redacted snapshot the sessions are always at the top.
     fn form_there(&self) -> Result<Form> {
         let form = self.form.clone();
         if form.key.is_some() && self.redacted_with()?.is_some() { Ok(Form { key: None, ..form }) } else { Ok(form) }
     }
 
-    /// The member that seems to hold the sessions, where they do not stand at the top.
+    /// The key of the member that seems to have the sessions, if they are not at the top.
     ///
     /// # Errors
     /// Where the registry cannot be read.
@@ -250,15 +252,15 @@ impl RegistryFile {
         Ok(key_of_sessions(self.snapshot()?.text()?))
     }
 
-    /// What runs remember; nothing before the first of them.
+    /// What runs remember. It is empty before the first run.
     ///
     /// # Errors
-    /// Where it is damaged or cannot be read. That is never "no debts".
+    /// Where it is damaged or cannot be read. It is then not taken to be empty.
     pub fn kept(&self) -> Result<Kept> {
         whole::kept(self.state_dir()?.as_ref())
     }
 
-    /// What past runs did, newest first.
+    /// The lines of the history, newest first.
     ///
     /// # Errors
     /// Where the state directory cannot be used; the iterator, where a part of the history cannot.
@@ -266,7 +268,7 @@ impl RegistryFile {
         whole::history(self.state_dir()?)
     }
 
-    /// The key that the registry's chats are redacted with.
+    /// The key for redacting the registry's chats.
     ///
     /// # Errors
     /// Where there is none, or it cannot be read.
@@ -274,7 +276,7 @@ impl RegistryFile {
         whole::redaction_key(self.state_dir()?.as_ref(), &self.state())
     }
 
-    /// The fingerprint of the key that the registry was redacted with, where it is a redacted snapshot.
+    /// The fingerprint of the key with which the registry was redacted; `None` where it is not a redacted snapshot.
     ///
     /// # Errors
     /// Where it cannot be read.

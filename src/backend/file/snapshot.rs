@@ -1,8 +1,8 @@
-//! What the registry's file held at one instant: in memory, or, where it is large, in the file itself, so that memory does
-//! not follow its size.
+//! A snapshot of the registry's file. A small file is read into memory. A large one stays in the file, so that the
+//! memory used does not depend on its size.
 //!
-//! A program that replaces the file leaves this one as it was, because it is kept open. One that writes *into* it is noticed
-//! by the stamp, after every read and again before the registry is replaced.
+//! The file is held open. So a program that replaces it does not change the snapshot. A program that writes *into* it
+//! changes its stamp, which is compared after every read, and again before the registry is replaced.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -23,21 +23,22 @@ use crate::registry::json::{Bytes, JsonText, JsonWindows};
 use crate::registry::{Collector, Counts, Entry, Make, Position, Snapshot};
 use crate::splice::{Hunks, Splice, spliced};
 
-/// In bytes. What is larger is read in windows.
+/// The largest file that is read into memory, in bytes. A larger one is read in windows.
 const LARGEST_IN_MEMORY: u64 = 16 << 20;
 
-/// In bytes. What is smaller is read before a second thread has begun.
+/// The smallest file that is read by several threads, in bytes. A smaller one is read before a second thread has begun.
 const SMALLEST_FOR_THREADS: u64 = 2 << 20;
 
-/// The registry as its file held it at one instant.
+/// A snapshot of the registry's file.
 #[derive(Debug)]
 pub struct FileSnapshot {
     text: Text,
     stamp: Stamp,
     form: Form,
-    /// Kept open, so that no other file gets its inode as long as the stamp may be compared.
+    /// The open file, so that its inode is not reused while its stamp may be compared. `None` for a registry that does
+    /// not exist yet.
     pinned: Option<File>,
-    /// The tiers of chats that are known better than the file says, by chat id.
+    /// Tiers of chats that replace those of the file, by chat id.
     tiers: BTreeMap<String, String>,
 }
 
@@ -48,7 +49,7 @@ enum Text {
 }
 
 impl FileSnapshot {
-    /// Of an open file, whose state before it is read `stamp` tells; `None` where it changed while it was read.
+    /// Reads an open file, whose stamp before that is `stamp`. `None` where the file changed while it was read.
     pub(super) fn read(name: &str, mut file: File, stamp: Stamp, form: Form) -> Result<Option<Self>> {
         let failed = |error| Error::io("read", Path::new(name))(error);
         let size = usize::try_from(stamp.size).map_err(|_| failed(ErrorKind::FileTooLarge.into()))?;
@@ -58,7 +59,7 @@ impl FileSnapshot {
             Text::InFile(JsonWindows::new(name, Box::new(bytes), size, threads(stamp.size)).in_form(form.clone()))
         } else {
             let mut bytes = Vec::with_capacity(size);
-            // One byte more tells that it has grown.
+            // One byte more than expected, to find out that the file has grown.
             (&mut file).take(stamp.size + 1).read_to_end(&mut bytes).map_err(failed)?;
             let is_as_it_was = bytes.len() == size && state_of(&file).is_some_and(|now| now == stamp);
             if !is_as_it_was {
@@ -70,7 +71,7 @@ impl FileSnapshot {
         Ok(Some(Self { text, stamp, form, pinned: Some(file), tiers: BTreeMap::new() }))
     }
 
-    /// A registry of no sessions: what a launch begins with where there is none.
+    /// A snapshot without sessions, for a launch that creates the registry.
     pub(super) fn empty(name: &str, form: Form) -> Self {
         let text = match &form.key {
             Some(key) => format!("{{\n  {}: {{}}\n}}\n", serde_json::Value::from(key.as_str())),
@@ -80,13 +81,13 @@ impl FileSnapshot {
         Self { text: Text::InMemory(text), stamp: Stamp::default(), form, pinned: None, tiers: BTreeMap::new() }
     }
 
-    /// This snapshot with these tiers of chats, by chat id, in place of what the file says. Groups have none.
+    /// Replaces the tiers of the file by these, by chat id. Groups get no tier.
     #[must_use]
     pub(crate) fn with_tiers(self, tiers: BTreeMap<String, String>) -> Self {
         Self { tiers, ..self }
     }
 
-    /// The one in a reading of this backend.
+    /// The snapshot in a reading of this backend.
     pub(crate) fn of(reading: &Reading) -> Result<&Self> {
         let snapshot: &dyn Any = reading.snapshot.as_ref();
         snapshot.downcast_ref().ok_or(Bug("a plan was made on the registry of another backend").into())
@@ -103,8 +104,8 @@ impl FileSnapshot {
         }
     }
 
-    /// The edit that `find` makes of the entry at `at`, whose place it is told in a text around it; `None` where it makes
-    /// none.
+    /// The edit that `find` makes of the entry at `at`; `None` where it makes none. `find` is called with a text around
+    /// the entry, and the position of the entry in that text.
     pub(super) fn edit(&self, at: Position, find: &dyn Fn(&str, Position) -> Option<Splice>) -> Result<Option<Splice>> {
         match &self.text {
             Text::InMemory(text) => Ok(find(text.text(), at)),
@@ -165,7 +166,7 @@ impl Snapshot for FileSnapshot {
     }
 }
 
-/// Hands over the entries of a part with the tiers that are known better.
+/// A collector that replaces tiers before it passes entries on.
 struct WithTiers<'x> {
     collector: Box<dyn Collector + 'x>,
     tiers: &'x BTreeMap<String, String>,
@@ -219,7 +220,7 @@ fn state_of(file: &File) -> Option<Stamp> {
     file.metadata().ok().map(|now| FileMeta::of(&now).stamp)
 }
 
-/// How many threads are worth their while for a file of that size.
+/// How many threads should read a file of this size, in bytes.
 fn threads(size: u64) -> usize {
     if size < SMALLEST_FOR_THREADS {
         1

@@ -1,4 +1,4 @@
-//! Where a gateway listens.
+//! The address of a gateway.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,8 +9,8 @@ use crate::foreign::{Foreign, Sentence};
 
 /// The address of a gateway, as in `ws://127.0.0.1:18789` or `wss://gateway.example:18789`.
 ///
-/// What is sent to another host is always encrypted: `ws://` is a loopback address, and leaves this host only where a tunnel
-/// carries it on.
+/// A connection to another host is always encrypted: `ws://` is allowed for loopback addresses only, which lead to another host
+/// only through a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     scheme: Scheme,
@@ -18,21 +18,21 @@ pub struct Address {
     port: u16,
 }
 
-/// Whether what is sent is encrypted.
+/// Whether the connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
-    /// It is not.
+    /// Not encrypted.
     Ws,
-    /// It is, by TLS.
+    /// Encrypted with TLS.
     Wss,
 }
 
 /// A host, as an address names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Host {
-    /// By its number.
+    /// An IP address.
     Ip(IpAddr),
-    /// By a name that is looked up.
+    /// A name that is looked up.
     Name(String),
 }
 
@@ -122,7 +122,7 @@ impl FromStr for Address {
 }
 
 impl Host {
-    /// The name `localhost` means what a gateway binds by default, without a look-up.
+    /// Parses a host. The name `localhost` stands for 127.0.0.1, which a gateway listens on by default, and is not looked up.
     fn of(text: &str) -> Option<Self> {
         if text.eq_ignore_ascii_case("localhost") {
             return Some(Self::Ip(Ipv4Addr::LOCALHOST.into()));

@@ -1,4 +1,4 @@
-//! What a gateway says that is probably not what a policy means, and what to do about each.
+//! Warnings about a policy that follow from the configuration of the gateway.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use crate::suggest;
 /// The part of a key that stands before a person of whom the gateway tells the messages apart.
 const PERSON: &str = ":direct:";
 
-/// What a gateway said.
+/// The gateway's answers that the warnings depend on.
 pub(super) struct Told<'g> {
-    /// What each agent can be pinned to.
+    /// The models to which the sessions of each agent can be pinned.
     pub(super) models: &'g BTreeMap<String, Vec<ModelRow>>,
     /// The model of sessions that are not pinned.
     pub(super) default_model: Option<&'g str>,
     pub(super) configuration: &'g Configuration,
 }
 
-/// A warning for each.
+/// The warnings about a policy.
 pub(super) fn advice(policy: &Policy, sources: &[Source], told: &Told) -> Vec<Diagnostic> {
     let adviser = Adviser { policy, sources, told };
     let mut found: Vec<Diagnostic> =
@@ -83,7 +83,7 @@ impl Adviser<'_> {
         Some(found.help("write rules with `source` instead, and remove channels.modelByChannel"))
     }
 
-    /// What is about people where the gateway does not tell their messages apart.
+    /// A warning about a rule or override for one person, where all direct messages share one session.
     fn of_people(&self) -> Option<Diagnostic> {
         let scope = self.told.configuration.dm_scope.as_deref().unwrap_or("main");
         let of_people = |rule: &&Rule| {
@@ -100,7 +100,7 @@ impl Adviser<'_> {
         Some(found.help("set session.dmScope to \"per-channel-peer\" in OpenClaw's configuration"))
     }
 
-    /// Another default than what the policy gives a chat of which it knows nothing.
+    /// A note that new chats run on another default model than the policy's fallback.
     fn of_new_chats(&self) -> Option<Diagnostic> {
         let fallback = &self.policy.fallback;
         let pinned = pin(&fallback.model)?;

@@ -1,4 +1,4 @@
-//! The sessions of a gateway as a registry: what is read of it, and what stands in the way of a change.
+//! The sessions of a gateway as a registry: reads them, and plans the requests that change them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -37,29 +37,29 @@ use crate::state::whole;
 /// The sessions of a gateway.
 pub struct OpenclawBackend {
     home: GatewayHome,
-    /// A connection that can only read; `None` until something is read.
+    /// A connection that can only read; `None` before the first request.
     reader: Mutex<Option<Gateway>>,
-    /// The aliases of the policy: what it calls models that the gateway lists by other names.
+    /// The aliases of the policy: its names for models that the gateway lists under other names.
     aliases: BTreeMap<String, Model>,
-    /// What the changes of the last plan ask for.
+    /// The requests for the changes of the last plan.
     intents: Intents,
-    /// Hears of each request.
+    /// Told of each request.
     listener: Arc<dyn Listener>,
 }
 
 impl OpenclawBackend {
-    /// The sessions of this gateway, of whose models a policy calls some by these aliases. Nothing is connected to until something is read.
+    /// The sessions of this gateway, for a policy with these aliases. It connects when something is read.
     pub fn new(home: GatewayHome, aliases: BTreeMap<String, Model>) -> Self {
         let (reader, intents) = (Mutex::default(), Mutex::default());
         Self { home, reader, aliases, intents, listener: Arc::new(Deaf) }
     }
 
-    /// With this to hear of each request.
+    /// Sets the listener, which is told of each request.
     pub(in crate::backend) fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
         Self { listener, ..self }
     }
 
-    /// Asks over the connection that can only read.
+    /// Makes a request through the connection that can only read.
     fn ask<T>(&self, method: &'static str, ask: impl FnOnce(&mut Gateway) -> Result<T, Fault>) -> Result<T> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let gateway = match &mut *reader {
@@ -74,13 +74,13 @@ impl OpenclawBackend {
         Ok(GatewaySnapshot::new(self.home.address.to_string(), managed(listed, &self.home)))
     }
 
-    /// What these agents are configured with; `None` for one that is not configured. The gateway would take a name that is
-    /// mistyped.
+    /// The configurations of these agents; `None` for an agent that is not configured. This is checked here, because
+    /// the gateway accepts names of agents that do not exist.
     fn catalog<'a>(&self, agents: BTreeSet<&'a str>) -> Result<BTreeMap<&'a str, Option<Agent>>> {
         if agents.is_empty() {
             return Ok(BTreeMap::new());
         }
-        // A gateway never answers about the models of an agent that is not configured.
+        // For an agent that is not configured, a gateway does not answer `models.list`.
         let configured = self.ask("agents.list", Gateway::agents)?;
         let look_up = |agent: &str| -> Result<Option<Agent>> {
             let Some(known) = configured.iter().find(|known| known.id == agent) else { return Ok(None) };
@@ -91,7 +91,7 @@ impl OpenclawBackend {
     }
 }
 
-/// The sessions of a list that a policy is about.
+/// The sessions of a list that are managed.
 pub(super) fn managed(listed: Listed, home: &GatewayHome) -> Sessions {
     let rows = listed.rows.into_iter().filter(|row| home.background || !row.is_background);
     rows.map(|row| (row.key.clone(), row)).collect()

@@ -1,4 +1,4 @@
-//! What a gateway is configured with: agents, models, and what concerns the models of sessions.
+//! The configuration of a gateway, as far as it concerns the models of sessions: agents and models.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub(super) const MODELS: &str = "models.list";
 pub struct AgentRow {
     /// Its id, as in the keys of its sessions.
     pub id: String,
-    /// What its sessions run on that are not pinned.
+    /// The models of its sessions that are not pinned.
     #[serde(default)]
     pub model: AgentModel,
 }
@@ -28,9 +28,9 @@ pub struct AgentRow {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct AgentModel {
-    /// The one that is asked first.
+    /// The model that is used first.
     pub primary: Option<String>,
-    /// Those that are asked when it fails, in that order.
+    /// The models that are used when the first one fails, in this order.
     pub fallbacks: Vec<String>,
 }
 
@@ -40,9 +40,9 @@ pub struct AgentModel {
 pub struct ModelRow {
     provider: String,
     id: String,
-    /// Another name for it, which the gateway takes as well.
+    /// Another name for it, which the gateway accepts, too.
     pub alias: Option<String>,
-    /// Whether it can think. One that cannot takes a session's thinking level with it.
+    /// Whether it can think. If it cannot, a session that gets it loses its thinking level.
     #[serde(default)]
     pub reasoning: bool,
     thinking_levels: Option<Vec<ThinkingLevel>>,
@@ -59,21 +59,22 @@ impl ModelRow {
         format!("{}/{}", self.provider, self.id)
     }
 
-    /// Whether a session on it can think at this level. The gateway refuses another one, and the model with it.
+    /// Whether it has this thinking level. The gateway refuses a change to a model together with a level that it does not have.
     pub fn has_level(&self, level: &str) -> bool {
         let listed = self.thinking_levels.as_ref();
         self.reasoning && listed.is_none_or(|levels| levels.iter().any(|known| known.id == level))
     }
 
-    /// Whether a policy with these aliases means it by this name. The gateway lists a session by the full name, so an alias
-    /// that the policy does not map would never be found in sync.
+    /// Whether a policy with these aliases calls it by this name: by the name to which the aliases map its full name, or
+    /// else by the full name. The gateway lists sessions with full names, so with another name of OpenClaw's, a session
+    /// would never be in sync.
     pub(super) fn is_meant_by(&self, name: &str, aliases: &BTreeMap<String, Model>) -> bool {
         let full = self.name();
         aliases.get(&full).map_or(full.as_str(), Model::as_str) == name
     }
 }
 
-/// The model of this full name, else of this alias.
+/// The model with this full name, or else with this alias.
 pub(super) fn named<'m>(models: &'m [ModelRow], name: &str) -> Option<&'m ModelRow> {
     let by_alias = || models.iter().find(|model| model.alias.as_deref() == Some(name));
     models.iter().find(|model| model.name() == name).or_else(by_alias)
@@ -91,12 +92,12 @@ pub(super) struct Models {
     pub(super) models: Vec<ModelRow>,
 }
 
-/// What the configuration says that a policy about sessions depends on.
+/// The part of the configuration that a policy about sessions depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
-    /// Which direct messages share a session. All of them do with `main`, and where it is `None`.
+    /// Which direct messages share a session. With `main` and with `None`, all of them do.
     pub dm_scope: Option<String>,
-    /// The channels with models in `channels.modelByChannel`, by name. Sessions that are not pinned run on those.
+    /// The names of the channels in `channels.modelByChannel`, which sets the models of sessions that are not pinned.
     pub channels_with_models: Vec<String>,
 }
 

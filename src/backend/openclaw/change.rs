@@ -1,4 +1,4 @@
-//! What is asked of the gateway for a session whose model is to be changed.
+//! Plans the request to the gateway for a session whose model is to be changed.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -15,29 +15,28 @@ use crate::plan::Row;
 pub(super) struct Change<'a> {
     pub(super) row: &'a Row,
     pub(super) session: &'a SessionRow,
-    /// As the policy calls it.
+    /// The wanted model, by its name in the policy.
     pub(super) model: &'a Model,
 }
 
-/// What an agent is configured with.
+/// The configuration of an agent.
 pub(super) struct Agent {
-    /// What its sessions run on that are not pinned.
+    /// The model of its sessions that are not pinned.
     pub(super) default: Option<String>,
-    /// What they can be pinned to.
+    /// The models to which its sessions can be pinned.
     pub(super) models: Vec<ModelRow>,
 }
 
-/// What is asked for one session: by default, to follow OpenClaw's configuration.
+/// The request for one session. By default, the session is to follow OpenClaw's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Intent {
-    /// The model by its full name, also where the policy calls it by an alias;
-    /// `None` to follow OpenClaw's configuration.
+    /// The full name of the model to which the session is to be pinned; `None` to follow OpenClaw's configuration.
     pub(super) pin: Option<String>,
-    /// What it means for the thinking of the session, if anything.
+    /// The effect on the thinking level of the session, if there is one.
     pub(super) thought: Option<Thought>,
 }
 
-/// What the changes of the last plan ask for, by chat id.
+/// The requests for the changes of the last plan, by chat id.
 pub(super) type Intents = Mutex<BTreeMap<String, Intent>>;
 
 impl<'a> Change<'a> {
@@ -47,12 +46,12 @@ impl<'a> Change<'a> {
         Some(Self { row, session, model })
     }
 
-    /// Whether what its agent is configured with has to be known.
+    /// Whether the configuration of its agent is needed to plan the request.
     pub(super) fn concerns_agent(&self, levels: &Levels) -> bool {
         pin(self.model).is_some() || levels.concern(self.session)
     }
 
-    /// That it can be asked for in such a way that the gateway makes no new session of it.
+    /// Checks that the request can name the session's id, without which the gateway could change a new session of the chat.
     ///
     /// # Errors
     /// Why it cannot.
@@ -62,10 +61,10 @@ impl<'a> Change<'a> {
         self.session.session_id.as_ref().map(drop).ok_or_else(|| without.to_owned())
     }
 
-    /// What it asks of an agent of this configuration; `None` for one that is not configured.
+    /// The request, given the configuration of the session's agent; `None` for an agent that is not configured.
     ///
     /// # Errors
-    /// Why it cannot be asked for.
+    /// Why the session cannot be changed.
     pub(super) fn intent(
         &self,
         agent: Option<&Agent>,

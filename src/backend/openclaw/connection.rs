@@ -1,4 +1,4 @@
-//! One WebSocket to a gateway. Nothing waits beyond its deadline, and pings are answered while a reply is waited for.
+//! One WebSocket connection to a gateway. Every operation has a deadline, and pings are answered while it waits for a reply.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -20,14 +20,15 @@ use crate::backend::openclaw::stream::Stream;
 use crate::backend::openclaw::timed::{TOO_LONG, Timed, words};
 use crate::policy::fingerprint::Fingerprint;
 
-/// A message is not read beyond this, in bytes. A gateway drops a client for which more than 50 MiB would wait.
+/// The largest message that is read, in bytes. A gateway closes the connection of a client for which more than 50 MiB
+/// are queued.
 const LARGEST: usize = 64 << 20;
-/// A gateway reads no more than this of a request, in bytes, before it has said hello.
+/// The largest request that a gateway accepts before its hello, in bytes.
 const BEFORE_HELLO: usize = 64 << 10;
-/// How long is looked for what has arrived since the last request.
+/// How long `still_open` waits for messages that have arrived since the last request.
 const GLANCE: Duration = Duration::from_millis(1);
 
-/// A connection over which one request is made after the other.
+/// A connection, with one request at a time.
 pub(super) struct Connection {
     socket: WebSocket<Stream>,
     /// How many requests have been made.
@@ -37,8 +38,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, and waits for the gateway to speak first. Over TLS, nothing is said before its certificate is verified: it
-    /// must have this fingerprint, where one is given.
+    /// Connects, and waits for the gateway's challenge. With TLS, nothing is sent before the certificate of the gateway
+    /// is verified, which must have the given fingerprint, if there is one.
     pub(super) fn open(
         address: &Address,
         fingerprint: Option<Fingerprint>,
@@ -127,7 +128,7 @@ impl Connection {
     }
 }
 
-/// What a gateway says first. A device signs it, so that its signature is good for this connection alone.
+/// The first message of a gateway. A device signs it, so that the signature is valid only for this connection.
 #[derive(Debug, Deserialize)]
 pub(super) struct Challenge {
     pub(super) nonce: String,
@@ -139,7 +140,7 @@ fn parsed<'a, T: Deserialize<'a>>(method: &'static str, json: &'a str) -> Result
     serde_json::from_str(json).map_err(|error| Fault::Malformed { method, reason: error.to_string() })
 }
 
-/// Why there is no WebSocket at an address that takes connections.
+/// The fault where an address accepts connections, but does not open a WebSocket.
 fn not_upgraded<R: tungstenite::handshake::HandshakeRole>(address: &Address, error: HandshakeError<R>) -> Fault {
     let reason = match error {
         HandshakeError::Failure(tungstenite::Error::Http(response)) => match response.status().as_u16() {
@@ -156,11 +157,11 @@ fn lost(method: &'static str, error: &tungstenite::Error) -> Fault {
     Fault::Lost { method, reason: failure(error) }
 }
 
-/// A failed read or write in words.
+/// The reason of a failed read or write.
 fn failure(error: &tungstenite::Error) -> String {
     match error {
         tungstenite::Error::Io(error) => words(error),
-        // Which of these it is, is a matter of when the end comes.
+        // Which of these errors occurs depends on when the connection is cut.
         tungstenite::Error::ConnectionClosed
         | tungstenite::Error::Protocol(
             ProtocolError::ResetWithoutClosingHandshake | ProtocolError::HandshakeIncomplete,

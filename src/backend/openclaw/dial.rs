@@ -1,4 +1,4 @@
-//! The way to a gateway: its name is looked up, and it is called. Nothing waits beyond a deadline.
+//! Connects to a gateway: looks up its name and opens a TCP connection, within a deadline.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -10,10 +10,10 @@ use crate::backend::openclaw::address::{Address, Host};
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::timed::words;
 
-/// The system takes no timeout of zero.
+/// The shortest timeout, because the system does not accept a timeout of zero.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// Connects to the first of its addresses that answers.
+/// Connects to the first of the gateway's addresses that answers.
 pub(super) fn dial(address: &Address, until: Instant) -> Result<TcpStream, Fault> {
     let unreachable = |error: io::Error| match error.kind() {
         ErrorKind::ConnectionRefused => Fault::Down(address.clone()),
@@ -24,7 +24,7 @@ pub(super) fn dial(address: &Address, until: Instant) -> Result<TcpStream, Fault
     Ok(stream)
 }
 
-/// Calls one address after the other. What time is left is shared by those that were not tried yet.
+/// Tries one address after the other. The time that is left is divided equally among the addresses that were not tried yet.
 fn call(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream> {
     let mut failure = io::Error::from(ErrorKind::NotFound);
     for (untried, address) in (1..=addresses.len()).rev().zip(addresses) {
@@ -43,10 +43,10 @@ fn look_up(address: &Address, until: Instant) -> io::Result<Vec<SocketAddr>> {
         Host::Name(name) => name.clone(),
     };
     let (port, (sender, receiver)) = (address.port(), mpsc::channel());
-    // The system takes no deadline for it. A look-up that takes longer is left behind, and ends by itself.
+    // A look-up has no timeout, so it runs in a thread. One that takes too long is abandoned, and ends by itself.
     thread::Builder::new().spawn(move || {
         let found = (name, port).to_socket_addrs().map(Iterator::collect);
-        // No one listens any more.
+        // This fails only if the caller has stopped waiting.
         drop(sender.send(found));
     })?;
     receiver.recv_timeout(left(until)).map_err(|_| io::Error::from(ErrorKind::TimedOut))?

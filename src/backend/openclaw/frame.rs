@@ -1,5 +1,5 @@
-//! The frames that a gateway and its clients exchange: JSON texts. Requests say exactly what the gateway knows, because it
-//! refuses unknown fields; replies are read for what is needed, because they gain fields all the time.
+//! The frames of the gateway's protocol, which are JSON texts. Requests have no fields that the gateway does not know,
+//! because it refuses them. Of replies only the needed fields are read, because new releases add fields.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 
 use crate::backend::openclaw::fault::{Fault, Unavailable};
 
-/// When a gateway is asked again that says it is unavailable and not for how long.
+/// The wait before the next try, if the gateway does not say how long it is unavailable.
 const AGAIN: Duration = Duration::from_millis(500);
-/// The shortest wait between two tries: a gateway that wants to be asked at once would be asked without a pause.
+/// The shortest wait before the next try, also if the gateway asks for none.
 const SHORTEST: Duration = Duration::from_millis(10);
-/// The longest wait between two tries: a gateway cuts off clients that leave its pings unanswered for 25 s.
+/// The longest wait before the next try. A gateway closes connections on which its pings are not answered for 25 s.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// A frame that came in.
+/// A frame from a gateway.
 #[derive(Debug, Deserialize)]
 pub(super) struct Frame<'a> {
     #[serde(rename = "type", borrow)]
@@ -36,7 +36,7 @@ pub(super) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The payload of the event of this name as JSON, if it is that.
+    /// The payload of the event of this name, as JSON; `None` for another frame.
     pub(super) fn event(&self, name: &str) -> Option<&'a str> {
         let is_it = self.kind == "event" && self.event.as_deref() == Some(name);
         is_it.then(|| self.payload.map_or("null", RawValue::get))
@@ -47,7 +47,10 @@ impl<'a> Frame<'a> {
         self.kind == "res" && self.id.as_deref() == Some(id)
     }
 
-    /// What the reply to a request of this method says: its payload as JSON, or why there is none.
+    /// The payload of the reply to a request of this method, as JSON.
+    ///
+    /// # Errors
+    /// Where the gateway has not carried out the request, or does not say.
     pub(super) fn outcome(self, method: &'static str) -> Result<&'a str, Fault> {
         match self.ok {
             Some(true) => Ok(self.payload.map_or("null", RawValue::get)),
@@ -57,7 +60,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The error in a reply. It is a refusal also where a part of it has another form than is known.
+/// The error in a reply. A part in an unknown form is ignored.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Refusal {
@@ -90,20 +93,20 @@ struct Details {
 /// The gateway's code for a device that its operator has not approved, or not for this much.
 const PAIRING_REQUIRED: &str = "PAIRING_REQUIRED";
 
-/// The id of a request for approval, if it can be part of a command line that a user copies.
+/// The id of a request for approval, if it can safely be part of a command that a user copies.
 fn request_id(text: &str) -> Option<String> {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || ['.', '_', ':', '-'].contains(&letter);
     let is_id = text.starts_with(|first: char| first.is_ascii_alphanumeric()) && text.len() <= 128;
     (is_id && text.chars().all(is_plain)).then(|| text.to_owned())
 }
 
-/// What is written, or the default where that has another form.
+/// Parses a value, or returns the default where it has another form.
 fn if_known<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(written: D) -> Result<T, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(written)?).unwrap_or_default())
 }
 
 impl Refusal {
-    /// What it means for the request as a whole.
+    /// The fault of the request as a whole.
     pub(super) fn fault(self, method: &'static str) -> Fault {
         let Self { code, message, retry_after_ms, details } = self;
         if code == "UNAVAILABLE" {
@@ -134,7 +137,7 @@ impl Refusal {
         Fault::Refused { method, message }
     }
 
-    /// Whether the session was deleted or made anew since it was listed.
+    /// Whether the session was deleted or recreated since it was listed.
     pub(super) fn is_session_changed(&self) -> bool {
         self.details.reason.as_deref() == Some("session-changed")
     }
@@ -144,7 +147,7 @@ impl Refusal {
         self.code == "UNAVAILABLE"
     }
 
-    /// The gateway's words.
+    /// The gateway's message.
     pub(super) fn into_message(self) -> String {
         self.message
     }

@@ -1,4 +1,4 @@
-//! A gateway, as it is asked: what is listed, what is changed.
+//! A client for a gateway: lists its sessions and changes them.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,40 +23,40 @@ use crate::policy::fingerprint::Fingerprint;
 /// A session that is to be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The chat.
+    /// The chat id.
     pub key: String,
-    /// The session that was listed for it. The gateway changes no other, and creates none.
+    /// The id of the session that was listed for the chat. The gateway changes no other session, and creates none.
     pub session_id: String,
 }
 
-/// What became of one target of a change.
+/// The outcome of a change for one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetOutcome {
-    /// It is changed, and the change is on disk.
+    /// The session was changed, and the change is on disk.
     Done,
-    /// It was deleted, or made anew, since it was listed. Nothing was changed.
+    /// Nothing was changed, because the session was deleted or recreated since it was listed.
     SessionChanged,
-    /// The gateway asks to come back later, in its own words. Nothing was changed.
+    /// Nothing was changed, because the gateway asks to come back later, with this message.
     Later(String),
-    /// The gateway refuses it for good, in its own words. Nothing was changed.
+    /// Nothing was changed, because the gateway refuses the change, with this message.
     Refused(String),
 }
 
-/// How a gateway is reached, and what lets this program in.
+/// The address of a gateway, and what this program needs to be let in.
 #[derive(Debug)]
 pub struct Access {
-    /// Where it listens. The user has consented to the token being sent there.
+    /// The address. The user has consented to the token being sent there.
     pub address: Address,
-    /// The only certificate that it may present. `None`: one for its name that the system trusts.
+    /// The only certificate that the gateway may present. Without it, any certificate for its name that the system trusts.
     pub fingerprint: Option<Fingerprint>,
-    /// Its shared token, where it asks for one.
+    /// The shared token, if the gateway needs one.
     pub token: Option<Token>,
-    /// What identifies this program, where the gateway asks for that.
+    /// The identity of this program, if the gateway needs one.
     pub device: Option<Device>,
 }
 
 impl Access {
-    /// A gateway that asks for a token alone.
+    /// The access to a gateway that needs no more than a token.
     pub fn with_token(address: Address, token: Option<Token>) -> Self {
         Self { address, fingerprint: None, token, device: None }
     }
@@ -64,23 +64,23 @@ impl Access {
 
 /// A gateway to which this program is connected.
 ///
-/// A connection that the gateway closes between two requests is made anew.
+/// It reconnects if the gateway closes the connection between two requests.
 pub struct Gateway {
     access: Access,
     scope: Scope,
     timeout: Duration,
-    /// The release of OpenClaw.
+    /// The release of OpenClaw, such as `2026.9.6`.
     version: String,
-    /// `None` after a request to which there was no reply.
+    /// The connection; `None` after a request without a reply.
     connection: Option<Connection>,
 }
 
 impl Gateway {
-    /// Connects. A request is made again for as long as the gateway says that it cannot answer now, until `timeout` has
-    /// passed; each try waits for its reply no longer than `timeout`.
+    /// Connects. This and later requests are repeated while the gateway says that it is unavailable, until `timeout`
+    /// has passed. Each try waits for its reply for at most `timeout`.
     ///
     /// # Errors
-    /// Where it cannot be reached in that time, does not let this program in, or is not supported.
+    /// Where the gateway cannot be reached in that time, does not let this program in, or is not supported.
     pub fn connect(access: Access, scope: Scope, timeout: Duration) -> Result<Self, Fault> {
         let mut gateway = Self { access, scope, timeout, version: String::new(), connection: None };
         gateway.connection = Some(patiently(timeout, |until| gateway.greet(until))?);
@@ -119,7 +119,7 @@ impl Gateway {
         Ok(agents.agents)
     }
 
-    /// What the configuration says that a policy about sessions depends on.
+    /// The part of the configuration that a policy about sessions depends on.
     ///
     /// # Errors
     /// Where there is no reply.
@@ -128,16 +128,16 @@ impl Gateway {
         Ok(configured.into())
     }
 
-    /// Pins sessions to a model, named as `provider/name`, or lets them follow OpenClaw's configuration. It counts from
-    /// their next turn; a running one is not cut. Returns what became of each target, in their order.
+    /// Pins sessions to a model, named as `provider/name`, or lets them follow OpenClaw's configuration. The change
+    /// takes effect at their next turn. Returns the outcome of each target, in their order.
     ///
     /// # Errors
-    /// Where the request as a whole failed. See [`Fault::is_perhaps_done`].
+    /// Where the request as a whole failed. [`Fault::is_perhaps_done`] says whether sessions may have been changed.
     pub fn patch(&mut self, targets: &[Target], model: Option<&str>) -> Result<Vec<TargetOutcome>, Fault> {
         self.change(targets, &json!({ "model": model }))
     }
 
-    /// As [`Gateway::patch`], and gives the sessions this thinking level of their own in the same step.
+    /// Like [`Gateway::patch`], and sets the sessions' own thinking level in the same request.
     ///
     /// # Errors
     /// As [`Gateway::patch`].
@@ -150,11 +150,10 @@ impl Gateway {
         self.change(targets, &json!({ "model": model, "thinkingLevel": level }))
     }
 
-    /// Gives sessions a thinking level of their own, or takes it from them. Returns what became of each target, in their
-    /// order.
+    /// Sets or removes the sessions' own thinking level. Returns the outcome of each target, in their order.
     ///
     /// # Errors
-    /// Where the request as a whole failed. See [`Fault::is_perhaps_done`].
+    /// Where the request as a whole failed. [`Fault::is_perhaps_done`] says whether sessions may have been changed.
     pub fn set_thinking(&mut self, targets: &[Target], level: Option<&str>) -> Result<Vec<TargetOutcome>, Fault> {
         self.change(targets, &json!({ "thinkingLevel": level }))
     }
@@ -175,7 +174,7 @@ impl Gateway {
         Ok(outcomes.into_iter().map(Outcome::meaning).collect())
     }
 
-    /// Makes a request. While the gateway says that it cannot answer now, it is asked again.
+    /// Makes a request, and repeats it while the gateway says that it is unavailable.
     fn call<T: DeserializeOwned>(&mut self, method: &'static str, params: &Value) -> Result<T, Fault> {
         patiently(self.timeout, |until| {
             let mut connection = match self.connection.take().and_then(Connection::still_open) {
@@ -183,14 +182,14 @@ impl Gateway {
                 None => self.greet(until)?,
             };
             let reply = connection.call(method, params, until);
-            // One that did not answer this is not trusted with the next request.
+            // After a lost or malformed reply, the next message could be about this request. So a new connection is made.
             let is_in_step = !matches!(&reply, Err(fault) if fault.is_perhaps_done());
             self.connection = is_in_step.then_some(connection);
             reply
         })
     }
 
-    /// Connects, and says who we are.
+    /// Opens a connection and identifies this program.
     fn greet(&mut self, until: Instant) -> Result<Connection, Fault> {
         let Access { address, fingerprint, token, device } = &self.access;
         let (mut connection, challenge) = Connection::open(address, *fingerprint, until)?;
@@ -202,8 +201,8 @@ impl Gateway {
     }
 }
 
-/// Asks for as long as the gateway says that it cannot answer now, until the timeout has passed. Each try has a deadline of
-/// its own: a change that is sent when hardly any time is left would have an unknown outcome.
+/// Repeats a request while the gateway says that it is unavailable, until the timeout has passed. Each try has a
+/// deadline of its own, because a change with hardly any time left would have an unknown outcome.
 fn patiently<T>(timeout: Duration, mut ask: impl FnMut(Instant) -> Result<T, Fault>) -> Result<T, Fault> {
     let last = Instant::now() + timeout;
     loop {
@@ -218,7 +217,7 @@ fn patiently<T>(timeout: Duration, mut ask: impl FnMut(Instant) -> Result<T, Fau
     }
 }
 
-/// What a gateway says about one target.
+/// The part of a gateway's reply that is about one target.
 #[derive(Debug, Deserialize)]
 struct Outcome {
     key: String,

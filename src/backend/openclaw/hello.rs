@@ -1,4 +1,4 @@
-//! How a connection begins: who we are, what we may do, and what the gateway says to that.
+//! The first request of a connection, which identifies this program and asks for a scope, and the gateway's reply.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,18 +13,20 @@ const PROTOCOL: u32 = 4;
 /// The method that changes sessions. Only releases that have it guard a change by the session's id.
 pub(super) const PATCH: &str = "sessions.patchMany";
 
-/// The pair of id and mode by which the gateway lets a program on its own host have scopes without a device.
+/// The client id with which, together with [`MODE`], a gateway grants scopes to a program on its own host that has no
+/// device identity.
 const CLIENT: &str = "gateway-client";
+/// See [`CLIENT`].
 const MODE: &str = "backend";
 const ROLE: &str = "operator";
 
 /// What a connection may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// List. The gateway refuses every change.
+    /// List sessions. The gateway refuses every change.
     Read,
-    /// List, and change the sessions' models and thinking levels. It is never more than that: a change that an
-    /// administrator makes can become the default of all sessions.
+    /// List sessions, and change their models and thinking levels. An administrator's scope is never asked for, because
+    /// a change by an administrator can become the default of all sessions.
     Write,
 }
 
@@ -38,7 +40,7 @@ impl Scope {
     }
 }
 
-/// The first request: who we are, and what for.
+/// The parameters of the first request.
 pub(super) fn params(scope: Scope, token: Option<&Token>, device: Option<&Device>, challenge: &Challenge) -> Value {
     let platform = std::env::consts::OS;
     let mut params = json!({
@@ -55,7 +57,7 @@ pub(super) fn params(scope: Scope, token: Option<&Token>, device: Option<&Device
         let Challenge { nonce, ts } = challenge;
         let (scopes, time) = (scope.names().join(","), ts.to_string());
         let token = token.map_or("", Token::reveal);
-        // The last is the family of a device, of which this program says nothing.
+        // The last field is the family of the device, which this program leaves empty.
         let signed = ["v3", device.id(), CLIENT, MODE, ROLE, &scopes, &time, token, nonce, platform, ""].join("|");
         params["device"] = json!({
             "id": device.id(),
@@ -99,7 +101,7 @@ pub(super) struct Limits {
 }
 
 impl Hello {
-    /// The release, if it is supported and grants the scope.
+    /// Checks that the release is supported and grants the scope. Returns the release.
     pub(super) fn checked(self, scope: Scope) -> Result<String, Fault> {
         let Self { server: Server { version }, features, auth, .. } = self;
         if !features.methods.iter().any(|method| method == PATCH) {

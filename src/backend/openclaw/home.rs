@@ -1,4 +1,4 @@
-//! Where a gateway is, how it lets this program in, and where runs remember what they did.
+//! A gateway as this host reaches it: its address, its token, and the state directory of its runs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,17 +20,17 @@ use crate::policy::fingerprint::Fingerprint;
 use crate::redact::hex;
 use crate::state::apart::StateHome;
 
-/// No token is longer, in bytes.
+/// The longest token, in bytes.
 const LONGEST_TOKEN: u64 = 4 << 10;
-/// The hexadecimal digits that tell the state of one gateway from that of another.
+/// How many hexadecimal digits of a hash are in the name of a state directory.
 const DIGITS: usize = 16;
 
 /// A gateway, as this host reaches it.
 #[derive(Clone, Debug)]
 pub struct GatewayHome {
-    /// Where it listens. The user has consented to a token being sent there.
+    /// The address. The user has consented to a token being sent there.
     pub address: Address,
-    /// The only certificate that it may present, where that is said.
+    /// The only certificate that the gateway may present, if one is given.
     pub fingerprint: Option<Fingerprint>,
     /// Where its token is.
     pub token: TokenAt,
@@ -47,11 +47,11 @@ pub struct GatewayHome {
 /// Where a gateway's token is on this host.
 #[derive(Clone, Debug)]
 pub enum TokenAt {
-    /// The gateway asks for none.
+    /// The gateway needs no token.
     Nowhere,
-    /// In this variable of the environment, which holds this.
+    /// In the environment variable of this name, which has this value.
     Env(String, Option<Token>),
-    /// In this file.
+    /// In the file with this path.
     File(PathBuf),
 }
 
@@ -62,7 +62,7 @@ impl GatewayHome {
         format!("openclaw-{}", &digest[..DIGITS])
     }
 
-    /// The files that are read or hold the state, so that no report may take the place of one.
+    /// The files that are read, and the directory with the state. No report may replace one of them.
     pub fn needed(&self) -> Vec<PathBuf> {
         let token = match &self.token {
             TokenAt::File(path) => Some(path.clone()),
@@ -82,17 +82,17 @@ impl GatewayHome {
         Ok(Gateway::connect(access, scope, self.timeout)?)
     }
 
-    /// What identifies this program, where it has a key for that.
+    /// The identity of this program, if it has a key.
     pub(super) fn device(&self) -> Result<Option<Device>> {
         self.device_key.as_deref().map(Device::read).transpose()
     }
 }
 
 impl TokenAt {
-    /// The token; `None` where none is sent. No message holds it.
+    /// Reads the token; `None` where the gateway needs none. No error quotes it.
     ///
     /// # Errors
-    /// Where it is not there, or others can read it.
+    /// Where the token does not exist, or other users can read it.
     pub(super) fn read(&self) -> Result<Option<Token>> {
         match self {
             Self::Nowhere => Ok(None),
@@ -103,7 +103,7 @@ impl TokenAt {
     }
 }
 
-/// Makes a request of this method, and lets the listener hear of it.
+/// Makes a request of this method through `ask`, and tells the listener of it.
 pub(super) fn heard<T>(
     listener: &dyn Listener,
     method: &'static str,

@@ -9,9 +9,9 @@ use crate::backend::openclaw::fault::Fault;
 
 /// The method that lists sessions.
 pub(super) const METHOD: &str = "sessions.list";
-/// More than any gateway holds, so that the list is one page. Pages would shift while sessions are written to.
+/// The size of a page. It is larger than the list of any gateway, because sessions move between pages when they are written to.
 const LIMIT: u32 = 100_000;
-/// What a row must have so that a session that is pinned can be told from one that is not.
+/// What is missing where pinned sessions cannot be distinguished from others.
 const PINNED: &str = "its rows lack modelOverrideSource";
 
 /// All sessions of a gateway that are not archived.
@@ -28,34 +28,34 @@ pub struct Listed {
 /// The gateway's `displayName` is not read: it can be the text of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRow {
-    /// The chat, as in `agent:main:telegram:direct:100301`.
+    /// The chat id, such as `agent:main:telegram:direct:100301`.
     pub key: String,
-    /// Which session of the chat it is: another one after the chat was deleted and written to again. `None` where the gateway
-    /// does not say it, which leaves one session unchanged, and not all of them unread.
+    /// The id of the session. A chat that was deleted and written to again has another one. `None` where the gateway
+    /// does not give it: then this one session cannot be changed.
     pub session_id: Option<String>,
     /// The model that it is pinned to, as `provider/name`; `None` where it follows OpenClaw's configuration.
     pub pinned: Option<String>,
-    /// What kind of chat it is: `main`, `direct`, `group`, `channel`, `dashboard`, `custom`, `explicit`, `cron`, `subagent`.
+    /// The kind of the chat: `main`, `direct`, `group`, `channel`, `dashboard`, `custom`, `explicit`, `cron` or `subagent`.
     pub classification: String,
     /// Whether no person takes part in it: a scheduled job or a subagent.
     pub is_background: bool,
     /// The agent that it belongs to.
     pub agent: String,
-    /// The account of the channel over which it was last written to.
+    /// The account of the channel through which it was last written to.
     pub account: Option<String>,
-    /// The channel, such as `telegram`; `None` where no message ever came over one.
+    /// The channel, such as `telegram`; `None` where no message has come through a channel.
     pub channel: Option<String>,
-    /// The group into which it is sorted in the sidebar.
+    /// Its group in OpenClaw's sidebar.
     pub category: Option<String>,
     /// The name that an operator gave it.
     pub label: Option<String>,
-    /// The name that the sender or the group gave themselves.
+    /// The name that the sender or the group uses.
     pub own_name: Option<String>,
-    /// Its thinking level, where it has one of its own.
+    /// Its own thinking level, if it has one.
     pub thinking: Option<String>,
 }
 
-/// What to ask for.
+/// The parameters of the request.
 pub(super) fn params() -> Value {
     json!({ "limit": LIMIT })
 }
@@ -75,7 +75,7 @@ pub(super) struct Wire {
 struct Defaults {
     model_provider: Option<String>,
     model: Option<String>,
-    /// Releases before 2026.9 change the session, and do not say so.
+    /// What a change of a model is about. Releases before 2026.9 change the session, and do not send this.
     model_selection_target: Option<String>,
 }
 
@@ -111,7 +111,7 @@ struct Origin {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "Option<String>")]
 enum Source {
-    /// The row does not say it.
+    /// The row does not have the field.
     #[default]
     Missing,
     Configuration,
@@ -131,7 +131,7 @@ impl From<Option<String>> for Source {
 }
 
 impl Wire {
-    /// The list, if it holds every session once, and each can be changed by itself.
+    /// Checks that the list has every session once, and that each session can be changed by itself.
     pub(super) fn checked(self, version: &str) -> Result<Listed, Fault> {
         let Self { total_count, has_more, defaults, sessions } = self;
         if let Some(target) = defaults.model_selection_target.filter(|target| target != "session") {

@@ -1,5 +1,5 @@
-//! A run on the sessions of a gateway. A change is on disk when it is answered, needs no restart, and can be made again: so
-//! nothing is ever owed.
+//! A run on the sessions of a gateway. No restart is ever owed, because a change is on disk when it is answered, needs
+//! no restart, and can be repeated without harm.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,31 +26,37 @@ use crate::plan::standing_faults::Told;
 use crate::plan::{Reading, Row};
 use crate::state::run::RunState;
 
-/// Said of a session that was not the one that had been listed.
+/// The detail of a row whose session is not the one that was listed.
 const CHANGED: &str = "its session was deleted or recreated since the plan was made";
-/// Said of a change that got no reply, and that the gateway does not have.
+/// The detail of a row whose change got no reply and was not made.
 const NOT_THERE: &str = "the gateway did not reply, and has not made the change: the next run tries again";
-
-/// Said of a row whose change was not looked at when the plan was made.
+/// The detail of a row for which no request was planned.
 const NOT_PLANNED: &str = "it was not in the list that the plan was made on, which is a bug in reconcile";
 
-/// What one request changes.
+/// The values that one request sets. Sessions with equal values are changed by one request.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Request {
-    /// The model by its full name; `None` to follow OpenClaw's configuration.
+    /// The full name of the model; `None` to follow OpenClaw's configuration.
     pin: Option<String>,
     /// The thinking level that is put back, if one is.
     level: Option<String>,
 }
 
-/// The one run that holds the lock, with a connection that may change sessions and nothing else.
+/// A row's session as part of a request.
+struct RequestPart {
+    /// The index of the row among those that are converged.
+    index: usize,
+    target: Target,
+}
+
+/// A run that holds the lock, with a connection that may change sessions and nothing else.
 pub(super) struct LockedGateway<'b> {
     state: RunState,
-    /// What the changes of the last plan ask for.
+    /// The requests for the changes of the last plan.
     intents: &'b Intents,
     listener: &'b dyn Listener,
     gateway: Mutex<Gateway>,
-    /// What the last plan was made on.
+    /// The sessions on which the last plan was made.
     planned_on: Mutex<Arc<Sessions>>,
 }
 
@@ -64,7 +70,7 @@ impl<'b> LockedGateway<'b> {
         give_up: &dyn Fn() -> bool,
     ) -> Result<Self> {
         let state = RunState::lock(home.state.create()?, patience, give_up)?;
-        // Not earlier: a connection that waits for another run would be cut.
+        // Connected after the lock is taken, because the gateway would close a connection that waits for another run.
         let gateway = Mutex::new(home.connect(Scope::Write)?);
         Ok(Self { state, intents, listener, gateway, planned_on: Mutex::default() })
     }
@@ -77,18 +83,18 @@ impl<'b> LockedGateway<'b> {
         Arc::clone(&self.planned_on.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What each session is pinned to now, by chat id. Unlike what a plan is made on, it holds those in the background, too.
+    /// The model to which each session is pinned now, by chat id. Sessions in the background are always included.
     fn pins(&self) -> Result<BTreeMap<String, Option<String>>, Fault> {
         let listed = heard(self.listener, "sessions.list", || self.gateway().sessions())?;
         Ok(listed.rows.into_iter().map(|row| (row.key, row.pinned)).collect())
     }
 
-    /// What the change of this row asks for.
+    /// The planned request for a row.
     fn intent(&self, row: &Row) -> Option<Intent> {
         self.intents.lock().unwrap_or_else(PoisonError::into_inner).get(row.chat.id.as_ref()).cloned()
     }
 
-    /// The request that this row belongs in, and its session.
+    /// The values of the request for a row, and the row's session.
     fn request(&self, row: &Row) -> Option<(Request, Target)> {
         let Intent { pin, thought } = self.intent(row)?;
         let level = match thought {
@@ -118,10 +124,10 @@ impl<'b> LockedGateway<'b> {
         if levels == before { Ok(()) } else { levels.save(self.state.dir()) }
     }
 
-    /// Makes a request for these sessions, and says what became of each.
+    /// Makes a request for these sessions. Returns the attempt on each.
     fn patch(&self, Request { pin, level }: &Request, targets: &[Target]) -> Vec<Attempt> {
         let pin = pin.as_deref();
-        // The connection is free again before anything is listed.
+        // The lock on the connection is released before `look` takes it again.
         let outcomes = heard(self.listener, "sessions.patchMany", || match level {
             Some(level) => self.gateway().patch_with_thinking(targets, pin, level),
             None => self.gateway().patch(targets, pin),
@@ -135,8 +141,8 @@ impl<'b> LockedGateway<'b> {
         }
     }
 
-    /// What became of a request to which there was no reply. A session that has another pin than the one that was listed was
-    /// changed; whether it is the wanted one, the run finds when it reads back.
+    /// The attempts of a request without a reply. A session whose pin is not the one that was listed counts as changed.
+    /// Whether it has the wanted pin, the run finds out when it reads back.
     fn look(&self, targets: &[Target], fault: &Fault) -> Vec<Attempt> {
         let Ok(pins) = self.pins() else {
             return vec![Attempt::Unknown(fault.text()); targets.len()];
@@ -150,7 +156,7 @@ impl<'b> LockedGateway<'b> {
     }
 }
 
-/// What became of one session of a request.
+/// The attempt for the outcome of one session.
 fn attempt(outcome: TargetOutcome) -> Attempt {
     match outcome {
         TargetOutcome::Done => Attempt::Changed,
@@ -181,16 +187,17 @@ impl Locked for LockedGateway<'_> {
     fn converge(&self, rows: &[&Row], turn: &dyn Turn) -> Vec<Attempt> {
         let begun = turn.begin_each(rows, Begin::Free);
         let mut attempts = vec![Attempt::NotBegun; rows.len()];
-        let mut requests: BTreeMap<Request, Vec<(usize, Target)>> = BTreeMap::new();
+        let mut requests: BTreeMap<Request, Vec<RequestPart>> = BTreeMap::new();
         for (index, row) in rows.iter().enumerate().filter(|(index, _)| begun.get(*index) == Some(&true)) {
             match self.request(row) {
-                Some((request, target)) => requests.entry(request).or_default().push((index, target)),
+                Some((request, target)) => requests.entry(request).or_default().push(RequestPart { index, target }),
                 None => attempts[index] = Attempt::Failed(NOT_PLANNED.to_owned()),
             }
         }
         let mut gone = self.save_levels(rows).err().map(|error| Attempt::Unavailable(error.text()));
         for (request, parts) in requests {
-            let (indices, targets): (Vec<usize>, Vec<Target>) = parts.into_iter().unzip();
+            let (indices, targets): (Vec<usize>, Vec<Target>) =
+                parts.into_iter().map(|part| (part.index, part.target)).unzip();
             let made = match &gone {
                 Some(gone) => vec![gone.clone(); targets.len()],
                 None => self.patch(&request, &targets),
@@ -212,8 +219,7 @@ impl Locked for LockedGateway<'_> {
         Ok(rows.iter().map(|row| (row.chat.id.clone().into_owned(), stands(row))).collect())
     }
 
-    /// A chat that no run has seen has no pin of ours, also where earlier runs looked at all others: what is remembered never
-    /// speaks of all chats.
+    /// The memory never covers all chats: a new chat is not pinned, so a pin on a chat that no run has seen was set by hand.
     fn remember(&self, found: &Found, _: Reach) -> Result<()> {
         self.state.remember(found, Reach::Some)
     }

@@ -1,4 +1,4 @@
-//! What a gateway said of its sessions at one instant.
+//! A snapshot of a gateway's sessions.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -15,7 +15,7 @@ use crate::registry::{Blank, Counts, Entry, Position, Snapshot};
 /// The sessions of a gateway, by chat id.
 pub(super) type Sessions = BTreeMap<String, SessionRow>;
 
-/// What a gateway said of its sessions at one instant.
+/// A snapshot of a gateway's sessions.
 #[derive(Debug)]
 pub struct GatewaySnapshot {
     /// The gateway's address.
@@ -28,13 +28,13 @@ impl GatewaySnapshot {
         Self { name, sessions: Arc::new(sessions) }
     }
 
-    /// The one in a reading of this backend.
+    /// The snapshot in a reading of this backend.
     pub(super) fn of(reading: &Reading) -> Result<&Self> {
         let snapshot: &dyn Any = reading.snapshot.as_ref();
         snapshot.downcast_ref().ok_or(Bug("a plan was made on the registry of another backend").into())
     }
 
-    /// The sessions, which can be kept.
+    /// The sessions.
     pub(super) fn sessions(&self) -> &Arc<Sessions> {
         &self.sessions
     }
@@ -53,7 +53,7 @@ impl Snapshot for GatewaySnapshot {
     }
 }
 
-/// A session as a policy sees it. One that is not pinned *is on* the model `default`, which is never set by hand.
+/// The entry of a session. A session that is not pinned has the model `default`, which does not count as set by hand.
 fn entry(row: &SessionRow, at: Position) -> Entry<'_> {
     let chat = Chat {
         id: Cow::Borrowed(&row.key),
@@ -78,7 +78,7 @@ fn entry(row: &SessionRow, at: Position) -> Entry<'_> {
     }
 }
 
-/// A field that says something.
+/// The value of a field; `None` where it is empty.
 fn filled(text: Option<&str>) -> Option<Cow<'_, str>> {
     text.filter(|text| !text.is_empty()).map(Cow::Borrowed)
 }

@@ -1,4 +1,4 @@
-//! The bytes of a connection, encrypted or not. Nothing waits beyond its deadline.
+//! The stream of a connection, encrypted or not, with a deadline.
 
 use std::io::{self, Read, Write};
 use std::time::Instant;
@@ -6,14 +6,14 @@ use std::time::Instant;
 use crate::backend::openclaw::remote::Encrypted;
 use crate::backend::openclaw::timed::Timed;
 
-/// What a gateway's frames are read from and written to.
+/// The stream on which frames are read and written.
 pub(super) enum Stream {
     Plain(Timed),
     Encrypted(Box<Encrypted>),
 }
 
 impl Stream {
-    /// Sets the deadline of what is read and written from now on.
+    /// Sets the deadline of the following reads and writes.
     pub(super) fn set_deadline(&mut self, until: Instant) {
         match self {
             Self::Plain(stream) => stream.set_deadline(until),

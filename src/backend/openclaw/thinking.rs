@@ -1,6 +1,6 @@
-//! The thinking levels that sessions lose with their models. A gateway sets the level of a session to `off`, and leaves it
-//! there, when the session gets a model that cannot think. So the level is saved before, and put back when the session gets
-//! a model that can.
+//! Keeps thinking levels of sessions. When a session gets a model that cannot think, the gateway sets its thinking
+//! level to `off`, and does not restore the level later. So the level is saved before, and put back when the session
+//! gets a model that can think.
 
 use std::collections::BTreeMap;
 
@@ -20,14 +20,14 @@ const VERSION: u32 = 1;
 /// The level of a session that does not think.
 const OFF: &str = "off";
 
-/// What a change of model means for the thinking of a session.
+/// The effect of a change of model on a session's thinking level.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Thought {
-    /// It loses this level, which is saved before.
+    /// The session loses this level, which is saved before.
     Lost(String),
-    /// It perhaps loses this level, which is saved before: nothing is known of its new model.
+    /// The session may lose this level, which is saved before. It is not known whether the new model can think.
     AtRisk(String),
-    /// This level, which it lost earlier, is put back.
+    /// The session gets this level back, which it lost earlier.
     PutBack(String),
 }
 
@@ -35,7 +35,7 @@ pub(super) enum Thought {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Saved {
-    /// The id of the session. A chat that was made anew has another, and never had the level.
+    /// The id of the session. If the chat was recreated, its session has another id, and never had the level.
     session: String,
     level: String,
 }
@@ -55,7 +55,7 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    /// What is saved; nothing before the first run.
+    /// Reads the saved levels. There are none before the first run.
     ///
     /// # Errors
     /// Where it is damaged, or was written by a later version.
@@ -72,17 +72,17 @@ impl Levels {
         Ok(levels)
     }
 
-    /// Saves it. On disk when it returns.
+    /// Saves the levels. They are on disk when this returns.
     pub(super) fn save(&self, dir: &StateDir) -> Result<()> {
         dir.save(NAME, &json::to_bytes(self)?)
     }
 
-    /// Whether a change of the session's model may concern its thinking.
+    /// Whether a change of the session's model may have an effect on its thinking level.
     pub(super) fn concern(&self, session: &SessionRow) -> bool {
         own_level(session).is_some() || self.of(session).is_some()
     }
 
-    /// What it means for a session to get this model; `None` for one that the gateway does not list.
+    /// The effect of giving a session this model; `None` for a model that the gateway does not list.
     pub(super) fn thought(&self, session: &SessionRow, model: Option<&ModelRow>) -> Option<Thought> {
         match (own_level(session), model) {
             (Some(level), None) => Some(Thought::AtRisk(level.to_owned())),
@@ -95,13 +95,13 @@ impl Levels {
         }
     }
 
-    /// With the level of a session that is about to lose it.
+    /// Adds the level of a session that is about to lose it.
     pub(super) fn lose(&mut self, session: &SessionRow, level: &str) {
         let Some(id) = session.session_id.clone() else { return };
         self.saved.insert(session.key.clone(), Saved { session: id, level: level.to_owned() });
     }
 
-    /// Without those of sessions that have a level of their own again, or are gone.
+    /// Removes the levels of sessions that are gone, or have a level of their own again.
     pub(super) fn prune(&mut self, sessions: &Sessions) {
         self.saved.retain(|chat, saved| {
             let session = sessions.get(chat).filter(|session| saved.is_of(session));
@@ -115,13 +115,13 @@ impl Levels {
     }
 }
 
-/// The level that a session has of its own, at which it thinks.
+/// The session's own thinking level; `None` where it has none, or it is `off`.
 fn own_level(session: &SessionRow) -> Option<&str> {
     session.thinking.as_deref().filter(|level| *level != OFF)
 }
 
 impl Thought {
-    /// What is said of it in the row of a change to this model.
+    /// The remark in the row of a change to this model.
     pub(super) fn words(&self, model: &str) -> String {
         match self {
             Self::Lost(level) => format!("its thinking level {level} is saved: {model} cannot think"),

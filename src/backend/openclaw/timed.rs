@@ -1,10 +1,10 @@
-//! A stream that never keeps its user waiting beyond a deadline.
+//! A stream with a deadline.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// A stream whose reads and writes end at a deadline, however slowly the bytes come.
+/// A stream whose reads and writes end at a deadline, no matter how slowly the bytes arrive.
 pub(super) struct Timed {
     stream: TcpStream,
     until: Instant,
@@ -15,7 +15,7 @@ impl Timed {
         Self { stream, until }
     }
 
-    /// Sets the deadline of what is read and written from now on.
+    /// Sets the deadline of the following reads and writes.
     pub(super) fn set_deadline(&mut self, until: Instant) {
         self.until = until;
     }
@@ -25,7 +25,7 @@ impl Timed {
         if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
 
-    /// Tries again where a signal interrupted it: the system does not resume a call that has a timeout.
+    /// Repeats a call that was interrupted by a signal, because the system does not resume calls with a timeout.
     fn resumed<T>(&mut self, mut attempt: impl FnMut(&mut TcpStream, Duration) -> io::Result<T>) -> io::Result<T> {
         loop {
             let left = self.left()?;
@@ -62,7 +62,7 @@ impl Write for Timed {
 
 pub(super) const TOO_LONG: &str = "it took too long";
 
-/// A failed operation in words.
+/// The reason of a failed operation.
 pub(super) fn words(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::TimedOut | ErrorKind::WouldBlock => TOO_LONG.to_owned(),

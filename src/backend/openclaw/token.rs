@@ -1,9 +1,9 @@
-//! The secret that lets a program in at a gateway.
+//! The shared token of a gateway, which is a secret.
 
 use std::fmt;
 
-/// A gateway's shared token. Its text goes into the first request of a connection and nowhere else: it is in no message,
-/// and `Debug` does not show it.
+/// The shared token of a gateway. Its text is sent in the first request of a connection, and is used nowhere else. `Debug`
+/// does not show it.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -13,7 +13,7 @@ impl Token {
         Self(text.into())
     }
 
-    /// The text, for the gateway alone.
+    /// The text, to be sent to the gateway.
     pub(super) fn reveal(&self) -> &str {
         &self.0
     }

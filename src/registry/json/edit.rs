@@ -1,4 +1,5 @@
-//! Edits of a registry that change nothing but the bytes of `model` values, or add and remove whole members and entries.
+//! Edits of a registry's text. An edit replaces the bytes of a value, or adds or removes a whole member or entry. All
+//! other bytes stay as they are.
 
 use std::ops::Range;
 
@@ -13,17 +14,17 @@ use crate::splice::Splice;
 
 const MODEL: &str = "model";
 
-/// Where an entry stands, in bytes of the registry's text.
+/// The ranges of an entry in the registry's text, in bytes.
 #[derive(Clone)]
 struct Site {
-    /// Its key, with the quotes.
+    /// The range of its key, quotes included.
     key: Range<usize>,
-    /// Its object, with the braces.
+    /// The range of its object, braces included.
     entry: Range<usize>,
 }
 
 impl Site {
-    /// Of the entry whose key begins at `at`; `None` where none does.
+    /// The entry whose key begins at `at`; `None` where no key begins there.
     fn find(text: &str, at: Position) -> Option<Self> {
         let raw = |from: usize| -> Option<Range<usize>> {
             let mut values = Deserializer::from_str(text.get(from..)?).into_iter::<&RawValue>();
@@ -42,7 +43,7 @@ impl Site {
         }
     }
 
-    /// The value of its member of this name, where there is one. Of several it is the last, which counts.
+    /// The range of the value of its member of this name. If there are several, the last one counts.
     fn member(&self, text: &str, name: &str) -> Option<Range<usize>> {
         let mut found = None;
         // It was well-formed when it was scanned.
@@ -56,9 +57,9 @@ impl Site {
     }
 }
 
-/// The edit that makes the entry at `at` say `model`: of the value that is there, or one member added after the entry's
-/// last, laid out as that entry is. Without a model, the edit that takes such a member away again. `None` where there is
-/// no such entry, or nothing to take away.
+/// The edit that sets `model` of the entry at `at`: it replaces the value, or adds the member after the entry's last,
+/// in the layout of the entry. Without a model, the edit removes the member. `None` where there is no such entry, or no
+/// member to remove.
 pub fn set_model(text: &str, form: &Form, at: Position, model: Option<&Model>) -> Option<Splice> {
     let site = Site::find(text, at)?;
     match (site.member(text, MODEL), model) {
@@ -69,27 +70,26 @@ pub fn set_model(text: &str, form: &Form, at: Position, model: Option<&Model>) -
     }
 }
 
-/// The edit that gives a member that the entry at `at` has, with or without a value, this one. `None` where it does not
-/// have that member.
+/// The edit that replaces the value of a member of the entry at `at`. `None` where the entry does not have the member.
 pub fn set_member(text: &str, at: Position, name: &str, value: &str) -> Option<Splice> {
     let range = Site::find(text, at)?.member(text, name)?;
     Some(Splice { range, text: quoted(value) })
 }
 
-/// The edit that gives a member of the entry at `at` this value: in place of the value that is there, or as one member more.
-/// `None` where there is no such entry.
+/// The edit that sets a member of the entry at `at`: it replaces the value, or adds the member. `None` where there is
+/// no such entry.
 pub(crate) fn put_member(text: &str, form: &Form, at: Position, name: &str, value: &str) -> Option<Splice> {
     set_member(text, at, name, value).or_else(|| add_members(text, form, at, &[(name, value)]))
 }
 
-/// The edit that adds members after the entry's last, laid out as that entry is. It must have none of them yet. `None`
-/// where there is no such entry.
+/// The edit that adds members after the entry's last, in the layout of the entry. The entry must have none of them.
+/// `None` where there is no such entry.
 pub(crate) fn add_members(text: &str, form: &Form, at: Position, members: &[(&str, &str)]) -> Option<Splice> {
     Some(Site::find(text, at)?.with_members(text, form, members))
 }
 
-/// The edit that adds an entry after the registry's last, laid out as that one is. `None` where the text has not
-/// that form.
+/// The edit that adds an entry after the registry's last, in the layout of that one. `None` where the text does not
+/// have this form.
 pub(crate) fn add_entry(text: &str, form: &Form, id: &str, fields: &[(&str, &str)]) -> Option<Splice> {
     let whole = text.len() - text.trim_ascii_start().len()..text.trim_ascii_end().len();
     let below = form.key.as_deref().map(|key| member_named(text, whole.clone(), key));
@@ -117,7 +117,7 @@ pub(crate) fn add_entry(text: &str, form: &Form, id: &str, fields: &[(&str, &str
     Some(Splice { range: registry.last.end..registry.last.end, text })
 }
 
-/// The member of that name of the object at `object`, if it is an object.
+/// The member of this name of the object at `object`, if its value is an object, too.
 fn member_named(text: &str, object: Range<usize>, name: &str) -> Option<Site> {
     let mut found = None;
     // It was well-formed when it was scanned.
@@ -130,37 +130,44 @@ fn member_named(text: &str, object: Range<usize>, name: &str) -> Option<Site> {
     found
 }
 
-/// How an object that has members is laid out.
+/// The layout of an object that has members.
 struct Layout<'a> {
-    /// Between the brace and the first member.
+    /// The text between the opening brace and the first member.
     open: &'a str,
-    /// Between two members, comma included.
+    /// The text between two members, comma included.
     separator: String,
-    /// Between a key and its value.
+    /// The text between a key and its value, colon included.
     colon: &'a str,
-    /// Between the last member and the brace.
+    /// The text between the last member and the closing brace.
     close: &'a str,
-    /// The last value.
+    /// The range of the last value.
     last: Range<usize>,
 }
 
+/// The ranges of a member in the registry's text, in bytes.
+struct MemberRanges {
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
 impl<'a> Layout<'a> {
-    /// Of the object at `object`, which must be well-formed; `None` where it has no members.
+    /// The layout of the object at `object`, which must be well-formed; `None` where it has no members.
     fn of(text: &'a str, object: Range<usize>) -> Option<Self> {
-        let mut first = None;
-        let mut latest: [Option<(Range<usize>, Range<usize>)>; 2] = [None, None];
+        let mut first_key = None;
+        let mut last: Option<MemberRanges> = None;
+        let mut before_last: Option<MemberRanges> = None;
         members(&text[object.clone()], |key, value| {
-            let (key, value) = (range_in(text, key), range_in(text, value));
-            first.get_or_insert(key.start);
-            latest = [latest[1].take(), Some((key, value))];
+            let member = MemberRanges { key: range_in(text, key), value: range_in(text, value) };
+            first_key.get_or_insert(member.key.start);
+            before_last = last.replace(member);
             true
         })
         .ok()?;
-        let [before, Some((key, last))] = latest else { return None };
-        let open = &text[object.start + 1..first?];
+        let MemberRanges { key, value: last } = last?;
+        let open = &text[object.start + 1..first_key?];
         let colon = &text[key.end..last.start];
-        let separator = match before {
-            Some((_, previous)) => text[previous.end..key.start].to_owned(),
+        let separator = match before_last {
+            Some(before) => text[before.value.end..key.start].to_owned(),
             None if open.is_empty() && colon.ends_with(' ') => ", ".to_owned(),
             None => format!(",{open}"),
         };
@@ -173,7 +180,8 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// For an entry `{}`, which has no layout of its own: that of the object it stands in.
+/// The edit that adds the first members of an entry `{}`. It has no layout of its own, so they get that of the object
+/// that it is in.
 fn first_members(text: &str, site: &Site, depth: usize, members: &[(&str, &str)]) -> Splice {
     let at = site.entry.start + 1;
     let blanks = &text[at..site.entry.end - 1];
@@ -184,29 +192,31 @@ fn first_members(text: &str, site: &Site, depth: usize, members: &[(&str, &str)]
     Splice { range: at..at, text }
 }
 
-/// How the members of an empty object are laid out.
+/// The layout of the members of an object that is empty so far.
 #[derive(Clone, Copy)]
 struct Inside<'t> {
-    /// Between a key and its value.
+    /// The text between a key and its value, colon included.
     colon: &'t str,
+    /// How members are put on lines of their own; `None` where they are on one line.
     lines: Option<Lines<'t>>,
 }
 
-/// Members that stand in lines of their own.
+/// The layout of members that are on lines of their own.
 #[derive(Clone, Copy)]
 struct Lines<'t> {
+    /// The line end.
     end: &'static str,
-    /// What the line of the object begins with.
+    /// The indentation of the line of the object.
     indent: &'t str,
-    /// How much farther in its members stand.
+    /// The additional indentation of its members.
     step: &'t str,
 }
 
 impl<'t> Inside<'t> {
-    /// The form of `json.dump` with an indent of two.
+    /// The layout of Python's `json.dump` with `indent=2`.
     const AS_PYTHON_WRITES: Self = Self { colon: ": ", lines: Some(Lines { end: "\n", indent: "", step: "  " }) };
 
-    /// As the object is laid out in which the empty one stands: so many levels below the top.
+    /// The layout for the empty object at `site`, from the object that it is in. `depth` is the level of `site` below the top.
     fn of(text: &'t str, site: &Site, depth: usize) -> Self {
         let colon = &text[site.key.end..site.entry.start];
         let head = text[..site.key.start].trim_end_matches([' ', '\t', '\n', '\r']);
@@ -220,7 +230,7 @@ impl<'t> Inside<'t> {
         Self { colon, lines }
     }
 
-    /// These members, with the blanks between them and the braces.
+    /// The text between the braces: these members, with the blanks around them.
     fn around(&self, members: &[String]) -> String {
         let Some(Lines { end, indent, step }) = self.lines else { return self.in_one_line(members) };
         let between = format!(",{end}{indent}{step}");
@@ -231,7 +241,7 @@ impl<'t> Inside<'t> {
         members.join(if self.colon.ends_with(' ') { ", " } else { "," })
     }
 
-    /// A member that is an object of these fields.
+    /// An entry with these fields.
     fn entry(&self, id: &str, fields: &[(&str, &str)]) -> String {
         let deeper = self.lines.map(|lines| format!("{}{}", lines.indent, lines.step));
         let lines = self.lines.zip(deeper.as_deref()).map(|(lines, indent)| Lines { indent, ..lines });
@@ -245,8 +255,8 @@ fn member(key: &str, colon: &str, value: &str) -> String {
     format!("{}{colon}{}", quoted(key), quoted(value))
 }
 
-/// The edit that takes a member out of an object, and with it what separates it from the others. What was added by
-/// [`add_members`] is so removed to the byte.
+/// The edit that removes a member from an object, with the comma and the blanks before or after it. It is the exact reverse of
+/// [`add_members`].
 fn remove_member(text: &str, object: Range<usize>, name: &str) -> Option<Splice> {
     let mut before: Option<usize> = None;
     let mut found: Option<Range<usize>> = None;
@@ -262,19 +272,19 @@ fn remove_member(text: &str, object: Range<usize>, name: &str) -> Option<Splice>
         }
         after.is_none()
     })
-    // It ends with an error where the walk was stopped.
+    // An error is expected where the walk was stopped.
     .ok()
     .or_else(|| after.map(drop))?;
     let member = found?;
     let (range, kept) = match (before, after) {
-        // With the comma before it.
+        // The comma before the member is removed.
         (Some(before), _) => (before..member.end, ""),
-        // With the comma behind it.
+        // The comma after the member is removed.
         (None, Some(after)) => (member.start..after, ""),
         (None, None) => {
             let inside = object.start + 1..object.end - 1;
             let blanks = &text[inside.start..member.start];
-            // Blanks that stood between the braces stand on both sides of a member that was added.
+            // Adding the member to `{ }` has repeated the blanks between the braces on both sides of it.
             let kept = if blanks == &text[member.end..inside.end] { blanks } else { "" };
             (inside, kept)
         }

@@ -1,13 +1,13 @@
-//! The fast reader. What it accepts is a well-formed registry. It gives up on anything that is malformed or unusual, and then the
-//! slow reader decides. So it has no error messages.
+//! The fast reader. What it accepts is a well-formed registry. It gives up on anything that is malformed or unusual,
+//! and then the slow reader decides. So it has no error messages.
 //!
-//! It is fast because the entries of a registry look alike. The bytes between the end of one member and the value of the next mostly
-//! equal those at the same index in the entry before. If they do, one comparison finds and identifies the key. Strings are skipped
-//! sixteen bytes at a time.
+//! It is fast because the entries of a registry look alike. The bytes between the end of one member and the value of
+//! the next mostly equal those at the same index in the entry before. If they do, one comparison finds and identifies
+//! the key. Strings are skipped sixteen bytes at a time.
 //!
-//! Parts of a registry can be read in parallel. A part begins where an entry seems to begin: after a line break, which cannot be
-//! inside a string. The thread that reads the part before proves this, by ending exactly there, after a comma between entries. If it
-//! ends elsewhere, nothing that was read counts.
+//! Parts of a registry can be read in parallel. A part begins where an entry seems to begin: after a line break, which
+//! cannot be inside a string. The thread that reads the part before proves this, by ending exactly there, after a comma
+//! between entries. If it ends elsewhere, nothing that was read counts.
 
 use std::borrow::Cow;
 
@@ -82,8 +82,9 @@ impl<'a> Window<'a> {
     }
 }
 
-/// The text between two entries, up to the quote that opens the second, if each entry begins on a line of its own; `None` where the
-/// beginning of the registry does not look like that. With a `key`, the entries are the members of its value.
+/// The text between two entries, up to the quote that opens the second, if each entry begins on a line of its own;
+/// `None` where the beginning of the registry does not look like that. With a `key`, the entries are the members of its
+/// value.
 pub(super) fn between_entries(beginning: &str, key: Option<&str>) -> Option<String> {
     let mut reader = Reader::at(Window::whole(beginning), 0);
     reader.open(key)?;
@@ -98,9 +99,9 @@ pub(super) fn seam(text: &[u8], from: usize, between: &memmem::Finder) -> Option
     between.find(text.get(from..)?).map(|at| from + at + 1)
 }
 
-/// Reads a part as far as it is in a window, and calls `each` for every entry, in the order of the file. Returns the rest of the
-/// part, which begins with an entry that does not end in the window, or is unusual; `None` where the whole part was read. With a
-/// `key`, the entries are the members of its value.
+/// Reads a part as far as it is in a window, and calls `each` for every entry, in the order of the file. Returns the
+/// rest of the part, which begins with an entry that does not end in the window, or is unusual; `None` where the whole
+/// part was read. With a `key`, the entries are the members of its value.
 pub(super) fn read<'a>(
     window: Window<'a>,
     part: Part,
@@ -293,7 +294,8 @@ impl<'a> Reader<'a> {
         Some(fields.entry())
     }
 
-    /// Moves from the end of a member to the value of the next, which has this index in its entry. Returns which member that is.
+    /// Moves from the end of a member to the value of the next, which has this index in its entry. Returns which member
+    /// that is.
     fn lead(&mut self, index: usize) -> Option<Member> {
         if let Some(lead) = self.leads.get(index).filter(|lead| self.rest().starts_with(lead.bytes)) {
             self.at += lead.bytes.len();
@@ -406,7 +408,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The index of the first byte that ends or interrupts the plain text of a string: a quote, a backslash, or a control character.
+/// The index of the first byte that ends or interrupts the plain text of a string: a quote, a backslash, or a control
+/// character.
 fn special(bytes: &[u8]) -> Option<usize> {
     let (blocks, rest) = bytes.as_chunks::<16>();
     for (index, block) in blocks.iter().enumerate() {

@@ -112,8 +112,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Sets the value of a member: its text, or `None` for a value that is not a string. An empty text counts as no value. If an
-    /// entry has a member several times, the last counts.
+    /// Sets the value of a member: its text, or `None` for a value that is not a string. An empty text counts as no
+    /// value. If an entry has a member several times, the last counts.
     pub(super) fn set(&mut self, member: Member, text: Option<Cow<'a, str>>) {
         let text = text.filter(|text| !text.is_empty());
         self.is_session |= member.is_of_sessions();
@@ -143,7 +143,8 @@ impl<'a> Fields<'a> {
     pub(super) fn entry(self) -> Entry<'a> {
         let Self { chat, at, is_session, blank, model, display_name, session_id, resume_id, by_hand } = self;
         let chat = Chat { contact_name: chat.contact_name.or(display_name), ..chat };
-        // An id that cannot be used is kept only if there is no other: then no conversation is resumed, and the user is told why.
+        // An id that cannot be used is kept only if there is no other: then no conversation is resumed, and the user is
+        // told why.
         let usable = [&session_id, &resume_id].into_iter().flatten().find(|id| is_session_id(id)).cloned();
         let resume = usable.or(session_id).or(resume_id);
         Entry { chat, model, resume, by_hand, mark: None, is_session, blank, at, differs: None }

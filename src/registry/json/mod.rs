@@ -1,4 +1,4 @@
-//! The registry as JSON: one object, chat id → entry. Read in one pass, edited without loss.
+//! Registries in the form of JSON: an object that maps chat ids to entries. They are read in one pass, and edited without loss.
 
 pub mod edit;
 mod fast;

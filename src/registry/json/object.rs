@@ -1,4 +1,4 @@
-//! The object of sessions in the text of a registry, and what is said where there is none.
+//! Finds the object of sessions in the text of a registry, and makes the diagnostics where there is none.
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::form::Shape;
@@ -7,7 +7,7 @@ use crate::registry::json::raw::{decoded, members, range_in};
 use crate::registry::json::text::JsonText;
 use crate::suggest;
 
-/// The code of the mistake that the sessions stand one level deeper.
+/// The code of the diagnostic that the sessions are one level deeper.
 pub(super) const DEEPER: &str = "sessions-deeper";
 
 pub(super) const NOTHING_WRITTEN: &str = "fix or restore the file; nothing was written";
@@ -15,7 +15,7 @@ pub(super) const NOTHING_WRITTEN: &str = "fix or restore the file; nothing was w
 /// The object whose members are the entries.
 ///
 /// # Errors
-/// Where the text is no JSON, or `registry.key` names no object in it.
+/// Where the text is not JSON, or `registry.key` is not the key of an object in it.
 pub(super) fn find(json: &JsonText) -> Result<&str, Diagnostic> {
     let text = json.text();
     let Some(wanted) = json.form.key.as_deref() else { return Ok(text) };
@@ -61,8 +61,8 @@ fn missing(json: &JsonText, wanted: &str) -> Diagnostic {
     Diagnostic::error("missing-key", message, json.first_brace(), label).help(format!("{advice}; nothing was written"))
 }
 
-/// What is wrong where no entry has a field of a session, if anything. `object` is well-formed and has members. There may
-/// be other mistakes, which follow from that.
+/// The diagnostic for a registry in which no entry has a field of a session; `None` where such a registry is allowed.
+/// `object` must be well-formed and have members.
 pub(super) fn not_sessions(json: &JsonText, object: &str) -> Option<Diagnostic> {
     let text = json.text();
     if json.form.key.is_none()
@@ -85,13 +85,13 @@ pub(super) fn not_sessions(json: &JsonText, object: &str) -> Option<Diagnostic> 
     })
 }
 
-/// The member that seems to hold the sessions, where they do not stand at the top.
+/// The key of the member that seems to have the sessions; `None` where the sessions are at the top, or there are none.
 pub fn key_of_sessions(text: &str) -> Option<String> {
     let at_the_top = holds_sessions(text.trim_ascii());
     one_level_deeper(text).filter(|_| !at_the_top).map(|(_, key)| key)
 }
 
-/// The raw key and the name of the first member that holds nothing but objects, one of which has a field of a session.
+/// The raw key and the decoded key of the first member that has only objects, one of them with a field of a session.
 fn one_level_deeper(text: &str) -> Option<(&str, String)> {
     let mut found = None;
     // The walk ends with an error where it was stopped.
@@ -126,7 +126,7 @@ fn is_session(entry: &str) -> bool {
     is_session
 }
 
-/// What is wrong with a text that is not one JSON object.
+/// The diagnostic for a text that is not one JSON object.
 pub(super) fn malformed(json: &JsonText, error: &serde_json::Error) -> Diagnostic {
     let text = json.text();
     if text.trim_ascii().is_empty() {

@@ -1,4 +1,4 @@
-//! The raw members of a JSON object, and what raw strings say.
+//! Walks the members of a JSON object without parsing their values, and decodes strings.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,10 +7,10 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// Calls `each` with the raw key and the raw value of every member of a JSON object, until it says `false`.
+/// Calls `each` with the raw key and the raw value of every member of a JSON object, until it returns `false`.
 ///
 /// # Errors
-/// Where the text is not one JSON object, or the walk was stopped.
+/// Where the text is not one JSON object, or `each` has returned `false`.
 pub(crate) fn members<'a>(object: &'a str, each: impl FnMut(&'a str, &'a str) -> bool) -> serde_json::Result<()> {
     struct Walk<F>(F);
     impl<'a, F: FnMut(&'a str, &'a str) -> bool> Visitor<'a> for Walk<F> {
@@ -33,13 +33,13 @@ pub(crate) fn members<'a>(object: &'a str, each: impl FnMut(&'a str, &'a str) ->
     parser.end()
 }
 
-/// Where a part of `text` lies in it.
+/// The range of `part` in `text`, of which it must be a slice.
 pub(crate) fn range_in(text: &str, part: &str) -> Range<usize> {
     let start = part.as_ptr().addr() - text.as_ptr().addr();
     start..start + part.len()
 }
 
-/// A JSON value, if it is a string.
+/// The text of a raw JSON value, if the value is a string.
 pub(crate) fn string(raw: &str) -> Option<Cow<'_, str>> {
     raw.starts_with('"').then(|| decoded(raw))
 }
@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for Lossy {
     }
 }
 
-/// What a well-formed JSON string says.
+/// The text of a raw JSON string, which must be well-formed.
 pub(crate) fn decoded(raw: &str) -> Cow<'_, str> {
     let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')).unwrap_or(raw);
     if !inner.contains('\\') {

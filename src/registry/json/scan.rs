@@ -1,9 +1,10 @@
 //! One pass over the registry, an entry at a time, so that memory does not follow its size.
 //!
-//! There are two readers. The one in `fast` gives up on anything that is malformed or unusual. Then the one in this file decides, and
-//! makes the error messages. It lets `serde_json` parse the text into raw values, whose addresses give their ranges. So unknown
-//! fields are checked for well-formedness, but never interpreted: 400-digit numbers and the lone surrogates that Python writes pass
-//! through. Either both readers find equal entries, or the fast one finds none.
+//! There are two readers. The one in `fast` gives up on anything that is malformed or unusual. Then the one in this
+//! file decides, and makes the error messages. It lets `serde_json` parse the text into raw values, whose addresses
+//! give their ranges. So unknown fields are checked for well-formedness, but never interpreted: 400-digit numbers and
+//! the lone surrogates that Python writes pass through. Either both readers find equal entries, or the fast one finds
+//! none.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashSet};
@@ -56,8 +57,8 @@ pub(super) fn scan_slowly_after<'a>(
     })
 }
 
-/// Like [`scan`], but hands the entries to collectors, and reads parts of the registry in parallel if there are several threads.
-/// Returns how many entries there were.
+/// Like [`scan`], but hands the entries to collectors, and reads parts of the registry in parallel if there are several
+/// threads. Returns how many entries there were.
 ///
 /// # Errors
 /// What is wrong with the registry.
@@ -88,9 +89,9 @@ fn read_all<'a>(json: &'a JsonText, part: Part, each: impl FnMut(Entry<'a>)) -> 
     fast::read(Window::whole(json.text()), part, json.form.key.as_deref(), each).is_none().then_some(())
 }
 
-/// Reads each part with `read` in a thread of its own, and returns how many entries there were. `None`, without finishing a
-/// collector, where the fast reader gave up, two entries may have one id, the entries do not have this shape, or a thread cannot be
-/// started.
+/// Reads each part with `read` in a thread of its own, and returns how many entries there were. `None`, without
+/// finishing a collector, where the fast reader gave up, two entries may have one id, the entries do not have this
+/// shape, or a thread cannot be started.
 pub(super) fn scan_at_once(
     parts: Vec<Part>,
     shape: Shape,

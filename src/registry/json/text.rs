@@ -1,4 +1,4 @@
-//! The text of a registry in memory.
+//! A registry whose text is in memory.
 
 use std::ops::Range;
 
@@ -15,10 +15,10 @@ pub struct JsonText {
 }
 
 impl JsonText {
-    /// Takes the bytes of a registry. `name` is what the user would call it.
+    /// The registry with these bytes. `name` is its name in messages.
     ///
     /// # Errors
-    /// Where they are not UTF-8.
+    /// Where the bytes are not UTF-8.
     pub fn new(name: String, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self::of_text(name, text)),
@@ -27,18 +27,18 @@ impl JsonText {
         }
     }
 
-    /// Takes the text of a registry. `name` is what the user would call it.
+    /// The registry with this text. `name` is its name in messages.
     pub(crate) fn of_text(name: String, text: String) -> Self {
         Self { name, text, threads: 1, form: Form::ANY }
     }
 
-    /// Takes it for a registry of that form.
+    /// Sets the form of the registry.
     #[must_use]
     pub fn in_form(self, form: Form) -> Self {
         Self { form, ..self }
     }
 
-    /// Lets so many threads read it where it is large.
+    /// Sets how many threads may read it, if it is large.
     #[must_use]
     pub fn read_by(self, threads: usize) -> Self {
         Self { threads, ..self }
@@ -49,7 +49,7 @@ impl JsonText {
         &self.text
     }
 
-    /// The place of the first character that is not blank, where the brace stands that opens a registry.
+    /// The place of the first character that is not blank. In a registry, this is the opening brace.
     pub(super) fn first_brace(&self) -> Place {
         let start = self.text.len() - self.text.trim_ascii_start().len();
         self.place(start..start + 1)

@@ -1,6 +1,6 @@
-//! A registry that is too large for memory. It is read in windows: each is copied, found to be UTF-8, and read from its
-//! copy. So it does not matter what another program does to the file meanwhile: what is read of it may be nonsense, and
-//! does not count then, but it is text.
+//! A registry that is too large for memory. It is read in windows: each is copied, checked for UTF-8, and read from the
+//! copy. If another program writes into the file meanwhile, a window may have nonsense in it, but it is valid text, and
+//! the read is discarded in the end.
 
 use std::fmt::Debug;
 use std::io::{self, Write};
@@ -18,24 +18,24 @@ use crate::registry::problem::RegistryProblem;
 use crate::registry::{Counts, Entry, Make, Position, Snapshot};
 use crate::splice::{Hunks, Splice};
 
-/// In bytes. It stays in the cache of a core from the copy to the last look at it.
+/// The size of a window, in bytes. A window fits into the cache of a core, so that copying, checking and reading it is fast.
 const WINDOW: usize = 256 << 10;
-/// In bytes. Entries that are larger are left to the slow reader, which has all of the text in memory.
+/// The largest window, in bytes. A larger entry is left to the slow reader, which has the whole text in memory.
 const LARGEST_WINDOW: usize = 16 << 20;
-/// An entry that is edited mostly lies in this part of a window…
-const EDITED: usize = 32;
-/// …with this part of that before it, because the blanks there show how it is laid out.
-const LEAD: usize = 8;
+/// The window of an edit is at first this fraction of a window, into which most entries fit.
+const EDIT_FRACTION: usize = 32;
+/// This fraction of the window of an edit is before the entry, because the blanks there show the layout.
+const LEAD_FRACTION: usize = 8;
 
-/// Where the bytes of a registry are.
+/// The bytes of a registry, wherever they are stored.
 pub trait Bytes: Debug + Send + Sync {
-    /// Copies what stands at `offset`. Returns how many bytes that are: fewer than there is room for only at the end.
+    /// Copies the bytes at `offset` into `room`, and returns how many were copied: fewer than `room` has only at the end.
     ///
     /// # Errors
     /// Where they cannot be read.
     fn read_at(&self, room: &mut [u8], offset: usize) -> io::Result<usize>;
 
-    /// Whether they still are what they were at first.
+    /// Whether the bytes have not been changed since they were opened.
     fn are_intact(&self) -> bool;
 }
 
@@ -53,18 +53,18 @@ pub struct JsonWindows {
 }
 
 impl JsonWindows {
-    /// Takes `size` bytes of a registry, which at most so many threads read. `name` is what the user would call it.
+    /// The registry with these `size` bytes, which at most `threads` threads read. `name` is its name in messages.
     pub fn new(name: String, bytes: Box<dyn Bytes>, size: usize, threads: usize) -> Self {
         Self { name, bytes, size, threads, window: WINDOW, form: Form::ANY, whole: OnceLock::new() }
     }
 
-    /// Takes it for a registry of that form.
+    /// Sets the form of the registry.
     #[must_use]
     pub fn in_form(self, form: Form) -> Self {
         Self { form, ..self }
     }
 
-    /// Lets it read in windows of another size, in bytes.
+    /// Sets the size of a window, in bytes.
     #[must_use]
     pub fn by_windows_of(self, window: usize) -> Self {
         Self { window, ..self }
@@ -85,8 +85,8 @@ impl JsonWindows {
         Ok(self.whole.get_or_init(|| whole.in_form(self.form.clone())))
     }
 
-    /// An edit that `find` makes of an entry, whose place it is told in a stretch of text around it; `None` where it makes
-    /// none.
+    /// The edit that `find` makes of the entry at a position; `None` where it makes none. `find` is called with a piece
+    /// of the text around the entry, and the position of the entry in that piece.
     ///
     /// # Errors
     /// Where the text has changed.
@@ -94,14 +94,17 @@ impl JsonWindows {
         if let Some(whole) = self.whole.get() {
             return Ok(find(whole.text(), at));
         }
-        let mut size = (self.window / EDITED).max(1);
+        let mut size = (self.window / EDIT_FRACTION).max(1);
         loop {
             let mut room = vec![0; size];
-            let window = self.window(at.0.saturating_sub(size / LEAD), &mut room).ok_or_else(|| changes(&self.name))?;
+            let start = at.0.saturating_sub(size / LEAD_FRACTION);
+            let window = self.window(start, &mut room).ok_or_else(|| changes(&self.name))?;
             let here = Position(at.0 - window.start);
-            let is_shown = window.start == 0 || !window.text.get(..here.0).unwrap_or_default().trim_ascii().is_empty();
-            let found = find(window.text, here).filter(|_| is_shown);
-            if found.is_some() || (is_shown && window.is_last) || size >= LARGEST_WINDOW {
+            let before = window.text.get(..here.0).unwrap_or_default();
+            // Otherwise the blanks before the entry, which show its layout, are cut off.
+            let has_layout = window.start == 0 || !before.trim_ascii().is_empty();
+            let found = find(window.text, here).filter(|_| has_layout);
+            if found.is_some() || (has_layout && window.is_last) || size >= LARGEST_WINDOW {
                 let moved = |splice: Splice| {
                     let range = window.start + splice.range.start..window.start + splice.range.end;
                     Splice { range, ..splice }
@@ -112,10 +115,10 @@ impl JsonWindows {
         }
     }
 
-    /// Writes it with the edits made, which must be sorted and must not overlap.
+    /// Writes its text to `out` with these edits made, which must be sorted and must not overlap.
     ///
     /// # Errors
-    /// Those of `out`, and where it cannot be read or was cut short.
+    /// Where the registry cannot be read or has become shorter, and errors of `out`.
     pub fn write_edited(&self, splices: &[Splice], out: &mut dyn Write) -> io::Result<()> {
         let mut at = 0;
         for Splice { range, text } in splices {
@@ -143,7 +146,10 @@ impl JsonWindows {
         Ok(())
     }
 
-    /// What was read of it, unless it has changed since: then neither entries nor mistakes say anything.
+    /// Returns what was read.
+    ///
+    /// # Errors
+    /// Where the registry has changed since, so that what was read does not count.
     fn unless_changed<T>(&self, read: T) -> Result<T> {
         if self.bytes.are_intact() { Ok(read) } else { Err(changes(&self.name)) }
     }
@@ -152,15 +158,15 @@ impl JsonWindows {
         RegistryProblem::Unreadable { name: self.name.as_str().into(), error: error.into() }.into()
     }
 
-    /// The text that stands from `start` on, as much of it as there is room for; `None` where there is less, or it is not
-    /// text.
+    /// Reads the window that begins at `start`, as far as `room` goes. `None` where there are fewer bytes than
+    /// expected, or they are not UTF-8.
     fn window<'r>(&self, start: usize, room: &'r mut [u8]) -> Option<Window<'r>> {
         let wanted = room.len().min(self.size.checked_sub(start)?);
         let room = &mut room[..wanted];
         if self.bytes.read_at(room, start).ok()? < wanted {
             return None;
         }
-        // It may begin and end within a character.
+        // The window may begin and end within a character.
         let cut = room.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
         let cut = if start == 0 { 0 } else { cut };
         let is_last = start + wanted == self.size;
@@ -174,7 +180,7 @@ impl JsonWindows {
         Some(Window { text, start: start + cut, is_last })
     }
 
-    /// Reads a part, window by window. `None`: the fast reader gave up, maybe after some entries.
+    /// Reads a part with the fast reader, window by window. `None` where it gave up, possibly after some entries.
     fn read(&self, part: Part, each: &mut dyn FnMut(Entry<'_>)) -> Option<()> {
         let mut room = vec![0; self.window];
         let mut left = part;
@@ -197,7 +203,7 @@ impl JsonWindows {
         }
     }
 
-    /// The parts that together seem to be the registry.
+    /// Divides the registry into parts. It is not certain yet that entries begin where the parts do.
     fn parts(&self) -> Vec<Part> {
         let mut room = vec![0; self.window];
         let between =
@@ -247,7 +253,7 @@ impl Snapshot for JsonWindows {
     }
 }
 
-/// That something writes into a registry at the same time.
+/// The error for a registry into which another program writes while it is read.
 pub(crate) fn changes(name: &str) -> Error {
     RegistryProblem::Changing { name: name.into() }.into()
 }

@@ -14,10 +14,10 @@ use crate::error::Result;
 use crate::os::private;
 use crate::redact::hex;
 
-/// A file of one key is never longer, in bytes.
+/// The largest file of a key, in bytes.
 const LONGEST: u64 = 4 << 10;
 
-/// The identity of a device. What it signs proves that the private key is here, and the key itself goes nowhere.
+/// The identity of a device. Its signatures prove that this host has the private key, which is never sent.
 pub struct Device {
     key: Ed25519KeyPair,
     id: String,
@@ -27,7 +27,7 @@ impl Device {
     /// The identity whose private key is in this file. Only PEM of an Ed25519 key is one.
     ///
     /// # Errors
-    /// Where it is not there, others can read it, or it holds something else. No error holds any of the file.
+    /// Where the file does not exist, other users can read it, or it is not such a key. No error quotes the file.
     pub fn read(path: &Path) -> Result<Self> {
         if !path.exists() {
             return Err(GatewayProblem::NoDeviceKey { path: path.to_owned() }.into());

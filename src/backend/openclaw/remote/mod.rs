@@ -18,5 +18,5 @@ pub(super) use absent::{Encrypted, encrypt};
 #[cfg(feature = "remote")]
 pub(super) use tls::{Encrypted, encrypt};
 
-/// Whether this build has it.
+/// Whether this build has the feature `remote`.
 pub(super) const IS_BUILT_IN: bool = cfg!(feature = "remote");

@@ -1,4 +1,4 @@
-//! Encrypted connections to a gateway, whose certificate is verified before anything is said.
+//! Encrypted connections to a gateway. Its certificate is verified before any data is sent.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::backend::openclaw::timed::{Timed, words};
 use crate::backend::tls;
 use crate::policy::fingerprint::Fingerprint;
 
-/// Completes the handshake. Either the certificate has this fingerprint, or, where none is given, it is one for this host that
-/// the system trusts. Until then nothing is sent but the handshake itself.
+/// Completes the handshake, before which no data is sent. The certificate must have the given fingerprint. Without one,
+/// it must be a certificate for this host that the system trusts.
 pub(in crate::backend::openclaw) fn encrypt(
     mut carrier: Timed,
     address: &Address,
@@ -58,7 +58,7 @@ fn fault(address: &Address, error: &io::Error) -> Fault {
     }
 }
 
-/// Accepts one certificate. Its dates and names do not count.
+/// Accepts one certificate, whose dates and names are not checked.
 #[derive(Debug)]
 struct Pinned {
     fingerprint: Fingerprint,
@@ -116,7 +116,7 @@ impl ServerCertVerifier for Pinned {
 pub(in crate::backend::openclaw) struct Encrypted(StreamOwned<ClientConnection, Timed>);
 
 impl Encrypted {
-    /// What carries the encrypted bytes.
+    /// The stream with the encrypted bytes.
     pub(in crate::backend::openclaw) fn carrier(&mut self) -> &mut Timed {
         &mut self.0.sock
     }
