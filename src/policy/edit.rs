@@ -71,13 +71,14 @@ pub fn set_all<'c>(text: &str, overrides: &BTreeMap<&'c str, Wanted>) -> Result<
 }
 
 /// The text with a comment behind the override of `chat`; `None` where that is not the last thing on its line, as with a comment
-/// that is there already. The comment has no control characters.
+/// that is there already, or where the comment would not stay on its line.
 pub(crate) fn with_comment(text: &str, chat: &str, comment: &str) -> Option<String> {
     let document = Document::parse(text).ok()?;
     let end = document.get("chats")?.as_table()?.get(chat)?.as_value()?.span()?.end;
     let (before, behind) = text.split_at_checked(end)?;
     let is_last = behind.lines().next().is_none_or(|rest| rest.trim().is_empty());
-    is_last.then(|| format!("{before}  # {comment}{behind}"))
+    let stays = !comment.contains(char::is_control);
+    (is_last && stays).then(|| format!("{before}  # {comment}{behind}"))
 }
 
 /// The text without the override of `chat`; `None` as above, or where there is none.

@@ -22,7 +22,7 @@ const TOLD: usize = 5;
 /// Everything that is known of one chat.
 #[derive(Clone, Copy)]
 pub struct Explanation<'a> {
-    /// What is desired.
+    /// The policy that decides.
     pub policy: &'a Policy,
     /// What the backend can do.
     pub capabilities: &'a dyn Capabilities,
@@ -34,17 +34,17 @@ pub struct Explanation<'a> {
     pub assigned: Option<&'a Because>,
     /// The registry's name, as the user would write it.
     pub registry: &'a str,
-    /// Whether the chat is in it.
+    /// Whether the chat is in the registry.
     pub registered: bool,
-    /// The model that it has there.
+    /// The chat's model in the registry.
     pub existing: Current<'a>,
-    /// What a run would find to do for it, from the registry alone.
+    /// What a run would find to do for the chat, from the registry alone.
     pub row: Option<&'a Row>,
-    /// The restart that it is owed.
+    /// The restart that the chat's session is owed.
     pub debt: Option<&'a Debt>,
     /// The model on which its session did not come up, if any.
     pub failed: Option<&'a FailedStart>,
-    /// The run that last changed it.
+    /// The run that last changed the chat's model.
     pub last_change: Option<&'a JsonRun<'a>>,
     /// The time, in the policy's time zone.
     pub now: &'a Zoned,
@@ -238,7 +238,7 @@ impl<'a> Explanation<'a> {
         format!("needs {} = {told}; this chat has {has}", condition.name())
     }
 
-    /// Writes it for people.
+    /// Writes the explanation for people.
     ///
     /// # Errors
     /// Of writing.
@@ -350,7 +350,7 @@ impl<'a> Explanation<'a> {
         format!("did not come up on {model}: {attempts} since {since}{next}")
     }
 
-    /// Writes it for programs.
+    /// Writes the explanation for programs.
     ///
     /// # Errors
     /// Of writing.

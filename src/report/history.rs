@@ -12,25 +12,25 @@ use crate::plan::{Summary, Verdict};
 use crate::report::page::{Cell, Page, TableRow, Width};
 use crate::report::text::{WIDEST, colour, time};
 
-/// What is told of a run.
+/// How much is told of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// All of it, with its numbers.
+    /// All of the run, with its numbers.
     WholeRun,
-    /// What it did for one chat.
+    /// Only what the run did for one chat.
     OneChat,
 }
 
-/// How runs are told.
+/// How past runs are shown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Telling<'a> {
-    /// What is told of each.
+    /// How much is told of each run.
     pub(crate) scope: Scope,
     /// The names of contacts by chat id, as far as they may be shown. The history has none.
     pub(crate) contacts: &'a BTreeMap<String, String>,
     /// The time.
     pub(crate) now: &'a Zoned,
-    /// How much room its lines have.
+    /// How much room a line has.
     pub(crate) width: Width,
 }
 
