@@ -9,49 +9,53 @@ use crate::chat::{Chat, Model};
 use crate::error::Result;
 use crate::registry::Snapshot;
 
-/// What a policy would have to say so that no entry with a model changes.
+/// The content of a policy under which no entry with a model changes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Adopted {
-    /// Every model that stands in the registry and that a policy can name.
+    /// Every model of the registry whose name a policy can hold: `models.allowed`.
     pub allowed: BTreeSet<Model>,
-    /// For chats without a tier, and for tiers in which no chat has a model. `None` where the registry names no model.
+    /// For chats without a tier, and for tiers in which no chat has a model: `models.fallback`. `None` where no entry has a
+    /// model.
     pub fallback: Option<Model>,
-    /// The model of each tier's majority.
+    /// The model that most chats of each tier have, by tier.
     pub tiers: BTreeMap<String, Model>,
-    /// The chats of which more must be said, by chat id.
+    /// The chats that need an override or a comment, by chat id.
     pub chats: BTreeMap<String, Exception>,
 }
 
-/// A chat that its tier does not describe.
+/// A chat that its tier's model does not describe.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Exception {
-    /// The name that a person knows it by.
+    /// The name of its contact or group.
     pub name: Option<String>,
-    /// What is special about it.
+    /// Why it is an exception.
     pub kind: Kind,
 }
 
-/// What is special about a chat.
+/// Why a chat is an exception.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It has another model than its tier.
+    /// It has this model, which is not its tier's.
     Differs(Model),
     /// Its model has a name that no policy can hold.
     Undeclarable,
-    /// It has no model, and would be given this one; `None` where no chat has one.
+    /// It has no model, and the policy would give it this one; `None` where no chat has a model.
     Unset(Option<Model>),
 }
 
-/// What is kept of an entry until all of them are known.
+/// What is kept of an entry until all entries are known.
 struct Seen {
     tier: Option<String>,
     model: Held,
     name: Option<String>,
 }
 
+/// The model that an entry has.
 enum Held {
     Nothing,
+    /// A model that a policy can name.
     Named(Model),
+    /// A model whose name no policy can hold.
     Undeclarable,
 }
 
@@ -105,7 +109,7 @@ impl Adopted {
     }
 }
 
-/// The model that most have; of several, what most of `all` have, then the first by name.
+/// The model with the most votes. A tie goes to the model with the most votes of `all`, then to the first by name.
 fn majority(votes: &Votes, all: &Votes) -> Option<Model> {
     let rank = |(model, count): &(&Model, &usize)| (**count, all.get(model).copied(), Reverse((*model).clone()));
     votes.iter().max_by_key(rank).map(|(model, _)| model.clone())

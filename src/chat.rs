@@ -11,22 +11,22 @@ use serde::{Deserialize, Serialize};
 pub struct Model(String);
 
 impl Model {
-    /// As many bytes can a name have that a policy holds: each row of each report has it, however many there are.
+    /// The longest name that a policy can declare, in bytes. There is a limit because every row of a report repeats the name.
     pub const LONGEST: usize = 4096;
 
-    /// A model of that name; `None` for the empty name, which means "no model" in a registry.
+    /// A model of this name; `None` for the empty name, which means "no model" in a registry.
     pub fn new(name: &str) -> Option<Self> {
         (!name.is_empty()).then(|| Self(name.to_owned()))
     }
 
-    /// A model whose name a policy can hold: it has no blanks, no control characters and at most
-    /// [`Model::LONGEST`] bytes.
+    /// A model of this name; `None` where no policy can declare it: an empty name, one with blanks or control characters, or
+    /// one of more than [`Model::LONGEST`] bytes.
     pub fn declarable(name: &str) -> Option<Self> {
         let is_usable = name.len() <= Self::LONGEST && !name.chars().any(|c| c.is_control() || c.is_whitespace());
         Self::new(name).filter(|_| is_usable)
     }
 
-    /// Whether an argument of a command can hold it: no program takes it for an option, or for code.
+    /// Whether the name can be an argument of a command: no program takes it for an option, or for code.
     pub(crate) fn is_plain(&self) -> bool {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/@+-".contains(&byte);
         self.0.bytes().all(plain) && !self.0.starts_with('-')
@@ -44,17 +44,21 @@ impl fmt::Display for Model {
     }
 }
 
-/// In characters. The ids that programs make are shorter.
+/// The longest id of a conversation, in characters. Claude Code's are UUIDs, with 36.
 const LONGEST_SESSION_ID: usize = 128;
 
-/// Whether this can be the id of a session's conversation. It comes to stand in a path and in an argument, so it consists
-/// of at most 128 characters of `[A-Za-z0-9_-]`.
+/// Whether this can be the id of a session's conversation. The id is put into a path and into an argument, so it may have only
+/// characters of `[A-Za-z0-9_-]`: 1 to 128 of them.
 pub fn is_session_id(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    (1..=LONGEST_SESSION_ID).contains(&text.len()) && text.bytes().all(plain)
+    (1..=LONGEST_SESSION_ID).contains(&text.len()) && text.bytes().all(is_slug_byte)
 }
 
-/// What the registry says of one chat, as far as a policy can ask for it.
+/// Whether supervisors accept this byte in the name of a session.
+fn is_slug_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// The fields of one chat that conditions, commands and reports use. An empty field of the registry is `None`.
 ///
 /// Borrowed from the registry's text while it is scanned, owned in the rows of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,11 +97,10 @@ impl Chat<'_> {
         }
     }
 
-    /// The session's name as supervisors accept it: every byte outside `[A-Za-z0-9_-]` is a `-`.
+    /// The session's name as supervisors accept it: every byte outside `[A-Za-z0-9_-]` is a `-`. `None` without a name.
     pub fn slug(&self) -> Option<String> {
         let name = self.session_name.as_deref()?;
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        Some(name.bytes().map(|byte| if plain(byte) { char::from(byte) } else { '-' }).collect())
+        Some(name.bytes().map(|byte| if is_slug_byte(byte) { char::from(byte) } else { '-' }).collect())
     }
 
     /// The name that a person knows it by: the session's, else the chat id.

@@ -1,4 +1,4 @@
-//! What was looked at on a host, and what is wrong with it.
+//! The result of a checkup, as `reconcile doctor` makes one: what was looked at on a host, and what is wrong with it.
 
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
@@ -16,23 +16,23 @@ pub struct Check {
 /// What was found.
 #[derive(Debug)]
 pub enum Found {
-    /// All is well. In words, what that is.
+    /// Nothing is wrong. The sentence says what was found.
     Good(Sentence),
     /// A run would fail, or promise less than it should.
     Problem {
         /// What is wrong.
         error: Error,
-        /// What to do about it where the error does not say.
+        /// The hint for an error that has none.
         usual_fix: &'static str,
     },
-    /// A run works, and probably does not do what is meant.
+    /// A run works, but probably does not do what is meant.
     Warning(Diagnostic),
-    /// It could not be looked at. In words, why.
+    /// It could not be looked at. The sentence says why.
     Unknown(Sentence),
 }
 
 impl Check {
-    /// What came of a look at something. `usual_fix` is what to do where the error does not say.
+    /// The check of this name, which found something good or failed. `usual_fix` is the hint for an error that has none.
     pub fn of(name: &'static str, found: Result<Sentence>, usual_fix: &'static str) -> Self {
         let found = found.map_or_else(|error| Found::Problem { error, usual_fix }, Found::Good);
         Self { name, found }
@@ -48,7 +48,7 @@ impl Check {
         Self { name, found: Found::Unknown(why.into()) }
     }
 
-    /// Something with which a run works, and probably does not do what is meant.
+    /// Something with which a run works, but probably does not do what is meant.
     pub fn warning(name: &'static str, found: Diagnostic) -> Self {
         Self { name, found: Found::Warning(found) }
     }

@@ -1,8 +1,8 @@
-//! Named points, in the order of effects, at which a test build can be made to die by SIGKILL, or to wait. In any other build they
-//! are nothing.
+//! Named points in the order of effects. A test build (the cargo feature `crash-points`) can be told to kill or stop itself at one
+//! of them. In any other build they compile to nothing.
 //!
-//! `RECONCILE_CRASH_AT=7` dies at the seventh point that is reached, `RECONCILE_STOP_AT=7` waits there for SIGCONT;
-//! `RECONCILE_CRASH_TRACE=FILE` appends the name of each.
+//! `RECONCILE_CRASH_AT=7` sends SIGKILL at the seventh point that is reached, and `RECONCILE_STOP_AT=7` sends SIGSTOP there.
+//! `RECONCILE_CRASH_TRACE=FILE` appends the name of each point to a file.
 
 #![cfg_attr(feature = "crash-points", allow(clippy::disallowed_methods, reason = "only in a test build"))]
 
@@ -16,7 +16,7 @@ macro_rules! crash_point {
 
 pub(crate) use crash_point;
 
-/// Dies or waits here, if the environment says so.
+/// Kills or stops this process, if the environment names this point.
 #[cfg(feature = "crash-points")]
 pub(crate) fn reached(name: &str) {
     use std::io::Write;

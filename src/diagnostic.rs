@@ -1,36 +1,36 @@
-//! A mistake in a file, and where it stands. Rendered by `report::diagnostics`.
+//! A mistake, a warning or a note about a file, and its place there. `report::diagnostics` renders it.
 
 use std::ops::Range;
 use std::string::FromUtf8Error;
 
-/// At most this many characters of a line are kept on either side of a caret.
+/// At most this many characters of a line are kept before a caret, in it, and after it.
 const CONTEXT: usize = 100;
 
-/// How bad it is.
+/// How serious a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// The file cannot be used.
     Error,
-    /// It can be used, and is probably not what was meant.
+    /// The file can be used, but is probably not what was meant.
     Warning,
-    /// It is right, and could say more.
+    /// The file is right, but could say more.
     Note,
 }
 
-/// One mistake.
+/// One mistake, warning or note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// How serious it is.
     pub level: Level,
-    /// A stable name of this kind of mistake, such as `unknown-key`.
+    /// A stable name of this kind of diagnostic, such as `unknown-key`.
     pub code: &'static str,
-    /// What is wrong.
+    /// What is wrong, in one sentence.
     pub message: String,
-    /// Where; the first place is the one to fix, further ones explain it.
+    /// Places, each with what is written under its caret. The first place is the one to fix; the others explain it.
     pub labels: Vec<(Place, String)>,
     /// What to do about it.
     pub help: Option<String>,
-    /// What to do about it, with names of chats and people: it takes the place of `help`, except where others may read it.
+    /// What to do about it, with names of chats and people. It replaces `help` in reports that may show names.
     pub private_help: Option<String>,
 }
 
@@ -47,7 +47,7 @@ impl Diagnostic {
         }
     }
 
-    /// That a file is not UTF-8. `what` is what it should be: `the registry`.
+    /// The error for a file that is not UTF-8. `what` is the subject of the message, such as `the registry`.
     pub(crate) fn not_utf8(what: &str, file: &str, found: &FromUtf8Error) -> Self {
         let at = found.utf8_error().valid_up_to();
         let place = Place::new(file, &String::from_utf8_lossy(found.as_bytes()), at..at + 1);
@@ -64,33 +64,33 @@ impl Diagnostic {
         Self { level: Level::Note, ..Self::error(code, message, place, label) }
     }
 
-    /// This mistake, with another place that explains it.
+    /// Adds a place that explains the diagnostic.
     #[must_use]
     pub fn and(mut self, place: Place, label: impl Into<String>) -> Self {
         self.labels.push((place, label.into()));
         self
     }
 
-    /// This mistake, with advice.
+    /// Sets the advice.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// This mistake, with advice that names chats or people.
+    /// Sets the advice that names chats or people.
     #[must_use]
     pub(crate) fn private_help(mut self, help: impl Into<String>) -> Self {
         self.private_help = Some(help.into());
         self
     }
 
-    /// What to do about it, in full.
+    /// What to do about it, with names where there is such advice.
     pub fn advice(&self) -> Option<&str> {
         self.private_help.as_deref().or(self.help.as_deref())
     }
 
-    /// Which kind of mistake it is and where it stands, and nothing of what stands there.
+    /// The code and the first place alone, without any text of the file. For reports that may not show names.
     #[must_use]
     pub fn nameless(&self) -> Self {
         let blank = |place: &Place| Place { excerpt: String::new(), caret: 0..0, cut: 0, ..place.clone() };
@@ -105,42 +105,42 @@ impl Diagnostic {
         }
     }
 
-    /// Source order, for reports that read from top to bottom.
+    /// What diagnostics are sorted by: file, line and column of the first place, then the code.
     pub fn order(&self) -> (Option<(&str, usize, usize)>, &'static str) {
         let place = self.labels.first().map(|(place, _)| (place.file.as_str(), place.line, place.column));
         (place, self.code)
     }
 }
 
-/// Stands for a line that may hold a password: what a message shows ends up in logs.
+/// Replaces a line that may hold a password, because messages end up in logs.
 const UNSHOWN: &str = "(not shown: it may hold a password)";
 
-/// Whether a text looks like a connection with a password in it, as keywords or as a URI.
+/// Whether a text looks like the connection string of a database with a password in it, as keywords or as a URI.
 pub(crate) fn may_hold_password(text: &str) -> bool {
     let has_login = |rest: &str| rest.split_once('@').is_some_and(|(login, _)| login.contains(':'));
     text.contains("password") || text.split("://").skip(1).any(has_login)
 }
 
-/// A range of one line in a file. It owns the line, so that it outlives the text.
+/// A range of characters in one line of a file. It has a copy of the line, so that it outlives the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// What the file is called.
+    /// The name of the file, as messages show it.
     pub file: String,
-    /// Counted from 1.
+    /// The number of the line, counted from 1.
     pub line: usize,
-    /// In characters, counted from 1.
+    /// The number of the first character in its line, counted from 1.
     pub column: usize,
-    /// The line, without its end; of a long line only what is near the caret.
+    /// The line without its line end. Of a long line, only the part near the caret.
     pub excerpt: String,
-    /// The bytes of the excerpt that are meant, on character boundaries.
+    /// The range of the excerpt to be marked, in bytes, on character boundaries.
     pub caret: Range<usize>,
-    /// Characters of the line that were cut before the excerpt.
+    /// How many characters of the line were cut off before the excerpt.
     pub cut: usize,
 }
 
 impl Place {
-    /// The place of `span`, a range of bytes, in `text`. A range that reaches over the end of its line or of the
-    /// text, or into a character, is narrowed to what can be shown.
+    /// The place of `span`, a range of bytes, in `text`. A range that goes beyond the end of its line or of the text, or begins
+    /// or ends within a character, is narrowed.
     pub fn new(file: &str, text: &str, span: Range<usize>) -> Self {
         let start = floor_boundary(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
@@ -163,7 +163,7 @@ impl Place {
         if may_hold_password(line) { Self { excerpt: UNSHOWN.to_owned(), caret: 0..0, cut: 0, ..place } } else { place }
     }
 
-    /// The place of a line and column as parsers count them: both from 1, the column in bytes.
+    /// The place of one byte, by line and column as parsers count them: both from 1, the column in bytes.
     pub(crate) fn at_line(file: &str, text: &str, line: usize, column: usize) -> Self {
         let line_start = match line {
             0 | 1 => 0,
@@ -174,6 +174,7 @@ impl Place {
     }
 }
 
+/// The last character boundary at or before `index`.
 fn floor_boundary(text: &str, index: usize) -> usize {
     let mut index = index.min(text.len());
     while !text.is_char_boundary(index) {

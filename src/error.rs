@@ -1,4 +1,4 @@
-//! What can go wrong below the command line. The command line maps it to an exit code.
+//! The error of this library. The command line maps it to an exit code.
 
 use std::fmt;
 use std::io;
@@ -7,36 +7,36 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::Diagnostic;
 use crate::foreign::{Foreign, Piece, Sentence, sentence};
 
-/// The result of everything that can fail.
+/// A result whose error is [`Error`] unless another is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why something could not be done.
 ///
-/// It is printed by `report::shown` alone. What `Display` gives has `…` for all foreign text: who forgets that page shows too
-/// little, never a name.
+/// Only `report::shown` writes it in full. `Display` writes `…` for all foreign text, so that a caller that prints an error
+/// directly shows too little, and never a name.
 #[derive(Debug)]
 pub enum Error {
-    /// The operating system refused.
+    /// The operating system refused an operation on a file or a directory.
     Io {
-        /// A verb: `read`, `open`, `replace`.
+        /// The operation, as a verb: `read`, `open`, `replace`.
         action: &'static str,
-        /// What it was about.
+        /// The file or directory.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
     },
-    /// The operating system refused what concerns one of the streams of this process.
+    /// The operating system refused an operation on a standard stream of this process.
     Stream {
-        /// A verb: `read`, `write`.
+        /// The operation, as a verb: `read`, `write`.
         action: &'static str,
-        /// Which: `stdin`, `stdout`, `stderr`.
+        /// The stream: `stdin`, `stdout`, `stderr`.
         stream: &'static str,
         /// The system's answer.
         source: io::Error,
     },
-    /// A file does not say what it should.
+    /// A file has mistakes.
     Invalid(Vec<Diagnostic>),
-    /// Another process held a lock for longer than was to be waited.
+    /// Another process held a lock for longer than this one may wait.
     Locked {
         /// The locked file.
         path: PathBuf,
@@ -57,11 +57,11 @@ pub enum Error {
         /// What to do next.
         hint: &'static str,
     },
-    /// What one room of the program knows of: each has an enum of its own.
+    /// An error of one room of the program, which has an enum of its own for its errors.
     Problem(Box<dyn Explain>),
 }
 
-/// What is wrong, in words.
+/// An error in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// A stable name of this kind of error, such as `no-such-run`.
@@ -75,12 +75,12 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// Without advice.
+    /// An explanation without a hint.
     pub fn new(code: &'static str, message: impl Into<Sentence>) -> Self {
         Self { code, message: message.into(), hint: None, nameless_hint: None }
     }
 
-    /// With this advice.
+    /// Sets the hint.
     #[must_use]
     pub fn hint(self, hint: impl Into<Sentence>) -> Self {
         Self { hint: Some(hint.into()), ..self }
@@ -93,32 +93,32 @@ impl Explanation {
     }
 }
 
-/// An enum of what can go wrong in a room of the program. A variant holds values; the words are made here, so that they stand
-/// together and can be read as a list.
+/// An enum of the errors of one room. Its variants hold values. The sentences are made in one place, [`Explain::explain`], where
+/// they can be read as a list.
 pub trait Explain: fmt::Debug + Send + Sync + 'static {
-    /// The words for it.
+    /// The code, the sentence and the hint of this error.
     fn explain(&self) -> Explanation;
 
-    /// What can be done about it without the user.
+    /// What the program can do about this error without asking the user.
     fn remedy(&self) -> Remedy {
         Remedy::None
     }
 }
 
-/// What can be done about an error without the user.
+/// What the program can do about an error without asking the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
     /// Nothing.
     None,
-    /// It may pass when the same is tried again at once.
+    /// The operation can be tried again at once.
     TryAgain,
-    /// It is about one of several changes: the others can be made without it.
+    /// One change of several failed: the others can be made without it.
     LeaveOut,
     /// A server cannot be reached: a session can start on what this host knows.
     GoWithout,
 }
 
-/// What cannot happen as long as this program is right, in words.
+/// A state that only a bug in this program can lead to. The text says what happened.
 #[derive(Debug)]
 pub(crate) struct Bug(pub(crate) &'static str);
 
@@ -141,7 +141,7 @@ impl Error {
         move |source| Self::Io { action, path: path.to_owned(), source: source.into() }
     }
 
-    /// For `map_err` after a call that concerns a stream of this process.
+    /// For `map_err` after a call on a standard stream of this process.
     pub fn stream(action: &'static str, stream: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Stream { action, stream, source }
     }
@@ -156,7 +156,7 @@ impl Error {
         }
     }
 
-    /// What can be done about it without the user.
+    /// What the program can do about it without asking the user.
     pub(crate) fn remedy(&self) -> Remedy {
         match self {
             Self::Problem(problem) => problem.remedy(),
@@ -164,7 +164,7 @@ impl Error {
         }
     }
 
-    /// The words for it.
+    /// The code, the sentence and the hint.
     pub fn explain(&self) -> Explanation {
         match self {
             Self::Io { action, path, source } => {
@@ -200,12 +200,12 @@ impl Error {
         self.explain().code
     }
 
-    /// What is wrong, to be part of another sentence.
+    /// What is wrong, for use within another sentence.
     pub fn sentence(&self) -> Sentence {
         self.explain().message
     }
 
-    /// What is wrong as one text that is foreign from then on: for a row of a plan, which is shown escaped.
+    /// What is wrong, as one text that must be treated as foreign: for a row of a plan, which is shown escaped.
     pub fn text(&self) -> String {
         self.sentence().into_foreign().raw().to_owned()
     }

@@ -1,8 +1,8 @@
 //! Text that this program did not write itself, and the sentences that quote it.
 //!
-//! People in a chat choose names. Commands, servers and files answer what they like. Shown as it is, such a text could move the
-//! cursor, pass for a message of this program, or tell who a chat is with where that was to stay hidden. So it has a type of
-//! its own that cannot be printed, and a sentence keeps it apart from the program's own words until `report::shown` writes both.
+//! People in a chat choose names, and commands, servers and files can return any text. Printed unchanged, such text could move the
+//! cursor, look like a message of this program, or reveal who a chat is with although names are to be hidden. So it has a type
+//! that cannot be printed, and a sentence keeps it apart from the program's own words until `report::shown` writes both.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,15 +15,15 @@ use jiff::civil::{Date, DateTime};
 
 pub use crate::sentence;
 
-/// A name, an id, a path, an answer, an argument that the user typed.
+/// Text from outside: a name, an id, a path, the answer of a server, an argument that the user typed.
 ///
-/// It is no text that could be printed:
+/// It cannot be printed:
 ///
 /// ```compile_fail,E0277
 /// println!("{}", reconcile::foreign::Foreign::from("+16175550103"));
 /// ```
 ///
-/// What looks into a value of this program does not tell it either:
+/// Nor does `{:?}` show it:
 ///
 /// ```
 /// assert_eq!(format!("{:?}", reconcile::foreign::Foreign::from("+16175550103")), "Foreign(…)");
@@ -38,7 +38,7 @@ impl fmt::Debug for Foreign {
 }
 
 impl Foreign {
-    /// The text as it came. It must not be shown like that.
+    /// The text unchanged. It must not be shown in this form.
     pub fn raw(&self) -> &str {
         &self.0
     }
@@ -79,17 +79,17 @@ impl From<PathBuf> for Foreign {
     }
 }
 
-/// Foreign text that every reader may see: a pseudonym where names are hidden, or what speaks of pseudonyms alone.
+/// Foreign text that every reader may see: where names are hidden, a pseudonym, or text that has no names but pseudonyms.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Public(String);
 
 impl Public {
-    /// Made where it is decided whether names are hidden.
+    /// Declares a text public. Only code that knows whether names are hidden may call this.
     pub(crate) fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The text as it came, which must be escaped before it is shown.
+    /// The text unchanged. It must be escaped before it is shown.
     pub fn raw(&self) -> &str {
         &self.0
     }
@@ -100,16 +100,16 @@ impl Public {
 pub enum Piece {
     /// Words of this program, and numbers.
     Own(Cow<'static, str>),
-    /// What they are about.
+    /// Quoted text that is left out where names are hidden.
     Foreign(Foreign),
-    /// What they are about, told also where names are hidden.
+    /// Quoted text that is shown also where names are hidden.
     Public(Public),
 }
 
-/// What this program says. [`sentence!`](crate::sentence) makes one of a text and what goes into its holes.
+/// A message of this program. The macro [`sentence!`](crate::sentence) makes one of a text and the values for its `{}`.
 ///
-/// No `String` becomes a sentence by itself: where it was written can no longer be told. It is made [`Foreign`], or written as
-/// a sentence in the first place.
+/// There is no conversion from `String`, because the origin of a `String` is unknown: it must be made [`Foreign`], or be a
+/// sentence from the beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sentence(Vec<Piece>);
 
@@ -119,12 +119,13 @@ impl Sentence {
         &self.0
     }
 
-    /// The text with each `{}` replaced. [`sentence!`](crate::sentence) sees to it that there are as many as `parts`.
+    /// The text with each `{}` replaced by the next of `parts`. [`sentence!`](crate::sentence) ensures that there are as many parts
+    /// as `{}`.
     #[doc(hidden)]
     pub fn filled(text: &'static str, parts: impl IntoIterator<Item = Self>) -> Self {
         let mut parts = parts.into_iter();
         let mut pieces = Vec::new();
-        for (index, own) in text.split(HOLE).enumerate() {
+        for (index, own) in text.split(PLACEHOLDER).enumerate() {
             if index > 0 {
                 pieces.extend(parts.next().unwrap_or_default().0);
             }
@@ -133,7 +134,7 @@ impl Sentence {
         Self(pieces)
     }
 
-    /// These sentences, with `between` each two of them.
+    /// These sentences as one, separated by `between`.
     pub fn joined(sentences: impl IntoIterator<Item = Self>, between: &'static str) -> Self {
         let mut pieces = Vec::new();
         for sentence in sentences {
@@ -145,7 +146,7 @@ impl Sentence {
         Self(pieces)
     }
 
-    /// All of it as one text that is foreign from then on: for a row of a plan, and for a file.
+    /// The whole sentence as one foreign text: for a row of a plan, and for a file.
     pub fn into_foreign(self) -> Foreign {
         let texts = self.0.iter().map(|piece| match piece {
             Piece::Own(text) => text,
@@ -205,7 +206,8 @@ impl From<&PathBuf> for Sentence {
 }
 
 impl From<&io::Error> for Sentence {
-    /// What the system says is known text. What a library says may quote what it read.
+    /// The text of an error of the system is this program's own. The text of an error of a library is foreign, because it may
+    /// quote what the library has read.
     fn from(error: &io::Error) -> Self {
         let is_known = error.raw_os_error().is_some() || error.get_ref().is_none();
         let reason = reason(error);
@@ -213,7 +215,7 @@ impl From<&io::Error> for Sentence {
     }
 }
 
-/// The system's words without Rust's "(os error 13)".
+/// The text of an error in lower case, without Rust's "(os error 13)".
 pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());
@@ -221,7 +223,7 @@ pub(crate) fn reason(error: &io::Error) -> String {
     words.next().map_or_else(String::new, |first| first.to_lowercase().chain(words).collect())
 }
 
-/// A number or a time names no person.
+/// Makes values part of sentences as the program's own words: a number or a time names no person.
 macro_rules! own_values {
     ($($kind:ty),*) => {
         $(
@@ -243,7 +245,7 @@ impl From<char> for Sentence {
     }
 }
 
-/// A number of things, in words.
+/// A count with its noun: "1 chat", "2 chats".
 pub(crate) fn counted(count: usize, thing: &'static str) -> Sentence {
     if count == 1 { sentence!("1 {}", thing) } else { sentence!("{} {}s", count, thing) }
 }
@@ -264,12 +266,12 @@ impl From<Octal> for Sentence {
     }
 }
 
-/// Stands in a text for what goes there.
-const HOLE: &str = "{}";
+/// Stands in the text of a sentence for a part of it.
+const PLACEHOLDER: &str = "{}";
 
-/// How many holes a text has.
+/// How many `{}` a text has.
 #[doc(hidden)]
-pub const fn holes(text: &str) -> usize {
+pub const fn placeholders(text: &str) -> usize {
     let bytes = text.as_bytes();
     let (mut at, mut count) = (1, 0);
     while at < bytes.len() {
@@ -281,7 +283,7 @@ pub const fn holes(text: &str) -> usize {
     count
 }
 
-/// A [`Sentence`](crate::foreign::Sentence): a text, and what goes into each `{}` of it.
+/// Makes a [`Sentence`](crate::foreign::Sentence) of a text and a value for each `{}` in it.
 ///
 /// ```
 /// use reconcile::foreign::Foreign;
@@ -290,13 +292,13 @@ pub const fn holes(text: &str) -> usize {
 /// sentence!("no such run: {}", Foreign::from("+16175550103"));
 /// ```
 ///
-/// A `String` is no part of one, because it cannot be told who wrote it:
+/// A `String` cannot be a value, because its origin is unknown:
 ///
 /// ```compile_fail
 /// reconcile::sentence!("no such run: {}", String::from("+16175550103"));
 /// ```
 ///
-/// A hole without a part does not compile:
+/// A `{}` without a value does not compile:
 ///
 /// ```compile_fail
 /// reconcile::sentence!("no such run: {}");
@@ -304,7 +306,10 @@ pub const fn holes(text: &str) -> usize {
 #[macro_export]
 macro_rules! sentence {
     ($text:literal $(, $part:expr)* $(,)?) => {{
-        const _: () = assert!($crate::foreign::holes($text) == 0 $(+ { _ = stringify!($part); 1 })*, "as many parts as holes");
+        const _: () = assert!(
+            $crate::foreign::placeholders($text) == 0 $(+ { _ = stringify!($part); 1 })*,
+            "as many values as placeholders"
+        );
         $crate::foreign::Sentence::filled($text, [$($crate::foreign::Sentence::from($part)),*])
     }};
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Form {
     /// `registry.key`: the member that holds the sessions; `None` where they stand at the top.
     pub key: Option<String>,
-    /// `registry.shape`.
+    /// `registry.shape`: what the entries must have.
     pub shape: Shape,
 }
 
@@ -16,9 +16,9 @@ pub struct Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
-    /// At least one has a field of a session besides `model`. Any other file that maps keys to objects is refused.
+    /// At least one entry must have a field of a session besides `model`. A file of other objects is refused.
     Sessions,
-    /// Nothing.
+    /// The entries need no particular fields.
     Any,
 }
 
@@ -26,14 +26,14 @@ impl Form {
     /// Entries at the top, which may have any fields or none.
     pub const ANY: Self = Self { key: None, shape: Shape::Any };
 
-    /// How many levels below the top the entries stand.
+    /// The level at which the entries stand. A member of the top object is at level 1.
     pub fn depth(&self) -> usize {
         if self.key.is_some() { 2 } else { 1 }
     }
 }
 
 impl Default for Form {
-    /// What a policy means that does not say.
+    /// The form of a registry whose policy says nothing about it.
     fn default() -> Self {
         Self { key: None, shape: Shape::Sessions }
     }

@@ -1,4 +1,4 @@
-//! What this program remembers, as JSON.
+//! State of this program, written as JSON.
 
 use serde::Serialize;
 
@@ -6,15 +6,15 @@ use crate::error::{Bug, Result};
 
 const NO_FORM: Bug = Bug("what is to be remembered has no form in JSON");
 
-/// A value in the form in which it is kept.
+/// A value as JSON, for a file.
 ///
 /// # Errors
-/// Where it has no such form, which no value of this program lacks.
+/// Where the value cannot be written as JSON, which is a bug.
 pub(crate) fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|_| NO_FORM.into())
 }
 
-/// A value as text.
+/// A value as JSON text, for a column of a table.
 ///
 /// # Errors
 /// As [`to_bytes`].
@@ -23,7 +23,7 @@ pub(crate) fn to_text(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|_| NO_FORM.into())
 }
 
-/// A value as JSON that can be taken apart.
+/// A value as a JSON value, whose members can be taken.
 ///
 /// # Errors
 /// As [`to_bytes`].

@@ -1,8 +1,8 @@
 //! Makes the model that every chat's AI session runs on match a TOML policy kept in git.
 //!
 //! Data flows one way: a [`policy`] and a [`registry`] are read, [`resolve`] decides, [`plan`] says what differs,
-//! [`apply`] does it in an order that is safe to die in, and [`report`] shows what became of it. `ARCHITECTURE.md` has
-//! the map.
+//! [`apply`] makes the changes in an order in which a run may be killed at any point, and [`report`] shows the outcome.
+//! `ARCHITECTURE.md` has the map.
 
 #[cfg(not(unix))]
 compile_error!(

@@ -1,4 +1,4 @@
-//! The `reconcile` program. Everything is in the library; this is its edge.
+//! The `reconcile` program, which only calls the library.
 
 use std::process::ExitCode;
 

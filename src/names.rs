@@ -1,5 +1,5 @@
 //! Names that a policy and a registry do not share: overrides for chats that are not registered, rules that match no chat,
-//! tiers that the policy does not list. All of it is found in one pass, which is the run's own.
+//! tiers that the policy does not list. A run finds all of them in its one pass over the registry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -10,30 +10,77 @@ use crate::chat::Chat;
 use crate::policy::{Assignment, At, Because, Member, Override, Policy, Rule, is_glob};
 use crate::suggest;
 
-/// Rules that no chat has matched so far are compared with every chat, until it took so many steps: then they are taken
-/// to match one.
-const PATIENCE: usize = 20_000_000;
-/// So many tiers are told apart.
-const TIERS: usize = 100;
+/// A rule that has matched no chat so far is compared with every further chat. After this many comparisons in all, the search
+/// ends, and the rules that are left are taken to match a chat.
+const MAX_COMPARISONS: usize = 20_000_000;
+/// At most this many tiers that the policy does not list are counted.
+const MAX_TIERS: usize = 100;
 
-/// What is known of the names in a policy after some entries of a registry.
+/// The names of a policy that no entry of the registry has had so far. Entries are taken one by one ([`Names::take`]).
 #[derive(Debug)]
 pub struct Names<'p> {
     policy: &'p Policy,
-    /// The overrides of chats that were seen.
+    /// Where the overrides stand whose chats are registered.
     overridden: BTreeSet<(&'p OsStr, u32)>,
-    /// The rules that have matched no chat, by index.
+    /// Indices into [`Policy::rules`], of rules that have matched no chat.
     rules: Vec<usize>,
-    /// The globs that have matched no chat, of rules that have several: the rule's index, and theirs.
-    globs: Vec<(usize, usize)>,
-    /// Those whom an assignment is for and who have no chat: its index, and theirs.
-    members: Vec<(usize, usize)>,
+    /// Globs that have matched no chat, of rules with more than one glob.
+    globs: Vec<GlobIndex>,
+    /// Members of assignments that no chat belongs to.
+    members: Vec<MemberIndex>,
     /// How many chats have each of the tiers that the policy does not name.
     tiers: BTreeMap<String, usize>,
-    patience: usize,
+    comparisons_left: usize,
 }
 
-/// What is wrong with a name.
+/// Which glob of a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct GlobIndex {
+    /// The index of its rule in [`Policy::rules`].
+    rule: usize,
+    /// Its index in [`Rule::globs`].
+    glob: usize,
+}
+
+/// Which member of which assignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct MemberIndex {
+    /// The index of its assignment in [`Policy::assignments`].
+    assignment: usize,
+    /// Its index in [`Assignment::members`].
+    member: usize,
+}
+
+/// A glob that matches no chat, of a rule that matches one by another glob.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UnmatchedGlob<'p> {
+    /// Its rule.
+    pub(crate) rule: &'p Rule,
+    /// The glob as it is written.
+    pub(crate) pattern: &'p str,
+}
+
+/// A member of an assignment that no chat belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UnmatchedMember<'p> {
+    /// The assignment that names it.
+    pub(crate) assignment: &'p Assignment,
+    /// The glob or the contact.
+    pub(crate) member: &'p Member,
+}
+
+/// A tier of the registry that the policy does not name.
+#[derive(Clone, Debug)]
+pub(crate) struct UnlistedTier<'n> {
+    /// Its name.
+    pub(crate) name: &'n str,
+    /// How many chats have it.
+    pub(crate) chats: usize,
+    /// The tier of the policy with the most similar name, if one is similar.
+    pub(crate) near: Option<String>,
+}
+
+/// In which way a policy and a registry do not share a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An override is for a chat that is not registered.
@@ -42,7 +89,7 @@ pub enum Kind {
     Rule,
     /// One of a rule's globs matches no chat.
     Glob,
-    /// No chat is of those whom an assignment is for.
+    /// No chat belongs to a member of an assignment.
     Member,
     /// The policy does not name a tier of the registry.
     Tier,
@@ -50,40 +97,36 @@ pub enum Kind {
     GlobInKey,
 }
 
-/// The names of a policy and a registry that are wrong in one way.
+/// The names of one [`Kind`] that policy and registry do not share: how many, and the first of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unshared {
-    /// In which way.
+    /// Why they are not shared.
     pub kind: Kind,
-    /// How many there are.
+    /// How many names there are.
     pub count: usize,
-    /// The first of them.
+    /// The first name.
     pub first: String,
-    /// Where it stands in the policy, if it does.
+    /// Where the first name stands in the policy; `None` for a tier, which stands in the registry alone.
     pub at: Option<At>,
-    /// A name that is much like it, if there is one.
+    /// The tier of the policy whose name is most similar to the first name. Only for [`Kind::Tier`].
     pub near: Option<String>,
 }
 
 impl<'p> Names<'p> {
-    /// Before the first entry.
+    /// All names of a policy, before an entry of the registry was taken.
     pub fn of(policy: &'p Policy) -> Self {
-        let several = |(index, rule): (usize, &Rule)| {
-            let globs = rule.chat.as_ref().map_or(0, Vec::len);
-            (0..globs).filter(move |_| globs > 1).map(move |glob| (index, glob)).collect::<Vec<_>>()
-        };
         Self {
             policy,
             overridden: BTreeSet::new(),
             rules: (0..policy.rules.len()).collect(),
-            globs: policy.rules.iter().enumerate().flat_map(several).collect(),
+            globs: globs_of_several(policy),
             members: members(policy),
             tiers: BTreeMap::new(),
-            patience: PATIENCE,
+            comparisons_left: MAX_COMPARISONS,
         }
     }
 
-    /// Takes a chat of the registry, and what decides on it.
+    /// Takes a chat of the registry into account. `because` is what decides its model.
     pub fn take(&mut self, chat: &Chat, because: &'p Because) {
         if because.rule.starts_with("chats.") {
             self.overridden.insert(because.at.order());
@@ -98,7 +141,7 @@ impl<'p> Names<'p> {
         {
             if let Some(count) = self.tiers.get_mut(tier) {
                 *count += 1;
-            } else if self.tiers.len() < TIERS {
+            } else if self.tiers.len() < MAX_TIERS {
                 self.tiers.insert(tier.to_owned(), 1);
             }
         }
@@ -107,20 +150,20 @@ impl<'p> Names<'p> {
     fn match_rules(&mut self, chat: &Chat) {
         let rules = &self.policy.rules;
         let assignments = &self.policy.assignments;
-        let steps = self.rules.len() + self.globs.len() + self.members.len();
-        let Some(patience) = self.patience.checked_sub(steps) else {
+        let comparisons = self.rules.len() + self.globs.len() + self.members.len();
+        let Some(left) = self.comparisons_left.checked_sub(comparisons) else {
             self.rules.clear();
             self.globs.clear();
             self.members.clear();
             return;
         };
-        self.patience = patience;
-        self.rules.retain(|index| !rules[*index].matches(chat));
-        self.globs.retain(|(rule, glob)| !rules[*rule].globs()[*glob].matches(&chat.id));
-        self.members.retain(|(assignment, member)| !assignments[*assignment].members[*member].0.is(chat));
+        self.comparisons_left = left;
+        self.rules.retain(|rule| !rules[*rule].matches(chat));
+        self.globs.retain(|at| !rules[at.rule].globs()[at.glob].matches(&chat.id));
+        self.members.retain(|at| !assignments[at.assignment].members[at.member].who.is(chat));
     }
 
-    /// What this and another part of the registry have together.
+    /// The names that neither this part of the registry nor `other` has.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         let (rules, globs) = (BTreeSet::from_iter(other.rules), BTreeSet::from_iter(other.globs));
@@ -135,57 +178,54 @@ impl<'p> Names<'p> {
         self
     }
 
-    /// The overrides that count at `now` and are for chats that are not registered, with their ids. What is written like a
-    /// glob is told of otherwise.
-    pub fn overrides(&self, now: &Zoned) -> impl Iterator<Item = (&'p str, &'p Override)> {
-        let is_over = |entry: &Override| entry.until.as_ref().is_some_and(|until| until.is_past(now));
-        let chats = self
-            .policy
-            .chats
-            .iter()
-            .filter(move |(id, entry)| !self.is_registered(entry) && !is_over(entry) && !is_glob(id));
-        chats.map(|(id, entry)| (id.as_str(), entry))
-    }
-
-    /// Whether the chat of an override that counts is registered.
-    pub fn is_registered(&self, entry: &Override) -> bool {
-        self.overridden.contains(&entry.because.at.order())
+    /// The overrides in effect at `now` whose chats are not registered, by chat id. Ids that look like globs are left out:
+    /// they are a [`Kind::GlobInKey`].
+    fn overrides(&self, now: &Zoned) -> impl Iterator<Item = (&'p str, &'p Override)> {
+        let is_unshared = |id: &str, entry: &Override| {
+            let is_registered = self.overridden.contains(&entry.because.at.order());
+            !is_registered && entry.ended(now).is_none() && !is_glob(id)
+        };
+        let chats = self.policy.chats.iter().map(|(id, entry)| (id.as_str(), entry));
+        chats.filter(move |(id, entry)| is_unshared(id, entry))
     }
 
     /// The rules that match no chat.
-    pub fn rules(&self) -> impl Iterator<Item = &'p Rule> {
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &'p Rule> {
         let policy = self.policy;
         self.rules.iter().filter_map(|index| policy.rules.get(*index))
     }
 
     /// The globs that match no chat, of rules that match one.
-    pub fn globs(&self) -> impl Iterator<Item = (&'p Rule, String)> {
+    pub(crate) fn globs(&self) -> impl Iterator<Item = UnmatchedGlob<'p>> {
         let policy = self.policy;
-        let of_others = self.globs.iter().filter(|(rule, _)| !self.rules.contains(rule));
-        of_others.filter_map(|(rule, glob)| {
-            let rule = policy.rules.get(*rule)?;
-            Some((rule, rule.globs().get(*glob)?.pattern().to_owned()))
+        let of_matching_rules = self.globs.iter().filter(|at| !self.rules.contains(&at.rule));
+        of_matching_rules.filter_map(|at| {
+            let rule = policy.rules.get(at.rule)?;
+            Some(UnmatchedGlob { rule, pattern: rule.globs().get(at.glob)?.pattern() })
         })
     }
 
-    /// Those whom assignments are for and who have no chat, and where they stand.
-    pub fn members(&self) -> impl Iterator<Item = (&'p Assignment, &'p Member, &'p At)> {
+    /// The members of assignments that no chat belongs to.
+    pub(crate) fn members(&self) -> impl Iterator<Item = UnmatchedMember<'p>> {
         let policy = self.policy;
-        self.members.iter().filter_map(|(assignment, member)| {
-            let assignment = policy.assignments.get(*assignment)?;
-            let (member, at) = assignment.members.get(*member)?;
-            Some((assignment, member, at))
+        self.members.iter().filter_map(|at| {
+            let assignment = policy.assignments.get(at.assignment)?;
+            Some(UnmatchedMember { assignment, member: assignment.members.get(at.member)? })
         })
     }
 
-    /// The tiers that the policy does not name, how many chats have each, and a tier of the policy that is much like it.
-    pub fn tiers(&self) -> impl Iterator<Item = (&str, usize, Option<String>)> {
-        let known = || self.policy.tiers.keys().map(String::as_str);
-        self.tiers.iter().map(move |(tier, count)| (tier.as_str(), *count, suggest::nearest(tier, known())))
+    /// The tiers of the registry that the policy does not name.
+    pub(crate) fn tiers(&self) -> impl Iterator<Item = UnlistedTier<'_>> {
+        let listed = || self.policy.tiers.keys().map(String::as_str);
+        self.tiers.iter().map(move |(name, chats)| UnlistedTier {
+            name,
+            chats: *chats,
+            near: suggest::nearest(name, listed()),
+        })
     }
 
-    /// Of each kind what there is.
-    pub fn unshared(&self, now: &Zoned) -> Vec<Unshared> {
+    /// The names that are not shared at `now`, one item for each kind that there is.
+    pub(crate) fn unshared(&self, now: &Zoned) -> Vec<Unshared> {
         let one = |kind, first: &str, at: &At| Unshared {
             kind,
             count: 1,
@@ -195,10 +235,12 @@ impl<'p> Names<'p> {
         };
         let overrides = self.overrides(now).map(|(id, entry)| one(Kind::Override, id, &entry.because.at));
         let rules = self.rules().map(|rule| one(Kind::Rule, &rule.choice.because.rule, &rule.start));
-        let globs = self.globs().map(|(rule, glob)| one(Kind::Glob, &glob, &rule.start));
-        let members = self.members().map(|(assignment, _, at)| one(Kind::Member, &assignment.because.rule, at));
-        let tiers = self.tiers().map(|(tier, _, near)| {
-            let first = tier.to_owned();
+        let globs = self.globs().map(|glob| one(Kind::Glob, glob.pattern, &glob.rule.start));
+        let members = self
+            .members()
+            .map(|UnmatchedMember { assignment, member }| one(Kind::Member, &assignment.because.rule, &member.at));
+        let tiers = self.tiers().map(|UnlistedTier { name, near, .. }| {
+            let first = name.to_owned();
             Unshared { kind: Kind::Tier, count: 1, first, at: None, near }
         });
         let keys = self.globs_in_keys().map(|because| one(Kind::GlobInKey, &because.rule, &because.at));
@@ -212,41 +254,50 @@ impl<'p> Names<'p> {
         unshared
     }
 
-    /// The keys that are written like globs, those of registered chats excepted.
-    pub(crate) fn globs_in_keys(&self) -> impl Iterator<Item = &'p Because> {
+    /// The keys that are written like globs. A key that is the id of a registered chat is left out.
+    fn globs_in_keys(&self) -> impl Iterator<Item = &'p Because> {
         self.policy.globs_in_keys.iter().filter(|because| !self.overridden.contains(&because.at.order()))
     }
 }
 
-/// All whom the assignments of a policy are for.
-fn members(policy: &Policy) -> Vec<(usize, usize)> {
+/// The globs of all rules that have more than one: where a rule has one glob, the rule itself is told of.
+fn globs_of_several(policy: &Policy) -> Vec<GlobIndex> {
     let mut all = Vec::new();
-    for (index, assignment) in policy.assignments.iter().enumerate() {
-        all.extend((0..assignment.members.len()).map(|member| (index, member)));
+    for (index, rule) in policy.rules.iter().enumerate().filter(|(_, rule)| rule.globs().len() > 1) {
+        all.extend((0..rule.globs().len()).map(|glob| GlobIndex { rule: index, glob }));
     }
     all
 }
 
-/// In which way a chat is like the one that is sought, the closest first.
+/// The members of all assignments.
+fn members(policy: &Policy) -> Vec<MemberIndex> {
+    let mut all = Vec::new();
+    for (index, assignment) in policy.assignments.iter().enumerate() {
+        all.extend((0..assignment.members.len()).map(|member| MemberIndex { assignment: index, member }));
+    }
+    all
+}
+
+/// Why a registered chat may be the one that an override is meant for. The strongest reason comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Likeness {
-    /// The id that is sought is its contact's or its session's name.
+pub(crate) enum Likeness {
+    /// The override's key is the name of the chat's contact or of its session.
     Name,
-    /// It is of the same contact.
+    /// The chat's contact is the one that the comment beside the override names.
     Contact,
-    /// The ids differ in case alone.
+    /// The override's key and the chat's id differ only in case.
     Case,
-    /// One of the ids has a `+` that the other has not.
+    /// The override's key and the chat's id differ only in a `+`.
     Plus,
-    /// The ids end in the same digits.
+    /// The override's key and the chat's id end in the same digits.
     Digits,
-    /// The ids are nearly the same.
+    /// The override's key and the chat's id differ in a few characters.
     Spelling,
 }
 
 impl Likeness {
-    /// That this chat may be meant, and why.
-    pub fn advice(self, chat: &str) -> String {
+    /// A hint that the chat of this id may be meant, and why.
+    pub(crate) fn advice(self, chat: &str) -> String {
         match self {
             Self::Name => format!("that is a name, and the chat's id is {chat:?}"),
             Self::Contact => format!("did you mean {chat:?}, which has the same contact?"),
@@ -258,79 +309,85 @@ impl Likeness {
     }
 }
 
-/// Looks for the registered chat that an override may be for.
+/// A registered chat that an override may be meant for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct MeantChat {
+    /// Why it may be meant.
+    pub(crate) likeness: Likeness,
+    /// Its chat id.
+    pub(crate) id: String,
+}
+
+/// Looks for the registered chat that an override may be meant for.
 #[derive(Debug)]
-pub struct Alike<'w> {
-    id: &'w str,
-    /// The contact's name, where the policy tells it.
+pub(crate) struct Alike<'w> {
+    /// The override's key.
+    key: &'w str,
+    /// The contact that the comment beside the override names, if it has a comment.
     contact: Option<&'w str>,
-    best: Option<(Likeness, String)>,
-    /// Whether another chat is like it in the same way.
+    best: Option<MeantChat>,
+    /// Whether another chat has the likeness of the best one.
     is_ambiguous: bool,
     nearest: suggest::Nearest,
 }
 
 impl<'w> Alike<'w> {
-    /// Looks for a chat like the one of this id, whose contact's name may be known.
-    pub fn to(id: &'w str, contact: Option<&'w str>) -> Self {
-        Self { id, contact, best: None, is_ambiguous: false, nearest: suggest::Nearest::to(id) }
+    /// Looks for a chat that resembles the key of an override, or whose contact is the one in the comment beside it.
+    pub(crate) fn to(key: &'w str, contact: Option<&'w str>) -> Self {
+        Self { key, contact, best: None, is_ambiguous: false, nearest: suggest::Nearest::to(key) }
     }
 
-    /// Takes another registered chat into account.
+    /// Takes another registered chat into account. Of several with one likeness, the first by id is the best.
     pub(crate) fn look_at(&mut self, chat: &Chat) {
         self.nearest.look_at(&chat.id);
         let Some(likeness) = self.likeness(chat) else { return };
-        let candidate = (likeness, chat.id.as_ref());
-        match self.best.as_ref().map(|(likeness, id)| (*likeness, id.as_str())) {
-            Some((best, _)) if best < likeness => {}
-            Some(best) if best.0 == likeness => {
-                self.is_ambiguous = true;
-                if candidate < best {
-                    self.best = Some((likeness, chat.id.clone().into_owned()));
-                }
+        if let Some(best) = &self.best {
+            if best.likeness < likeness {
+                return;
             }
-            _ => {
-                self.is_ambiguous = false;
-                self.best = Some((likeness, chat.id.clone().into_owned()));
+            self.is_ambiguous = best.likeness == likeness;
+            if self.is_ambiguous && best.id.as_str() <= chat.id.as_ref() {
+                return;
             }
         }
+        self.best = Some(MeantChat { likeness, id: chat.id.clone().into_owned() });
     }
 
     fn likeness(&self, chat: &Chat) -> Option<Likeness> {
         let (name, id) = (chat.contact_name.as_deref(), chat.id.as_ref());
         let without_plus = |id: &str| id.replace('+', "");
-        if name == Some(self.id) || chat.session_name.as_deref() == Some(self.id) {
+        if name == Some(self.key) || chat.session_name.as_deref() == Some(self.key) {
             Some(Likeness::Name)
         } else if name.is_some() && name == self.contact {
             Some(Likeness::Contact)
-        } else if id.len() == self.id.len() && id.to_lowercase() == self.id.to_lowercase() {
+        } else if id.len() == self.key.len() && id.to_lowercase() == self.key.to_lowercase() {
             Some(Likeness::Case)
-        } else if id.len().abs_diff(self.id.len()) == 1 && without_plus(id) == without_plus(self.id) {
+        } else if id.len().abs_diff(self.key.len()) == 1 && without_plus(id) == without_plus(self.key) {
             Some(Likeness::Plus)
         } else {
-            same_digits(self.id, id).then_some(Likeness::Digits)
+            same_digits(self.key, id).then_some(Likeness::Digits)
         }
     }
 
-    /// The chat, and in which way it is like the one that is sought.
-    pub fn found(self) -> Option<(Likeness, String)> {
-        let is_certain = |likeness: Likeness| likeness != Likeness::Digits || !self.is_ambiguous;
-        let best = self.best.filter(|(likeness, _)| is_certain(*likeness));
-        best.or_else(|| Some((Likeness::Spelling, self.nearest.found()?)))
+    /// The chat that is most probably meant, if there is one. Several chats that end in the same digits are no hint.
+    pub(crate) fn found(self) -> Option<MeantChat> {
+        let is_certain = |best: &MeantChat| best.likeness != Likeness::Digits || !self.is_ambiguous;
+        let spelling = || Some(MeantChat { likeness: Likeness::Spelling, id: self.nearest.found()? });
+        self.best.filter(is_certain).or_else(spelling)
     }
 }
 
-/// Whether two ids end in the same digits and are alike before them, as of a group that has become a larger one, or of a
-/// number with and without its country code.
+/// Whether two ids end in the same two or more digits, and have the same text before all their digits. This is so of a
+/// number with and without its country code, and of a group whose id was given a prefix of digits.
 fn same_digits(one: &str, other: &str) -> bool {
-    let split = |id: &'_ str| -> (usize, bool) {
-        let digits = id.bytes().rev().take_while(u8::is_ascii_digit).count();
-        (id.len() - digits, digits > 1)
-    };
-    let ((at, has_digits), (other_at, other_has_digits)) = (split(one), split(other));
-    let lead = |id: &str, at: usize| id[..at].replace('+', "");
-    has_digits
-        && other_has_digits
-        && (one[at..].ends_with(&other[other_at..]) || other[other_at..].ends_with(&one[at..]))
-        && lead(one, at) == lead(other, other_at)
+    let (text, digits) = split_digits(one);
+    let (other_text, other_digits) = split_digits(other);
+    let is_suffix = digits.ends_with(other_digits) || other_digits.ends_with(digits);
+    digits.len().min(other_digits.len()) > 1 && is_suffix && text.replace('+', "") == other_text.replace('+', "")
+}
+
+/// An id as the text before its last digits, and these digits.
+fn split_digits(id: &str) -> (&str, &str) {
+    let digits = id.bytes().rev().take_while(u8::is_ascii_digit).count();
+    id.split_at(id.len() - digits)
 }

@@ -1,5 +1,5 @@
-//! Which model a chat should run on. One list of what could speak of it, in order of precedence; the first that does
-//! decides.
+//! Which model a chat should run on. Everything that could decide it is one list of candidates in order of precedence, and the
+//! first candidate that applies decides.
 
 use std::iter;
 
@@ -8,42 +8,42 @@ use jiff::Zoned;
 use crate::chat::{Chat, Model};
 use crate::policy::{Because, Choice, Condition, Existing, Override, Policy, Rule, Setting, Until};
 
-/// What would decide a chat's model if nothing before it did.
+/// The model for a chat, and the part of the policy that says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision<'p> {
     /// The model; `None` where the chat is to be left alone.
     pub model: Option<&'p Model>,
-    /// What speaks, and where it stands.
+    /// The part of the policy that decides: its name, its file and its line.
     pub because: &'p Because,
-    /// When it ends.
+    /// When the override ends, if it is one that ends.
     pub until: Option<&'p Until>,
-    /// What counts then, where the override says so.
+    /// The override's model after `until`, if it has one.
     pub then: Option<&'p Model>,
-    /// Why, in the words of the policy.
+    /// The reason that the override gives.
     pub reason: Option<&'p str>,
 }
 
-/// Something in a policy that could speak of a chat.
+/// A part of a policy that could decide a chat's model.
 #[derive(Clone, Copy, Debug)]
 pub enum Candidate<'p> {
-    /// It does.
+    /// It applies to the chat.
     Speaks(Decision<'p>),
-    /// The override was for a time, and that is over.
+    /// The override has ended, and when it did.
     Over(Decision<'p>, &'p Until),
-    /// What the registry holds would be kept, but that is no allowed model.
+    /// `existing = "keep"` does not apply: the registry has no model for the chat, or one that is not allowed.
     NothingToKeep(&'p Because),
-    /// What was set by hand would be kept, but this was not.
+    /// `existing = "keep-manual"` does not apply: the chat's model was not set by hand.
     NotByHand(&'p Because),
-    /// A condition of the rule does not hold.
+    /// The rule does not apply, because of this condition.
     Unmet(&'p Rule, Condition),
 }
 
 /// What the registry says of a chat's model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Current<'e> {
-    /// The model; `None` where it has none.
+    /// The model; `None` where the chat has none.
     pub model: Option<&'e str>,
-    /// Whether it was set by hand, which only counts where the policy keeps that.
+    /// Whether the model was set by hand. Only used with `existing = "keep-manual"`.
     pub by_hand: bool,
 }
 
@@ -53,11 +53,18 @@ impl<'e> From<Option<&'e str>> for Current<'e> {
     }
 }
 
-/// Why a chat is left alone whose model was set by hand.
+/// The reason of a decision to leave a chat alone because its model was set by hand.
 pub(crate) const SET_BY_HAND: &str = "set by hand: kept";
 
+impl<'p> Decision<'p> {
+    /// This model, without an end and without a reason.
+    fn of_model(model: &'p Model, because: &'p Because) -> Self {
+        Self { model: Some(model), because, until: None, then: None, reason: None }
+    }
+}
+
 impl<'p> Candidate<'p> {
-    /// What it says, if it speaks.
+    /// The decision, if the candidate applies to the chat.
     pub fn spoken(self) -> Option<Decision<'p>> {
         match self {
             Self::Speaks(decision) => Some(decision),
@@ -68,7 +75,7 @@ impl<'p> Candidate<'p> {
 
 impl<'p> From<&'p Choice> for Decision<'p> {
     fn from(choice: &'p Choice) -> Self {
-        Self { model: Some(&choice.model), because: &choice.because, until: None, then: None, reason: None }
+        Self::of_model(&choice.model, &choice.because)
     }
 }
 
@@ -83,7 +90,7 @@ impl<'p> From<&'p Override> for Decision<'p> {
     }
 }
 
-/// Everything that could speak of the chat, strongest first: its override, then the [`defaults`].
+/// Everything that could decide the chat's model, strongest first: its override, then the [`defaults`].
 pub fn candidates<'p>(
     policy: &'p Policy,
     chat: &Chat,
@@ -96,28 +103,28 @@ pub fn candidates<'p>(
         Some(until) => Candidate::Over(entry.into(), until),
         None => Candidate::Speaks(entry.into()),
     });
-    let then = entry.and_then(|entry| Some((entry.then.as_ref()?, &entry.because))).filter(|_| ended.is_some());
-    let then = then.map(|(model, because)| {
-        Candidate::Speaks(Decision { model: Some(model), because, until: None, then: None, reason: None })
+    let after_end = entry.filter(|_| ended.is_some());
+    let then = after_end.and_then(|entry| {
+        let model = entry.then.as_ref()?;
+        Some(Candidate::Speaks(Decision::of_model(model, &entry.because)))
     });
     overriding.into_iter().chain(then).chain(defaults(policy, chat, current))
 }
 
-/// Everything that could speak of the chat besides an override, strongest first: what the registry holds (where the policy
-/// keeps that), every rule, the chat's tier, and the fallback, which always speaks.
+/// Everything besides an override that could decide the chat's model, strongest first: the model that the registry has (where
+/// the policy keeps that), every rule, the chat's tier, and the fallback, which always applies.
 pub fn defaults<'p>(policy: &'p Policy, chat: &Chat, current: Current) -> impl Iterator<Item = Candidate<'p>> {
     kept(policy, chat, current).into_iter().chain(written(policy, chat))
 }
 
-/// What the policy says of the model that the registry holds, if it keeps any.
+/// The candidate of `registry.existing`; `None` where existing models are replaced.
 fn kept<'p>(policy: &'p Policy, chat: &Chat, current: Current) -> Option<Candidate<'p>> {
     let existing = current.model.map(|model| policy.canonical(model));
     match &policy.existing {
         Existing::Replace => None,
         Existing::Keep(because) => {
             let allowed = policy.allowed.iter().find(|allowed| existing == Some(allowed.as_str()));
-            let kept =
-                allowed.map(|model| Decision { model: Some(model), because, until: None, then: None, reason: None });
+            let kept = allowed.map(|model| Decision::of_model(model, because));
             Some(kept.map_or(Candidate::NothingToKeep(because), Candidate::Speaks))
         }
         Existing::KeepManual(because) => {
@@ -128,7 +135,7 @@ fn kept<'p>(policy: &'p Policy, chat: &Chat, current: Current) -> Option<Candida
     }
 }
 
-/// What the policy itself says of a chat that has no override.
+/// The rules, the chat's tier and the fallback.
 fn written<'p>(policy: &'p Policy, chat: &Chat) -> impl Iterator<Item = Candidate<'p>> {
     let rules = policy.rules.iter().map(|rule| match rule.unmet(chat) {
         Some(condition) => Candidate::Unmet(rule, condition),
@@ -139,18 +146,19 @@ fn written<'p>(policy: &'p Policy, chat: &Chat) -> impl Iterator<Item = Candidat
     rules.chain(always.map(|choice| Candidate::Speaks(choice.into())))
 }
 
-/// The decision on a chat: what the first candidate says that speaks. Instead of a model that has been withdrawn by then,
-/// it is what has taken its place.
+/// The decision on a chat: that of the first candidate that applies. A model that has been withdrawn by `now` is replaced by its
+/// replacement.
 pub fn resolve<'p>(policy: &'p Policy, chat: &Chat, current: Current, now: &Zoned) -> Decision<'p> {
     let decision = first(policy, candidates(policy, chat, current, now));
     Decision { model: decision.model.map(|model| policy.in_use(model, now)), ..decision }
 }
 
-/// The decision that there would be without an override.
+/// The decision on a chat as if it had no override. Models that were withdrawn are not replaced.
 pub fn resolve_default<'p>(policy: &'p Policy, chat: &Chat, current: Current) -> Decision<'p> {
     first(policy, defaults(policy, chat, current))
 }
 
+/// The decision of the first candidate that applies. The fallback always does.
 fn first<'p>(policy: &'p Policy, mut candidates: impl Iterator<Item = Candidate<'p>>) -> Decision<'p> {
     candidates.find_map(Candidate::spoken).unwrap_or_else(|| (&policy.fallback).into())
 }

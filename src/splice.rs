@@ -1,20 +1,20 @@
-//! Edits of a text by ranges of its bytes, and what they change as the hunks of a unified diff.
+//! Edits that replace ranges of a text, and the hunks of a unified diff that shows them.
 
 use std::ops::Range;
 
 /// Lines of context around a change.
 const CONTEXT: usize = 3;
 
-/// A range of bytes, and what takes its place.
+/// One edit: a range of a text, and its replacement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splice {
-    /// In bytes of the text.
+    /// The range to be replaced, in bytes. An empty range is an insertion.
     pub range: Range<usize>,
-    /// The new text.
+    /// The replacement.
     pub text: String,
 }
 
-/// The text with the edits made, in pieces. They must be sorted and must not overlap.
+/// The text with these edits made, in pieces. The edits must be sorted and must not overlap.
 pub fn spliced<'a>(text: &'a str, splices: &'a [Splice]) -> impl Iterator<Item = &'a str> {
     let starts = std::iter::once(0).chain(splices.iter().map(|splice| splice.range.end));
     let ends = splices.iter().map(|splice| splice.range.start).chain(std::iter::once(text.len()));
@@ -22,7 +22,7 @@ pub fn spliced<'a>(text: &'a str, splices: &'a [Splice]) -> impl Iterator<Item =
     starts.zip(ends).zip(new).flat_map(move |((start, end), new)| [&text[start..end], new])
 }
 
-/// Lines that change, with a few around them that do not.
+/// Lines that change, with up to three unchanged lines before and after them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hunk<'a> {
     /// The number of the first old line, counted from 1.
@@ -35,25 +35,27 @@ pub struct Hunk<'a> {
     pub new: String,
 }
 
-/// The hunks of a text and edits of it, which must be sorted and must not overlap. What they cost follows the edits, but
-/// for one pass that counts lines.
+/// The hunks of a diff between a text and its edited form. Apart from one pass that counts lines, the time depends on the number of
+/// edits, and not on the size of the text.
 #[derive(Debug)]
 pub struct Hunks<'a> {
     text: &'a str,
     splices: std::vec::IntoIter<Splice>,
-    /// How far lines are counted, in bytes.
+    /// The offset up to which lines were counted, in bytes.
     counted: usize,
+    /// The number of the line at `counted` in the old text.
     old_line: usize,
+    /// The number of the line at `counted` in the new text.
     new_line: usize,
 }
 
 impl<'a> Hunks<'a> {
-    /// Those of `text` edited by `splices`.
+    /// The hunks of `text` edited by `splices`, which must be sorted and must not overlap.
     pub fn new(text: &'a str, splices: Vec<Splice>) -> Self {
         Self { text, splices: splices.into_iter(), counted: 0, old_line: 1, new_line: 1 }
     }
 
-    /// The next edits whose lines, with those around them, touch each other, and the range of these lines.
+    /// The edits of the next hunk, and the range of its lines: edits whose lines overlap or touch, context included.
     fn group(&mut self) -> Option<(Vec<Splice>, Range<usize>)> {
         let first = self.splices.next()?;
         let start = lines_back(self.text, first.range.start);
@@ -64,7 +66,7 @@ impl<'a> Hunks<'a> {
             if !is_near {
                 break;
             }
-            // In a long line, looking for its end once is enough.
+            // At the end of the text there is no further line to look for. In a file of one long line, this keeps the loop linear.
             if end < self.text.len() {
                 end = lines_on(self.text, next.range.end).max(end);
             }
@@ -93,6 +95,7 @@ impl<'a> Iterator for Hunks<'a> {
     }
 }
 
+/// The start of the first context line before an offset.
 fn lines_back(text: &str, from: usize) -> usize {
     let mut start = text[..from].rfind('\n').map_or(0, |newline| newline + 1);
     for _ in 0..CONTEXT {
@@ -101,6 +104,7 @@ fn lines_back(text: &str, from: usize) -> usize {
     start
 }
 
+/// The end of the last context line after an offset.
 fn lines_on(text: &str, from: usize) -> usize {
     let mut end = from;
     for _ in 0..=CONTEXT {

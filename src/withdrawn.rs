@@ -1,4 +1,4 @@
-//! The chats that the withdrawal of a model changes or leaves behind, told from a month before it.
+//! The chats that the withdrawal of a model affects. A run reports them from 30 days before the withdrawal on.
 
 use std::collections::BTreeMap;
 
@@ -7,24 +7,24 @@ use jiff::{ToSpan, Zoned, civil};
 use crate::chat::{Chat, Model};
 use crate::policy::{At, Policy, Retirement};
 
-/// Before a withdrawal it is told of for so many days.
-const DAYS: i64 = 30;
-/// So many chats are named.
-const NAMED: usize = 100;
+/// A withdrawal is reported from this many days before it.
+const NOTICE_DAYS: i64 = 30;
+/// At most this many chats are named.
+const MAX_NAMED: usize = 100;
 
-/// Chats, of which the first are named.
+/// A number of chats, and the ids of at most 100 of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chats {
     /// How many there are.
     pub count: usize,
-    /// The ids of the first, in no order.
+    /// The ids of some of them, in no order.
     pub ids: Vec<String>,
 }
 
 impl Chats {
     fn add(&mut self, chat: &Chat) {
         self.count += 1;
-        if self.ids.len() < NAMED {
+        if self.ids.len() < MAX_NAMED {
             self.ids.push(chat.id.clone().into_owned());
         }
     }
@@ -32,50 +32,52 @@ impl Chats {
     fn and(mut self, other: Self) -> Self {
         self.count += other.count;
         self.ids.extend(other.ids);
-        self.ids.truncate(NAMED);
+        self.ids.truncate(MAX_NAMED);
         self
     }
 }
 
-/// What the withdrawal of one model comes to.
+/// The withdrawal of one model, and the chats that it affects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withdrawal {
-    /// The model.
+    /// The model that is withdrawn.
     pub model: Model,
-    /// What takes its place.
+    /// The model that replaces it.
     pub replacement: Model,
-    /// The first day without it.
+    /// The first day on which the model is not used, in the policy's time zone.
     pub on: civil::Date,
     /// Whether that day has come.
     pub has_begun: bool,
     /// Where the policy says so.
     pub at: At,
-    /// The chats that change.
+    /// The chats that change to the replacement.
     pub changing: Chats,
-    /// The chats that have it and are not managed.
+    /// The chats that have the model and keep it, because they are not managed.
     pub unmanaged: Chats,
-    /// How many changes one run may make, where these are more.
+    /// The limit on the changes of one run, where `changing` exceeds it.
     pub over_limit: Option<usize>,
 }
 
-/// The models that soon are withdrawn, or have been.
-pub fn soon<'p>(policy: &'p Policy, now: &Zoned) -> impl Iterator<Item = (&'p Model, &'p Retirement)> {
-    let horizon = now.date().saturating_add(DAYS.days());
+/// The models that are withdrawn in the next 30 days, or have been.
+pub(crate) fn soon<'p>(policy: &'p Policy, now: &Zoned) -> impl Iterator<Item = (&'p Model, &'p Retirement)> {
+    let horizon = now.date().saturating_add(NOTICE_DAYS.days());
     policy.retired.iter().filter(move |(_, retirement)| retirement.on <= horizon)
 }
 
-/// Gathers what soon is withdrawn, or has been.
+/// Gathers the chats that withdrawals affect, in one pass over the registry.
 #[derive(Debug)]
 pub struct Withdrawals<'p> {
     policy: &'p Policy,
+    /// The models of [`soon`], by name.
     soon: BTreeMap<&'p str, Affected<'p>>,
 }
 
+/// The chats that one withdrawal affects, as far as the registry was read.
 #[derive(Debug)]
 struct Affected<'p> {
     model: &'p Model,
     retirement: &'p Retirement,
-    /// What is used instead of it by now; itself before the day.
+    /// The model that is used today where the policy says `model`: `model` itself before its withdrawal.
     in_use: &'p Model,
     has_begun: bool,
     changing: Chats,
@@ -83,7 +85,7 @@ struct Affected<'p> {
 }
 
 impl<'p> Withdrawals<'p> {
-    /// Before the first entry.
+    /// The withdrawals of a policy, before an entry of the registry was taken.
     pub fn of(policy: &'p Policy, now: &Zoned) -> Self {
         let soon = soon(policy, now).map(|(model, retirement)| {
             let (changing, unmanaged) = (Chats::default(), Chats::default());
@@ -93,7 +95,8 @@ impl<'p> Withdrawals<'p> {
         Self { policy, soon: soon.collect() }
     }
 
-    /// Takes a chat of the registry, the model that it has there, and what is decided, if it is managed.
+    /// Takes a chat of the registry into account. `existing` is the model that it has there; `decided` is the model that the
+    /// policy decides, and `None` for a chat that is not managed.
     pub fn take(&mut self, chat: &Chat, existing: Option<&str>, decided: Option<&Model>) {
         if self.soon.is_empty() {
             return;
@@ -105,7 +108,8 @@ impl<'p> Withdrawals<'p> {
             }
             return;
         };
-        // Once a model is withdrawn, no decision says it any more, but for chats that have it still.
+        // The chat is affected by the withdrawal of the model that it has, or of the one that is decided. Once a model is
+        // withdrawn, no decision names it, so the chats that still have it are found by what they have.
         let is_affected = |model: &&str| self.soon.get(model).is_some_and(|affected| decided == affected.in_use);
         let model = existing.into_iter().chain([decided.as_str()]).find(is_affected);
         if let Some(affected) = model.and_then(|model| self.soon.get_mut(model)) {
@@ -113,7 +117,7 @@ impl<'p> Withdrawals<'p> {
         }
     }
 
-    /// What this and another part of the registry have together.
+    /// The affected chats of this part of the registry and of `other`.
     #[must_use]
     pub fn and(mut self, mut other: Self) -> Self {
         for (model, affected) in &mut self.soon {
@@ -125,7 +129,7 @@ impl<'p> Withdrawals<'p> {
         self
     }
 
-    /// The withdrawals that concern a chat, in a registry of so many sessions.
+    /// The withdrawals that affect a chat. `sessions` is how many the registry has.
     pub fn all(self, sessions: usize) -> Vec<Withdrawal> {
         let limit = self.policy.limit(sessions);
         let concerned = self.soon.into_values().filter(|found| found.changing.count + found.unmanaged.count > 0);
@@ -144,7 +148,7 @@ impl<'p> Withdrawals<'p> {
 }
 
 impl Withdrawal {
-    /// When it is, seen from `now`.
+    /// A clause that says when the model is withdrawn, seen from `now`.
     pub fn when(&self, now: &Zoned) -> String {
         let (model, on) = (&self.model, self.on);
         match (on - now.date()).get_days() {
@@ -154,7 +158,7 @@ impl Withdrawal {
         }
     }
 
-    /// What it comes to. `name` shows a chat; without it no chat is named.
+    /// A clause that says which chats change. `name` makes the text that stands for a chat id; without it no chat is named.
     pub fn effect(&self, name: Option<&dyn Fn(&str) -> String>) -> String {
         let replacement = &self.replacement;
         let counted = |count: usize, one: &str, many: &str| match count {

@@ -1,6 +1,6 @@
 //! What the order of effects needs of a backend: where models are kept, and how a session comes to run on one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub enum Ask<'a> {
     Everything,
     /// For a plan: the entries that can have a row. More do no harm.
     Plan(&'a PlanInput<'a>),
+    /// For the entries of these chats. More do no harm.
+    Chats(&'a BTreeSet<&'a str>),
     /// For a plan that is applied: also the entries of which the run would remember something.
     Apply(&'a PlanInput<'a>),
 }
@@ -66,6 +68,11 @@ pub trait Backend: Sync {
     /// # Errors
     /// As [`Backend::read`].
     fn ledger(&self) -> Result<Ledger>;
+
+    /// How many rows are committed together at most, where the policy does not say. By default, all.
+    fn batch(&self) -> Option<usize> {
+        None
+    }
 
     /// What the sessions of the rows of a drift are doing. Changes nothing.
     ///
@@ -126,7 +133,7 @@ pub trait Backend: Sync {
     /// # Errors
     /// Where there is none, or it cannot be read. By default: that this backend keeps none.
     fn redaction_key(&self) -> Result<Redaction> {
-        Err(no_key())
+        Err(ApplyProblem::NoKey.into())
     }
 
     /// The key that makes pseudonyms of the registry's chats. Where there is none, one is made, and its file returned.
@@ -134,7 +141,7 @@ pub trait Backend: Sync {
     /// # Errors
     /// Where it cannot be read or written. By default: that this backend keeps none.
     fn redaction_key_or_new(&self, _patience: Duration) -> Result<(Redaction, Option<PathBuf>)> {
-        Err(no_key())
+        Err(ApplyProblem::NoKey.into())
     }
 
     /// Looks at everything that a run needs on this host. Changes nothing.
@@ -200,10 +207,6 @@ pub trait Backend: Sync {
     }
 }
 
-fn no_key() -> Error {
-    ApplyProblem::NoKey.into()
-}
-
 fn never_launched() -> Error {
     Bug("a launch was not refused, and its backend knows none").into()
 }
@@ -227,7 +230,8 @@ pub struct Registered {
     pub changed: bool,
     /// Whether a restart was owed, which the start pays.
     pub paid: bool,
-    /// What went wrong after the effect. The session must not be started then, and what it was to pay may be settled.
+    /// What went wrong after the effect, or may have. The session must not be started then, and what it was to pay may be settled;
+    /// except where the registry is out of reach by then: it starts on what was decided.
     pub error: Option<Error>,
 }
 

@@ -5,6 +5,7 @@
 //! run on their models; put back those that did not come up; read back. At the end, save what was confirmed.
 
 mod backend;
+mod batches;
 mod notes;
 mod planned;
 mod problem;

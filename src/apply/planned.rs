@@ -1,5 +1,7 @@
 //! A plan, made from what a backend reads and observes; and what a run works with.
 
+use std::collections::BTreeSet;
+
 use crate::apply::backend::{Ask, Backend, Locked};
 use crate::apply::watch::Watch;
 use crate::error::Result;
@@ -25,6 +27,14 @@ pub struct Planned {
 /// Where registry, ledger or sessions cannot be read.
 pub fn plan(input: &PlanInput, backend: &dyn Backend) -> Result<Planned> {
     planned_on(backend.read(Ask::Plan(input))?, input, backend)
+}
+
+/// Makes a plan, in which only the rows of these chats count.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) fn plan_of(chats: &BTreeSet<&str>, input: &PlanInput, backend: &dyn Backend) -> Result<Planned> {
+    planned_on(backend.read(Ask::Chats(chats))?, input, backend)
 }
 
 /// Makes a plan on what was read.

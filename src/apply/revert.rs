@@ -37,13 +37,21 @@ enum Then {
 impl Run<'_> {
     /// Puts back what a wave leaves in a bad state.
     pub(super) fn revert(&mut self, wave: &[usize], attempts: &BTreeMap<usize, Attempt>) {
-        let mut backs: Vec<Back> = wave.iter().filter_map(|index| self.back(*index, attempts.get(index)?)).collect();
-        if backs.is_empty() {
-            return;
+        let mut left: Vec<Back> = wave.iter().filter_map(|index| self.back(*index, attempts.get(index)?)).collect();
+        let mut backs = Vec::new();
+        while !left.is_empty() {
+            let others = left.split_off(left.len().min(self.at_once()));
+            let mut batch = std::mem::replace(&mut left, others);
+            match self.commit_backs(&mut batch) {
+                Ok(()) => backs.extend(batch),
+                Err(error) => {
+                    self.error.get_or_insert(error);
+                    break;
+                }
+            }
         }
-        match self.commit_backs(&mut backs) {
-            Ok(()) => self.restart_backs(&backs),
-            Err(error) => _ = self.error.get_or_insert(error),
+        if !backs.is_empty() {
+            self.restart_backs(&backs);
         }
     }
 
@@ -68,7 +76,7 @@ impl Run<'_> {
         }
     }
 
-    /// Puts the entries back, in a commit of its own. What is no longer as this run left it is left so, and dropped.
+    /// Puts the entries of a batch back, in a commit of its own. What is no longer as this run left it is left so, and dropped.
     fn commit_backs(&mut self, backs: &mut Vec<Back>) -> Result<()> {
         for _ in 0..PLANS {
             let reading = self.context.backend.read(Ask::Everything)?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof};
 use crate::apply::notes::{is_forgotten, notes_before, notes_beside_edits, wrote};
-use crate::apply::planned::{PLANS, Planned, RunContext, leave, plan};
+use crate::apply::planned::{PLANS, Planned, RunContext, leave, plan_of};
 use crate::apply::problem::{ApplyProblem, During};
 use crate::apply::watch::Step;
 use crate::apply::workers::{Ended, Purpose, Workers};
@@ -26,7 +26,7 @@ pub(super) enum Progress {
     Converge,
     /// The registry, or a debt, was another by then.
     PlanAgain,
-    /// With another wave: rows that cannot be edited were taken out of this one.
+    /// With the other rows: those that cannot be edited were taken out.
     WithoutSome,
 }
 
@@ -80,7 +80,7 @@ impl Run<'_> {
     /// # Errors
     /// Where nothing has happened.
     pub(super) fn first_wave(&mut self) -> Result<Progress> {
-        let Some(wave) = self.commit_next_wave(Beside::Notes)? else { return Ok(Progress::PlanAgain) };
+        let Some(wave) = self.commit_wave(&self.next_wave(), Beside::Notes)? else { return Ok(Progress::PlanAgain) };
         self.follow(&wave);
         Ok(Progress::Converge)
     }
@@ -103,29 +103,16 @@ impl Run<'_> {
 
     fn another_wave(&mut self) -> Result<()> {
         for _ in 0..PLANS {
+            let wave = self.next_wave();
             if !self.is_per_row() {
-                self.plan_the_rest_again()?;
+                self.plan_again(&wave)?;
             }
-            if let Some(wave) = self.commit_next_wave(Beside::Nothing)? {
+            if let Some(wave) = self.commit_wave(&wave, Beside::Nothing)? {
                 self.follow(&wave);
                 return Ok(());
             }
         }
         Err(ApplyProblem::Replaced { times: PLANS, during: During::Wave }.into())
-    }
-
-    /// Commits the next wave, and returns it; `None` where the registry, or a debt, was another by then. Rows that cannot be
-    /// edited are taken out of it.
-    fn commit_next_wave(&mut self, notes: Beside) -> Result<Option<Vec<usize>>> {
-        loop {
-            let wave = self.next_wave();
-            let void = if notes == Beside::Notes { self.void_beside_the_edits() } else { Vec::new() };
-            match self.commit(&wave, &void, notes)? {
-                Progress::Converge => return Ok(Some(wave)),
-                Progress::PlanAgain => return Ok(None),
-                Progress::WithoutSome => {}
-            }
-        }
     }
 
     /// What follows the commit of a wave.
@@ -154,7 +141,7 @@ impl Run<'_> {
     }
 
     /// Whether one more wave may begin.
-    fn may_go_on(&mut self) -> bool {
+    pub(super) fn may_go_on(&mut self) -> bool {
         self.interrupted |= self.context.watch.interrupted();
         !self.interrupted && self.error.is_none() && !self.has_stopped()
     }
@@ -164,8 +151,8 @@ impl Run<'_> {
         self.failures >= self.input.policy.rollout.max_failures
     }
 
-    /// The rows of the next wave: a canary for each model that needs one, else what is left, or as much of that as the policy
-    /// wants at once.
+    /// The rows of the next wave: a canary for each model that needs one, else what is left, or a portion of that where the policy
+    /// wants pauses.
     fn next_wave(&self) -> Vec<usize> {
         let rows = &self.planned.plan.rows;
         let canaries: Vec<usize> =
@@ -173,8 +160,7 @@ impl Run<'_> {
         if !canaries.is_empty() {
             return canaries;
         }
-        let batch = self.input.policy.batch.unwrap_or(usize::MAX);
-        let rest = (0..rows.len()).filter(|index| rows[*index].is_planned()).take(batch);
+        let rest = (0..rows.len()).filter(|index| rows[*index].is_planned());
         if self.input.policy.rollout.pause.is_zero() {
             return rest.collect();
         }
@@ -196,8 +182,9 @@ impl Run<'_> {
         plan.void.keys().filter(|chat| !by_edits.contains(chat.as_str())).cloned().collect()
     }
 
-    /// Commits the edits of a wave with what will be owed for them, and what is to be remembered beside them.
-    fn commit(&mut self, wave: &[usize], beside: &[String], notes: Beside) -> Result<Progress> {
+    /// Commits the edits of a batch with what will be owed for them, and what is to be remembered beside them.
+    pub(super) fn commit(&mut self, wave: &[usize], notes: Beside) -> Result<Progress> {
+        let beside = if notes == Beside::Notes { self.void_beside_the_edits() } else { Vec::new() };
         let is_batch = !self.is_per_row();
         let Planned { plan, reading } = &mut self.planned;
         let latest = self.latest.as_ref();
@@ -229,7 +216,8 @@ impl Run<'_> {
                 return Ok(Progress::WithoutSome);
             }
             Committed::Blocked(outcome) => {
-                let edits: Vec<usize> = (0..plan.rows.len()).filter(|index| plan.rows[*index].edit).collect();
+                let is_left = |row: &Row| row.edit && !row.effects.edited;
+                let edits: Vec<usize> = (0..plan.rows.len()).filter(|index| is_left(&plan.rows[*index])).collect();
                 self.take_out(&edits, |_| Some(&outcome));
                 return Ok(Progress::WithoutSome);
             }
@@ -367,16 +355,19 @@ impl Run<'_> {
         }
     }
 
-    /// Plans again, for the rows that have not had their turn: this run has changed the registry since. A row that is no
-    /// longer what the user was shown is left to the next run.
-    fn plan_the_rest_again(&mut self) -> Result<()> {
-        let Planned { plan: fresh, reading } = plan(self.input, self.context.backend)?;
+    /// Plans again, for the rows of a wave: this run has changed the registry since. A row that is no longer what the user was
+    /// shown is left to the next run.
+    fn plan_again(&mut self, wave: &[usize]) -> Result<()> {
+        let rows = &self.planned.plan.rows;
+        let chats: BTreeSet<&str> = wave.iter().map(|index| rows[*index].chat.id.as_ref()).collect();
+        let Planned { plan: fresh, reading } = plan_of(&chats, self.input, self.context.backend)?;
         let Plan { rows, void: fresh_void, .. } = fresh;
         let mut fresh: BTreeMap<String, Row> =
             rows.into_iter().map(|row| (row.chat.id.clone().into_owned(), row)).collect();
         let mut places = BTreeMap::new();
         let Plan { rows, void, .. } = &mut self.planned.plan;
-        for (index, row) in rows.iter_mut().enumerate().filter(|(_, row)| row.is_planned()) {
+        for index in wave {
+            let row = &mut rows[*index];
             // Its session may have been started since, so that the edit no longer makes its debt void.
             void.remove(row.chat.id.as_ref());
             void.extend(fresh_void.get_key_value(row.chat.id.as_ref()).map(|(chat, why)| (chat.clone(), *why)));
@@ -384,7 +375,7 @@ impl Run<'_> {
             let now = now.filter(|now| (&now.before, &now.after, now.edit) == (&row.before, &row.after, row.edit));
             match now {
                 Some(now) if now.is_planned() => {
-                    places.insert(index, now.at);
+                    places.insert(*index, now.at);
                     *row = Row { canary: row.canary, at: row.at, ..now };
                 }
                 Some(now) => *row = Row { at: row.at, ..now },
@@ -419,7 +410,7 @@ fn keep_debt(row: &mut Row, void: &mut BTreeMap<String, Void>, reading: &Reading
 
 /// Whether what is to be remembered beside the edits is noted with a commit: it is with the first of a run.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Beside {
+pub(super) enum Beside {
     Notes,
     Nothing,
 }

@@ -1,4 +1,4 @@
-//! Restarts sessions of this host with the commands of a policy.
+//! Restarts sessions on this host with the commands of a policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -26,17 +26,17 @@ use crate::registry::Key;
 
 /// The key of the command that restarts a session.
 const RESTART: &str = "restart";
-/// As much of what `identity` prints is taken, in bytes.
-const LONGEST: u64 = 4096;
+/// The longest output of `identity`, in bytes.
+const LONGEST_IDENTITY: u64 = 4096;
 
-/// What a plan may ask of sessions. A restart asks anyway.
+/// Which commands of the policy may be run to make a plan. Restarts of sessions run the commands that they need in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// Nothing: it runs no command of the policy.
+    /// None: this is a dry run.
     Nothing,
-    /// What the order of its restarts depends on.
+    /// Those on which the order of the restarts depends.
     Needed,
-    /// That, and of every session that would be restarted whether it is running.
+    /// Also `running` for every session that would be restarted.
     Rows,
 }
 
@@ -47,14 +47,28 @@ pub struct Commands {
     timeout: Duration,
     min_healthy: Duration,
     parallel: usize,
-    /// Where they run: the policy's directory.
+    /// The policy's directory, in which the commands run.
     directory: PathBuf,
     probe: Probe,
-    /// What hears of each command.
+    /// Told of each command.
     listener: Arc<dyn Listener>,
 }
 
-/// What the `running` command says of a session.
+/// A command of the policy, with its key in `[sessions]`.
+#[derive(Clone, Copy)]
+struct KeyedCommand<'c> {
+    key: &'static str,
+    command: &'c CommandLine,
+}
+
+impl KeyedCommand<'_> {
+    /// The command's name in messages.
+    fn name(&self) -> String {
+        format!("the {} command ({})", self.key, self.command.program())
+    }
+}
+
+/// The result of the `running` command for a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
     Running,
@@ -63,7 +77,7 @@ pub(super) enum Presence {
 }
 
 impl Commands {
-    /// Those of a policy, run in its directory.
+    /// The commands of a policy, run in its directory.
     pub fn new(policy: &Policy, settings: &FileSettings, directory: PathBuf, probe: Probe) -> Self {
         let Sessions { timeout, parallel, .. } = policy.sessions;
         let min_healthy = policy.rollout.min_healthy;
@@ -71,7 +85,7 @@ impl Commands {
         Self { settings: settings.clone(), timeout, min_healthy, parallel, directory, probe, listener }
     }
 
-    /// With this to hear of each command.
+    /// Sets the listener, which is told of each command.
     #[must_use]
     pub(crate) fn heard_by(self, listener: Arc<dyn Listener>) -> Self {
         Self { listener, ..self }
@@ -90,17 +104,17 @@ impl Commands {
         }
     }
 
-    fn run(&self, key: &'static str, command: &CommandLine, chat: &Chat, model: &Model) -> Result<Report, String> {
-        let Invocation { arguments, environment } = command.fill(&Session::on(chat, model))?;
+    fn run(&self, keyed: KeyedCommand, chat: &Chat, model: &Model) -> Result<Report, String> {
+        let Invocation { arguments, environment } = keyed.command.fill(&Session::on(chat, model))?;
         let start = || run(&arguments, environment, &self.directory, self.timeout);
-        Ok(self.heard((key, command), chat, start, |report| report))
+        Ok(self.heard(keyed, chat, start, |report| report))
     }
 
-    /// Runs a command through `start`, and tells of its begin and its end: of its end, what the `report` says without what
-    /// the command printed.
+    /// Runs a command through `start`, and tells the listener of its begin and its end. The listener is not told what the command
+    /// printed.
     fn heard<T>(
         &self,
-        (key, command): (&'static str, &CommandLine),
+        KeyedCommand { key, command }: KeyedCommand,
         chat: &Chat,
         start: impl FnOnce() -> T,
         report: impl FnOnce(&T) -> &Report,
@@ -112,7 +126,7 @@ impl Commands {
         ended
     }
 
-    /// Whether a session is running. One that may be counts as running.
+    /// Whether a session is running.
     pub(super) fn presence(&self, chat: &Chat, model: &Model) -> Presence {
         match self.is_running(chat, model) {
             Ok(true) => Presence::Running,
@@ -121,22 +135,23 @@ impl Commands {
         }
     }
 
-    /// Exit codes as init scripts and supervisors use them: 1 and 3 say that it is not running.
+    /// Whether a session is running, by the exit codes of init scripts and supervisors: 0 for yes, 1 and 3 for no.
     ///
     /// # Errors
-    /// Why that cannot be told: any other end of the command.
+    /// Why that is not known, such as another exit code.
     fn is_running(&self, chat: &Chat, model: &Model) -> Result<bool, String> {
         let running = self.settings.running.as_ref().ok_or("there is no `running` command")?;
-        let report = self.run("running", running, chat, model)?;
+        let running = KeyedCommand { key: "running", command: running };
+        let report = self.run(running, chat, model)?;
         match report.code() {
             Some(0) => Ok(true),
             Some(1 | 3) => Ok(false),
-            _ => Err(self.words(&report, "running", running)),
+            _ => Err(self.words(&report, running)),
         }
     }
 
-    fn words(&self, report: &Report, key: &str, command: &CommandLine) -> String {
-        report.words(&format!("the {key} command ({})", command.program()), self.timeout)
+    fn words(&self, report: &Report, keyed: KeyedCommand) -> String {
+        report.words(&keyed.name(), self.timeout)
     }
 
     /// Whether the commands that a restart needs can be executed.
@@ -144,7 +159,7 @@ impl Commands {
     /// # Errors
     /// The first that cannot.
     pub(super) fn preflight(&self) -> Result<(), Error> {
-        self.programs().try_for_each(|(key, program)| self.check_program(key, &program))
+        self.commands().try_for_each(|keyed| self.check_program(keyed))
     }
 
     /// Looks at each command that a restart needs.
@@ -152,62 +167,64 @@ impl Commands {
         if self.settings.restart.is_none() {
             return vec![Check::good(RESTART, "the policy has no restart command: nothing is restarted")];
         }
-        let look = |(key, program): (&'static str, String)| {
-            let found = self
-                .check_program(key, &program)
-                .map(|()| sentence!("{} can be executed", Foreign::from(program.as_str())));
-            Check::of(key, found, "check the policy")
+        let look = |keyed: KeyedCommand| {
+            let is_executable = || sentence!("{} can be executed", Foreign::from(keyed.command.program()));
+            Check::of(keyed.key, self.check_program(keyed).map(|()| is_executable()), "check the policy")
         };
-        self.programs().map(look).collect()
+        self.commands().map(look).collect()
     }
 
-    /// The programs of the commands that a restart needs, each with its key in the policy.
-    fn programs(&self) -> impl Iterator<Item = (&'static str, String)> {
+    /// The commands that a restart needs.
+    fn commands(&self) -> impl Iterator<Item = KeyedCommand<'_>> {
         let FileSettings { restart, running, identity, .. } = &self.settings;
         let commands = [(RESTART, restart), ("running", running), ("identity", identity)];
-        commands.into_iter().filter_map(|(key, command)| Some((key, command.as_ref()?.program())))
+        commands.into_iter().filter_map(|(key, command)| Some(KeyedCommand { key, command: command.as_ref()? }))
     }
 
-    fn check_program(&self, key: &'static str, program: &str) -> Result<(), Error> {
-        let Some(why) = refusal(program, &self.directory) else { return Ok(()) };
+    /// Checks that the program of a command can be executed.
+    fn check_program(&self, KeyedCommand { key, command }: KeyedCommand) -> Result<(), Error> {
+        let program = command.program();
+        let Some(why) = refusal(&program, &self.directory) else { return Ok(()) };
         Err(BackendProblem::Program { key, program: program.into(), why: why.into() }.into())
     }
 
-    /// What a plan may ask.
+    /// Which commands may be run to make a plan.
     pub(super) fn probe(&self) -> Probe {
         self.probe
     }
 
-    /// Whether it can be asked which sessions are running.
+    /// Whether there is a command that tells which sessions are running.
     pub(super) fn knows_running(&self) -> bool {
         self.settings.running.is_some()
     }
 
-    /// What `identity` prints of a session: something that changes with each start of it.
+    /// The identity of a session's present start: the output of `identity`. `None` where there is none.
     pub(super) fn identity(&self, chat: &Chat, model: &Model) -> Option<String> {
         self.settings.identity.as_ref().and_then(|identity| self.ask_identity(identity, chat, model).ok())
     }
 
+    /// Runs the `identity` command, and returns its output without blanks around it.
+    ///
     /// # Errors
-    /// Why it cannot be told.
+    /// Why there is no identity.
     fn ask_identity(&self, identity: &CommandLine, chat: &Chat, model: &Model) -> Result<String, String> {
+        let keyed = KeyedCommand { key: "identity", command: identity };
         let Invocation { arguments, environment } = identity.fill(&Session::on(chat, model))?;
-        let start = || ask(&mut question(&arguments, environment, &self.directory), LONGEST, self.timeout);
-        let (report, answer) = self.heard(("identity", identity), chat, start, |(report, _)| report);
-        let says = |what: &str| format!("the identity command ({}) {what}", identity.program());
-        if answer.len() as u64 > LONGEST {
-            return Err(says("printed more than 4 KiB"));
+        let start = || ask(&mut question(&arguments, environment, &self.directory), LONGEST_IDENTITY, self.timeout);
+        let (report, answer) = self.heard(keyed, chat, start, |(report, _)| report);
+        if answer.len() as u64 > LONGEST_IDENTITY {
+            return Err(format!("{} printed more than 4 KiB", keyed.name()));
         }
         if report.code() != Some(0) {
-            return Err(self.words(&report, "identity", identity));
+            return Err(self.words(&report, keyed));
         }
         match String::from_utf8_lossy(&answer).trim() {
-            "" => Err(says("printed nothing")),
+            "" => Err(format!("{} printed nothing", keyed.name())),
             answer => Ok(answer.to_owned()),
         }
     }
 
-    /// Looks at a session.
+    /// Runs `running` and `identity` for a session.
     fn look(&self, chat: &Chat, model: &Model) -> Seen {
         match self.is_running(chat, model) {
             Err(why) => return Seen::Unclear(why),
@@ -217,20 +234,21 @@ impl Commands {
         let Some(identity) = &self.settings.identity else { return Seen::Up(None) };
         match self.ask_identity(identity, chat, model) {
             Ok(identity) => Seen::Up(Some(identity)),
-            // It may have stopped between the two questions.
+            // The session may have stopped between the two commands.
             Err(_) if self.presence(chat, model) == Presence::Stopped => Seen::Down,
             Err(why) => Seen::Nameless(why),
         }
     }
 
-    /// Which start of each of these sessions is going on, by chat id, where that can be told.
+    /// The identities of the present starts of these sessions, by chat id. A session without one is left out.
     pub(super) fn identities(&self, sessions: &[(Chat, Model)]) -> BTreeMap<String, String> {
         let ask = |(chat, model): &(Chat, Model)| Some((chat.id.clone().into_owned(), self.identity(chat, model)?));
         self.ask_each(sessions, ask)
     }
 
-    /// Which start of its session each change is made on, where what that runs is known: only then does it tell anything
-    /// later. Asked before the registry is changed, because from then on anything may start a session on what it says.
+    /// The identities of the starts on which sessions run before a batch, by chat id: of the changes for which it is known what the
+    /// session runs. They must be asked for before the registry is changed, because after that a supervisor may start a session on
+    /// the new model.
     pub(super) fn identities_before(
         &self,
         reading: &Reading,
@@ -249,7 +267,7 @@ impl Commands {
         Ok(self.identities(&sessions))
     }
 
-    /// Asks something about each session, several at a time. Returns the answers by chat id.
+    /// Calls `question` for each session, on up to `parallel` threads. Returns the answers by chat id.
     pub(super) fn ask_each<S: Sync, T: Send>(
         &self,
         sessions: &[S],
@@ -266,7 +284,7 @@ impl Commands {
             }
         };
         thread::scope(|scope| {
-            // Where no more threads can be started, those that are there ask about all sessions.
+            // If no further thread can be started, the ones that run ask about all sessions.
             let others = self.parallel.min(sessions.len()).saturating_sub(1);
             for _ in 0..others {
                 if Builder::new().spawn_scoped(scope, ask).is_err() {
@@ -291,11 +309,12 @@ impl Commands {
         if !turn.begin(row, Begin::Owed) {
             return Attempt::NotBegun;
         }
-        let report = match self.run(RESTART, restart, &row.chat, model) {
+        let keyed = KeyedCommand { key: RESTART, command: restart };
+        let report = match self.run(keyed, &row.chat, model) {
             Ok(report) => report,
             Err(why) => return Attempt::Failed(why),
         };
-        let why = self.words(&report, "restart", restart);
+        let why = self.words(&report, keyed);
         let (timeout, min_healthy) = (self.timeout, self.min_healthy);
         let verification = Verification { look: &look, before, timeout, min_healthy };
         match report.ended {
@@ -333,14 +352,14 @@ impl Capabilities for Commands {
     }
 }
 
-/// That commands are given only the beginning of a field of the sessions to be restarted, if so.
+/// The remark that commands get only the beginning of a field of the sessions to be restarted; `None` where they get all fields whole.
 pub(super) fn remark(rows: &[Row]) -> Option<Sentence> {
     let is_shortened = |row: &&Row| {
         let session = row.after.as_ref().map(|model| Session::on(&row.chat, model));
         session.is_some_and(|session| session.is_shortened())
     };
     let restarted = rows.iter().filter(|row| row.restart && row.is_planned());
-    // It tells a number, and no name.
+    // The remark has a number in it, and no name.
     let told = |sessions: &str| Some(Public::new(shortened(sessions)).into());
     match restarted.filter(is_shortened).count() {
         0 => None,

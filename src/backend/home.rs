@@ -1,4 +1,4 @@
-//! Where a registry is. What runs remember of it is asked of its backend.
+//! Where a registry is, before its backend is opened.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ use crate::backend::postgres::RegistryTable;
 use crate::checkup::Check;
 use crate::error::Result;
 
-/// Where a registry is, as the command line or the policy names it. Nothing is read of it, and nothing is asked, until a
-/// backend is.
+/// Where a registry is, as the command line or the policy says. The registry is not read, and no server is asked, before a backend
+/// is opened.
 #[derive(Clone, Debug)]
 pub enum Home {
-    /// In a file. A policy of a backend that keeps its registry elsewhere can be planned on a file, and not applied to it.
+    /// In a file. With a policy whose backend keeps its registry elsewhere, a run can plan on the file, but not apply to it.
     File(RegistryFile),
-    /// With a gateway, which is asked.
+    /// With a gateway.
     Gateway(GatewayHome),
     /// In a table of a database.
     #[cfg(feature = "postgres")]
@@ -25,7 +25,7 @@ pub enum Home {
 }
 
 impl Home {
-    /// What a message calls it.
+    /// Its name in messages.
     pub fn name(&self) -> String {
         match self {
             Self::File(registry) => registry.file().display().to_string(),
@@ -40,7 +40,7 @@ impl Home {
         matches!(self, Self::File(_))
     }
 
-    /// How the command line names it, where its snapshot has this name.
+    /// The arguments that name it on the command line. `name` is the name of its snapshot.
     pub fn argument(&self, name: &str) -> String {
         match self {
             Self::File(_) => format!("--registry {name}"),
@@ -51,7 +51,7 @@ impl Home {
         }
     }
 
-    /// The files that are read or hold the state, so that no report may take the place of one.
+    /// The files that are read, and those that have the state. No report may replace one of them.
     pub fn needed(&self) -> Vec<PathBuf> {
         match self {
             Self::File(registry) => vec![registry.file().to_owned(), registry.state()],
@@ -61,7 +61,7 @@ impl Home {
         }
     }
 
-    /// The fingerprint of the key that it was redacted with, where it is a redacted snapshot.
+    /// The fingerprint of the key with which it was redacted; `None` where it is not a redacted snapshot.
     ///
     /// # Errors
     /// Where it cannot be read.
@@ -74,7 +74,7 @@ impl Home {
         }
     }
 
-    /// Looks at the registry alone, where its backend cannot be opened.
+    /// Looks at the registry alone: for a checkup without a valid policy, where no backend can be opened.
     pub fn checkup(&self) -> Vec<Check> {
         match self {
             Self::File(registry) => registry.checkup(),
@@ -84,7 +84,7 @@ impl Home {
         }
     }
 
-    /// The registry as if no run had been on it, for a plan of a user who may not see what runs remember.
+    /// The registry without what runs remember, for a plan by a user who may not read that.
     #[must_use]
     pub(crate) fn without_state(self) -> Self {
         match self {

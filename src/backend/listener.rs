@@ -1,17 +1,17 @@
-//! What hears of the commands that are run and the requests that are sent, for a user who wants to see them.
+//! Listeners are told of the commands that are run and the requests that are sent, so that `-vv` can show them.
 
 use std::fmt;
 
 use crate::foreign::Sentence;
 
-/// Hears of each command and each request, when it begins and when it has ended.
+/// Is told of each command and each request, when it begins and when it has ended.
 pub trait Listener: fmt::Debug + Send + Sync {
-    /// `what` holds nothing that is secret. `session` is the one that it is about, by its name or the
-    /// chat's id.
+    /// A command or a request has begun or ended, as `what` says, which has no secret in it. `session` is the session that it is
+    /// about: its name, or its chat's id.
     fn hear(&self, what: &Sentence, session: Option<&str>);
 }
 
-/// Hears nothing.
+/// A listener that ignores everything.
 #[derive(Debug)]
 pub struct Deaf;
 

@@ -1,4 +1,4 @@
-//! Where models are kept and how sessions come to run on them: a folder for each backend, and the one list of them.
+//! The backends: where models are kept, and how sessions come to run on them. This file has the one list of all backends.
 
 mod commands;
 pub mod dispatch;
@@ -41,11 +41,11 @@ pub use postgres::PostgresBackend;
 pub struct Place {
     /// Where the registry is.
     pub home: Home,
-    /// The policy's directory, where its commands run.
+    /// The policy's directory, in which its commands run.
     pub directory: PathBuf,
     /// The socket that the policy names, if it names one.
     pub socket: Option<PathBuf>,
-    /// Whether a plan may ask which sessions are running.
+    /// Which commands of the policy may be run to make a plan.
     pub probe: Probe,
 }
 
@@ -57,7 +57,7 @@ pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
     open_heard(policy, place, Arc::new(Deaf))
 }
 
-/// The backend that a policy names, with this to hear of its commands and requests.
+/// The backend that a policy names, with a listener that is told of its commands and requests.
 ///
 /// # Errors
 /// As [`open`].
@@ -93,7 +93,7 @@ pub(crate) fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listen
     })
 }
 
-/// The backend of a registry whose policy is not asked: for what only looks at it, or at what runs remember.
+/// The backend of a registry without a policy: for commands that only read the registry, or what runs remember.
 pub(crate) fn of_home(home: Home) -> Box<dyn Backend> {
     match home {
         Home::File(registry) => Box::new(FileBackend::new(registry, BTreeMap::new(), Commands::none())),
@@ -112,17 +112,24 @@ pub fn capabilities(policy: &Policy) -> Box<dyn Capabilities> {
     }
 }
 
-/// Why sessions of the backend of this name are never started by a launch, and what to do instead; `None` where they are.
-pub(crate) fn refuses_launch(name: &str) -> Option<(&'static str, &'static str)> {
+/// Why a launch must not start the sessions of a backend.
+pub(crate) struct LaunchRefusal {
+    pub(crate) message: &'static str,
+    /// What to do instead.
+    pub(crate) hint: &'static str,
+}
+
+/// Why a launch must not start the sessions of the backend with this name; `None` where it may.
+pub(crate) fn refuses_launch(name: &str) -> Option<LaunchRefusal> {
     match name {
-        "dispatch" => Some((
-            "sessions of the dispatch backend are started by their daemon, not by reconcile launch",
-            "send the chat a message, or set backend = \"file\" if nothing else owns the registry",
-        )),
-        "openclaw" => Some((
-            "sessions of the openclaw backend are started by their gateway, not by reconcile launch",
-            "there is nothing to do: a changed model takes effect at the next turn",
-        )),
+        "dispatch" => Some(LaunchRefusal {
+            message: "sessions of the dispatch backend are started by their daemon, not by reconcile launch",
+            hint: "send the chat a message, or set backend = \"file\" if nothing else owns the registry",
+        }),
+        "openclaw" => Some(LaunchRefusal {
+            message: "sessions of the openclaw backend are started by their gateway, not by reconcile launch",
+            hint: "there is nothing to do: a changed model takes effect at the next turn",
+        }),
         _ => None,
     }
 }

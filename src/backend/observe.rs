@@ -1,5 +1,5 @@
-//! What is found of sessions before a plan is made: which models need a canary, which sessions are not running, and which
-//! still run what they ran when a restart of them came to be owed.
+//! Observes sessions before a plan is made: which models need a canary, which sessions are not running, and which sessions still have
+//! the start that they had when their debts were made.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +10,13 @@ use crate::foreign::Sentence;
 use crate::plan::observed::{Canary, Observed, Standing};
 use crate::plan::trial::Trial;
 use crate::plan::{Reading, Row};
+use crate::registry::Key;
 
-/// Of a model that no run remembers, at most so many sessions are asked whether they run. Where all of them are down, that
-/// says enough.
-const ASKED: usize = 8;
+/// For a model that no run remembers, at most this many sessions are asked if they are running. If all of them are down, the model
+/// needs a canary.
+const MAX_ASKED: usize = 8;
 
-/// What is looked at.
+/// Observes the sessions of a drift's rows.
 pub(super) struct Observer<'a> {
     pub(super) commands: &'a Commands,
     pub(super) aliases: &'a BTreeMap<String, Model>,
@@ -58,8 +59,8 @@ impl Observer<'_> {
         row.after.as_ref().is_some_and(|model| self.commands.presence(&row.chat, model) == Presence::Stopped)
     }
 
-    /// Finds the models on which no session is known to work. Where none is remembered to have come up on a model, sessions
-    /// that should run on it are asked, one at a time.
+    /// Finds the models on which no session is known to work. If the ledger does not know a model, sessions that should run on it are
+    /// asked, one at a time.
     fn find_canaries(&self, observed: &mut Observed) -> Result<()> {
         let unknown: BTreeSet<&Model> = self.restarts().filter_map(|row| self.unknown_model(row)).collect();
         if unknown.is_empty() {
@@ -68,7 +69,7 @@ impl Observer<'_> {
         let mut users = if self.commands.knows_running() { self.users(&unknown)? } else { BTreeMap::new() };
         for model in unknown {
             let users = users.remove(model).unwrap_or_default();
-            // A dry run asks nothing, and takes them to be running.
+            // A dry run asks nothing, and assumes that they are running.
             let is_running = |chat: &&Chat| self.commands.probe() == Probe::Nothing || self.is_running(chat, model);
             if let Some(chat) = users.iter().find(is_running) {
                 observed.working.insert(model.clone(), chat.id.clone().into_owned());
@@ -84,20 +85,22 @@ impl Observer<'_> {
         self.commands.presence(chat, model) == Presence::Running
     }
 
-    /// The model of a row, where neither a success nor a failure on it is remembered.
+    /// The model of a row, if the ledger remembers neither a success nor a failure on it.
     fn unknown_model<'r>(&self, row: &'r Row) -> Option<&'r Model> {
         let model = row.after.as_ref()?;
         let trial = self.reading.ledger.trials.get(model);
         matches!(trial, None | Some(Trial::Trying(_))).then_some(model)
     }
 
-    /// Sessions that should run on these models and owe nothing: a few of each.
+    /// Some chats of each model whose sessions should run on it, and do not change or owe a restart.
     fn users<'m>(&self, models: &BTreeSet<&'m Model>) -> Result<BTreeMap<&'m Model, Vec<Chat<'static>>>> {
         let ledger = &self.reading.ledger;
         let by_name: BTreeMap<&str, &Model> = models.iter().map(|model| (model.as_str(), *model)).collect();
         let changing: BTreeSet<&str> = self.rows.iter().map(|row| row.chat.id.as_ref()).collect();
         let mut users: BTreeMap<&Model, Vec<Chat<'static>>> = BTreeMap::new();
-        self.reading.snapshot.each(&mut |entry| {
+        let aliases = self.aliases.iter().filter(|(_, model)| models.contains(model)).map(|(alias, _)| alias.as_str());
+        let spellings: BTreeSet<&str> = by_name.keys().copied().chain(aliases).collect();
+        self.reading.snapshot.find(&[Key::Model], &spellings, &mut |entry| {
             let Some(says) = entry.model.as_deref() else { return };
             let canonical = self.aliases.get(says).map_or(says, Model::as_str);
             let Some(model) = by_name.get(canonical) else { return };
@@ -105,16 +108,17 @@ impl Observer<'_> {
             let is_settled =
                 !changing.contains(chat) && !ledger.owed.contains_key(chat) && !ledger.failed.contains_key(chat);
             let users = users.entry(model).or_default();
-            if is_settled && users.len() < ASKED {
+            if is_settled && users.len() < MAX_ASKED {
                 users.push(entry.chat.into_owned());
             }
         })?;
         Ok(users)
     }
 
-    /// Asks the sessions on which a model could be tried until one is running: only such a one says anything of it.
+    /// Asks the sessions on which a model could be tried, one at a time, until one is running: a canary must be running to prove
+    /// anything.
     fn pass_over_stopped(&self, model: &Model, observed: &mut Observed) {
-        // Elsewhere nothing is asked, or every row is.
+        // With another probe, no session is asked, or every session is.
         if self.commands.probe() != Probe::Needed || !self.commands.knows_running() {
             return;
         }
@@ -126,7 +130,8 @@ impl Observer<'_> {
         }
     }
 
-    /// Asks the sessions that owe a restart in vain, if nothing has started them since, which start of them is going on.
+    /// Asks for the identities of the sessions whose debts are void if nothing has started the sessions since: they ran the model
+    /// that the registry has again.
     fn find_identities(&self, observed: &mut Observed) {
         let is_sought =
             |row: &&Row| row.runs == row.after && row.owed.as_ref().is_some_and(|debt| debt.identity.is_some());

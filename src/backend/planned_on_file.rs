@@ -1,5 +1,5 @@
-//! A registry in a file, such as a redacted snapshot, for a policy whose own registry is elsewhere. It is planned on, and
-//! nothing is ever done to it: what a run would do, it would do to the other.
+//! A backend for planning on a file, such as a redacted snapshot, with a policy whose own registry is elsewhere. It changes nothing,
+//! because a run would have to change that other registry.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Backend for PlannedOnFile {
         Ok(Box::new(self.registry.snapshot()?))
     }
 
-    /// What runs remember is where the policy's own registry is.
+    /// An empty ledger: what runs remember is kept with the policy's own registry.
     fn ledger(&self) -> Result<Ledger> {
         Ok(Ledger::default())
     }

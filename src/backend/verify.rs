@@ -1,24 +1,24 @@
-//! Verifies restarts: a session has come up again, as another start of it, and stays up. That its command exited with 0
-//! proves nothing.
+//! Verifies restarts: the session must come up again, with a new identity, and stay up. The exit code of the restart command proves
+//! nothing.
 
 use std::time::Duration;
 
 use crate::apply::Attempt;
 use crate::os::process::poll;
 
-/// Between two looks at a session.
+/// The time between two looks at a session.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// What a look at a session finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// It is running. With what its start is called, where there is a command that tells.
+    /// It is running, and has this identity if there is an `identity` command.
     Up(Option<String>),
-    /// It is running, and the command that tells its start does not. Why.
+    /// It is running, but the `identity` command failed, for this reason.
     Nameless(String),
     /// It is not running.
     Down,
-    /// Whether it is running cannot be told. Why.
+    /// It is not known whether it is running, for this reason.
     Unclear(String),
 }
 
@@ -28,14 +28,14 @@ pub(super) struct Verification<'a> {
     pub(super) look: &'a dyn Fn() -> Seen,
     /// What a look found before the restart.
     pub(super) before: Seen,
-    /// The session must be up after this time.
+    /// The session must come up within this time.
     pub(super) timeout: Duration,
-    /// It must stay up for this time.
+    /// After that, it must stay up for this time.
     pub(super) min_healthy: Duration,
 }
 
 impl Verification<'_> {
-    /// What a restart came to whose command has succeeded.
+    /// The result of a restart whose command has succeeded.
     pub(super) fn after_success(&self, command: &str) -> Attempt {
         let mut seen = Seen::Down;
         poll(self.timeout, PAUSE, || {
@@ -52,7 +52,7 @@ impl Verification<'_> {
         }
     }
 
-    /// What a restart came to whose command has failed, and why it has.
+    /// The result of a restart whose command has failed, for the reason `why`.
     pub(super) fn after_failure(&self, why: &str) -> Attempt {
         let seen = self.look_after(&self.before);
         match &seen {
@@ -62,10 +62,10 @@ impl Verification<'_> {
         }
     }
 
-    /// Whether a session that was found up stays up, as the same start.
+    /// Checks that a session that has come up stays up, with one identity.
     ///
     /// # Errors
-    /// What the attempt came to otherwise.
+    /// The result of the attempt where it does not.
     fn stays_up(&self, start: &Seen) -> Result<(), Attempt> {
         let mut seen = start.clone();
         if !self.min_healthy.is_zero() {
@@ -85,8 +85,8 @@ impl Verification<'_> {
         }
     }
 
-    /// A look at a session. One whose start could be told earlier and no longer can has ended, though its supervisor may
-    /// count it as running until it is started again.
+    /// A look at a session. If it had an identity earlier and has none now, that start has ended, even if the supervisor still
+    /// calls the session running.
     fn look_after(&self, earlier: &Seen) -> Seen {
         match (self.look)() {
             Seen::Nameless(_) if matches!(earlier, Seen::Up(Some(_))) => Seen::Down,
@@ -94,7 +94,7 @@ impl Verification<'_> {
         }
     }
 
-    /// A session that is not up. Only one that was running before has come to harm.
+    /// The result for a session that is not up. Only a session that was running before is unhealthy because of the restart.
     fn not_up(&self, why: String) -> Attempt {
         match self.before {
             Seen::Up(_) | Seen::Nameless(_) => Attempt::Unhealthy(why),
@@ -103,7 +103,7 @@ impl Verification<'_> {
     }
 }
 
-/// Whether two looks found the same start of a session, as far as that can be told.
+/// Whether two looks found a session with one and the same identity. Without identities, that is not known.
 fn is_same_start(one: &Seen, other: &Seen) -> bool {
     matches!((one, other), (Seen::Up(Some(one)), Seen::Up(Some(other))) if one == other)
 }

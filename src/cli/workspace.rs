@@ -27,7 +27,7 @@ use crate::form::Form;
 use crate::plan::Plan;
 use crate::plan::json::Origin;
 use crate::policy::{self, BackendSettings, Outline, Policy};
-use crate::redact::Redaction;
+use crate::redact::{Redaction, Shown};
 use crate::registry::Snapshot;
 use crate::report::shown::Naming;
 use crate::sources::{PolicyFiles, git};
@@ -103,12 +103,9 @@ impl Names {
     }
 
     /// A plan as it may be shown. What is known of a snapshot's chats is no more than what a redacted plan says.
-    pub(crate) fn shown(&self, plan: Plan) -> Plan {
-        match (self, self.redaction()) {
-            (_, Some(redaction)) => plan.redacted(redaction),
-            (Self::Snapshot(..), None) => plan.without_details(),
-            (Self::Own | Self::Redacted(_), None) => plan,
-        }
+    pub(crate) fn shown(&self, plan: Plan) -> Shown<Plan> {
+        let plan = if self.is_snapshot() { plan.without_details() } else { plan };
+        Shown::under(self.redaction(), plan)
     }
 }
 

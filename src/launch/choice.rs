@@ -1,14 +1,14 @@
 //! What a session that is about to be started runs on.
 
-use std::collections::BTreeSet;
-
 use jiff::Zoned;
 
 use crate::chat::{Chat, Model};
+use crate::error::Result;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::ledger::Ledger;
 use crate::plan::trial::Trial;
 use crate::policy::Policy;
+use crate::registry::{Key, Snapshot};
 use crate::resolve::{Current, resolve, resolve_default};
 
 /// Why a session is not started on a model that no run has tried.
@@ -56,28 +56,31 @@ impl Choice {
     }
 }
 
-/// The model to start on. `in_use` are the models of other entries.
+/// The model to start on.
+///
+/// # Errors
+/// What is wrong with the registry.
 pub(super) fn decide(
     decider: Option<Decider>,
+    snapshot: &dyn Snapshot,
     chat: &Chat,
     current: Current,
-    in_use: &BTreeSet<String>,
     now: &Zoned,
-) -> Choice {
-    let Some(decider) = decider else { return Choice::untold(current.model.and_then(Model::new)) };
+) -> Result<Choice> {
+    let Some(decider) = decider else { return Ok(Choice::untold(current.model.and_then(Model::new))) };
     let Decider { policy, capabilities, ledger } = decider;
     let existing = current.model.map(|model| policy.canonical(model));
     if let Some(model) = resolve(policy, chat, Current { model: existing, ..current }, now).model {
         if existing == Some(model.as_str()) {
-            return Choice::untold(Some(model.clone()));
+            return Ok(Choice::untold(Some(model.clone())));
         }
-        let kept = decider.keeps(chat, model, existing, in_use).map(|why| Kept { wanted: model.clone(), why });
+        let kept = decider.keeps(snapshot, chat, model, existing)?.map(|why| Kept { wanted: model.clone(), why });
         let last_that_worked = || ledger.last_that_worked(&policy.allowed).cloned();
-        return match kept.map(|kept| (existing.and_then(Model::new).or_else(last_that_worked), kept)) {
+        return Ok(match kept.map(|kept| (existing.and_then(Model::new).or_else(last_that_worked), kept)) {
             Some((Some(runs), kept)) => Choice { kept: Some(kept), ..Choice::untold(Some(runs)) },
             // Nothing is known to work better.
             Some((None, _)) | None => Choice { model: Some(model.clone()), register: Register::Model, kept: None },
-        };
+        });
     }
     // Not managed: its model is set by something else, and the session must run on something until that happens. Where the
     // backend knows what a session without a model runs on, its runs take it for that.
@@ -86,18 +89,24 @@ pub(super) fn decide(
         || resolve_default(policy, chat, Current::default()).model.map(|model| policy.in_use(model, now).clone());
     let model =
         existing.and_then(Model::new).or_else(unset).or_else(default).unwrap_or_else(|| policy.fallback.model.clone());
-    Choice::untold(Some(model))
+    Ok(Choice::untold(Some(model)))
 }
 
 impl Decider<'_> {
     /// Why a session is not started on the model that is decided, if so. A run tries it first, on one session, and what a
     /// run has put back stays so until it is tried again.
-    fn keeps(&self, chat: &Chat, model: &Model, existing: Option<&str>, in_use: &BTreeSet<String>) -> Option<String> {
+    fn keeps(
+        &self,
+        snapshot: &dyn Snapshot,
+        chat: &Chat,
+        model: &Model,
+        existing: Option<&str>,
+    ) -> Result<Option<String>> {
         let Ledger { failed, trials, .. } = self.ledger;
         if failed.get(chat.id.as_ref()).is_some_and(|failed| failed.model == *model) {
-            return Some("the session did not come up on it".to_owned());
+            return Ok(Some("the session did not come up on it".to_owned()));
         }
-        match trials.get(model) {
+        Ok(match trials.get(model) {
             Some(Trial::Failed) => Some(match self.ledger.failed_on(model, &|_| false) {
                 Some((other, _)) => format!("it did not come up on {other}"),
                 None => "it did not come up where it was tried".to_owned(),
@@ -109,9 +118,22 @@ impl Decider<'_> {
             None => {
                 let restarts = self.capabilities.takes_effect() == TakesEffect::OnRestart;
                 let is_tried_by_runs = restarts && self.policy.rollout.canary && existing.is_some();
-                let is_unknown = is_tried_by_runs && !in_use.contains(model.as_str());
+                let is_unknown = is_tried_by_runs && !self.is_in_use(snapshot, model)?;
                 is_unknown.then(|| UNTRIED.to_owned())
             }
-        }
+        })
+    }
+
+    /// Whether another session runs on a model: one that owes no restart, and has come up.
+    fn is_in_use(&self, snapshot: &dyn Snapshot, model: &Model) -> Result<bool> {
+        let Ledger { owed, failed, .. } = self.ledger;
+        let aliases = self.policy.aliases.iter().filter(|(_, meant)| *meant == model).map(|(alias, _)| alias.as_str());
+        let spellings = aliases.chain([model.as_str()]).collect();
+        let mut is_in_use = false;
+        snapshot.find(&[Key::Model], &spellings, &mut |entry| {
+            let chat = entry.chat.id.as_ref();
+            is_in_use |= !owed.contains_key(chat) && !failed.contains_key(chat);
+        })?;
+        Ok(is_in_use)
     }
 }

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::launch::choice::{Choice, Register, decide};
 use crate::launch::conversation::choose;
 use crate::launch::problem::LaunchProblem;
-use crate::launch::seen::{Found, Seen};
+use crate::launch::seen::{Found, look_for};
 use crate::plan::Verdict;
 use crate::plan::json::{JsonBecause, JsonRow};
 use crate::plan::last_applied::{Hint, Origin};
@@ -117,10 +117,7 @@ pub struct Wanted<'a> {
 /// What is wrong with the registry; a word that several sessions have; a command that cannot be filled.
 pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted, now: &Zoned) -> Result<Start> {
     let given = wanted.fields;
-    let mut seen = Seen::nothing(wanted.chat, given.slug());
-    snapshot.each(&mut |entry| seen.take(entry, decider))?;
-    let in_use = std::mem::take(&mut seen.in_use);
-    let Found { entry: found, contact_of, same_slug } = seen.sort_out()?;
+    let Found { entry: found, contact_of, same_slug } = look_for(snapshot, wanted.chat, given.slug())?;
     let new = || Chat { id: Cow::Borrowed(wanted.chat), ..Chat::default() };
     let registered = found.as_ref().map_or_else(new, |entry| entry.chat.clone());
     let left_empty = found.as_ref().map(|entry| left_empty(entry, given)).unwrap_or_default();
@@ -143,7 +140,7 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     // The registry is not told of a tier that the policy gives: that may be another tomorrow.
     let seen =
         decider.map_or_else(|| chat.clone(), |Decider { policy, .. }| policy.with_tier(chat.clone()).into_owned());
-    let Choice { model, register, kept } = decide(decider, &seen, current, &in_use, now);
+    let Choice { model, register, kept } = decide(decider, snapshot, &seen, current, now)?;
     let recorded = found.as_ref().and_then(|entry| entry.resume.as_deref());
     let (conversation, remark) = choose(recorded, wanted.conversations, wanted.new_session_id);
     let session = Session { chat: &seen, model: model.as_ref(), conversation: &conversation };

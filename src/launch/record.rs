@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::launch::choice::Register;
 use crate::launch::problem::LaunchProblem;
-use crate::launch::seen::Seen;
+use crate::launch::seen::look_for;
 use crate::launch::{Registration, SESSION_ID, told};
 use crate::policy::{At, Because};
 use crate::registry::Snapshot;
@@ -15,9 +15,7 @@ use crate::resolve::Current;
 /// # Errors
 /// What is wrong with the registry; a word that no session has, or several.
 pub fn record(snapshot: &dyn Snapshot, word: &str, id: &str) -> Result<Registration> {
-    let mut seen = Seen::nothing(word, None);
-    snapshot.each(&mut |entry| seen.take(entry, None))?;
-    let Some(entry) = seen.sort_out()?.entry else {
+    let Some(entry) = look_for(snapshot, word, None)?.entry else {
         return Err(LaunchProblem::NotRegistered { word: word.into(), registry: snapshot.name().into() }.into());
     };
     let is_recorded = entry.resume.as_deref() == Some(id);

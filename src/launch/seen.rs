@@ -1,15 +1,14 @@
-//! One pass over the registry: the entry of a session that is about to be started, and what its start must know of others.
+//! The entry of a session that is about to be started, and what its start must know of entries that are like it.
 
 use std::collections::BTreeSet;
 
 use crate::error::Result;
-use crate::launch::choice::Decider;
 use crate::plan::select::ambiguous;
-use crate::registry::Entry;
+use crate::registry::{Entry, Key, Snapshot};
 
-/// What one pass over the registry finds for a start.
+/// What is found for a start.
 #[derive(Default)]
-pub(super) struct Seen<'w> {
+struct Seen<'w> {
     word: &'w str,
     /// The slug of the session's name that the user gave.
     slug: Option<String>,
@@ -21,8 +20,6 @@ pub(super) struct Seen<'w> {
     contact_of: Option<String>,
     /// The first chat whose session has that slug.
     same_slug: Option<String>,
-    /// The models of the other entries that owe no restart.
-    pub(super) in_use: BTreeSet<String>,
 }
 
 /// What a word stands for.
@@ -35,21 +32,22 @@ pub(super) struct Found {
     pub(super) same_slug: Option<String>,
 }
 
-impl<'w> Seen<'w> {
-    /// Before the pass. `word` is what the user calls the chat, and `slug` that of the session's name that the user gave.
-    pub(super) fn nothing(word: &'w str, slug: Option<String>) -> Self {
-        Self { word, slug, ..Self::default() }
-    }
+/// Looks in a registry for what `word` stands for, as the user calls the chat, and for the slug of the session's name that the
+/// user gave.
+///
+/// # Errors
+/// What is wrong with the registry; a word that several sessions have.
+pub(super) fn look_for(snapshot: &dyn Snapshot, word: &str, slug: Option<String>) -> Result<Found> {
+    let mut seen = Seen { word, slug: slug.clone(), ..Seen::default() };
+    let keys = [Key::Id, Key::SessionName, Key::ContactName, Key::Slug];
+    let sought: BTreeSet<&str> = [word].into_iter().chain(slug.as_deref()).collect();
+    snapshot.find(&keys, &sought, &mut |entry| seen.take(entry))?;
+    seen.sort_out()
+}
 
-    pub(super) fn take(&mut self, entry: Entry<'_>, decider: Option<Decider>) {
+impl Seen<'_> {
+    fn take(&mut self, entry: Entry<'_>) {
         let id = || entry.chat.id.clone().into_owned();
-        if let (Some(Decider { policy, ledger, .. }), Some(model)) = (decider, entry.model.as_deref()) {
-            let model = policy.canonical(model);
-            let is_settled = |chat| !ledger.owed.contains_key(chat) && !ledger.failed.contains_key(chat);
-            if entry.chat.id != self.word && !self.in_use.contains(model) && is_settled(entry.chat.id.as_ref()) {
-                self.in_use.insert(model.to_owned());
-            }
-        }
         if self.same_slug.is_none() && self.slug.is_some() && entry.chat.slug() == self.slug {
             self.same_slug = Some(id());
         }
@@ -64,7 +62,7 @@ impl<'w> Seen<'w> {
     }
 
     /// Contacts choose their names, and one may be another chat's number: it must not get that chat's session.
-    pub(super) fn sort_out(mut self) -> Result<Found> {
+    fn sort_out(mut self) -> Result<Found> {
         if self.by_id.is_none() && self.by_name.len() > 1 {
             let chats: Vec<String> = self.by_name.iter().map(|entry| entry.chat.id.clone().into_owned()).collect();
             return Err(ambiguous(self.word, &chats));

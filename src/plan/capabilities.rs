@@ -1,4 +1,4 @@
-//! What a backend can do, as far as that is known without asking it.
+//! What a backend can do, as far as that is known from the policy alone.
 
 use jiff::SignedDuration;
 
@@ -7,74 +7,74 @@ use crate::chat::{Chat, Model};
 /// How often the session of one chat may be restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestartLimit {
-    /// This many times…
+    /// How many restarts are allowed within the time `within`.
     pub restarts: usize,
-    /// …within this time.
+    /// The length of the time in which restarts are counted.
     pub within: SignedDuration,
 }
 
-/// How a session comes to run on a model that was changed.
+/// When a changed model takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakesEffect {
-    /// A restart follows the change.
+    /// When the run restarts the session after the change.
     OnRestart,
-    /// Nothing restarts it: the model takes effect when the session next starts.
+    /// When the session next starts: the run restarts nothing.
     OnNextStart,
-    /// The change itself makes it run on the model.
+    /// With the change itself.
     AtOnce,
 }
 
 /// What a backend can do.
 pub trait Capabilities: Sync {
-    /// How a change takes effect.
+    /// When a changed model takes effect.
     fn takes_effect(&self) -> TakesEffect;
 
-    /// Whether a restart counts only when its session was seen to come up.
+    /// Whether a restart succeeds only if its session was seen to come up.
     fn verifies_restarts(&self) -> bool {
         true
     }
 
-    /// Why the chat cannot be managed at all, if so.
+    /// Why the chat cannot be managed; `None` where it can.
     fn unmanaged(&self, _chat: &Chat) -> Option<&'static str> {
         None
     }
 
-    /// Why no session can be given this model, if so.
+    /// Why no session can be given this model; `None` where sessions can.
     fn refuses_model(&self, _model: &Model) -> Option<String> {
         None
     }
 
-    /// Why the session of this chat cannot be restarted for this model, if so.
+    /// Why the session of this chat cannot be restarted on this model; `None` where it can.
     fn refuses_restart(&self, _chat: &Chat, _model: &Model) -> Option<String> {
         None
     }
 
-    /// What a session of this chat runs on while its entry has no model, where that is known.
+    /// The model that a session of this chat runs on while its entry has none; `None` where that is not known.
     fn unset_runs(&self, _chat: &Chat) -> Option<&str> {
         None
     }
 
-    /// What to say of an entry without a model whose session runs this one anyway, where that leaves nothing to do.
+    /// Why an entry without a model needs no change, where its session runs this model anyway; `None` where it needs one.
     fn unset_is_in_sync(&self, _model: &Model) -> Option<String> {
         None
     }
 
-    /// Whether only sessions that are live can be changed, as far as their registry's owner is up.
+    /// Whether only live sessions can be changed while the registry's owner is up.
     fn needs_live_sessions(&self) -> bool {
         false
     }
 
-    /// Whether a model is changed and its session restarted by one request, so that an edit waits where the restart does.
+    /// Whether one request changes a model and restarts the session, so that an edit waits as long as its restart.
     fn edits_by_restart(&self) -> bool {
         false
     }
 
-    /// How often a session may be restarted, where its owner limits that.
+    /// How often a session may be restarted; `None` where its owner sets no limit.
     fn restart_limit(&self) -> Option<RestartLimit> {
         None
     }
 
-    /// Whether sessions are known to it by their slugs, so that two must not share one.
+    /// Whether it identifies sessions by their slugs, so that no two sessions may have the same slug.
     fn uses_slugs(&self) -> bool {
         false
     }

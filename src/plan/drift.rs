@@ -1,4 +1,4 @@
-//! Policy against registry: what differs, before the backend is asked what the sessions are doing.
+//! Compares the registry with the policy, before the backend is asked what the sessions are doing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,24 +18,24 @@ use crate::registry::{Entry, Key, Make, Snapshot, collect};
 use crate::resolve::{Current, Decision, resolve};
 use crate::withdrawn::{Withdrawal, Withdrawals};
 
-/// What a backend reads: the registry and the ledger, together.
+/// The registry and the ledger, read together.
 #[derive(Debug)]
 pub struct Reading {
     /// The registry.
     pub snapshot: Box<dyn Snapshot>,
     /// The ledger.
     pub ledger: Ledger,
-    /// Chats that get a row even where nothing differs, because the backend may have something to say of them.
+    /// Chats that get a row even where nothing differs, because the backend may have a finding about them.
     pub doubtful: BTreeSet<String>,
-    /// A model that something other than a person may have written into entries: an override of the registry's owner. An entry
-    /// that has it was not set by hand.
+    /// The model of an override of the registry's owner, which may have been written into entries. An entry with this model does
+    /// not count as set by hand.
     pub imposed: Option<Model>,
 }
 
-/// What differs between policy and registry.
+/// The differences between policy and registry. The fields have the meaning of those of a [`Plan`](crate::plan::Plan).
 #[derive(Debug, Default)]
 pub struct Drift {
-    /// Sorted by chat id.
+    /// The chats that differ, owe a restart, or are deliberately left alone, sorted by chat id.
     pub rows: Vec<Row>,
     /// Restarts that were owed and are void, by chat id, and why.
     pub void: BTreeMap<String, Void>,
@@ -44,24 +44,22 @@ pub struct Drift {
     pub(super) complete: bool,
     pub(super) reset: Vec<String>,
     pub(super) selection: Selection,
-    /// What is to be remembered of what chats were given.
     pub(super) found: Found,
-    /// Where the next chat probably is among what chats were last given.
-    hint: Hint,
-    /// Chats that keep their model because no run has looked at them before.
     pub(super) unseen: usize,
     pub(super) unshared: Vec<Unshared>,
     pub(super) withdrawals: Vec<Withdrawal>,
-    /// Chats in the registry of which the ledger remembers a debt, or a start that failed.
+    /// The index at which the next chat probably is in [`Ledger::last_applied`].
+    hint: Hint,
+    /// Registered chats that owe a restart, or whose last start failed, according to the ledger.
     remembered: BTreeSet<String>,
-    /// A chat of which its registry and this program do not agree whether it has the model that was decided.
+    /// A chat about which its registry and this program disagree: whether it has the model that is decided.
     disputed: Option<String>,
 }
 
-/// Compares every selected entry with its decision, and the ledger with the entries.
+/// Compares every selected entry with the decision on its chat, and the ledger with the entries.
 ///
 /// # Errors
-/// What is wrong with the registry, or with the selector.
+/// Where the registry cannot be read, or the selector names a chat or a tier that does not exist.
 pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
     let snapshot = reading.snapshot.as_ref();
     let selection = input.selector.resolve(input.policy, snapshot)?;
@@ -75,7 +73,10 @@ pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
         selection: &selection,
     };
     let none = || (Drift::default(), Beside::of(input));
-    let read = |make: Make<'_>| snapshot.in_question(make);
+    let read = |make: Make<'_>| match selection.only_chats() {
+        Some(chats) => snapshot.of_chats(chats, make),
+        None => snapshot.in_question(make),
+    };
     let (counts, parts) = collect(read, none, |(drift, beside), entry| comparison.take(drift, beside, entry))?;
     let parts = parts.into_iter().reduce(|(drift, beside), (more, others)| (drift.and(more), beside.and(others)));
     let (mut drift, Beside { names, withdrawals }) = parts.unwrap_or_else(none);
@@ -100,13 +101,13 @@ pub fn drift(input: &PlanInput, reading: &Reading) -> Result<Drift> {
 }
 
 impl Drift {
-    /// Does what can be done only when all rows are there.
+    /// Sorts the rows, and refuses those that can only be judged when all rows are known.
     pub(super) fn close(&mut self, input: &PlanInput, snapshot: &dyn Snapshot) -> Result<()> {
         self.rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
         if input.capabilities.uses_slugs() { self.refuse_shared_slugs(snapshot) } else { Ok(()) }
     }
 
-    /// Adds what another part of the registry has.
+    /// Adds the differences in another part of the registry.
     fn and(mut self, other: Self) -> Self {
         self.rows.extend(other.rows);
         self.selected += other.selected;
@@ -119,15 +120,15 @@ impl Drift {
         self
     }
 
-    /// Refuses rows to be restarted whose slug could mean another session as well. A slug reaches every command, in
-    /// its environment if not in an argument.
+    /// Refuses to restart sessions whose slug is also that of another session, or means all sessions: every command gets the slug,
+    /// in its environment if not in an argument, and could restart the wrong session.
     fn refuse_shared_slugs(&mut self, snapshot: &dyn Snapshot) -> Result<()> {
         let slugs: BTreeSet<String> = self.restarted().filter_map(|row| row.chat.slug()).collect();
         let sought: BTreeSet<&str> = slugs.iter().map(String::as_str).filter(|slug| !slug.is_empty()).collect();
         if sought.is_empty() {
             return Ok(());
         }
-        // Two chats of a slug are enough: whichever of them a row is, the other is not.
+        // Two chats of a slug are enough: at least one of them is not the row's.
         let mut sharing: BTreeMap<String, Vec<String>> = BTreeMap::new();
         snapshot.find(&[Key::Slug], &sought, &mut |Entry { chat, .. }| {
             let chats = sharing.entry(chat.slug().unwrap_or_default()).or_default();
@@ -153,7 +154,7 @@ impl Drift {
     }
 }
 
-/// What is found of a policy's names and models while entries are compared.
+/// What the same pass over the registry finds about a policy's names and models.
 struct Beside<'p> {
     names: Names<'p>,
     withdrawals: Withdrawals<'p>,
@@ -169,7 +170,7 @@ impl<'p> Beside<'p> {
     }
 }
 
-/// What entries are compared with.
+/// Compares entries with the policy and the ledger.
 pub(super) struct Comparison<'a> {
     pub(super) input: &'a PlanInput<'a>,
     pub(super) ledger: &'a Ledger,
@@ -178,22 +179,18 @@ pub(super) struct Comparison<'a> {
     pub(super) selection: &'a Selection,
 }
 
-/// What a session runs and should run, as far as that is known before it is asked.
-struct Models<'a> {
-    before: Option<&'a str>,
-    after: &'a Model,
-    /// What it runs for certain.
-    runs: Option<&'a str>,
+/// What is to be remembered of an entry that was not remembered as it is: a new chat, mostly.
+struct News {
+    origin: Origin,
+    chat: String,
+    model: String,
 }
 
-impl Models<'_> {
-    fn edit(&self) -> bool {
-        self.before != Some(self.after.as_str())
-    }
-
-    /// Whether the session runs something else than it should, or may do so.
-    fn stale(&self) -> bool {
-        self.runs != Some(self.after.as_str())
+impl News {
+    /// `None` where the entry has no model, or its model is what the memory says, so that mostly nothing is copied.
+    fn of(entry: &Entry, origin: Option<Origin>) -> Option<Self> {
+        let origin = origin.filter(|origin| *origin != Origin::Applied)?;
+        Some(Self { origin, chat: entry.chat.id.to_string(), model: entry.model.as_deref()?.to_owned() })
     }
 }
 
@@ -220,29 +217,26 @@ impl<'a> Comparison<'a> {
         beside.withdrawals.take(&entry.chat, entry.model.as_deref(), managed);
         let is_kept = self.keeps(&decision);
         drift.unseen += usize::from(is_kept && origin == Some(Origin::Unseen));
-        // All but new chats are remembered mostly, so that little is copied.
-        let news = origin.filter(|origin| *origin != Origin::Applied);
-        let news =
-            news.and_then(|origin| Some((origin, entry.chat.id.to_string(), entry.model.as_deref()?.to_owned())));
+        let news = News::of(&entry, origin);
         let row = self.row(drift, entry, decision);
         let is_unmanaged = row.as_ref().is_some_and(|row| row.outcome.verdict == Verdict::Unmanaged);
         let is_as_decided = row.as_ref().is_none_or(|row| !row.edit) && !is_unmanaged;
         match news {
-            Some((_, chat, model)) if is_as_decided => drift.found.applied(&chat, &model),
-            Some((Origin::Unseen, chat, _)) if is_unmanaged => drift.found.by_hand(&chat),
+            Some(News { chat, model, .. }) if is_as_decided => drift.found.applied(&chat, &model),
+            Some(News { origin: Origin::Unseen, chat, .. }) if is_unmanaged => drift.found.by_hand(&chat),
             _ => {}
         }
         drift.rows.extend(row);
     }
 
-    /// Whether its registry was asked, and answers otherwise than this decision.
+    /// Whether the registry was asked if this entry differs from the policy, and gave another answer than this decision.
     fn is_disputed(&self, entry: &Entry, decision: &Decision) -> bool {
         let says = entry.model.as_deref().map(|model| self.input.policy.canonical(model));
         let is_as_decided = decision.model.is_some() && decision.model.map(Model::as_str) == says;
         entry.differs.is_some_and(|differs| differs == is_as_decided)
     }
 
-    /// The decision on an entry, and where its model comes from where that makes a difference.
+    /// The decision on an entry, and the origin of its model where the decision depends on that.
     pub(super) fn decide(&self, entry: &Entry, hint: &mut Hint) -> (Decision<'a>, Option<Origin>) {
         let origin = self.origin(entry, hint);
         let by_hand = origin.is_some_and(Origin::is_by_hand);
@@ -255,7 +249,7 @@ impl<'a> Comparison<'a> {
         decision.model.is_none() && Some(decision.because) == self.input.policy.existing.because()
     }
 
-    /// Where the model of an entry comes from; `None` where that makes no difference.
+    /// The origin of an entry's model; `None` where the decision does not depend on it.
     fn origin(&self, entry: &Entry, hint: &mut Hint) -> Option<Origin> {
         let origin = self.ledger.origin(self.input.policy, entry, hint)?;
         let is_imposed = self.imposed.is_some_and(|imposed| entry.model.as_deref() == Some(imposed.as_str()));
@@ -263,17 +257,15 @@ impl<'a> Comparison<'a> {
         Some(if is_taken_over || (is_imposed && origin.is_by_hand()) { Origin::Open } else { origin })
     }
 
-    /// The row of an entry; `None` where it is as decided. What follows for the ledger is added to the drift.
+    /// The row of an entry; `None` where the entry is as decided. Debts that are void and counters that are reset are added to the
+    /// drift.
     pub(super) fn row(&self, drift: &mut Drift, entry: Entry, decision: Decision) -> Option<Row> {
         let (policy, capabilities) = (self.input.policy, self.input.capabilities);
         let chat = entry.chat.id.as_ref();
         let debt = self.ledger.owed.get(chat);
         let correction = self.ledger.corrected.get(chat);
         let failed = self.ledger.failed.get(chat);
-        let remembered = correction.map(|made| &made.model).into_iter().chain(failed.map(|failed| &failed.model));
-        let is_another = |model| decision.model != Some(model);
-        let is_remembered = correction.is_some() || failed.is_some();
-        if remembered.into_iter().any(is_another) || (is_remembered && self.selection.retries(chat)) {
+        if self.is_reset(chat, &decision) {
             drift.reset.push(chat.to_owned());
         }
         let unmanaged = capabilities.unmanaged(&entry.chat);
@@ -291,9 +283,9 @@ impl<'a> Comparison<'a> {
             None if did_not_come_up => None,
             None => before.or(capabilities.unset_runs(&entry.chat)),
         };
-        let models = Models { before, after, runs };
-        // What a session ran that owes a restart is what it runs only where nothing has started it since.
-        let (edit, stale) = (models.edit(), models.stale() || debt.is_some());
+        let edit = before != Some(after.as_str());
+        // A session that owes a restart may have been started since on another model than it ran.
+        let stale = debt.is_some() || runs != Some(after.as_str());
         if !edit && !stale && !self.doubtful.contains(chat) {
             return None;
         }
@@ -318,7 +310,16 @@ impl<'a> Comparison<'a> {
         Some(row)
     }
 
-    /// Why nothing is done for a row, if so.
+    /// Whether corrections and failed starts of a chat no longer count: they are about another model than the decision, or the user
+    /// asks for another try.
+    fn is_reset(&self, chat: &str, decision: &Decision) -> bool {
+        let corrected = self.ledger.corrected.get(chat).map(|correction| &correction.model);
+        let failed = self.ledger.failed.get(chat).map(|failed| &failed.model);
+        let mut remembered = [corrected, failed].into_iter().flatten();
+        remembered.any(|model| decision.model != Some(model) || self.selection.retries(chat))
+    }
+
+    /// Why nothing is done for a row; `None` where something is.
     fn stops(&self, row: &Row, after: &Model, owed: Option<&Debt>, correction: Option<&Correction>) -> Option<Outcome> {
         let capabilities = self.input.capabilities;
         if (row.edit || owed.is_some())
@@ -341,8 +342,8 @@ impl<'a> Comparison<'a> {
         self.waits(row, owed)
     }
 
-    /// That the row's restart failed before and waits for its next try, if so. An edit does not wait for that, unless one
-    /// request makes both.
+    /// The outcome of a row whose restart failed before and waits for its next try; `None` where it does not wait. A row with an edit
+    /// does not wait, unless edit and restart are one request.
     fn waits(&self, row: &Row, owed: Option<&Debt>) -> Option<Outcome> {
         let debt = owed.filter(|debt| debt.waits(self.input.now.timestamp()))?;
         if (row.edit && !self.input.capabilities.edits_by_restart()) || self.selection.retries(&row.chat.id) {
@@ -353,7 +354,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// The row of an entry that nothing needs to be done for.
+/// A row for which nothing needs to be done.
 pub(super) fn plain(entry: Entry, decision: Decision) -> Row {
     Row {
         before: entry.model.as_deref().and_then(Model::new),

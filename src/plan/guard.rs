@@ -1,22 +1,19 @@
-//! Whether a plan may be done at all: the limit on changes, and the plan that was asked for.
+//! Whether a plan may be done: it must be the plan that the user named, and stay within the limit on changes.
 
-use std::collections::BTreeMap;
-
-use crate::chat::Model;
-use crate::plan::expected::Models;
 use crate::plan::input::Limits;
-use crate::plan::{Plan, Refusal};
+use crate::plan::{EditedModels, ModelChange, Plan, Refusal, edits};
 use crate::policy::Policy;
+use crate::redact::Redact;
 
-/// Why `plan` may not be done, if so.
+/// Why `plan` may not be done; `None` where it may.
 pub fn guard(plan: &Plan, policy: &Policy, limits: Limits) -> Option<Refusal> {
     if let Some(expected) = limits.expected {
-        let redacted = expected.redaction.as_ref().map(|redaction| plan.redacted(redaction));
+        let redacted = expected.redaction.as_ref().map(|redaction| plan.clone().redacted(redaction));
         let shown = redacted.as_ref().unwrap_or(plan);
         let differences = expected.edits.as_ref().map(|edits| differences(edits, shown));
         let is_other = match &differences {
             Some(differences) => !differences.is_empty(),
-            // Both are ids of the same edits.
+            // The user may name the id with pseudonyms or the one without.
             None => expected.id != shown.id && expected.id != plan.id,
         };
         if is_other {
@@ -30,16 +27,14 @@ pub fn guard(plan: &Plan, policy: &Policy, limits: Limits) -> Option<Refusal> {
     (changes > limit).then_some(Refusal::Limit { changes, limit })
 }
 
-fn differences(expected: &BTreeMap<String, Models>, plan: &Plan) -> Vec<String> {
+/// The differences between the edits of the named plan and those of `plan`, one line for each chat.
+fn differences(expected: &EditedModels, plan: &Plan) -> Vec<String> {
     let name = |model: &Option<_>| Option::as_deref(model).unwrap_or("(none)").to_owned();
-    let show = |(before, after): &Models| format!("{} → {}", name(before), name(after));
-    let text = |model: &Option<Model>| model.as_ref().map(ToString::to_string);
-    let edits = plan.rows.iter().filter(|row| row.edit);
-    let now: BTreeMap<&str, Models> =
-        edits.map(|row| (row.chat.id.as_ref(), (text(&row.before), text(&row.after)))).collect();
-    let gone = expected.iter().filter(|(chat, _)| !now.contains_key(chat.as_str()));
+    let show = |ModelChange { before, after }: &ModelChange| format!("{} → {}", name(before), name(after));
+    let now = edits(&plan.rows);
+    let gone = expected.iter().filter(|(chat, _)| !now.contains_key(*chat));
     let gone = gone.map(|(chat, models)| format!("- {chat}: {}, no longer planned", show(models)));
-    let new = now.iter().filter_map(|(chat, models)| match expected.get(*chat) {
+    let new = now.iter().filter_map(|(chat, models)| match expected.get(chat) {
         None => Some(format!("+ {chat}: {}, not in that plan", show(models))),
         Some(earlier) if earlier != models => Some(format!("~ {chat}: {}, was {}", show(models), show(earlier))),
         Some(_) => None,

@@ -1,4 +1,4 @@
-//! What a run did, as one line of the history or several.
+//! The lines of the history. A run has one line, or several where it did much.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,13 +21,13 @@ pub struct JsonRow<'a> {
     pub session_name: Option<Cow<'a, str>>,
     /// Its tier.
     pub tier: Option<Cow<'a, str>>,
-    /// What the registry said.
+    /// The model that the registry had.
     pub before: Option<Cow<'a, str>>,
-    /// What it should say; absent where the chat is not managed.
+    /// The model that it should have; absent where the chat is not managed.
     pub after: Option<Cow<'a, str>>,
-    /// What decided.
+    /// The part of the policy that decided.
     pub because: JsonBecause<'a>,
-    /// Whether the registry had to change.
+    /// Whether the registry had to be changed.
     pub edit: bool,
     /// Whether the session had to be restarted.
     pub restart: bool,
@@ -36,30 +36,30 @@ pub struct JsonRow<'a> {
     /// Whether its model is tried on this session first.
     #[serde(default)]
     pub canary: bool,
-    /// What became of it: the name of a [`Verdict`](crate::plan::Verdict).
+    /// The outcome: the name of a [`Verdict`](crate::plan::Verdict).
     pub outcome: Cow<'a, str>,
-    /// Why.
+    /// Why, if there is more to say.
     pub detail: Option<Cow<'a, str>>,
 }
 
-/// The JSON form of what decided.
+/// The JSON form of a part of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JsonBecause<'a> {
-    /// As in [`Because`].
+    /// The name of the part, such as `rules[0]`.
     pub rule: Cow<'a, str>,
     /// The policy's file.
     pub file: Cow<'a, str>,
-    /// The line in it.
+    /// The line in the file, counted from 1.
     pub line: usize,
 }
 
-/// Who did a run, with which command, and by which policy. Older lines do not say.
+/// Who did a run, with which command, and by which policy. Lines of early versions do not have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Origin {
     /// The command: `apply`, `set-model`, `unset-model`, `undo` or `launch`.
     pub command: Option<String>,
-    /// The name of the user, as the environment says it, behind `sudo` too.
+    /// The name of the user, according to the environment: with `sudo`, the user who called it.
     pub user: Option<String>,
     /// The effective user id.
     pub uid: Option<u32>,
@@ -67,12 +67,12 @@ pub struct Origin {
     pub host: Option<String>,
     /// The commit that the policy's work tree was at.
     pub policy_commit: Option<String>,
-    /// Whether the policy was not what that commit has.
+    /// Whether the policy differed from that commit.
     pub policy_modified: Option<bool>,
     /// When that commit was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_at: Option<Timestamp>,
-    /// The overrides that the command has changed before its run.
+    /// The overrides that the command changed before its run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<JsonEdit>,
 }
@@ -82,21 +82,21 @@ pub struct Origin {
 pub struct JsonEdit {
     /// The chat.
     pub chat_id: String,
-    /// What the policy said before; `None` where it said nothing.
+    /// The override before the change; `None` where there was none.
     pub before: Option<JsonOverride>,
-    /// What it says since.
+    /// The override after the change; `None` where it was removed.
     pub after: Option<JsonOverride>,
 }
 
-/// An override, as the history tells of it.
+/// The JSON form of an override.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JsonOverride {
     /// Its model; `None` where the chat is not managed.
     pub model: Option<String>,
-    /// When it ends, as the policy says it.
+    /// When it ends, as the policy writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// What counts then.
+    /// The model from that end on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub then: Option<String>,
     /// Why it is there.
@@ -120,7 +120,7 @@ impl From<&Override> for JsonOverride {
     }
 }
 
-/// A command that changes models or restarts sessions.
+/// A command that changes models or restarts sessions, as the history identifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Its name in the history.
@@ -129,7 +129,7 @@ pub struct Record {
     pub head: Head,
 }
 
-/// What all rows of a command have in common.
+/// Who did a command, when, and by which plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// When it began.
@@ -137,71 +137,71 @@ pub struct Head {
     /// Who did it.
     #[serde(flatten)]
     pub by: Origin,
-    /// The plan that it executed; empty for a launch, which makes none.
+    /// The id of the plan that it executed; empty for a launch, which has no plan.
     pub plan_id: String,
 }
 
-/// The version of the history's lines. A line that does not say its version is of the first one.
+/// The version of the form of lines. A line without a version has version 1.
 pub const LINE_VERSION: u32 = 1;
 
 fn first_version() -> u32 {
     1
 }
 
-/// The form of a run's name.
+/// The format of a run's name, for `strftime`.
 const NAME: &str = "%Y%m%dT%H%M%S%6fZ";
 
-/// The name of a run that began at this time, where no run before it has a later name.
+/// The name of a run that began at this time. It may be taken: see [`name_after`].
 pub fn name(at: Timestamp) -> String {
     at.strftime(NAME).to_string()
 }
 
-/// The name of a run that began at this time, after that of the `newest` run before it. A clock may stand still or be set
-/// back, so then the name is the next microsecond, and no longer the time.
+/// The name of a run that began at this time, later in order than the name of the `newest` run before it. Where the clock has stood
+/// still or was set back, it is the microsecond after that name.
 pub fn name_after(newest: Option<&str>, at: Timestamp) -> String {
     let own = name(at);
     let Some(newest) = newest.filter(|newest| own.as_str() <= *newest) else { return own };
     let last = DateTime::strptime(NAME, newest).and_then(|last| last.to_zoned(TimeZone::UTC));
     let next = last.and_then(|last| last.timestamp().checked_add(SignedDuration::from_micros(1)));
-    // What is not such a name was not given by this program, which owes it no order.
+    // A name in another format was not given by this program, and need not come before this one.
     next.map_or(own, name)
 }
 
-/// What one run did, as one line of the history or several.
+/// A line of the history: what one run did, or a part of that.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JsonRun<'a> {
-    /// The version of this line's form: one that is larger than [`LINE_VERSION`] must not be read as this struct.
+    /// The version of this line's form. A line with a version above [`LINE_VERSION`] must not be read as this struct.
     #[serde(default = "first_version")]
     pub version: u32,
-    /// Its name, which is unique, and later in order than those of the runs before it: the time in UTC, to the microsecond.
+    /// The name of the run: the time in UTC, to the microsecond. It is unique, and later in order than those of earlier runs.
     pub run: Cow<'a, str>,
-    /// When it was.
+    /// When the run began.
     pub at: Timestamp,
     /// Who did it.
     #[serde(flatten)]
     pub by: Origin,
-    /// The plan that it executed.
+    /// The id of the plan that it executed; empty for a launch.
     pub plan_id: Cow<'a, str>,
     /// The rows for which something was done or tried.
     pub changes: Vec<JsonRow<'a>>,
     /// Chats whose debts were void.
     pub cancelled: Vec<Cow<'a, str>>,
-    /// What the conversations of sessions that it restarted, or whose entries it completed, can be resumed by, by chat id.
-    /// Only where the owner of the registry may lose that.
+    /// The ids of the conversations of sessions that it restarted, or whose entries it completed, by chat id. Only where the owner
+    /// of the registry may lose them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub conversations: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
-    /// Chats whose entries had lost that, and got it back.
+    /// Chats whose entries had lost the id of their conversation, and got it back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub completed: Vec<Cow<'a, str>>,
     /// The numbers of the whole plan.
     pub summary: Summary,
-    /// Whether it died before its end, and the next run has written down what it did.
+    /// Whether the run died before its end. The next run has then written this line.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unfinished: bool,
-    /// Which of its lines this is: what a long run did is told in several.
+    /// The number of this line among those of its run, counted from 1.
     #[serde(default = "first_part")]
     pub part: usize,
-    /// Whether another line of it follows.
+    /// Whether another line of the run follows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
 }
@@ -218,26 +218,26 @@ impl JsonRun<'_> {
         Self { unfinished: false, ..self }
     }
 
-    /// Whether it changed something that can be taken back.
+    /// Whether it changed something that can be undone.
     pub(crate) fn is_change(&self) -> bool {
         !self.by.overrides.is_empty() || self.changes.iter().any(JsonRow::is_edit)
     }
 }
 
 impl<'a> JsonBecause<'a> {
-    /// What decided, as it may be shown.
+    /// For a report: the file has the name under which it may be shown.
     pub fn shown(because: &'a Because) -> Self {
         Self { rule: (&because.rule).into(), file: because.at.file.shown().raw().into(), line: because.at.line }
     }
 
-    /// What decided, as the history has it: of a file, its path.
+    /// For the history: the file has its path.
     pub fn recorded(because: &'a Because) -> Self {
         Self { file: because.at.file.path().to_string_lossy(), ..Self::shown(because) }
     }
 }
 
 impl JsonRow<'_> {
-    /// Whether it was to be written into the registry.
+    /// Whether a model was to be written into the registry.
     pub fn is_edit(&self) -> bool {
         self.edit && self.after.is_some()
     }

@@ -1,4 +1,4 @@
-//! What a plan is made from, besides what a backend reads.
+//! What a plan is made from, apart from the registry and the ledger.
 
 use jiff::Zoned;
 
@@ -7,10 +7,10 @@ use crate::plan::expected::Expected;
 use crate::plan::select::Selector;
 use crate::policy::Policy;
 
-/// What is wanted, by whom, and when.
+/// What a plan is made from, apart from the registry and the ledger.
 #[derive(Clone, Copy)]
 pub struct PlanInput<'a> {
-    /// What is desired.
+    /// The desired state.
     pub policy: &'a Policy,
     /// What the backend can do.
     pub capabilities: &'a dyn Capabilities,
@@ -18,15 +18,15 @@ pub struct PlanInput<'a> {
     pub now: &'a Zoned,
     /// Which chats the run is about.
     pub selector: &'a Selector,
-    /// The limits that the user consents to.
+    /// What the user allows the run to do.
     pub limits: Limits<'a>,
 }
 
-/// What the user consents to.
+/// What the user allows a run to do.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits<'a> {
-    /// So many changes, instead of the policy's limit.
+    /// How many changes the run may make, instead of the policy's limit.
     pub allow_changes: Option<usize>,
-    /// This plan, and no other.
+    /// The only plan that the run may apply, if the user has named one.
     pub expected: Option<&'a Expected>,
 }

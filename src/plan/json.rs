@@ -1,4 +1,4 @@
-//! A row as JSON, for the report and the history, which reads it again.
+//! Plans as JSON, for the report and for the history.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,14 +14,14 @@ pub use crate::plan::history_lines::{
     Head, JsonBecause, JsonRow, JsonRun, LINE_VERSION, Origin, Record, name, name_after,
 };
 
-/// The JSON form of a model that did not come up. It holds no times, as the whole report.
+/// The JSON form of a model that failed. Like the whole report, it has no times in it.
 #[derive(Clone, Debug, Serialize)]
 pub struct JsonFailedModel<'a> {
     /// The model.
     pub model: &'a str,
     /// The chat on whose session it was tried.
     pub chat_id: &'a str,
-    /// How often.
+    /// How often it was tried there.
     pub attempts: u32,
 }
 
@@ -32,7 +32,7 @@ impl<'a> From<&'a FailedModel> for JsonFailedModel<'a> {
 }
 
 impl<'a> JsonRun<'a> {
-    /// What a run did that executed this plan.
+    /// The history's line of a run that executed this plan.
     pub fn of(plan: &'a Plan, record: &'a Record) -> Self {
         let told = plan.rows.iter().filter(|row| row.has_effects());
         let Record { name, head: Head { at, by, plan_id } } = record;
@@ -53,7 +53,7 @@ impl<'a> JsonRun<'a> {
         }
     }
 
-    /// That entries got back what their conversations can be resumed by.
+    /// The history's line of a command that gave entries back the ids of their conversations, by chat id.
     pub(crate) fn completing(conversations: &'a BTreeMap<String, String>, record: &'a Record) -> Self {
         let Record { name, head: Head { at, by, plan_id } } = record;
         Self {
@@ -75,12 +75,12 @@ impl<'a> JsonRun<'a> {
 }
 
 impl<'a> JsonRow<'a> {
-    /// A row as it may be shown.
+    /// A row of a report: its policy file has the name under which it may be shown.
     pub fn shown(row: &'a Row) -> Self {
         Self { because: JsonBecause::shown(&row.because), ..Self::recorded(row) }
     }
 
-    /// A row as the history has it.
+    /// A row of the history: its policy file has its path.
     pub fn recorded(row: &'a Row) -> Self {
         let model = |model: &'a Option<Model>| model.as_ref().map(|model| model.as_str().into());
         Self {

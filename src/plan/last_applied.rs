@@ -1,10 +1,10 @@
-//! What each chat was last given by this program, or found in sync on. With `existing = "keep-manual"` a registry that says
-//! something else was changed by hand, and stays as it is.
+//! The model that each chat was last given by this program, or was found in sync on. With `existing = "keep-manual"`, an entry with
+//! another model was changed by hand, and keeps its model.
 //!
-//! A run looks up every chat of a registry, of which there may be a million. So chats are known by fingerprints of eight
-//! bytes. They are made with a key, because people choose the ids of their chats: without it one could be made that passes
-//! for another. And they are kept in the order of the registry, in which the next run asks for them: looking for each of a
-//! million in a table takes as long as reading the registry.
+//! A run looks up every chat of a registry, which may have a million. To keep the memory small, a chat is known by a fingerprint of
+//! eight bytes. The fingerprint is made with a secret key: people choose the ids of their chats, and without the key one could be
+//! made that has the fingerprint of another. The fingerprints are kept in the order of the registry, because the next run asks for
+//! them in that order. A binary search for each of a million chats would take as long as reading the registry.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,79 +16,75 @@ use siphasher::sip::SipHasher13;
 use crate::chat::Model;
 use crate::registry::Mark;
 
-/// The bytes of a key.
+/// The length of a key, in bytes.
 pub const KEY_LENGTH: usize = 16;
-/// Stands for a chat whose model was found when no run had looked at it before. More models than this are not told apart.
+/// The mark of a chat that had its model before any run looked at it. There can be fewer models than this.
 const BY_HAND: u16 = u16::MAX;
 
-/// What each chat was last given.
+/// The model that each chat was last given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LastApplied {
     key: [u8; KEY_LENGTH],
     reach: Reach,
-    /// Whether what stands for a chat is kept beside its entry, and not here.
+    /// Whether the marks of chats are kept beside the entries of the registry, as in a table, and not here.
     is_beside_entries: bool,
+    /// The models that marks refer to.
     models: Vec<Model>,
-    /// The fingerprints of the chats, in the order in which they were found.
-    chats: Vec<u64>,
-    /// What stands for each of them: the place of its model, or [`BY_HAND`].
-    marks: Vec<u16>,
-    /// The places of the chats, sorted by fingerprint.
-    sorted: Vec<u32>,
+    table: Table,
 }
 
-/// Where a chat probably is: behind the one that was looked up last.
+/// The index at which the next chat probably is: the one after the chat that was looked up last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hint(usize);
 
-/// Of which chats the memory speaks.
+/// Which chats the memory covers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reach {
-    /// No run has looked at the whole registry yet: a chat that is not in it may have been set by hand.
+    /// Some chats, because no run has looked at the whole registry yet. The model of another chat may have been set by hand.
     #[default]
     Some,
-    /// A run has: a chat that is not in it is new.
+    /// All chats. Another chat is new.
     All,
 }
 
-/// Where the model in a registry comes from.
+/// Where the model of an entry comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// This program gave it, and remembers that.
+    /// This program wrote it, and remembers that.
     Applied,
-    /// It is not known to be anything but the assistant's default: the chat is new, or what it was given is not settled yet.
+    /// There is no sign that it was set by hand: the chat is new, or a change of this program may not have been made.
     Open,
     /// It was set by hand.
     ByHand,
-    /// No run has looked at it before, so it may have been set by hand.
+    /// No run has looked at the chat before, so it may have been set by hand.
     Unseen,
 }
 
 impl Origin {
-    /// Whether it was set by hand, or may have been.
+    /// Whether the model was set by hand, or may have been.
     pub(crate) fn is_by_hand(self) -> bool {
         matches!(self, Self::ByHand | Self::Unseen)
     }
 }
 
 impl LastApplied {
-    /// Nothing yet.
+    /// A memory without chats, which makes fingerprints with this key.
     pub fn nothing(key: [u8; KEY_LENGTH]) -> Self {
         Self { key, ..Self::default() }
     }
 
-    /// What is kept beside the entries of a registry: an entry comes with what stands for its chat.
+    /// A memory that is kept beside the entries of a registry: each entry brings along the mark of its chat.
     pub fn beside_entries(reach: Reach) -> Self {
         Self { reach, is_beside_entries: true, ..Self::default() }
     }
 
-    /// What was kept of it. `None` where the parts do not fit together.
+    /// A memory that was saved. `None` where the parts do not fit together.
     pub fn of(key: [u8; KEY_LENGTH], reach: Reach, models: Vec<Model>, table: Table) -> Option<Self> {
-        let Table { chats, marks, sorted } = table;
         let is_known = |mark: &u16| *mark == BY_HAND || usize::from(*mark) < models.len();
-        let fits = chats.len() == marks.len() && chats.len() == sorted.len() && marks.iter().all(is_known);
-        fits.then_some(Self { key, reach, is_beside_entries: false, models, chats, marks, sorted })
+        let chats = table.chats.len();
+        let fits = table.marks.len() == chats && table.sorted.len() == chats && table.marks.iter().all(is_known);
+        fits.then_some(Self { key, reach, is_beside_entries: false, models, table })
     }
 
     /// The key of its fingerprints.
@@ -96,42 +92,36 @@ impl LastApplied {
         &self.key
     }
 
-    /// Whether nothing is kept.
+    /// Whether there is nothing to save.
     pub fn is_empty(&self) -> bool {
-        self.chats.is_empty() && self.reach == Reach::Some && !self.is_beside_entries
+        self.table.chats.is_empty() && self.reach == Reach::Some && !self.is_beside_entries
     }
 
-    /// Of which chats it speaks.
+    /// Which chats it covers.
     pub fn reach(&self) -> Reach {
         self.reach
     }
 
-    /// The models that it names.
+    /// The models that marks refer to.
     pub fn models(&self) -> &[Model] {
         &self.models
     }
 
-    /// The fingerprints of the chats, what stands for each, and their places sorted by fingerprint.
-    pub fn table(&self) -> (&[u64], &[u16], &[u32]) {
-        (&self.chats, &self.marks, &self.sorted)
+    /// The fingerprints and marks of its chats.
+    pub fn table(&self) -> &Table {
+        &self.table
     }
 
-    /// What stands for a chat, if anything does.
+    /// The mark of a chat; `None` where it has none.
     pub fn mark(&self, chat: &str, hint: &mut Hint) -> Option<Mark<'_>> {
         let fingerprint = self.fingerprint(chat);
-        let at = if self.chats.get(hint.0) == Some(&fingerprint) { hint.0 } else { self.place(fingerprint)? };
+        let is_hinted = self.table.chats.get(hint.0) == Some(&fingerprint);
+        let at = if is_hinted { hint.0 } else { self.table.index(fingerprint)? };
         *hint = Hint(at + 1);
-        match *self.marks.get(at)? {
+        match *self.table.marks.get(at)? {
             BY_HAND => Some(Mark::ByHand),
             model => self.models.get(usize::from(model)).map(|model| Mark::Applied(Cow::Borrowed(model.as_str()))),
         }
-    }
-
-    /// Where a chat stands, if it does.
-    fn place(&self, fingerprint: u64) -> Option<usize> {
-        let of = |place: &u32| self.chats.get(*place as usize).copied();
-        let found = self.sorted.binary_search_by_key(&Some(fingerprint), of).ok()?;
-        self.sorted.get(found).map(|place| *place as usize)
     }
 
     fn fingerprint(&self, chat: &str) -> u64 {
@@ -140,17 +130,17 @@ impl LastApplied {
         hasher.finish()
     }
 
-    /// This memory with what was found since. `reach` is what it speaks of then, unless it spoke of all chats before.
+    /// This memory with what was found since. It covers all chats where it did before, or where `reach` says so.
     #[must_use]
     pub fn with(&self, found: &Found, reach: Reach) -> Self {
         let mut models = self.models.clone();
         let marks_now: Vec<u16> = found.models.iter().map(|model| mark_of(&mut models, model)).collect();
-        let (mut chats, mut marks) = (self.chats.clone(), self.marks.clone());
+        let (mut chats, mut marks) = (self.table.chats.clone(), self.table.marks.clone());
         let mut added: HashMap<u64, usize> = HashMap::new();
         for (chat, mark) in &found.chats {
             let fingerprint = self.fingerprint(chat);
             let mark = marks_now.get(usize::from(*mark)).copied().unwrap_or(BY_HAND);
-            let known = self.place(fingerprint).or_else(|| added.get(&fingerprint).copied());
+            let known = self.table.index(fingerprint).or_else(|| added.get(&fingerprint).copied());
             if let Some(known) = known.and_then(|at| marks.get_mut(at)) {
                 *known = mark;
             } else {
@@ -161,23 +151,33 @@ impl LastApplied {
         }
         let reach = if self.reach == Reach::All { Reach::All } else { reach };
         let mut sorted: Vec<u32> = (0..).take(chats.len()).collect();
-        sorted.sort_unstable_by_key(|place| chats.get(*place as usize));
-        Self { key: self.key, reach, is_beside_entries: false, models, chats, marks, sorted }
+        sorted.sort_unstable_by_key(|at| chats.get(*at as usize));
+        Self { key: self.key, reach, is_beside_entries: false, models, table: Table { chats, marks, sorted } }
     }
 }
 
-/// What is kept of each chat.
-#[derive(Clone, Debug, Default)]
+/// The fingerprints and marks of chats, as parallel lists: this is the form in which they are saved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// Fingerprints, in the order in which the chats were found.
+    /// The fingerprint of each chat, in the order in which the chats were found.
     pub chats: Vec<u64>,
-    /// What stands for each.
+    /// The mark of each chat: the index of its model in [`LastApplied::models`], or `u16::MAX` for a model that was there before.
     pub marks: Vec<u16>,
-    /// The places of the chats, sorted by fingerprint.
+    /// The indices of the chats, sorted by fingerprint.
     pub sorted: Vec<u32>,
 }
 
-/// What stands for a model. One more than can be counted is taken for one that was set by hand, which is left alone.
+impl Table {
+    /// The index of the chat with this fingerprint.
+    fn index(&self, fingerprint: u64) -> Option<usize> {
+        let fingerprint_at = |at: &u32| self.chats.get(*at as usize).copied();
+        let found = self.sorted.binary_search_by_key(&Some(fingerprint), fingerprint_at).ok()?;
+        self.sorted.get(found).map(|at| *at as usize)
+    }
+}
+
+/// The mark of a model, which is added to the models if it is new. Where there are too many models for a mark, the chat counts as set
+/// by hand, and so keeps its model.
 fn mark_of(models: &mut Vec<Model>, model: &Model) -> u16 {
     let found = models.iter().position(|known| known == model).unwrap_or_else(|| {
         models.push(model.clone());
@@ -186,53 +186,55 @@ fn mark_of(models: &mut Vec<Model>, model: &Model) -> u16 {
     u16::try_from(found).unwrap_or(BY_HAND)
 }
 
-/// What a run has found of chats that the memory does not say yet.
+/// What a run has found about chats, and is to be added to the memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
+    /// The models that marks refer to.
     models: Vec<Model>,
+    /// Each chat with its mark.
     chats: Vec<(Box<str>, u16)>,
 }
 
 impl Found {
-    /// Whether that is nothing.
+    /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.chats.is_empty()
     }
 
-    /// That this chat was given this model, or is in sync on it.
+    /// Adds that this chat was given this model, or is in sync on it.
     pub fn applied(&mut self, chat: &str, model: &str) {
         let known = self.models.iter().position(|known| known.as_str() == model);
         let at = known.or_else(|| {
             self.models.push(Model::new(model)?);
             Some(self.models.len() - 1)
         });
-        // More models than can be counted are left to a later run.
+        // A chat with a model for which there is no mark is left to a later run.
         if let Some(at) = at.and_then(|at| u16::try_from(at).ok()).filter(|at| *at != BY_HAND) {
             self.chats.push((chat.into(), at));
         }
     }
 
-    /// The chats.
+    /// The chats about which something was found.
     pub fn chats(&self) -> impl Iterator<Item = &str> {
         self.chats.iter().map(|(chat, _)| chat.as_ref())
     }
 
-    /// The chats, each with the model that it was given or is in sync on; `None` where that was there before.
+    /// Each chat with the model that it was given or is in sync on; `None` for a model that was there before any run.
     pub fn marks(&self) -> impl Iterator<Item = (&str, Option<&Model>)> {
         self.chats.iter().map(|(chat, mark)| (chat.as_ref(), self.models.get(usize::from(*mark))))
     }
 
-    /// That this chat has a model that no run has looked at before.
+    /// Adds that this chat had its model before any run looked at it.
     pub fn by_hand(&mut self, chat: &str) {
         self.chats.push((chat.into(), BY_HAND));
     }
 
-    /// Takes back what was found of a chat.
+    /// Removes what was found about a chat.
     pub fn forget(&mut self, chat: &str) {
         self.chats.retain(|(known, _)| known.as_ref() != chat);
     }
 
-    /// Adds what another part of the registry has.
+    /// Adds what was found in another part of the registry.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         if self.is_empty() {

@@ -1,5 +1,5 @@
-//! What must be remembered from one run to the next, and the rules of it: restarts that are owed, and corrections that
-//! may be changed back.
+//! What must be remembered from one run to the next: restarts that are owed, corrections that may be changed back, and which models
+//! work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use crate::registry::{Entry, Mark};
 
 pub use crate::plan::note::{Begin, Note, Then};
 
-/// Corrections found changed back within this time count.
+/// Corrections that were changed back within this time count.
 const MEMORY: SignedDuration = SignedDuration::from_hours(24);
-/// This many of them, and the row is held.
+/// A row is held after this many corrections that were changed back.
 const TOO_OFTEN: usize = 3;
 
-/// The memory across runs: what is the same for every backend. What only one backend must remember, that backend keeps.
+/// The memory across runs that all backends have. A backend keeps what only it must remember in a file of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// Restarts that an already written change may still need, by chat id.
+    /// Restarts that a change which was already written may still need, by chat id.
     pub owed: BTreeMap<String, Debt>,
     /// Corrections that were confirmed, by chat id.
     pub corrected: BTreeMap<String, Correction>,
@@ -34,107 +34,109 @@ pub struct Ledger {
     pub failed: BTreeMap<String, FailedStart>,
     /// What is known of models.
     pub trials: BTreeMap<Model, Trial>,
-    /// What commands have done and the history does not tell yet, by their names in it.
+    /// What commands have done that is not in the history yet, by the names of the commands there.
     pub unrecorded: BTreeMap<String, Draft>,
-    /// What was written since [`Ledger::last_applied`] was saved, by chat id. Only where the policy keeps what was set by hand.
+    /// Models that were written since [`Ledger::last_applied`] was saved, by chat id. Only with `existing = "keep-manual"`.
     pub wrote: BTreeMap<String, Wrote>,
-    /// What each chat was last given. Only where the policy keeps what was set by hand.
+    /// The model that each chat was last given. Only with `existing = "keep-manual"`.
     pub last_applied: Arc<LastApplied>,
 }
 
-/// A model that was written into an entry.
+/// A model that was written into an entry, or was about to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wrote {
     /// The model.
     pub model: Model,
-    /// What the entry had before.
+    /// The model that the entry had before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Model>,
-    /// Whether the entry was seen to have the model since. Until then it may as well have what it had before: the writer may
-    /// have died.
+    /// Whether the entry was seen to have the model since. Until then it may still have the model of before, because the run may
+    /// have died before it wrote.
     pub read_back: bool,
 }
 
-/// "This session may run something else than the registry says." A fact, not a wanted model: it is paid by a restart
-/// on the model that the registry then holds.
+/// A restart that a session may still need, because it may not run what the registry says. A debt names no model: it is paid by a
+/// restart on the model that the registry has at that time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Debt {
     /// When the change was written.
     pub since: Timestamp,
-    /// What the session ran before the change; `None` where that is not known.
+    /// The model that the session ran before the change; `None` where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ran: Option<Model>,
-    /// Whether a restart was ever begun. From then on it is not known what the session runs, until one succeeds.
+    /// Whether a restart was begun. After that, it is not known what the session runs until a restart succeeds.
     pub began: bool,
-    /// Restarts that were tried and failed.
+    /// How many restarts were tried and failed.
     pub attempts: u32,
-    /// Not to be tried before this time.
+    /// The time before which no restart is tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try: Option<Timestamp>,
-    /// Which run of the session the attempt was about, where the backend can tell: another run of it since, and the debt
-    /// is met.
+    /// The run of the session that was to be restarted, where the backend can tell runs apart. The debt is paid when the session has
+    /// another run.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "session")]
     pub run: Option<String>,
-    /// Which start of the session ran `ran`, where that could be told. Another one since, and what it runs is not known.
+    /// The identity of the start on which the session ran `ran`, where it could be asked for. When the session has another identity,
+    /// it is not known what it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
 }
 
 impl Debt {
-    /// A new one, of a session that may run anything.
+    /// A new debt of a session that may run any model.
     fn since(now: Timestamp) -> Self {
         Self { since: now, ran: None, began: false, attempts: 0, next_try: None, run: None, identity: None }
     }
 
-    /// One of a restart that was begun.
+    /// A new debt whose restart was begun.
     pub fn begun(now: Timestamp) -> Self {
         Self { began: true, ..Self::since(now) }
     }
 
-    /// What the session runs for certain, unless something has started it since.
+    /// The model that the session runs unless something has started it since; `None` where that is not known.
     pub fn runs(&self) -> Option<&Model> {
         self.ran.as_ref().filter(|_| !self.began)
     }
 
-    /// Whether the session is known to run what it ran when the debt was made: what the start of that time is called, and
-    /// still is. Anything else may have started it anew since, on what the registry said then.
+    /// Whether the session certainly runs what it ran when the debt was made, because its start has the identity that was noted
+    /// then. Without that proof, a supervisor may have started it since on what the registry said.
     pub(crate) fn is_same_start(&self, identity: Option<&str>) -> bool {
         !self.began && identity.is_some() && self.identity.as_deref() == identity
     }
 
-    /// Whether it waits for its next try at `now`.
+    /// Whether its next try is not due at `now`.
     pub fn waits(&self, now: Timestamp) -> bool {
         is_waiting(self.next_try, now)
     }
 
     /// Counts a restart that failed.
-    pub fn fail(&mut self, now: Timestamp) {
+    pub(crate) fn fail(&mut self, now: Timestamp) {
         self.next_try = next_try(self.attempts, now);
         self.attempts = self.attempts.saturating_add(1);
     }
 }
 
-/// A change of a chat's model that was seen to have stuck.
+/// A change of a chat's model that was read back from the registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Correction {
-    /// The model that it set. Another decision makes the record void.
+    /// The model that it set. Once another model is decided, the correction no longer counts.
     pub model: Model,
     /// When it was last made.
     pub at: Timestamp,
-    /// Whether it was confirmed since. One that is found changed back stops being so.
+    /// Whether it was read back, and not found changed back since.
     pub confirmed: bool,
     /// When it was found changed back.
     #[serde(alias = "undone")]
     pub changed_back: Vec<Timestamp>,
-    /// Whether the row is left alone from now on.
+    /// Whether the row is left alone.
     pub held: bool,
 }
 
 impl Correction {
-    /// When this correction was found changed back in the last day, if now it is found so once more.
+    /// The times in the last day at which this correction was found changed back, `now` included where it is found so again. A row
+    /// that is held keeps older times, too.
     pub fn changed_back_by(&self, now: Timestamp) -> Vec<Timestamp> {
         let recent = |time: &&Timestamp| is_remembered(**time, now);
         let again = (self.confirmed && !self.held).then_some(now);
@@ -142,26 +144,26 @@ impl Correction {
         recent.copied().chain(again).collect()
     }
 
-    /// Whether the row is to be left alone, now that it differs again.
-    pub fn holds(&self, now: Timestamp) -> bool {
+    /// Whether the row is to be left alone, given that it differs again at `now`.
+    pub(crate) fn holds(&self, now: Timestamp) -> bool {
         self.held || self.changed_back_by(now).len() >= TOO_OFTEN
     }
 }
 
-/// Whether that was in the last day. What is in the future is of a clock that was wrong then.
+/// Whether a time is in the last day. A time more than a day in the future was noted by a clock that was wrong.
 fn is_remembered(time: Timestamp, now: Timestamp) -> bool {
     now.duration_since(time).abs() < MEMORY
 }
 
 impl Ledger {
-    /// The chats whose restart has failed, or whose session did not come up. Those that are held wait for another reason.
+    /// The chats whose restart has failed, or whose session did not come up. Chats that are held are left out.
     pub(crate) fn failed_chats(&self, now: Timestamp) -> impl Iterator<Item = &String> {
         let owing = self.owed.iter().filter(|(_, debt)| debt.attempts > 0).map(|(chat, _)| chat);
         let is_held = move |chat: &String| self.corrected.get(chat).is_some_and(|made| made.holds(now));
         owing.chain(self.failed.keys()).filter(move |chat| !is_held(chat))
     }
 
-    /// Folds a note in. Returns `false` where it says that an owed restart begins, and none is owed.
+    /// Adds a fact. Returns `false` where the fact is that an owed restart begins, but none is owed.
     pub fn note(&mut self, note: &Note, now: Timestamp) -> bool {
         match *note {
             Note::Owes { chat, ran, identity } => self.owe(chat, ran, identity, now),
@@ -190,7 +192,7 @@ impl Ledger {
         true
     }
 
-    /// What is remembered of a command. Its head is taken down once.
+    /// The draft of a command's line in the history. The head is written with the first row.
     fn draft(&mut self, record: &Record) -> &mut Draft {
         let new = || Draft { head: Some(record.head.clone()), ..Draft::default() };
         self.unrecorded.entry(record.name.clone()).or_insert_with(new)
@@ -201,7 +203,7 @@ impl Ledger {
         self.owed.entry(chat.to_owned()).and_modify(|debt| debt.next_try = None).or_insert_with(new);
     }
 
-    /// A model that failed stays so while it is tried again: the try may never begin.
+    /// Notes that a model is tried on a chat. A model that failed stays failed, because the try may never begin.
     fn try_on(&mut self, chat: &str, model: &Model) {
         if self.trials.get(model) != Some(&Trial::Failed) {
             self.trials.insert(model.clone(), Trial::Trying(chat.to_owned()));
@@ -217,8 +219,8 @@ impl Ledger {
 
     fn did_not_come_up(&mut self, chat: &str, model: &Model, blame: Blame, now: Timestamp) {
         let earlier = self.failed.get(chat).cloned();
-        // Another decision would have cleared what failed before. So the session was being put back on what it ran, which
-        // says nothing of the model that it did not come up on.
+        // A new decision would have cleared the earlier failure. So the session was being put back on its former model, and this
+        // start says nothing about the model that failed.
         if earlier.as_ref().is_some_and(|earlier| earlier.model != *model) {
             return;
         }
@@ -239,8 +241,8 @@ impl Ledger {
         });
     }
 
-    /// Where a model that failed must come up first: the chat on which it first did not, and that start. Chats that are
-    /// `passed_over` do not count.
+    /// The chat on which a failed model must come up first, and the failed start there: the chat on which it failed first. Chats
+    /// that are `passed_over` do not count. `None` for a model that has not failed.
     pub fn failed_on(&self, model: &Model, passed_over: &dyn Fn(&str) -> bool) -> Option<(&str, &FailedStart)> {
         if self.trials.get(model) != Some(&Trial::Failed) {
             return None;
@@ -250,7 +252,7 @@ impl Ledger {
         counted.min_by_key(|(_, failed)| failed.since)
     }
 
-    /// The model among these on which a session was last seen to come up.
+    /// The one of these models on which a session has come up most recently.
     pub(crate) fn last_that_worked(&self, allowed: &BTreeSet<Model>) -> Option<&Model> {
         let mut last = None;
         for (model, trial) in self.trials.iter().filter(|(model, _)| allowed.contains(model)) {
@@ -312,8 +314,8 @@ impl Ledger {
         self.corrected.insert(chat.to_owned(), correction);
     }
 
-    /// Where the model of an entry comes from; `None` where it has none, and where the policy does not ask.
-    pub fn origin(&self, policy: &Policy, entry: &Entry, hint: &mut Hint) -> Option<Origin> {
+    /// Where the model of an entry comes from; `None` where it has no model, and where the policy does not keep what was set by hand.
+    pub(crate) fn origin(&self, policy: &Policy, entry: &Entry, hint: &mut Hint) -> Option<Origin> {
         let model = entry.model.as_deref().filter(|_| policy.existing.keeps_manual())?;
         Some(match entry.by_hand {
             Some(true) => Origin::ByHand,
@@ -324,7 +326,7 @@ impl Ledger {
 
     fn origin_of(&self, policy: &Policy, entry: &Entry, model: &str, hint: &mut Hint) -> Origin {
         let chat = entry.chat.id.as_ref();
-        // It was found to be changed back again and again: the row is held.
+        // A program changes it back again and again, and not a person.
         if self.corrected.get(chat).is_some_and(|made| made.held) {
             return Origin::Open;
         }
@@ -341,7 +343,7 @@ impl Ledger {
         }
     }
 
-    /// What each chat was last given, with what was written since and what a run has found; `None` where that is nothing new.
+    /// [`Ledger::last_applied`] with what was written since and what a run has found; `None` where that changes nothing.
     pub fn applied_by_now(&self, found: &Found, reach: Reach) -> Option<LastApplied> {
         let mut wrote = Found::default();
         for (chat, made) in self.wrote.iter().filter(|(_, made)| made.read_back) {
@@ -350,20 +352,20 @@ impl Ledger {
         self.has_news(found, reach).then(|| self.last_applied.with(found, reach).with(&wrote, reach))
     }
 
-    /// Whether what was written and read back since, or what a run has found, is not remembered yet of each chat.
+    /// Whether there is anything that [`Ledger::last_applied`] does not have yet: models that were written and read back, or what a
+    /// run has found.
     pub(crate) fn has_news(&self, found: &Found, reach: Reach) -> bool {
         let is_wider = reach == Reach::All && self.last_applied.reach() != Reach::All;
         is_wider || !found.is_empty() || self.wrote.values().any(|made| made.read_back)
     }
 
-    /// The chats of which it need not be remembered any more what was written, once that and what a run has found is
-    /// remembered of each chat.
+    /// The chats whose [`Wrote`] can be removed once it and what a run has found are in [`Ledger::last_applied`].
     pub(crate) fn settled_by<'c>(&'c self, found: &'c Found) -> impl Iterator<Item = &'c str> {
         let read_back = self.wrote.iter().filter(|(_, made)| made.read_back).map(|(chat, _)| chat.as_str());
         read_back.chain(found.chats().filter(|chat| self.wrote.contains_key(*chat)))
     }
 
-    /// The chats whose corrections lasted for a day: they have stuck, and need not be remembered.
+    /// The chats whose corrections were not changed back for a day, and need not be remembered any longer.
     pub fn lasting(&self, now: Timestamp) -> impl Iterator<Item = &str> {
         let lasted = move |made: &Correction| !made.held && !is_remembered(made.at, now);
         self.corrected.iter().filter(move |(_, made)| lasted(made)).map(|(chat, _)| chat.as_str())

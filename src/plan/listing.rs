@@ -1,4 +1,4 @@
-//! Every chat as registry and ledger have it. Nothing else is asked: what sessions are doing is not known here.
+//! Lists chats by what the registry and the ledger say. What the sessions are doing is not asked.
 
 use jiff::Timestamp;
 
@@ -10,37 +10,37 @@ use crate::plan::last_applied::Hint;
 use crate::plan::row::Row;
 use crate::plan::verdict::Verdict;
 use crate::policy::Because;
-use crate::registry::{Entry, collect};
+use crate::registry::{Entry, Make, collect};
 
-/// The chats of a registry that were selected.
+/// The selected chats of a registry.
 #[derive(Clone, Debug)]
 pub struct Listing {
-    /// Sorted by chat id.
+    /// The chats, sorted by chat id.
     pub chats: Vec<Listed>,
     /// How many sessions the registry has.
     pub sessions: usize,
-    /// Whether it has all of them.
+    /// Whether the listing has all chats of the registry.
     pub complete: bool,
 }
 
-/// One chat.
+/// One chat of a listing.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// The chat.
     pub chat: Chat<'static>,
-    /// What the registry says.
+    /// The model that the registry has for it.
     pub model: Option<Model>,
-    /// What the policy says; `None` where the chat is left alone.
+    /// The model that the policy decides; `None` where the chat is left alone.
     pub wanted: Option<Model>,
-    /// What decided.
+    /// The part of the policy that decides.
     pub because: Because,
-    /// What there is to say of it; nothing where it is in sync.
+    /// The states that it is in; none where it is in sync.
     pub states: Vec<State>,
     /// Since when it owes a restart, if it does.
     pub owed_since: Option<Timestamp>,
 }
 
-/// What there is to say of a chat that is not simply in sync.
+/// A state of a chat that is not in sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// The policy or the backend leaves it alone.
@@ -60,7 +60,7 @@ pub enum State {
 }
 
 impl State {
-    /// Its name.
+    /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unmanaged => "not managed",
@@ -94,7 +94,11 @@ pub(crate) fn listing(input: &PlanInput, reading: &Reading) -> Result<Listing> {
             chats.push(listed(&comparison, entry));
         }
     };
-    let (counts, parts) = collect(|make| snapshot.in_parts(make), Vec::new, take)?;
+    let read = |make: Make<'_>| match selection.only_chats() {
+        Some(chats) => snapshot.of_chats(chats, make),
+        None => snapshot.in_parts(make),
+    };
+    let (counts, parts) = collect(read, Vec::new, take)?;
     let mut chats: Vec<Listed> = parts.into_iter().flatten().collect();
     chats.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
     Ok(Listing { chats, sessions: counts.sessions, complete: selection.is_complete() })

@@ -34,6 +34,7 @@ use crate::foreign::Sentence;
 use crate::names::Unshared;
 use crate::plan::last_applied::Found;
 use crate::plan::observed::{Edits, Void};
+use crate::redact::hex;
 use crate::withdrawn::Withdrawal;
 
 pub use drift::{Drift, Reading, drift};
@@ -49,65 +50,65 @@ pub use verdict::Verdict;
 /// What one run would do, or did.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Sorted by chat id.
+    /// The chats that differ, owe a restart, or are deliberately left alone, sorted by chat id.
     pub rows: Vec<Row>,
-    /// Identifies the edits: the same id, the same edits.
+    /// Identifies the edits: plans with equal edits have equal ids.
     pub id: String,
-    /// Sessions in the registry.
+    /// How many sessions the registry has.
     pub sessions: usize,
-    /// Sessions that the run was asked to look at.
+    /// How many sessions the run was asked to look at.
     pub selected: usize,
-    /// Whether it speaks of the whole registry.
+    /// Whether the run was asked to look at the whole registry.
     pub complete: bool,
-    /// How its rows are edited.
+    /// Whether the rows are edited together or each with its own request.
     pub edits: Edits,
     /// Restarts that were owed and are void, by chat id, and why.
     pub void: BTreeMap<String, Void>,
     /// Chats whose corrections and failed starts no longer count: the decision has changed, or the user asked for another
     /// try.
     pub reset: Vec<String>,
-    /// Models on which a session was found to work, and its chat.
+    /// Models on which a session was found to work, each with the chat of that session.
     pub working: BTreeMap<Model, String>,
-    /// Models that are not used further until they come up on the chat that they were tried on.
+    /// Models that are used for no other chat until they come up on the chat on which they were tried.
     pub failed_models: Vec<FailedModel>,
-    /// Chats whose sessions are live and which the registry does not have, in order.
+    /// Chats with a live session that the registry does not have, in order.
     pub unlisted: Vec<String>,
-    /// The names that policy and registry do not share, of a plan for the whole registry.
+    /// The names that policy and registry do not share. Empty in a plan for some chats only.
     pub unshared: Vec<Unshared>,
-    /// What the withdrawal of models comes to, in a plan for the whole registry.
+    /// The withdrawals of models that affect chats. Empty in a plan for some chats only.
     pub withdrawals: Vec<Withdrawal>,
-    /// What the backend says of the edits and restarts, where there are any.
+    /// A remark of the backend on the edits and restarts, where there are any.
     pub remark: Option<Sentence>,
-    /// What is to be remembered of what chats were given. Only where the policy keeps what was set by hand.
+    /// What is to be remembered of the models that chats were given. Only with `existing = "keep-manual"`.
     pub found: Found,
-    /// Chats that keep their model because no run has looked at them before.
+    /// How many chats keep their model because no run has looked at them before. Only with `existing = "keep-manual"`.
     pub unseen: usize,
-    /// Why nothing of it may be done.
+    /// Why nothing of the plan may be done; `None` where it may.
     pub refused: Option<Refusal>,
 }
 
 /// Why nothing of a plan may be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It changes too much.
+    /// It has more changes than are allowed.
     Limit {
-        /// Rows that count.
+        /// How many rows count against the limit.
         changes: usize,
         /// How many may.
         limit: usize,
     },
-    /// It is not the plan that was named.
+    /// It is not the plan that the user named.
     OtherPlan {
         /// The id that was named.
         expected: String,
         /// What differs, a line each; empty where only the id is known.
         differences: Vec<String>,
-        /// Whether that plan is of some chats alone, and this one of all.
+        /// Whether the named plan is for some chats only, and this one for all.
         is_of_some: bool,
     },
-    /// A newer policy has changed the registry since.
+    /// A run by a newer commit of the policy has changed the registry.
     OlderPolicy {
-        /// The commit of that one.
+        /// The id of that commit.
         newer: String,
     },
 }
@@ -116,41 +117,41 @@ pub enum Refusal {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Summary {
-    /// Registry entries changed, or to be changed.
+    /// Entries of the registry that were changed, or are to be changed.
     pub changed: usize,
-    /// Sessions restarted, or to be restarted.
+    /// Sessions that were restarted, or are to be restarted.
     pub restarted: usize,
     /// Restarts that are owed.
     pub owed: usize,
-    /// Rows put off.
+    /// Rows that were left to a later run.
     pub deferred: usize,
     /// Rows that must not be done.
     pub refused: usize,
-    /// Rows that did not work.
+    /// Rows that were tried and did not work.
     pub failed: usize,
-    /// Rows of which it cannot be told whether they worked.
+    /// Rows that were tried with an unknown result.
     pub unknown: usize,
-    /// Rows that do not converge.
+    /// Rows that are left alone because something keeps changing them back.
     pub held: usize,
-    /// Chats that are left alone.
+    /// Chats that the policy or the backend leaves alone.
     pub unmanaged: usize,
-    /// Sessions without a row.
+    /// Selected sessions without a row.
     pub in_sync: usize,
 }
 
 impl Plan {
-    /// Whether anything but the ledger has changed, as far as can be told.
+    /// Whether the registry or a session was changed, or may have been.
     pub fn has_effects(&self) -> bool {
         self.rows.iter().any(Row::has_effects)
     }
 
-    /// Whether anything has changed, of the ledger too, or was tried: what the history tells of.
+    /// Whether the history gets a line: the registry, a session or a debt was changed, or a change was tried.
     pub(crate) fn is_eventful(&self) -> bool {
         !self.void.is_empty() || self.has_effects()
     }
 
-    /// Its numbers. `changed`, `restarted` and `owed` are effects and overlap with the others, which together with the
-    /// rows done or planned add up to the sessions that were selected.
+    /// Its numbers. `changed`, `restarted` and `owed` count effects. The others count outcomes: together with the rows that are done
+    /// or planned, they add up to the sessions that were selected.
     pub fn summary(&self) -> Summary {
         let verdict = |wanted| self.rows.iter().filter(|row| row.outcome.verdict == wanted).count();
         let effects = |effect: fn(&Row) -> bool| self.rows.iter().filter(|row| effect(row)).count();
@@ -169,19 +170,37 @@ impl Plan {
     }
 }
 
-/// Of a plan id, in hexadecimal digits: two plans with one id can be made at will from about 16 digits, and not from 32.
+/// The length of a plan id, in hexadecimal digits. Two plans with one id of 16 digits can be found by trial, but not with 32.
 pub(crate) const ID_LENGTH: usize = 32;
 
-/// The id of the edits among `rows`: the chats and their models, before and after, and nothing else. Neither the rule that
-/// decided nor what sessions are doing has a part in it.
-fn id(rows: &[Row]) -> String {
-    let model = |model: &Option<Model>| model.as_ref().map(ToString::to_string);
-    let edits = rows.iter().filter(|row| row.edit);
-    id_of(edits.map(|row| (row.chat.id.as_ref(), model(&row.before), model(&row.after))))
+/// The model of a chat before and after an edit, by name; `None` for no model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ModelChange {
+    before: Option<String>,
+    after: Option<String>,
 }
 
-/// The id of edits that are known by their names only, sorted by chat id.
-fn id_of<'a>(edits: impl Iterator<Item = (&'a str, Option<String>, Option<String>)>) -> String {
-    let json = serde_json::json!(edits.collect::<Vec<_>>()).to_string();
-    Sha256::digest(json.as_bytes()).iter().take(ID_LENGTH / 2).map(|byte| format!("{byte:02x}")).collect()
+/// The edits of a plan, by chat id.
+type EditedModels = BTreeMap<String, ModelChange>;
+
+/// The edits among these rows.
+fn edits(rows: &[Row]) -> EditedModels {
+    let name = |model: &Option<Model>| model.as_ref().map(ToString::to_string);
+    let edited = rows.iter().filter(|row| row.edit);
+    edited
+        .map(|row| (row.chat.id.to_string(), ModelChange { before: name(&row.before), after: name(&row.after) }))
+        .collect()
+}
+
+/// The id of the edits among these rows. It depends on the chats and their models before and after. It does not depend on the rules
+/// that decided, nor on what sessions are doing.
+fn id(rows: &[Row]) -> String {
+    id_of(&edits(rows))
+}
+
+/// The id of these edits.
+fn id_of(edits: &EditedModels) -> String {
+    let rows: Vec<_> = edits.iter().map(|(chat, models)| (chat, &models.before, &models.after)).collect();
+    let digest = Sha256::digest(serde_json::json!(rows).to_string().as_bytes());
+    hex(&digest[..ID_LENGTH / 2])
 }

@@ -1,4 +1,4 @@
-//! The facts that the ledger is told.
+//! The facts that are noted in the ledger.
 
 use crate::chat::Model;
 use crate::plan::history_lines::{JsonRow, Record};
@@ -7,29 +7,28 @@ use crate::plan::trial::Blame;
 /// One fact to be remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note<'a> {
-    /// The entry of this chat is about to be changed, and its session will not run what the registry then says. `ran` is
-    /// what the session runs, where that is known.
+    /// The chat's entry is about to be changed, and its session then runs another model than the registry says.
     Owes {
         /// The chat.
         chat: &'a str,
-        /// What its session runs.
+        /// The model that its session runs, where that is known.
         ran: Option<&'a Model>,
-        /// Which start of the session that is, where its backend can tell starts apart.
+        /// The identity of the session's present start, where the backend can tell starts apart.
         identity: Option<&'a str>,
     },
-    /// A restart of this chat's session is about to be tried.
+    /// A restart of the chat's session is about to be tried.
     Begun {
         /// The chat.
         chat: &'a str,
-        /// What is owed for it.
+        /// The debt that the restart is to pay.
         begin: Begin<'a>,
     },
-    /// The restart was tried and failed: the next try waits, longer each time.
+    /// The restart was tried and failed. Each failure makes the wait for the next try longer.
     Failed {
         /// The chat.
         chat: &'a str,
     },
-    /// An attempt has ended, and what is owed is as it was.
+    /// An attempt has ended without an effect on the debt.
     Unchanged {
         /// The chat.
         chat: &'a str,
@@ -46,16 +45,16 @@ pub enum Note<'a> {
         /// The model that was set.
         model: &'a Model,
     },
-    /// A model is about to be written into the entry of this chat, or was. Only where the policy keeps what was set by hand.
+    /// A model is about to be written into the chat's entry, or was. Only with `existing = "keep-manual"`.
     Wrote {
         /// The chat.
         chat: &'a str,
         /// The model.
         model: &'a Model,
-        /// What the entry had before.
+        /// The model that the entry had before.
         before: Option<&'a Model>,
     },
-    /// The entry of this chat has the model that was written.
+    /// The chat's entry was seen to have the model that was written.
     ReadBack {
         /// The chat.
         chat: &'a str,
@@ -64,72 +63,71 @@ pub enum Note<'a> {
     ChangedBack {
         /// The chat.
         chat: &'a str,
-        /// What becomes of the row.
+        /// What is done about it.
         then: Then,
     },
-    /// A model that no session is known to work on is about to be tried on this chat's.
+    /// A model that no session is known to work on is about to be tried on the chat's session.
     Trying {
         /// The chat.
         chat: &'a str,
         /// The model.
         model: &'a Model,
     },
-    /// The session of this chat came up on a model, or was found to run on it.
+    /// The chat's session came up on a model, or was found to run on it.
     Worked {
         /// The chat.
         chat: &'a str,
         /// The model.
         model: &'a Model,
     },
-    /// The session of this chat did not come up on a model.
+    /// The chat's session did not come up on a model.
     DidNotComeUp {
         /// The chat.
         chat: &'a str,
         /// The model.
         model: &'a Model,
-        /// What that says of the model.
+        /// What the failure is blamed on.
         blame: Blame,
     },
-    /// The chat's entry is put back on what its session ran, because it did not come up on its new model. What was
-    /// corrected earlier is not changed back by something else then.
+    /// This program puts the chat's entry back on its former model, because the session did not come up on the new one. So the
+    /// difference that follows does not count as changed back by something else.
     Reverted {
         /// The chat.
         chat: &'a str,
     },
-    /// The row's edit is one of those of the exchange that is about to be made.
+    /// The row is edited by the exchange that is about to be made.
     Edits {
-        /// Whose edit it is.
+        /// The run that makes the edit.
         record: &'a Record,
-        /// The row, as the history tells of it where nothing more becomes of it.
+        /// The row as it goes into the history if the run dies right after the exchange.
         row: &'a JsonRow<'a>,
     },
-    /// Something is done for the row, or tried.
+    /// Something was done for the row, or is about to be tried.
     Does {
-        /// Who does it.
+        /// The run that does it.
         record: &'a Record,
-        /// The row, with what becomes of it as far as that is known.
+        /// The row with its outcome, as far as that is known.
         row: &'a JsonRow<'a>,
     },
-    /// Corrections of this chat and starts that failed no longer count: the decision has changed, or the user asked for
-    /// another try.
+    /// The chat's corrections and failed starts no longer count: the decision has changed, or the user asked for another try.
     Reset {
         /// The chat.
         chat: &'a str,
     },
 }
 
-/// What is owed for a restart that begins.
+/// The debt that a restart is to pay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin<'a> {
-    /// It is owed already. If it no longer is, a launch has started the session meanwhile, and it is left alone.
+    /// The debt that is owed already. If it is gone, a launch has started the session meanwhile, and the session is left alone.
     Owed,
-    /// From now on a restart of this run of the session is owed: another run of it, and the debt is met.
+    /// A debt about this run of the session, which is owed from now on. It is paid when the session has another run.
     Owing(&'a str),
-    /// Nothing: the request can be made again.
+    /// None, because the request can be made again without harm.
     Free,
 }
 
-/// What becomes of a row whose correction was found changed back.
+/// What is done about a row whose correction was found changed back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// It is corrected again.
@@ -139,7 +137,7 @@ pub enum Then {
 }
 
 impl<'a> Note<'a> {
-    /// The chat that it is about.
+    /// The chat that the fact is about.
     pub fn chat(&self) -> &'a str {
         match self {
             Self::Owes { chat, .. }

@@ -1,4 +1,4 @@
-//! What a backend reports about the rows of a drift. It reports; what is done about it is decided in `predict`.
+//! What a backend reports about the rows of a drift. The backend only reports: `predict` decides what is done.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,34 +8,34 @@ use jiff::Timestamp;
 use crate::chat::Model;
 use crate::foreign::Sentence;
 
-/// What a backend reports.
+/// What a backend reports about the rows of a drift.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// How the rows are edited.
+    /// Whether the rows are edited together or each with its own request.
     pub edits: Edits,
-    /// By chat id. A row without a finding is ready.
+    /// Findings by chat id. A row without a finding is [`Standing::Ready`].
     pub findings: BTreeMap<String, Finding>,
-    /// Models on which no session is known to work: they are tried on one session first.
+    /// Models on which no session is known to work: each is tried on one session first.
     pub canaries: BTreeMap<Model, Canary>,
-    /// Models on which a session was found to work that should run on it, and its chat.
+    /// Models on which a session was found to work, each with the chat of that session.
     pub working: BTreeMap<Model, String>,
-    /// When this program has lately restarted sessions, by chat id, where their owner limits that.
+    /// The times at which this program has recently restarted sessions, by chat id. Only where their owner limits restarts.
     pub restarts: BTreeMap<String, Vec<Timestamp>>,
-    /// Chats whose sessions are live and which the registry does not have, in order.
+    /// Chats with a live session that the registry does not have, in order.
     pub unlisted: Vec<String>,
-    /// What the user should know of the edits and restarts, where there are any.
+    /// A remark for the user on the edits and restarts, where there are any.
     pub remark: Option<Sentence>,
 }
 
 /// How rows are edited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Edits {
-    /// All at once, before a session is touched.
+    /// All at once, before any session is restarted.
     #[default]
     Batch,
     /// By requests to the registry's owner.
     PerRow {
-        /// How many rows one request can carry.
+        /// The largest number of rows in one request.
         batch: usize,
     },
 }
@@ -45,44 +45,44 @@ pub enum Edits {
 pub struct Finding {
     /// What its session is doing.
     pub standing: Standing,
-    /// Why the restart that it owed is void, if so.
+    /// Why the restart that it owed is void; `None` where it is not.
     pub void: Option<Void>,
-    /// Which start of the session is going on, where that was asked and could be told.
+    /// The identity of the session's present start, where it was asked for and the session has one.
     pub identity: Option<String>,
-    /// What the session runs, where the backend knows it better than the registry says.
+    /// The model that the session runs, where the backend knows that better than the registry does.
     pub runs: Option<Model>,
-    /// Whether an override of the registry's owner wrote the model that the registry says.
+    /// Whether the entry's model comes from an override of the registry's owner.
     pub is_overridden: bool,
-    /// What else its change does, if anything.
+    /// A remark on a side effect of the change, if it has one.
     pub remark: Option<String>,
 }
 
-/// What a session is doing, and what follows for its row.
+/// What a session is doing, which decides how its row is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// Nothing stands in the way, and nothing more is known.
+    /// It can be changed. Nothing more is known.
     #[default]
     Ready,
-    /// The session is live.
+    /// It is live, and can be changed.
     Live,
-    /// The session is in the middle of an answer: it is waited for.
+    /// It is in the middle of an answer: the run waits for it.
     Busy,
-    /// The session is not running: its change needs no restart.
+    /// It is not running: its change needs no restart.
     NotRunning,
-    /// All sessions are down, with the owner of the registry, and start on what the registry then says.
+    /// It is down together with all others and with the owner of the registry. When they start, they run what the registry says.
     AllDown,
-    /// There is nothing to do after all: the session runs the model, and the registry will say so.
+    /// It runs the model already, and the owner of the registry will save that: there is nothing to do.
     InSync,
-    /// It cannot be done now, for this reason.
+    /// It cannot be changed now, for this reason.
     Deferred(String),
-    /// It cannot be done as the policy is, for this reason.
+    /// It cannot be changed by this policy, for this reason.
     Refused(String),
 }
 
-/// What is known of a model that no session is known to work on.
+/// A model that is tried on one session first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Canary {
-    /// The chat whose session runs on it and is unhealthy, if any.
+    /// The chat of a session that runs on the model and is unhealthy, if there is one.
     pub unhealthy: Option<String>,
 }
 
@@ -93,9 +93,9 @@ pub enum Void {
     Gone,
     /// The chat is no longer managed.
     Unmanaged,
-    /// The session runs what the registry says, or will say after this run.
+    /// The session runs the model that the registry has, or will have after this run.
     Back,
-    /// Something that only the backend knows.
+    /// A reason that only the backend knows.
     Because(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! Policy against policy: what a change of the one alone does to a registry, apart from drift that is there anyway.
+//! Compares two policies: what a change from one to the other does to a registry, without the drift that is there anyway.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,19 +20,19 @@ use crate::policy::Policy;
 use crate::registry::{Entry, Snapshot};
 use crate::resolve::{Current, Decision, resolve};
 
-/// A policy, and what the backend that it names can do.
+/// One of the two policies, and what the backend that it names can do.
 #[derive(Clone, Copy)]
 pub struct Side<'a> {
     /// The policy.
     pub policy: &'a Policy,
-    /// Its backend.
+    /// The capabilities of its backend.
     pub capabilities: &'a dyn Capabilities,
     /// The time, in its time zone.
     pub now: &'a Zoned,
 }
 
 impl<'a> Side<'a> {
-    /// Its decision on an entry, and the model where the chat is managed.
+    /// Its decision on an entry, and the decided model; no model for a chat that is not managed.
     fn decide(&self, entry: &Entry, ledger: &Ledger) -> (Decision<'a>, Option<&'a Model>) {
         let by_hand = ledger.origin(self.policy, entry, &mut Hint::default()).is_some_and(Origin::is_by_hand);
         let current = Current { model: entry.model.as_deref(), by_hand };
@@ -42,11 +42,11 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The plan of a run under `new` on a registry that is as `old` wants it: a row for each chat on which they decide
-/// differently. `before` is the decision of `old`, `None` where that leaves the chat alone; then `edit` and `restart`
-/// are about what the registry says, and the id is not that of a run, which knows what stands there. What the registry
-/// says also takes part in both decisions where existing models are kept, and what is `remembered` where those are that were
-/// set by hand.
+/// The plan of a run by `new` on a registry that is as `old` wants it: a row for each chat on which the two decide differently.
+///
+/// A row's `before` is the decision of `old`. It is `None` where `old` leaves the chat alone: then `edit` and `restart` are about the
+/// model in the registry, and the plan's id is not that of a run. Both decisions depend on the model in the registry where a policy
+/// keeps existing models, and on the ledger `remembered` where it keeps models that were set by hand.
 ///
 /// # Errors
 /// What is wrong with the registry.

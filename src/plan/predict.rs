@@ -1,7 +1,8 @@
-//! What a run would do about the drift, given what the backend reports of the sessions.
+//! Makes a plan of the drift and of what the backend reports about the sessions.
 
 use std::collections::BTreeMap;
 
+use crate::chat::Model;
 use crate::plan::capabilities::TakesEffect;
 use crate::plan::drift::{Drift, Reading};
 use crate::plan::input::PlanInput;
@@ -12,9 +13,9 @@ use crate::plan::row::{Outcome, Row};
 use crate::plan::verdict::Verdict;
 use crate::plan::{Plan, guard, id};
 
-/// The plan: what differs, with what the sessions are doing taken into account, and whether it may be done.
+/// The plan for this drift and these findings, with a refusal where it must not be done.
 pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Observed) -> Plan {
-    let Observed { edits, mut findings, canaries, working, restarts: made, unlisted, remark } = observed;
+    let Observed { edits, mut findings, canaries, working, restarts: recent_restarts, unlisted, remark } = observed;
     let restarts = input.capabilities.takes_effect() == TakesEffect::OnRestart;
     let is_per_row = matches!(edits, Edits::PerRow { .. });
     let mut prediction = Prediction { ledger: &reading.ledger, is_per_row, restarts, void: drift.void };
@@ -33,7 +34,7 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
             working: &working,
             is_per_row,
             limit: input.capabilities.restart_limit(),
-            made: &made,
+            recent_restarts: &recent_restarts,
             now: input.now.timestamp(),
         };
         rollout.choose(&mut rows);
@@ -61,12 +62,14 @@ pub fn predict(input: &PlanInput, reading: &Reading, drift: Drift, observed: Obs
     plan
 }
 
+/// Plans rows, one after the other.
 struct Prediction<'a> {
     ledger: &'a Ledger,
     /// Whether a row's edit and its restart are one request.
     is_per_row: bool,
     /// Whether changes are followed by restarts.
     restarts: bool,
+    /// The debts that are void, by chat id, and why.
     void: BTreeMap<String, Void>,
 }
 
@@ -75,16 +78,10 @@ impl Prediction<'_> {
     fn row(&mut self, mut row: Row, finding: Finding) -> Option<Row> {
         let Finding { standing, void, identity, runs, is_overridden, remark } = finding;
         if let Some(runs) = runs {
-            let is_another = row.after.is_some() && row.after.as_ref() != Some(&runs);
-            (row.restart, row.stale) = (row.restart || is_another, row.stale || is_another);
-            row.runs = Some(runs);
+            take_what_runs(&mut row, runs);
         }
         if is_overridden && self.was_confirmed(&row) {
-            row.imposed = true;
-            row.changed_back.clear();
-            if row.outcome.verdict == Verdict::Held {
-                row.outcome = Outcome::plain(Verdict::Planned);
-            }
+            take_for_imposed(&mut row);
         }
         if let Some(why) = void {
             self.void(&mut row, why);
@@ -93,8 +90,8 @@ impl Prediction<'_> {
         if runs_it && !row.edit {
             self.void(&mut row, Void::Back);
         }
-        let says_why = matches!(standing, Standing::Deferred(_) | Standing::Refused(_));
-        if row.is_idle() && !row.restart && !says_why {
+        let has_reason = matches!(standing, Standing::Deferred(_) | Standing::Refused(_));
+        if row.is_idle() && !row.restart && !has_reason {
             return None;
         }
         if runs_it || standing == Standing::AllDown {
@@ -107,17 +104,10 @@ impl Prediction<'_> {
         if self.is_per_row && self.restarts {
             row.restart |= row.edit || row.owed.is_some();
         }
-        match standing {
-            Standing::InSync => return None,
-            Standing::Deferred(why) => row.outcome = Outcome::because(Verdict::Deferred, why),
-            Standing::Refused(why) => row.outcome = Outcome::because(Verdict::Refused, why),
-            Standing::Busy if row.is_planned() => row.outcome.detail = Some("busy: the run waits for it".to_owned()),
-            Standing::NotRunning if row.is_planned() && row.restart && !row.was_tried() => {
-                row.restart = false;
-                row.outcome.detail = Some("not running: it will start on its model".to_owned());
-            }
-            Standing::Ready | Standing::Live | Standing::Busy | Standing::NotRunning | Standing::AllDown => {}
+        if standing == Standing::InSync {
+            return None;
         }
+        follow_standing(&mut row, standing);
         if runs_it && row.is_planned() {
             self.void(&mut row, Void::Back);
         }
@@ -128,13 +118,13 @@ impl Prediction<'_> {
         Some(row)
     }
 
-    /// Whether the decision of a row is the one that was last confirmed.
+    /// Whether the row's model after the edit is the one that was last confirmed.
     fn was_confirmed(&self, row: &Row) -> bool {
         let made = self.ledger.corrected.get(row.chat.id.as_ref());
         row.edit && made.is_some_and(|made| row.after.as_ref() == Some(&made.model))
     }
 
-    /// Drops what the row owes, and with it the wait for its next try.
+    /// Drops the row's debt, and with it the wait for its next try.
     fn void(&mut self, row: &mut Row, why: Void) {
         if row.owed.take().is_none() {
             return;
@@ -148,8 +138,44 @@ impl Prediction<'_> {
     }
 }
 
-/// Whether the session of a row that owes a restart runs what it should after all: nothing has started it anew since the
-/// debt was made, and what it ran then is what the registry says, or will say after this run.
+/// Takes into account the model that the session runs, which the backend knows better than the registry.
+fn take_what_runs(row: &mut Row, runs: Model) {
+    let is_another = row.after.as_ref().is_some_and(|after| *after != runs);
+    row.restart |= is_another;
+    row.stale |= is_another;
+    row.runs = Some(runs);
+}
+
+/// Marks a difference that no person chose. It is not counted as changed back, so the row is not held.
+fn take_for_imposed(row: &mut Row) {
+    row.imposed = true;
+    row.changed_back.clear();
+    if row.outcome.verdict == Verdict::Held {
+        row.outcome = Outcome::plain(Verdict::Planned);
+    }
+}
+
+/// Sets the outcome of a row by what its session is doing.
+fn follow_standing(row: &mut Row, standing: Standing) {
+    match standing {
+        Standing::Deferred(why) => row.outcome = Outcome::because(Verdict::Deferred, why),
+        Standing::Refused(why) => row.outcome = Outcome::because(Verdict::Refused, why),
+        Standing::Busy if row.is_planned() => row.outcome.detail = Some("busy: the run waits for it".to_owned()),
+        Standing::NotRunning if row.is_planned() && row.restart && !row.was_tried() => {
+            row.restart = false;
+            row.outcome.detail = Some("not running: it will start on its model".to_owned());
+        }
+        Standing::Ready
+        | Standing::Live
+        | Standing::Busy
+        | Standing::NotRunning
+        | Standing::AllDown
+        | Standing::InSync => {}
+    }
+}
+
+/// Whether the session of a row with a debt runs its model after all: no new start of it was found since the debt was made, and its
+/// model then was the one that the registry has, or will have after this run.
 fn runs_what_it_should(row: &Row, identity: Option<&str>) -> bool {
     row.runs == row.after && row.owed.as_ref().is_some_and(|debt| debt.is_same_start(identity))
 }

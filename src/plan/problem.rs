@@ -1,4 +1,4 @@
-//! Why what the user asked of a plan cannot be done.
+//! Errors of plans.
 
 use crate::error::{Explain, Explanation};
 use crate::foreign::{Foreign, Sentence, sentence};

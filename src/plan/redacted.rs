@@ -1,17 +1,17 @@
-//! A plan whose chats have pseudonyms, for eyes that may see what changes and not whose chats they are.
+//! Plans, listings and runs with pseudonyms, for readers who may see what changes, but not whose chats these are.
 
 use crate::chat::Chat;
 use crate::plan::json::{JsonRun, Origin};
 use crate::plan::listing::{Listed, Listing};
 use crate::plan::{FailedModel, Outcome, Plan, Refusal, Row, id};
 use crate::policy::Because;
-use crate::redact::Redaction;
+use crate::redact::{Redact, Redaction};
 
-impl Plan {
-    /// This plan under pseudonyms, sorted and identified by them: what a plan made for a redacted registry shows.
-    #[must_use]
-    pub fn redacted(&self, redaction: &Redaction) -> Self {
-        let plan = self.clone().without_details();
+impl Redact for Plan {
+    /// This plan with pseudonyms. Its rows are sorted by them and its id is made of them, so that it equals the plan on a redacted
+    /// snapshot of the registry.
+    fn redacted(self, redaction: &Redaction) -> Self {
+        let plan = self.without_details();
         let mut rows: Vec<Row> = plan.rows.into_iter().map(|row| row.redacted(redaction)).collect();
         rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
         let void = plan.void.iter().map(|(chat, why)| (redaction.chat(chat), *why));
@@ -24,13 +24,15 @@ impl Plan {
         let refused = plan.refused.map(Refusal::redacted);
         Self { id: id(&rows), rows, void: void.collect(), failed_models, unlisted, refused, ..plan }
     }
+}
 
-    /// This plan without what others wrote, such as reasons and complaints of commands.
+impl Plan {
+    /// This plan without the details of outcomes, which may quote names and the output of commands.
     #[must_use]
     pub(crate) fn without_details(mut self) -> Self {
         for row in &mut self.rows {
             row.outcome = Outcome::plain(row.outcome.verdict);
-            // The first by its real name: that would tell how the names are sorted.
+            // The canary is the first row by real names, so it would reveal something of their order.
             row.canary = false;
         }
         self
@@ -38,7 +40,7 @@ impl Plan {
 }
 
 impl Refusal {
-    /// This refusal without the plan that was named: from the id of one with names, those can be found by trying all.
+    /// This refusal without the id of the named plan. If that plan has real names, they could be found from its id by trying all.
     fn redacted(self) -> Self {
         match self {
             Self::OtherPlan { differences, is_of_some, .. } => {
@@ -49,10 +51,9 @@ impl Refusal {
     }
 }
 
-impl Row {
-    /// This row under pseudonyms. What others wrote is left out.
-    #[must_use]
-    pub fn redacted(mut self, redaction: &Redaction) -> Self {
+impl Redact for Row {
+    /// This row with pseudonyms, and without the detail of its outcome.
+    fn redacted(mut self, redaction: &Redaction) -> Self {
         self.because.rule = redaction.rule(&self.because.rule, &self.chat.id);
         self.chat = self.chat.redacted(redaction);
         self.outcome = Outcome::plain(self.outcome.verdict);
@@ -60,10 +61,9 @@ impl Row {
     }
 }
 
-impl Listing {
-    /// The list under pseudonyms, sorted by them.
-    #[must_use]
-    pub fn redacted(self, redaction: &Redaction) -> Self {
+impl Redact for Listing {
+    /// The listing with pseudonyms, sorted by them.
+    fn redacted(self, redaction: &Redaction) -> Self {
         let redacted = |listed: Listed| Listed {
             because: Because { rule: redaction.rule(&listed.because.rule, &listed.chat.id), ..listed.because },
             chat: listed.chat.redacted(redaction),
@@ -75,10 +75,9 @@ impl Listing {
     }
 }
 
-impl JsonRun<'_> {
-    /// This run under pseudonyms, without who and where it ran.
-    #[must_use]
-    pub fn redacted(mut self, redaction: &Redaction) -> Self {
+impl Redact for JsonRun<'_> {
+    /// This run with pseudonyms, and without the user and the host.
+    fn redacted(mut self, redaction: &Redaction) -> Self {
         self.plan_id = redaction.plan(&self.plan_id).into();
         self.by = Origin { user: None, uid: None, host: None, overrides: Vec::new(), ..self.by };
         self.conversations.clear();
@@ -87,13 +86,13 @@ impl JsonRun<'_> {
         }
         for row in &mut self.changes {
             row.because.rule = redaction.rule(&row.because.rule, &row.chat_id).into();
-            // It is the path of then, and which of the files of now that is cannot be told.
+            // The history has the path of that time, which may name a person. Its position in today's policy is not known.
             row.because.file = "policy".into();
             let (id, session_name, tier) = (row.chat_id.clone(), row.session_name.clone(), row.tier.clone());
             let chat = Chat { id, session_name, tier, ..Chat::default() }.redacted(redaction);
             (row.chat_id, row.session_name, row.tier) = (chat.id, chat.session_name, chat.tier);
         }
-        // The order of the ids would tell something of what pseudonyms stand for.
+        // The order of the real ids would reveal something about them.
         self.changes.sort_by(|row, other| row.chat_id.cmp(&other.chat_id));
         self.cancelled.sort();
         self.completed.sort();

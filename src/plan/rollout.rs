@@ -1,5 +1,5 @@
-//! Which session a model is tried on first, and what waits for that: a model that cannot start must not take the sessions
-//! down one by one.
+//! Chooses the session on which a model is tried first, and the rows that wait for the result, so that a model that cannot start does
+//! not take down one session after the other.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub struct FailedModel {
     pub next_try: Option<Timestamp>,
 }
 
-/// The models that failed and are not yet cleared. What is about a chat of `reset` is.
+/// The models that failed and have not come up since. Failed starts on chats in `reset` no longer count.
 pub fn failed_models(ledger: &Ledger, reset: &[String]) -> Vec<FailedModel> {
     let mut models = Vec::new();
     let is_reset = |chat: &str| reset.iter().any(|reset| reset == chat);
@@ -41,7 +41,7 @@ pub fn failed_models(ledger: &Ledger, reset: &[String]) -> Vec<FailedModel> {
     models
 }
 
-/// What decides on the order of a rollout.
+/// What the order of a rollout depends on.
 pub(super) struct Rollout<'a> {
     /// Whether a model that no session is known to work on is tried on one session first.
     pub(super) canary: bool,
@@ -49,27 +49,27 @@ pub(super) struct Rollout<'a> {
     pub(super) selection: &'a Selection,
     /// Chats whose failed starts no longer count.
     pub(super) reset: &'a [String],
-    /// What the backend says of models on which no session is known to work.
+    /// Models on which no session is known to work, according to the backend.
     pub(super) canaries: &'a BTreeMap<Model, Canary>,
-    /// Models on which a session was found to work that should run on it.
+    /// Models on which a session was found to work, each with the chat of that session.
     pub(super) working: &'a BTreeMap<Model, String>,
     /// Whether a row's edit and its restart are one request.
     pub(super) is_per_row: bool,
     /// How often a session may be restarted, if there is a limit.
     pub(super) limit: Option<RestartLimit>,
-    /// When sessions were lately restarted, by chat id.
-    pub(super) made: &'a BTreeMap<String, Vec<Timestamp>>,
+    /// The times at which sessions were recently restarted, by chat id.
+    pub(super) recent_restarts: &'a BTreeMap<String, Vec<Timestamp>>,
     pub(super) now: Timestamp,
 }
 
-/// How well a row suits a model to be tried on: the lower, the better. The first difference decides.
+/// How suitable a row is as a canary. The lowest rank is the best. The first field that differs decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    /// Whether the user does not ask for it to be tried.
-    is_not_asked_for: bool,
-    /// Whether the model was not tried there before.
+    /// Whether the user has not asked for a retry of the chat.
+    is_not_retried: bool,
+    /// Whether the model was not tried on the chat before.
     is_new: bool,
-    /// Whether its session must be waited for.
+    /// Whether the run has to wait for the session.
     is_busy: bool,
 }
 
@@ -81,16 +81,16 @@ enum Known<'a> {
     FailedOn(&'a str),
     /// The session of this chat runs on it and is not healthy, and no other session is known to work on it.
     UnhealthyOn(&'a str),
-    /// No session is known to work on it. It was being tried on this chat's when a run died, if any.
+    /// No session is known to work on it. If a run died while trying it, it was on this chat.
     Unproven(Option<&'a str>),
 }
 
 impl Rollout<'_> {
-    /// Chooses the rows on which models are tried first, and puts off those that must wait for another run.
+    /// Marks the rows on which models are tried first, and defers the rows that must wait for another run.
     pub(super) fn choose(&self, rows: &mut [Row]) {
         for row in rows.iter_mut().filter(|row| is_change(row)) {
             if let Some(outcome) = self.waits_for_next_try(row) {
-                self.put_off(row, outcome);
+                self.defer(row, outcome);
             }
         }
         let canaries = self.canaries(rows);
@@ -108,12 +108,12 @@ impl Rollout<'_> {
         for row in rows.iter_mut().filter(|row| is_change(row)) {
             let is_tried = row.after.as_ref().is_none_or(|model| canaries.contains_key(model));
             if !is_tried && let Some(outcome) = self.waits_for_a_trial(row) {
-                self.put_off(row, outcome);
+                self.defer(row, outcome);
             }
         }
     }
 
-    /// The best row for each model that must be tried first.
+    /// The index of the best row for each model that must be tried first.
     fn canaries(&self, rows: &[Row]) -> BTreeMap<Model, usize> {
         let mut canaries: BTreeMap<Model, usize> = BTreeMap::new();
         for (index, row) in rows.iter().enumerate().filter(|(_, row)| is_change(row) && row.restart) {
@@ -130,6 +130,7 @@ impl Rollout<'_> {
         canaries
     }
 
+    /// What is known of a model: what the backend sees now counts before what the ledger remembers.
     fn known(&self, model: &Model) -> Known<'_> {
         if self.working.contains_key(model) {
             return Known::Works;
@@ -147,7 +148,7 @@ impl Rollout<'_> {
         }
     }
 
-    /// Whether the model of a row may be tried first on its session.
+    /// Whether a row can be the canary of its model.
     fn can_be_tried(&self, row: &Row, known: &Known) -> bool {
         let chat = row.chat.id.as_ref();
         match known {
@@ -158,8 +159,8 @@ impl Rollout<'_> {
         }
     }
 
-    /// That the session of a row did not come up on its model and waits for its next try, if so. Where requests carry models,
-    /// one that is not live, because it has not been put back, is put back before.
+    /// The outcome of a row whose session did not come up on its model, and must wait before that model is tried again; `None` where
+    /// it need not wait. With edits per row, a session that is not live is first put back on its former model.
     fn waits_for_next_try(&self, row: &Row) -> Option<Outcome> {
         let (chat, model) = (row.chat.id.as_ref(), row.after.as_ref()?);
         let failed = self.ledger.failed.get(chat).filter(|failed| failed.model == *model)?;
@@ -177,7 +178,7 @@ impl Rollout<'_> {
         Some(Outcome { next_try: failed.next_try, ..Outcome::because(Verdict::Deferred, why) })
     }
 
-    /// That a model must come up on a session first, where it is tried on none now.
+    /// The outcome of a row whose model must first come up on a session, and is tried on none in this run; `None` where it need not.
     fn waits_for_a_trial(&self, row: &Row) -> Option<Outcome> {
         let model = row.after.as_ref()?;
         let why = match self.known(model) {
@@ -198,11 +199,11 @@ impl Rollout<'_> {
         let chat = row.chat.id.as_ref();
         let was_tried = matches!(known, Known::Unproven(Some(tried)) | Known::FailedOn(tried) if *tried == chat);
         let is_busy = row.standing == Standing::Busy;
-        Rank { is_not_asked_for: !self.selection.retries(chat), is_new: !was_tried, is_busy }
+        Rank { is_not_retried: !self.selection.retries(chat), is_new: !was_tried, is_busy }
     }
 
-    /// Puts a row off. A session that is to be put back is restarted on what it ran: it may be down.
-    fn put_off(&self, row: &mut Row, outcome: Outcome) {
+    /// Defers a row. If its session may be down on a model that failed, the row is changed to restart it on its former model.
+    fn defer(&self, row: &mut Row, outcome: Outcome) {
         let is_due = row.owed.as_ref().is_some_and(|debt| !debt.waits(self.now));
         match self.way_back(row).filter(|_| is_due) {
             Some(ran) => {
@@ -214,9 +215,8 @@ impl Rollout<'_> {
         }
     }
 
-    /// What the session of a row ran before a restart on another model that did not succeed, where it is not known to run
-    /// that again: what the registry still says, or says again; where a request carries the model, what the debt remembers,
-    /// because the registry may lag.
+    /// The model that the session of a row ran before a restart on another model that did not succeed; `None` where there was no such
+    /// restart. It is the model of the registry. With edits per row it is the one in the debt, because the registry may be saved late.
     fn way_back(&self, row: &Row) -> Option<Model> {
         let debt = row.owed.as_ref().filter(|debt| debt.began)?;
         let remembered = debt.ran.clone().filter(|_| self.is_per_row);
@@ -224,24 +224,28 @@ impl Rollout<'_> {
         ran.filter(|ran| row.after.as_ref() != Some(ran))
     }
 
-    /// That a model cannot be tried on the session of a row now, because there would be no restart left to put it back.
+    /// The outcome of a row on whose session no model can be tried now, because no restart would be left to put it back; `None` where
+    /// one is left.
     fn has_no_way_back(&self, row: &Row) -> Option<Outcome> {
         let RestartLimit { restarts, within } = self.limit?;
         let is_recent = |time: &&Timestamp| self.now.duration_since(**time).abs() < within;
-        let mut made: Vec<Timestamp> = self.made.get(row.chat.id.as_ref())?.iter().filter(is_recent).copied().collect();
-        made.sort();
-        // A try is one restart, and the way back another.
-        let spare = restarts.saturating_sub(2);
-        let until_one_less = *made.iter().rev().nth(spare)?;
-        let (count, minutes) = (made.len(), within.as_mins());
+        let restarted = self.recent_restarts.get(row.chat.id.as_ref())?;
+        let mut recent: Vec<Timestamp> = restarted.iter().filter(is_recent).copied().collect();
+        recent.sort();
+        // A try takes one restart, and the way back another.
+        let allowed_before = restarts.saturating_sub(2);
+        // When this restart is no longer recent, one restart more is left.
+        let oldest_to_wait_for = *recent.iter().rev().nth(allowed_before)?;
+        let (count, minutes) = (recent.len(), within.as_mins());
         let why = format!(
             "restarted {count} times in the last {minutes} minutes, with no restart left to put the session back if its model fails"
         );
-        Some(Outcome { next_try: until_one_less.checked_add(within).ok(), ..Outcome::because(Verdict::Deferred, why) })
+        let next_try = oldest_to_wait_for.checked_add(within).ok();
+        Some(Outcome { next_try, ..Outcome::because(Verdict::Deferred, why) })
     }
 }
 
-/// Whether the session of a row may come to run on another model by it: not one that runs its model after all.
+/// Whether doing a row may make its session run on another model than now.
 fn is_change(row: &Row) -> bool {
     let runs_it = !row.stale && row.runs.is_some() && row.runs == row.after;
     row.is_planned() && (row.edit || row.restart) && !runs_it

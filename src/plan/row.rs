@@ -1,4 +1,4 @@
-//! One row of a plan: what differs for one chat, what is done about it, and what became of that.
+//! One row of a plan: what differs for one chat, what is to be done about it, and the outcome.
 
 use jiff::Timestamp;
 
@@ -15,82 +15,81 @@ use crate::registry::Position;
 pub struct Row {
     /// The chat.
     pub chat: Chat<'static>,
-    /// What the registry says.
+    /// The model that the registry has for it.
     pub before: Option<Model>,
-    /// What it should say; `None` where the chat is not managed.
+    /// The model that the registry should have; `None` where the chat is not managed.
     pub after: Option<Model>,
-    /// What decided.
+    /// The part of the policy that decided.
     pub because: Because,
-    /// Whether the registry must change.
+    /// Whether the registry must be changed.
     pub edit: bool,
     /// Whether the session must be restarted.
     pub restart: bool,
-    /// Whether the change makes a restart necessary, also where the session is not running. The limit counts by it, so that it
-    /// does not depend on which sessions happen to run.
+    /// Whether the change would need a restart if the session were running. The limit on changes counts by this, so that it does not
+    /// depend on which sessions are running.
     pub stale: bool,
-    /// What the session runs for certain, if anything.
+    /// The model that the session certainly runs; `None` where that is not known.
     pub runs: Option<Model>,
-    /// Whether a start of its session on what the registry says failed, and none has been seen to succeed since. What has
-    /// started it meanwhile, such as a launch, proves nothing.
+    /// Whether the last verified start of the session on the registry's model failed. A later start by something else, such as a
+    /// launch, does not count, because it is not verified.
     pub did_not_come_up: bool,
-    /// The restart that an earlier run left, with what this run made of it. Whether it is still owed is an effect.
+    /// The debt of an earlier run, updated by this run. [`Effects::owes`] says whether it is still owed.
     pub owed: Option<Debt>,
-    /// Whether its model is tried on its session first, because no session is known to work on that. The model's other
-    /// rows wait for it.
+    /// Whether the model is tried on this row's session first. The other rows of the model wait for the result.
     pub canary: bool,
-    /// Whether an override of the registry's owner wrote the model that the registry says, and the decision was confirmed
-    /// before: no person chose the difference.
+    /// Whether the difference comes from an override of the registry's owner, and no person chose it: the decision was confirmed
+    /// before.
     pub imposed: bool,
     /// When earlier corrections of this row were found changed back.
     pub changed_back: Vec<Timestamp>,
-    /// What the backend found the session doing.
+    /// What the session is doing, according to the backend.
     pub standing: Standing,
-    /// What else its change does, if anything.
+    /// A remark on a side effect of the change, if it has one.
     pub remark: Option<String>,
-    /// What became of the row, or is planned.
+    /// The outcome so far: [`Verdict::Planned`] before the row is done.
     pub outcome: Outcome,
     /// What has happened so far.
     pub effects: Effects,
-    /// Where the snapshot that was planned on finds the entry.
+    /// The position of the entry in the snapshot that was planned on.
     pub at: Position,
 }
 
 /// What has happened to a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// The registry was changed.
+    /// Whether the registry was changed.
     pub edited: bool,
-    /// The session was restarted.
+    /// Whether the session was restarted.
     pub restarted: bool,
-    /// A restart is still owed.
+    /// Whether a restart is still owed.
     pub owes: bool,
 }
 
-/// What became of a row, and why.
+/// The outcome of a row, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What became of it.
+    /// The outcome in a word.
     pub verdict: Verdict,
-    /// Why, where there is more to say. Holds no times: equal inputs give equal reports.
+    /// Why, if there is more to say. It has no times in it, so that equal inputs give equal reports.
     pub detail: Option<String>,
     /// When a row that waits is tried next.
     pub next_try: Option<Timestamp>,
 }
 
 impl Outcome {
-    /// An outcome that speaks for itself.
+    /// An outcome without a detail.
     pub fn plain(verdict: Verdict) -> Self {
         Self { verdict, detail: None, next_try: None }
     }
 
-    /// An outcome with its reason.
+    /// An outcome with a detail.
     pub fn because(verdict: Verdict, detail: impl Into<String>) -> Self {
         Self { verdict, detail: Some(detail.into()), next_try: None }
     }
 }
 
 impl Row {
-    /// Whether a run would still do something for it.
+    /// Whether it has yet to be done.
     pub(crate) fn is_planned(&self) -> bool {
         self.outcome.verdict == Verdict::Planned
     }
@@ -100,19 +99,19 @@ impl Row {
         self.effects.edited || self.outcome.verdict.was_tried()
     }
 
-    /// Whether there is nothing to do for it, and nothing to say.
+    /// Whether it needs no edit, owes no restart, and is managed.
     pub(super) fn is_idle(&self) -> bool {
         !self.edit && self.owed.is_none() && self.outcome.verdict != Verdict::Unmanaged
     }
 
-    /// Whether a restart of its session was begun and did not succeed. Then it is made until one does: that the session is
-    /// not running may be what the attempt came to.
+    /// Whether a restart of its session was begun and did not succeed. Then the session is restarted even if it is not running: it may
+    /// be down because of that restart.
     pub fn was_tried(&self) -> bool {
         self.did_not_come_up || self.owed.as_ref().is_some_and(|debt| debt.began)
     }
 
-    /// Whether it counts against the limit: it replaces an existing model, or its change restarts a session. An owed
-    /// restart was consented to when its change was, and so was a decision that an override has written over.
+    /// Whether it counts against the limit on changes: it replaces a model, or its change restarts a session. An owed restart does not
+    /// count, because its change was counted. A decision that an override has replaced does not count, because it was made before.
     pub fn counts(&self) -> bool {
         self.is_planned() && self.edit && !self.imposed && (self.before.is_some() || self.stale)
     }

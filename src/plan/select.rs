@@ -10,31 +10,31 @@ use crate::policy::Policy;
 use crate::registry::{Entry, Key, Snapshot};
 use crate::suggest;
 
-/// Chats as the user wrote them.
+/// The chats that a run is about, as the user has written them: chat ids, or names of sessions or contacts.
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
-    /// Only these, and those of `tiers`; everything where both are empty.
+    /// The run is about these chats and those of `tiers`. If `chats`, `tiers` and `ids` are empty, it is about all.
     pub chats: Vec<String>,
-    /// Only these tiers.
+    /// The run is about the chats of these tiers.
     pub tiers: Vec<String>,
-    /// Never these.
+    /// The run is not about these chats, even if they are selected otherwise.
     pub exclude: Vec<String>,
-    /// Tried now, also where it waits or is held.
+    /// Chats to be tried now, even if they wait for their next try or are held.
     pub retry: Vec<String>,
-    /// Whether all chats are tried now that have failed.
+    /// Whether all chats that have failed are to be tried now.
     pub retry_failed: bool,
-    /// Back under the policy, where they keep a model that was set by hand.
+    /// Chats whose models are replaced although they were set by hand.
     pub take_over: TakeOver,
-    /// Only these chats, and now. They are ids already, and need not have a session.
+    /// Chat ids, each as if it were in `chats`, `retry` and `take_over`. These chats need not be registered.
     pub ids: Vec<String>,
 }
 
-/// Chats that go back under the policy, where that keeps what was set by hand.
+/// Chats whose models are replaced although they were set by hand. Only with `existing = "keep-manual"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TakeOver {
-    /// These, as the user wrote them.
+    /// These chats, as the user has written them.
     Chats(Vec<String>),
-    /// All of them.
+    /// All chats.
     All,
 }
 
@@ -46,7 +46,7 @@ impl TakeOver {
         }
     }
 
-    /// Whether it asks for anything.
+    /// Whether it names any chat.
     pub(crate) fn is_asked(&self) -> bool {
         *self != Self::default()
     }
@@ -58,30 +58,28 @@ impl Default for TakeOver {
     }
 }
 
-/// Chats by their ids.
+/// The chats that a run is about, by chat id. See [`Selector`] for the fields.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     chats: BTreeSet<String>,
     tiers: BTreeSet<String>,
     exclude: BTreeSet<String>,
     retry: BTreeSet<String>,
-    /// These go back under the policy…
     take_over: BTreeSet<String>,
-    /// …or all do.
     takes_over_all: bool,
 }
 
 impl Selector {
-    /// Whether it is of the whole registry.
+    /// Whether it selects the whole registry.
     pub fn is_complete(&self) -> bool {
         self.chats.is_empty() && self.tiers.is_empty() && self.exclude.is_empty() && self.ids.is_empty()
     }
 
-    /// Finds the chats in the registry.
+    /// Looks up the ids of the chats in the registry.
     ///
     /// # Errors
-    /// For a name that no chat or more than one has, and a tier that neither policy nor registry knows.
-    pub fn resolve(&self, policy: &Policy, snapshot: &dyn Snapshot) -> Result<Selection> {
+    /// Where no chat, or more than one, has a name; and where neither the policy nor the registry has a tier.
+    pub(crate) fn resolve(&self, policy: &Policy, snapshot: &dyn Snapshot) -> Result<Selection> {
         let lists = [&self.chats[..], &self.exclude, &self.retry, self.take_over.words()];
         let words: BTreeSet<&str> = lists.into_iter().flatten().map(String::as_str).collect();
         let ids = find(&words, snapshot)?;
@@ -89,7 +87,9 @@ impl Selector {
         if !self.tiers.is_empty() {
             let mut known: BTreeSet<String> = policy.tiers.keys().cloned().collect();
             known.extend(policy.assignments.iter().map(|assignment| assignment.tier.clone()));
-            snapshot.each(&mut |entry| known.extend(entry.chat.tier.map(Into::into)))?;
+            if self.tiers.iter().any(|tier| !known.contains(tier)) {
+                snapshot.each(&mut |entry| known.extend(entry.chat.tier.map(Into::into)))?;
+            }
             if let Some(tier) = self.tiers.iter().find(|tier| !known.contains(*tier)) {
                 let advice = suggest::advice(tier, known.iter().map(String::as_str));
                 return Err(PlanProblem::UnknownTier { tier: quoted(tier), advice: advice.into() }.into());
@@ -108,14 +108,14 @@ impl Selector {
 }
 
 impl Selection {
-    /// This selection, in which these chats are tried now, too.
+    /// Adds chats that are to be tried now.
     #[must_use]
     pub(crate) fn retrying(mut self, chats: impl IntoIterator<Item = String>) -> Self {
         self.retry.extend(chats);
         self
     }
 
-    /// Whether it is the whole registry.
+    /// Whether it selects the whole registry.
     pub(crate) fn is_complete(&self) -> bool {
         self.chats.is_empty() && self.tiers.is_empty() && self.exclude.is_empty()
     }
@@ -127,9 +127,14 @@ impl Selection {
         (everything || tier || self.chats.contains(chat.id.as_ref())) && !self.exclude.contains(chat.id.as_ref())
     }
 
-    /// Whether a model that was set by hand does not stay for this chat.
+    /// Whether this chat's model is replaced although it was set by hand.
     pub(crate) fn takes_over(&self, chat: &str) -> bool {
         self.takes_over_all || self.take_over.contains(chat)
+    }
+
+    /// The chats that it can be about, where it names them all.
+    pub(crate) fn only_chats(&self) -> Option<&BTreeSet<String>> {
+        Some(&self.chats).filter(|chats| !chats.is_empty() && self.tiers.is_empty())
     }
 
     /// Whether this chat is to be tried now.
@@ -138,67 +143,88 @@ impl Selection {
     }
 }
 
-/// The chat ids that the words stand for: an id, else a session's name, else the name of one contact.
+/// The chat ids that these words stand for, by word: a word is a chat id, or else a session's name, or else a contact's name.
 ///
 /// # Errors
-/// Where a word stands for none, or for several.
-pub fn find<'w>(words: &BTreeSet<&'w str>, snapshot: &dyn Snapshot) -> Result<BTreeMap<&'w str, String>> {
+/// Where a word stands for no chat, or for several.
+fn find<'w>(words: &BTreeSet<&'w str>, snapshot: &dyn Snapshot) -> Result<BTreeMap<&'w str, String>> {
     if words.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let found = matches(words, snapshot)?.into_iter();
-    found.map(|(word, ids)| Ok((word, only(word, ids)?.map_or_else(|| Err(none(word, snapshot)), Ok)?))).collect()
+    let mut ids = BTreeMap::new();
+    for (word, matches) in matches(words, snapshot)? {
+        let id = matches.only(word)?.ok_or_else(|| unknown(word, snapshot))?;
+        ids.insert(word, id);
+    }
+    Ok(ids)
 }
 
-/// The chat id that the word stands for, if it stands for any.
+/// The chat id that the word stands for; `None` where it stands for no chat.
 ///
 /// # Errors
-/// Where it stands for several.
+/// Where it stands for several chats.
 pub(crate) fn find_one(word: &str, snapshot: &dyn Snapshot) -> Result<Option<String>> {
-    let found = matches(&BTreeSet::from([word]), snapshot)?.remove(word);
-    only(word, found.unwrap_or_default())
+    let matches = matches(&BTreeSet::from([word]), snapshot)?.remove(word);
+    matches.unwrap_or_default().only(word)
 }
 
 /// The chat id that the word stands for.
 ///
 /// # Errors
-/// Where it stands for none, or for several.
+/// Where it stands for no chat, or for several.
 pub(crate) fn find_registered(word: &str, snapshot: &dyn Snapshot) -> Result<String> {
-    find_one(word, snapshot)?.ok_or_else(|| none(word, snapshot))
+    find_one(word, snapshot)?.ok_or_else(|| unknown(word, snapshot))
 }
 
-/// The chats of that id, of that session's name, of that contact's name.
-type Found = [Vec<String>; 3];
+/// The ids of the chats that one word may stand for.
+#[derive(Default)]
+struct Matches {
+    /// The chat whose id it is.
+    id: Vec<String>,
+    /// The chats whose session has it for a name.
+    session: Vec<String>,
+    /// The chats whose contact has it for a name.
+    contact: Vec<String>,
+}
 
-fn matches<'w>(words: &BTreeSet<&'w str>, snapshot: &dyn Snapshot) -> Result<BTreeMap<&'w str, Found>> {
-    let mut matches: BTreeMap<&str, Found> = words.iter().map(|word| (*word, Found::default())).collect();
-    snapshot.find(&[Key::Id, Key::SessionName, Key::ContactName], words, &mut |entry| {
-        let chat = &entry.chat;
-        let names = [Some(&chat.id), chat.session_name.as_ref(), chat.contact_name.as_ref()];
-        for (rank, name) in names.into_iter().enumerate() {
-            if let Some(found) = name.and_then(|name| matches.get_mut(name.as_ref())) {
-                found[rank].push(chat.id.clone().into_owned());
-            }
+impl Matches {
+    /// The id of the chat that the word stands for: an id wins over a session's name, and that over a contact's.
+    ///
+    /// # Errors
+    /// Where several chats have the name.
+    fn only(self, word: &str) -> Result<Option<String>> {
+        let Self { id, session, contact } = self;
+        let mut ids = [id, session, contact].into_iter().find(|ids| !ids.is_empty()).unwrap_or_default();
+        if ids.len() > 1 { Err(ambiguous(word, &ids)) } else { Ok(ids.pop()) }
+    }
+}
+
+/// The chats that these words may stand for, by word.
+fn matches<'w>(words: &BTreeSet<&'w str>, snapshot: &dyn Snapshot) -> Result<BTreeMap<&'w str, Matches>> {
+    let mut matches: BTreeMap<&str, Matches> = words.iter().map(|word| (*word, Matches::default())).collect();
+    snapshot.find(&[Key::Id, Key::SessionName, Key::ContactName], words, &mut |Entry { chat, .. }| {
+        let id = || chat.id.clone().into_owned();
+        if let Some(of_word) = matches.get_mut(chat.id.as_ref()) {
+            of_word.id.push(id());
+        }
+        if let Some(of_word) = chat.session_name.as_deref().and_then(|name| matches.get_mut(name)) {
+            of_word.session.push(id());
+        }
+        if let Some(of_word) = chat.contact_name.as_deref().and_then(|name| matches.get_mut(name)) {
+            of_word.contact.push(id());
         }
     })?;
     Ok(matches)
 }
 
-fn only(word: &str, found: Found) -> Result<Option<String>> {
-    let mut strongest = found.into_iter().find(|ids| !ids.is_empty()).unwrap_or_default();
-    if strongest.len() > 1 {
-        return Err(ambiguous(word, &strongest));
-    }
-    Ok(strongest.pop())
-}
-
-/// That a word is the name of several chats.
+/// The error for a word that is the name of several chats.
 pub(crate) fn ambiguous(word: &str, chats: &[String]) -> Error {
     let chats = chats.iter().map(|chat| Foreign::from(chat.as_str())).collect();
     PlanProblem::AmbiguousChat { word: quoted(word), chats }.into()
 }
 
-fn none(word: &str, snapshot: &dyn Snapshot) -> Error {
+/// The error for a word that stands for no chat.
+fn unknown(word: &str, snapshot: &dyn Snapshot) -> Error {
     let near = match nearest(word, snapshot) {
         Ok(near) => near,
         Err(error) => return error,
@@ -207,12 +233,12 @@ fn none(word: &str, snapshot: &dyn Snapshot) -> Error {
     PlanProblem::UnknownChat { word: quoted(word), registry: snapshot.name().into(), near }.into()
 }
 
-/// A word as it was typed, in quotes: it may have spaces.
+/// A word in quotes, because it may have spaces.
 fn quoted(word: &str) -> Foreign {
     format!("{word:?}").into()
 }
 
-/// The id or name of a chat in the registry that this word is most like, if it is like one.
+/// The id or name of a chat that is most similar to this word, if one is similar.
 ///
 /// # Errors
 /// What is wrong with the registry.

@@ -1,22 +1,22 @@
-//! What stays wrong from run to run, and when a quiet run tells of it again.
+//! Standing faults: what stays wrong from one run to the next, and when a quiet run reports it again.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// What has been told is told again after this time.
+/// A fault is reported again after this time.
 const AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// What is wrong now: a sentence for each thing, under a name that stays as long as it is about the same thing.
+/// The faults of one run: a sentence by a stable name, under which the next run finds the fault again.
 pub type StandingFaults = BTreeMap<String, String>;
 
-/// The faults that quiet runs have told of, by name.
+/// The faults that quiet runs have reported, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Told(BTreeMap<String, Telling>);
 
-/// When a fault was told of, and how.
+/// The last report of a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Telling {
@@ -24,33 +24,33 @@ struct Telling {
     at: Timestamp,
 }
 
-/// What a run has looked at.
+/// Which part of the registry a run has looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything: a fault that it does not find is over.
+    /// All of it: a fault that the run does not find is over.
     Everything,
-    /// Some chats alone: it says nothing of faults that it does not find.
+    /// Some chats only: a fault that the run does not find may still be there.
     SomeChats,
 }
 
-/// What is new about standing faults.
+/// What a quiet run has to report about standing faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
-    /// Whether one has begun, has changed, or was told of long ago.
+    /// Whether a fault is new, has changed, or was last reported a day ago.
     pub is_due: bool,
-    /// Those that are over, as they were told.
+    /// The sentences of the faults that are over, as they were last reported.
     pub over: Vec<String>,
 }
 
 impl News {
-    /// Whether there is anything to tell.
+    /// Whether there is anything to report.
     pub(crate) fn is_any(&self) -> bool {
         self.is_due || !self.over.is_empty()
     }
 }
 
 impl Told {
-    /// What is new about the faults of a run at `now`.
+    /// What to report, given the faults of a run at `now`.
     pub(crate) fn news(&self, faults: &StandingFaults, scope: Scope, now: Timestamp) -> News {
         let Self(told) = self;
         let is_known = |(name, text): (&String, &String)| {
@@ -60,7 +60,7 @@ impl Told {
         News { is_due: !faults.iter().all(is_known), over: over.map(|(_, told)| told.text.clone()).collect() }
     }
 
-    /// What has been told once these faults were told at `now`.
+    /// The memory after these faults were reported at `now`.
     #[must_use]
     pub fn after(&self, faults: &StandingFaults, scope: Scope, now: Timestamp) -> Self {
         let mut told = if scope == Scope::Everything { BTreeMap::new() } else { self.0.clone() };

@@ -1,5 +1,5 @@
-//! What is remembered of models that sessions were started on: which of them work, and which did not come up on which
-//! chat. A model that failed must not take down one session after the other.
+//! Which models are known to work, and on which chats models failed. A model that has failed must not take down one session after the
+//! other.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,16 +11,16 @@ use crate::plan::backoff::{is_waiting, next_try};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trial {
-    /// A session came up on it. This is when that was last seen.
+    /// A session came up on it, most recently at this time.
     Worked(Timestamp),
     /// It is being tried on the session of this chat, or was when a run died.
     Trying(String),
-    /// No session has come up on it since one did not. Which one that was, its failed start says.
+    /// A session did not come up on it, and none has since. Each such session has a [`FailedStart`].
     Failed,
 }
 
-/// A session that did not come up on a model. It is tried again at growing distances, until it comes up, the decision
-/// changes, or the user asks for another try.
+/// A session that did not come up on a model. It is tried again after longer and longer waits, until it comes up, another model is
+/// decided, or the user asks for another try.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FailedStart {
@@ -28,15 +28,15 @@ pub struct FailedStart {
     pub model: Model,
     /// When it first did not come up.
     pub since: Timestamp,
-    /// How often it did not.
+    /// How often it was tried.
     pub attempts: u32,
-    /// Not to be tried before this time.
+    /// The time before which it is not tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try: Option<Timestamp>,
 }
 
 impl FailedStart {
-    /// Once more, after what is remembered of earlier tries of this session on this model.
+    /// One more failed start. `earlier` is what is remembered of this session on this model.
     pub(super) fn again(earlier: Option<Self>, model: &Model, now: Timestamp) -> Self {
         let attempts = earlier.as_ref().map_or(0, |earlier| earlier.attempts);
         Self {
@@ -47,17 +47,17 @@ impl FailedStart {
         }
     }
 
-    /// Whether it waits for its next try at `now`.
+    /// Whether its next try is not due at `now`.
     pub fn waits(&self, now: Timestamp) -> bool {
         is_waiting(self.next_try, now)
     }
 }
 
-/// Whether a start that failed says something of the model.
+/// What a failed start is blamed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// No session of this run came up on it.
+    /// The model: no session of this run came up on it.
     Model,
-    /// Another session of this run came up on it.
+    /// The session: another session of this run came up on the model.
     Session,
 }

@@ -1,5 +1,5 @@
-//! What a command has done, as long as the history does not say so yet. It is remembered with the effect itself, so that the
-//! history has a line of it also where the command dies before it can write one.
+//! Drafts of lines of the history. A draft is noted together with the effect that it is about, so that the history gets the line also
+//! where the command dies before it can write one.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +13,21 @@ use crate::plan::verdict::Verdict;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Draft {
-    /// What its rows have in common. Missing where it is known already.
+    /// What all rows have in common. A draft that is merged into an earlier one need not have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<Head>,
-    /// Rows whose edits are those of the exchange under way, by chat id. They count once that is made.
+    /// The rows that the exchange under way edits, by chat id. They become part of `rows` once the exchange is made.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub begun: BTreeMap<String, JsonRow<'static>>,
-    /// Rows of which something was done or tried, by chat id.
+    /// The rows for which something was done or tried, by chat id.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rows: BTreeMap<String, DraftRow>,
 }
 
-/// A row, as far as it has come.
+/// A row for which something was done or tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DraftRow {
-    /// The row, with what became of it so far.
+    /// The row with its outcome so far.
     #[serde(flatten)]
     pub row: JsonRow<'static>,
     /// Whether the registry was changed for it.
@@ -36,7 +36,7 @@ pub struct DraftRow {
 }
 
 impl Draft {
-    /// Takes what was done since.
+    /// Adds what was done since.
     pub fn merge(&mut self, newer: Self) {
         self.head = newer.head.or(self.head.take());
         self.begun.extend(newer.begun);
@@ -46,18 +46,18 @@ impl Draft {
         }
     }
 
-    /// The exchange under way has ended, and its edits were made.
+    /// Records that the exchange under way was made.
     pub fn made(&mut self) {
         let made = std::mem::take(&mut self.begun).into_iter();
         self.rows.extend(made.map(|(chat, row)| (chat, DraftRow { row, edited: true })));
     }
 
-    /// The exchange under way has ended, and nothing was changed.
+    /// Records that the exchange under way was not made.
     pub(crate) fn unmade(&mut self) {
         self.begun.clear();
     }
 
-    /// The line of a command that did not get to write one; `None` where it did nothing.
+    /// The line of a command that died before it could write one; `None` where it had done nothing.
     pub(crate) fn into_run(self, name: &str) -> Option<JsonRun<'static>> {
         let Head { at, by, plan_id } = self.head?;
         let tried = [Verdict::Done, Verdict::Failed, Verdict::Unknown].map(Verdict::name);

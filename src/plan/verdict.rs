@@ -1,21 +1,21 @@
-//! What became of a row, in a word.
+//! The outcome of a row, in a word.
 
-/// What became of a row.
+/// The outcome of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// A run would do it.
+    /// It has yet to be done. In a dry run, an apply would do it.
     Planned,
     /// It was done.
     Done,
-    /// Not now; a later run does it.
+    /// It was left to a later run.
     Deferred,
     /// It must not be done.
     Refused,
-    /// It was tried, and did not work.
+    /// It was tried and did not work.
     Failed,
-    /// It was tried, and whether it worked cannot be told.
+    /// It was tried with an unknown result.
     Unknown,
-    /// It does not converge: something else changes it back again and again.
+    /// It was left alone because something changes it back again and again.
     Held,
     /// The policy or the backend leaves this chat alone.
     Unmanaged,

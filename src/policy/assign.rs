@@ -1,4 +1,4 @@
-//! `[[assign]]`: the tier of chats of which the registry tells none.
+//! `[[assign]]`: the tier of chats that have none in the registry.
 
 use std::borrow::Cow;
 
@@ -8,28 +8,37 @@ use crate::policy::fields::{Item, Section};
 use crate::policy::read::Reader;
 use crate::policy::{At, Because, Glob, Policy};
 
-/// One `[[assign]]` entry: a tier, and whom it is for.
+/// One `[[assign]]` entry: a tier, and the chats that get it.
 #[derive(Debug)]
 pub struct Assignment {
-    /// The tier.
+    /// The tier that its chats get.
     pub tier: String,
-    /// Whom it is for, and where that stands. There is at least one.
-    pub members: Vec<(Member, At)>,
+    /// The chats that get the tier. There is at least one member.
+    pub members: Vec<Member>,
     /// Where the entry begins.
     pub because: Because,
 }
 
-/// Whom an assignment is for.
+/// One value of the keys `chat` and `contact` of an assignment.
 #[derive(Debug)]
-pub enum Member {
-    /// The chats whose ids match.
+pub struct Member {
+    /// The chats that it stands for.
+    pub who: Who,
+    /// Where it stands in the policy.
+    pub at: At,
+}
+
+/// The chats that a member of an assignment stands for.
+#[derive(Debug)]
+pub enum Who {
+    /// The chats whose ids match this glob.
     Chats(Glob),
     /// The chats of a contact of this name.
     Contact(String),
 }
 
-impl Member {
-    /// Whether the chat is one of those that are meant.
+impl Who {
+    /// Whether it stands for this chat.
     pub fn is(&self, chat: &Chat) -> bool {
         match self {
             Self::Chats(glob) => glob.matches(&chat.id),
@@ -39,15 +48,16 @@ impl Member {
 }
 
 impl Policy {
-    /// What gives a tier to the chat; `None` where it has one already.
+    /// The assignment that gives a tier to the chat; `None` where none does, or the chat has a tier already.
     pub fn assignment(&self, chat: &Chat) -> Option<&Assignment> {
         if chat.tier.is_some() {
             return None;
         }
-        self.assignments.iter().find(|assignment| assignment.members.iter().any(|(member, _)| member.is(chat)))
+        self.assignments.iter().find(|assignment| assignment.members.iter().any(|member| member.who.is(chat)))
     }
 
-    /// The chat with the tier that it has, or is given.
+    /// The chat with its tier from the registry, or else from an assignment. A tier that has a pseudonym in the registry gets
+    /// its name in this policy.
     #[must_use]
     pub(crate) fn with_tier<'x>(&'x self, mut chat: Chat<'x>) -> Chat<'x> {
         let assigned = self.assignment(&chat).map(|assignment| Cow::Borrowed(assignment.tier.as_str()));
@@ -71,12 +81,8 @@ impl<'r> Reader<'r> {
         let tier = self.required(&mut table, "tier", TIER);
         let tier = tier.and_then(|item| self.text(&item, TIER));
         let mut members = Vec::new();
-        for item in self.texts(&mut table, "chat", r#"chat = ["+1617*"]"#) {
-            members.push((Member::Chats(Glob::new(&item.0)), item.1));
-        }
-        for item in self.texts(&mut table, "contact", r#"contact = ["Ann Lee"]"#) {
-            members.push((Member::Contact(item.0), item.1));
-        }
+        members.extend(self.members(&mut table, "chat", r#"chat = ["+1617*"]"#, |glob| Who::Chats(Glob::new(&glob))));
+        members.extend(self.members(&mut table, "contact", r#"contact = ["Ann Lee"]"#, Who::Contact));
         let because = Because { rule: table.name.clone(), at: table.at()? };
         if members.is_empty() {
             self.mistakes.add(|| {
@@ -90,10 +96,19 @@ impl<'r> Reader<'r> {
         Some(Assignment { tier: tier?, members, because })
     }
 
-    /// One string that is not empty or a list of them, and where each stands.
-    fn texts(&self, table: &mut Section<'r>, key: &'static str, example: &str) -> Vec<(String, At)> {
+    /// The members that a key names: one string that is not empty, or a list of them.
+    fn members(
+        &self,
+        table: &mut Section<'r>,
+        key: &'static str,
+        example: &str,
+        who: impl Fn(String) -> Who,
+    ) -> Vec<Member> {
         let items = table.get(self.mistakes, key).and_then(|item| item.strings(self.mistakes, example));
-        let text = |item: &Item<'r>| Some((self.text(item, example)?, item.source.at(item.span.clone())));
-        items.iter().flatten().filter_map(text).collect()
+        let member = |item: &Item<'r>| {
+            let at = item.source.at(item.span.clone());
+            Some(Member { who: who(self.text(item, example)?), at })
+        };
+        items.iter().flatten().filter_map(member).collect()
     }
 }

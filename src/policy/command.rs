@@ -1,5 +1,4 @@
-//! The commands of a policy, and what else in the policy they ask for. Every key that is a command is read here, so one
-//! rule holds for all of them.
+//! Reads the commands of a policy. All keys that are commands are read here, so that one rule applies to all of them.
 
 use std::ops::Range;
 
@@ -11,7 +10,7 @@ use crate::policy::scope::{Complaint, Misplaced, Scope};
 use crate::policy::template::{CommandLine, Fault, Mistake};
 
 impl<'r> Reader<'r> {
-    /// The program and arguments of a key.
+    /// The command that is the value of a key.
     pub(super) fn command(&self, item: &Item<'r>, scope: Scope, example: &str) -> Option<CommandLine> {
         let items = item.list(self.mistakes, example)?;
         let words: Option<Vec<&str>> = items.iter().map(|item| item.string(self.mistakes, example)).collect();
@@ -37,7 +36,7 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// Every allowed model can come to stand in an argument of this command.
+    /// Reports allowed models that cannot be an argument, for a command that has `{model}` in one.
     fn refuse_special_models(&self, command: &Item<'r>) {
         for model in &self.special_models {
             self.mistakes.add(|| {
@@ -52,7 +51,7 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// Which placeholders the commands of a policy may hold. The key lifts the rule for all of them.
+    /// Which placeholders the commands of a policy may have. `names_in_arguments = true` allows all, for all commands.
     pub(super) fn scope(&self, names_in_arguments: Option<&Item<'r>>) -> Scope {
         let is_true = |item: &&Item<'r>| item.boolean(self.mistakes, "names_in_arguments = false") == Some(true);
         let Some(item) = names_in_arguments.filter(is_true) else { return Scope::Plain };
@@ -78,7 +77,8 @@ fn diagnostic(item: &Item, mistake: Mistake, scope: Scope) -> Diagnostic {
     }
 }
 
-/// The place of a range of a string's bytes. Its span has the quotes, and more where it holds escapes.
+/// The place of a range within a string, in bytes of its value. Where the string has escapes, so that the range cannot be found in
+/// the file, it is the place of the whole string.
 pub(super) fn inside(item: &Item, range: Range<usize>) -> Place {
     let literal = item.source.text.get(item.span.clone()).unwrap_or_default();
     let plain = item.value.as_str().is_some_and(|text| literal.len() == text.len() + 2);

@@ -1,10 +1,10 @@
-//! How a database server is named: by a URI, or by keywords and values, as libpq reads both.
+//! Connection strings of a database server: a URI, or keywords with values, as libpq reads both.
 
 use std::collections::BTreeMap;
 
 use crate::suggest;
 
-/// The keywords that are understood. What libpq knows beside them concerns methods of login that are not built in.
+/// The supported keywords. The others of libpq are about methods of authentication that are not built in.
 const KEYWORDS: [&str; 13] = [
     "service",
     "host",
@@ -23,7 +23,7 @@ const KEYWORDS: [&str; 13] = [
 const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
 const FORM: &str = "write it as \"service=assistant\", \"host=db.example.org dbname=assistant\" or a URI";
 
-/// Why a text names no server. It repeats nothing of the text, which may hold a password.
+/// Why a text is not a connection string. It quotes nothing of the text, which may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
     /// What is wrong.
@@ -38,11 +38,12 @@ impl Unreadable {
     }
 }
 
-/// What is said of a server: values by keyword. What is said twice is what was said last.
+/// A connection string: values by keyword. Of a keyword that is given twice, the last value counts.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Conninfo(BTreeMap<&'static str, String>);
 
 impl std::fmt::Debug for Conninfo {
+    /// Leaves out the password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown = self.0.iter().filter(|(keyword, _)| **keyword != "password");
         f.debug_map().entries(shown).finish()
@@ -61,7 +62,7 @@ impl Conninfo {
         }
     }
 
-    /// The value of a keyword. What is empty is not said.
+    /// The value of a keyword; `None` where it has none, or an empty one.
     pub fn get(&self, keyword: &str) -> Option<&str> {
         self.0.get(keyword).map(String::as_str).filter(|value| !value.is_empty())
     }
@@ -71,7 +72,7 @@ impl Conninfo {
         self.0.iter().filter(|(_, value)| !value.is_empty()).map(|(keyword, _)| *keyword)
     }
 
-    /// What is said, as keywords and values. Of a policy: it has no password.
+    /// The connection string in the form of keywords and values, without a password.
     pub(crate) fn as_keywords(&self) -> String {
         let escaped = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
         let said = self.0.iter().filter(|(keyword, value)| **keyword != "password" && !value.is_empty());
@@ -79,10 +80,10 @@ impl Conninfo {
         said.join(" ")
     }
 
-    /// Takes a value for a keyword.
+    /// Sets the value of a keyword.
     ///
     /// # Errors
-    /// Where there is no such keyword.
+    /// Where the keyword is not supported.
     pub fn set(&mut self, keyword: &str, value: String) -> Result<(), Unreadable> {
         let Some(known) = KEYWORDS.iter().find(|known| **known == keyword) else {
             let near = suggest::nearest(keyword, KEYWORDS);
@@ -119,7 +120,7 @@ impl Conninfo {
         let hosts = hosts.split(',').map(host_and_port).collect::<Result<Vec<_>, _>>()?;
         let (hosts, ports): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
         said.0.insert("host", decoded(&hosts.join(","))?);
-        // Where no host has a port, none is said.
+        // A list of empty ports would be a value.
         if ports.iter().any(|port| !port.is_empty()) {
             said.0.insert("port", ports.join(","));
         }
@@ -136,7 +137,7 @@ impl Conninfo {
     }
 }
 
-/// The value at the start of a text, and what follows it.
+/// Parses the value at the start of a text. Returns the value and the rest of the text.
 fn value(text: &str) -> Result<(String, &str), Unreadable> {
     let quoted = text.strip_prefix('\'');
     let mut value = String::new();
@@ -156,14 +157,14 @@ fn value(text: &str) -> Result<(String, &str), Unreadable> {
     }
 }
 
-/// The host and the port of one part of a URI. An IPv6 address stands in brackets.
+/// The host and the port of one part of a URI. The port may be empty, and an IPv6 address is in brackets.
 fn host_and_port(part: &str) -> Result<(&str, &str), Unreadable> {
     let Some(rest) = part.strip_prefix('[') else { return Ok(part.split_once(':').unwrap_or((part, ""))) };
     let closed = rest.split_once(']').ok_or_else(|| Unreadable::new("it has an unclosed bracket"));
     closed.map(|(host, port)| (host, port.strip_prefix(':').unwrap_or(port)))
 }
 
-/// A part of a URI without its percent signs.
+/// A part of a URI with its percent-encoding decoded.
 fn decoded(text: &str) -> Result<String, Unreadable> {
     let wrong = || Unreadable::new("it has a `%` that is not followed by two hexadecimal digits");
     let mut parts = text.split('%');

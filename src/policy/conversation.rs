@@ -1,4 +1,4 @@
-//! Where an assistant keeps a conversation: a path that holds the session's id.
+//! The path of the file in which an assistant keeps a conversation, with a placeholder for the session's id.
 
 use std::ops::Range;
 
@@ -7,17 +7,17 @@ use crate::suggest;
 
 const SESSION_ID: &str = "session_id";
 const CWD_SLUG: &str = "cwd_slug";
-/// A longer name of a directory is cut off after so many characters, as UTF-16 counts them, and told apart by a hash.
+/// The longest slug of a directory without a hash, in UTF-16 units.
 const LONGEST_SLUG: usize = 200;
 
-/// The path of a conversation's file, with `{session_id}` and, optionally, `{cwd_slug}` still open.
+/// The path of a conversation's file, with the placeholder `{session_id}` and, optionally, `{cwd_slug}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConversationPath(String);
 
-/// What is wrong with such a path.
+/// A mistake in the path of a conversation's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathMistake {
-    /// The bytes that are meant; `None` for all of them.
+    /// The part of the path that is wrong, in bytes; `None` where the whole path is.
     pub range: Option<Range<usize>>,
     /// What is wrong.
     pub message: String,
@@ -26,10 +26,10 @@ pub struct PathMistake {
 }
 
 impl ConversationPath {
-    /// Parses a path. A `~/` or `$HOME/` at its beginning stands.
+    /// Parses a path. A `~/` or `$HOME/` at its beginning is kept as it is.
     ///
     /// # Errors
-    /// Every placeholder that does not exist, and that `{session_id}` is missing.
+    /// Every unknown placeholder, or that `{session_id}` is missing.
     pub fn parse(text: &str) -> Result<Self, Vec<PathMistake>> {
         let mut mistakes = Vec::new();
         let mut holds_id = false;
@@ -59,7 +59,7 @@ impl ConversationPath {
         &self.0
     }
 
-    /// The path for the conversation of this id, of a program that is started in a directory with this slug.
+    /// The path of the conversation of this id. `cwd_slug` is the slug of the directory in which the program is started.
     pub fn fill(&self, session_id: &str, cwd_slug: &str) -> String {
         let mut filled = String::new();
         let mut text_from = 0;
@@ -73,9 +73,9 @@ impl ConversationPath {
     }
 }
 
-/// What Claude Code calls the directory in which it keeps the conversations of a working directory: the path with
-/// everything outside `[A-Za-z0-9]` as `-`, once for each UTF-16 unit. Of a path of more than 200 units the first 200 and
-/// a hash of the path remain. `directory` has no links.
+/// The name of the directory in which Claude Code keeps the conversations of a working directory: the path of that directory, with
+/// `-` for each UTF-16 unit outside `[A-Za-z0-9]`. A slug of more than 200 units is cut off there, and a hash of the path is
+/// appended. `directory` must have no links in it.
 pub fn cwd_slug(directory: &str) -> String {
     let plain = |unit: u16| u8::try_from(unit).ok().filter(u8::is_ascii_alphanumeric).map_or('-', char::from);
     let mut slug: String = directory.encode_utf16().map(plain).collect();
@@ -87,7 +87,7 @@ pub fn cwd_slug(directory: &str) -> String {
     slug
 }
 
-/// The absolute value of the hash that Java gives a string, to the base of 36.
+/// The absolute value of Java's hash of a string, in base 36.
 fn hash(text: &str) -> String {
     let hash = text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     let mut left = hash.unsigned_abs();

@@ -1,4 +1,4 @@
-//! Whether one rule matches every chat that another does, as far as that is certain.
+//! Whether one rule matches every chat that another rule matches, as far as that is certain.
 
 use crate::policy::Rule;
 use crate::policy::glob::Glob;
@@ -10,7 +10,7 @@ impl Rule {
             && globs_cover(self.chat.as_deref(), other.chat.as_deref())
     }
 
-    /// About how many steps it takes to tell whether it covers another or is covered by one: the two numbers multiply.
+    /// The size of the rule. The time of [`Rule::covers`] is about the product of the sizes of the two rules.
     pub fn weight(&self) -> usize {
         let values = self.values.values().map(Vec::len);
         let globs = self.chat.iter().flatten().map(|glob| glob.pattern().chars().count() + 1);
@@ -18,7 +18,8 @@ impl Rule {
     }
 }
 
-/// A chat without the field meets no condition on it, so what has no condition is never covered by what has one.
+/// Whether the narrower values are among the wider ones. A chat without the field meets no condition on it, so a rule without the
+/// condition (`None`) is never covered by a rule with it.
 fn values_cover(wider: &[String], narrower: Option<&[String]>) -> bool {
     narrower.is_some_and(|narrower| narrower.iter().all(|value| wider.contains(value)))
 }
@@ -30,38 +31,38 @@ fn globs_cover(wider: Option<&[Glob]>, narrower: Option<&[Glob]>) -> bool {
     narrower.map_or_else(|| covered(EVERYTHING), |globs| globs.iter().all(|glob| covered(glob.pattern())))
 }
 
-/// Whether every text that `narrower` matches is matched by `wider`. The second pattern is matched like a text, whose
-/// `*` and `?` stand for characters that are not known: only a `*` takes a `*`, only a `*` or a `?` takes a `?`.
+/// Whether every text that `narrower` matches is matched by `wider`. `narrower` is matched like a text with unknown characters in
+/// it: its `*` is matched only by a `*`, and its `?` only by a `*` or a `?`.
 fn glob_covers(wider: &str, narrower: &str) -> bool {
-    let (wider, narrower) = (normal(wider), normal(narrower));
-    // Whether the part of `wider` so far takes the first so many of `narrower`.
-    let mut takes = vec![false; narrower.len() + 1];
-    takes[0] = true;
+    let (wider, narrower) = (normalized(wider), normalized(narrower));
+    // Whether the symbols of `wider` so far match the first `end` symbols of `narrower`, by `end`.
+    let mut matches = vec![false; narrower.len() + 1];
+    matches[0] = true;
     for symbol in wider {
         let mut next = vec![false; narrower.len() + 1];
-        for end in 0..=narrower.len() {
-            let last = end.checked_sub(1).map(|before| (next[before], takes[before], narrower[before]));
-            next[end] = match (symbol, last) {
-                ('*', last) => takes[end] || last.is_some_and(|(longer, ..)| longer),
-                (_, None | Some((_, _, '*'))) => false,
-                ('?', Some((_, before, _))) => before,
-                (literal, Some((_, before, other))) => before && literal == other,
+        // A `*` matches nothing, or one symbol more than it did so far.
+        next[0] = symbol == '*' && matches[0];
+        for end in 1..=narrower.len() {
+            let last = narrower[end - 1];
+            next[end] = match symbol {
+                '*' => matches[end] || next[end - 1],
+                '?' => last != '*' && matches[end - 1],
+                literal => last == literal && matches[end - 1],
             };
         }
-        takes = next;
+        matches = next;
     }
-    takes[narrower.len()]
+    matches[narrower.len()]
 }
 
-/// The pattern with the question marks of each run of wildcards first, and one asterisk after them: `*?` and `?*`
-/// mean the same.
-fn normal(pattern: &str) -> Vec<char> {
+/// An equivalent pattern in which each run of wildcards is its question marks and then at most one asterisk: `*?*` becomes `?*`.
+fn normalized(pattern: &str) -> Vec<char> {
     let pattern: Vec<char> = pattern.chars().collect();
-    let mut normal = Vec::with_capacity(pattern.len());
+    let mut normalized = Vec::with_capacity(pattern.len());
     let is_wild = |c: &char| matches!(c, '*' | '?');
     for run in pattern.chunk_by(|a, b| is_wild(a) && is_wild(b)) {
-        normal.extend(run.iter().filter(|c| **c != '*'));
-        normal.extend(run.contains(&'*').then_some('*'));
+        normalized.extend(run.iter().filter(|c| **c != '*'));
+        normalized.extend(run.contains(&'*').then_some('*'));
     }
-    normal
+    normalized
 }

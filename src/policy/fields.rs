@@ -15,22 +15,23 @@ use crate::policy::At;
 use crate::policy::source::Source;
 use crate::suggest;
 
-/// More mistakes than these are counted, not shown: the wrong file was passed.
+/// At most this many mistakes are shown. The rest is counted: the wrong file was probably passed.
 pub(super) const MISTAKES_SHOWN: usize = 100;
 /// The sections of a policy.
 const SECTIONS: [&str; 8] = ["models", "tiers", "rules", "chats", "registry", "sessions", "rollout", "limits"];
-/// No setting is a longer time.
+/// The longest duration that a setting can have.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// Everything that is wrong so far.
+/// The mistakes that were found so far.
 #[derive(Default)]
 pub(super) struct Mistakes {
     found: RefCell<Vec<Diagnostic>>,
+    /// How many were found beyond [`MISTAKES_SHOWN`].
     pub(super) more: Cell<usize>,
 }
 
 impl Mistakes {
-    /// Notes one. It is built only where it will be shown.
+    /// Adds a mistake. It is built only if it will be shown.
     pub(super) fn add(&self, mistake: impl FnOnce() -> Diagnostic) {
         let mut found = self.found.borrow_mut();
         if found.len() < MISTAKES_SHOWN {
@@ -45,7 +46,7 @@ impl Mistakes {
     }
 }
 
-/// A value, and where it stands.
+/// A value of a policy, with its name and its place.
 #[derive(Clone)]
 pub(super) struct Item<'s> {
     pub(super) source: &'s Source,
@@ -64,7 +65,7 @@ impl<'s> Item<'s> {
         self.source.place(self.span.clone())
     }
 
-    /// The place of a value that no message may show.
+    /// The place of this value with the value replaced by `…`, because it may be a secret.
     pub(super) fn hidden_place(&self) -> Place {
         const HIDDEN: &str = "…";
         let mut place = self.place();
@@ -128,18 +129,18 @@ impl<'s> Item<'s> {
         number
     }
 
-    /// A length of time above zero, such as "30s" or "2m".
+    /// A duration above zero and of at most a day, such as "30s" or "2m".
     pub(super) fn duration(&self, mistakes: &Mistakes, example: &str) -> Option<Duration> {
-        self.time_from(Duration::from_nanos(1), mistakes, example)
+        self.duration_from(Duration::from_nanos(1), mistakes, example)
     }
 
-    /// A length of time that may be none at all: "0s".
+    /// A duration of at most a day, which may be zero: "0s".
     pub(super) fn wait(&self, mistakes: &Mistakes, example: &str) -> Option<Duration> {
-        self.time_from(Duration::ZERO, mistakes, example)
+        self.duration_from(Duration::ZERO, mistakes, example)
     }
 
-    /// A length of time from `least` to a day.
-    fn time_from(&self, least: Duration, mistakes: &Mistakes, example: &str) -> Option<Duration> {
+    /// A duration from `least` to a day.
+    fn duration_from(&self, least: Duration, mistakes: &Mistakes, example: &str) -> Option<Duration> {
         let text = self.string(mistakes, example)?;
         let parsed = length::duration(text).filter(|duration| (least..=LONGEST).contains(duration));
         if parsed.is_none() {
@@ -161,7 +162,7 @@ impl<'s> Item<'s> {
         Some(Section { name: self.name.clone(), parts: vec![part], asked: Vec::new() })
     }
 
-    /// The members of a list that has at least one.
+    /// The items of a list, which must have at least one.
     pub(super) fn list(&self, mistakes: &Mistakes, example: &str) -> Option<Vec<Item<'s>>> {
         let Some(items) = self.value.as_array() else {
             mistakes.add(|| self.wrong_type("a list", example));
@@ -183,43 +184,63 @@ impl<'s> Item<'s> {
     }
 }
 
+/// A key of the user's own choice, such as a chat id, and its value.
+pub(super) struct KeyValue<'s> {
+    pub(super) key: &'s str,
+    /// Where the key stands in the file of the value, in bytes.
+    pub(super) key_span: Range<usize>,
+    pub(super) value: Item<'s>,
+}
+
+impl KeyValue<'_> {
+    /// Where the key stands.
+    pub(super) fn at(&self) -> At {
+        self.value.source.at(self.key_span.clone())
+    }
+}
+
+/// A table in one file.
 struct Part<'s> {
     source: &'s Source,
+    /// Where the table stands, in bytes.
     span: Range<usize>,
     table: &'s DeTable<'s>,
 }
 
-/// A table, possibly in parts that stand in several files.
+/// A table, of which each file of the policy may have a part.
 pub(super) struct Section<'s> {
+    /// The full name of the table, such as `rules[0]`; empty for the top of the files.
     pub(super) name: String,
     parts: Vec<Part<'s>>,
+    /// The keys that a reader has asked for.
     asked: Vec<&'static str>,
 }
 
 impl<'s> Section<'s> {
-    /// The whole of all the files.
+    /// The top of all files together.
     pub(super) fn whole(files: impl IntoIterator<Item = (&'s Source, &'s Spanned<DeTable<'s>>)>) -> Self {
         let part = |(source, table): (_, &'s Spanned<DeTable<'s>>)| Part { source, span: 0..0, table: table.get_ref() };
         Self { name: String::new(), parts: files.into_iter().map(part).collect(), asked: Vec::new() }
     }
 
+    /// The name of a key from the top of the file on, such as `sessions.timeout`.
     fn full_name(&self, key: &str) -> String {
         let bare = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') && !key.is_empty();
         let key = if bare { key.to_owned() } else { format!("{key:?}") };
         if self.name.is_empty() { key } else { format!("{}.{key}", self.name) }
     }
 
-    /// Where its header stands, the first if there are several.
+    /// Where its first part stands, for a diagnostic. `None` where the table is not written.
     pub(super) fn place(&self) -> Option<Place> {
         self.parts.first().map(|part| part.source.place(part.span.clone()))
     }
 
-    /// This value as part of a policy.
+    /// Where its first part stands, for a value that is kept. `None` where the table is not written.
     pub(super) fn at(&self) -> Option<At> {
         self.parts.first().map(|part| part.source.at(part.span.clone()))
     }
 
-    /// Every value of this key, one a file at most.
+    /// The values of this key: at most one of each file.
     fn all(&mut self, key: &'static str) -> Vec<Item<'s>> {
         self.asked.push(key);
         let misspelt = self.misspelt(key);
@@ -228,8 +249,8 @@ impl<'s> Section<'s> {
         self.parts.iter().filter_map(value).collect()
     }
 
-    /// The name that a section was given which stands nowhere under its own. That is a mistake, and no reason to hide those
-    /// in the section.
+    /// The key that probably is a misspelling of this section's name, where no file has the section. The key is reported as
+    /// unknown, and the section is read nevertheless, so that its mistakes are found, too.
     fn misspelt(&self, key: &str) -> Option<String> {
         let has = |name: &str| self.parts.iter().any(|part| part.table.contains_key(name));
         if !self.name.is_empty() || !SECTIONS.contains(&key) || has(key) {
@@ -241,7 +262,7 @@ impl<'s> Section<'s> {
         strangers.find(is_meant).map(str::to_owned)
     }
 
-    /// The one value of this key.
+    /// The value of this key. Having it in two files is a mistake.
     pub(super) fn get(&mut self, mistakes: &Mistakes, key: &'static str) -> Option<Item<'s>> {
         let mut found = self.all(key).into_iter();
         let first = found.next()?;
@@ -251,7 +272,7 @@ impl<'s> Section<'s> {
         Some(first)
     }
 
-    /// The table of this name, its parts in all files taken together. One that is not written is an empty table.
+    /// The table of this name, with its parts in all files. A table that is not written is empty.
     pub(super) fn section(&mut self, mistakes: &Mistakes, key: &'static str, example: &str) -> Self {
         let parts = self.all(key).into_iter().filter_map(|item| item.table(mistakes, example));
         Self { name: self.full_name(key), parts: parts.flat_map(|section| section.parts).collect(), asked: Vec::new() }
@@ -267,28 +288,29 @@ impl<'s> Section<'s> {
         tables
     }
 
-    /// Every key and value, for tables whose keys are the user's own. A key that is defined twice is a mistake.
-    pub(super) fn entries(&self, mistakes: &Mistakes) -> Vec<(&'s str, Range<usize>, Item<'s>)> {
+    /// Every key and value, for tables whose keys the user chooses. A key that is defined twice is a mistake.
+    pub(super) fn entries(&self, mistakes: &Mistakes) -> Vec<KeyValue<'s>> {
         let mut first: BTreeMap<&str, (&Source, Range<usize>)> = BTreeMap::new();
         let mut entries = Vec::new();
         for part in &self.parts {
             for (key, value) in part.table {
                 let name: &'s str = key.get_ref();
-                let item = Item::new(part.source, self.full_name(name), value);
+                let value = Item::new(part.source, self.full_name(name), value);
                 if let Some((source, span)) = first.get(name) {
-                    mistakes.add(|| twice(&item.name, source.place(span.clone()), part.source.place(key.span())));
+                    mistakes.add(|| twice(&value.name, source.place(span.clone()), part.source.place(key.span())));
                     continue;
                 }
+                // Within one file, the parser has found duplicates.
                 if self.parts.len() > 1 {
                     first.insert(name, (part.source, key.span()));
                 }
-                entries.push((name, key.span(), item));
+                entries.push(KeyValue { key: name, key_span: key.span(), value });
             }
         }
         entries
     }
 
-    /// Whether it stands anywhere.
+    /// Whether a file has a part of it.
     pub(super) fn is_written(&self) -> bool {
         !self.parts.is_empty()
     }
@@ -298,7 +320,7 @@ impl<'s> Section<'s> {
         for part in &self.parts {
             let is_unknown = |(key, _): &(&Spanned<_>, _)| !self.asked.contains(&AsRef::<str>::as_ref(key.get_ref()));
             for (key, value) in part.table.iter().filter(is_unknown) {
-                // The parser leaves it to the reader whether a number is one, and no other reader asks for this one.
+                // The parser does not check numbers: the reader of a key does. This key has no reader.
                 broken_numbers(value, &mut |span| {
                     mistakes.add(|| {
                         let label = "a number needs a digit, and must fit into 64 bits";
@@ -315,7 +337,7 @@ impl<'s> Section<'s> {
     }
 }
 
-/// Calls `each` for the numbers in a value that are none, such as `0b`.
+/// Calls `each` with the place of every malformed number in a value, such as `0b`.
 fn broken_numbers(value: &Spanned<DeValue>, each: &mut impl FnMut(Range<usize>)) {
     let is_broken = match value.get_ref() {
         DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix()).is_err(),

@@ -1,4 +1,4 @@
-//! What tells one certificate from every other.
+//! Fingerprints of certificates.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +7,15 @@ use sha2::{Digest, Sha256};
 
 use crate::redact::hex;
 
+/// The length of a SHA-256, in bytes.
 const BYTES: usize = 32;
 
 /// The SHA-256 of a certificate in its binary form (DER), as in `sha256:9f86…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; BYTES]);
 
-/// A text is not a fingerprint: 64 hexadecimal digits, or 32 pairs of them with colons between; `sha256:` may stand before.
+/// The error for a text that is not a fingerprint. One is 64 hexadecimal digits, or 32 pairs of them separated by colons, with or
+/// without `sha256:` before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAFingerprint;
 

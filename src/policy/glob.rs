@@ -1,13 +1,13 @@
-//! Patterns of chat ids.
+//! Globs, which match chat ids.
 
-/// A pattern: `*` stands for any text, `?` for any one character.
+/// A pattern in which `*` matches any text, also an empty one, and `?` matches any one character.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob {
     pattern: String,
 }
 
 impl Glob {
-    /// The pattern as it was written.
+    /// The glob of this pattern. Every text is a valid pattern.
     pub fn new(pattern: &str) -> Self {
         Self { pattern: pattern.to_owned() }
     }
@@ -17,8 +17,8 @@ impl Glob {
         &self.pattern
     }
 
-    /// Whether it matches the whole text. Chats choose their ids, so this takes time in proportion to the text, also
-    /// where the text repeats itself: between two asterisks, the first place that matches is as good as any.
+    /// Whether it matches the whole text. There is no backtracking, because people choose the ids of chats, and one could be made
+    /// that takes long: between two asterisks, the first match is as good as a later one.
     pub fn matches(&self, text: &str) -> bool {
         let Some((first, rest)) = self.pattern.split_once('*') else {
             return after_start(text, &self.pattern) == Some("");
@@ -29,14 +29,14 @@ impl Glob {
     }
 }
 
-/// What follows the part at the start of a text.
+/// The rest of a text that begins with a match of `part`, which has no asterisk.
 fn after_start<'t>(text: &'t str, part: &str) -> Option<&'t str> {
     let mut rest = text.chars();
     let matches = part.chars().all(|symbol| rest.next().is_some_and(|c| takes(symbol, c)));
     matches.then_some(rest.as_str())
 }
 
-/// What follows the first place in a text that the part matches.
+/// The rest of a text after the first match of `part`, which has no asterisk.
 fn after_first<'t>(text: &'t str, part: &str) -> Option<&'t str> {
     let literal = part.trim_start_matches('?');
     let text = after_start(text, &part[..part.len() - literal.len()])?;
@@ -46,11 +46,13 @@ fn after_first<'t>(text: &'t str, part: &str) -> Option<&'t str> {
     text.find(literal).map(|at| &text[at + literal.len()..])
 }
 
+/// Whether a text ends with a match of `part`, which has no asterisk.
 fn ends_with(text: &str, part: &str) -> bool {
     let mut rest = text.chars().rev();
     part.chars().rev().all(|symbol| rest.next().is_some_and(|c| takes(symbol, c)))
 }
 
+/// Whether a symbol of a pattern, which is not an asterisk, matches a character.
 fn takes(symbol: char, c: char) -> bool {
     symbol == '?' || symbol == c
 }

@@ -3,6 +3,7 @@
 //! A [`Policy`] exists only where every part of it is valid; [`read()`] is the one way to make one.
 
 mod assign;
+mod chats;
 mod command;
 pub mod conninfo;
 pub mod conversation;
@@ -25,65 +26,66 @@ mod syntax;
 mod table;
 pub mod template;
 pub mod tilde;
+mod until;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::sync::Arc;
 
-use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::{SignedDuration, Timestamp, Zoned, civil};
+use jiff::{SignedDuration, Zoned, civil};
 
 use crate::chat::{Chat, Model};
 use crate::diagnostic::Place;
 use crate::file_name::FileName;
-use crate::foreign::Sentence;
 use crate::form::Form;
 
-pub use assign::{Assignment, Member};
+pub use assign::{Assignment, Member, Who};
 pub use glob::Glob;
 pub use outline::{Certainty, Outline, outline};
 pub use read::{read, zone_advice};
 pub use rollout::Rollout;
 pub use sessions::{BackendSettings, DispatchSettings, FileSettings, OpenclawSettings};
-pub use sessions::{SUGGESTED, Sessions, TokenSource};
+pub use sessions::{SUGGESTED, Sessions, Suggestion, TokenSource};
 pub use source::{Commit, Source};
 pub use table::{Column, Columns, Table};
+pub use until::Until;
 
-/// Without a limit in the policy: this many changes…
-const LEAST: usize = 10;
-/// …or this share of all sessions, in percent, where that is more.
-const SHARE: usize = 30;
+/// The default of `limits.max_changes` is the larger of this many changes…
+const DEFAULT_CHANGES: usize = 10;
+/// …and this share of all sessions, in percent.
+const DEFAULT_PERCENT: usize = 30;
 
-/// By no more than this do the clocks of two time zones differ.
+/// The clocks of two time zones differ by at most this much.
 const ZONES_DIFFER_BY: SignedDuration = SignedDuration::from_hours(26);
 
 /// A valid policy.
 #[derive(Debug)]
 pub struct Policy {
-    /// What it may name.
+    /// `models.allowed`, and the models of `models.retired`: every model that the policy may name.
     pub allowed: BTreeSet<Model>,
     /// `models.time_zone`: the name of the time zone for dates and times without an offset, instead of the host's.
     pub time_zone: Option<String>,
-    /// Models that are withdrawn. They are allowed, so that what says them stays valid.
+    /// `models.retired`: the models that are withdrawn. The policy may still name them until it is updated.
     pub retired: BTreeMap<Model, Retirement>,
-    /// Other spellings that a registry may hold, and what they mean.
+    /// `models.aliases`: other spellings of models in a registry, each with the model that it stands for.
     pub aliases: BTreeMap<String, Model>,
-    /// For chats that nothing else decides.
+    /// `models.fallback`: decides on chats that nothing else decides on.
     pub fallback: Choice,
-    /// The default of each tier.
+    /// `[tiers]`: the model of each tier.
     pub tiers: BTreeMap<String, Choice>,
-    /// The first that is for a chat gives it a tier, where the registry tells none.
+    /// `[[assign]]`: give tiers to chats that have none in the registry. The first that names a chat counts.
     pub assignments: Vec<Assignment>,
-    /// The first that matches decides.
+    /// `[[rules]]`: the first that matches a chat decides.
     pub rules: Vec<Rule>,
-    /// Overrides by chat id; they win over everything.
+    /// `[chats]`: overrides by chat id. They win over everything else.
     pub chats: BTreeMap<String, Override>,
-    /// The ids that chats with an override had before, and those that they have now.
+    /// `was` in `[chats]`: the chat's present id, by each id that it had before.
     pub former: BTreeMap<String, String>,
-    /// Its tiers by their pseudonyms, which a redacted snapshot has of those that no policy declared when it was made. Empty
-    /// where chats have their own names.
+    /// The policy's tiers by their pseudonyms, for a redacted snapshot: it has pseudonyms of the tiers that no policy declared
+    /// when it was made. Empty for a registry that is not redacted.
     pub redacted_tiers: BTreeMap<String, String>,
-    /// The keys that are written like globs, and stand for themselves: of `models.aliases` and `[chats]`.
+    /// The keys of `models.aliases` and `[chats]` that look like globs, but are exact names.
     pub globs_in_keys: Vec<Because>,
     /// `registry.path`, as written.
     pub registry: Option<String>,
@@ -91,32 +93,32 @@ pub struct Policy {
     pub form: Form,
     /// `registry.postgres`, `registry.table` and `registry.columns`, where the registry is a table.
     pub table: Option<Table>,
-    /// `registry.existing`.
+    /// `registry.existing`: what happens to models that the registry has.
     pub existing: Existing,
-    /// Where models are kept, and how sessions come to run on them.
+    /// `[sessions]`: where models are kept, and how sessions are restarted on them.
     pub sessions: Sessions,
-    /// `[rollout]`.
+    /// `[rollout]`: how a run moves sessions to another model.
     pub rollout: Rollout,
-    /// `limits.max_changes`.
+    /// `limits.max_changes`: how many changes one run may make; without it, see [`Policy::limit`].
     pub max_changes: Option<usize>,
-    /// `limits.batch`.
+    /// `limits.batch`: how many rows are committed together.
     pub batch: Option<usize>,
 }
 
-/// What becomes of models that the registry has already, and where the policy says so.
+/// What happens to models that the registry has, and where the policy says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
     /// They are replaced by what the policy decides.
     #[default]
     Replace,
-    /// Those that are allowed win over rules, tiers and fallback.
+    /// Allowed models win over rules, tiers and fallback.
     Keep(Because),
-    /// Those that were set by hand stay; the chat is left alone.
+    /// Models that were set by hand stay, and their chats are left alone.
     KeepManual(Because),
 }
 
 impl Existing {
-    /// Where the policy says so; `None` where it does not, or the models are replaced.
+    /// Where the policy says so; `None` where the models are replaced.
     pub fn because(&self) -> Option<&Because> {
         match self {
             Self::Replace => None,
@@ -124,51 +126,63 @@ impl Existing {
         }
     }
 
-    /// Whether what was set by hand stays, so that runs remember what each chat was last given.
+    /// Whether models that were set by hand stay. Only then do runs remember what each chat was last given.
     pub(crate) fn keeps_manual(&self) -> bool {
         matches!(self, Self::KeepManual(_))
     }
 }
 
-/// A model, and what decided on it.
+/// A model, and the part of the policy that chooses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The model.
     pub model: Model,
-    /// What decided.
+    /// The part of the policy that chooses it.
     pub because: Because,
 }
 
-/// What decided, and where it stands.
+/// A part of a policy: its name, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Because {
-    /// `chats."ID"`, `rules[0]`, `tiers.NAME`, `models.fallback` or `registry.existing`.
+    /// Its name: `chats."ID"`, `rules[0]`, `tiers.NAME`, `models.fallback` or `registry.existing`.
     pub rule: String,
-    /// File and line.
+    /// Where it stands.
     pub at: At,
 }
 
 /// A place in a policy file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct At {
-    /// The file: where it lies, and what it is called.
+    /// The file.
     pub file: Arc<FileName>,
-    /// Counted from 1.
+    /// The number of the line, counted from 1.
     pub line: usize,
-    /// The bytes that are meant. Short numbers, because there is one of these for every override.
-    span: (u32, u32),
+    span: Span,
+}
+
+/// A range of a file, in bytes. Half the size of a `Range<usize>`, because there is one for every override.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    end: u32,
 }
 
 impl At {
-    /// For what stands in no policy.
+    /// A place outside any policy, such as `command line`.
     pub fn elsewhere(name: &'static str) -> Self {
-        Self { file: FileName::by_path(name).into(), line: 1, span: (0, 0) }
+        Self { file: FileName::by_path(name).into(), line: 1, span: Span { start: 0, end: 0 } }
+    }
+
+    /// A range of a file, in bytes, that begins in this line.
+    fn new(file: Arc<FileName>, line: usize, span: Range<usize>) -> Self {
+        let short = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+        Self { file, line, span: Span { start: short(span.start), end: short(span.end) } }
     }
 
     /// The comment at the end of its line, without the `#` and the blanks around it.
-    pub fn comment<'s>(&self, sources: &'s [Source]) -> Option<&'s str> {
+    pub(crate) fn comment<'s>(&self, sources: &'s [Source]) -> Option<&'s str> {
         let text = &sources.iter().find(|source| source.name == self.file)?.text;
-        let line = text.get(self.span.0 as usize..)?.lines().next()?;
+        let line = text.get(self.span.start as usize..)?.lines().next()?;
         let mut quote = None;
         let mut is_escaped = false;
         let starts = |(_, letter): &(usize, char)| {
@@ -186,54 +200,54 @@ impl At {
         Some(line[start + 1..].trim()).filter(|comment| !comment.is_empty())
     }
 
-    /// The order of the files, and of what stands in them.
-    pub fn order(&self) -> (&OsStr, u32) {
-        (self.file.path().as_os_str(), self.span.0)
+    /// What places are sorted by: the file, then the offset of the first byte. It also identifies the place.
+    pub(crate) fn order(&self) -> (&OsStr, u32) {
+        (self.file.path().as_os_str(), self.span.start)
     }
 
-    /// This place with its line, which is in one of the files that the policy was read from.
+    /// This place with a copy of its line. `sources` are the files that the policy was read from.
     pub fn place(&self, sources: &[Source]) -> Place {
-        let (start, end) = self.span;
+        let Span { start, end } = self.span;
         let text = sources.iter().find(|source| source.name == self.file).map_or("", |source| &source.text);
         Place::new(self.file.shown().raw(), text, start as usize..end as usize)
     }
 }
 
-/// One `[[rules]]` entry. Every condition that it has must hold; it has at least one.
+/// One `[[rules]]` entry. It has at least one condition, and matches a chat that meets all of them.
 #[derive(Debug)]
 pub struct Rule {
-    /// The values that meet each of its other conditions.
+    /// The conditions other than `chat`, each with its values. A chat meets a condition that has its value.
     pub values: BTreeMap<Condition, Vec<String>>,
-    /// Globs, one of which must match the chat id.
+    /// The condition `chat`: globs, one of which must match the chat id.
     pub chat: Option<Vec<Glob>>,
-    /// What follows.
+    /// The model of the chats that it matches.
     pub choice: Choice,
     /// Where it begins.
     pub start: At,
 }
 
-/// A condition that a rule can have: on a field of the chat.
+/// A condition that a rule can have, on one field of the chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
-    /// On where the chat comes from.
+    /// On the service that the chat is on, such as `discord`.
     Source,
-    /// On who it is with.
+    /// On the chat's tier.
     Tier,
-    /// On whether it is a group.
+    /// On whether the chat is with one person or a group.
     Type,
-    /// On which agent answers it.
+    /// On the agent that answers the chat.
     Agent,
-    /// On the account of ours that it comes through.
+    /// On the account of ours through which the chat comes.
     Account,
     /// On the chat id.
     Chat,
 }
 
 impl Condition {
-    /// Those that name the values which meet them, in the order in which rules are compared with chats.
+    /// The conditions that list values, in the order in which rules are compared with chats: all but `chat`.
     pub const ON_VALUES: [Self; 5] = [Self::Source, Self::Tier, Self::Type, Self::Agent, Self::Account];
 
-    /// Its name in a rule.
+    /// Its key in a rule.
     pub fn name(self) -> &'static str {
         match self {
             Self::Source => "source",
@@ -245,7 +259,7 @@ impl Condition {
         }
     }
 
-    /// What a chat has there.
+    /// The field of a chat that the condition is on; `None` where the chat has no value.
     pub fn of<'c>(self, chat: &'c Chat) -> Option<&'c str> {
         match self {
             Self::Source => chat.source.as_deref(),
@@ -259,12 +273,12 @@ impl Condition {
 }
 
 impl Rule {
-    /// Whether it speaks of this chat.
+    /// Whether the chat meets all conditions.
     pub fn matches(&self, chat: &Chat) -> bool {
         self.unmet(chat).is_none()
     }
 
-    /// The first of its conditions that does not hold for this chat.
+    /// The first condition that the chat does not meet.
     pub(crate) fn unmet(&self, chat: &Chat) -> Option<Condition> {
         for (condition, wanted) in &self.values {
             let value = condition.of(chat);
@@ -275,53 +289,53 @@ impl Rule {
         (!self.allows(&chat.id)).then_some(Condition::Chat)
     }
 
-    /// The globs of its condition on the chat id.
+    /// The globs of its condition `chat`; none where it has no such condition.
     pub fn globs(&self) -> &[Glob] {
         self.chat.as_deref().unwrap_or_default()
     }
 
-    /// Whether the chat id alone tells that it matches.
+    /// Whether `chat` is its only condition, so that it matches every chat whose id it allows.
     pub(crate) fn needs_no_more(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Whether its condition on the chat id holds, where it has one.
-    pub fn allows(&self, id: &str) -> bool {
+    /// Whether this chat id meets its condition `chat`. Any id does where it has no such condition.
+    pub(crate) fn allows(&self, id: &str) -> bool {
         self.chat.as_ref().is_none_or(|globs| globs.iter().any(|glob| glob.matches(id)))
     }
 }
 
-/// One entry of `models.retired`: when a model is withdrawn, and what takes its place.
+/// One entry of `models.retired`: when a model is withdrawn, and which model replaces it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retirement {
     /// The first day on which the model is not used, in the policy's time zone.
     pub on: civil::Date,
-    /// What is used instead.
+    /// The model that is used instead.
     pub replacement: Model,
-    /// Where it stands.
+    /// Its name and where it stands.
     pub because: Because,
 }
 
 /// One entry of `[chats]`.
 #[derive(Debug)]
 pub struct Override {
-    /// What it wants.
+    /// What it sets.
     pub setting: Setting,
-    /// When it ends.
+    /// When it ends; `None` where it does not.
     pub until: Option<Until>,
-    /// The model that counts once it has ended; without it, the override counts no longer.
+    /// The model that it sets once it has ended; without it, it has no effect then.
     pub then: Option<Model>,
-    /// Why it is there.
+    /// Why it is there, for readers.
     pub reason: Option<String>,
     /// The ids that the chat had before.
     pub was: Vec<String>,
-    /// Where it stands.
+    /// Its name and where it stands.
     pub because: Because,
 }
 
 impl Override {
-    /// The model that it sets for good: the only one, where it has no end.
-    pub fn permanent(&self) -> Option<&Model> {
+    /// The model that it sets without an end: that of `then` where it has an end, else its only one.
+    pub(crate) fn permanent(&self) -> Option<&Model> {
         match (&self.until, &self.setting) {
             (None, Setting::Model(model)) => Some(model),
             (None, Setting::Unmanaged) => None,
@@ -329,106 +343,34 @@ impl Override {
         }
     }
 
-    /// When it ended, if that is over at `now`, whose time zone is the policy's.
+    /// When it ended, if it has ended at `now`, whose time zone is the policy's.
     pub fn ended(&self, now: &Zoned) -> Option<&Until> {
         self.until.as_ref().filter(|until| until.is_past(now))
     }
 }
 
-/// What an override wants.
+/// What an override sets.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Setting {
     /// This model.
     Model(Model),
-    /// That the chat is left alone.
+    /// `managed = false`: the chat is left alone.
     Unmanaged,
 }
 
-/// When an override ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// With the end of this day, in the policy's time zone.
-    Date(civil::Date),
-    /// At this time, in the policy's time zone.
-    Local(civil::DateTime),
-    /// At this instant.
-    Instant(Timestamp),
-}
-
-impl Until {
-    /// Whether it is over at `now`, whose time zone is the policy's.
-    pub fn is_past(&self, now: &Zoned) -> bool {
-        self.end(now.time_zone()).is_some_and(|end| now.timestamp() >= end)
-    }
-
-    /// The instant at which it ends in a time zone; `None` where that is after the last one of the calendar.
-    ///
-    /// It is one instant, so that what has ended stays so, also where a clock is set back and shows a time again.
-    pub fn end(&self, zone: &TimeZone) -> Option<Timestamp> {
-        match self {
-            Self::Date(date) => first_instant(date.tomorrow().ok()?.into(), zone),
-            Self::Local(time) => first_instant(*time, zone),
-            Self::Instant(instant) => Some(*instant),
-        }
-    }
-
-    /// The word between "it ended" and this: a day ends after itself, a time is when it ends.
-    pub fn preposition(&self) -> &'static str {
-        match self {
-            Self::Date(_) => "after",
-            Self::Local(_) | Self::Instant(_) => "at",
-        }
-    }
-
-    /// Whether the time zone has a part in when it ends.
-    pub(crate) fn needs_zone(&self) -> bool {
-        !matches!(self, Self::Instant(_))
-    }
-}
-
-/// The first instant at which a clock shows this time or a later one. Of a time that is shown twice, that is the earlier
-/// instant; of one that is skipped, the instant at which the clock is set forward.
-fn first_instant(time: civil::DateTime, zone: &TimeZone) -> Option<Timestamp> {
-    let AmbiguousOffset::Gap { after, .. } = zone.to_ambiguous_timestamp(time).offset() else {
-        return zone.to_ambiguous_timestamp(time).earlier().ok();
-    };
-    // By the offset that counts after the gap, a skipped time lies before it.
-    let before_gap = after.to_timestamp(time).ok()?;
-    zone.following(before_gap).next().map(|transition| transition.timestamp())
-}
-
-/// Whether a name is written like a glob.
+/// Whether a name looks like a glob.
 pub(crate) fn is_glob(name: &str) -> bool {
     name.contains(['*', '?'])
 }
 
-impl std::fmt::Display for Until {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Date(date) => date.fmt(f),
-            Self::Local(time) => time.fmt(f),
-            Self::Instant(instant) => instant.fmt(f),
-        }
-    }
-}
-
-impl From<&Until> for Sentence {
-    fn from(until: &Until) -> Self {
-        match until {
-            Until::Date(date) => (*date).into(),
-            Until::Local(time) => (*time).into(),
-            Until::Instant(instant) => (*instant).into(),
-        }
-    }
-}
-
 impl Policy {
-    /// How many changes one run may make in a registry of so many sessions.
+    /// How many changes one run may make in a registry of `sessions` sessions.
     pub fn limit(&self, sessions: usize) -> usize {
-        self.max_changes.unwrap_or_else(|| LEAST.max(sessions.saturating_mul(SHARE) / 100))
+        let default = || DEFAULT_CHANGES.max(sessions.saturating_mul(DEFAULT_PERCENT) / 100);
+        self.max_changes.unwrap_or_else(default)
     }
 
-    /// The allowed model that a registry's value stands for, or the value itself.
+    /// The model that a registry's value is an alias of, or the value itself.
     pub fn canonical<'a>(&'a self, model: &'a str) -> &'a str {
         self.aliases.get(model).map_or(model, Model::as_str)
     }
@@ -438,7 +380,7 @@ impl Policy {
         self.chats.get(chat).or_else(|| self.chats.get(self.former.get(chat)?))
     }
 
-    /// The models that it gives to chats, and what names each.
+    /// The models that its parts choose, each with the part that names it.
     pub(crate) fn named_models(&self) -> impl Iterator<Item = (&Model, &Because)> {
         let overrides = self.chats.values().filter_map(|entry| match &entry.setting {
             Setting::Model(model) => Some((model, &entry.because)),
@@ -448,7 +390,7 @@ impl Policy {
         choices.map(|choice| (&choice.model, &choice.because)).chain(overrides)
     }
 
-    /// Whether it lists the tier, or a rule asks for it.
+    /// Whether the tier is in `[tiers]` or in a condition of a rule.
     pub(crate) fn names_tier(&self, tier: &str) -> bool {
         let asks = |rule: &Rule| {
             rule.values.get(&Condition::Tier).is_some_and(|tiers| tiers.iter().any(|known| known == tier))
@@ -456,15 +398,15 @@ impl Policy {
         self.tiers.contains_key(tier) || self.rules.iter().any(asks)
     }
 
-    /// Every tier that it declares: one that it lists, asks for or assigns.
-    pub fn tier_names(&self) -> BTreeSet<String> {
+    /// Every tier that it declares: in `[tiers]`, in a condition of a rule, or in an assignment.
+    pub(crate) fn tier_names(&self) -> BTreeSet<String> {
         let asked = self.rules.iter().filter_map(|rule| rule.values.get(&Condition::Tier)).flatten();
         let assigned = self.assignments.iter().map(|assignment| &assignment.tier);
         self.tiers.keys().chain(asked).chain(assigned).cloned().collect()
     }
 
-    /// The override that stands first among those whose end depends on the host's time zone. One that is over in every
-    /// zone does not count.
+    /// The first override in the files whose end depends on the host's time zone. An override that has ended in every time zone
+    /// does not count.
     pub(crate) fn first_in_host_zone(&self, now: &Zoned) -> Option<&Override> {
         if self.time_zone.is_some() {
             return None;
@@ -475,11 +417,21 @@ impl Policy {
         entries.min_by_key(|entry| entry.because.at.order())
     }
 
-    /// Overrides that are over at `now` and count no longer, with the chats they were for.
-    pub fn expired<'a>(&'a self, now: &'a Zoned) -> impl Iterator<Item = (&'a str, &'a Override, &'a Until)> {
-        self.chats.iter().filter_map(move |(id, entry)| {
+    /// The overrides that have ended at `now` and set nothing any more, by chat id.
+    pub(crate) fn expired(&self, now: &Zoned) -> BTreeMap<&str, Expired<'_>> {
+        let expired = self.chats.iter().filter_map(|(chat, entry)| {
             let until = entry.ended(now).filter(|_| entry.then.is_none())?;
-            Some((id.as_str(), entry, until))
-        })
+            Some((chat.as_str(), Expired { entry, until }))
+        });
+        expired.collect()
     }
+}
+
+/// An override that has ended and sets nothing any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expired<'p> {
+    /// The override.
+    pub(crate) entry: &'p Override,
+    /// When it ended.
+    pub(crate) until: &'p Until,
 }

@@ -1,19 +1,19 @@
-//! What a command is told of a session: each placeholder, and the variable of the environment that holds the same.
+//! The placeholders of commands, each with the environment variable that has its value.
 
 use crate::chat::{Chat, Model};
 
-/// No value that a command is given is longer, in bytes. Linux does not start a command with one of 128 KiB, and people in
-/// a chat can make a name as long as they like.
+/// The longest value that a command gets, in bytes. People in a chat can choose very long names, and Linux does not start a command
+/// with an argument or a variable of 128 KiB.
 pub(super) const LONGEST: usize = 4096;
 
-/// What to say where commands are given only the beginning of a field of these sessions.
+/// The remark that commands get only the beginning of a field. `whose` are the sessions, such as `2 sessions`.
 pub(crate) fn shortened(whose: &str) -> String {
     format!(
         "a contact name, tier, type or source of {whose} is longer than {LONGEST} bytes: commands get only its beginning"
     )
 }
 
-/// What can stand in braces.
+/// A word in braces that is replaced by a value of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placeholder {
     /// The chat's id.
@@ -26,33 +26,33 @@ pub enum Placeholder {
     ContactName,
     /// The chat's tier.
     Tier,
-    /// Whether the chat is a group.
+    /// The chat's type: `individual` or `group`.
     Type,
-    /// The service that the chat is on.
+    /// The service that the chat is on, such as `discord`.
     Source,
-    /// The session's model.
+    /// The model that the session is to run on.
     Model,
-    /// The conversation that a launch resumes.
+    /// The id of the conversation that a launch resumes.
     ResumeId,
-    /// The id under which a launch begins a conversation.
+    /// The id under which a launch begins a new conversation.
     NewSessionId,
-    /// The id of a launch's conversation, whether it begins or is resumed.
+    /// The id of the conversation of a launch, new or resumed.
     SessionId,
 }
 
 /// The conversation of a session that is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Conversation {
-    /// Its program begins one, whose id is not known here.
+    /// A new one, whose id the session's program chooses.
     Unknown,
-    /// It begins one under this id.
+    /// A new one under this id.
     New(String),
-    /// It goes on with the one of this id.
+    /// The earlier one with this id.
     Resumed(String),
 }
 
 impl Conversation {
-    /// Its id, where that is known.
+    /// The id, if it is known.
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Unknown => None,
@@ -61,31 +61,32 @@ impl Conversation {
     }
 }
 
-/// A session, as its commands are told of it.
+/// A session, as far as commands get its values.
 #[derive(Clone, Copy, Debug)]
 pub struct Session<'a> {
     /// Its chat.
     pub chat: &'a Chat<'a>,
-    /// What it is to run on; `None` where that is not known.
+    /// The model that it is to run on; `None` where that is not known.
     pub model: Option<&'a Model>,
     /// Its conversation.
     pub conversation: &'a Conversation,
 }
 
 impl<'a> Session<'a> {
-    /// A session that runs, or is to run, on this model. Of its conversation nothing is known.
+    /// A session that runs, or is to run, on this model, and whose conversation is not known.
     pub fn on(chat: &'a Chat<'a>, model: &'a Model) -> Self {
         Self { chat, model: Some(model), conversation: &Conversation::Unknown }
     }
-    /// Whether commands are given only the beginning of one of its fields.
+
+    /// Whether commands get only the beginning of one of its fields.
     pub(crate) fn is_shortened(&self) -> bool {
         let is_long = |placeholder: Placeholder| placeholder.value(self).is_some_and(|value| value.len() > LONGEST);
-        Placeholder::COMMON.into_iter().filter(|placeholder| !placeholder.tells_apart()).any(is_long)
+        Placeholder::COMMON.into_iter().filter(|placeholder| !placeholder.identifies()).any(is_long)
     }
 }
 
 impl Placeholder {
-    /// Those that every command has.
+    /// The placeholders that all commands have. The others are for launches.
     pub(super) const COMMON: [Self; 8] = [
         Self::ChatId,
         Self::SessionName,
@@ -97,34 +98,42 @@ impl Placeholder {
         Self::Model,
     ];
 
-    /// What stands between the braces.
+    /// The word in the braces.
     pub fn name(self) -> &'static str {
-        self.spellings().0
-    }
-
-    /// The variable in a command's environment that has the same value.
-    pub fn variable(self) -> &'static str {
-        self.spellings().1
-    }
-
-    fn spellings(self) -> (&'static str, &'static str) {
         match self {
-            Self::ChatId => ("chat_id", "RECONCILE_CHAT_ID"),
-            Self::SessionName => ("session_name", "RECONCILE_SESSION_NAME"),
-            Self::SessionSlug => ("session_slug", "RECONCILE_SESSION_SLUG"),
-            Self::ContactName => ("contact_name", "RECONCILE_CONTACT_NAME"),
-            Self::Tier => ("tier", "RECONCILE_TIER"),
-            Self::Type => ("type", "RECONCILE_TYPE"),
-            Self::Source => ("source", "RECONCILE_SOURCE"),
-            Self::Model => ("model", "RECONCILE_MODEL"),
-            Self::ResumeId => ("resume_id", "RECONCILE_RESUME_ID"),
-            Self::NewSessionId => ("new_session_id", "RECONCILE_NEW_SESSION_ID"),
-            Self::SessionId => ("session_id", "RECONCILE_SESSION_ID"),
+            Self::ChatId => "chat_id",
+            Self::SessionName => "session_name",
+            Self::SessionSlug => "session_slug",
+            Self::ContactName => "contact_name",
+            Self::Tier => "tier",
+            Self::Type => "type",
+            Self::Source => "source",
+            Self::Model => "model",
+            Self::ResumeId => "resume_id",
+            Self::NewSessionId => "new_session_id",
+            Self::SessionId => "session_id",
         }
     }
 
-    /// Whether commands tell sessions, models or conversations apart by it.
-    fn tells_apart(self) -> bool {
+    /// The environment variable that has its value.
+    pub(crate) fn variable(self) -> &'static str {
+        match self {
+            Self::ChatId => "RECONCILE_CHAT_ID",
+            Self::SessionName => "RECONCILE_SESSION_NAME",
+            Self::SessionSlug => "RECONCILE_SESSION_SLUG",
+            Self::ContactName => "RECONCILE_CONTACT_NAME",
+            Self::Tier => "RECONCILE_TIER",
+            Self::Type => "RECONCILE_TYPE",
+            Self::Source => "RECONCILE_SOURCE",
+            Self::Model => "RECONCILE_MODEL",
+            Self::ResumeId => "RECONCILE_RESUME_ID",
+            Self::NewSessionId => "RECONCILE_NEW_SESSION_ID",
+            Self::SessionId => "RECONCILE_SESSION_ID",
+        }
+    }
+
+    /// Whether its value identifies a session, a model or a conversation, so that a shortened value could be another's.
+    fn identifies(self) -> bool {
         match self {
             Self::ChatId
             | Self::SessionName
@@ -137,7 +146,7 @@ impl Placeholder {
         }
     }
 
-    /// Whether an argument is left out for a session that has no value of it. No program could use an empty one.
+    /// Whether an argument with it is left out for a session without a value, because no program could use an empty argument.
     pub(super) fn is_optional(self) -> bool {
         matches!(self, Self::Model | Self::ResumeId | Self::NewSessionId | Self::SessionId)
     }
@@ -167,14 +176,14 @@ impl Placeholder {
         }
     }
 
-    /// The variable for a session. It is empty where the session has no value. What is too long is cut, and a NUL byte
-    /// becomes U+FFFD, so that a name never keeps a command from starting.
+    /// The environment variable and its value for a session; an empty value where the session has none. A field such as a contact's
+    /// name is cut where it is too long, and NUL bytes become U+FFFD, so that a name never keeps a command from starting.
     ///
     /// # Errors
-    /// That an id, a name of a session or a model cannot be passed whole. Changed, it might be another one.
+    /// Where a value that identifies something is too long or has a NUL byte. Changed, it could identify something else.
     pub(super) fn in_environment(self, session: &Session) -> Result<(&'static str, String), String> {
         let mut value = self.value(session).unwrap_or_default();
-        if self.tells_apart() {
+        if self.identifies() {
             let name = self.name().replace('_', " ");
             if value.contains('\0') {
                 return Err(format!("its {name} contains a NUL byte, which cannot be passed to a command"));
@@ -189,7 +198,7 @@ impl Placeholder {
     }
 }
 
-/// The last boundary between characters that leaves no more than [`LONGEST`] bytes before it.
+/// The last character boundary in the first [`LONGEST`] bytes of a text.
 fn end_of_beginning(text: &str) -> usize {
     let ends = 0..=LONGEST.min(text.len());
     ends.rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default()

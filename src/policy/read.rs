@@ -3,21 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::tz::TimeZoneDatabase;
-use toml::de::DeValue;
 
 use crate::chat::Model;
 use crate::diagnostic::{Diagnostic, Level, Place};
-use crate::policy::fields::{Item, Mistakes, Section};
+use crate::policy::fields::{Item, KeyValue, Mistakes, Section};
 use crate::policy::source::Source;
-use crate::policy::{
-    Because, Choice, Condition, Glob, Override, Policy, Retirement, Rule, Setting, Until, is_glob, syntax,
-};
+use crate::policy::{Because, Choice, Condition, Glob, Policy, Retirement, Rule, is_glob, syntax};
 use crate::suggest;
 
-/// Reads a policy from its files, which are in path order.
+/// Reads a policy from its files, which are in path order. Returns the warnings with it, in the order of the files.
 ///
 /// # Errors
-/// Every mistake, and the warnings, in the order in which they stand in the files.
+/// Every mistake, and the warnings, in the order of the files.
 pub fn read(sources: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let (mut unread, mut astray) = (0, false);
@@ -37,12 +34,13 @@ pub fn read(sources: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnos
 
     let more = if astray { unread } else { mistakes.more.get() };
     let broken = !diagnostics.is_empty();
-    // The parser recovers from a broken line with a guess: what else is said of that line is about the guess.
+    // The parser recovers from a broken line with a guess. Further mistakes in that line, and keys that seem to be missing, may come
+    // from the guess.
     let guessed: BTreeSet<(String, usize)> = diagnostics.iter().filter_map(line).collect();
-    let guess = |found: &Diagnostic| {
+    let is_doubtful = |found: &Diagnostic| {
         astray || (broken && found.code == "missing-key") || line(found).is_some_and(|line| guessed.contains(&line))
     };
-    diagnostics.extend(mistakes.into_found().into_iter().filter(|found| !guess(found)));
+    diagnostics.extend(mistakes.into_found().into_iter().filter(|found| !is_doubtful(found)));
     diagnostics.sort_by(|a, b| a.order().cmp(&b.order()));
     if let Some(last) = diagnostics.last_mut().filter(|_| more > 0) {
         let help = last.help.take().map_or_else(String::new, |help| format!("{help}; "));
@@ -55,6 +53,7 @@ pub fn read(sources: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Vec<Diagnos
     }
 }
 
+/// The file and the line of the first place of a diagnostic.
 fn line(found: &Diagnostic) -> Option<(String, usize)> {
     found.labels.first().map(|(place, _)| (place.file.clone(), place.line))
 }
@@ -62,12 +61,12 @@ fn line(found: &Diagnostic) -> Option<(String, usize)> {
 /// Reads the sections, and gathers what is wrong with them.
 pub(super) struct Reader<'r> {
     pub(super) mistakes: &'r Mistakes,
-    /// `None` until it is known, and where it cannot be.
+    /// The models that the policy may name; `None` until `models.allowed` is read, and where it is wrong.
     allowed: Option<BTreeSet<Model>>,
-    /// The allowed models that no argument of a command can hold.
+    /// The allowed models whose names cannot be arguments of commands.
     pub(super) special_models: Vec<Item<'r>>,
     pub(super) sources: &'r [Source],
-    globs_in_keys: Vec<Because>,
+    pub(super) globs_in_keys: Vec<Because>,
 }
 
 impl<'r> Reader<'r> {
@@ -76,12 +75,12 @@ impl<'r> Reader<'r> {
         let tiers = self.tiers(&mut whole);
         let assignments = self.assignments(&mut whole);
         let rules = self.rules(&mut whole);
-        let (chats, former) = self.chats(&mut whole);
+        let chats = self.chats(&mut whole);
         let registry = self.registry(&mut whole);
         let sessions = self.sessions(&mut whole, &registry.existing);
         self.check_registry(&registry, &sessions);
         let rollout = self.rollout(&mut whole, &sessions);
-        let (max_changes, batch) = self.limits(&mut whole);
+        let Limits { max_changes, batch } = self.limits(&mut whole);
         whole.finish(self.mistakes);
         let policy = Policy {
             allowed: self.allowed.take()?,
@@ -92,8 +91,8 @@ impl<'r> Reader<'r> {
             tiers,
             assignments,
             rules,
-            chats,
-            former,
+            chats: chats.overrides,
+            former: chats.former,
             redacted_tiers: BTreeMap::new(),
             globs_in_keys: std::mem::take(&mut self.globs_in_keys),
             registry: registry.path,
@@ -133,7 +132,7 @@ impl<'r> Reader<'r> {
 
         let withdrawn = section.section(self.mistakes, "retired", RETIRED).entries(self.mistakes);
         if let Some(allowed) = &mut self.allowed {
-            allowed.extend(withdrawn.iter().filter_map(|(name, ..)| Model::declarable(name)));
+            allowed.extend(withdrawn.iter().filter_map(|entry| Model::declarable(entry.key)));
         }
         let retired = self.retired(withdrawn, RETIRED);
 
@@ -142,11 +141,12 @@ impl<'r> Reader<'r> {
 
         let mut aliases = BTreeMap::new();
         let written = section.section(self.mistakes, "aliases", ALIASES);
-        for (alias, key, item) in written.entries(self.mistakes) {
-            let Some(model) = self.model(&item) else { continue };
+        for entry in written.entries(self.mistakes) {
+            let alias = entry.key;
+            let Some(model) = self.model(&entry.value) else { continue };
             let is_allowed = |alias: Model| self.allowed.as_ref().is_some_and(|allowed| allowed.contains(&alias));
             if Model::new(alias).is_some_and(is_allowed) {
-                let place = item.source.place(key.clone());
+                let place = entry.value.source.place(entry.key_span.clone());
                 let message = format!("`{alias}` is an allowed model, so it cannot be another spelling of `{model}`");
                 self.mistakes.add(|| {
                     Diagnostic::error("alias-of-itself", message, place, "")
@@ -154,7 +154,7 @@ impl<'r> Reader<'r> {
                 });
             }
             if is_glob(alias) {
-                self.globs_in_keys.push(Because { rule: item.name.clone(), at: item.source.at(key) });
+                self.globs_in_keys.push(Because { rule: entry.value.name.clone(), at: entry.at() });
             }
             aliases.insert(alias.to_owned(), model);
         }
@@ -163,7 +163,8 @@ impl<'r> Reader<'r> {
         Models { fallback, aliases, time_zone, retired }
     }
 
-    /// The name of a time zone that the program knows by itself, so that a policy is valid on every host or on none.
+    /// The name of a time zone. It is looked up in the database that is built in, and not in the host's, so that a policy is valid
+    /// on all hosts or on none.
     fn time_zone(&self, item: &Item<'r>) -> Option<String> {
         let name = self.text(item, r#"time_zone = "Europe/Berlin""#)?;
         if let Ok(zone) = TimeZoneDatabase::bundled().get(&name) {
@@ -178,9 +179,9 @@ impl<'r> Reader<'r> {
 
     fn tiers(&self, whole: &mut Section<'r>) -> BTreeMap<String, Choice> {
         let section = whole.section(self.mistakes, "tiers", "a table: [tiers]");
-        let choice = |(tier, key, item): (&str, _, Item<'r>)| {
-            let because = Because { rule: format!("tiers.{tier}"), at: item.source.at(key) };
-            Some((tier.to_owned(), Choice { model: self.model(&item)?, because }))
+        let choice = |entry: KeyValue<'r>| {
+            let because = Because { rule: format!("tiers.{}", entry.key), at: entry.at() };
+            Some((entry.key.to_owned(), Choice { model: self.model(&entry.value)?, because }))
         };
         section.entries(self.mistakes).into_iter().filter_map(choice).collect()
     }
@@ -214,142 +215,23 @@ impl<'r> Reader<'r> {
         Some(Rule { values, chat, choice: self.choice(&model?, name)?, start: start? })
     }
 
-    /// One string or a list of them. `None` only where the key is absent.
+    /// The value of a key: one string, or a list of them. `None` only where the key is absent.
     fn values(&self, table: &mut Section<'r>, key: &'static str, example: &str) -> Option<Vec<String>> {
         let item = table.get(self.mistakes, key)?;
         let items = item.strings(self.mistakes, example).unwrap_or_default();
         Some(items.iter().filter_map(|item| item.string(self.mistakes, example)).map(str::to_owned).collect())
     }
 
-    /// The overrides, and the ids that their chats had before.
-    fn chats(&mut self, whole: &mut Section<'r>) -> (BTreeMap<String, Override>, BTreeMap<String, String>) {
-        let section = whole.section(self.mistakes, "chats", "a table: [chats]");
-        let mut chats = BTreeMap::new();
-        let mut renamed = Vec::new();
-        for (id, key, item) in section.entries(self.mistakes) {
-            let because = Because { rule: format!("chats.{id:?}"), at: item.source.at(key) };
-            if is_glob(id) {
-                self.globs_in_keys.push(because.clone());
-            }
-            if let Some((entry, was)) = self.chat(&item, because) {
-                chats.insert(id.to_owned(), entry);
-                renamed.extend(was.into_iter().map(|old| (id, old)));
-            }
-        }
-        let former = self.former(&chats, &renamed);
-        (chats, former)
-    }
-
-    /// The ids that chats had before, each of which must stand for one override alone.
-    fn former(&self, chats: &BTreeMap<String, Override>, renamed: &[(&str, Item<'r>)]) -> BTreeMap<String, String> {
-        let mut former: BTreeMap<String, String> = BTreeMap::new();
-        for (id, item) in renamed {
-            let Some(old) = item.value.as_str() else { continue };
-            let other = if chats.contains_key(old) { Some(old) } else { former.get(old).map(String::as_str) };
-            if let Some(entry) = other.and_then(|other| chats.get(other)) {
-                self.mistakes.add(|| {
-                    let message = format!("there are two overrides for the chat {old:?}");
-                    Diagnostic::error("duplicate", message, item.place(), "again here")
-                        .and(entry.because.at.place(self.sources), "first here")
-                        .help("remove one of them")
-                });
-            } else {
-                former.insert(old.to_owned(), (*id).to_owned());
-            }
-        }
-        former
-    }
-
-    /// An override, and where the ids stand that its chat had before.
-    fn chat(&self, item: &Item<'r>, because: Because) -> Option<(Override, Vec<Item<'r>>)> {
-        const WAS: &str = r#"was = ["+16175550104"]"#;
-        const EXAMPLE: &str = r#""opus", or { model = "opus", until = 2026-12-31, reason = "…" }"#;
-        if item.value.is_str() {
-            let setting = Setting::Model(self.model(item)?);
-            let entry = Override { setting, until: None, then: None, reason: None, was: Vec::new(), because };
-            return Some((entry, Vec::new()));
-        }
-        if !item.value.is_table() {
-            self.mistakes.add(|| item.wrong_type("a model or a table", EXAMPLE));
-            return None;
-        }
-        let mut table = item.table(self.mistakes, EXAMPLE)?;
-        let model = table.get(self.mistakes, "model");
-        let managed = table.get(self.mistakes, "managed");
-        let managed_here = managed.as_ref().and_then(|item| item.boolean(self.mistakes, "managed = false"));
-        let until = table.get(self.mistakes, "until");
-        let then = table.get(self.mistakes, "then");
-        if let (None, Some(then)) = (&until, &then) {
-            self.mistakes.add(|| {
-                let message = format!("`{}` has `then` but no `until`", item.name);
-                then.mistake("then-without-until", message, "add `until`, as in until = 2026-12-31, or remove `then`")
-            });
-        }
-        let until = until.and_then(|item| self.until(&item));
-        let then = then.and_then(|item| self.model(&item));
-        let reason = table.get(self.mistakes, "reason");
-        let reason = reason.and_then(|item| item.string(self.mistakes, r#"reason = "why""#)).map(str::to_owned);
-        let was = table.get(self.mistakes, "was");
-        let was = was.and_then(|item| item.list(self.mistakes, WAS)).unwrap_or_default();
-        let ids = was.iter().filter_map(|item| self.text(item, WAS)).collect();
-        table.finish(self.mistakes);
-
-        let setting = match (model, managed_here) {
-            (Some(model), Some(false)) => {
-                let message = format!("`{}` has both `managed = false` and a model", item.name);
-                let help = "remove the model, or remove `managed = false`";
-                self.mistakes.add(|| model.mistake("unmanaged-with-model", message, help));
-                return None;
-            }
-            (Some(model), _) => Setting::Model(self.model(&model)?),
-            (None, Some(false)) => Setting::Unmanaged,
-            (None, _) => {
-                self.mistakes.add(|| {
-                    let message = format!("`{}` has neither a model nor `managed = false`", item.name);
-                    item.mistake("missing-key", message, r#"add model = "opus", or managed = false"#)
-                });
-                return None;
-            }
-        };
-        Some((Override { setting, until, then, reason, was: ids, because }, was))
-    }
-
-    pub(super) fn until(&self, item: &Item<'r>) -> Option<Until> {
-        let parsed = match item.value {
-            DeValue::Datetime(time) => {
-                let text = time.to_string();
-                match (time.date.is_some(), time.time.is_some(), time.offset.is_some()) {
-                    (true, true, true) => text.parse().ok().map(Until::Instant),
-                    (true, true, false) => text.parse().ok().map(Until::Local),
-                    (true, false, _) => text.parse().ok().map(Until::Date),
-                    (false, ..) => None,
-                }
-            }
-            _ => None,
-        };
-        if parsed.is_none() {
-            self.mistakes.add(|| {
-                let message = format!("`{}` must be a date or a date-time", item.name);
-                let how = if matches!(item.value, DeValue::String(_)) {
-                    "it without quotes"
-                } else {
-                    "a day, or a day and a time"
-                };
-                item.mistake("not-a-date", message, format!("write {how}: until = 2026-12-31, or 2026-12-31T18:00:00"))
-            });
-        }
-        parsed
-    }
-
-    /// `limits.max_changes` and `limits.batch`.
-    fn limits(&self, whole: &mut Section<'r>) -> (Option<usize>, Option<usize>) {
+    /// Reads `[limits]`.
+    fn limits(&self, whole: &mut Section<'r>) -> Limits {
         let mut section = whole.section(self.mistakes, "limits", "a table: [limits]");
-        let limit = section.get(self.mistakes, "max_changes");
-        let limit = limit.and_then(|item| item.integer(self.mistakes, 0, 1_000_000_000, "max_changes = 10"));
+        let max_changes = section.get(self.mistakes, "max_changes");
+        let max_changes =
+            max_changes.and_then(|item| item.integer(self.mistakes, 0, 1_000_000_000, "max_changes = 10"));
         let batch = section.get(self.mistakes, "batch");
         let batch = batch.and_then(|item| item.integer(self.mistakes, 1, 1_000_000_000, "batch = 500"));
         section.finish(self.mistakes);
-        (limit, batch)
+        Limits { max_changes, batch }
     }
 
     /// The value of a key that must be there.
@@ -366,12 +248,12 @@ impl<'r> Reader<'r> {
         found
     }
 
-    /// For what stands nowhere.
+    /// The start of the first file: the place of a mistake that has no place of its own.
     pub(super) fn start(&self) -> Place {
         self.sources.first().map_or_else(|| Place::new("", "", 0..0), |source| source.place(0..0))
     }
 
-    /// A string that is not empty.
+    /// A string that is not empty and has no NUL character.
     pub(super) fn text(&self, item: &Item<'r>, example: &str) -> Option<String> {
         let text = item.string(self.mistakes, example)?;
         let advice = || format!("write it as {example}");
@@ -400,6 +282,7 @@ impl<'r> Reader<'r> {
         word
     }
 
+    /// A model that the policy allows, chosen by the part of the policy with this name.
     fn choice(&self, item: &Item<'r>, rule: String) -> Option<Choice> {
         let because = Because { rule, at: item.source.at(item.span.clone()) };
         self.model(item).map(|model| Choice { model, because })
@@ -420,6 +303,7 @@ impl<'r> Reader<'r> {
         Some(model)
     }
 
+    /// A model whose name can be declared, allowed or not.
     fn model_name(&self, item: &Item<'r>) -> Option<Model> {
         let text = item.string(self.mistakes, "\"opus\"")?;
         let model = Model::declarable(text);
@@ -437,7 +321,7 @@ impl<'r> Reader<'r> {
     }
 }
 
-/// How a condition of a rule is written.
+/// An example of a condition of a rule.
 fn example_of(condition: Condition) -> &'static str {
     match condition {
         Condition::Source => r#"source = "discord""#,
@@ -449,7 +333,7 @@ fn example_of(condition: Condition) -> &'static str {
     }
 }
 
-/// What `[models]` says besides what is allowed.
+/// `[models]` without `allowed`, which is in the reader.
 struct Models {
     fallback: Option<Choice>,
     aliases: BTreeMap<String, Model>,
@@ -457,7 +341,13 @@ struct Models {
     retired: BTreeMap<Model, Retirement>,
 }
 
-/// Advice on a time zone that there is not. A list of those that there are would not fit.
+/// `[limits]`.
+struct Limits {
+    max_changes: Option<usize>,
+    batch: Option<usize>,
+}
+
+/// A hint for a time zone that does not exist: the most similar one. There are too many to list.
 pub fn zone_advice(name: &str) -> String {
     let zones = TimeZoneDatabase::bundled();
     let names: Vec<String> = zones.available().map(|zone| zone.as_str().to_owned()).collect();

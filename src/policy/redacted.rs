@@ -1,14 +1,13 @@
-//! A policy for a registry under pseudonyms: what it names is under them, too, and overrides do not say in words why they
-//! are there.
+//! A policy for a redacted registry: the names in it are replaced by their pseudonyms, and the reasons of overrides are left out.
 
-use crate::policy::{Assignment, Because, Condition, Glob, Member, Policy, is_glob};
+use crate::policy::{Assignment, Because, Condition, Glob, Policy, Who, is_glob};
 use crate::redact::Redaction;
 
 impl Policy {
-    /// This policy with its chats under pseudonyms.
+    /// This policy with the pseudonyms of its chats.
     ///
     /// # Errors
-    /// The first rule or assignment that asks for chat ids or names, of which nothing is left to ask for.
+    /// The first rule or assignment that matches chats by a glob or a contact's name: it could not match pseudonyms.
     pub fn redacted(mut self, redaction: &Redaction) -> Result<Self, Because> {
         if let Some(rule) = self.rules.iter().find(|rule| rule.chat.is_some()) {
             return Err(rule.choice.because.clone());
@@ -21,7 +20,8 @@ impl Policy {
         Ok(self)
     }
 
-    /// This policy as it is for one chat: a rule that asks for chat ids only says whether it means this one.
+    /// This policy with pseudonyms, for showing the decision on one chat. The globs of a rule are replaced by the pseudonym of that
+    /// chat where they match it, and by `…` where they do not.
     #[must_use]
     pub(crate) fn redacted_for(mut self, redaction: &Redaction, chat: &str) -> Self {
         for globs in self.rules.iter_mut().filter_map(|rule| rule.chat.as_mut()) {
@@ -46,7 +46,7 @@ impl Policy {
         for (condition, values) in self.rules.iter_mut().flat_map(|rule| &mut rule.values) {
             match condition {
                 Condition::Account => *values = values.iter().map(|account| redaction.chat(account)).collect(),
-                // What a rule says of chat ids does not stand among its values.
+                // The globs of `Condition::Chat` are not among the values.
                 Condition::Source | Condition::Tier | Condition::Type | Condition::Agent | Condition::Chat => {}
             }
         }
@@ -54,12 +54,15 @@ impl Policy {
 }
 
 impl Assignment {
-    /// Puts those whom it is for under pseudonyms, if it names them by their ids.
+    /// Replaces the ids of its chats by pseudonyms.
+    ///
+    /// # Errors
+    /// Where a member is a glob or a contact's name, neither of which matches pseudonyms.
     fn redact(&mut self, redaction: &Redaction) -> Result<(), Because> {
-        for (member, _) in &mut self.members {
-            match member {
-                Member::Chats(glob) if !is_glob(glob.pattern()) => *glob = Glob::new(&redaction.chat(glob.pattern())),
-                Member::Chats(_) | Member::Contact(_) => return Err(self.because.clone()),
+        for member in &mut self.members {
+            match &mut member.who {
+                Who::Chats(glob) if !is_glob(glob.pattern()) => *glob = Glob::new(&redaction.chat(glob.pattern())),
+                Who::Chats(_) | Who::Contact(_) => return Err(self.because.clone()),
             }
         }
         Ok(())

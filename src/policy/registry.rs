@@ -1,4 +1,4 @@
-//! `[registry]`: what maps chats to sessions, a file or a table.
+//! `[registry]`: the file or the table that maps chats to sessions.
 
 use crate::diagnostic::Diagnostic;
 use crate::form::{Form, Shape};
@@ -17,12 +17,12 @@ pub(super) struct Registry<'r> {
     pub(super) table: Option<Table>,
     /// `registry.existing`.
     pub(super) existing: Existing,
-    /// What is about a file.
+    /// The values of the keys that are only about a file: `path`, `key` and `shape`.
     of_file: Vec<Item<'r>>,
 }
 
 impl<'r> Reader<'r> {
-    /// Reads the section.
+    /// Reads `[registry]`.
     pub(super) fn registry(&self, whole: &mut Section<'r>) -> Registry<'r> {
         const EXISTING: [&str; 3] = ["replace", "keep", "keep-manual"];
         let mut section = whole.section(self.mistakes, "registry", "a table: [registry]");
@@ -55,7 +55,7 @@ impl<'r> Reader<'r> {
         Registry { path, form, table, existing, of_file }
     }
 
-    /// Reports keys that do not go with the kind of registry that the section describes.
+    /// Reports keys that do not apply to the kind of registry that the section describes. `why` completes the message.
     fn refuse_keys(&self, section: &mut Section<'r>, keys: &[&'static str], why: &str) {
         for item in keys.iter().filter_map(|key| section.get(self.mistakes, key)) {
             self.mistakes.add(|| {
@@ -65,7 +65,8 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// Reports what does not go with a registry that is a table: each backend but that of commands has its own registry.
+    /// Reports a combination of `[registry]` and backend that does not work: a file with a backend that has its own registry, and a
+    /// table with any backend but `file`.
     pub(super) fn check_registry(&self, registry: &Registry<'r>, sessions: &Sessions) {
         if !sessions.backend.has_file() {
             self.refuse_file(&registry.of_file, sessions.backend.name());
@@ -83,7 +84,7 @@ impl<'r> Reader<'r> {
         });
     }
 
-    /// Reports what is about a file, for a backend whose registry is none.
+    /// Reports the keys that are only about a file, for a backend whose registry is not a file.
     fn refuse_file(&self, of_file: &[Item<'r>], backend: &str) {
         for item in of_file {
             self.mistakes.add(|| {
@@ -93,7 +94,7 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// Reports what would mean another instant on each host that shares the table.
+    /// Reports dates that depend on the time zone of the host, where several hosts share a table.
     pub(super) fn check_dates(&self, policy: &Policy) {
         if policy.table.is_none() || policy.time_zone.is_some() {
             return;

@@ -1,28 +1,28 @@
-//! `models.retired`: models that are withdrawn on a day, and what takes their place.
+//! `models.retired`: the models that are withdrawn, from which day on, and the models that replace them.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use jiff::Zoned;
 
 use crate::chat::Model;
 use crate::diagnostic::Diagnostic;
-use crate::policy::fields::{Item, Section};
+use crate::policy::fields::{Item, KeyValue, Section};
 use crate::policy::read::Reader;
 use crate::policy::{Because, Policy, Retirement, Until};
 
 impl Retirement {
-    /// Whether the model is not used any more.
+    /// Whether the model is withdrawn at `now`, whose time zone is the policy's.
     pub(crate) fn has_begun(&self, now: &Zoned) -> bool {
-        // Nothing lies before the first day of the calendar.
+        // The first day of the calendar has no day before it, and has begun.
         self.on.yesterday().map_or(true, |last| Until::Date(last).is_past(now))
     }
 }
 
 impl Policy {
-    /// What is used where this policy or a registry says `model`: that, or what has taken its place by now.
+    /// The model that is used at `now` where this policy or a registry says `model`: its replacement where it is withdrawn, else
+    /// the model itself.
     pub(crate) fn in_use<'p>(&'p self, mut model: &'p Model, now: &Zoned) -> &'p Model {
-        // The reader has seen that this comes to an end.
+        // This ends, because the reader refuses replacements that form a circle.
         while let Some(retired) = self.retired.get(model).filter(|retired| retired.has_begun(now)) {
             model = &retired.replacement;
         }
@@ -31,15 +31,12 @@ impl Policy {
 }
 
 impl<'r> Reader<'r> {
-    /// The models that are withdrawn. What takes their place must be something else in the end.
-    pub(super) fn retired(
-        &self,
-        entries: Vec<(&str, Range<usize>, Item<'r>)>,
-        example: &str,
-    ) -> BTreeMap<Model, Retirement> {
+    /// Reads the entries of `models.retired`. The replacements must not form a circle.
+    pub(super) fn retired(&self, entries: Vec<KeyValue<'r>>, example: &str) -> BTreeMap<Model, Retirement> {
         let mut retired = BTreeMap::new();
-        for (name, key, item) in entries {
-            let because = Because { rule: item.name.clone(), at: item.source.at(key) };
+        for entry in entries {
+            let because = Because { rule: entry.value.name.clone(), at: entry.at() };
+            let KeyValue { key: name, value: item, .. } = entry;
             let Some(mut table) = item.table(self.mistakes, example) else { continue };
             let on = self.required_in(&mut table, &item, "on", "on = 2026-12-01");
             let on = on.and_then(|item| match self.until(&item) {
@@ -71,7 +68,7 @@ impl<'r> Reader<'r> {
         retired
     }
 
-    /// The value of a key that must be there in a table.
+    /// The value of a key that this table must have. `item` is the table.
     fn required_in(
         &self,
         table: &mut Section<'r>,
@@ -89,7 +86,7 @@ impl<'r> Reader<'r> {
     }
 }
 
-/// A model whose replacement's replacement, and so on, is itself.
+/// A model that following the replacements leads back to.
 fn in_a_circle(retired: &BTreeMap<Model, Retirement>) -> Option<Model> {
     let leads_back = |model: &&Model| {
         let next = |model: &Model| retired.get(model).map(|retired| &retired.replacement);

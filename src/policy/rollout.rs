@@ -12,13 +12,13 @@ use crate::policy::sessions::Sessions;
 pub struct Rollout {
     /// Whether a model that no session is known to work on is tried on one session first.
     pub canary: bool,
-    /// How long a restarted session must stay up before its restart counts. Zero: it need only come up.
+    /// How long a restarted session must stay up before its restart counts as a success. Zero: it only has to come up.
     pub min_healthy: Duration,
-    /// Whether a session that was up before and does not come up on its new model is put back on the one that it ran.
+    /// Whether a session that was up before and does not come up on its new model is put back on its former model.
     pub auto_revert: bool,
-    /// After so many failed restarts a run begins nothing more. At least 1.
+    /// The number of failed restarts after which a run begins no further restart. At least 1.
     pub max_failures: usize,
-    /// How long a run waits between two portions of `sessions.parallel` restarts. Zero: no portions.
+    /// How long a run waits after each `sessions.parallel` restarts. Zero: it does not wait.
     pub pause: Duration,
 }
 
@@ -35,9 +35,9 @@ impl Default for Rollout {
 }
 
 impl<'r> Reader<'r> {
-    /// Reads the section. What it leaves out is as in [`Rollout::default`]. `sessions` tells whether there are restarts.
+    /// Reads `[rollout]`. A key that is missing has the value of [`Rollout::default`].
     pub(super) fn rollout(&self, whole: &mut Section<'r>, sessions: &Sessions) -> Rollout {
-        let usual = Rollout::default();
+        let default = Rollout::default();
         let mut section = whole.section(self.mistakes, "rollout", "a table: [rollout]");
         let canary = section.get(self.mistakes, "canary");
         let min_healthy = section.get(self.mistakes, "min_healthy");
@@ -55,15 +55,15 @@ impl<'r> Reader<'r> {
         let pause = pause.and_then(|item| item.wait(self.mistakes, r#"pause = "30s""#));
         section.finish(self.mistakes);
         Rollout {
-            canary: canary.unwrap_or(usual.canary),
-            min_healthy: min_healthy.unwrap_or(usual.min_healthy),
-            auto_revert: auto_revert.unwrap_or(usual.auto_revert),
-            max_failures: max_failures.unwrap_or(usual.max_failures),
-            pause: pause.unwrap_or(usual.pause),
+            canary: canary.unwrap_or(default.canary),
+            min_healthy: min_healthy.unwrap_or(default.min_healthy),
+            auto_revert: auto_revert.unwrap_or(default.auto_revert),
+            max_failures: max_failures.unwrap_or(default.max_failures),
+            pause: pause.unwrap_or(default.pause),
         }
     }
 
-    /// Says so of a setting that is about restarts, where the backend makes none.
+    /// Warns of a setting that is about restarts, where the backend makes none.
     fn warn_of_no_restarts(&self, item: &Item<'r>, sessions: &Sessions) {
         if !sessions.backend.never_restarts() {
             return;

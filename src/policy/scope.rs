@@ -1,56 +1,58 @@
-//! Which placeholders may stand where in a command: the one rule for every command there is.
+//! Which placeholders the arguments of a command may have. All commands follow this one rule.
 //!
-//! What fills a placeholder comes from a registry, and people in a chat have a say in that. No list of programs tells where
-//! such text would be run as code: shells, interpreters, editors, databases and supervisors all do that. So an argument
-//! holds only what consists of harmless characters, the slug and the model. All else is in the environment, which no
-//! program runs.
+//! The values of placeholders come from a registry, where people in a chat choose some of them. It cannot be known which programs
+//! would run such text as code: shells, interpreters, editors, databases and supervisors do. So an argument may have only the slug
+//! and the model, which consist of harmless characters. All other values are in the environment, which no program runs.
 
 use crate::policy::placeholder::Placeholder;
 use crate::suggest;
 
-/// Which placeholders the arguments of a command may hold.
+/// Which placeholders the arguments of a command may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The slug and the model, as whole arguments or beside plain text: a command of a policy.
+    /// The slug and the model, as whole arguments or next to plain text: a command of a policy.
     Plain,
-    /// Everything, anywhere: a command of a policy with `names_in_arguments`.
+    /// All placeholders, in any argument: a command of a policy with `names_in_arguments = true`.
     Names,
-    /// What [`Scope::Plain`] allows, and ids as whole arguments: the command of a launch, which the host's operator types.
+    /// The slug and the model as in [`Scope::Plain`], and ids as whole arguments: the command of a launch, which the operator of the
+    /// host writes.
     Launch,
 }
 
-/// What stands beside a placeholder in its argument.
+/// The text next to the placeholders of an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
+    /// None: the argument is one placeholder.
     Nothing,
-    /// `A-Z a-z 0-9 @ . _ / : = -`.
+    /// Only characters of `A-Z a-z 0-9 @ . _ / : = -`.
     Plain,
+    /// Other characters, which a program may read as part of some code.
     Special,
 }
 
 impl Beside {
-    /// What stands around all placeholders of an argument that is more than one placeholder.
+    /// Which kind of text this is, given the parts of an argument around its placeholders.
     pub(super) fn of<'t>(mut texts: impl Iterator<Item = &'t str>) -> Self {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"@._/:=-".contains(&byte);
         if texts.all(|text| text.bytes().all(is_plain)) { Self::Plain } else { Self::Special }
     }
 }
 
-/// Why a placeholder must not stand where it does.
+/// Why a placeholder is not allowed where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misplaced {
     /// It is in the program's name.
     Program,
-    /// It is in an argument, and holds text that others choose.
+    /// It is in an argument, and its value is text that people in a chat choose.
     Argument,
-    /// It has other text beside it, and may only be a whole argument.
+    /// It has text next to it, and is only allowed as a whole argument.
     BesideText,
-    /// The text beside it is not plain.
+    /// The text next to it is not plain.
     BesideSpecial,
 }
 
 impl Scope {
-    /// What is wrong with a placeholder in an argument, if anything.
+    /// Why a placeholder is not allowed in an argument with this text beside it; `None` where it is.
     pub(super) fn refuses(self, placeholder: Placeholder, beside: Beside) -> Option<Misplaced> {
         use Placeholder::{
             ChatId, ContactName, Model, NewSessionId, ResumeId, SessionId, SessionName, SessionSlug, Source, Tier, Type,
@@ -67,7 +69,7 @@ impl Scope {
         }
     }
 
-    /// Everything that its commands are told of a session, in an argument or in the environment.
+    /// The placeholders that have a value for its commands, in arguments or in the environment.
     pub(super) fn placeholders(self) -> impl Iterator<Item = Placeholder> + Clone {
         let ids = [Placeholder::ResumeId, Placeholder::NewSessionId, Placeholder::SessionId];
         let ids = ids.into_iter().filter(move |_| self == Self::Launch);
@@ -79,7 +81,7 @@ impl Scope {
         self.placeholders().find(|placeholder| placeholder.name() == name)
     }
 
-    /// Advice on a word in braces that is no placeholder.
+    /// A hint for a word in braces that is not a placeholder.
     pub(super) fn advice(self, word: &str) -> String {
         let is_allowed = |placeholder: &Placeholder| self.refuses(*placeholder, Beside::Nothing).is_none();
         let nearest = suggest::nearest(word, self.placeholders().map(Placeholder::name));
@@ -90,7 +92,7 @@ impl Scope {
     }
 }
 
-/// What is told of a placeholder that cannot be used.
+/// The message about a placeholder that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {
     /// What is wrong.
@@ -125,6 +127,7 @@ impl Misplaced {
     }
 }
 
+/// The hint to read a value from the environment instead.
 fn read_instead(placeholder: Placeholder) -> String {
     format!("let the command read {} from its environment", placeholder.variable())
 }

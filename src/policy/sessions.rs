@@ -1,4 +1,4 @@
-//! `[sessions]`: which backend keeps the models, and its settings. What a backend can do stands with the backend.
+//! `[sessions]`: the backend and its settings. What a backend can do is in `backend/`.
 
 use std::time::Duration;
 
@@ -20,19 +20,28 @@ const TOKEN: &str = r#"token = { env = "OPENCLAW_GATEWAY_TOKEN" }, or { file = "
 const FINGERPRINT: &str = r#"fingerprint = "sha256:…""#;
 const IDENTITY: &str = r#"["supervisorctl", "pid", "{session_slug}"]"#;
 
-/// The lines of `[sessions]` that a first policy may need, each with what it is for. They are comments there.
-pub const SUGGESTED: [(&str, &str); 5] = [
-    (r#"restart  = ["supervisorctl", "restart", "{session_slug}"]"#, ""),
-    (r#"running  = ["supervisorctl", "status", "{session_slug}"]"#, ""),
-    (r#"identity = ["supervisorctl", "pid", "{session_slug}"]"#, ""),
-    (CONVERSATION, "where Claude Code keeps them"),
-    (r#"backend = "dispatch""#, "instead, if the dispatch daemon owns the registry"),
+/// A line of `[sessions]` that a first policy suggests in a comment.
+#[derive(Clone, Copy, Debug)]
+pub struct Suggestion {
+    /// The line.
+    pub line: &'static str,
+    /// What the line is for; empty where that is plain.
+    pub purpose: &'static str,
+}
+
+/// The lines of `[sessions]` that a first policy suggests.
+pub const SUGGESTED: [Suggestion; 5] = [
+    Suggestion { line: r#"restart  = ["supervisorctl", "restart", "{session_slug}"]"#, purpose: "" },
+    Suggestion { line: r#"running  = ["supervisorctl", "status", "{session_slug}"]"#, purpose: "" },
+    Suggestion { line: r#"identity = ["supervisorctl", "pid", "{session_slug}"]"#, purpose: "" },
+    Suggestion { line: CONVERSATION, purpose: "where Claude Code keeps them" },
+    Suggestion { line: r#"backend = "dispatch""#, purpose: "instead, if the dispatch daemon owns the registry" },
 ];
 
 /// `[sessions]`.
 #[derive(Clone, Debug)]
 pub struct Sessions {
-    /// The backend, and what only that one is told.
+    /// The backend, with the settings that only this backend has.
     pub backend: BackendSettings,
     /// How long one command or request may take.
     pub timeout: Duration,
@@ -43,16 +52,16 @@ pub struct Sessions {
 /// The settings of one backend.
 #[derive(Clone, Debug)]
 pub enum BackendSettings {
-    /// Of `file`.
+    /// Commands on this host restart sessions. The registry is a file, or a table of a database.
     File(FileSettings),
-    /// Of `dispatch`.
+    /// The dispatch daemon owns the registry and restarts sessions.
     Dispatch(DispatchSettings),
-    /// Of `openclaw`.
+    /// An OpenClaw gateway keeps the models of its sessions.
     Openclaw(OpenclawSettings),
 }
 
 impl BackendSettings {
-    /// Its name in a policy.
+    /// The value of `sessions.backend` for it.
     pub fn name(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
@@ -61,7 +70,7 @@ impl BackendSettings {
         }
     }
 
-    /// Whether its registry is the file that `registry.path` names.
+    /// Whether its registry can be the file that `registry.path` names.
     pub(crate) fn has_file(&self) -> bool {
         match self {
             Self::File(_) | Self::Dispatch(_) => true,
@@ -78,40 +87,40 @@ impl BackendSettings {
     }
 }
 
-/// The settings of `file`: a registry that only this program writes, and commands that restart sessions.
+/// The settings of the backend `file`: the commands that restart sessions.
 #[derive(Clone, Debug, Default)]
 pub struct FileSettings {
-    /// Restarts one session. Without it nothing is restarted.
+    /// The command that restarts one session. Without it nothing is restarted.
     pub restart: Option<CommandLine>,
-    /// Asks whether one session is running.
+    /// The command whose exit code says whether one session is running.
     pub running: Option<CommandLine>,
-    /// Prints something of one session that changes with each start of it, such as its process id.
+    /// The command that prints an identifier of a session's present start, such as its process id.
     pub identity: Option<CommandLine>,
-    /// What a session without a model runs on.
+    /// The model that a session runs on while its entry has none.
     pub unset_runs: Option<Model>,
-    /// Where the program of a session keeps its conversation.
+    /// The path of the file in which the program of a session keeps its conversation.
     pub conversation: Option<ConversationPath>,
 }
 
-/// The settings of `dispatch`: where the daemon listens that owns the registry.
+/// The settings of the backend `dispatch`: how to reach the daemon, and how long to wait for its sessions.
 #[derive(Clone, Debug)]
 pub struct DispatchSettings {
-    /// Its socket, as written.
+    /// The path of the daemon's socket, as written.
     pub socket: String,
-    /// How long one run waits for busy sessions in all.
+    /// How long one run waits for all busy sessions together.
     pub drain: Duration,
 }
 
-/// The settings of `openclaw`: the gateway that keeps the models of its sessions.
+/// The settings of the backend `openclaw`: how to reach the gateway, and which of its sessions are managed.
 #[derive(Clone, Debug)]
 pub struct OpenclawSettings {
-    /// Its address, as written, such as `ws://127.0.0.1:18789`.
+    /// The address of the gateway, as written, such as `ws://127.0.0.1:18789`.
     pub url: String,
-    /// Where its token is; `None` where it lets programs in without one.
+    /// Where the gateway's token is; `None` for a gateway that needs no token.
     pub token: Option<TokenSource>,
     /// The only certificate that a gateway on this host may present.
     pub fingerprint: Option<Fingerprint>,
-    /// The file with the private key that identifies this program to the gateway, as written.
+    /// The path of the private key that identifies this program to the gateway, as written.
     pub device_key: Option<String>,
     /// The directory for what runs remember, as written; without it, one below the user's state home.
     pub state: Option<String>,
@@ -120,19 +129,19 @@ pub struct OpenclawSettings {
 }
 
 impl OpenclawSettings {
-    /// A gateway at this address, with what is usual for all else.
-    pub fn at(url: String) -> Self {
+    /// A gateway at this address, with defaults for all other settings. The token comes from `OPENCLAW_GATEWAY_TOKEN`.
+    pub(crate) fn at(url: String) -> Self {
         let token = Some(TokenSource::Env("OPENCLAW_GATEWAY_TOKEN".to_owned()));
         Self { url, token, fingerprint: None, device_key: None, state: None, background: false }
     }
 }
 
-/// Where a token is. The token itself never stands in a policy.
+/// Where a token is. A policy must not have the token itself in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
-    /// In this variable of the environment.
+    /// In the environment variable of this name.
     Env(String),
-    /// In this file, as written.
+    /// In the file with this path, as written.
     File(String),
 }
 
@@ -145,16 +154,16 @@ impl Sessions {
         [restart, running, identity].iter().any(|command| command.is_some())
     }
 
-    /// Where the programs of sessions keep their conversations, if a launch is to know.
-    pub fn conversation(&self) -> Option<&ConversationPath> {
+    /// The path of the files in which the programs of sessions keep their conversations, if the policy has one.
+    pub(crate) fn conversation(&self) -> Option<&ConversationPath> {
         match &self.backend {
             BackendSettings::File(file) => file.conversation.as_ref(),
             BackendSettings::Dispatch(_) | BackendSettings::Openclaw(_) => None,
         }
     }
 
-    /// The socket that is asked, as written, if any.
-    pub fn socket(&self) -> Option<&str> {
+    /// The path of the daemon's socket, as written, if the backend has one.
+    pub(crate) fn socket(&self) -> Option<&str> {
         match &self.backend {
             BackendSettings::Dispatch(dispatch) => Some(&dispatch.socket),
             BackendSettings::File(_) | BackendSettings::Openclaw(_) => None,
@@ -162,27 +171,33 @@ impl Sessions {
     }
 }
 
-/// The keys of `[sessions]` that only some backends know, and which those are.
-const OWN_KEYS: [(&str, &[&str]); 15] = [
-    ("names_in_arguments", &["file"]),
-    ("restart", &["file"]),
-    ("running", &["file"]),
-    ("identity", &["file"]),
-    ("unset_runs", &["file"]),
-    ("conversation", &["file"]),
-    ("socket", &["dispatch"]),
-    ("drain", &["dispatch"]),
-    ("parallel", &["file", "dispatch"]),
-    ("url", &["openclaw"]),
-    ("token", &["openclaw"]),
-    ("fingerprint", &["openclaw"]),
-    ("device_key", &["openclaw"]),
-    ("state", &["openclaw"]),
-    ("background", &["openclaw"]),
+/// A key of `[sessions]` that only some backends have.
+struct OwnKey {
+    key: &'static str,
+    backends: &'static [&'static str],
+}
+
+/// The keys of `[sessions]` that only some backends have.
+const OWN_KEYS: [OwnKey; 15] = [
+    OwnKey { key: "names_in_arguments", backends: &["file"] },
+    OwnKey { key: "restart", backends: &["file"] },
+    OwnKey { key: "running", backends: &["file"] },
+    OwnKey { key: "identity", backends: &["file"] },
+    OwnKey { key: "unset_runs", backends: &["file"] },
+    OwnKey { key: "conversation", backends: &["file"] },
+    OwnKey { key: "socket", backends: &["dispatch"] },
+    OwnKey { key: "drain", backends: &["dispatch"] },
+    OwnKey { key: "parallel", backends: &["file", "dispatch"] },
+    OwnKey { key: "url", backends: &["openclaw"] },
+    OwnKey { key: "token", backends: &["openclaw"] },
+    OwnKey { key: "fingerprint", backends: &["openclaw"] },
+    OwnKey { key: "device_key", backends: &["openclaw"] },
+    OwnKey { key: "state", backends: &["openclaw"] },
+    OwnKey { key: "background", backends: &["openclaw"] },
 ];
 
 impl<'r> Reader<'r> {
-    /// Reads the section. `existing` is what becomes of models that the registry has already.
+    /// Reads `[sessions]`. `existing` is what `registry.existing` says.
     pub(super) fn sessions(&self, whole: &mut Section<'r>, existing: &Existing) -> Sessions {
         const BACKENDS: [&str; 3] = ["file", "dispatch", "openclaw"];
         let mut section = whole.section(self.mistakes, "sessions", "a table: [sessions]");
@@ -192,9 +207,22 @@ impl<'r> Reader<'r> {
         let timeout = section.get(self.mistakes, "timeout");
         let timeout = timeout.and_then(|item| item.duration(self.mistakes, r#"timeout = "30s""#));
         let timeout = timeout.unwrap_or(Duration::from_secs(30));
-        let written = section.get(self.mistakes, "parallel");
-        let parallel = written.as_ref().and_then(|item| item.integer(self.mistakes, 1, 1000, "parallel = 4"));
-        if let Some(item) = written.filter(|_| backend == "dispatch" && parallel.is_some_and(|parallel| parallel > 1)) {
+        let parallel = self.parallel(&mut section, backend);
+        let (settings, default_parallel) = match backend {
+            "dispatch" => (BackendSettings::Dispatch(self.dispatch(&mut section, existing)), 1),
+            "openclaw" => (BackendSettings::Openclaw(self.openclaw(&mut section)), 1),
+            _ => (BackendSettings::File(self.file(&mut section)), 4),
+        };
+        self.refuse_keys_of_others(&mut section, backend);
+        section.finish(self.mistakes);
+        Sessions { backend: settings, timeout, parallel: parallel.unwrap_or(default_parallel) }
+    }
+
+    /// Reads `parallel`, and warns of it where it gains little.
+    fn parallel(&self, section: &mut Section<'r>, backend: &str) -> Option<usize> {
+        let item = section.get(self.mistakes, "parallel")?;
+        let parallel = item.integer(self.mistakes, 1, 1000, "parallel = 4")?;
+        if backend == "dispatch" && parallel > 1 {
             self.mistakes.add(|| {
                 let message = "`parallel` above 1 gains little: the daemon starts one session at a time";
                 let label = "messages to other chats wait for all of these starts";
@@ -202,23 +230,16 @@ impl<'r> Reader<'r> {
                     .help("remove it: when measured, 20 restarts took 40.7 s with 8 and 41.9 s with 1, and a message waited 13.9 s instead of 1.8 s")
             });
         }
-        let (settings, usual) = match backend {
-            "dispatch" => (BackendSettings::Dispatch(self.dispatch(&mut section, existing)), 1),
-            "openclaw" => (BackendSettings::Openclaw(self.openclaw(&mut section)), 1),
-            _ => (BackendSettings::File(self.file(&mut section)), 4),
-        };
-        self.refuse_foreign(&mut section, backend);
-        section.finish(self.mistakes);
-        Sessions { backend: settings, timeout, parallel: parallel.unwrap_or(usual) }
+        Some(parallel)
     }
 
-    /// Refuses the keys of other backends.
-    fn refuse_foreign(&self, section: &mut Section<'r>, backend: &str) {
-        for (key, theirs) in OWN_KEYS.into_iter().filter(|(_, theirs)| !theirs.contains(&backend)) {
+    /// Reports the keys that only other backends have.
+    fn refuse_keys_of_others(&self, section: &mut Section<'r>, backend: &str) {
+        for OwnKey { key, backends } in OWN_KEYS.into_iter().filter(|own| !own.backends.contains(&backend)) {
             let Some(item) = section.get(self.mistakes, key) else { continue };
             self.mistakes.add(|| {
-                let theirs: Vec<String> = theirs.iter().map(|theirs| format!("`backend = {theirs:?}`")).collect();
-                let message = format!("`{}` works only with {}", item.name, theirs.join(" and "));
+                let backends: Vec<String> = backends.iter().map(|name| format!("`backend = {name:?}`")).collect();
+                let message = format!("`{}` works only with {}", item.name, backends.join(" and "));
                 item.mistake("wrong-backend", message, "remove it, or change the backend")
             });
         }
@@ -315,7 +336,7 @@ impl<'r> Reader<'r> {
         fingerprint
     }
 
-    /// Where a token is. One that stands in the policy itself is in no message.
+    /// Where a token is. A message must not quote a token that was put into the policy itself.
     fn token(&self, item: &Item<'r>) -> Option<TokenSource> {
         if !item.value.is_table() {
             self.mistakes.add(|| {

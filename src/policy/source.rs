@@ -1,4 +1,4 @@
-//! A policy file, the places in it, and the commit that it is at.
+//! A policy file and the places in it, and the commit of a policy.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -13,44 +13,46 @@ use crate::policy::At;
 /// One policy file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Where it lies, and what it is called.
+    /// Its path, and the name under which it is shown.
     pub name: Arc<FileName>,
-    /// What it holds.
+    /// Its content.
     pub text: String,
+    /// Where its lines begin, in bytes.
     line_starts: Vec<usize>,
 }
 
 impl Source {
-    /// A file that is called by its path, with this content.
+    /// A file with this content that is shown under its path.
     pub fn new(path: impl Into<PathBuf>, text: String) -> Self {
         Self::named(FileName::by_path(path), text)
     }
 
-    /// A file of that name and content.
+    /// A file with this name and content.
     pub fn named(name: impl Into<Arc<FileName>>, text: String) -> Self {
         let starts = text.match_indices('\n').map(|(newline, _)| newline + 1);
         let line_starts = std::iter::once(0).chain(starts).collect();
         Self { name: name.into(), text, line_starts }
     }
 
+    /// A range of bytes of this file, with a copy of its line: for a diagnostic.
     pub(super) fn place(&self, span: Range<usize>) -> Place {
         Place::new(self.name.shown().raw(), &self.text, span)
     }
 
+    /// A range of bytes of this file, without its line: for a value that is kept.
     pub(super) fn at(&self, span: Range<usize>) -> At {
-        let short = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
         let line = self.line_starts.partition_point(|start| *start <= span.start);
-        At { file: Arc::clone(&self.name), line, span: (short(span.start), short(span.end)) }
+        At::new(Arc::clone(&self.name), line, span)
     }
 }
 
-/// The commit that a policy is at.
+/// The commit that the work tree of a policy is at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
     /// Its full id.
     pub id: String,
-    /// Whether the policy is not what that commit has.
+    /// Whether the files of the policy differ from that commit.
     pub modified: bool,
-    /// When it was made.
+    /// When the commit was made, by its committer's clock.
     pub at: Option<Timestamp>,
 }

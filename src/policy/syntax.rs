@@ -8,25 +8,26 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::Diagnostic;
 use crate::policy::source::Source;
 
-/// In larger files, in bytes, the first place of what is defined twice is not looked for: it takes a pass over the file.
+/// The largest file, in bytes, in which the first definition of a duplicate key is looked for. It takes a pass over the file.
 const LARGEST_SEARCHED: usize = 1 << 20;
 
-/// A file as far as it could be made sense of.
+/// A file, parsed as far as that was possible.
 pub(super) struct Parsed<'s> {
+    /// The content. After a syntax error, it is a guess of the parser.
     pub(super) tree: Spanned<DeTable<'s>>,
-    /// In no order.
+    /// The syntax errors, in no order.
     pub(super) mistakes: Vec<Diagnostic>,
-    /// How many more there are.
+    /// How many syntax errors there are beyond those in `mistakes`.
     pub(super) unread: usize,
-    /// Whether the tree is all guesses, and nothing should be said of it.
+    /// Whether the whole tree is a guess, so that mistakes in it must not be reported.
     pub(super) astray: bool,
 }
 
-/// Parses as much as can be made sense of.
+/// Parses a file as far as that is possible.
 pub(super) fn parse(source: &Source) -> Parsed<'_> {
     let (tree, mut errors) = DeTable::parse_recoverable(&source.text);
     if let Some(conflict) = conflict(source).filter(|_| !errors.is_empty()) {
-        // All other errors come from that.
+        // All other errors follow from the conflict.
         return Parsed { mistakes: vec![conflict], unread: 0, astray: true, tree };
     }
     errors.sort_by_key(|error| error.span().map(|span| span.start));
@@ -39,7 +40,7 @@ pub(super) fn parse(source: &Source) -> Parsed<'_> {
     let unread = errors.len().saturating_sub(super::fields::MISTAKES_SHOWN);
     let shown = errors.iter().take(super::fields::MISTAKES_SHOWN).map(|error| {
         let span = error.span().unwrap_or_default();
-        // The parser's own `Display` would show the text raw.
+        // The parser's own `Display` would show the text unescaped.
         match error.message() {
             "duplicate key" => duplicate(source, &tree, span),
             message => syntax(source, message, span),
@@ -48,7 +49,7 @@ pub(super) fn parse(source: &Source) -> Parsed<'_> {
     Parsed { mistakes: shown.collect(), unread, astray: unread > 0 || unclosed.is_some(), tree }
 }
 
-/// That a merge was left unresolved in a file.
+/// The diagnostic for a file with an unresolved merge conflict.
 fn conflict(source: &Source) -> Option<Diagnostic> {
     let marker = |mark: &str| {
         let is_mark = |(at, _): &(usize, &str)| *at == 0 || source.text[..*at].ends_with('\n');
@@ -68,11 +69,12 @@ fn conflict(source: &Source) -> Option<Diagnostic> {
     )
 }
 
-/// Whether the parser looked for the end of something until the file's.
+/// Whether an error reaches to the end of the file: the parser found no closing bracket or quote.
 fn runs_on(source: &Source, error: &toml::de::Error) -> bool {
     error.span().is_some_and(|span| source.text[span.end..].trim_ascii().is_empty())
 }
 
+/// The diagnostic for an error of the parser, whose message has the form `WHAT, expected …`.
 fn syntax(source: &Source, message: &str, span: Range<usize>) -> Diagnostic {
     let (message, expected) = message.split_once(", ").unwrap_or((message, ""));
     let (message, expected, help) = match message {
@@ -102,8 +104,8 @@ fn duplicate(source: &Source, tree: &Spanned<DeTable>, span: Range<usize>) -> Di
     }
 }
 
-/// Where the key at `again` stood first: in the innermost table that `again` lies in. The tree has only the first of
-/// the two, except for a `[header]`, whose place in the tree is its last.
+/// The first definition of the key that is defined again at `again`: it is in the innermost table around `again`. The tree has
+/// only the first of two definitions. A `[header]` is an exception: the tree has the place of its last definition.
 fn first_place(source: &Source, tree: &Spanned<DeTable>, key: &str, again: &Range<usize>) -> Option<Range<usize>> {
     if source.text.len() > LARGEST_SEARCHED {
         return None;
@@ -122,7 +124,7 @@ fn first_place(source: &Source, tree: &Spanned<DeTable>, key: &str, again: &Rang
     (first.span().start < again.start).then(|| first.span())
 }
 
-/// The names in a dotted key, decoded.
+/// The names in a dotted key, without quotes and escapes.
 fn keys(text: &str) -> Option<Vec<String>> {
     let line = format!("{text} = 0");
     let tree = DeTable::parse(&line).ok()?;
@@ -136,7 +138,7 @@ fn keys(text: &str) -> Option<Vec<String>> {
     None
 }
 
-/// Where a header or a key of that full name begins a line.
+/// The first line of a text that begins with a header or a key of this full name: the range of that header or key.
 fn written_before(text: &str, path: &[String]) -> Option<Range<usize>> {
     let mut table = Vec::new();
     let mut line_start = 0;
@@ -158,8 +160,8 @@ fn written_before(text: &str, path: &[String]) -> Option<Range<usize>> {
     })
 }
 
-/// The table among the values of `table` that the offset lies in: the inline one around it, or the last whose header
-/// stands before it.
+/// The table among the values of `table` in which an offset is: the inline table around it, or else the last table whose header is
+/// before it.
 fn table_around<'t, 'i>(table: &'t DeTable<'i>, offset: usize) -> Option<&'t DeTable<'i>> {
     let mut tables: Vec<(Range<usize>, &DeTable)> = Vec::new();
     for value in table.values() {

@@ -1,4 +1,4 @@
-//! `[registry]` of a registry that is a table of a PostgreSQL database: the server, the table, and what its columns hold.
+//! `[registry]` for a table of a PostgreSQL database: the server, the table, and which column has which field.
 
 use crate::diagnostic::{Diagnostic, Place};
 use crate::policy::conninfo::Conninfo;
@@ -10,18 +10,18 @@ const COLUMN: &str = r#""model", or { column = "settings", path = ["llm", "model
 const UNSHOWN: &str = "this line is not shown, because it may hold a password";
 const COLUMNS: &str = r#"columns = { chat_id = "id", model = "model" }"#;
 
-/// A table that is the registry, as a policy names it.
+/// The table that is the registry, as a policy names it.
 #[derive(Clone, Debug)]
 pub struct Table {
-    /// `registry.postgres`: the server, without a password.
+    /// `registry.postgres`: the connection string of the server, without a password.
     pub server: Conninfo,
-    /// The schema of `registry.table`; without it, the one in which the server finds the table.
+    /// The schema in `registry.table`; without it, the server looks the table up in its `search_path`.
     pub schema: Option<String>,
     /// The name of the table or view.
     pub name: String,
     /// `registry.columns`.
     pub columns: Columns,
-    /// Where `registry.table` stands.
+    /// Where `registry.table` stands in the policy.
     pub place: Place,
 }
 
@@ -30,29 +30,29 @@ impl Table {
     pub const SERVER: &str = "postgres";
 }
 
-/// `registry.columns`: where each field of an entry stands.
+/// `registry.columns`: the column of each field of an entry.
 #[derive(Clone, Debug)]
 pub struct Columns {
-    /// The chat's id.
+    /// The column of the chat's id.
     pub chat_id: Column,
-    /// The model.
+    /// The column of the model.
     pub model: Column,
-    /// Who the chat is with.
+    /// The column of the chat's tier.
     pub tier: Option<Column>,
-    /// Where the chat comes from.
+    /// The column of the service that the chat is on, such as `discord`.
     pub source: Option<Column>,
-    /// `individual` or `group`.
+    /// The column of the chat's type: `individual` or `group`.
     pub kind: Option<Column>,
-    /// The session's name.
+    /// The column of the session's name.
     pub session_name: Option<Column>,
-    /// The contact's name.
+    /// The column of the contact's name.
     pub contact_name: Option<Column>,
-    /// The id of its conversation.
+    /// The column of the conversation's id.
     pub session_id: Option<Column>,
 }
 
 impl Columns {
-    /// All of them, each once, the chat's id and the model first.
+    /// All columns, with those of the chat's id and the model first.
     pub fn all(&self) -> impl Iterator<Item = &Column> {
         let Self { chat_id, model, tier, source, kind, session_name, contact_name, session_id } = self;
         let optional = [tier, source, kind, session_name, contact_name, session_id];
@@ -60,21 +60,21 @@ impl Columns {
     }
 }
 
-/// Where a field stands in a row.
+/// The column of a field, or a path in a column of JSON.
 #[derive(Clone, Debug)]
 pub struct Column {
     /// The field's name, such as `chat_id`.
     pub field: &'static str,
-    /// The column's name, which is taken literally.
+    /// The column's name, in the exact case.
     pub name: String,
-    /// The keys that lead to it where the column is an object of JSON; none where the column itself is meant.
+    /// The keys that lead to the field within a column of JSON. Empty where the column has the field itself.
     pub path: Vec<String>,
-    /// Where that stands in the policy.
+    /// Where the column stands in the policy.
     pub place: Place,
 }
 
 impl<'r> Reader<'r> {
-    /// The table that is the registry, where the section names one. `postgres` is then what names the server.
+    /// Reads the keys of `[registry]` that are about a table. `postgres` is the value of `registry.postgres`.
     pub(super) fn table(&self, section: &mut Section<'r>, postgres: &Item<'r>) -> Option<Table> {
         let server = self.server(postgres);
         let table = self.required(section, "table", TABLE);
@@ -87,7 +87,7 @@ impl<'r> Reader<'r> {
         Some(Table { server: server?, schema, name, columns: columns?, place: table?.place() })
     }
 
-    /// The server, which must be named without a password. Its line may hold one all the same, and is not shown then.
+    /// The connection string of the server, which must have no password. Messages do not show its line, in case it has one.
     fn server(&self, item: &Item<'r>) -> Option<Conninfo> {
         let text = self.text(item, r#"postgres = "service=assistant""#)?;
         let unshown = || Place { excerpt: String::new(), caret: 0..0, cut: 0, ..item.place() };

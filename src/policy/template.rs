@@ -1,7 +1,7 @@
 //! Command lines with placeholders, such as `["supervisorctl", "restart", "{session_slug}"]`.
 //!
-//! An argument for what a session does not have, such as a conversation to resume, is left out, and so is the option right
-//! before it: of `claude --model {model} --resume {resume_id}` remains `claude --model opus`.
+//! An argument is left out where the session has no value for its placeholder, such as no conversation to resume. The option right
+//! before it is left out, too: `claude --model {model} --resume {resume_id}` becomes `claude --model opus`.
 
 use std::ops::Range;
 
@@ -11,25 +11,25 @@ use crate::policy::scope::{Beside, Complaint, Misplaced, Scope};
 /// A mistake in a command.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The index of its argument.
+    /// The index of the argument, counted from 0, which is the program.
     pub argument: usize,
-    /// Where it stands in that argument, in bytes.
+    /// The range of the placeholder in that argument, in bytes, braces included.
     pub range: Range<usize>,
-    /// What is wrong there.
+    /// What is wrong with the placeholder.
     pub fault: Fault,
 }
 
-/// What is wrong with something in braces.
+/// What is wrong with a word in braces.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// There is no placeholder of that name.
+    /// There is no placeholder of this name.
     Unknown(String),
-    /// The placeholder stands where it must not.
+    /// The placeholder is not allowed there, and why.
     Misplaced(Placeholder, Misplaced),
 }
 
 impl Fault {
-    /// What is wrong, and what to do about it.
+    /// The message about it. `scope` is that of the command.
     pub fn complaint(&self, scope: Scope) -> Complaint {
         match self {
             Self::Unknown(name) => {
@@ -47,19 +47,19 @@ enum Piece {
     Fill(Placeholder),
 }
 
-/// A program and its arguments, with placeholders still open.
+/// A program and its arguments, with placeholders.
 #[derive(Clone, Debug)]
 pub struct CommandLine {
     arguments: Vec<Vec<Piece>>,
     scope: Scope,
 }
 
-/// A command that is about one session, ready to be run.
+/// A command for one session, ready to be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
     /// The program and its arguments.
     pub arguments: Vec<String>,
-    /// What its environment has besides that of this process.
+    /// Environment variables and their values, besides those of this process.
     pub environment: Vec<(&'static str, String)>,
 }
 
@@ -67,7 +67,7 @@ impl CommandLine {
     /// Parses the arguments of a command; the first is the program.
     ///
     /// # Errors
-    /// Every mistake, in the order in which they stand.
+    /// Every mistake, in the order of the arguments.
     pub fn parse(arguments: &[&str], scope: Scope) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
         let mut parsed = Vec::with_capacity(arguments.len());
@@ -79,7 +79,7 @@ impl CommandLine {
         if mistakes.is_empty() { Ok(Self { arguments: parsed, scope }) } else { Err(mistakes) }
     }
 
-    /// The program, as it was written.
+    /// The program's name, as written.
     pub fn program(&self) -> String {
         let text = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
@@ -88,15 +88,15 @@ impl CommandLine {
         self.arguments.first().into_iter().flatten().map(text).collect()
     }
 
-    /// Whether an argument holds this placeholder.
+    /// Whether an argument has this placeholder.
     pub fn holds(&self, sought: Placeholder) -> bool {
         self.arguments.iter().flatten().any(|piece| matches!(piece, Piece::Fill(placeholder) if *placeholder == sought))
     }
 
-    /// The command for this session. What the session does not have fills in as nothing, its name excepted.
+    /// The command for this session. A placeholder without a value is filled with an empty text.
     ///
     /// # Errors
-    /// Why the command must not be run for it.
+    /// Why the command must not be run for this session, such as that it needs a name and the session has none.
     pub fn fill(&self, session: &Session) -> Result<Invocation, String> {
         let environment = self.scope.placeholders().map(|placeholder| placeholder.in_environment(session));
         let environment = environment.collect::<Result<_, _>>()?;
@@ -106,8 +106,8 @@ impl CommandLine {
         Ok(Invocation { arguments, environment })
     }
 
-    /// Whether this argument is there only for what the session does not have: it holds a placeholder for that, or it is
-    /// the option right before one.
+    /// Whether this argument is left out: it has an optional placeholder without a value, or it is the option right before such an
+    /// argument.
     fn is_left_out(&self, index: usize, session: &Session) -> bool {
         let pieces = |index: usize| self.arguments.get(index).map(Vec::as_slice).unwrap_or_default();
         let is_lacking = |piece: &Piece| match piece {
@@ -123,8 +123,8 @@ impl CommandLine {
 /// Fills the arguments of one command.
 struct Filler<'a> {
     session: &'a Session<'a>,
-    /// As many bytes may still be filled in. A name that stands in several places must not make a command too long to
-    /// start.
+    /// How many bytes may still be filled in. A long name that is used several times must not make the command too long for the
+    /// system to start.
     room: usize,
 }
 
@@ -188,7 +188,7 @@ fn pieces(argument: &str, index: usize, scope: Scope) -> (Vec<Piece>, Vec<Mistak
     (pieces, mistakes)
 }
 
-/// What an argument holds besides its placeholders.
+/// The kind of text beside the placeholders of an argument.
 fn beside(argument: &str) -> Beside {
     if braces(argument).next() == Some(0..argument.len()) {
         return Beside::Nothing;
@@ -198,7 +198,7 @@ fn beside(argument: &str) -> Beside {
     Beside::of(starts.zip(ends).map(|(start, end)| &argument[start..end]))
 }
 
-/// Where `{word}` stands. Other braces, as in JSON, are text.
+/// The ranges of all `{word}` in an argument. Other braces, as in JSON, are text.
 pub(super) fn braces(argument: &str) -> impl Iterator<Item = Range<usize>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     argument.match_indices('{').filter_map(move |(start, _)| {

@@ -1,9 +1,9 @@
-//! Paths below the home directory, as people write them.
+//! Paths that begin with the home directory, as in a shell.
 
-/// What a shell makes the home directory of.
+/// The spellings of the home directory at the beginning of a path.
 const HOME: [&str; 2] = ["~/", "$HOME/"];
 
-/// What of a path is below the home directory, where it begins there. Another user's, as in `~ada/`, is not known here.
+/// The rest of a path that begins with the user's home directory; `None` for other paths, also for `~ada/` of another user.
 pub(crate) fn below_home(path: &str) -> Option<&str> {
     HOME.iter().find_map(|home| path.strip_prefix(home)).map(|rest| rest.trim_start_matches('/'))
 }

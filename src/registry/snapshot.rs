@@ -29,6 +29,8 @@ pub enum Key {
     SessionName,
     /// The contact's name.
     ContactName,
+    /// The model, as the registry spells it.
+    Model,
     /// The session's name as supervisors accept it.
     Slug,
 }
@@ -41,6 +43,7 @@ impl Key {
             Self::Id => values.contains(entry.chat.id.as_ref()),
             Self::SessionName => among(&entry.chat.session_name),
             Self::ContactName => among(&entry.chat.contact_name),
+            Self::Model => among(&entry.model),
             Self::Slug => entry.chat.slug().is_some_and(|slug| values.contains(slug.as_str())),
         }
     }
@@ -87,6 +90,14 @@ pub trait Snapshot: Any + Debug + Send + Sync {
     /// # Errors
     /// As [`Snapshot::each`].
     fn in_question(&self, make: Make<'_>) -> Result<Counts> {
+        self.in_parts(make)
+    }
+
+    /// As [`Snapshot::in_parts`], of these chats at least: a run is about no others.
+    ///
+    /// # Errors
+    /// As [`Snapshot::each`].
+    fn of_chats(&self, _chats: &BTreeSet<String>, make: Make<'_>) -> Result<Counts> {
         self.in_parts(make)
     }
 

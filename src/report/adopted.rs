@@ -92,8 +92,8 @@ fn add_table(toml: &mut Toml, table: &Table) {
 fn suggest_commands(toml: &mut Toml) {
     toml.own("");
     toml.own_with("[sessions]", "without a restart command, only the registry is changed");
-    for (line, comment) in SUGGESTED {
-        toml.suggest_own(line, comment);
+    for suggested in SUGGESTED {
+        toml.suggest_own(suggested.line, suggested.purpose);
     }
 }
 

@@ -9,6 +9,7 @@ use jiff::Zoned;
 
 use crate::plan::json::{JsonRow, JsonRun};
 use crate::plan::{Summary, Verdict};
+use crate::redact::Shown;
 use crate::report::page::{Cell, Page, TableRow, Width};
 use crate::report::text::{WIDEST, colour, time};
 
@@ -38,7 +39,7 @@ pub(crate) struct Telling<'a> {
 ///
 /// # Errors
 /// Of writing.
-pub(crate) fn write(run: &JsonRun, telling: Telling, page: &mut Page) -> io::Result<()> {
+pub(crate) fn write(run: &Shown<JsonRun>, telling: Telling, page: &mut Page) -> io::Result<()> {
     let Telling { scope, contacts, now, width } = telling;
     let who = run.by.user.clone().or_else(|| run.by.uid.map(|uid| format!("user {uid}")));
     let who = who.into_iter().chain(run.by.host.clone()).collect::<Vec<_>>().join("@");

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::chat::Model;
 use crate::plan::json::JsonBecause;
 use crate::plan::listing::{Listed, Listing, State};
+use crate::redact::Shown;
 use crate::report::TextOrJson;
 use crate::report::page::{Cell, Page, TableRow, Width, fits};
 use crate::report::text::{colour, counted, time};
@@ -21,7 +22,7 @@ pub(crate) struct List<'a> {
     /// The registry's name, as the user would write it.
     pub(crate) registry: &'a str,
     /// The chats.
-    pub(crate) listing: &'a Listing,
+    pub(crate) listing: &'a Shown<Listing>,
     /// The time.
     pub(crate) now: &'a Zoned,
     /// How much room a line of text has.
@@ -84,13 +85,13 @@ impl List<'_> {
 
     /// Holds no times.
     fn json(&self, page: &mut Page) -> io::Result<()> {
-        let Listing { chats, sessions, complete } = self.listing;
+        let Listing { chats, sessions, complete } = &**self.listing;
         let chats = chats.iter().map(wire).collect();
         page.json(&Wire { format_version: "1.0", complete: *complete, sessions: *sessions, chats })
     }
 
     fn text(&self, page: &mut Page) -> io::Result<()> {
-        let Listing { chats, sessions, complete } = self.listing;
+        let Listing { chats, sessions, complete } = &**self.listing;
         let selected = format!(" · {} selected", chats.len());
         let selected = if *complete { "" } else { &selected };
         let head = format!("{} · {} in {}{selected}", self.policy, counted(*sessions, "session"), self.registry);

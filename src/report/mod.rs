@@ -22,6 +22,7 @@ mod text;
 use jiff::Zoned;
 
 use crate::plan::Plan;
+use crate::redact::Shown;
 use crate::registry::Snapshot;
 
 pub(crate) use diff::policy_diff;
@@ -52,7 +53,7 @@ pub struct Report<'a> {
     /// The registry's name, as the user would write it.
     pub registry: &'a str,
     /// The plan, with its outcomes.
-    pub plan: &'a Plan,
+    pub plan: &'a Shown<Plan>,
     /// Whether the plan was only made, or executed.
     pub mode: Mode,
     /// The time of the run.

@@ -106,6 +106,13 @@ impl Patch {
         Self { version: None, ..self }
     }
 
+    /// This patch, where the edits that it tells of are made in the transaction that saves it.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn made(mut self) -> Self {
+        self.unrecorded.values_mut().flatten().for_each(Draft::made);
+        self
+    }
+
     pub(super) fn json(&self) -> Result<Vec<u8>> {
         json::to_bytes(self)
     }

@@ -91,7 +91,7 @@ pub(crate) fn read_to_add(dir: &StateDir) -> Result<LastApplied> {
 /// # Errors
 /// Where it cannot be saved.
 pub(crate) fn save(dir: &StateDir, last_applied: &LastApplied) -> Result<()> {
-    let (chats, marks, sorted) = last_applied.table();
+    let Table { chats, marks, sorted } = last_applied.table();
     let mut body = Vec::with_capacity(chats.len() * (FINGERPRINT + MARK + PLACE));
     body.extend(chats.iter().flat_map(|chat| chat.to_le_bytes()));
     body.extend(marks.iter().flat_map(|mark| mark.to_le_bytes()));

@@ -37,6 +37,7 @@ const NEVER_REDACTED: [&str; 6] = ["adopt", "completions", "init", "launch", "ma
 /// or `tests`; its file names the code.
 const TESTED_BY: &[(&str, &str)] = &[
     ("certificate-elsewhere", "openclaw_remote::the_user_names_the_certificate_of_another_host_and_a_policy_does_not"),
+    ("commit-unknown", "postgres::lost::a_conversation_whose_commit_cannot_be_asked_about_may_not_be_recorded"),
     ("connection", "postgres::errors::a_connection_that_is_lost_is_told_as_one"),
     ("connection-number", "postgres::errors::each_mistake_in_a_connection_has_a_code"),
     ("connection-value", "postgres::errors::each_mistake_in_a_connection_has_a_code"),

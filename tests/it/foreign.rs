@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use reconcile::foreign::{Foreign, Sentence, holes};
+use reconcile::foreign::{Foreign, Sentence, placeholders};
 use reconcile::report::shown::{Naming, shown};
 use reconcile::sentence;
 
@@ -37,7 +37,7 @@ fn what_the_system_says_is_told_to_everyone_and_what_a_library_says_is_not() {
 #[test]
 fn holes_are_counted_as_they_are_filled() {
     for (text, count) in [("", 0), ("{}", 1), ("{} {model} {}", 2), ("{{}}", 1), ("{", 0)] {
-        assert_eq!(holes(text), count, "{text}");
+        assert_eq!(placeholders(text), count, "{text}");
         assert_eq!(text.split("{}").count() - 1, count, "{text}");
     }
 }

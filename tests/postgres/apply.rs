@@ -151,6 +151,25 @@ fn no_transaction_changes_more_rows_than_the_policy_says() {
 }
 
 #[test]
+fn what_a_run_has_done_is_remembered_once_and_not_again_with_each_restart() {
+    let rows: Vec<String> = (1..5).map(|number| format!("+{number}")).collect();
+    let rows: Vec<(&str, &str, &str)> = rows.iter().map(|id| (id.as_str(), "family", "opus")).collect();
+    let database = database(&rows);
+    database.execute(
+        "CREATE TABLE log (chat text);
+         CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO log SELECT json_object_keys(NEW.value -> ''rows''); RETURN NEW; END';
+         CREATE TRIGGER t AFTER INSERT OR UPDATE ON reconcile.memory FOR EACH ROW WHEN (NEW.kind = 'unrecorded')
+             EXECUTE FUNCTION log()",
+    );
+    database.run(&[]).expect(0);
+    // With its edit, when its restart begins, and when that has ended.
+    let times = "SELECT chat || ' ' || count(*) FROM log GROUP BY chat ORDER BY chat";
+    assert_eq!(database.texts(times), ["+1 3", "+2 3", "+3 3", "+4 3"]);
+    assert_eq!(database.texts("SELECT count(*) FROM reconcile.memory WHERE kind = 'unrecorded'"), ["0"]);
+}
+
+#[test]
 fn a_role_that_may_not_write_is_told_so_before_anything_is_changed() {
     let database = database(&DRIFTED);
     let role = format!("planner_{}", database.name);

@@ -293,8 +293,10 @@ fn wherever_a_launch_is_cut_its_row_is_changed_once_and_in_the_history_once() {
     trials.database.policy(&trials.database.registry(COLUMNS));
     let (run, whole) = trials.run(None, &["launch", "+1", "--", "./show", "{model}"]);
     assert_eq!((run.code, run.stdout.as_str()), (0, "sonnet\n"), "{run:?}");
-    for _ in 0..cuts() {
-        trials.launch((moments.within(&whole), Kind::Cut));
+    for kind in [Kind::Cut, Kind::Gone] {
+        for _ in 0..cuts() {
+            trials.launch((moments.within(&whole), kind));
+        }
     }
 }
 

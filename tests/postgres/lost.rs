@@ -9,6 +9,7 @@ use std::thread;
 
 use crate::database::{COLUMNS, Database};
 use crate::server::server;
+use crate::support::Run;
 
 /// When a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +22,19 @@ pub enum Cut {
     ErrorBefore,
     /// As `After`, with such an error instead of the answer.
     ErrorAfter,
+    /// As `Before`, and no further connection is taken.
+    GoneBefore,
+    /// As `After`, and no further connection is taken.
+    GoneAfter,
 }
 
 impl Cut {
     fn is_committed(self) -> bool {
-        matches!(self, Self::After | Self::ErrorAfter)
+        matches!(self, Self::After | Self::ErrorAfter | Self::GoneAfter)
+    }
+
+    fn is_last(self) -> bool {
+        matches!(self, Self::GoneBefore | Self::GoneAfter)
     }
 
     fn stays_open(self) -> bool {
@@ -54,6 +63,9 @@ pub fn proxy(counted: Counted, number: usize, cut: Cut) -> (u16, Arc<AtomicUsize
     let told = Arc::clone(&seen);
     thread::spawn(move || {
         for client in listener.incoming() {
+            if cut.is_last() && seen.load(Ordering::SeqCst) >= number {
+                continue;
+            }
             let socket = server().socket().join(format!(".s.PGSQL.{}", server().port));
             let (client, behind, seen) = (client.unwrap(), UnixStream::connect(socket).unwrap(), Arc::clone(&seen));
             thread::spawn(move || forward(&client, &behind, (counted, number), cut, &seen));
@@ -94,7 +106,7 @@ fn forward(client: &TcpStream, behind: &UnixStream, at: (Counted, usize), cut: C
         let counts = counted == Counted::Requests || (writes && has("COMMIT\0"));
         if counts && seen.fetch_add(1, Ordering::SeqCst) + 1 == number {
             match cut {
-                Cut::Before => break,
+                Cut::Before | Cut::GoneBefore => break,
                 Cut::ErrorBefore => {
                     is_cut.store(1, Ordering::SeqCst);
                     behind.shutdown(Shutdown::Both).unwrap();
@@ -103,7 +115,7 @@ fn forward(client: &TcpStream, behind: &UnixStream, at: (Counted, usize), cut: C
                     while let Ok(1..) = requests.read(&mut bytes) {}
                     return;
                 }
-                Cut::After | Cut::ErrorAfter => is_cut.store(1, Ordering::SeqCst),
+                Cut::After | Cut::ErrorAfter | Cut::GoneAfter => is_cut.store(1, Ordering::SeqCst),
             }
         }
         if to.write_all(&bytes[..count]).is_err() {
@@ -184,8 +196,8 @@ fn wherever_a_connection_is_cut_every_row_is_changed_once_owed_once_and_in_the_h
     }
 }
 
-/// Starts a session where this is cut, and once more. Returns how the first start ended; `None` where nothing was cut.
-fn cut_a_launch(number: usize, cut: Cut) -> Option<i32> {
+/// Starts a session where this is cut, and once more. Returns the first start; `None` where nothing was cut.
+fn cut_a_launch(number: usize, cut: Cut) -> Option<Run> {
     let database = Database::with_sessions(&[("+1", "family", "opus")]);
     database.make_schema();
     let (port, seen) = proxy(Counted::Commits, number, cut);
@@ -195,19 +207,45 @@ fn cut_a_launch(number: usize, cut: Cut) -> Option<i32> {
     if seen.load(Ordering::SeqCst) < number {
         return None;
     }
+    let is_changed = database.texts("SELECT model FROM sessions") == ["sonnet"];
+    assert_eq!(is_changed, cut.is_committed() || !cut.is_last(), "{cut:?} {number}: {run:?}");
     let again = database.run(&launch).expect(0);
     let story = format!("{cut:?} {number}: {run:?}, then {again:?}");
     assert_eq!(again.stdout, "sonnet\n", "{story}");
     assert_eq!(database.texts("SELECT model FROM sessions"), ["sonnet"], "{story}");
     assert_eq!(database.texts("SELECT key FROM reconcile.memory WHERE kind = 'owed'"), [] as [&str; 0], "{story}");
     assert_eq!(told(&database), ["+1"], "{story}");
-    Some(run.code)
+    Some(run)
 }
 
 #[test]
-fn a_launch_whose_commit_is_lost_does_not_start_the_session_and_the_next_one_does() {
+fn a_launch_whose_commit_is_lost_asks_what_became_of_it_and_starts_the_session() {
     for cut in [Cut::Before, Cut::After, Cut::ErrorBefore, Cut::ErrorAfter] {
-        let codes: Vec<i32> = (1..COMMITS).map_while(|number| cut_a_launch(number, cut)).collect();
-        assert_eq!(codes.first(), Some(&4), "{cut:?}: {codes:?}");
+        let runs: Vec<Run> = (1..COMMITS).map_while(|number| cut_a_launch(number, cut)).collect();
+        assert!(!runs.is_empty(), "{cut:?}: nothing was cut");
+        for run in runs {
+            assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (0, "sonnet\n", ""), "{cut:?}: {run:?}");
+        }
     }
+}
+
+#[test]
+fn a_launch_that_cannot_ask_starts_the_session_on_what_it_decided_and_says_so() {
+    for cut in [Cut::GoneBefore, Cut::GoneAfter] {
+        let run = cut_a_launch(1, cut).unwrap();
+        assert_eq!((run.code, run.stdout.as_str()), (0, "sonnet\n"), "{cut:?}: {run:?}");
+        assert!(run.stderr.starts_with("warning: it is not known whether the changes were committed: "), "{run:?}");
+    }
+}
+
+#[test]
+fn a_conversation_whose_commit_cannot_be_asked_about_may_not_be_recorded() {
+    let database = Database::with_sessions(&[("+1", "family", "opus")]);
+    database.execute("ALTER TABLE sessions ADD session_id text");
+    database.make_schema();
+    database.policy(&database.registry(&format!("{COLUMNS}session_id = \"session_id\"\n")));
+    let (port, _) = proxy(Counted::Commits, 1, Cut::GoneAfter);
+    let address = format!("host=127.0.0.1 port={port} dbname={} user=postgres sslmode=disable", database.name);
+    let run = database.run(&["record-session", "+1", "0c7e6a52", "--connect", &address]).expect(4);
+    assert!(run.stderr.contains("error[commit-unknown]: "), "{run:?}");
 }

@@ -12,6 +12,7 @@
 )]
 
 mod apply;
+mod batches;
 mod connection;
 mod cuts;
 mod database;
@@ -38,4 +39,5 @@ mod stopped;
 #[allow(dead_code, unused_imports, reason = "these tests need a part of it")]
 #[path = "../it/support.rs"]
 mod support;
+mod traps;
 mod worlds;

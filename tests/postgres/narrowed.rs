@@ -26,12 +26,25 @@ fn policy(database: &Database, end: &str) {
 
 /// The statements on the table that a dry run with these arguments causes, without what goes beside them.
 fn statements(database: &Database, arguments: &[&str]) -> Vec<String> {
+    statements_of(database, &[&["--dry-run"], arguments].concat())
+}
+
+/// The statements on the table that a command causes.
+fn statements_of(database: &Database, arguments: &[&str]) -> Vec<String> {
     let before = fs::read_to_string(log()).unwrap().len();
-    database.run(&[&["--dry-run"], arguments].concat()).expect(0);
+    database.run(arguments).expect(0);
     let text = fs::read_to_string(log()).unwrap();
     let statements = text[before..].lines().filter(|line| line.contains("execute <unnamed>"));
-    let table = format!("FROM public.sessions_of_{} ", database.name);
-    statements.filter(|line| line.contains(&table)).map(str::to_owned).collect()
+    let table = format!("FROM public.sessions_of_{}", database.name);
+    let is_on_table =
+        |line: &&str| line.split_once(&table).is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(' '));
+    statements.filter(is_on_table).map(str::to_owned).collect()
+}
+
+/// Whether one of these hands over every row.
+fn is_whole(statements: &[String]) -> bool {
+    let is_whole = |statement: &String| !statement.contains(" WHERE ") && !statement.contains("pg_catalog.count(*)");
+    statements.iter().any(is_whole)
 }
 
 /// Whether the database was asked which rows differ.
@@ -74,6 +87,29 @@ fn a_dry_run_asks_which_rows_differ_where_models_set_by_hand_are_kept_unless_a_m
 }
 
 #[test]
+fn a_later_wave_reads_its_own_rows_and_does_not_ask_again_which_differ() {
+    let database = logged();
+    database.make_schema();
+    database.sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
+    let table = format!("sessions_of_{}", database.name);
+    database.execute(&format!(
+        "INSERT INTO {table} SELECT '+' || n, 'opus', 'family', 'imessage', 'individual', 'imessage/+' || n
+         FROM generate_series(3, 6) AS n"
+    ));
+    let sessions =
+        "[limits]\nmax_changes = 10\n[rollout]\npause = \"1ms\"\n[sessions]\nrestart = [\"./restart\"]\nparallel = 2\n";
+    policy(&database, sessions);
+    let statements = statements_of(&database, &[]);
+    // The canary, and two portions of the other four.
+    assert_eq!(database.sandbox.calls().len(), 5);
+    assert_eq!(
+        statements.iter().filter(|statement| statement.contains("IS DISTINCT FROM")).count(),
+        1,
+        "{statements:#?}"
+    );
+}
+
+#[test]
 fn no_word_of_a_policy_is_in_the_text_of_a_statement() {
     let database = logged();
     let end = "[chats]\n\"word 1\" = \"opus\"\n[[rules]]\nmodel = \"opus\"\nchat = \"word 2*\"\nsource = \"word 3\"\n\
@@ -104,4 +140,32 @@ fn a_row_of_which_the_database_says_one_thing_and_then_another_is_an_error() {
     let run = database.run(&["--dry-run"]).expect(1);
     assert!(run.stderr.contains("error[disputed]: public.sessions and this program do not agree"), "{run:?}");
     assert!(run.stderr.contains("chat +1"), "{run:?}");
+}
+
+#[test]
+fn a_command_about_one_chat_reads_the_row_of_that_chat() {
+    let database = logged();
+    database.execute(&format!("ALTER TABLE sessions_of_{} ADD session_id text", database.name));
+    database.make_schema();
+    let columns = format!("{COLUMNS}session_id = \"session_id\"\n");
+    let table = format!("public.sessions_of_{}", database.name);
+    let sections = "[sessions]\nrestart = [\"true\", \"{session_slug}\"]\nrunning = [\"true\"]\n";
+    database.policy(&format!("{sections}{}", database.registry(&columns).replace("public.sessions", &table)));
+    let reads_some = |arguments: &[&str]| {
+        let statements = statements_of(&database, arguments);
+        assert!(!statements.is_empty() && !is_whole(&statements), "{arguments:?}: {statements:#?}");
+    };
+    reads_some(&["plan", "--chat", "imessage/+1"]);
+    reads_some(&["list", "--chat", "+1"]);
+    reads_some(&["list", "--chat", "+1", "--exclude", "+2"]);
+    reads_some(&["explain", "imessage/+1"]);
+    reads_some(&["launch", "+1", "--", "true"]);
+    reads_some(&["record-session", "imessage/+1", "0c7e6a52"]);
+    reads_some(&["set-model", "+1", "haiku"]);
+    let newest = database.texts("SELECT max(name) FROM reconcile.run").concat();
+    reads_some(&["undo", &newest]);
+    // Other sessions may have the slugs of those that are restarted, and may show that a model works.
+    database.execute(&format!("UPDATE sessions_of_{} SET model = 'opus'", database.name));
+    reads_some(&[]);
+    assert!(is_whole(&statements_of(&database, &["list"])));
 }

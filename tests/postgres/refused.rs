@@ -213,3 +213,26 @@ fn what_cannot_be_put_back_stays_and_the_run_says_so() {
     assert_eq!(models(&database), ["+1 sonnet"]);
     assert_eq!(database.texts("SELECT key FROM reconcile.memory WHERE kind = 'owed'"), ["+1"]);
 }
+
+#[test]
+fn a_refused_row_that_was_corrected_before_stays_refused_and_is_never_held() {
+    let put_back = "NEW.model = OLD.model; RETURN NEW;";
+    for statements in [
+        "ALTER TABLE sessions ADD CHECK (model <> 'sonnet') NOT VALID".to_owned(),
+        trigger("TRIGGER t BEFORE UPDATE ON sessions", put_back),
+    ] {
+        let database = database(&[("+1", "family", "haiku")], "");
+        database.run(&[]).expect(0);
+        database.execute("UPDATE sessions SET model = 'haiku'");
+        database.execute(&statements);
+        for _ in 0..5 {
+            let report = database.run(&["--format", "json"]).expect(4);
+            let report: Value = serde_json::from_str(&report.stdout).unwrap();
+            assert_eq!(row(&report, "+1")["outcome"], "refused", "{statements}: {report}");
+        }
+        // That was before the first of them. What was never written cannot be changed back.
+        let changed_back =
+            "SELECT json_array_length(value -> 'changed_back') FROM reconcile.memory WHERE kind = 'corrected'";
+        assert_eq!(database.texts(changed_back), ["1"], "{statements}");
+    }
+}

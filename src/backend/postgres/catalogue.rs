@@ -6,7 +6,7 @@ use postgres::types::Type;
 use postgres::{Row, Transaction};
 
 use crate::backend::postgres::failure::failed;
-use crate::backend::postgres::sql::{identifier, value};
+use crate::backend::postgres::sql::{identifier, one, value};
 use crate::chat::Model;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::error::{Error, Result};
@@ -44,6 +44,12 @@ const COLUMNS: &str = "
     FROM type JOIN pg_catalog.pg_type t ON t.oid = type.oid AND t.typtype <> 'd'
          JOIN pg_catalog.pg_attribute a ON a.attrelid = $1::pg_catalog.int8::pg_catalog.oid AND a.attnum = type.attnum
     ORDER BY a.attnum";
+
+/// Whether an index of a table has a column.
+const INDEXED: &str = "
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_index i
+                   JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+                   WHERE i.indrelid = pg_catalog.to_regclass($1) AND a.attname = $2)";
 
 /// A table that was looked at.
 #[derive(Clone, Debug)]
@@ -137,6 +143,16 @@ pub(super) fn look(transaction: &mut Transaction, table: &Table, models: &BTreeS
     }
     mistakes.sort_by(|a, b| a.order().cmp(&b.order()));
     Err(Error::Invalid(mistakes))
+}
+
+/// Whether an index has the column of models. Each change of a model is a change of all indexes then.
+///
+/// # Errors
+/// Where that cannot be asked.
+pub(super) fn is_model_indexed(transaction: &mut Transaction, relation: &str, model: &Column) -> Result<bool> {
+    let doing = |error: postgres::Error| failed("look up the indexes of the table", &error);
+    let asked = [one(&relation), one(&model.name)];
+    transaction.query_typed_one(INDEXED, &asked).and_then(|row| row.try_get(0)).map_err(doing)
 }
 
 /// Why models cannot be written, if so. A plan does not need that.

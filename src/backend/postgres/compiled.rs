@@ -6,7 +6,7 @@ use crate::backend::postgres::sql::{Parameter, exactly, many, nothing, one, valu
 use crate::chat::Model;
 use crate::plan::PlanInput;
 use crate::plan::ledger::Ledger;
-use crate::policy::{Column, Columns, Condition, Existing, Glob, Member, Policy, Rule};
+use crate::policy::{Column, Columns, Condition, Existing, Glob, Policy, Rule, Who};
 use crate::withdrawn::soon;
 
 /// A policy that compares more words with a row is not compiled: the server takes longer for that than for handing the row over.
@@ -148,7 +148,7 @@ impl<'p> Compiler<'p> {
         let policy = self.input.policy;
         let mut cases = Vec::new();
         for assignment in &policy.assignments {
-            let members = assignment.members.iter().filter_map(|(member, _)| self.is(member));
+            let members = assignment.members.iter().filter_map(|member| self.is(&member.who));
             let members: Vec<String> = members.collect();
             if !members.is_empty() && !assignment.tier.contains('\0') {
                 cases.push(format!("WHEN {} THEN {}", members.join(" OR "), self.word(&assignment.tier)));
@@ -161,10 +161,10 @@ impl<'p> Compiler<'p> {
     }
 
     /// That a row is of the chats whom an assignment is for.
-    fn is(&mut self, member: &Member) -> Option<String> {
-        match member {
-            Member::Chats(glob) => self.matches(glob),
-            Member::Contact(name) => {
+    fn is(&mut self, who: &Who) -> Option<String> {
+        match who {
+            Who::Chats(glob) => self.matches(glob),
+            Who::Contact(name) => {
                 let said = Self::column(self.columns.contact_name.as_ref());
                 self.is_one_of(&said, [name.as_str()])
             }
@@ -252,7 +252,7 @@ impl<'p> Compiler<'p> {
             }
         }
         for assignment in &policy.assignments {
-            names.extend(assignment.members.iter().filter_map(|(member, _)| self.is(member)));
+            names.extend(assignment.members.iter().filter_map(|member| self.is(&member.who)));
         }
         names
     }

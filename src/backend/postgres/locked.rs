@@ -11,7 +11,7 @@ use crate::backend::commands::Commands;
 use crate::backend::postgres::edits;
 use crate::backend::postgres::lease::{Changed, Lease};
 use crate::backend::postgres::snapshot::TableSnapshot;
-use crate::backend::postgres::state::{State, note_around};
+use crate::backend::postgres::state::State;
 use crate::backend::postgres::told;
 use crate::chat::Model;
 use crate::error::{Bug, Remedy, Result};
@@ -70,14 +70,20 @@ impl LockedTable<'_> {
     }
 }
 
+/// The chats of which a batch with these notes must know what is remembered.
+fn chats<'b>(batch: &'b Batch, notes: &'b [Note]) -> Vec<&'b str> {
+    let changed = batch.changes.iter().map(|change| change.chat);
+    let chats: BTreeSet<&str> = changed.chain(notes.iter().map(Note::chat)).collect();
+    chats.into_iter().collect()
+}
+
 /// Appends to the history what is not told there yet: what this run did, and what commands did that died.
 fn record(state: &mut State, own: Option<&JsonRun>) -> Result<()> {
-    let kept = state.kept()?;
-    let drafts = kept.ledger.unrecorded.clone();
-    let patch = Patch { unrecorded: drafts.keys().map(|name| (name.clone(), None)).collect(), ..Patch::default() };
+    let drafts = state.drafts(own.map(|own| own.run.as_ref()))?;
+    let told = drafts.keys().map(|name| (name.clone(), None)).collect();
     let is_reserved = own.is_some_and(|own| drafts.contains_key(own.run.as_ref()));
-    for (name, draft) in drafts.into_iter().filter(|(name, _)| own.is_none_or(|own| own.run != *name)) {
-        if let Some(run) = draft.into_run(&name) {
+    for (name, draft) in drafts {
+        if let Some(run) = draft.and_then(|draft| draft.into_run(&name)) {
             state.append(&run)?;
         }
     }
@@ -86,7 +92,7 @@ fn record(state: &mut State, own: Option<&JsonRun>) -> Result<()> {
         let name = if is_reserved { own.run.to_string() } else { name_after(state.newest_run()?.as_deref(), own.at) };
         state.append(&JsonRun { run: name.into(), ..own.clone() })?;
     }
-    state.save(kept, patch).map(drop)
+    state.save(&Patch { unrecorded: told, ..Patch::default() })
 }
 
 impl Locked for LockedTable<'_> {
@@ -96,9 +102,11 @@ impl Locked for LockedTable<'_> {
         }
         let identities = self.commands.identities_before(reading, batch)?;
         let batch = batch.clone().identified(&identities);
+        let notes = [batch.notes_before(), batch.notes_after()].concat();
+        let chats = chats(&batch, &notes);
         let mut not_taken = BTreeMap::new();
         let changed = self.change(|state| {
-            let kept = state.kept()?;
+            let kept = state.kept_of(&chats)?;
             if batch.is_stale(&kept.ledger) || !self.is_as_planned(state.transaction, &batch)? {
                 return Ok(None);
             }
@@ -111,7 +119,7 @@ impl Locked for LockedTable<'_> {
                 _ => None,
             });
             record.map_or(Ok(()), |record| state.follows(&record.head.by))?;
-            note_around(state, kept, &batch.notes_before(), &batch.notes_after(), batch.now).map(|_| Some(()))
+            state.note_around(&kept, &notes, batch.now).map(Some)
         });
         Ok(match changed {
             Err(error) if error.remedy() == Remedy::TryAgain && !batch.changes.is_empty() => {
@@ -127,9 +135,10 @@ impl Locked for LockedTable<'_> {
 
     fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
         self.change_for_sure(|state| {
-            let kept = state.kept()?;
+            let mut kept = state.kept_for(notes)?;
             let patch = kept.noting(notes, now);
-            let kept = state.save(kept, patch)?;
+            state.save(&patch)?;
+            kept.patch(patch);
             let debts = notes.iter().filter_map(|note| kept.ledger.owed.get_key_value(note.chat()));
             Ok(debts.map(|(chat, debt)| (chat.clone(), debt.clone())).collect())
         })
@@ -160,7 +169,7 @@ impl Locked for LockedTable<'_> {
     fn forget_applied(&self) -> Result<()> {
         self.change_for_sure(|state| {
             let kept = state.kept()?;
-            state.forget_applied(kept)
+            state.forget_applied(&kept)
         })
     }
 
@@ -179,10 +188,7 @@ impl Locked for LockedTable<'_> {
     }
 
     fn name_run(&self, at: Timestamp) -> Result<String> {
-        self.change_for_sure(|state| {
-            let kept = state.kept()?;
-            state.name_run(&kept, at)
-        })
+        self.change_for_sure(|state| state.name_run(at))
     }
 
     fn record(&self, run: &JsonRun<'_>) -> Result<()> {

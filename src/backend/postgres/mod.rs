@@ -8,8 +8,11 @@ mod connection;
 mod edits;
 mod failure;
 mod files;
+mod found;
 mod lease;
 mod locked;
+mod memory;
+mod named;
 mod narrowed;
 mod problem;
 mod register;
@@ -45,6 +48,9 @@ use crate::registry::Snapshot;
 
 pub use server::{Environment, Said};
 pub use table::RegistryTable;
+
+/// How many rows are changed in one transaction, where the policy does not say. An application waits for them until that ends.
+const BATCH: usize = 500;
 
 /// A registry that is a table, and the commands of this host that restart its sessions.
 #[derive(Debug)]
@@ -89,6 +95,7 @@ impl Backend for PostgresBackend {
             Ask::Everything => snapshot,
             // Any chat may be one of which nothing is remembered yet.
             Ask::Apply(input) if input.policy.existing.keeps_manual() => snapshot,
+            Ask::Chats(chats) => snapshot.of_chats(chats),
             Ask::Plan(input) | Ask::Apply(input) => snapshot.asking(input, &ledger),
         };
         Ok(Reading { snapshot: Box::new(snapshot), ledger, doubtful, imposed: None })
@@ -100,6 +107,10 @@ impl Backend for PostgresBackend {
 
     fn ledger(&self) -> Result<Ledger> {
         self.table.known_ledger()
+    }
+
+    fn batch(&self) -> Option<usize> {
+        Some(BATCH)
     }
 
     fn observe(&self, reading: &Reading, drift: &Drift) -> Result<Observed> {

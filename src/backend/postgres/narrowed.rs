@@ -36,9 +36,7 @@ impl TableSnapshot {
             self.stream(transaction, &self.named(), &question.parameters(), take)?;
         }
         self.stream(transaction, &self.asked(&question), &question.parameters(), take)?;
-        let count = format!("SELECT pg_catalog.count(*) FROM {}", self.relation().name);
-        let count: i64 = transaction.query_typed_one(&count, &[]).and_then(|row| row.try_get(0)).map_err(doing)?;
-        Ok(usize::try_from(count).unwrap_or_default())
+        self.count(transaction)
     }
 
     /// Looks for the names of the policy among the first rows. Of each that is found there, a chat that has it is among the

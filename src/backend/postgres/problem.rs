@@ -19,6 +19,8 @@ pub(super) enum TableProblem {
     Format { found: i32, needed: i32 },
     /// The schema holds what cannot be read.
     Damaged { why: Foreign },
+    /// The answer to a COMMIT was lost, and the server cannot be asked what became of it.
+    Unanswered { why: Sentence },
     /// The table was changed each time that a session was to be registered.
     Unsteady { registry: Foreign, times: usize },
     /// After an edit a row does not say what was written.
@@ -97,6 +99,10 @@ impl Explain for TableProblem {
                 Explanation::new("schema-damaged", message)
                     .hint("it was written by a newer reconcile, or changed by hand")
             }
+            Self::Unanswered { why } => {
+                let message = sentence!("it is not known whether the changes were committed: {}", why.clone());
+                Explanation::new("commit-unknown", message).hint("the next run makes those that were not")
+            }
             Self::Unsteady { registry, times } => {
                 let message =
                     sentence!("{} was changed {} times while a session was being registered", registry, *times);
@@ -138,7 +144,7 @@ impl Explain for TableProblem {
         match self {
             Self::Failed { why: Why::Server { remedy, .. }, .. } => *remedy,
             Self::NotTaken { .. } => Remedy::LeaveOut,
-            Self::Unreachable { .. } | Self::Silent { .. } => Remedy::GoWithout,
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Unanswered { .. } => Remedy::GoWithout,
             _ => Remedy::None,
         }
     }

@@ -6,18 +6,21 @@ use postgres::Transaction;
 
 use crate::apply::{Decide, Registered};
 use crate::backend::postgres::connection::End;
+use crate::backend::postgres::named::{Fate, Name};
 use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::snapshot::{Field, TableSnapshot};
-use crate::backend::postgres::state::{State, note_around};
+use crate::backend::postgres::state::State;
 use crate::backend::postgres::table::RegistryTable;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::launch::{Registration, SESSION_ID};
 use crate::plan::json::{Head, JsonRow, JsonRun, Origin, Record};
 use crate::plan::ledger::{Ledger, Note};
-use crate::state::kept::{Kept, Patch};
+use crate::state::kept::Kept;
 
 /// How often it is decided again because the row, or what runs remember of it, has changed meanwhile.
 const TRIES: usize = 10;
+/// How often the lock is waited for under which a lost transaction is asked about. A session waits for that.
+const ASKED: usize = 3;
 
 /// What a row is edited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,6 @@ impl RegistryTable {
         decide: &mut Decide<'_>,
     ) -> Result<Registered> {
         let table = self.snapshot()?;
-        let mut unreadable = table.unreadable()?;
         self.check_state()?;
         for _ in 0..TRIES {
             // The rows are read when they are asked for, so what is remembered is no newer than they are.
@@ -51,17 +53,41 @@ impl RegistryTable {
                 return Ok(Registered { changed: false, paid: false, error: None });
             }
             let chat = registration.chat.id.as_ref();
-            if let Some(field) = unreadable.remove(chat) {
+            if let Some(field) = table.unreadable_field(chat)? {
                 return Err(TableProblem::OtherForm { field: field.into(), chat: chat.into() }.into());
             }
             let edit = Edit { table: &table, ledger: &ledger, registration: &registration, purpose, now, by };
             match table.database().change(|transaction| edit.make(transaction))? {
-                End::Committed(registered) => return Ok(registered),
-                End::Lost(registered, error) => return Ok(Registered { error: Some(error), ..registered }),
+                End::Committed((registered, _)) => return Ok(registered),
+                End::Lost((registered, name), error) => match self.fate(&table.relation().name, name) {
+                    Fate::Committed => return Ok(registered),
+                    Fate::TakenBack => {}
+                    Fate::Unknown => {
+                        let unanswered = TableProblem::Unanswered { why: error.explain().message };
+                        return Ok(Registered { error: Some(unanswered.into()), ..registered });
+                    }
+                },
                 End::TakenBack => {}
             }
         }
         Err(TableProblem::Unsteady { registry: self.name().into(), times: TRIES }.into())
+    }
+
+    /// What became of a transaction of this name on a registry, as far as the server can be asked.
+    fn fate(&self, registry: &str, name: Name) -> Fate {
+        let ask = || {
+            self.database().write(|transaction| {
+                State { transaction, registry }.hold()?;
+                name.fate(transaction)
+            })
+        };
+        for _ in 1..ASKED {
+            match ask() {
+                Err(Error::Locked { .. }) => {}
+                fate => return fate.unwrap_or(Fate::Unknown),
+            }
+        }
+        ask().unwrap_or(Fate::Unknown)
     }
 
     /// Notes that a session which was registered did not start.
@@ -70,9 +96,8 @@ impl RegistryTable {
         self.change(|transaction| {
             let mut state = State { transaction, registry: &registry };
             state.hold()?;
-            let kept = state.kept()?;
-            let patch = kept.noting(&[Note::Owes { chat, ran: None, identity: None }], now);
-            state.save(kept, patch).map(drop)
+            let kept = state.kept_of(&[chat])?;
+            state.save(&kept.noting(&[Note::Owes { chat, ran: None, identity: None }], now))
         })
     }
 }
@@ -88,12 +113,13 @@ struct Edit<'e> {
 }
 
 impl Edit<'_> {
-    /// Makes it; `None` where it was decided on something else than there is by now.
-    fn make(&self, transaction: &mut Transaction) -> Result<Option<Registered>> {
+    /// Makes it, in a transaction of this name; `None` where it was decided on something else than there is by now.
+    fn make(&self, transaction: &mut Transaction) -> Result<Option<(Registered, Name)>> {
         let chat = self.registration.chat.id.as_ref();
+        let name = Name::of(transaction)?;
         let mut state = State { transaction, registry: &self.table.relation().name };
         state.hold()?;
-        let kept = state.kept()?;
+        let kept = state.kept_of(&[chat])?;
         if self.is_stale(&kept.ledger) {
             return Ok(None);
         }
@@ -108,10 +134,10 @@ impl Edit<'_> {
         }
         let changed = self.write(state.transaction, chat)?;
         let paid = match self.purpose {
-            Purpose::Start => self.note(&mut state, kept)?,
+            Purpose::Start => self.note(&mut state, &kept)?,
             Purpose::Record => false,
         };
-        Ok(Some(Registered { changed, paid, error: None }))
+        Ok(Some((Registered { changed, paid, error: None }, name)))
     }
 
     /// Whether something is remembered by now that may decide otherwise.
@@ -139,29 +165,28 @@ impl Edit<'_> {
 
     /// Takes the notes of a start, and tells the history of it where a model is changed or a restart is paid. Returns whether
     /// one is paid.
-    fn note(&self, state: &mut State, kept: Kept) -> Result<bool> {
+    fn note(&self, state: &mut State, kept: &Kept) -> Result<bool> {
         let Registration { chat, model, told, .. } = self.registration;
         let chat = chat.id.as_ref();
         let paid = kept.ledger.owed.contains_key(chat);
         let head = Head { at: self.now, by: self.by.clone(), plan_id: String::new() };
-        let record = Record { name: state.name_run(&kept, self.now)?, head };
+        let record = Record { name: state.name_run(self.now)?, head };
         let row = JsonRow { restart: paid, ..told.clone() };
-        let mut before = Vec::new();
-        let mut after = vec![Note::ReadBack { chat }, Note::Settled { chat }];
+        let mut notes = Vec::new();
         if model.is_some() {
-            before.push(Note::Edits { record: &record, row: &row });
-            before.extend(self.registration.wrote());
+            notes.push(Note::Edits { record: &record, row: &row });
+            notes.extend(self.registration.wrote());
         }
+        notes.extend([Note::ReadBack { chat }, Note::Settled { chat }]);
         if model.is_some() || paid {
-            after.push(Note::Does { record: &record, row: &row });
+            notes.push(Note::Does { record: &record, row: &row });
         }
-        let kept = note_around(state, kept, &before, &after, self.now)?;
-        let Some(draft) = kept.ledger.unrecorded.get(&record.name).cloned() else { return Ok(paid) };
-        if let Some(run) = draft.into_run(&record.name) {
+        let mut patch = kept.noting(&notes, self.now).made();
+        let draft = patch.unrecorded.remove(&record.name).flatten();
+        state.save(&patch)?;
+        if let Some(run) = draft.and_then(|draft| draft.into_run(&record.name)) {
             state.append(&JsonRun::finished(run))?;
         }
-        let unrecorded = [(record.name, None)].into();
-        state.save(kept, Patch { unrecorded, ..Patch::default() })?;
         Ok(paid)
     }
 }

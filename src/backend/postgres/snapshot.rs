@@ -67,6 +67,17 @@ pub(super) enum Marks {
     LeftOut,
 }
 
+/// Which rows are in question.
+#[derive(Clone, Debug)]
+enum Scope {
+    /// All of them.
+    Everything,
+    /// Those that the plan asks for that it was read for.
+    InQuestion(Box<Question>),
+    /// Those of these chats, which are of the table.
+    Chats(BTreeSet<String>),
+}
+
 /// A table, read when it is asked. Each pass over it sees it at one instant, and a later pass may see a later one: what is
 /// committed is compared with the row once more.
 #[derive(Clone, Debug)]
@@ -75,18 +86,23 @@ pub(super) struct TableSnapshot {
     relation: Relation,
     columns: Columns,
     marks: Marks,
-    /// What the plan asks that it was read for, where it need not look at every row.
-    question: Option<Box<Question>>,
+    scope: Scope,
 }
 
 impl TableSnapshot {
     pub(super) fn new(database: Arc<Database>, relation: Relation, columns: Columns, marks: Marks) -> Self {
-        Self { database, relation, columns, marks, question: None }
+        Self { database, relation, columns, marks, scope: Scope::Everything }
     }
 
     /// This table, read for a plan.
     pub(super) fn asking(self, input: &PlanInput, ledger: &Ledger) -> Self {
-        Self { question: Question::of(input, ledger, &self.columns).map(Box::new), ..self }
+        let question = Question::of(input, ledger, &self.columns).map(Box::new);
+        Self { scope: question.map_or(Scope::Everything, Scope::InQuestion), ..self }
+    }
+
+    /// This table, of which only the rows of these chats are in question.
+    pub(super) fn of_chats(self, chats: &BTreeSet<&str>) -> Self {
+        Self { scope: Scope::Chats(chats.iter().map(|chat| (*chat).to_owned()).collect()), ..self }
     }
 
     pub(super) fn columns(&self) -> &Columns {
@@ -139,11 +155,23 @@ impl TableSnapshot {
     /// # Errors
     /// As [`Snapshot::each`].
     pub(super) fn unreadable(&self) -> Result<BTreeMap<String, String>> {
+        self.unreadable_where("true", &[])
+    }
+
+    /// The name of the first field of a chat's row that cannot be read, if there is one.
+    ///
+    /// # Errors
+    /// As [`Snapshot::each`].
+    pub(super) fn unreadable_field(&self, chat: &str) -> Result<Option<String>> {
+        self.unreadable_where(&self.has_id_as_text(), &[many(&vec![chat])]).map(|mut found| found.remove(chat))
+    }
+
+    fn unreadable_where(&self, condition: &str, parameters: &[Parameter]) -> Result<BTreeMap<String, String>> {
         let Some(broken) = self.broken() else { return Ok(BTreeMap::new()) };
-        let id = value(&self.columns.chat_id);
-        let sql = format!("SELECT {id}, {broken} FROM {} WHERE {broken} IS NOT NULL", self.relation.name);
+        let (id, name) = (value(&self.columns.chat_id), &self.relation.name);
+        let sql = format!("SELECT {id}, {broken} FROM {name} WHERE {condition} AND {broken} IS NOT NULL");
         let doing = |error: postgres::Error| failed("read the table", &error);
-        let rows = self.database.read(|transaction| transaction.query_typed(&sql, &[]).map_err(doing))?;
+        let rows = self.database.read(|transaction| transaction.query_typed(&sql, parameters).map_err(doing))?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, _>>().map_err(doing)
     }
 
@@ -253,6 +281,14 @@ impl TableSnapshot {
         format!("{id} = ANY ($1::pg_catalog.text[]::{of}[])")
     }
 
+    /// That the id of a row may be one of the list $1. A column of numbers, say, cannot be asked for any text by its index.
+    pub(super) fn has_id_as_text(&self) -> String {
+        if self.relation.id_is_text {
+            return self.has_id_of_list();
+        }
+        format!("{} = ANY ($1)", exactly(&value(&self.columns.chat_id)))
+    }
+
     pub(super) fn stream(
         &self,
         transaction: &mut Transaction,
@@ -269,6 +305,14 @@ impl TableSnapshot {
             take(self.entry(&row)?);
         }
         Ok(sessions)
+    }
+
+    /// How many rows there are.
+    pub(super) fn count(&self, transaction: &mut Transaction) -> Result<usize> {
+        let doing = |error: postgres::Error| failed("read the table", &error);
+        let count = format!("SELECT pg_catalog.count(*) FROM {}", self.relation.name);
+        let count: i64 = transaction.query_typed_one(&count, &[]).and_then(|row| row.try_get(0)).map_err(doing)?;
+        Ok(usize::try_from(count).unwrap_or_default())
     }
 
     /// A row as an entry. Its columns stand in the order of the query.
@@ -319,25 +363,43 @@ impl Snapshot for TableSnapshot {
     }
 
     fn in_question(&self, make: Make<'_>) -> Result<Counts> {
-        let Some(question) = &self.question else { return self.in_parts(make) };
-        let mut collector = make();
-        let take = &mut |entry: Entry<'_>| collector.take(entry);
-        let sessions = self.database.read(|transaction| self.narrowed(transaction, question, take))?;
+        let mut collector;
+        let sessions = match &self.scope {
+            Scope::Everything => return self.in_parts(make),
+            Scope::InQuestion(question) => {
+                collector = make();
+                let take = &mut |entry: Entry<'_>| collector.take(entry);
+                self.database.read(|transaction| self.narrowed(transaction, question, take))?
+            }
+            Scope::Chats(chats) => {
+                collector = make();
+                let sought: Vec<&str> = chats.iter().map(String::as_str).collect();
+                let take = &mut |entry: Entry<'_>| {
+                    if chats.contains(entry.chat.id.as_ref()) {
+                        collector.take(entry);
+                    }
+                };
+                self.database.read(|transaction| self.read(transaction, &sought, take))?;
+                chats.len()
+            }
+        };
         collector.finish();
         Ok(Counts { sessions, selected: Some(sessions) })
     }
 
+    fn of_chats(&self, chats: &BTreeSet<String>, make: Make<'_>) -> Result<Counts> {
+        let mut collector = make();
+        let chats: BTreeSet<&str> = chats.iter().map(String::as_str).collect();
+        let take = &mut |entry: Entry<'_>| collector.take(entry);
+        let sessions = self.database.read(|transaction| {
+            self.stream_found(transaction, &[Key::Id], &chats, take)?;
+            self.count(transaction)
+        })?;
+        collector.finish();
+        Ok(Counts { sessions, selected: None })
+    }
+
     fn find(&self, keys: &[Key], values: &BTreeSet<&str>, take: &mut dyn FnMut(Entry<'_>)) -> Result<()> {
-        let take = &mut |entry: Entry<'_>| {
-            if keys.iter().any(|key| key.is_among(values, &entry)) {
-                take(entry);
-            }
-        };
-        // A column of another type may not be able to hold what is sought.
-        if keys != [Key::Id] || !self.relation.id_is_text {
-            return self.each(take).map(drop);
-        }
-        let sought: Vec<&str> = values.iter().copied().collect();
-        self.database.read(|transaction| self.read(transaction, &sought, take))
+        self.database.read(|transaction| self.stream_found(transaction, keys, values, take))
     }
 }

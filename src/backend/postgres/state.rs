@@ -2,24 +2,20 @@
 //! the history will tell of it are one transaction.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use postgres::Transaction;
 use postgres::types::Type;
-use serde_json::{Map, Value};
 
 use crate::backend::postgres::failure::{failed, not_held};
 use crate::backend::postgres::problem::TableProblem;
-use crate::backend::postgres::sql::{many, one, text};
+use crate::backend::postgres::sql::{Parameter, many, one, text};
 use crate::chat::Model;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::plan::json::{JsonRun, Origin, name_after};
-use crate::plan::last_applied::{Found, LastApplied, Reach};
-use crate::plan::ledger::Note;
-use crate::state::kept::{ExchangeState, Kept, Patch};
+use crate::plan::last_applied::{Found, Reach};
+use crate::state::kept::{Kept, Patch};
 
 /// The format of the schema that this version reads and writes.
 const FORMAT: i32 = 2;
@@ -41,8 +37,6 @@ const MAY_WRITE: &str = "
                                AND pg_catalog.has_table_privilege(c.oid, 'DELETE'))
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'reconcile' AND c.relname IN ('registry', 'memory', 'run', 'chat')";
-const READ: &str = "SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1 AND kind <> 'told'
-    UNION ALL SELECT 'reach', '', to_json(reach)::text FROM reconcile.registry WHERE name = $1 AND reach IS NOT NULL";
 const GIVE: &str = "INSERT INTO reconcile.chat AS known (registry, chat_id, last_applied)
     SELECT registry.id, given.chat, given.model
     FROM reconcile.registry, unnest($2::text[], $3::text[]) AS given(chat, model) WHERE registry.name = $1
@@ -51,11 +45,6 @@ const GIVE: &str = "INSERT INTO reconcile.chat AS known (registry, chat_id, last
 const FORGET: &str = "DELETE FROM reconcile.chat USING reconcile.registry
     WHERE chat.registry = registry.id AND registry.name = $1";
 const REACH: &str = "UPDATE reconcile.registry SET reach = $2 WHERE name = $1";
-const REMOVE: &str = "DELETE FROM reconcile.memory AS known USING unnest($2::text[], $3::text[]) AS gone(kind, key)
-    WHERE known.registry = $1 AND known.kind = gone.kind COLLATE \"C\" AND known.key = gone.key COLLATE \"C\"";
-const PUT: &str = "INSERT INTO reconcile.memory (registry, kind, key, value)
-    SELECT $1, kind, key, value::json FROM unnest($2::text[], $3::text[], $4::text[]) AS new(kind, key, value)
-    ON CONFLICT (registry, kind, key) DO UPDATE SET value = excluded.value";
 const REGISTER: &str = "INSERT INTO reconcile.registry (name) VALUES ($1) ON CONFLICT DO NOTHING";
 const HOLD: &str = "SELECT FROM reconcile.registry WHERE name = $1 FOR UPDATE";
 const NEWER: &str = "SELECT policy FROM reconcile.registry
@@ -63,6 +52,8 @@ const NEWER: &str = "SELECT policy FROM reconcile.registry
 const FOLLOWS: &str = "UPDATE reconcile.registry
     SET policy = $2, policy_at = greatest(policy_at, pg_catalog.to_timestamp($3)) WHERE name = $1";
 const NEWEST: &str = "SELECT max(name) FROM reconcile.run WHERE registry = $1";
+const NEWEST_DRAFT: &str =
+    "SELECT split_part(max(key), ' ', 1) FROM reconcile.memory WHERE registry = $1 AND kind = 'unrecorded'";
 const APPEND: &str =
     "INSERT INTO reconcile.run (registry, name, run) VALUES ($1, $2, $3::text::json) ON CONFLICT DO NOTHING";
 const OLDER: &str = "SELECT run::text FROM reconcile.run WHERE registry = $1 AND name < $2 ORDER BY name DESC LIMIT 1";
@@ -127,74 +118,25 @@ impl State<'_, '_> {
     }
 
     /// A name in the history for a command that begins, after those of all others.
-    pub(super) fn name_run(&mut self, kept: &Kept, at: Timestamp) -> Result<String> {
-        let unrecorded = kept.ledger.unrecorded.keys().max().cloned();
-        let newest = unrecorded.max(self.newest_run()?);
+    pub(super) fn name_run(&mut self, at: Timestamp) -> Result<String> {
+        let newest = self.newest(NEWEST_DRAFT)?.max(self.newest_run()?);
         Ok(name_after(newest.as_deref(), at))
     }
 
-    /// All of it, without the history.
-    pub(super) fn kept(&mut self) -> Result<Kept> {
-        let rows = self.transaction.query_typed(READ, &[one(&self.registry)]).map_err(|error| reading(&error))?;
-        let mut kinds = Map::new();
-        for row in rows {
-            let column = |at| row.try_get::<_, &str>(at).map_err(|error| reading(&error));
-            let value: Value = serde_json::from_str(column(2)?).map_err(|error| damaged(&error))?;
-            let kind = kinds.entry(column(0)?).or_insert_with(|| Map::new().into());
-            if let Value::Object(kind) = kind {
-                kind.insert(column(1)?.to_owned(), value);
-            }
-        }
-        let reach = kinds.remove("reach").map(serde_json::from_value::<BTreeMap<String, Reach>>).transpose();
-        let patch: Patch = serde_json::from_value(kinds.into()).map_err(|error| damaged(&error))?;
-        let mut kept = Kept::default();
-        kept.patch(patch);
-        if let Some(reach) = reach.map_err(|error| damaged(&error))?.unwrap_or_default().into_values().next() {
-            kept.ledger.last_applied = Arc::new(LastApplied::beside_entries(reach));
-        }
-        Ok(kept)
-    }
-
-    /// Saves what a patch says, and returns what is kept then. A model that was written is what its chat was last given.
-    pub(super) fn save(&mut self, kept: Kept, patch: Patch) -> Result<Kept> {
-        let wrote = patch.wrote.iter().filter_map(|(chat, wrote)| Some((chat.as_str(), Some(&wrote.as_ref()?.model))));
-        self.give(wrote)?;
-        let touched = rows(&patch)?;
-        let mut after = kept;
-        after.patch(patch);
-        let values = rows(&Patch::of(&after))?;
-        let (mut gone, mut new) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new(), Vec::new()));
-        for (place, _) in touched {
-            let value = values.get(&place).filter(|value| !value.is_null());
-            let (kind, key) = place;
-            match value {
-                None => {
-                    gone.0.push(kind);
-                    gone.1.push(key);
-                }
-                Some(value) => {
-                    new.2.push(value.to_string());
-                    new.0.push(kind);
-                    new.1.push(key);
-                }
-            }
-        }
-        let removed = [one(&self.registry), many(&gone.0), many(&gone.1)];
-        self.transaction.execute_typed(REMOVE, &removed).map_err(|error| writing(&error))?;
-        let put = [one(&self.registry), many(&new.0), many(&new.1), many(&new.2)];
-        self.transaction.execute_typed(PUT, &put).map_err(|error| writing(&error))?;
-        Ok(after)
+    /// Executes a statement that changes what is remembered of the registry, which is its first parameter.
+    pub(super) fn change(&mut self, statement: &str, others: &[Parameter]) -> Result<()> {
+        let parameters = [&[one(&self.registry)], others].concat();
+        self.transaction.execute_typed(statement, &parameters).map(drop).map_err(|error| writing(&error))
     }
 
     /// Saves what each of these chats was last given; `None` for a model that was there before.
-    fn give<'a>(&mut self, given: impl Iterator<Item = (&'a str, Option<&'a Model>)>) -> Result<()> {
+    pub(super) fn give<'a>(&mut self, given: impl Iterator<Item = (&'a str, Option<&'a Model>)>) -> Result<()> {
         let (chats, models): (Vec<&str>, Vec<Option<&str>>) =
             given.map(|(chat, model)| (chat, model.map(Model::as_str))).unzip();
         if chats.is_empty() {
             return Ok(());
         }
-        let given = [one(&self.registry), many(&chats), many(&models)];
-        self.transaction.execute_typed(GIVE, &given).map(drop).map_err(|error| writing(&error))
+        self.change(GIVE, &[many(&chats), many(&models)])
     }
 
     /// Saves what a run has found of each chat. `None` where nothing of that is new.
@@ -210,21 +152,20 @@ impl State<'_, '_> {
         let is_whole = [reach, ledger.last_applied.reach()].contains(&Reach::All);
         self.reach(Some(if is_whole { "all" } else { "some" }))?;
         let wrote = ledger.settled_by(found).map(|chat| (chat.to_owned(), None)).collect();
-        self.save(kept, Patch { wrote, ..Patch::default() }).map(|_| Some(()))
+        self.save(&Patch { wrote, ..Patch::default() }).map(Some)
     }
 
     /// Forgets what each chat was last given.
-    pub(super) fn forget_applied(&mut self, kept: Kept) -> Result<()> {
-        self.transaction.execute_typed(FORGET, &[one(&self.registry)]).map_err(|error| writing(&error))?;
+    pub(super) fn forget_applied(&mut self, kept: &Kept) -> Result<()> {
+        self.change(FORGET, &[])?;
         self.reach(None)?;
         let wrote = kept.ledger.wrote.keys().map(|chat| (chat.clone(), None)).collect();
-        self.save(kept, Patch { wrote, ..Patch::default() }).map(drop)
+        self.save(&Patch { wrote, ..Patch::default() })
     }
 
     /// Says of which chats it is remembered what they were last given.
     fn reach(&mut self, reach: Option<&str>) -> Result<()> {
-        let said = [one(&self.registry), one(&reach)];
-        self.transaction.execute_typed(REACH, &said).map(drop).map_err(|error| writing(&error))
+        self.change(REACH, &[one(&reach)])
     }
 
     /// The commit of the policy by which models were last changed, where that is newer than the one of a run `by` this.
@@ -238,13 +179,16 @@ impl State<'_, '_> {
     /// Remembers the policy of a run `by` this, which changes models.
     pub(super) fn follows(&mut self, by: &Origin) -> Result<()> {
         let Some((commit, at)) = commit(by) else { return Ok(()) };
-        let said = [one(&self.registry), one(&commit), (&at, Type::FLOAT8)];
-        self.transaction.execute_typed(FOLLOWS, &said).map(drop).map_err(|error| writing(&error))
+        self.change(FOLLOWS, &[one(&commit), (&at, Type::FLOAT8)])
     }
 
     /// The name of the newest run in the history.
     pub(super) fn newest_run(&mut self) -> Result<Option<String>> {
-        let row = self.transaction.query_typed_one(NEWEST, &[one(&self.registry)]);
+        self.newest(NEWEST)
+    }
+
+    fn newest(&mut self, question: &str) -> Result<Option<String>> {
+        let row = self.transaction.query_typed_one(question, &[one(&self.registry)]);
         row.and_then(|row| row.try_get(0)).map_err(|error| reading(&error))
     }
 
@@ -261,42 +205,13 @@ impl State<'_, '_> {
     pub(super) fn append(&mut self, run: &JsonRun) -> Result<()> {
         let text = json::to_text(run)?;
         let name = run.run.as_ref();
-        let row = [one(&self.registry), one(&name), one(&text)];
-        self.transaction.execute_typed(APPEND, &row).map(drop).map_err(|error| writing(&error))
+        self.change(APPEND, &[one(&name), one(&text)])
     }
-}
-
-/// Takes the notes around edits that are made in the same transaction.
-pub(super) fn note_around(
-    state: &mut State,
-    kept: Kept,
-    before: &[Note],
-    after: &[Note],
-    now: Timestamp,
-) -> Result<Kept> {
-    let made = Patch { exchange: Some(ExchangeState::Made), ..kept.noting(before, now) };
-    let kept = state.save(kept, made)?;
-    let patch = kept.noting(after, now);
-    state.save(kept, patch)
 }
 
 /// The commit of a policy, and when it was made in seconds, where both are known.
 fn commit(by: &Origin) -> Option<(&str, f64)> {
     by.policy_commit.as_deref().zip(by.policy_at.map(|at| at.as_duration().as_secs_f64()))
-}
-
-/// The values of a patch, by kind and key.
-fn rows(patch: &Patch) -> Result<BTreeMap<(String, String), Value>> {
-    let Value::Object(kinds) = json::to_value(patch)? else {
-        return Ok(BTreeMap::new());
-    };
-    let mut rows = BTreeMap::new();
-    for (kind, values) in kinds {
-        // What is no table of chats or models is of the file's form alone.
-        let Value::Object(values) = values else { continue };
-        rows.extend(values.into_iter().map(|(key, value)| ((kind.clone(), key), value)));
-    }
-    Ok(rows)
 }
 
 pub(super) fn reading(error: &postgres::Error) -> Error {

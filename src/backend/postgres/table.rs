@@ -9,14 +9,14 @@ use postgres::Transaction;
 
 use crate::apply::LostState;
 use crate::backend::commands::Commands;
-
-use crate::backend::postgres::catalogue::{Relation, look};
+use crate::backend::postgres::catalogue::{Relation, is_model_indexed, look};
 use crate::backend::postgres::connection::{Database, End};
 use crate::backend::postgres::lease::{Lease, held_until};
 use crate::backend::postgres::locked::LockedTable;
 use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::server::{Environment, Said, addresses};
 use crate::backend::postgres::snapshot::{Marks, TableSnapshot};
+use crate::backend::postgres::sql::identifier;
 use crate::backend::postgres::standby::delay;
 use crate::backend::postgres::state::{Presence, State, may_write, presence};
 use crate::chat::Model;
@@ -132,6 +132,10 @@ impl RegistryTable {
         Self { database: Arc::new(self.database.answering_within(limit)), ..self }
     }
 
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
     fn presence(&self) -> Result<Presence> {
         self.database.read(presence)
     }
@@ -223,6 +227,7 @@ impl RegistryTable {
             } else {
                 rights(may_write, "this role may change models")
             });
+            checks.extend(self.look_at_indexes(&registry));
             checks.extend(is_known.then(|| self.look_at_holder(&registry)));
         }
         checks
@@ -231,6 +236,18 @@ impl RegistryTable {
     /// That the server is a standby, and how old what it shows is, in words.
     pub(super) fn delay(&self) -> Result<Option<Sentence>> {
         self.database.read(delay)
+    }
+
+    /// That an index has the column of models, if so.
+    fn look_at_indexes(&self, registry: &str) -> Option<Check> {
+        let model = &self.table.columns.model;
+        let found = self.database.read(|transaction| is_model_indexed(transaction, registry, model));
+        let found = found.map(|is_indexed| {
+            let (registry, model) = (Foreign::from(registry), Foreign::from(identifier(&model.name)));
+            is_indexed
+                .then(|| sentence!("an index of {} has the column {}: changes of models take longer", registry, model))
+        });
+        found.transpose().map(|found| Check::of("index", found, "check the indexes of the table"))
     }
 
     fn look_at_holder(&self, registry: &str) -> Check {

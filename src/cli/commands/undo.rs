@@ -18,6 +18,7 @@ use crate::foreign::{Foreign, Public, Sentence, sentence};
 use crate::plan::history_lines::JsonOverride;
 use crate::plan::json::{JsonRow, JsonRun};
 use crate::policy::{Setting, Until};
+use crate::registry::Key;
 
 /// What stands for the name of the newest run that changed something. The name of a run begins with a digit.
 pub(crate) const LAST: &str = "last";
@@ -55,7 +56,9 @@ fn take_back(opened: &Opened, name: &str) -> Result<Decided> {
         return Ok(restored(opened, &run));
     }
     let mut now = BTreeMap::new();
-    backend.snapshot()?.each(&mut |entry| {
+    let edited = run.changes.iter().filter(|row| row.is_edit());
+    let edited: BTreeSet<&str> = edited.map(|row| row.chat_id.as_ref()).collect();
+    backend.snapshot()?.find(&[Key::Id], &edited, &mut |entry| {
         let model = entry.model.as_deref().map(|model| opened.policy.canonical(model).to_owned());
         now.insert(entry.chat.id.into_owned(), model);
     })?;

@@ -35,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::foreign::sentence;
 use crate::plan::json::Origin;
 use crate::plan::{Limits, Plan};
+use crate::policy::Expired;
 use crate::report::shown::Naming;
 use crate::report::{Format, Mode};
 use crate::sources::{Last, PolicyFile, PolicyFiles};
@@ -212,9 +213,7 @@ fn tidy(terminal: &Terminal, path: &Path, files: &PolicyFiles) {
 }
 
 fn warn_of_expired(terminal: &Terminal, opened: &Opened, now: &Zoned) {
-    for (chat, (entry, until)) in
-        opened.named(opened.policy.expired(now).map(|(id, entry, until)| (id, (entry, until))))
-    {
+    for (chat, Expired { entry, until }) in opened.named(opened.policy.expired(now)) {
         let at = &entry.because.at;
         terminal.warning(sentence!(
             "the override for {} ended {} {} ({}:{})",

@@ -39,7 +39,7 @@ fn near(found: &Unshared, opened: &Opened, snapshot: &dyn Snapshot) -> Sentence 
     // The run has read it already. What goes wrong by now is not worth an error.
     let read = snapshot.each(&mut |entry| alike.look_at(&entry.chat));
     let near = read.ok().and_then(|_| alike.found());
-    let near = near.map(|(likeness, chat)| sentence!(": {}", Foreign::from(likeness.advice(&chat))));
+    let near = near.map(|meant| sentence!(": {}", Foreign::from(meant.likeness.advice(&meant.id))));
     near.unwrap_or_default()
 }
 

@@ -1,13 +1,13 @@
-//! The fast reader. It knows no mistakes: what it accepts is a well-formed registry, and it gives up on anything else,
-//! on purpose or because it is unusual. Then the slow reader is asked, which decides.
+//! The fast reader. What it accepts is a well-formed registry. It gives up on anything that is malformed or unusual, and then the
+//! slow reader decides. So it has no error messages.
 //!
-//! What makes it fast: the entries of a registry look alike. A member begins with the same bytes, from the end of the
-//! one before to its own value, as the member at the same place of the entry before, so one comparison mostly stands
-//! for finding the key, reading it, and telling which field it is. Strings are passed over sixteen bytes at a time.
+//! It is fast because the entries of a registry look alike. The bytes between the end of one member and the value of the next mostly
+//! equal those at the same index in the entry before. If they do, one comparison finds and identifies the key. Strings are skipped
+//! sixteen bytes at a time.
 //!
-//! Parts can be read at the same time. They begin where an entry seems to: at a line break, and inside a string there
-//! is none. That this is so is proven by the thread that reads the part before, if it ends exactly there, after a comma between
-//! entries. If it does not, nothing of what was read counts.
+//! Parts of a registry can be read in parallel. A part begins where an entry seems to begin: after a line break, which cannot be
+//! inside a string. The thread that reads the part before proves this, by ending exactly there, after a comma between entries. If it
+//! ends elsewhere, nothing that was read counts.
 
 use std::borrow::Cow;
 
@@ -18,29 +18,30 @@ use crate::registry::json::fields::{Fields, Member};
 use crate::registry::json::raw::decoded;
 use crate::registry::{Entry, Position};
 
-/// Values that are nested deeper are left to the slow reader.
-const DEEPEST: usize = 32;
+/// Values that are nested deeper than this are left to the slow reader.
+const MAX_DEPTH: usize = 32;
 
 /// How a string is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
-    /// As the text that it stands for, between quotes.
+    /// Without escapes: the bytes between the quotes are the text.
     Plainly,
     WithEscapes,
 }
 
-/// A part of a registry that is to be read, up to where the next part begins, or to the end.
+/// A part of a registry: up to where the next part begins, or to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// In bytes of the registry.
+    /// Its offset in the registry, in bytes.
     pub(super) start: usize,
-    at_start: Stands,
+    begins_with: Begins,
+    /// The offset of the next part.
     next: Option<usize>,
 }
 
-/// What stands at the start of a part.
+/// What a part begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stands {
+enum Begins {
     /// The brace that opens the registry.
     Brace,
     /// The key of an entry.
@@ -49,40 +50,40 @@ enum Stands {
 
 impl Part {
     /// A registry from its beginning to its end.
-    pub(super) const WHOLE: Self = Self { start: 0, at_start: Stands::Brace, next: None };
+    pub(super) const WHOLE: Self = Self { start: 0, begins_with: Begins::Brace, next: None };
 
-    /// The parts of a registry that begin at these entries, as long as they lie behind each other.
+    /// The parts of a registry that begin at these offsets. Offsets that are not in ascending order are left out.
     pub(super) fn between(seams: impl Iterator<Item = usize>) -> Vec<Self> {
         let mut parts = vec![Self::WHOLE];
         for start in seams {
             if let Some(last) = parts.last_mut().filter(|last| last.start < start) {
                 last.next = Some(start);
-                parts.push(Self { start, at_start: Stands::Entry, next: None });
+                parts.push(Self { start, begins_with: Begins::Entry, next: None });
             }
         }
         parts
     }
 }
 
-/// A stretch of a registry's text.
+/// A contiguous piece of a registry's text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window<'a> {
     pub(super) text: &'a str,
-    /// Where it begins, in bytes of the registry.
+    /// Its offset in the registry, in bytes.
     pub(super) start: usize,
     /// Whether the registry ends with it.
     pub(super) is_last: bool,
 }
 
 impl<'a> Window<'a> {
-    /// All of a registry.
+    /// The whole text of a registry.
     pub(super) fn whole(text: &'a str) -> Self {
         Self { text, start: 0, is_last: true }
     }
 }
 
-/// What stands between two entries that begin lines of their own, up to the second; `None` where a registry that begins
-/// so does not look like that. The entries are the members of `key`, where there is one.
+/// The text between two entries, up to the quote that opens the second, if each entry begins on a line of its own; `None` where the
+/// beginning of the registry does not look like that. With a `key`, the entries are the members of its value.
 pub(super) fn between_entries(beginning: &str, key: Option<&str>) -> Option<String> {
     let mut reader = Reader::at(Window::whole(beginning), 0);
     reader.open(key)?;
@@ -92,14 +93,14 @@ pub(super) fn between_entries(beginning: &str, key: Option<&str>) -> Option<Stri
     Some(format!(",{lead}\""))
 }
 
-/// Where the first entry after `from` seems to begin: behind the comma of what stands between two entries.
+/// The offset after `from` at which an entry seems to begin: right after the comma of the text between two entries.
 pub(super) fn seam(text: &[u8], from: usize, between: &memmem::Finder) -> Option<usize> {
     between.find(text.get(from..)?).map(|at| from + at + 1)
 }
 
-/// Reads a part as far as it lies in a window, and calls `each` for every entry, in the order of the file. Returns what
-/// is left of the part: it begins with what does not end in the window, or is not as usual. The entries are the members
-/// of `key`, where there is one.
+/// Reads a part as far as it is in a window, and calls `each` for every entry, in the order of the file. Returns the rest of the
+/// part, which begins with an entry that does not end in the window, or is unusual; `None` where the whole part was read. With a
+/// `key`, the entries are the members of its value.
 pub(super) fn read<'a>(
     window: Window<'a>,
     part: Part,
@@ -110,7 +111,7 @@ pub(super) fn read<'a>(
     let mut reader = Reader::at(window, at);
     let mut left = part;
     reader.blanks();
-    if part.at_start == Stands::Brace {
+    if part.begins_with == Begins::Brace {
         if reader.open(key).is_none() {
             return Some(part);
         }
@@ -132,7 +133,7 @@ pub(super) fn read<'a>(
             _ => return Some(left),
         }
         each(entry);
-        left = Part { start: window.start + reader.at, at_start: Stands::Entry, ..part };
+        left = Part { start: window.start + reader.at, begins_with: Begins::Entry, ..part };
         if part.next == Some(left.start) {
             return None;
         }
@@ -140,12 +141,20 @@ pub(super) fn read<'a>(
     }
 }
 
+/// Reads one window. Its methods move past what they read, and return `None` where it is malformed or unusual.
 struct Reader<'a> {
     window: Window<'a>,
-    /// In bytes of the window.
+    /// The offset in the window, in bytes.
     at: usize,
-    /// What the members of the entry before began with, and which fields they were.
-    leads: Vec<(&'a [u8], Member)>,
+    /// The leads of the members of the entry before.
+    leads: Vec<Lead<'a>>,
+}
+
+/// The bytes before the value of a member, and the member that they begin.
+struct Lead<'a> {
+    /// From the end of the value before to the value: comma, blanks, key, colon.
+    bytes: &'a [u8],
+    member: Member,
 }
 
 impl<'a> Reader<'a> {
@@ -157,7 +166,7 @@ impl<'a> Reader<'a> {
         self.window.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
-    /// The byte to be read next; at the end of the window one that fits nowhere.
+    /// The next byte, or 0 at the end of the window, which no token begins with.
     fn peek(&self) -> u8 {
         self.window.text.as_bytes().get(self.at).copied().unwrap_or_default()
     }
@@ -185,7 +194,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// What the string says that was read from `start` on.
+    /// The text of the string that was read from `start` on.
     fn said(&self, start: usize, written: Written) -> Option<Cow<'a, str>> {
         let raw = self.window.text.get(start..self.at)?;
         match written {
@@ -194,7 +203,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Past the brace that opens the object of entries.
+    /// Moves past the brace that opens the object of entries.
     fn open(&mut self, key: Option<&str>) -> Option<()> {
         self.blanks();
         self.take(b'{')?;
@@ -209,7 +218,7 @@ impl<'a> Reader<'a> {
         self.take(b'{')
     }
 
-    /// Past the members that stand behind the object of entries, none of which is another of that name.
+    /// Moves past the members after the object of entries. None of them may have the key of that object.
     fn close(&mut self, key: &str) -> Option<()> {
         loop {
             self.blanks();
@@ -226,7 +235,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Past the key of a member, to its value.
+    /// Moves past the key of a member to its value.
     fn name(&mut self) -> Option<Cow<'a, str>> {
         let start = self.at;
         let written = self.string()?;
@@ -235,7 +244,7 @@ impl<'a> Reader<'a> {
         Some(name)
     }
 
-    /// Whether the registry ends here, and the part with it.
+    /// Moves past what follows the entries, and returns whether the registry and the part end there.
     fn is_over(&mut self, part: Part, key: Option<&str>) -> bool {
         if key.is_some_and(|key| self.close(key).is_none()) {
             return false;
@@ -255,14 +264,14 @@ impl<'a> Reader<'a> {
             return Some(fields.entry());
         }
         self.at = first;
-        let mut seen = [false; 2];
+        let mut has_strict = [false; Member::STRICT.len()];
         for index in 0.. {
             let field = self.lead(index)?;
-            if let Some(strict) = field.strict().and_then(|slot| seen.get_mut(slot)) {
-                if *strict || !matches!(self.peek(), b'"' | b'n') {
+            if let Some(has_it) = field.strict().and_then(|strict| has_strict.get_mut(strict)) {
+                if *has_it || !matches!(self.peek(), b'"' | b'n') {
                     return None;
                 }
-                *strict = true;
+                *has_it = true;
             }
             let start = self.at;
             if self.peek() != b'"' {
@@ -284,29 +293,29 @@ impl<'a> Reader<'a> {
         Some(fields.entry())
     }
 
-    /// From the end of a member to the value of the next, and which field that is.
+    /// Moves from the end of a member to the value of the next, which has this index in its entry. Returns which member that is.
     fn lead(&mut self, index: usize) -> Option<Member> {
-        if let Some((lead, field)) = self.leads.get(index).filter(|(lead, _)| self.rest().starts_with(lead)) {
-            self.at += lead.len();
-            let field = *field;
+        if let Some(lead) = self.leads.get(index).filter(|lead| self.rest().starts_with(lead.bytes)) {
+            self.at += lead.bytes.len();
+            let member = lead.member;
             self.blanks();
-            return Some(field);
+            return Some(member);
         }
         let end = self.at;
         self.blanks();
-        let field = Member::named(&self.name()?);
-        let lead = (self.window.text.as_bytes().get(end..self.at)?, field);
+        let member = Member::named(&self.name()?);
+        let lead = Lead { bytes: self.window.text.as_bytes().get(end..self.at)?, member };
         match self.leads.get_mut(index) {
             Some(before) => *before = lead,
             None => self.leads.push(lead),
         }
-        Some(field)
+        Some(member)
     }
 
     fn value(&mut self, depth: usize) -> Option<()> {
         match self.peek() {
             b'"' => self.string().map(drop),
-            b'{' | b'[' if depth == DEEPEST => None,
+            b'{' | b'[' if depth == MAX_DEPTH => None,
             b'{' => self.list(b'}', |reader| {
                 reader.string()?;
                 reader.colon()?;
@@ -373,7 +382,7 @@ impl<'a> Reader<'a> {
         (self.at > start).then_some(())
     }
 
-    /// Past a string; returns how it is written.
+    /// Moves past a string, and returns how it is written.
     fn string(&mut self) -> Option<Written> {
         self.take(b'"')?;
         let mut written = Written::Plainly;
@@ -397,7 +406,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Where the first byte stands that is not simply part of a string: a quote, a backslash, or a control character.
+/// The index of the first byte that ends or interrupts the plain text of a string: a quote, a backslash, or a control character.
 fn special(bytes: &[u8]) -> Option<usize> {
     let (blocks, rest) = bytes.as_chunks::<16>();
     for (index, block) in blocks.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The members of an entry that mean something here, put together to an [`Entry`] for either reader.
+//! The members of an entry that this program reads. Both readers make an [`Entry`] of them here.
 
 use std::borrow::Cow;
 
@@ -22,11 +22,15 @@ pub(super) enum Member {
     ResumeId,
     SetBy,
     ChatId,
-    /// One that nothing here asks for.
+    /// A member that this program does not read.
     Other,
 }
 
 impl Member {
+    /// The members that an entry may have once only, and whose values must be strings or `null`.
+    pub(super) const STRICT: [Self; 2] = [Self::Model, Self::Tier];
+
+    /// The member of this name.
     pub(super) fn named(name: &str) -> Self {
         match name {
             "model" => Self::Model,
@@ -46,17 +50,17 @@ impl Member {
         }
     }
 
-    /// The place among those that may stand once only, and hold a string or `null` only.
+    /// Its index in [`Member::STRICT`], if it is one of these members.
     pub(super) fn strict(self) -> Option<usize> {
-        [Self::Model, Self::Tier].iter().position(|strict| *strict == self)
+        Self::STRICT.iter().position(|strict| *strict == self)
     }
 
-    /// Whether a session has it, and other things that have a model do not.
+    /// Whether only sessions have it, and not other objects that have a model, such as the settings of an agent.
     pub(super) fn is_of_sessions(self) -> bool {
         !matches!(self, Self::Model | Self::Agent | Self::Account | Self::Other)
     }
 
-    /// The field that a launch fills with it.
+    /// The field of a chat that it is, if a launch can fill that field.
     fn field(self) -> Option<Field> {
         match self {
             Self::Tier => Some(Field::Tier),
@@ -108,7 +112,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Takes what a member says, if that is a string with anything in it. Of several the last counts.
+    /// Sets the value of a member: its text, or `None` for a value that is not a string. An empty text counts as no value. If an
+    /// entry has a member several times, the last counts.
     pub(super) fn set(&mut self, member: Member, text: Option<Cow<'a, str>>) {
         let text = text.filter(|text| !text.is_empty());
         self.is_session |= member.is_of_sessions();
@@ -138,7 +143,7 @@ impl<'a> Fields<'a> {
     pub(super) fn entry(self) -> Entry<'a> {
         let Self { chat, at, is_session, blank, model, display_name, session_id, resume_id, by_hand } = self;
         let chat = Chat { contact_name: chat.contact_name.or(display_name), ..chat };
-        // An id that cannot be used is told only where there is no other, because then no conversation is resumed.
+        // An id that cannot be used is kept only if there is no other: then no conversation is resumed, and the user is told why.
         let usable = [&session_id, &resume_id].into_iter().flatten().find(|id| is_session_id(id)).cloned();
         let resume = usable.or(session_id).or(resume_id);
         Entry { chat, model, resume, by_hand, mark: None, is_session, blank, at, differs: None }

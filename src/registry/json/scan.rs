@@ -1,9 +1,9 @@
 //! One pass over the registry, an entry at a time, so that memory does not follow its size.
 //!
-//! There are two readers. `fast` reads what is as it should be, and gives up on anything else. The one in this file
-//! then decides, and says what is wrong: `serde_json` parses; what it is asked for are raw values, whose addresses give
-//! their ranges. So unknown fields are checked for well-formedness and otherwise never interpreted: 400-digit numbers
-//! and the lone surrogates that Python writes pass through. Both find the same entries, or the fast one finds none.
+//! There are two readers. The one in `fast` gives up on anything that is malformed or unusual. Then the one in this file decides, and
+//! makes the error messages. It lets `serde_json` parse the text into raw values, whose addresses give their ranges. So unknown
+//! fields are checked for well-formedness, but never interpreted: 400-digit numbers and the lone surrogates that Python writes pass
+//! through. Either both readers find equal entries, or the fast one finds none.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashSet};
@@ -22,7 +22,7 @@ use crate::registry::json::raw::{decoded, members, range_in, string};
 use crate::registry::json::text::JsonText;
 use crate::registry::{Collector, Entry, Make, Position};
 
-/// More mistakes than these are not looked for.
+/// At most this many mistakes are looked for.
 const MISTAKES_SHOWN: usize = 20;
 
 /// Calls `each` for every entry, in the order of the file, and returns how many there were.
@@ -41,7 +41,7 @@ pub fn scan<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Result<u
     scan_slowly_after(seen, json, each)
 }
 
-/// What [`scan_slowly`] does, for the entries after the first `seen` ones.
+/// Like [`scan_slowly`], but calls `each` only for the entries after the first `seen` ones.
 pub(super) fn scan_slowly_after<'a>(
     seen: usize,
     json: &'a JsonText,
@@ -56,8 +56,8 @@ pub(super) fn scan_slowly_after<'a>(
     })
 }
 
-/// What [`scan`] does for collectors: with several threads, parts of the registry are read at the same time. Returns how
-/// many entries there were.
+/// Like [`scan`], but hands the entries to collectors, and reads parts of the registry in parallel if there are several threads.
+/// Returns how many entries there were.
 ///
 /// # Errors
 /// What is wrong with the registry.
@@ -74,7 +74,7 @@ pub(crate) fn scan_parts(json: &JsonText, threads: usize, make: Make<'_>) -> Res
     Ok(sessions)
 }
 
-/// At most `most` parts that together seem to be the registry.
+/// Divides the registry into at most `most` parts. It is not certain yet that entries begin where the parts do.
 fn parts(json: &JsonText, most: usize) -> Vec<Part> {
     let text = json.text();
     let between = fast::between_entries(text, json.form.key.as_deref());
@@ -83,14 +83,14 @@ fn parts(json: &JsonText, most: usize) -> Vec<Part> {
     Part::between((1..most).filter_map(seam))
 }
 
-/// `None`: the fast reader gave up.
+/// Reads a part with the fast reader. `None` where it gave up.
 fn read_all<'a>(json: &'a JsonText, part: Part, each: impl FnMut(Entry<'a>)) -> Option<()> {
     fast::read(Window::whole(json.text()), part, json.form.key.as_deref(), each).is_none().then_some(())
 }
 
-/// Reads each part in a thread, by `read`, and returns how many entries there were. `None`: the fast reader gave up, an id
-/// seems to stand twice, the entries have not that shape, or a thread cannot be started; the collectors are not finished
-/// then.
+/// Reads each part with `read` in a thread of its own, and returns how many entries there were. `None`, without finishing a
+/// collector, where the fast reader gave up, two entries may have one id, the entries do not have this shape, or a thread cannot be
+/// started.
 pub(super) fn scan_at_once(
     parts: Vec<Part>,
     shape: Shape,
@@ -118,7 +118,7 @@ pub(super) fn scan_at_once(
     Some(sessions)
 }
 
-/// What [`scan`] does, by the fast reader alone. `None`: it gave up, maybe after some entries.
+/// Like [`scan`], but with the fast reader alone. `None` where it gave up, possibly after some entries.
 pub fn scan_fast<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Option<usize> {
     let mut seen = Seen::default();
     read_all(json, Part::WHOLE, |entry| {
@@ -128,10 +128,10 @@ pub fn scan_fast<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Opt
     seen.count(json.form.shape)
 }
 
-/// What is kept of the entries that were read.
+/// What is kept of the entries that were read, to check them as a whole.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// Their ids, as hashes.
+    /// The hashes of their ids.
     ids: Vec<u64>,
     /// Whether one of them has a field of a session.
     any_session: bool,
@@ -143,13 +143,13 @@ impl Seen {
         self.any_session |= entry.is_session;
     }
 
-    /// What all parts have seen.
+    /// What was kept of the entries of all parts.
     fn all(parts: &[Self]) -> Self {
         let ids: Vec<&[u64]> = parts.iter().map(|part| part.ids.as_slice()).collect();
         Self { ids: ids.concat(), any_session: parts.iter().any(|part| part.any_session) }
     }
 
-    /// How many entries there are; `None` where an id seems to stand twice, or the entries have not that shape.
+    /// How many entries there are; `None` where two hashes are equal, or the entries do not have this shape.
     #[allow(clippy::stable_sort_primitive, reason = "of those that are sorted in parts already it makes one pass")]
     pub(super) fn count(mut self, shape: Shape) -> Option<usize> {
         self.ids.sort();
@@ -159,7 +159,7 @@ impl Seen {
     }
 }
 
-/// What [`scan`] does, by `serde_json` alone.
+/// Like [`scan`], but with `serde_json` alone.
 ///
 /// # Errors
 /// What is wrong with the registry.
@@ -209,7 +209,7 @@ fn hash(id: &str) -> u64 {
     hasher.finish()
 }
 
-/// Tells ids that really stand twice from those that only share a hash.
+/// The diagnostics for ids that are defined twice. `suspects` are hashes that occur twice, which different ids may have, too.
 fn duplicates(json: &JsonText, object: &str, suspects: &HashSet<u64>) -> Vec<Diagnostic> {
     let text = json.text();
     let mut first: BTreeMap<String, Range<usize>> = BTreeMap::new();
@@ -250,7 +250,8 @@ fn entry<'a>(json: &'a JsonText, key: &'a str, value: &'a str) -> Result<Entry<'
         return Err(vec![mistake("not-an-object", format!("the entry of chat {id:?} is not an object"), value)]);
     }
     let mut fields = Fields::new(id, Position(range_in(text, key).start));
-    let mut seen: [Option<&str>; 2] = [None; 2];
+    // The keys of the strict members that were found.
+    let mut strict_keys: [Option<&str>; Member::STRICT.len()] = [None; Member::STRICT.len()];
     let mut mistakes = Vec::new();
     // It is part of what was parsed a moment ago.
     let _ = members(value, |key, value| {
@@ -258,14 +259,14 @@ fn entry<'a>(json: &'a JsonText, key: &'a str, value: &'a str) -> Result<Entry<'
         if mistakes.len() >= MISTAKES_SHOWN {
             return false;
         }
-        if let Some(slot) = field.strict() {
+        if let Some(strict) = field.strict() {
             let (name, id) = (decoded(key), &fields.chat.id);
-            if let Some(first) = seen[slot] {
+            if let Some(first) = strict_keys[strict] {
                 let twice =
                     mistake("duplicate-field", format!("`{name}` is defined twice in the entry of {id:?}"), key);
                 mistakes.push(twice.and(json.place(range_in(text, first)), "first here"));
             }
-            seen[slot] = Some(key);
+            strict_keys[strict] = Some(key);
             if !value.starts_with('"') && value != "null" {
                 mistakes.push(mistake("wrong-type", format!("`{name}` of chat {id:?} is not a string"), value));
             }

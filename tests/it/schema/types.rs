@@ -468,7 +468,8 @@ struct Limits {
     /// sessions where that is more.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     max_changes: Option<u32>,
-    /// So many models are changed at once at most. Their sessions are restarted before the next are changed. Without it, all.
+    /// At most so many models are changed by one transaction on a table, or one replacement of a file. Without it: 500 on a
+    /// table, else all.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     batch: Option<u32>,
 }

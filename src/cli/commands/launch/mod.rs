@@ -10,7 +10,7 @@ use jiff::{Timestamp, Zoned};
 use uuid::Uuid;
 
 use crate::apply::{Backend, Registered};
-use crate::backend;
+use crate::backend::{self, LaunchRefusal};
 use crate::cli::args::{FieldArgs, PlaceArgs};
 use crate::cli::commands::launch::entries::{Entries, PATIENCE};
 use crate::cli::commands::launch::known::Known;
@@ -172,9 +172,10 @@ impl Launch<'_> {
         };
         let registered = match backend.register(self.place.lock_timeout, Timestamp::now(), &user("launch"), &mut decide)
         {
-            Err(error) | Ok(Registered { changed: false, error: Some(error), .. })
-                if error.is_no_room() || error.remedy() == Remedy::GoWithout =>
-            {
+            Err(error) if error.is_no_room() || error.remedy() == Remedy::GoWithout => {
+                return self.start_unregistered(backend.as_ref(), &error);
+            }
+            Ok(Registered { changed: false, error: Some(error), .. }) if error.is_no_room() => {
                 return self.start_unregistered(backend.as_ref(), &error);
             }
             registered => registered?,
@@ -185,13 +186,14 @@ impl Launch<'_> {
         let Registered { changed, paid, error } = registered;
         let is_partly = changed || error.is_some();
         match error {
-            Some(error) if !error.is_no_room() => {
+            Some(error) if !error.is_no_room() && error.remedy() != Remedy::GoWithout => {
                 terminal.failure(&error);
                 terminal.note("the session was not started: run the same command again");
             }
             error => {
                 if let Some(error) = error {
-                    // What could not be noted is a restart that is done once more, in vain.
+                    // What could not be noted is a restart that is done once more, in vain. Where it is not known whether anything
+                    // was written, this is the model that the next run brings about, too.
                     terminal.obstacle(&error);
                 }
                 self.entries.remember(&start);
@@ -275,7 +277,7 @@ fn owe(terminal: &Terminal, backend: &dyn Backend, chat: &str) -> Option<Exit> {
 /// Refuses a backend whose sessions are started by the owner of its registry.
 pub(super) fn refuse_foreign(backend: Option<&str>) -> Result<()> {
     match backend.and_then(backend::refuses_launch) {
-        Some((message, hint)) => Err(CommandProblem::NoLaunch { message, hint }.into()),
+        Some(LaunchRefusal { message, hint }) => Err(CommandProblem::NoLaunch { message, hint }.into()),
         None => Ok(()),
     }
 }

@@ -1,0 +1,184 @@
+//! What runs remember of chats and models, as rows: one for each kind and chat, or model. Only what a transaction is about is
+//! read and written.
+//!
+//! What commands have done and the history does not tell yet is in pieces: each transaction adds its own, and none is read or
+//! written again before the history tells of all of them.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use postgres::Row;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::backend::postgres::problem::TableProblem;
+use crate::backend::postgres::sql::{many, one};
+use crate::backend::postgres::state::{State, damaged, reading};
+use crate::chat::Model;
+use crate::error::Result;
+use crate::json;
+use crate::plan::last_applied::LastApplied;
+use crate::plan::ledger::Note;
+use crate::plan::untold::Draft;
+use crate::state::kept::{Kept, Patch};
+
+const READ: &str = "
+    SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1 AND kind NOT IN ('told', 'unrecorded')
+    UNION ALL SELECT 'reach', '', to_json(reach)::text FROM reconcile.registry WHERE name = $1 AND reach IS NOT NULL";
+/// What becomes of a model depends on all starts that failed, which are few.
+const READ_OF: &str = "
+    SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1 AND kind IN ('failed', 'trials')
+    UNION ALL SELECT kind, key, value::text FROM reconcile.memory
+    WHERE registry = $1 AND kind IN ('owed', 'corrected', 'wrote') AND key = ANY ($2)";
+const REMOVE: &str = "DELETE FROM reconcile.memory AS known USING unnest($2::text[], $3::text[]) AS gone(kind, key)
+    WHERE known.registry = $1 AND known.kind = gone.kind COLLATE \"C\" AND known.key = gone.key COLLATE \"C\"";
+const PUT: &str = "INSERT INTO reconcile.memory (registry, kind, key, value)
+    SELECT $1, kind, key, value::json FROM unnest($2::text[], $3::text[], $4::text[]) AS new(kind, key, value)
+    ON CONFLICT (registry, kind, key) DO UPDATE SET value = excluded.value";
+/// A piece is called as its command is, and by the number of the transaction, which orders them.
+const ADD_PIECE: &str = "INSERT INTO reconcile.memory (registry, kind, key, value)
+    SELECT name, 'unrecorded', $2 || ' ' || lpad(commits::text, 20, '0'), $3::json FROM reconcile.registry WHERE name = $1";
+const READ_PIECES: &str = "
+    SELECT split_part(key, ' ', 1), CASE WHEN split_part(key, ' ', 1) IS DISTINCT FROM $2 THEN value::text END
+    FROM reconcile.memory WHERE registry = $1 AND kind = 'unrecorded' ORDER BY key";
+const REMOVE_PIECES: &str = "
+    DELETE FROM reconcile.memory WHERE registry = $1 AND kind = 'unrecorded' AND split_part(key, ' ', 1) = ANY ($2)";
+
+impl State<'_, '_> {
+    /// All that is remembered, without what the history does not tell yet.
+    pub(super) fn kept(&mut self) -> Result<Kept> {
+        kept(&self.transaction.query_typed(READ, &[one(&self.registry)]).map_err(|error| reading(&error))?)
+    }
+
+    /// What is remembered of these chats, and of all models.
+    pub(super) fn kept_of(&mut self, chats: &[&str]) -> Result<Kept> {
+        let asked = [one(&self.registry), many(&chats)];
+        kept(&self.transaction.query_typed(READ_OF, &asked).map_err(|error| reading(&error))?)
+    }
+
+    /// What must be known to take these notes.
+    pub(super) fn kept_for(&mut self, notes: &[Note]) -> Result<Kept> {
+        // Once corrections are confirmed, those of other chats that have lasted are forgotten.
+        if notes.iter().any(|note| matches!(note, Note::Confirmed { .. })) {
+            return self.kept();
+        }
+        self.kept_of(&notes.iter().map(Note::chat).collect::<Vec<_>>())
+    }
+
+    /// Takes notes, among them those of edits that are made in this transaction.
+    pub(super) fn note_around(&mut self, kept: &Kept, notes: &[Note], now: Timestamp) -> Result<()> {
+        self.save(&kept.noting(notes, now).made())
+    }
+
+    /// Saves what a patch says. A model that was written is what its chat was last given.
+    pub(super) fn save(&mut self, patch: &Patch) -> Result<()> {
+        // What else a patch can say is of the file's form alone.
+        let Patch { version: _, earlier: _, owed, corrected, failed, trials, wrote, unrecorded, exchange: _ } = patch;
+        let given = wrote.iter().filter_map(|(chat, wrote)| Some((chat.as_str(), Some(&wrote.as_ref()?.model))));
+        self.give(given)?;
+        let mut rows = Rows::default();
+        rows.take("owed", owed)?;
+        rows.take("corrected", corrected)?;
+        rows.take("failed", failed)?;
+        rows.take("trials", trials)?;
+        rows.take("wrote", wrote)?;
+        self.write(&rows)?;
+        let mut told = Vec::new();
+        for (name, draft) in unrecorded {
+            match draft {
+                Some(draft) => self.add_piece(name, draft)?,
+                None => told.push(name),
+            }
+        }
+        if told.is_empty() { Ok(()) } else { self.change(REMOVE_PIECES, &[many(&told)]) }
+    }
+
+    fn write(&mut self, rows: &Rows) -> Result<()> {
+        let Rows { gone, new } = rows;
+        if !gone.keys.is_empty() {
+            self.change(REMOVE, &[many(&gone.kinds), many(&gone.keys)])?;
+        }
+        if !new.keys.is_empty() {
+            self.change(PUT, &[many(&new.kinds), many(&new.keys), many(&new.values)])?;
+        }
+        Ok(())
+    }
+
+    fn add_piece(&mut self, name: &str, draft: &Draft) -> Result<()> {
+        self.change(ADD_PIECE, &[one(&name), one(&json::to_text(draft)?)])
+    }
+
+    /// What commands have done that the history does not tell yet, by their names in it. Of the command `own`, only that there is
+    /// something.
+    pub(super) fn drafts(&mut self, own: Option<&str>) -> Result<BTreeMap<String, Option<Draft>>> {
+        let asked = [one(&self.registry), one(&own)];
+        let rows = self.transaction.query_typed(READ_PIECES, &asked).map_err(|error| reading(&error))?;
+        let mut drafts: BTreeMap<String, Option<Draft>> = BTreeMap::new();
+        for row in rows {
+            let draft = drafts.entry(row.try_get(0).map_err(|error| reading(&error))?).or_default();
+            if let Some(piece) = row.try_get(1).map_err(|error| reading(&error))? {
+                draft.get_or_insert_default().merge(value(piece)?);
+            }
+        }
+        Ok(drafts)
+    }
+}
+
+/// Rows to be removed and written, as lists for the statements.
+#[derive(Default)]
+struct Rows {
+    gone: Lists,
+    new: Lists,
+}
+
+#[derive(Default)]
+struct Lists {
+    kinds: Vec<&'static str>,
+    keys: Vec<String>,
+    values: Vec<String>,
+}
+
+impl Rows {
+    /// Takes what has become of chats or models.
+    fn take<K: Display, T: Serialize>(&mut self, kind: &'static str, changes: &BTreeMap<K, Option<T>>) -> Result<()> {
+        for (key, change) in changes {
+            let columns = if change.is_some() { &mut self.new } else { &mut self.gone };
+            columns.kinds.push(kind);
+            columns.keys.push(key.to_string());
+            columns.values.extend(change.as_ref().map(json::to_text).transpose()?);
+        }
+        Ok(())
+    }
+}
+
+fn kept(rows: &[Row]) -> Result<Kept> {
+    let mut kept = Kept::default();
+    let ledger = &mut kept.ledger;
+    for row in rows {
+        let column = |at| row.try_get::<_, &str>(at).map_err(|error| reading(&error));
+        let (kind, key, text) = (column(0)?, column(1)?, column(2)?);
+        match kind {
+            "owed" => _ = ledger.owed.insert(key.to_owned(), value(text)?),
+            "corrected" => _ = ledger.corrected.insert(key.to_owned(), value(text)?),
+            "failed" => _ = ledger.failed.insert(key.to_owned(), value(text)?),
+            "wrote" => _ = ledger.wrote.insert(key.to_owned(), value(text)?),
+            "trials" => {
+                let model = Model::new(key).ok_or_else(|| unknown(key))?;
+                ledger.trials.insert(model, value(text)?);
+            }
+            "reach" => ledger.last_applied = Arc::new(LastApplied::beside_entries(value(text)?)),
+            kind => return Err(unknown(kind).into()),
+        }
+    }
+    Ok(kept)
+}
+
+fn value<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| damaged(&error))
+}
+
+fn unknown(word: &str) -> TableProblem {
+    TableProblem::Damaged { why: format!("unknown name `{word}`").into() }
+}
