@@ -3,6 +3,7 @@
 //! phone numbers. The pseudonym of a pseudonym is itself, so that data may be redacted twice.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -10,6 +11,41 @@ use sha2::Sha256;
 
 /// The length of a key, in bytes.
 pub const KEY_LENGTH: usize = 32;
+
+/// A value with names of chats in it, which has a form with pseudonyms.
+pub trait Redact: Sized {
+    /// The value with pseudonyms, sorted by them, and without what other programs and people wrote.
+    #[must_use]
+    fn redacted(self, redaction: &Redaction) -> Self;
+}
+
+/// A value that may be shown. Reports take only such values, and only [`Shown::under`] makes them, which asks for the key of the
+/// pseudonyms. So a command that forgets to hide names does not compile.
+///
+/// ```compile_fail,E0423
+/// let chat = reconcile::chat::Chat::default();
+/// let shown = reconcile::redact::Shown(chat);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Shown<T>(T);
+
+impl<T: Redact> Shown<T> {
+    /// The value with the pseudonyms of this key, or unchanged where names may be shown.
+    pub fn under(redaction: Option<&Redaction>, value: T) -> Self {
+        Self(match redaction {
+            Some(redaction) => value.redacted(redaction),
+            None => value,
+        })
+    }
+}
+
+impl<T> Deref for Shown<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
 
 /// A key that makes pseudonyms of names.
 #[derive(Clone)]

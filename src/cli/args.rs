@@ -243,7 +243,7 @@ impl CommonArgs {
     }
 }
 
-/// Which chats.
+/// The chats that a command is about.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 pub(crate) struct SelectionArgs {
     /// Only this chat: its id, session name or contact's name (repeatable)
@@ -368,7 +368,7 @@ fn named_plan(text: &str) -> Result<NamedPlan, String> {
 pub(crate) enum Moment {
     Local(DateTime),
     Instant(Timestamp),
-    /// So long from now.
+    /// A length of time from now.
     In(SpanFieldwise),
 }
 
@@ -395,7 +395,7 @@ impl Moment {
 #[derive(Clone, Debug)]
 pub(crate) enum End {
     At(Until),
-    /// So long from now.
+    /// A length of time from now.
     In(SpanFieldwise),
 }
 
@@ -403,7 +403,7 @@ impl End {
     /// The end as a policy says it, where it is `now`.
     ///
     /// # Errors
-    /// Where the calendar ends before.
+    /// If the calendar ends before that time.
     pub(crate) fn from(&self, now: &Zoned) -> Result<Until> {
         let length = match self {
             Self::At(until) => return Ok(until.clone()),

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use anstream::ColorChoice;
 
-/// What `--color` says.
+/// The value of `--color`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Color {
     /// As the environment says, else on a terminal.

@@ -125,7 +125,7 @@ impl Target {
         self.path == other.path
     }
 
-    /// Writes it. On disk when it returns: without that, a power cut could leave an empty file in the place of the last
+    /// Writes the file, which is on disk when this returns: else a power cut could leave an empty file in the place of the last
     /// report.
     pub(crate) fn write(self, write: impl FnOnce(&mut Page) -> io::Result<()>) -> io::Result<()> {
         let file = self.new.file();
@@ -155,7 +155,7 @@ pub(crate) fn check_replaceable(path: &Path) -> Result<()> {
     mount::check_replaceable(directory.place(name), &directory)
 }
 
-/// What it is that is no regular file.
+/// The kind of a file that is not regular.
 fn not_regular(found: &fs::Metadata) -> Option<&'static str> {
     let kind = found.file_type();
     match () {

@@ -100,17 +100,17 @@ impl Terminal {
         lines.filter(|line| line.starts_with("warning")).collect()
     }
 
-    /// What is good to know.
+    /// Says what is good to know.
     pub(crate) fn note(&self, text: impl Into<Sentence>) {
         self.said("note", text);
     }
 
-    /// What is probably not as it should be.
+    /// Warns of what is probably not as it should be.
     pub(crate) fn warning(&self, text: impl Into<Sentence>) {
         self.said("warning", text);
     }
 
-    /// What would keep a run from working, and what to do about it.
+    /// Warns of what would keep a run from working, and says what to do about it.
     pub(crate) fn obstacle(&self, error: &Error) {
         let Explanation { message, hint, .. } = self.naming.explain(error);
         self.warning(message);
@@ -119,13 +119,13 @@ impl Terminal {
         }
     }
 
-    /// Why nothing is done, where that is no failure of the program: what was typed cannot be done, or a plan is refused.
+    /// Says why nothing is done, where that is no failure of the program: what was typed cannot be done, or a plan is refused.
     pub(crate) fn refused(&self, text: impl Into<Sentence>, hint: impl Into<Sentence>) {
         self.said("error", text);
         self.hint(hint);
     }
 
-    /// What to do next.
+    /// Says what to do next.
     pub(crate) fn hint(&self, text: impl Into<Sentence>) {
         self.said("hint", text);
     }
@@ -141,7 +141,7 @@ impl Terminal {
         self.line(render(found, self.naming).trim_end());
     }
 
-    /// An error, its code, and what to do about it.
+    /// Shows an error, its code, and what to do about it.
     pub(crate) fn failure(&self, error: &Error) {
         if let Error::Invalid(found) = error {
             return self.diagnostics(found);
@@ -153,7 +153,7 @@ impl Terminal {
         }
     }
 
-    /// An error after the first effect, and what was done before it.
+    /// Shows an error after the first effect, and what was done before it.
     pub(crate) fn failure_after(&self, error: &Error, done: impl Into<Sentence>) -> Exit {
         self.failure(error);
         self.note(done);
@@ -171,7 +171,7 @@ impl Terminal {
     }
 }
 
-/// What was typed to a question.
+/// The answer to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// Consent.

@@ -11,7 +11,7 @@ use crate::backend::Listener;
 use crate::foreign::{Foreign, Sentence, sentence};
 use crate::report::shown::{Naming, shown};
 
-/// How much is told.
+/// How much the trace tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Detail {
     Nothing,
@@ -35,7 +35,7 @@ impl Trace {
         Self { detail, naming, last: Mutex::new(Instant::now()) }
     }
 
-    /// Whether anything is told.
+    /// Whether the trace tells anything.
     pub(crate) fn is_on(&self) -> bool {
         self.detail > Detail::Nothing
     }

@@ -27,7 +27,7 @@ use crate::form::Form;
 use crate::plan::Plan;
 use crate::plan::json::Origin;
 use crate::policy::{self, BackendSettings, Outline, Policy};
-use crate::redact::Redaction;
+use crate::redact::{Redaction, Shown};
 use crate::registry::Snapshot;
 use crate::report::shown::Naming;
 use crate::sources::{PolicyFiles, git};
@@ -45,22 +45,22 @@ pub(crate) struct Opened {
     pub(crate) files: PolicyFiles,
     /// The policy's path.
     pub(crate) path: PathBuf,
-    /// What the policy is called.
+    /// The policy's name, as it may be shown.
     pub(crate) policy_name: Public,
-    /// Where the registry is.
+    /// Where the registry is kept.
     pub(crate) home: Home,
     /// The time, in the policy's time zone.
     pub(crate) now: Zoned,
     pub(crate) names: Names,
-    /// What there is to warn of.
+    /// The warnings of the policy.
     pub(crate) warnings: Vec<Diagnostic>,
     /// What hears of the commands and requests of its backend.
     pub(crate) trace: Arc<Trace>,
 }
 
-/// What chats are called.
+/// By which names chats are shown.
 pub(crate) enum Names {
-    /// What the registry calls them.
+    /// By those that the registry has.
     Own,
     /// Pseudonyms, wherever they are shown.
     Redacted(Redaction),
@@ -77,7 +77,7 @@ impl Names {
 
     /// What decided on a chat, as it may be shown.
     pub(crate) fn rule(&self, rule: &str, chat: &str) -> Public {
-        // As above.
+        // Without a key, names may be told, or are pseudonyms.
         Public::new(self.redaction().map_or_else(|| rule.to_owned(), |redaction| redaction.rule(rule, chat)))
     }
 
@@ -103,12 +103,9 @@ impl Names {
     }
 
     /// A plan as it may be shown. What is known of a snapshot's chats is no more than what a redacted plan says.
-    pub(crate) fn shown(&self, plan: Plan) -> Plan {
-        match (self, self.redaction()) {
-            (_, Some(redaction)) => plan.redacted(redaction),
-            (Self::Snapshot(..), None) => plan.without_details(),
-            (Self::Own | Self::Redacted(_), None) => plan,
-        }
+    pub(crate) fn shown(&self, plan: Plan) -> Shown<Plan> {
+        let plan = if self.is_snapshot() { plan.without_details() } else { plan };
+        Shown::under(self.redaction(), plan)
     }
 }
 
@@ -242,8 +239,8 @@ pub(crate) struct Past {
     pub(crate) names: Names,
 }
 
-/// Opens it. The policy only says where the registry is, if the command line does not, and may have mistakes: what is
-/// owed and what was done can be looked at all the same.
+/// Opens what a command about past runs starts from. The policy only says where the registry is, if the command line does
+/// not, and may have mistakes: what is owed and what was done can be looked at all the same.
 pub(crate) fn open_past(terminal: &Terminal, place: &PlaceArgs) -> anyhow::Result<Past> {
     let home = home_of_past(terminal, place)?;
     let policy = || policy::read(&place.load().ok()?.sources).ok();

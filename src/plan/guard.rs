@@ -3,11 +3,12 @@
 use crate::plan::input::Limits;
 use crate::plan::{EditedModels, ModelChange, Plan, Refusal, edits};
 use crate::policy::Policy;
+use crate::redact::Redact;
 
 /// Why `plan` may not be done; `None` where it may.
 pub fn guard(plan: &Plan, policy: &Policy, limits: Limits) -> Option<Refusal> {
     if let Some(expected) = limits.expected {
-        let redacted = expected.redaction.as_ref().map(|redaction| plan.redacted(redaction));
+        let redacted = expected.redaction.as_ref().map(|redaction| plan.clone().redacted(redaction));
         let shown = redacted.as_ref().unwrap_or(plan);
         let differences = expected.edits.as_ref().map(|edits| differences(edits, shown));
         let is_other = match &differences {

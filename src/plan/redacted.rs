@@ -5,14 +5,13 @@ use crate::plan::json::{JsonRun, Origin};
 use crate::plan::listing::{Listed, Listing};
 use crate::plan::{FailedModel, Outcome, Plan, Refusal, Row, id};
 use crate::policy::Because;
-use crate::redact::Redaction;
+use crate::redact::{Redact, Redaction};
 
-impl Plan {
-    /// This plan with pseudonyms. Its rows are sorted by them and its id is made of them, so that it equals the plan on
-    /// a redacted snapshot of the registry.
-    #[must_use]
-    pub fn redacted(&self, redaction: &Redaction) -> Self {
-        let plan = self.clone().without_details();
+impl Redact for Plan {
+    /// This plan with pseudonyms. Its rows are sorted by them and its id is made of them, so that it equals the plan on a redacted
+    /// snapshot of the registry.
+    fn redacted(self, redaction: &Redaction) -> Self {
+        let plan = self.without_details();
         let mut rows: Vec<Row> = plan.rows.into_iter().map(|row| row.redacted(redaction)).collect();
         rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
         let void = plan.void.iter().map(|(chat, why)| (redaction.chat(chat), *why));
@@ -25,7 +24,9 @@ impl Plan {
         let refused = plan.refused.map(Refusal::redacted);
         Self { id: id(&rows), rows, void: void.collect(), failed_models, unlisted, refused, ..plan }
     }
+}
 
+impl Plan {
     /// This plan without the details of outcomes, which may quote names and the output of commands.
     #[must_use]
     pub(crate) fn without_details(mut self) -> Self {
@@ -51,10 +52,9 @@ impl Refusal {
     }
 }
 
-impl Row {
+impl Redact for Row {
     /// This row with pseudonyms, and without the detail of its outcome.
-    #[must_use]
-    pub fn redacted(mut self, redaction: &Redaction) -> Self {
+    fn redacted(mut self, redaction: &Redaction) -> Self {
         self.because.rule = redaction.rule(&self.because.rule, &self.chat.id);
         self.chat = self.chat.redacted(redaction);
         self.outcome = Outcome::plain(self.outcome.verdict);
@@ -62,10 +62,9 @@ impl Row {
     }
 }
 
-impl Listing {
+impl Redact for Listing {
     /// The listing with pseudonyms, sorted by them.
-    #[must_use]
-    pub fn redacted(self, redaction: &Redaction) -> Self {
+    fn redacted(self, redaction: &Redaction) -> Self {
         let redacted = |listed: Listed| Listed {
             because: Because { rule: redaction.rule(&listed.because.rule, &listed.chat.id), ..listed.because },
             chat: listed.chat.redacted(redaction),
@@ -77,10 +76,9 @@ impl Listing {
     }
 }
 
-impl JsonRun<'_> {
+impl Redact for JsonRun<'_> {
     /// This run with pseudonyms, and without the user and the host.
-    #[must_use]
-    pub fn redacted(mut self, redaction: &Redaction) -> Self {
+    fn redacted(mut self, redaction: &Redaction) -> Self {
         self.plan_id = redaction.plan(&self.plan_id).into();
         self.by = Origin { user: None, uid: None, host: None, overrides: Vec::new(), ..self.by };
         self.conversations.clear();

@@ -79,14 +79,15 @@ pub fn set_all<'c>(text: &str, overrides: &BTreeMap<&'c str, Wanted>) -> Result<
     }
 }
 
-/// The text with a comment after the override of `chat`; `None` where the override is not the last thing on its line,
-/// such as before another comment. The comment must have no control characters.
+/// The text with a comment after the override of `chat`; `None` where the override is not the last thing on its line, such as before
+/// another comment, and where the comment has control characters, which could end its line.
 pub(crate) fn with_comment(text: &str, chat: &str, comment: &str) -> Option<String> {
     let document = Document::parse(text).ok()?;
     let end = document.get("chats")?.as_table()?.get(chat)?.as_value()?.span()?.end;
     let (before, behind) = text.split_at_checked(end)?;
     let is_last = behind.lines().next().is_none_or(|rest| rest.trim().is_empty());
-    is_last.then(|| format!("{before}  # {comment}{behind}"))
+    let stays = !comment.contains(char::is_control);
+    (is_last && stays).then(|| format!("{before}  # {comment}{behind}"))
 }
 
 /// The text without the override of `chat`; `None` where the chat has no override, the text is not TOML, or the text is

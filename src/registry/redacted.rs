@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::chat::Chat;
 use crate::error::Result;
-use crate::redact::Redaction;
+use crate::redact::{Redact, Redaction};
 use crate::registry::Snapshot;
 use crate::registry::json::raw::{decoded, members};
 
@@ -37,17 +37,16 @@ struct Entry {
     redacted: String,
 }
 
-impl Chat<'_> {
-    /// This chat with pseudonyms, and without its contact's name.
-    #[must_use]
-    pub fn redacted(&self, redaction: &Redaction) -> Chat<'static> {
+impl Redact for Chat<'_> {
+    /// This chat with pseudonyms, without its contact's name.
+    fn redacted(self, redaction: &Redaction) -> Self {
         // Every field is named, so that a new field does not compile before it is decided whether it reveals who the
         // chat is with.
-        let Chat { id, session_name: _, contact_name: _, tier, kind, source, agent, account } =
-            self.clone().into_owned();
+        let slug = self.slug();
+        let Chat { id, session_name: _, contact_name: _, tier, kind, source, agent, account } = self;
         Chat {
             id: redaction.chat(&id).into(),
-            session_name: self.slug().map(|slug| redaction.session(&slug).into()),
+            session_name: slug.map(|slug| redaction.session(&slug).into()),
             contact_name: None,
             tier: tier.map(|tier| redaction.tier(&tier).into()),
             kind,
@@ -69,7 +68,7 @@ pub type ByHand<'a> = &'a dyn Fn(&super::Entry) -> Option<bool>;
 pub fn redacted(snapshot: &dyn Snapshot, redaction: &Redaction, by_hand: ByHand) -> Result<String> {
     let mut entries = BTreeMap::new();
     snapshot.each(&mut |entry| {
-        let chat = entry.chat.redacted(redaction);
+        let chat = entry.chat.clone().into_owned().redacted(redaction);
         let set_by = by_hand(&entry).map(|by_hand| if by_hand { BY_HAND } else { "reconcile" });
         let own = |field: Option<std::borrow::Cow<str>>| field.map(std::borrow::Cow::into_owned);
         // A plan on the snapshot cannot decide by a field that is left out here.

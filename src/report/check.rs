@@ -1,5 +1,6 @@
 //! What is wrong with a policy: for people, for editors, and as annotations of a workflow.
 
+use std::borrow::Cow;
 use std::io;
 
 use serde::Serialize;
@@ -28,6 +29,8 @@ pub(crate) struct Check<'a> {
     pub(crate) policy: &'a str,
     /// In the order in which they stand in its files.
     pub(crate) diagnostics: &'a [Diagnostic],
+    /// Whether what stands there may be told, or only which kind of mistake it is.
+    pub(crate) naming: Naming,
 }
 
 #[derive(Serialize)]
@@ -70,26 +73,30 @@ struct WireRelated<'a> {
 }
 
 impl Check<'_> {
-    /// How many there are of this level.
+    /// How many mistakes have this level.
     pub(crate) fn count(&self, level: Level) -> usize {
         self.diagnostics.iter().filter(|found| found.level == level).count()
     }
 
-    /// Writes them.
+    /// Writes the mistakes.
     ///
     /// # Errors
     /// Of writing.
     pub(crate) fn write(&self, format: CheckFormat, page: &mut Page) -> io::Result<()> {
+        let told = match self.naming {
+            Naming::Plain => Cow::Borrowed(self.diagnostics),
+            Naming::Hidden => self.diagnostics.iter().map(Diagnostic::nameless).collect(),
+        };
         match format {
             CheckFormat::Text => self.text(page),
-            CheckFormat::Json => self.json(page),
-            CheckFormat::Github => self.diagnostics.iter().try_for_each(|found| page.annotation(&annotation(found))),
+            CheckFormat::Json => self.json(&told, page),
+            CheckFormat::Github => told.iter().try_for_each(|found| page.annotation(&annotation(found))),
         }
     }
 
     fn text(&self, page: &mut Page) -> io::Result<()> {
         if !self.diagnostics.is_empty() {
-            page.diagnostics(self.diagnostics, Naming::Plain)?;
+            page.diagnostics(self.diagnostics, self.naming)?;
         }
         let mistakes = match self.count(Level::Error) {
             0 => "no mistakes".to_owned(),
@@ -106,11 +113,11 @@ impl Check<'_> {
         page.line(&format!("{}: {mistakes}{warnings}{notes}", self.policy), Width::Any)
     }
 
-    fn json(&self, page: &mut Page) -> io::Result<()> {
+    fn json(&self, told: &[Diagnostic], page: &mut Page) -> io::Result<()> {
         let wire = Wire {
             format_version: "1.0",
             policy: self.policy,
-            diagnostics: self.diagnostics.iter().map(WireDiagnostic::from).collect(),
+            diagnostics: told.iter().map(WireDiagnostic::from).collect(),
             errors: self.count(Level::Error),
             warnings: self.count(Level::Warning),
             notes: self.count(Level::Note),

@@ -35,16 +35,16 @@ struct WireCheck {
 /// What was found, and how it is shown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Checkup<'a> {
-    /// In the order in which they are shown.
+    /// The checks, in the order in which they are shown.
     pub(crate) checks: &'a [Check],
     /// Whether chats and people may be named.
     pub(crate) naming: Naming,
-    /// How much room its lines have, as text.
+    /// How much room a line of text has.
     pub(crate) width: Width,
 }
 
 impl Checkup<'_> {
-    /// Writes it.
+    /// Writes the checkup.
     ///
     /// # Errors
     /// Of writing.

@@ -12,6 +12,7 @@ use crate::plan::ledger::Debt;
 use crate::plan::trial::FailedStart;
 use crate::plan::{Row, Verdict};
 use crate::policy::{Because, Condition, Policy, Rule};
+use crate::redact::{Redact, Redaction, Shown};
 use crate::report::page::{Cell, Page, Width, cut};
 use crate::report::text::{WIDEST, counted, time};
 use crate::resolve::{Candidate, Current, Decision, candidates, resolve};
@@ -19,33 +20,52 @@ use crate::resolve::{Candidate, Current, Decision, candidates, resolve};
 /// Of the values that a condition wants, so many are told.
 const TOLD: usize = 5;
 
+/// The parts of an explanation that have names in them.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// The policy that decides.
+    pub policy: Policy,
+    /// The chat, with the fields that the user gave.
+    pub chat: Chat<'a>,
+    /// What a run would find to do for the chat, from the registry alone.
+    pub row: Option<Row>,
+    /// The run that last changed the chat's model.
+    pub last_change: Option<JsonRun<'a>>,
+}
+
+impl Redact for Subject<'_> {
+    fn redacted(self, redaction: &Redaction) -> Self {
+        let Self { policy, chat, row, last_change } = self;
+        Self {
+            policy: policy.redacted_for(redaction, &chat.id),
+            chat: chat.redacted(redaction),
+            row: row.map(|row| row.redacted(redaction)),
+            last_change: last_change.map(|run| run.redacted(redaction)),
+        }
+    }
+}
+
 /// Everything that is known of one chat.
 #[derive(Clone, Copy)]
 pub struct Explanation<'a> {
-    /// What is desired.
-    pub policy: &'a Policy,
+    /// What is explained.
+    pub subject: &'a Shown<Subject<'a>>,
     /// What the backend can do.
     pub capabilities: &'a dyn Capabilities,
-    /// The chat, with what the user said of it.
-    pub chat: &'a Chat<'a>,
     /// The fields that only the user said.
     pub assumed: &'a [&'static str],
     /// What gives it its tier, where the registry tells none.
     pub assigned: Option<&'a Because>,
     /// The registry's name, as the user would write it.
     pub registry: &'a str,
-    /// Whether the chat is in it.
+    /// Whether the chat is in the registry.
     pub registered: bool,
-    /// The model that it has there.
+    /// The chat's model in the registry.
     pub existing: Current<'a>,
-    /// What a run would find to do for it, from the registry alone.
-    pub row: Option<&'a Row>,
-    /// The restart that it is owed.
+    /// The restart that the chat's session is owed.
     pub debt: Option<&'a Debt>,
     /// The model on which its session did not come up, if any.
     pub failed: Option<&'a FailedStart>,
-    /// The run that last changed it.
-    pub last_change: Option<&'a JsonRun<'a>>,
     /// The time, in the policy's time zone.
     pub now: &'a Zoned,
     /// The time as it is shown, in the host's time zone.
@@ -147,61 +167,64 @@ struct Told<'a> {
 impl<'a> Explanation<'a> {
     /// The decision: that of a run, if it knew of the chat what is known here.
     pub fn decision(&self) -> Decision<'a> {
-        resolve(self.policy, self.chat, self.existing, self.now)
+        resolve(&self.subject.policy, &self.subject.chat, self.existing, self.now)
     }
 
     /// Why the chat is not managed, if so.
     fn unmanaged(&self) -> Option<&'a str> {
         let decision = self.decision();
         let by_policy = decision.model.is_none().then(|| decision.reason.unwrap_or("the policy says managed = false"));
-        by_policy.or_else(|| self.capabilities.unmanaged(self.chat))
+        by_policy.or_else(|| self.capabilities.unmanaged(&self.subject.chat))
     }
 
     /// Whether the registry says what is decided; `None` where that is not asked.
     fn in_sync(&self) -> Option<bool> {
         let asked = self.registered && self.unmanaged().is_none();
-        let existing = self.existing.model.map(|model| self.policy.canonical(model));
+        let existing = self.existing.model.map(|model| self.subject.policy.canonical(model));
         asked.then(|| existing == self.decision().model.map(Model::as_str))
     }
 
     /// What a run would find to do. It does not know what only the user said.
     fn row(&self) -> Option<&'a Row> {
-        self.row.filter(|_| self.assumed.is_empty())
+        self.subject.row.as_ref().filter(|_| self.assumed.is_empty())
     }
 
     /// Whether the restart is still needed. Without a row for it, the next run strikes it.
     fn is_owed(&self) -> bool {
-        self.row.is_some_and(|row| row.owed.is_some())
+        self.subject.row.as_ref().is_some_and(|row| row.owed.is_some())
     }
 
     fn change(&self) -> Option<(&'a JsonRun<'a>, &'a JsonRow<'a>)> {
-        let run = self.last_change?;
-        Some((run, run.changes.iter().find(|row| row.chat_id == self.chat.id && row.edit)?))
+        let run = self.subject.last_change.as_ref()?;
+        Some((run, run.changes.iter().find(|row| row.chat_id == self.subject.chat.id && row.edit)?))
     }
 
     fn told(&self) -> Vec<Told<'a>> {
         let mut decided = false;
-        let told = candidates(self.policy, self.chat, self.existing, self.now).map(|candidate| match candidate {
-            Candidate::Speaks(decision) if decided => Told::new(decision, "outranked", None),
-            Candidate::Speaks(decision) => {
-                decided = true;
-                Told::new(decision, "decides", self.grounds(decision))
-            }
-            Candidate::Over(decision, until) => {
-                Told::new(decision, "over", Some(format!("it ended {} {until}", until.preposition())))
-            }
-            Candidate::NothingToKeep(because) => {
-                let why = self.existing.model.map_or("the registry has no model".to_owned(), |existing| {
-                    format!("the registry has {existing}, which is not allowed")
-                });
-                Told { because, model: None, standing: "silent", detail: Some(why) }
-            }
-            Candidate::NotByHand(because) => {
-                let why = self.existing.model.map_or("the registry has no model", |_| "the model was not set by hand");
-                Told { because, model: None, standing: "silent", detail: Some(why.to_owned()) }
-            }
-            Candidate::Unmet(rule, condition) => {
-                Told::new((&rule.choice).into(), "unmatched", Some(self.unmet(rule, condition)))
+        let told = candidates(&self.subject.policy, &self.subject.chat, self.existing, self.now).map(|candidate| {
+            match candidate {
+                Candidate::Speaks(decision) if decided => Told::new(decision, "outranked", None),
+                Candidate::Speaks(decision) => {
+                    decided = true;
+                    Told::new(decision, "decides", self.grounds(decision))
+                }
+                Candidate::Over(decision, until) => {
+                    Told::new(decision, "over", Some(format!("it ended {} {until}", until.preposition())))
+                }
+                Candidate::NothingToKeep(because) => {
+                    let why = self.existing.model.map_or("the registry has no model".to_owned(), |existing| {
+                        format!("the registry has {existing}, which is not allowed")
+                    });
+                    Told { because, model: None, standing: "silent", detail: Some(why) }
+                }
+                Candidate::NotByHand(because) => {
+                    let why =
+                        self.existing.model.map_or("the registry has no model", |_| "the model was not set by hand");
+                    Told { because, model: None, standing: "silent", detail: Some(why.to_owned()) }
+                }
+                Candidate::Unmet(rule, condition) => {
+                    Told::new((&rule.choice).into(), "unmatched", Some(self.unmet(rule, condition)))
+                }
             }
         });
         told.collect()
@@ -209,12 +232,12 @@ impl<'a> Explanation<'a> {
 
     /// What there is to say of that which decides.
     fn grounds(&self, decision: Decision) -> Option<String> {
-        let is_fallback = *decision.because == self.policy.fallback.because;
-        let fallback = is_fallback.then(|| match self.chat.tier.as_deref() {
+        let is_fallback = *decision.because == self.subject.policy.fallback.because;
+        let fallback = is_fallback.then(|| match self.subject.chat.tier.as_deref() {
             None => "the chat has no tier".to_owned(),
             Some(tier) => format!("[tiers] does not list {tier}"),
         });
-        let withdrawn = decision.model.map(|model| (model, self.policy.in_use(model, self.now)));
+        let withdrawn = decision.model.map(|model| (model, self.subject.policy.in_use(model, self.now)));
         let withdrawn = withdrawn.filter(|(model, in_use)| model != in_use);
         let withdrawn = withdrawn.map(|(model, in_use)| format!("{model} is retired, and {in_use} takes its place"));
         let until = decision.until.map(|until| match decision.then {
@@ -234,11 +257,11 @@ impl<'a> Explanation<'a> {
         let more = wanted.len().checked_sub(TOLD).filter(|more| *more > 0).map(|more| format!("{more} more"));
         let told = wanted.into_iter().take(TOLD).chain(more).collect::<Vec<_>>().join(" or ");
         // It stands in the line of every rule that asks for it.
-        let has = cut(condition.of(self.chat).unwrap_or("none"), WIDEST);
+        let has = cut(condition.of(&self.subject.chat).unwrap_or("none"), WIDEST);
         format!("needs {} = {told}; this chat has {has}", condition.name())
     }
 
-    /// Writes it for people.
+    /// Writes the explanation for people.
     ///
     /// # Errors
     /// Of writing.
@@ -248,7 +271,7 @@ impl<'a> Explanation<'a> {
             None => name(self.decision().model).to_owned(),
         };
         let mut line = |text: &str| page.line(text, Width::Any);
-        line(&format!("{} ({}) → {decided}", self.chat.label(), self.description()))?;
+        line(&format!("{} ({}) → {decided}", self.subject.chat.label(), self.description()))?;
 
         let told = self.told();
         let cells: Vec<[Cell; 3]> = told.iter().map(Told::cells).collect();
@@ -276,7 +299,7 @@ impl<'a> Explanation<'a> {
     }
 
     fn description(&self) -> String {
-        let chat = self.chat;
+        let chat = &self.subject.chat;
         let id = chat.session_name.as_ref().map(|_| chat.id.as_ref());
         let by = self
             .assigned
@@ -298,8 +321,11 @@ impl<'a> Explanation<'a> {
         let model = self.existing.model.unwrap_or("no model");
         let Some(in_sync) = self.in_sync() else { return format!("{model}, left alone") };
         if in_sync {
-            let means =
-                self.existing.model.map(|existing| self.policy.canonical(existing)).filter(|means| *means != model);
+            let means = self
+                .existing
+                .model
+                .map(|existing| self.subject.policy.canonical(existing))
+                .filter(|means| *means != model);
             let means = means.map(|means| format!(" (another spelling of {means})")).unwrap_or_default();
             return format!("{model}{means}, in sync");
         }
@@ -350,13 +376,13 @@ impl<'a> Explanation<'a> {
         format!("did not come up on {model}: {attempts} since {since}{next}")
     }
 
-    /// Writes it for programs.
+    /// Writes the explanation for programs.
     ///
     /// # Errors
     /// Of writing.
     pub fn json(&self, page: &mut Page) -> io::Result<()> {
         let Decision { model, because, until, then, reason } = self.decision();
-        let chat = self.chat;
+        let chat = &self.subject.chat;
         let row = self.row();
         let wire = Wire {
             format_version: "1.0",

@@ -56,7 +56,7 @@ impl Format {
 }
 
 impl Report<'_> {
-    /// Writes it.
+    /// Writes the report.
     ///
     /// # Errors
     /// Of writing.

@@ -9,28 +9,29 @@ use jiff::Zoned;
 
 use crate::plan::json::{JsonRow, JsonRun};
 use crate::plan::{Summary, Verdict};
+use crate::redact::Shown;
 use crate::report::page::{Cell, Page, TableRow, Width};
 use crate::report::text::{WIDEST, colour, time};
 
-/// What is told of a run.
+/// How much is told of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// All of it, with its numbers.
+    /// All of the run, with its numbers.
     WholeRun,
-    /// What it did for one chat.
+    /// Only what the run did for one chat.
     OneChat,
 }
 
-/// How runs are told.
+/// How past runs are shown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Telling<'a> {
-    /// What is told of each.
+    /// How much is told of each run.
     pub(crate) scope: Scope,
     /// The names of contacts by chat id, as far as they may be shown. The history has none.
     pub(crate) contacts: &'a BTreeMap<String, String>,
     /// The time.
     pub(crate) now: &'a Zoned,
-    /// How much room its lines have.
+    /// How much room a line has.
     pub(crate) width: Width,
 }
 
@@ -38,7 +39,7 @@ pub(crate) struct Telling<'a> {
 ///
 /// # Errors
 /// Of writing.
-pub(crate) fn write(run: &JsonRun, telling: Telling, page: &mut Page) -> io::Result<()> {
+pub(crate) fn write(run: &Shown<JsonRun>, telling: Telling, page: &mut Page) -> io::Result<()> {
     let Telling { scope, contacts, now, width } = telling;
     let who = run.by.user.clone().or_else(|| run.by.uid.map(|uid| format!("user {uid}")));
     let who = who.into_iter().chain(run.by.host.clone()).collect::<Vec<_>>().join("@");

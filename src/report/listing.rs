@@ -9,11 +9,12 @@ use serde::Serialize;
 use crate::chat::Model;
 use crate::plan::json::JsonBecause;
 use crate::plan::listing::{Listed, Listing, State};
+use crate::redact::Shown;
 use crate::report::TextOrJson;
 use crate::report::page::{Cell, Page, TableRow, Width, fits};
 use crate::report::text::{colour, counted, time};
 
-/// What a list is about.
+/// The chats to list, and what a list of them needs besides.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List<'a> {
     /// The policy's name, as the user would write it.
@@ -21,19 +22,19 @@ pub(crate) struct List<'a> {
     /// The registry's name, as the user would write it.
     pub(crate) registry: &'a str,
     /// The chats.
-    pub(crate) listing: &'a Listing,
+    pub(crate) listing: &'a Shown<Listing>,
     /// The time.
     pub(crate) now: &'a Zoned,
-    /// How much room its lines have, as text.
+    /// How much room a line of text has.
     pub(crate) width: Width,
 }
 
 /// By which names a row calls its chat.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Names {
-    /// Its session's and its contact's.
+    /// By its session's name, and its contact's.
     Both,
-    /// Its contact's, else its session's.
+    /// By its contact's name, else its session's.
     One,
 }
 
@@ -71,7 +72,7 @@ struct WireChat<'a> {
 }
 
 impl List<'_> {
-    /// Writes it.
+    /// Writes the list.
     ///
     /// # Errors
     /// Of writing.
@@ -84,13 +85,13 @@ impl List<'_> {
 
     /// Holds no times.
     fn json(&self, page: &mut Page) -> io::Result<()> {
-        let Listing { chats, sessions, complete } = self.listing;
+        let Listing { chats, sessions, complete } = &**self.listing;
         let chats = chats.iter().map(wire).collect();
         page.json(&Wire { format_version: "1.0", complete: *complete, sessions: *sessions, chats })
     }
 
     fn text(&self, page: &mut Page) -> io::Result<()> {
-        let Listing { chats, sessions, complete } = self.listing;
+        let Listing { chats, sessions, complete } = &**self.listing;
         let selected = format!(" · {} selected", chats.len());
         let selected = if *complete { "" } else { &selected };
         let head = format!("{} · {} in {}{selected}", self.policy, counted(*sessions, "session"), self.registry);
@@ -146,7 +147,7 @@ impl List<'_> {
         TableRow::new(Cell::default().and(style, mark), texts.chain([models]).chain(ends))
     }
 
-    /// How it stands, in words.
+    /// The states of a chat, in words.
     fn words(&self, listed: &Listed) -> String {
         let word = |state: &State| match (state, listed.owed_since) {
             (State::Owed, Some(since)) => format!("restart owed since {}", time(since, self.now)),

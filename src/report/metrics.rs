@@ -10,16 +10,16 @@ use crate::report::page::{Gauge, Label, Page};
 /// When a run last ended well: the value that is carried over from file to file.
 const LAST_SUCCESS: &str = "reconcile_last_success_timestamp_seconds";
 
-/// What is told of a run.
+/// A run in numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Metrics<'a> {
     /// The registry, by which several files of one host are told apart.
     pub(crate) label: &'a Label,
     /// When the run began.
     pub(crate) at: Timestamp,
-    /// Its exit code.
+    /// The run's exit code.
     pub(crate) exit: u8,
-    /// Its plan; `None` where there was an error before one was made.
+    /// The run's plan; `None` where there was an error before one was made.
     pub(crate) plan: Option<&'a Plan>,
     /// When a run last ended well, as far as is known, in seconds since 1970.
     pub(crate) last_success: Option<i64>,
@@ -43,7 +43,7 @@ impl Earlier {
 }
 
 impl Metrics<'_> {
-    /// Writes them.
+    /// Writes the metrics.
     ///
     /// # Errors
     /// Of writing.

@@ -22,6 +22,7 @@ mod text;
 use jiff::Zoned;
 
 use crate::plan::Plan;
+use crate::redact::Shown;
 use crate::registry::Snapshot;
 
 pub(crate) use diff::policy_diff;
@@ -34,29 +35,29 @@ pub(crate) use text::{counted, failed_model, refusal, time, voided};
 /// Whether a plan was only made, or executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Only made.
+    /// The plan was only made.
     DryRun,
-    /// Executed.
+    /// The plan was executed.
     Apply,
-    /// Only made, and not from the registry: what a change of policy alone does.
+    /// The plan shows what a change of policy alone does.
     PolicyDiff,
 }
 
-/// What a report is about.
+/// A plan, and what a report of it needs besides.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'a> {
     /// The policy's name, as the user would write it.
     pub policy: &'a str,
     /// The registry that was planned on.
     pub snapshot: &'a dyn Snapshot,
-    /// What it is called.
+    /// The registry's name, as the user would write it.
     pub registry: &'a str,
     /// The plan, with its outcomes.
-    pub plan: &'a Plan,
-    /// What was done with it.
+    pub plan: &'a Shown<Plan>,
+    /// Whether the plan was only made, or executed.
     pub mode: Mode,
     /// The time of the run.
     pub now: &'a Zoned,
-    /// How much room its lines have, as text.
+    /// How much room a line of text has.
     pub width: Width,
 }

@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use reconcile::backend::capabilities;
 use reconcile::chat::{Chat, Model};
 use reconcile::policy::{Policy, Source, read};
+use reconcile::redact::Shown;
 use reconcile::report::Page;
-use reconcile::report::explain::Explanation;
+use reconcile::report::explain::{Explanation, Subject};
 use reconcile::resolve::{Candidate, candidates, resolve};
 use serde_json::{Value, json};
 
@@ -317,21 +318,22 @@ fn chats() -> impl Strategy<Value = Chat<'static>> {
     })
 }
 
-fn json_of(policy: &Policy, chat: &Chat, existing: Option<&str>, now: &Zoned) -> Value {
-    let capabilities = capabilities(policy);
+fn subject(policy: Policy, chat: Chat<'static>) -> Shown<Subject<'static>> {
+    Shown::under(None, Subject { policy, chat, row: None, last_change: None })
+}
+
+fn json_of(subject: &Shown<Subject>, existing: Option<&str>, now: &Zoned) -> Value {
+    let capabilities = capabilities(&subject.policy);
     let explanation = Explanation {
-        policy,
+        subject,
         capabilities: capabilities.as_ref(),
-        chat,
         assigned: None,
         assumed: &[],
         registry: "sessions.json",
         registered: true,
         existing: existing.into(),
-        row: None,
         debt: None,
         failed: None,
-        last_change: None,
         now,
         shown_now: now,
     };
@@ -347,8 +349,9 @@ proptest! {
         chat in chats(),
         existing in proptest::option::of(proptest::sample::select(&["opus", "haiku", "gpt"][..])),
     ) {
-        let decision = resolve(&policy, &chat, existing.into(), &at(0));
-        let explained = json_of(&policy, &chat, existing, &at(0));
+        let subject = subject(policy, chat);
+        let decision = resolve(&subject.policy, &subject.chat, existing.into(), &at(0));
+        let explained = json_of(&subject, existing, &at(0));
         prop_assert_eq!(&explained["decision"]["model"], &json!(decision.model.map(Model::as_str)));
         prop_assert_eq!(&explained["decision"]["because"]["rule"], &json!(decision.because.rule));
         let deciding: Vec<_> = standings(&explained).into_iter().filter(|(_, standing)| *standing == "decides").collect();
@@ -356,7 +359,8 @@ proptest! {
 
         // Nothing before it speaks, and everything after it that would have is outranked.
         let speaks = |candidate: Candidate| candidate.spoken().is_some();
-        let speaking: Vec<bool> = candidates(&policy, &chat, existing.into(), &at(0)).map(speaks).collect();
+        let speaking: Vec<bool> =
+            candidates(&subject.policy, &subject.chat, existing.into(), &at(0)).map(speaks).collect();
         let told: Vec<bool> =
             standings(&explained).iter().map(|(_, standing)| ["decides", "outranked"].contains(standing)).collect();
         prop_assert_eq!(speaking, told);
@@ -364,7 +368,9 @@ proptest! {
 
     #[test]
     fn every_rule_is_told_once(policy in policies(), chat in chats()) {
-        let explained = json_of(&policy, &chat, None, &at(0));
+        let subject = subject(policy, chat);
+        let explained = json_of(&subject, None, &at(0));
+        let (policy, chat) = (&subject.policy, &subject.chat);
         let told: Vec<&str> = standings(&explained).iter().map(|(rule, _)| *rule).collect();
         let rules: Vec<String> = (0..policy.rules.len()).map(|index| format!("rules[{index}]")).collect();
         let named = |name: &&&str| name.starts_with("rules[");

@@ -11,6 +11,7 @@ use reconcile::plan::observed::{Observed, Void};
 use reconcile::plan::select::Selector;
 use reconcile::plan::{Limits, Outcome, PlanInput, Reading, Refusal, Verdict, drift, predict};
 use reconcile::policy::{Source, read};
+use reconcile::redact::Shown;
 use reconcile::registry::json::JsonText;
 use reconcile::report::escape::escape;
 use reconcile::report::{Format, Mode, Page, Report, Width};
@@ -45,8 +46,15 @@ fn report(words: &[String; 8], refused: bool) -> String {
         is_of_some: false,
     });
     let mut out = Vec::new();
-    let report =
-        Report { policy, snapshot: &snapshot, registry, plan: &plan, mode: Mode::DryRun, now: &now, width: Width::Any };
+    let report = Report {
+        policy,
+        snapshot: &snapshot,
+        registry,
+        plan: &Shown::under(None, plan),
+        mode: Mode::DryRun,
+        now: &now,
+        width: Width::Any,
+    };
     report.write(Format::Markdown, &mut Page::onto(&mut out)).unwrap();
     String::from_utf8(out).unwrap()
 }

@@ -52,7 +52,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &AdoptArgs) -> a
 /// A registry that a new policy describes.
 struct AdoptedFile {
     path: PathBuf,
-    /// How the new policy names it.
+    /// The path as the new policy writes it.
     written: String,
     form: Form,
 }

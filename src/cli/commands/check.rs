@@ -51,10 +51,8 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &CheckArgs) -> a
         Err(Error::Invalid(found)) => found,
         Err(error) => return Err(error.into()),
     };
-    let nameless = || diagnostics.iter().map(Diagnostic::nameless).collect();
-    let diagnostics = if place.redact { nameless() } else { diagnostics };
     let policy = FileName::of_whole(&place.policy(), place.called());
-    let check = Check { policy: policy.shown().raw(), diagnostics: &diagnostics };
+    let check = Check { policy: policy.shown().raw(), diagnostics: &diagnostics, naming: place.naming() };
     terminal.to_stdout(|page| check.write(args.format, page))?;
     let denied = check.count(Level::Error) > 0 || (args.deny.is_some() && check.count(Level::Warning) > 0);
     Ok(if denied { Exit::Error } else { Exit::Done })

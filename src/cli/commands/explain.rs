@@ -19,8 +19,9 @@ use crate::plan::json::JsonRow;
 use crate::plan::last_applied::{Hint, Origin};
 use crate::plan::select::{Selector, find_one, nearest};
 use crate::plan::{Limits, PlanInput, drift};
+use crate::redact::Shown;
 use crate::registry::find_entry;
-use crate::report::explain::Explanation;
+use crate::report::explain::{Explanation, Subject};
 use crate::report::shown::Naming;
 use crate::resolve::Current;
 
@@ -89,28 +90,17 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ExplainArgs) ->
     let debt = reading.ledger.owed.get(&id);
     let row = drift.and_then(|drift| drift.rows.into_iter().next());
     // Under pseudonyms all is as it was, so the explanation is of that.
-    let (policy, chat, row, last_change) = match names.redaction() {
-        None => (policy, chat, row, last_change),
-        Some(key) => (
-            policy.redacted_for(key, &chat.id),
-            chat.redacted(key),
-            row.map(|row| row.redacted(key)),
-            last_change.map(|run| run.redacted(key)),
-        ),
-    };
+    let subject = Shown::under(names.redaction(), Subject { policy, chat, row, last_change });
     let explanation = Explanation {
-        policy: &policy,
+        subject: &subject,
         capabilities,
-        chat: &chat,
         assumed: &assumed,
         assigned: assigned.as_ref(),
         registry: snapshot.name(),
         registered,
         existing: Current { model: existing.as_deref(), by_hand: origin.is_some_and(Origin::is_by_hand) },
-        row: row.as_ref(),
         debt,
         failed: reading.ledger.failed.get(&id),
-        last_change: last_change.as_ref(),
         now: &now,
         shown_now: &now.with_time_zone(TimeZone::system()),
     };

@@ -11,6 +11,7 @@ use crate::cli::workspace::{Past, open_past};
 use crate::error::Result;
 use crate::plan::json::JsonRun;
 use crate::plan::select::find_one;
+use crate::redact::Shown;
 use crate::report::history::{Scope, Telling, write};
 
 #[derive(Clone, Debug, Args)]
@@ -50,10 +51,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &HistoryArgs) ->
             keep_one(&mut run, chat);
         }
         if chat.is_none() || tells_of_a_chat(&run) {
-            runs.push(match names.redaction() {
-                Some(redaction) => run.redacted(redaction),
-                None => run,
-            });
+            runs.push(Shown::under(names.redaction(), run));
         }
     }
     terminal.to_stdout(|page| {

@@ -11,6 +11,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::workspace::{open, warn_of_lost_state};
 use crate::plan::listing::listing;
 use crate::plan::{Limits, PlanInput};
+use crate::redact::Shown;
 use crate::report::TextOrJson;
 use crate::report::listing::List;
 
@@ -33,10 +34,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &ListArgs) -> an
     let (policy, capabilities, now) = (&opened.policy, backend.capabilities(), &opened.now);
     let selector = &args.selection.selector();
     let listing = listing(&PlanInput { policy, capabilities, now, selector, limits: Limits::default() }, &reading)?;
-    let listing = match opened.names.redaction() {
-        Some(redaction) => listing.redacted(redaction),
-        None => listing,
-    };
+    let listing = Shown::under(opened.names.redaction(), listing);
     let list = List {
         policy: opened.policy_name.raw(),
         registry: opened.registry_name(reading.snapshot.as_ref()),

@@ -80,7 +80,7 @@ impl<'a> RunOptions<'a> {
         Ok(expected.map(|expected| expected.redacted(names.redaction().cloned())))
     }
 
-    /// What its plan is made from.
+    /// The input of the run's plan.
     pub(crate) fn input<'p>(
         &'p self,
         opened: &'p Opened,

@@ -89,29 +89,42 @@ impl End<'_> {
             options.edits.tell_alone(terminal);
         }
         // Another process changed the registry after the plan was found not to be refused.
-        let mut exit = if edited && exit == Exit::Refused { Exit::Partly } else { exit };
+        let exit = if edited && exit == Exit::Refused { Exit::Partly } else { exit };
         // A debt that is void was struck.
         let changed = edited || (mode == Mode::Apply && plan.refused.is_none() && plan.is_eventful());
-        let failed = |error: Error, exit| {
-            terminal.release();
-            terminal.failure(&error);
-            match exit {
-                _ if !changed => Exit::Error,
-                Exit::Done | Exit::Planned => Exit::Partly,
-                exit => exit,
-            }
-        };
+        let mut so_far = SoFar { terminal, exit, changed };
         for error in error.into_iter().chain(shown.err()).chain(remembered.err()) {
-            exit = failed(error, exit);
+            so_far.fail(&error);
         }
-        let is_success = mode == Mode::Apply && plan.refused.is_none() && !has_failed && exit == came_to;
+        let Some(path) = options.metrics else { return so_far.exit };
+        let is_success = mode == Mode::Apply && plan.refused.is_none() && !has_failed && so_far.exit == came_to;
         let success = if is_success { Success::Yes } else { Success::No };
-        let label = opened.metrics_label(snapshot);
-        let write = |path| metrics::write(path, &label, now.timestamp(), exit, Some(Ended { plan, success }));
-        match options.metrics.map(write) {
-            Some(Err(error)) => failed(error, exit),
-            _ => exit,
+        let (label, ended) = (opened.metrics_label(snapshot), Ended { plan, success });
+        if let Err(error) = metrics::write(path, &label, now.timestamp(), so_far.exit, Some(ended)) {
+            so_far.fail(&error);
         }
+        so_far.exit
+    }
+}
+
+/// What a run comes to, as errors that show up after its last effect change it.
+struct SoFar<'t> {
+    terminal: &'t Terminal,
+    exit: Exit,
+    /// Whether it changed something.
+    changed: bool,
+}
+
+impl SoFar<'_> {
+    /// Tells an error, and lets it count for the exit code.
+    fn fail(&mut self, error: &Error) {
+        self.terminal.release();
+        self.terminal.failure(error);
+        self.exit = match self.exit {
+            _ if !self.changed => Exit::Error,
+            Exit::Done | Exit::Planned => Exit::Partly,
+            exit => exit,
+        };
     }
 }
 

@@ -9,11 +9,11 @@ use crate::report::page::Page;
 pub(in crate::report) struct Annotation<'t> {
     /// `error`, `warning` or `notice`.
     pub(in crate::report) command: &'static str,
-    /// What stands above it.
+    /// The title above the message.
     pub(in crate::report) title: &'static str,
-    /// Where it is shown.
+    /// The part of a file beside which the message is shown.
     pub(in crate::report) span: Option<Span<'t>>,
-    /// What it says.
+    /// The lines of the message.
     pub(in crate::report) lines: Vec<String>,
 }
 
@@ -38,12 +38,12 @@ impl Page<'_> {
     }
 }
 
-/// What the runner decodes in a message. Line ends in it are written out, so only ours become `%0A`.
+/// A message, written so that the runner decodes it to this text. Line ends in it are written out, so only ours become `%0A`.
 fn data(text: &str) -> String {
     escape(text).replace('%', "%25")
 }
 
-/// What it decodes in a property.
+/// A property, written so that the runner decodes it to this text.
 fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }

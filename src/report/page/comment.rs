@@ -41,16 +41,16 @@ pub(in crate::report) struct Comment {
     length: usize,
 }
 
-/// A part that can be opened.
+/// A list that a reader can open.
 pub(in crate::report) struct Details<Parts> {
-    /// What its parts are, as a singular.
+    /// The singular of what the parts are, such as `row`.
     pub(in crate::report) thing: &'static str,
-    /// How many there are.
+    /// How many parts there are, also of those for which there is no room.
     pub(in crate::report) count: usize,
-    /// What stands before them.
+    /// The markdown before the first part.
     pub(in crate::report) head: &'static str,
     pub(in crate::report) parts: Parts,
-    /// How long the comment may be after them, in characters.
+    /// How long the comment may be after the last part, in characters.
     pub(in crate::report) room: usize,
 }
 

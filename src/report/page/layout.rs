@@ -23,7 +23,7 @@ const BELOW: &str = "      | ";
 /// How much room a line has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Width {
-    /// Any: it goes to no terminal.
+    /// Any: the output is no terminal.
     #[default]
     Any,
     /// So many columns of a terminal.
@@ -56,12 +56,12 @@ impl Cell {
         self
     }
 
-    /// What it says, without colours.
+    /// The text, without colours.
     pub(in crate::report) fn text(&self) -> String {
         self.0.iter().map(|(_, text)| text.as_str()).collect()
     }
 
-    /// What it says, without colours, in so many columns.
+    /// The text, without colours, padded to so many columns.
     pub(in crate::report) fn padded(&self, width: usize) -> String {
         format!("{}{}", self.text(), " ".repeat(width.saturating_sub(self.width())))
     }
@@ -78,12 +78,12 @@ impl Cell {
         self.0.iter().all(|(_, text)| text.trim().is_empty())
     }
 
-    /// In columns of a terminal.
+    /// How many columns of a terminal the text takes.
     pub(in crate::report) fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| text.width()).sum()
     }
 
-    /// As much of it as fits.
+    /// As much of the text as fits.
     pub(in crate::report) fn cut(&self, most: usize) -> Self {
         if self.width() <= most {
             return self.clone();

@@ -32,6 +32,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::diagnostic::Diagnostic;
+use crate::redact::Shown;
 use crate::report::diagnostics::render;
 use crate::report::escape::{beginning, escape_but_tabs, escape_json};
 use crate::report::shown::Naming;
@@ -81,8 +82,8 @@ impl<'o> Page<'o> {
     ///
     /// # Errors
     /// Of writing.
-    pub fn json_line(&mut self, value: &impl Serialize) -> io::Result<()> {
-        self.json_text(&serde_json::to_string(value)?)
+    pub fn json_line(&mut self, value: &Shown<impl Serialize>) -> io::Result<()> {
+        self.json_text(&serde_json::to_string(&**value)?)
     }
 
     /// Writes text that is JSON already. Line ends are its layout's own: inside strings they are escaped.

@@ -8,9 +8,9 @@ use crate::report::page::Page;
 /// A number that is told of a registry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gauge {
-    /// Its name.
+    /// The name of the metric.
     pub(crate) name: &'static str,
-    /// What it counts, in a sentence.
+    /// What the metric counts, in a sentence.
     pub(crate) help: &'static str,
     /// The number.
     pub(crate) value: i64,
@@ -21,13 +21,13 @@ pub(crate) struct Gauge {
 pub(crate) struct Label(String);
 
 impl Label {
-    /// That of a registry.
+    /// The label of a registry.
     pub(crate) fn of(name: &str) -> Self {
         let written = name.replace('\\', r"\\").replace('"', "\\\"").replace('\n', "\\n");
         Self(blank_out(&written).into_owned())
     }
 
-    /// One that stands between its quotes in a file of this form.
+    /// The label that stands between quotes in a file of metrics.
     pub(crate) fn as_written(text: &str) -> Self {
         Self(blank_out(text).into_owned())
     }

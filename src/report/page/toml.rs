@@ -64,12 +64,12 @@ impl Key {
         Self(Value::text(name).0)
     }
 
-    /// In columns of a terminal.
+    /// How many columns of a terminal the key takes.
     pub fn width(&self) -> usize {
         self.0.width()
     }
 
-    /// In so many columns.
+    /// The key, padded to so many columns.
     #[must_use]
     pub fn padded(self, width: usize) -> Self {
         Self(padded(self.0, width))
@@ -102,7 +102,7 @@ impl Toml {
         self.line(&format!("# {line}"), comment);
     }
 
-    /// What a file of it holds.
+    /// The text, as a file holds it.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -122,7 +122,7 @@ impl From<&'static str> for Toml {
 }
 
 impl Page<'_> {
-    /// Writes it.
+    /// Writes the text.
     ///
     /// # Errors
     /// Of writing.
