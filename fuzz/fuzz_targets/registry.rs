@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use reconcile::chat::Model;
 use reconcile::error::Error;
 use reconcile::form::Form;
-use reconcile::registry::collect;
+use reconcile::registry::{Snapshot, collect};
 use reconcile::registry::json::JsonText;
 use reconcile::registry::json::edit::{set_member, set_model};
 use reconcile::registry::json::scan::{scan, scan_fast, scan_slowly};
@@ -29,7 +29,7 @@ fn readers_agree(json: &JsonText) {
         assert_eq!(fast, slow);
     }
     assert_eq!(scan(json, |entry| either.push(entry)), wanted);
-    match collect(json, Vec::new, |entries, entry| entries.push(entry.into_owned())) {
+    match collect(|make| json.in_parts(make), Vec::new, |entries, entry| entries.push(entry.into_owned())) {
         Ok((counts, parts)) => {
             assert_eq!(Ok(counts.sessions), wanted);
             assert_eq!(either, slow);
