@@ -54,7 +54,7 @@ pub fn is_session_id(text: &str) -> bool {
 }
 
 /// Whether supervisors accept this byte in the name of a session.
-fn is_slug_byte(byte: u8) -> bool {
+pub(crate) fn is_slug_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 

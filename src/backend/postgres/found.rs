@@ -5,14 +5,19 @@ use std::collections::BTreeSet;
 
 use postgres::Transaction;
 
+use crate::backend::postgres::failure::failed;
+use crate::backend::postgres::narrowed::SETTINGS;
 use crate::backend::postgres::snapshot::TableSnapshot;
 use crate::backend::postgres::sql::{exactly, many, value};
+use crate::chat::is_slug_byte;
 use crate::error::Result;
 use crate::policy::Column;
 use crate::registry::{Entry, Key};
 
-/// What a session's name and its slug have in common: each run of bytes that a slug cannot hold is one dash.
+/// Turns a session's name into its folded slug: each run of bytes that a slug cannot hold, and of dashes, becomes one dash.
 const FOLDED: &str = "'[^A-Za-z0-9_]+', '-', 'g'";
+/// The longest end of a slug that is compared. Longer ends would hardly rule out more rows.
+const LONGEST_END: usize = 8;
 
 impl TableSnapshot {
     /// Hands over the rows that have one of these values by one of these keys.
@@ -29,7 +34,8 @@ impl TableSnapshot {
         // A text with U+0000 is in no row, and none can be sent.
         let sought: Vec<&str> = values.iter().copied().filter(|value| !value.contains('\0')).collect();
         let slugs: Vec<String> = sought.iter().map(|value| folded(value)).collect();
-        let conditions: Vec<String> = keys.iter().filter_map(|key| self.condition(*key)).collect();
+        let ends = Ends::of(&sought);
+        let conditions: Vec<String> = keys.iter().filter_map(|key| self.condition(*key, &ends)).collect();
         if sought.is_empty() || conditions.is_empty() {
             return Ok(());
         }
@@ -38,12 +44,15 @@ impl TableSnapshot {
                 take(entry);
             }
         };
+        transaction.batch_execute(SETTINGS).map_err(|error| failed("read the table", &error))?;
         let sql = format!("{} WHERE {}", self.query(), conditions.join(" OR "));
-        self.stream(transaction, &sql, &[many(&sought), many(&slugs)], take).map(drop)
+        let parameters = [many(&sought), many(&slugs), many(&ends.texts)];
+        self.stream(transaction, &sql, &parameters, take).map(drop)
     }
 
-    /// That a row has one of the list $1 by this key, or of the slugs in the list $2; `None` where the table has no such column.
-    fn condition(&self, key: Key) -> Option<String> {
+    /// The condition that a row has one of the values in $1 by this key. For slugs, $2 has the folded ones and $3 their ends. `None`
+    /// where the table has no such column.
+    fn condition(&self, key: Key, ends: &Ends) -> Option<String> {
         let columns = self.columns();
         let is_among = |column: &Column| format!("{} = ANY ($1)", exactly(&value(column)));
         match key {
@@ -53,9 +62,29 @@ impl TableSnapshot {
             Key::Model => Some(is_among(&columns.model)),
             Key::Slug => {
                 let name = exactly(&value(columns.session_name.as_ref()?));
-                Some(format!("pg_catalog.regexp_replace({name}, {FOLDED}) = ANY ($2)"))
+                let length = ends.length;
+                Some(format!(
+                    "(pg_catalog.right({name}, {length}) = ANY ($3) AND pg_catalog.regexp_replace({name}, {FOLDED}) = ANY ($2))"
+                ))
             }
         }
+    }
+}
+
+/// The last characters of slugs: as many of each as are no dash in any of them. The session's name ends in the same characters, which
+/// rules out most rows before the names of the others are folded. Folding a name takes the server several times as long.
+struct Ends<'s> {
+    length: usize,
+    texts: Vec<&'s str>,
+}
+
+impl<'s> Ends<'s> {
+    fn of(slugs: &[&'s str]) -> Self {
+        let without_dash =
+            |slug: &&str| slug.bytes().rev().take_while(|byte| is_slug_byte(*byte) && *byte != b'-').count();
+        let length = slugs.iter().map(without_dash).min().unwrap_or_default().min(LONGEST_END);
+        let ends: BTreeSet<&str> = slugs.iter().filter_map(|slug| slug.get(slug.len() - length..)).collect();
+        Self { length, texts: ends.into_iter().collect() }
     }
 }
 

@@ -13,7 +13,8 @@ use crate::registry::Entry;
 
 /// The server believes that most rows come out. Because of that it would leave its workers out, and take a second to compile what is
 /// done with each.
-const SETTINGS: &str = "SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0; SET LOCAL jit = off";
+pub(super) const SETTINGS: &str =
+    "SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0; SET LOCAL jit = off";
 /// Among so many rows each name of the policy is looked for first. Most are there, and need not be looked for in all others.
 const FIRST: usize = 1_000;
 
