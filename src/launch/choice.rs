@@ -1,4 +1,4 @@
-//! What a session that is about to be started runs on.
+//! The model on which a session is started.
 
 use jiff::Zoned;
 
@@ -19,9 +19,9 @@ const UNTRIED: &str = "no session is known to work on it, and the next run tries
 pub struct Decider<'a> {
     /// The policy.
     pub policy: &'a Policy,
-    /// Its backend.
+    /// What the backend of the policy can do.
     pub capabilities: &'a dyn Capabilities,
-    /// What runs remember.
+    /// What runs remember of chats and models.
     pub ledger: &'a Ledger,
 }
 
@@ -30,7 +30,7 @@ pub struct Decider<'a> {
 pub struct Kept {
     /// The model that the policy decides on.
     pub wanted: Model,
-    /// What is known of it.
+    /// Why the session does not start on that model.
     pub why: String,
 }
 
@@ -43,14 +43,14 @@ pub(super) enum Register {
 
 /// The model to start on.
 pub(super) struct Choice {
-    /// `None` where none is known.
+    /// The model; `None` where no model is known.
     pub(super) model: Option<Model>,
     pub(super) register: Register,
     pub(super) kept: Option<Kept>,
 }
 
 impl Choice {
-    /// A model that the registry needs not be told of.
+    /// A model that need not be written to the registry.
     fn untold(model: Option<Model>) -> Self {
         Self { model, register: Register::Nothing, kept: None }
     }
@@ -78,12 +78,12 @@ pub(super) fn decide(
         let last_that_worked = || ledger.last_that_worked(&policy.allowed).cloned();
         return Ok(match kept.map(|kept| (existing.and_then(Model::new).or_else(last_that_worked), kept)) {
             Some((Some(runs), kept)) => Choice { kept: Some(kept), ..Choice::untold(Some(runs)) },
-            // Nothing is known to work better.
+            // There is no other model that is known to work.
             Some((None, _)) | None => Choice { model: Some(model.clone()), register: Register::Model, kept: None },
         });
     }
-    // Not managed: its model is set by something else, and the session must run on something until that happens. Where the
-    // backend knows what a session without a model runs on, its runs take it for that.
+    // The chat is not managed: another program sets its model, and the session must run on some model until then. Where the backend
+    // knows on which model a session without a model runs, runs count with that model, and so does the start.
     let unset = || capabilities.unset_runs(chat).and_then(Model::new);
     let default =
         || resolve_default(policy, chat, Current::default()).model.map(|model| policy.in_use(model, now).clone());
@@ -93,8 +93,8 @@ pub(super) fn decide(
 }
 
 impl Decider<'_> {
-    /// Why a session is not started on the model that is decided, if so. A run tries it first, on one session, and what a
-    /// run has put back stays so until it is tried again.
+    /// Why the session is not started on the decided model; `None` where it is. A run tries a new model on one session first, and a
+    /// session that a run has reverted keeps its model until the next trial.
     fn keeps(
         &self,
         snapshot: &dyn Snapshot,
@@ -114,7 +114,7 @@ impl Decider<'_> {
             Some(Trial::Trying(other)) if chat.id != *other => Some(format!("it is being tried on {other}")),
             Some(Trial::Trying(_)) => Some(UNTRIED.to_owned()),
             Some(Trial::Worked(_)) => None,
-            // Where no run restarts sessions, none ever tries it. A new chat takes down no session.
+            // Where runs do not restart sessions, no run will ever try the model. A new chat has no session that could fail.
             None => {
                 let restarts = self.capabilities.takes_effect() == TakesEffect::OnRestart;
                 let is_tried_by_runs = restarts && self.policy.rollout.canary && existing.is_some();

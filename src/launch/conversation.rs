@@ -13,11 +13,11 @@ use crate::policy::tilde::below_home;
 /// Where the program of a session keeps its conversations.
 #[derive(Clone, Debug)]
 pub struct Conversations {
-    /// The path of one of them, as it was written.
+    /// The path of a conversation's file, as the user wrote it.
     pub path: ConversationPath,
-    /// What a relative path is relative to.
+    /// The directory that a relative path is relative to.
     pub base: PathBuf,
-    /// What `~` stands for, if that is known.
+    /// The home directory, which `~` stands for; `None` where it is not known.
     pub home: Option<PathBuf>,
     /// The slug of the directory in which the program is started.
     pub cwd_slug: String,
@@ -26,17 +26,18 @@ pub struct Conversations {
 /// Why a recorded id is not simply resumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remark {
-    /// It cannot be an id.
+    /// The recorded text has not the form of an id.
     NoId(String),
-    /// There is no such file.
+    /// The conversation's file does not exist.
     Missing(PathBuf),
-    /// There is nothing in this file, and the program that left it takes the id for used.
+    /// The conversation's file is empty. The program that created it takes the id for used, so the id cannot be used for a new
+    /// conversation.
     Empty(PathBuf),
-    /// Whether there is a file cannot be told, and why. The conversation is resumed.
+    /// Why it cannot be found out whether the file exists. The conversation is resumed.
     NotSeen(String),
 }
 
-/// What is found of a recorded conversation.
+/// What the look for a recorded conversation's file has found.
 enum Found {
     There,
     NotThere(Remark),
@@ -44,7 +45,8 @@ enum Found {
 }
 
 impl Conversations {
-    /// The file of the conversation of this id; `None` where it is below the home directory, and that is not known.
+    /// The path of the file for the conversation with this id; `None` where the path begins with `~` and the home directory is not
+    /// known.
     fn file(&self, id: &str) -> Option<PathBuf> {
         let path = self.path.fill(id, &self.cwd_slug);
         match below_home(&path) {
@@ -70,8 +72,9 @@ impl Conversations {
     }
 }
 
-/// The conversation of a start whose entry has recorded this id. Where none is resumed and `new` is given, one begins
-/// under a known id: the recorded one, where its file is missing, because it is not used yet; else `new`.
+/// The conversation of a session whose entry has recorded this id. Where the recorded conversation cannot be resumed and `new` is
+/// given, a new conversation begins under a known id: the recorded id where its file is missing, because that id is not used yet,
+/// else `new`.
 pub(super) fn choose(
     recorded: Option<&str>,
     conversations: Option<&Conversations>,

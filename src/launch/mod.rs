@@ -36,27 +36,27 @@ pub(crate) const SESSION_ID: &str = "session_id";
 /// A session to be started.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// Its chat, with what the registry lacked filled in.
+    /// The session's chat. Fields that the registry lacks have the values that the user gave.
     pub chat: Chat<'static>,
-    /// What it runs on; `None` where no model is known, and its program chooses.
+    /// The model that the session runs on; `None` where no model is known, and the session's program chooses.
     pub model: Option<Model>,
-    /// Why it does not run on what the policy decides, if so.
+    /// The decision of the policy that the start does not follow, with the reason; `None` where it follows the policy.
     pub kept: Option<Kept>,
-    /// The conversation that it goes on with, or begins.
+    /// The conversation that the session resumes or begins.
     pub conversation: Conversation,
     /// Why a recorded conversation is not simply resumed, if so.
     pub remark: Option<Remark>,
     /// Whether the chat was not registered yet.
     pub is_new: bool,
-    /// The chat of a contact that has the new chat's id for a name.
+    /// The chat of a contact whose name is the id of the new chat.
     pub contact_of: Option<String>,
-    /// Another chat of a session with the same slug, which commands cannot tell from this one, where the name is new.
+    /// Another chat whose session has the slug of this session's new name. Commands cannot tell two such sessions apart.
     pub same_slug: Option<String>,
-    /// Fields that the user gave and the entry has without a value: they are left so, and what was given does not count.
+    /// Fields that the user gave and that the entry has with an empty value. They stay empty, and the given values do not count.
     pub left_empty: Vec<Field>,
     /// Whether the command is given only the beginning of a field.
     pub is_shortened: bool,
-    /// What the registry lacks.
+    /// What is to be written to the registry.
     pub registration: Registration,
     /// The command, filled in.
     pub command: Invocation,
@@ -65,17 +65,18 @@ pub struct Start {
 /// What is to be registered of a session that is about to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
-    /// The chat, with what the registry lacks filled in.
+    /// The chat. Fields that the registry lacks have the values that the user gave.
     pub chat: Chat<'static>,
-    /// Its entry; `None` where it has none yet.
+    /// The place of the chat's entry; `None` where the chat has no entry yet.
     pub entry: Option<Position>,
-    /// The fields that its entry lacks, or has another value of.
+    /// The fields to be written, with their values: those that the entry lacks or has with another value.
     pub fields: Vec<(&'static str, String)>,
-    /// The model that its entry lacks, or has another one of.
+    /// The model to be written; `None` where the entry has it already.
     pub model: Option<Model>,
-    /// The model that its entry has, where the policy keeps what was set by hand: then it is remembered what this program wrote.
+    /// The model that the entry has, where the policy keeps models that were set by hand. To tell those from the models that this
+    /// program wrote, what it writes is remembered.
     pub remembers: Option<Before>,
-    /// What the history tells of it, where a model is changed or a restart is paid.
+    /// The row of the history, which is written where a model is changed or a restart is paid.
     pub told: JsonRow<'static>,
 }
 
@@ -84,12 +85,13 @@ pub struct Registration {
 pub struct Before(pub Option<Model>);
 
 impl Registration {
-    /// Whether the registry must be changed for it.
+    /// Whether the registration changes the registry.
     pub fn is_edit(&self) -> bool {
         self.entry.is_none() || !self.fields.is_empty() || self.model.is_some()
     }
 
-    /// What is to be remembered of the model that it writes, if it writes one.
+    /// The note to be saved about the written model; `None` where no model is written, or the policy does not keep models that were
+    /// set by hand.
     pub(crate) fn wrote(&self) -> Option<Note<'_>> {
         let (model, Before(before)) = (self.model.as_ref()?, self.remembers.as_ref()?);
         Some(Note::Wrote { chat: self.chat.id.as_ref(), model, before: before.as_ref() })
@@ -99,13 +101,13 @@ impl Registration {
 /// What the user says of a session that is to be started.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
-    /// The chat: its id, or its session's name. One that the registry does not know is a new id.
+    /// The id of the chat, or the name of its session. A word that the registry does not have is the id of a new chat.
     pub chat: &'a str,
-    /// What fills fields that the registry does not have. Its id is not looked at.
+    /// The values of fields that the registry lacks. The id in it is not used.
     pub fields: &'a Chat<'static>,
-    /// What starts it.
+    /// The command that starts the session.
     pub command: &'a CommandLine,
-    /// Where its program keeps conversations. Without it, a recorded one is believed to be there.
+    /// Where the session's program keeps its conversations. Without that, a recorded conversation is taken to exist.
     pub conversations: Option<&'a Conversations>,
     /// An id that no conversation has yet, if the command can begin one under a known id.
     pub new_session_id: Option<&'a str>,
@@ -137,7 +139,7 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     .into_owned();
 
     let current = current(decider, found.as_ref());
-    // The registry is not told of a tier that the policy gives: that may be another tomorrow.
+    // A tier that the policy assigns is not written to the registry: the policy may assign another one tomorrow.
     let seen =
         decider.map_or_else(|| chat.clone(), |Decider { policy, .. }| policy.with_tier(chat.clone()).into_owned());
     let Choice { model, register, kept } = decide(decider, snapshot, &seen, current, now)?;
@@ -180,7 +182,7 @@ pub fn start(decider: Option<Decider>, snapshot: &dyn Snapshot, wanted: &Wanted,
     })
 }
 
-/// What the registry says of the model, and whether that was set by hand.
+/// The model that the registry has, and whether it was set by hand.
 fn current<'e>(decider: Option<Decider>, found: Option<&'e Entry>) -> Current<'e> {
     let origin = decider
         .zip(found)
@@ -188,7 +190,7 @@ fn current<'e>(decider: Option<Decider>, found: Option<&'e Entry>) -> Current<'e
     Current { model: found.and_then(|entry| entry.model.as_deref()), by_hand: origin.is_some_and(Origin::is_by_hand) }
 }
 
-/// What the history tells of a start on this model.
+/// The row of the history for a start on this model.
 fn told(
     because: &Because,
     chat: &Chat,
@@ -213,15 +215,15 @@ fn told(
     told.into_owned()
 }
 
-/// The fields that are given and stand in the entry without a value. That is not ours to change; and where what is given
-/// counted all the same, the next run would decide otherwise, and the next launch back again.
+/// The given fields that the entry has with an empty value. The empty value belongs to the program that wrote the entry, so it is not
+/// changed. If the given value counted nevertheless, runs and launches would decide differently and undo each other's changes.
 fn left_empty(entry: &Entry, given: &Chat) -> Vec<Field> {
     let is_left =
         |field: &Field| field.of(&entry.chat).is_none() && field.of(given).is_some() && entry.blank.has(*field);
     Field::ALL.into_iter().filter(is_left).collect()
 }
 
-/// What the registry lacks of a chat.
+/// What is to be written to the registry for a chat.
 fn registration(
     chat: &Chat<'static>,
     entry: Option<&Entry>,

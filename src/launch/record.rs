@@ -1,4 +1,4 @@
-//! What the registry lacks of a session that has told the id of its conversation.
+//! What is to be written to the registry when a session reports the id of its conversation.
 
 use crate::error::Result;
 use crate::launch::choice::Register;
@@ -9,8 +9,8 @@ use crate::policy::{At, Because};
 use crate::registry::Snapshot;
 use crate::resolve::Current;
 
-/// What is to be registered so that the session that the word means, a chat's id or a session's name, goes on with the
-/// conversation of this id.
+/// The registration that makes a session resume the conversation with this id at its next start. `word` is the id of the session's chat
+/// or the session's name.
 ///
 /// # Errors
 /// What is wrong with the registry; a word that no session has, or several.
@@ -20,7 +20,7 @@ pub(crate) fn record(snapshot: &dyn Snapshot, word: &str, id: &str) -> Result<Re
     };
     let is_recorded = entry.resume.as_deref() == Some(id);
     let fields = if is_recorded { Vec::new() } else { vec![(SESSION_ID, id.to_owned())] };
-    // No model is changed and no restart is paid, so the history tells nothing of it.
+    // This row never gets into the history, because no model is changed and no restart is paid.
     let because = Because { rule: "record-session".to_owned(), at: At::elsewhere("command line") };
     let told = told(&because, &entry.chat, Current::default(), None, Register::Nothing);
     Ok(Registration { entry: Some(entry.at), chat: entry.chat, fields, model: None, remembers: None, told })

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::plan::select::ambiguous;
 use crate::registry::{Entry, Key, Snapshot};
 
-/// What is found for a start.
+/// The entries that the search for a word has found, by what they have in common with it.
 #[derive(Default)]
 struct Seen<'w> {
     word: &'w str,
@@ -18,17 +18,17 @@ struct Seen<'w> {
     by_name: Vec<Entry<'static>>,
     /// The first chat whose contact's name the word is.
     contact_of: Option<String>,
-    /// The first chat whose session has that slug.
+    /// The first chat whose session has the slug `slug`.
     same_slug: Option<String>,
 }
 
 /// What a word stands for.
 pub(super) struct Found {
-    /// The entry that is meant, if it is there.
+    /// The entry that the word stands for; `None` where the registry has no such entry.
     pub(super) entry: Option<Entry<'static>>,
-    /// The chat of a contact that has the new chat's id for a name.
+    /// The chat of a contact whose name is the word.
     pub(super) contact_of: Option<String>,
-    /// Another chat, whose session has the slug that the user's name gives.
+    /// Another chat whose session has the slug that was looked for.
     pub(super) same_slug: Option<String>,
 }
 
@@ -61,7 +61,8 @@ impl Seen<'_> {
         }
     }
 
-    /// Contacts choose their names, and one may be another chat's number: it must not get that chat's session.
+    /// Picks the entry that the word stands for. A contact's name never decides: contacts choose their names themselves, and one who
+    /// takes another chat's number for a name must not get that chat's session.
     fn sort_out(mut self) -> Result<Found> {
         if self.by_id.is_none() && self.by_name.len() > 1 {
             let chats: Vec<String> = self.by_name.iter().map(|entry| entry.chat.id.clone().into_owned()).collect();

@@ -20,7 +20,7 @@ use crate::state::problem::StateProblem;
 
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// How often a file is created anew that another program removes at once.
+/// How often a file is created again after another program has removed it at once.
 const TRIES: usize = 100;
 
 /// An open state directory that was found to be ours.
@@ -48,26 +48,28 @@ impl StateDir {
         Ok(Some(Self { parent: Arc::clone(parent), name: name.to_owned(), directory, owner, group: None }))
     }
 
-    /// Opens it, and creates it first where there is none.
+    /// Opens the state directory of this name in `parent`, and creates it first where there is none.
     pub(crate) fn create(parent: &Arc<Directory>, name: &OsStr, meta: FileMeta) -> Result<Self> {
         let place = parent.place(name);
         let found = place.look()?;
         let user = rustix::process::geteuid();
         if found.is_some_and(|found| found.owner != meta.owner) && !user.is_root() {
-            // Root may have died before it gave it away. What is not empty stays.
+            // A run as root may have died before it gave its new directory to the owner. A directory with files in it stays.
             let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
         }
         let created = place.look()?.is_none() && make(place)?;
         if created {
             make_private(place)?;
         }
-        // Root works for the registry's owner, who must be able to use the directory later. It may have died before.
+        // A run as root makes the directory for the registry's owner, who must be able to use it later. An earlier run as root may
+        // have died before it gave the directory away.
         if user.as_raw() != meta.owner
             && (created || user.is_root())
             && let Err(error) = give_new(place, meta)
         {
             if created {
-                // A user of the registry must not find a directory of another user. The error that matters is the first.
+                // A user of the registry must not find a directory of another user. A second error is not reported: the first one
+                // is the cause.
                 let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
             }
             return Err(error);
@@ -78,11 +80,11 @@ impl StateDir {
         }
     }
 
-    /// That the paths of the registry's directory and its own still lead to it: what is written into one that was moved, the
-    /// next run does not find.
+    /// Checks that the paths of the registry's directory and of the state directory still lead to this directory. The next run would not
+    /// find what is written into a directory that was moved.
     ///
     /// # Errors
-    /// Where they lead elsewhere by now, or nowhere.
+    /// Where one of the paths leads elsewhere by now, or nowhere.
     pub(crate) fn check_in_place(&self) -> Result<()> {
         self.parent.check_in_place()?;
         let place = self.parent.place(&self.name);
@@ -91,17 +93,17 @@ impl StateDir {
         if is_there { Ok(()) } else { Err(moved(&place.path())) }
     }
 
-    /// The path of one of its files, for messages.
+    /// The path of the file of this name in the directory, for messages.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.place(name).path()
     }
 
-    /// The place of one of its files.
+    /// The place of the file of this name in the directory.
     pub(crate) fn place<'a>(&'a self, name: &'a str) -> Place<'a> {
         self.directory.place(name)
     }
 
-    /// What one of its files holds; `None` where there is no such file.
+    /// The content of the file of this name in the directory; `None` where there is no such file.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(mut file) = self.open_file(name, OFlags::RDONLY)? else { return Ok(None) };
         let mut bytes = Vec::new();
@@ -109,14 +111,15 @@ impl StateDir {
         Ok(Some(bytes))
     }
 
-    /// Opens one of its files, which must be ours; `None` where there is none.
+    /// Opens the file of this name in the directory; `None` where there is none. A file that is not a regular one of the registry's owner
+    /// is an error.
     pub(crate) fn open_file(&self, name: &str, flags: OFlags) -> Result<Option<File>> {
         let place = self.place(name);
         let file = match place.open(flags) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => return Err(not_ours(place, "it is a link")),
-            // Where it is opened for writing.
+            // To open a directory for writing gives this error.
             Err(Errno::ISDIR) => return Err(not_ours(place, "it is not a regular file")),
             Err(error) => return Err(Error::io("open", &place.path())(error)),
         };
@@ -128,7 +131,7 @@ impl StateDir {
         Ok(Some(file))
     }
 
-    /// Opens one of its files, which is created where there is none.
+    /// Opens the file of this name in the directory, and creates it first where there is none.
     pub(crate) fn open_or_create(&self, name: &str, flags: OFlags) -> Result<File> {
         for _ in 0..TRIES {
             if let Some(file) = self.open_file(name, flags)? {
@@ -171,7 +174,7 @@ impl StateDir {
         crash_point!("state: file named");
         place.remove()?;
         match linked {
-            // Another run has created it, or removed what was to become it: it is looked for again.
+            // Another run has created the file, or removed the temporary one. The caller looks for the file again.
             Ok(()) | Err(Errno::EXIST | Errno::NOENT) => Ok(()),
             Err(error) => Err(Error::io("create", &self.path(name))(error)),
         }
@@ -195,7 +198,7 @@ impl StateDir {
             .map_err(Error::io("give the registry's owner", &place.path()))
     }
 
-    /// Takes the lock on one of its files, waiting for it at most `patience` and until `give_up` says so.
+    /// Takes the lock on the file of this name. Waits for the lock at most `patience`, and no longer once `give_up` returns true.
     pub(crate) fn lock(&self, name: &str, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Lock> {
         self.discard_ungiven(name)?;
         let place = self.place(name);
@@ -207,10 +210,10 @@ impl StateDir {
         Ok(lock)
     }
 
-    /// That a lock in this directory still keeps others away, who go by the paths of the registry and of the directory.
+    /// Checks that a lock in this directory still keeps other runs away, which find it by the paths of the registry and of the directory.
     ///
     /// # Errors
-    /// Where one of them leads elsewhere by now.
+    /// Where one of the paths leads elsewhere by now.
     pub(crate) fn check_held(&self, lock: &Lock) -> Result<()> {
         self.check_in_place()?;
         lock.check(&self.directory)

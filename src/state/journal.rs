@@ -21,30 +21,30 @@ use crate::os::FileMeta;
 use crate::state::dir::StateDir;
 use crate::state::problem::StateProblem;
 
-/// Of a checksum, in bytes of SHA-256.
+/// The length of a checksum: the first bytes of a SHA-256.
 const CHECKSUM: usize = 8;
-/// So many zero bytes in a row are a hole.
+/// The number of zero bytes in a row that counts as a hole, see [`has_hole`].
 const HOLE: usize = 8;
-/// In bytes. A smaller journal is not worth compacting.
+/// The size up to which a journal is not compacted, in bytes: it would not be worth it.
 const SMALL: u64 = 256 << 10;
-/// A journal that is so many times longer than its first record is compacted.
+/// How many times as long as its first record a journal must be to be compacted.
 const GROWN: u64 = 4;
 
-/// A journal that was read, as far as that goes.
+/// A journal that was read up to `length`.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    /// Kept open, so that no other file gets its inode: then equal inodes mean the same journal.
+    /// The file. It is kept open, so that no other file gets its inode: then equal inodes mean the same journal.
     file: File,
-    /// How far it was read: the bytes of its whole records.
+    /// How far the journal was read: the length of its whole records, in bytes.
     length: u64,
-    /// The bytes of its first record, which holds all that was kept then.
+    /// The length of the first record, in bytes. The first record holds all that was kept when the journal was made.
     first: u64,
 }
 
 /// What a journal is opened for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// To be read alone, which works on a read-only file system, too.
+    /// Only to be read. This works on a read-only file system, too.
     #[default]
     Read,
     /// To be read and appended to.
@@ -53,11 +53,11 @@ pub(crate) enum Access {
 
 /// Whether the journal that is there is one that was read before.
 pub(crate) enum Reopened {
-    /// It is, and these records have been added since.
+    /// The journal that was read before, with the records that have been added since.
     Same(Journal, Vec<Vec<u8>>),
-    /// It is another one, and these are all its records.
+    /// Another journal, with all its records.
     Another(Journal, Vec<Vec<u8>>),
-    /// There is none.
+    /// No journal.
     Missing,
 }
 
@@ -82,7 +82,7 @@ impl Journal {
         Ok(if known.is_some() { Reopened::Same(journal, records) } else { Reopened::Another(journal, records) })
     }
 
-    /// Reads the whole records from where it was read to.
+    /// Reads the whole records after `length`.
     fn read_on(&mut self, dir: &StateDir, name: &str) -> Result<Vec<Vec<u8>>> {
         let path = dir.path(name);
         let mut text = Vec::new();
@@ -107,17 +107,17 @@ impl Journal {
         Ok(records)
     }
 
-    /// Whether it would be much shorter as one record.
+    /// Whether the journal would be much shorter if all that is kept were one record.
     pub(crate) fn is_long(&self) -> bool {
         self.length > SMALL && self.length > GROWN * self.first
     }
 
-    /// Appends a record. On disk when it returns; where it fails, the journal is as it was.
+    /// Appends a record, which is on disk when this returns. Where appending fails, the journal is as it was before.
     pub(crate) fn append(&mut self, dir: &StateDir, name: &str, record: &[u8]) -> Result<()> {
         let line = framed(record);
         let appended = self.append_line(&line);
         if appended.is_err() {
-            // The error that matters is the first, and half a line is dropped by the next reader, too.
+            // A second error is not reported: the first one is the cause, and the next reader drops half a line, too.
             let _ = self.file.set_len(self.length);
         }
         appended.map_err(Error::io("write", &dir.path(name)))?;
@@ -127,7 +127,7 @@ impl Journal {
     }
 
     fn append_line(&mut self, line: &[u8]) -> io::Result<()> {
-        // Half a line that a dead writer left.
+        // A writer that died has left half a line.
         if self.file.metadata()?.len() > self.length {
             self.file.set_len(self.length)?;
         }
@@ -139,7 +139,7 @@ impl Journal {
     }
 }
 
-/// Replaces the journal of that name by one of a single record. On disk when it returns.
+/// Replaces the journal of that name by one with a single record, which is on disk when this returns.
 pub(crate) fn replace(dir: &StateDir, name: &str, record: &[u8]) -> Result<()> {
     dir.save(name, &framed(record))
 }
@@ -162,7 +162,7 @@ fn has_hole(line: &[u8]) -> bool {
     line.windows(HOLE).any(|bytes| bytes.iter().all(|byte| *byte == 0))
 }
 
-/// What a line says, if it is whole.
+/// The record of a line; `None` where the length or the checksum of the line is wrong.
 fn unframed(line: &[u8]) -> Option<&[u8]> {
     let mut parts = line.splitn(3, |byte| *byte == b' ');
     let (length, sum, record) = (parts.next()?, parts.next()?, parts.next()?);

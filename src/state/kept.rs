@@ -21,7 +21,7 @@ pub(super) const VERSION: u32 = 2;
 /// What the file keeps: the ledger, and the replacement of the registry that is under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// What is the same for every backend.
+    /// The ledger, whose form does not depend on the backend.
     pub ledger: Ledger,
     /// A replacement that was noted before it was made. A run that dies in between is put right by the next one.
     pub exchange: Option<ExchangeNote>,
@@ -31,7 +31,7 @@ pub struct Kept {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Patch {
-    /// Stands in the first record of a journal, which holds all that is kept.
+    /// The version of the records. Only the first record of a journal has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<u32>,
     /// How many records stood in the journals that this one has replaced. It stands in the first record, and tells a
@@ -47,7 +47,7 @@ pub(crate) struct Patch {
     /// Sessions that did not come up on a model, by chat id.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<String, Option<FailedStart>>,
-    /// What is known of models.
+    /// The results of trials, by model.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub trials: BTreeMap<Model, Option<Trial>>,
     /// Models that were written since what each chat was last given was saved, by chat id.
@@ -78,13 +78,13 @@ impl Patch {
         *self == Self::default()
     }
 
-    /// All that is kept, after so many records.
+    /// The first record of a journal: all that is kept. `earlier` is how many records led to it.
     pub(super) fn whole(kept: &Kept, earlier: u64) -> Self {
         let earlier = Some(earlier).filter(|earlier| *earlier > 0);
         Self { version: Some(VERSION), earlier, ..Self::of(kept) }
     }
 
-    /// All that is kept, in no record.
+    /// A patch with all that is kept, and without what only the first record of a journal has.
     pub(crate) fn of(kept: &Kept) -> Self {
         let Kept { ledger, exchange } = kept;
         let Ledger { owed, corrected, failed, trials, wrote, unrecorded, last_applied: _ } = ledger;
@@ -101,7 +101,7 @@ impl Patch {
         }
     }
 
-    /// As a record that is not the first.
+    /// The patch as a record that is not the first of a journal.
     pub(super) fn without_version(self) -> Self {
         Self { version: None, ..self }
     }
@@ -119,7 +119,7 @@ impl Patch {
 }
 
 impl Kept {
-    /// Takes what a patch says.
+    /// Applies a patch.
     pub(crate) fn patch(&mut self, patch: Patch) {
         let Patch { version: _, earlier: _, owed, corrected, failed, trials, wrote, unrecorded, exchange } = patch;
         put(&mut self.ledger.owed, owed);
@@ -146,7 +146,7 @@ impl Kept {
         self.ledger.unrecorded.values_mut().for_each(end);
     }
 
-    /// The patch that takes these notes, which changes nothing yet.
+    /// The patch that these notes lead to. What is kept is not changed yet.
     pub(crate) fn noting(&self, notes: &[Note], now: Timestamp) -> Patch {
         let before = &self.ledger;
         let chats: BTreeSet<&str> = notes.iter().map(Note::chat).collect();

@@ -39,7 +39,7 @@ pub(crate) fn read(dir: &StateDir) -> Result<Kept> {
     Ok(reader.kept)
 }
 
-/// What was read of the file so far.
+/// What was read of the ledger's file so far.
 #[derive(Debug, Default)]
 struct Reader {
     access: Access,
@@ -55,7 +55,7 @@ enum Read {
     /// Not at all, or not to its end.
     #[default]
     Unread,
-    /// There is none.
+    /// There is no file.
     Missing,
     /// To the end of this journal.
     Whole(Journal),
@@ -160,7 +160,7 @@ pub(crate) struct LedgerFile {
 }
 
 impl LedgerFile {
-    /// Of this directory.
+    /// The ledger of this state directory.
     pub(crate) fn new(dir: StateDir) -> Self {
         let read = Mutex::new(Reader { access: Access::Append, ..Reader::default() });
         Self { dir, read }
@@ -185,11 +185,11 @@ impl LedgerFile {
     /// # Errors
     /// Where the lock is held for longer, or the ledger cannot be used.
     pub(crate) fn open_within(&self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<OpenLedger<'_>> {
-        // Within the program, too, one holder at a time.
+        // `data.lock` keeps out other processes. Among the threads of this one, the mutex does.
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         self.dir.check_in_place()?;
         let lock = self.dir.lock(DATA_LOCK, patience, give_up)?;
-        // Also where a journal is there already: this program may have died in the middle of the change to it.
+        // Once in each process, also where there is a journal: an earlier process may have died during the move from version 0.1.
         let is_first = !matches!(read.file, Read::Whole(_));
         read.read_on(&self.dir)?;
         self.dir.discard_unfinished(NAME)?;
@@ -232,10 +232,10 @@ impl OpenLedger<'_> {
         Ledger { last_applied: Arc::new(last_applied), ..self.ledger().clone() }
     }
 
-    /// That `data.lock` still keeps others away.
+    /// Checks that `data.lock` still keeps other runs away.
     ///
     /// # Errors
-    /// Where it does not.
+    /// Where the lock file or a directory on its path was moved or replaced.
     pub(crate) fn check_held(&self) -> Result<()> {
         self.dir.check_held(&self.lock)
     }
@@ -316,7 +316,7 @@ impl OpenLedger<'_> {
         self.append(Patch { wrote, ..Patch::default() })
     }
 
-    /// Takes what a patch says. On disk when it returns.
+    /// Applies a patch, which is on disk when this returns.
     ///
     /// # Errors
     /// Where it cannot be saved, or `data.lock` no longer keeps others away. It may have been taken all the same, as when
@@ -331,7 +331,7 @@ impl OpenLedger<'_> {
         }
         let written = self.write(patch);
         if written.is_err() {
-            // The error that matters is the first. What cannot be read now is read before anything else is written.
+            // A second error is not reported: the first one is the cause, and the file is read again before the next write.
             let _ = self.read.read_on(self.dir);
         }
         written
@@ -354,7 +354,7 @@ impl OpenLedger<'_> {
         }
     }
 
-    /// Replaces the file by one that holds nothing but this.
+    /// Replaces the file by one whose only record is all that is kept.
     fn rewrite(&mut self, kept: &Kept) -> Result<()> {
         let is_new = !matches!(self.read.file, Read::Whole(_));
         replace(self.dir, NAME, &Patch::whole(kept, self.read.records).json()?)?;
