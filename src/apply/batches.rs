@@ -1,12 +1,13 @@
-//! The batches of a wave. What a commit changes is locked until it ends, and others wait for it: so a wave is committed in several
-//! parts, each with what it will owe and what the history will tell of it. Then the sessions of all of them have their turn.
+//! The batches of a wave. A database locks the rows that a transaction changes until the transaction ends, and applications wait for
+//! them. So a wave is committed in several batches, each with the restarts that it will owe and what the history will tell of it. The
+//! sessions are restarted after the last batch of their wave.
 
 use crate::apply::wave::{Beside, Progress, Run};
 use crate::error::Result;
 
 impl Run<'_> {
-    /// Commits a wave, and returns what was committed of it; `None` where the registry, or a debt, was another by then, and nothing
-    /// was. What is left when that is found later is for another wave.
+    /// Commits a wave, and returns the rows that were committed; `None` where the registry or a debt has changed since the plan was made,
+    /// and nothing was committed. Where a change is found after the first batch, the rest of the wave is left to another wave.
     pub(super) fn commit_wave(&mut self, wave: &[usize], notes: Beside) -> Result<Option<Vec<usize>>> {
         let (first, others) = wave.split_at(self.first_batch(wave));
         let Some(mut committed) = self.commit_batch(first, notes)? else { return Ok(None) };
@@ -23,7 +24,8 @@ impl Run<'_> {
         Ok(Some(committed))
     }
 
-    /// Commits those rows of a batch that can be edited, and returns them; `None` where the registry, or a debt, was another by then.
+    /// Commits those rows of a batch that can be edited, and returns them; `None` where the registry or a debt has changed since the plan
+    /// was made.
     fn commit_batch(&mut self, batch: &[usize], notes: Beside) -> Result<Option<Vec<usize>>> {
         loop {
             let rows = &self.planned.plan.rows;
@@ -36,13 +38,15 @@ impl Run<'_> {
         }
     }
 
-    /// How many rows of a wave are in its first batch. Canaries are few, and have come up together before the rest is edited.
+    /// How many rows of a wave are in its first batch. Canaries are one batch: they are few, and all of them must come up before the rest
+    /// is edited.
     fn first_batch(&self, wave: &[usize]) -> usize {
         let is_whole = self.is_per_row() || wave.iter().any(|index| self.planned.plan.rows[*index].canary);
         if is_whole { wave.len() } else { wave.len().min(self.at_once()) }
     }
 
-    /// How many rows are committed together at most. A plan that was named is applied as a whole, unless the policy says otherwise.
+    /// How many rows are committed together at most. A plan that the user named is applied as a whole, unless the policy has
+    /// `limits.batch`.
     pub(super) fn at_once(&self) -> usize {
         let named = self.input.limits.expected.map(|_| usize::MAX);
         self.input.policy.batch.or(named).or(self.context.backend.batch()).unwrap_or(usize::MAX)

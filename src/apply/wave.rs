@@ -24,7 +24,7 @@ use crate::registry::Position;
 pub(super) enum Progress {
     /// With the sessions.
     Converge,
-    /// The registry, or a debt, was another by then.
+    /// With another plan: the registry or a debt has changed since this one was made.
     PlanAgain,
     /// With the other rows: those that cannot be edited were taken out.
     WithoutSome,
@@ -39,7 +39,7 @@ pub(super) struct Run<'a> {
     pub(super) error: Option<Error>,
     /// How many restarts have failed.
     pub(super) failures: usize,
-    /// How the history calls it, where it does anything.
+    /// The run's name and head in the history; `None` where the run does nothing.
     pub(super) record: Option<Record>,
     /// The rows whose edits were read back.
     pub(super) confirmed: Vec<usize>,
@@ -52,7 +52,7 @@ pub(super) struct Run<'a> {
 /// What is read again for a later wave.
 struct Latest {
     reading: Reading,
-    /// Where the entries of rows are by then.
+    /// The places of the rows' entries in that reading.
     places: BTreeMap<usize, Position>,
 }
 
@@ -225,7 +225,7 @@ impl Run<'_> {
         self.context.watch.step(Step::Committed(batch.changes.len()));
         let void: Vec<String> = batch.void.iter().map(|chat| (*chat).to_owned()).collect();
         if error.is_some() {
-            // They stand.
+            // With an error it is not certain that these debts were struck, so they count as owed.
             plan.void.retain(|chat, _| !void.contains(chat));
         }
         self.error = error;
@@ -260,7 +260,7 @@ impl Run<'_> {
         self.judge(&taken_out, &BTreeMap::new());
     }
 
-    /// Makes the sessions of a wave run on their models, and takes down what became of that. Returns the attempts.
+    /// Makes the sessions of a wave run on their models, and records the outcome in the plan. Returns the attempts, by row.
     fn converge(&mut self, wave: &[usize]) -> BTreeMap<usize, Attempt> {
         let todo = self.rows_to_converge(wave);
         let ended = if self.error.is_some() { Ended::default() } else { self.workers().converge(&todo) };
@@ -386,7 +386,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Says of the rows that had no turn why. Debts that their edits would have made void stand.
+    /// Gives the rows that had no turn an outcome with the reason. Debts that their edits would have made void are still owed.
     pub(super) fn leave_the_rest(&mut self) {
         let unbegun = self.why_not_begun();
         let Planned { plan, reading } = &mut self.planned;
@@ -420,7 +420,7 @@ fn is_back_by_edit(plan: &Plan, row: &Row) -> bool {
     row.is_planned() && row.edit && plan.void.get(row.chat.id.as_ref()) == Some(&Void::Back)
 }
 
-/// What an attempt comes to. `remark` is what else the change does that was tried.
+/// The outcome of a row after an attempt. `remark` tells what else the attempted change does.
 fn outcome(attempt: &Attempt, remark: Option<&str>, unbegun: &Outcome) -> Outcome {
     match attempt {
         Attempt::Changed => Outcome { detail: remark.map(str::to_owned), ..Outcome::plain(Verdict::Done) },
@@ -445,7 +445,7 @@ fn change(row: &Row, place: Option<Position>) -> Change<'_> {
     Change { chat, at: place.unwrap_or(row.at), after: row.after.as_ref(), owes: row.restart.then_some(owes) }
 }
 
-/// A row as the history tells of it where the run does not get beyond its edit.
+/// A row as the history tells of it where the run ends right after the edit.
 fn as_edited(row: &Row) -> JsonRow<'_> {
     let verdict = if row.restart { Verdict::Deferred } else { Verdict::Done };
     JsonRow { outcome: verdict.name().into(), owed: row.restart, ..JsonRow::recorded(row) }

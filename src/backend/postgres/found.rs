@@ -20,7 +20,7 @@ const FOLDED: &str = "'[^A-Za-z0-9_]+', '-', 'g'";
 const LONGEST_END: usize = 8;
 
 impl TableSnapshot {
-    /// Hands over the rows that have one of these values by one of these keys.
+    /// Calls `take` for each row that has one of these values in one of these fields.
     ///
     /// # Errors
     /// As [`Snapshot::each`](crate::registry::Snapshot::each).
@@ -31,7 +31,7 @@ impl TableSnapshot {
         values: &BTreeSet<&str>,
         take: &mut dyn FnMut(Entry<'_>),
     ) -> Result<()> {
-        // A text with U+0000 is in no row, and none can be sent.
+        // No row can have a text with U+0000, and PostgreSQL refuses such a parameter.
         let sought: Vec<&str> = values.iter().copied().filter(|value| !value.contains('\0')).collect();
         let slugs: Vec<String> = sought.iter().map(|value| folded(value)).collect();
         let ends = Ends::of(&sought);

@@ -21,7 +21,7 @@ const TAKE: &str = "UPDATE reconcile.registry
 const RENEW: &str = "UPDATE reconcile.registry
     SET commits = commits + 1, held_until = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3)
     WHERE name = $1 AND holder = $2 RETURNING commits";
-/// Waits for the row: what a lost transaction may still be doing to it is over then.
+/// Locks the row first. A lost transaction of the holder has ended once the lock is taken.
 const COMMITTED: &str = "SELECT commits FROM reconcile.registry WHERE name = $1 AND holder = $2 FOR UPDATE";
 const RELEASE: &str = "UPDATE reconcile.registry SET holder = NULL, held_until = NULL WHERE name = $1 AND holder = $2";
 const HELD_UNTIL: &str = "SELECT pg_catalog.to_char(held_until AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
@@ -41,7 +41,7 @@ pub(super) enum Changed<T> {
     Nothing,
 }
 
-/// Until when a run holds a registry, by the server's clock, unless it ends before; nothing where none does.
+/// The time until which a run holds a registry, by the server's clock; `None` where no run holds it.
 pub(super) fn held_until(transaction: &mut Transaction, registry: &str) -> Result<Option<String>> {
     let doing = |error: postgres::Error| failed("find out which run holds the registry", &error);
     let row = transaction.query_typed_opt(HELD_UNTIL, &[one(&registry)]).map_err(doing)?;
@@ -53,7 +53,7 @@ pub(super) fn held_until(transaction: &mut Transaction, registry: &str) -> Resul
 pub(super) struct Lease {
     registry: String,
     holder: String,
-    /// For how long after each transaction, in seconds.
+    /// How long the registry is held after each transaction, in seconds.
     length: f64,
 }
 
@@ -93,7 +93,7 @@ impl Lease {
 
     fn try_take(&self, transaction: &mut Transaction) -> Result<bool> {
         let doing = |error: postgres::Error| not_held(&self.registry, &error);
-        // Also where no run has been yet.
+        // This creates the registry's row where no run has been yet.
         State { transaction, registry: &self.registry }.hold()?;
         transaction.execute_typed(TAKE, &self.parameters()).map(|taken| taken == 1).map_err(doing)
     }
@@ -162,7 +162,7 @@ impl Lease {
         let [registry, holder, _] = self.parameters();
         let held = [registry, holder];
         let doing = |error: postgres::Error| failed("release the lock of the registry", &error);
-        // Where that fails, it is free when its time is over.
+        // Where the release fails, the registry is free when the time of the lease is over.
         let release = |transaction: &mut Transaction| transaction.execute_typed(RELEASE, &held).map_err(doing);
         let _ = database.write(release);
     }

@@ -27,7 +27,8 @@ use crate::state::kept::{Kept, Patch};
 const READ: &str = "
     SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1 AND kind NOT IN ('told', 'unrecorded')
     UNION ALL SELECT 'reach', '', to_json(reach)::text FROM reconcile.registry WHERE name = $1 AND reach IS NOT NULL";
-/// What becomes of a model depends on all starts that failed, which are few.
+/// Selects what is remembered of some chats, and all failed starts and trials: what becomes of a model depends on all of those, which are
+/// few.
 const READ_OF: &str = "
     SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1 AND kind IN ('failed', 'trials')
     UNION ALL SELECT kind, key, value::text FROM reconcile.memory
@@ -37,7 +38,7 @@ const REMOVE: &str = "DELETE FROM reconcile.memory AS known USING unnest($2::tex
 const PUT: &str = "INSERT INTO reconcile.memory (registry, kind, key, value)
     SELECT $1, kind, key, value::json FROM unnest($2::text[], $3::text[], $4::text[]) AS new(kind, key, value)
     ON CONFLICT (registry, kind, key) DO UPDATE SET value = excluded.value";
-/// A piece is called as its command is, and by the number of the transaction, which orders them.
+/// Adds a piece. Its key is the name of the command and the number of the transaction, so that the pieces are in order.
 const ADD_PIECE: &str = "INSERT INTO reconcile.memory (registry, kind, key, value)
     SELECT name, 'unrecorded', $2 || ' ' || lpad(commits::text, 20, '0'), $3::json FROM reconcile.registry WHERE name = $1";
 const READ_PIECES: &str = "
@@ -58,23 +59,23 @@ impl State<'_, '_> {
         kept(&self.transaction.query_typed(READ_OF, &asked).map_err(|error| reading(&error))?)
     }
 
-    /// What must be known to take these notes.
+    /// The part of what is remembered that these notes can change.
     pub(super) fn kept_for(&mut self, notes: &[Note]) -> Result<Kept> {
-        // Once corrections are confirmed, those of other chats that have lasted are forgotten.
+        // A confirmed correction also ends the memory of other chats' corrections that have lasted long enough.
         if notes.iter().any(|note| matches!(note, Note::Confirmed { .. })) {
             return self.kept();
         }
         self.kept_of(&notes.iter().map(Note::chat).collect::<Vec<_>>())
     }
 
-    /// Takes notes, among them those of edits that are made in this transaction.
+    /// Saves what these notes change. The edits among them are made in the same transaction.
     pub(super) fn note_around(&mut self, kept: &Kept, notes: &[Note], now: Timestamp) -> Result<()> {
         self.save(&kept.noting(notes, now).made())
     }
 
-    /// Saves what a patch says. A model that was written is what its chat was last given.
+    /// Saves a patch. A written model is also saved as what its chat was last given.
     pub(super) fn save(&mut self, patch: &Patch) -> Result<()> {
-        // What else a patch can say is of the file's form alone.
+        // The other fields of a patch exist only for the journal of a registry that is a file.
         let Patch { version: _, earlier: _, owed, corrected, failed, trials, wrote, unrecorded, exchange: _ } = patch;
         let given = wrote.iter().filter_map(|(chat, wrote)| Some((chat.as_str(), Some(&wrote.as_ref()?.model))));
         self.give(given)?;
@@ -110,8 +111,8 @@ impl State<'_, '_> {
         self.change(ADD_PIECE, &[one(&name), one(&json::to_text(draft)?)])
     }
 
-    /// What commands have done that the history does not tell yet, by their names in it. Of the command `own`, only that there is
-    /// something.
+    /// What commands have done and the history does not tell yet, by the name of the command's run. The value for the command `own` is
+    /// `None`: its own process knows what it did.
     pub(super) fn drafts(&mut self, own: Option<&str>) -> Result<BTreeMap<String, Option<Draft>>> {
         let asked = [one(&self.registry), one(&own)];
         let rows = self.transaction.query_typed(READ_PIECES, &asked).map_err(|error| reading(&error))?;
@@ -141,7 +142,7 @@ struct Lists {
 }
 
 impl Rows {
-    /// Takes what has become of chats or models.
+    /// Adds the rows of one kind: to be written where there is a value, else to be removed.
     fn take<K: Display, T: Serialize>(&mut self, kind: &'static str, changes: &BTreeMap<K, Option<T>>) -> Result<()> {
         for (key, change) in changes {
             let columns = if change.is_some() { &mut self.new } else { &mut self.gone };

@@ -34,8 +34,8 @@ impl Name {
         transaction.query_typed_one(NAME, &[]).and_then(|row| row.try_get(0)).map(Self).map_err(doing)
     }
 
-    /// What became of the transaction of this name. Final only where a lock is held by now that it held, too: until then it may
-    /// be about to be committed.
+    /// What became of the transaction of this name. The answer is final only where `transaction` holds a lock that the named one held, too:
+    /// before that, the named transaction may be about to be committed.
     ///
     /// # Errors
     /// Where the server cannot be asked.

@@ -1,4 +1,4 @@
-//! A server that follows another one, and shows what that had some time ago.
+//! A standby: a server that follows another one, and shows what the other had some time ago.
 
 use postgres::Transaction;
 
@@ -6,13 +6,13 @@ use crate::backend::postgres::failure::failed;
 use crate::error::Result;
 use crate::foreign::{Sentence, sentence};
 
-/// How many seconds ago the newest transaction was committed that a standby shows. No row where the server is none.
+/// Selects how many seconds ago the newest transaction was committed that a standby shows. No row where the server is no standby.
 const AGE: &str = "
     SELECT pg_catalog.date_part('epoch',
         pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp())::pg_catalog.int8
     WHERE pg_catalog.pg_is_in_recovery()";
 
-/// That the server is a standby, and how old what it shows is, in words; `None` of any other server.
+/// A sentence that the server is a standby, and how old what it shows is; `None` for any other server.
 ///
 /// # Errors
 /// Where that cannot be asked.

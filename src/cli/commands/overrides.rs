@@ -24,28 +24,28 @@ use crate::policy::{self, Override, Policy, Setting, Source, Until};
 use crate::report::escape::escape;
 use crate::sources::{PolicyFile, check_size};
 
-/// How often a policy that others edit at the same time is looked at again.
+/// How often a policy is read again that other programs edit at the same time.
 const TRIES: usize = 20;
 
-/// What becomes of the override of one chat.
+/// A change of one chat's override.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Set { model: Model, until: Option<Until>, then: Option<Model>, reason: Option<String> },
     Remove,
 }
 
-/// What is to be done with the policy as it is.
+/// The changes that a command makes to a policy.
 #[derive(Default)]
 pub(crate) struct Decided {
     pub(crate) changes: BTreeMap<String, Change>,
-    /// What people call the chats, for comments behind overrides that are new.
+    /// The names of the chats' contacts, by chat id, for comments behind new overrides.
     pub(crate) contacts: BTreeMap<String, String>,
-    /// What the user should know of that which is left as it is, and of which chat.
+    /// Notes about what is left unchanged, each with the id of its chat.
     pub(crate) notes: Vec<(String, Sentence)>,
 }
 
 impl Decided {
-    /// Tells the notes.
+    /// Shows the notes.
     pub(crate) fn tell(&self, terminal: &Terminal, opened: &Opened) {
         let notes = self.notes.iter().map(|(chat, note)| (chat.as_str(), note));
         for (_, note) in opened.named(notes) {
@@ -54,7 +54,7 @@ impl Decided {
     }
 }
 
-/// Makes the changes that `decide` finds in the policy as it is, and reconciles those chats.
+/// Makes the changes that `decide` returns for the policy, and reconciles the chats that they are about.
 pub(crate) fn edit_and_run(
     terminal: &Terminal,
     place: &PlaceArgs,
@@ -124,7 +124,7 @@ pub(crate) fn edit_and_run(
     Ok(exit)
 }
 
-/// What an edit of a policy starts from.
+/// A policy whose files are locked, and the edits to be made in them.
 struct Prepared {
     opened: Opened,
     decided: Decided,
@@ -132,7 +132,7 @@ struct Prepared {
     edits: Vec<PolicyEdit>,
 }
 
-/// Reads the policy, and again once the files to be edited are locked, until both say the same.
+/// Reads the policy, locks the files to be edited and reads the policy again, until both readings are equal.
 fn prepare(
     terminal: &Terminal,
     place: &PlaceArgs,
@@ -167,7 +167,7 @@ fn prepare(
     Err(Error::from(EditProblem::PolicyUnsteady).into())
 }
 
-/// The files that change, as they are and as they will be.
+/// The files that change, each with its text before and after.
 fn edits(opened: &Opened, Decided { changes, contacts, .. }: &Decided) -> Result<Vec<PolicyEdit>> {
     let mut files: BTreeMap<&Path, (&Source, BTreeMap<&str, &Change>)> = BTreeMap::new();
     for (chat, change) in changes {
@@ -191,7 +191,10 @@ fn edits(opened: &Opened, Decided { changes, contacts, .. }: &Decided) -> Result
     files.into_values().map(edit).collect()
 }
 
-/// A file with the changes made, or the chat whose override cannot be edited.
+/// The text of a file after the changes.
+///
+/// # Errors
+/// The chat whose override cannot be edited without risk.
 fn edited<'c>(text: &str, changes: &BTreeMap<&'c str, &Change>) -> Result<String, &'c str> {
     let mut text = text.to_owned();
     let mut overrides = BTreeMap::new();
@@ -213,14 +216,14 @@ fn cannot_edit(chat: Public) -> Error {
     EditProblem::NotEditable { chat }.into()
 }
 
-/// The file that holds the override, else the main one.
+/// The file that has the chat's override, else the main file of the policy.
 fn file_of<'o>(opened: &'o Opened, chat: &str) -> Option<&'o Source> {
     let main = &opened.policy.fallback.because.at.file;
     let name = opened.policy.chats.get(chat).map_or(main, |entry| &entry.because.at.file);
     opened.files.sources.iter().find(|source| source.name == *name)
 }
 
-/// What the override said that was there, and nothing says any more.
+/// The settings of the previous override that the change removes without replacing them, one sentence each.
 fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = Sentence> {
     let new = match change {
         Change::Set { until, reason, .. } => Some((until, reason)),
@@ -238,7 +241,7 @@ fn lost(entry: &Override, change: &Change) -> impl Iterator<Item = Sentence> {
     };
     let then = entry.then.as_ref().filter(|then| !keeps(then));
     let then = then.map(|then| sentence!("its `then`, {}, was removed", Foreign::from(then.as_str())));
-    // A reason goes with the override that it explains, and no user misses it.
+    // A reason is about its override, so it is lost only where a new override takes the place of that one.
     let reason = entry.reason.as_ref().filter(|_| new.is_some_and(|(_, reason)| reason.is_none()));
     let reason = reason.map(|_| "the reason of the earlier override was removed".into());
     managed.into_iter().chain(until).chain(then).chain(reason)

@@ -23,7 +23,7 @@ use crate::registry::find_entry;
 use crate::resolve::resolve;
 use crate::suggest;
 
-/// As the history calls it.
+/// The name of the command in the history.
 const SET: &str = "set-model";
 
 #[derive(Clone, Debug, Args)]
@@ -95,7 +95,7 @@ pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArg
         let is_gone = !overrides.contains_key(&chat);
         let note = || (chat.clone(), sentence!("{} has no override for {}", &opened.policy_name, opened.name(&chat)));
         let mut notes: Vec<(String, Sentence)> = is_gone.then(note).into_iter().collect();
-        // What a temporary override has only covered comes to light again.
+        // A temporary override may have replaced a permanent one, which counts again once the temporary one is gone.
         let covered = overrides.get(&chat).filter(|entry| entry.ended(&opened.now).is_none());
         let change = match covered.and_then(|entry| entry.then.clone()) {
             Some(model) => {
@@ -114,7 +114,7 @@ pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArg
     })
 }
 
-/// Sets the model in the registry, and tells the policy nothing.
+/// Sets the model in the registry, and leaves the policy as it is.
 fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
     let interrupt = if args.edit.dry_run { Interrupt::default() } else { Interrupt::listen()? };
     let mut opened = open(terminal, place)?;
@@ -133,13 +133,14 @@ fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArg
     execute(terminal, place, &opened, &options, interrupt)
 }
 
-/// What the user means.
+/// The chat that the user has named, and what the command is about to do.
 struct Aim {
     chat: String,
     model: Model,
-    /// The name of the contact, where it has one that may be shown.
+    /// The name of the contact; `None` where the chat has none or names are hidden.
     contact: Option<String>,
-    /// What decides otherwise, and on which model: what the policy would make of that model in the registry.
+    /// What decides on another model than the one that was asked for, and that other model. With it, the next run would put the policy's
+    /// model back into the registry.
     otherwise: Option<(Sentence, Model)>,
 }
 
@@ -148,7 +149,7 @@ fn aim(opened: &Opened, args: &SetModelArgs) -> Result<Aim> {
     let model = allowed(policy, &args.model)?;
     let in_use = policy.in_use(&model, &opened.now);
     if *in_use != model {
-        // The policy names both.
+        // Both names are in the policy, so every reader may see them.
         let [model, now] = [&model, in_use].map(|model| Public::new(model.as_str().to_owned()));
         return Err(EditProblem::Withdrawn { model, now }.into());
     }
@@ -175,7 +176,8 @@ fn aim(opened: &Opened, args: &SetModelArgs) -> Result<Aim> {
     Ok(Aim { chat: id, model, contact, otherwise })
 }
 
-/// Refuses a chat whose override stands under the id that it will have, or has elsewhere: two would be a mistake.
+/// Refuses a chat that already has an override under another id, one that the chat had before or will have: two overrides of one chat are
+/// a mistake of a policy.
 fn refuse_former(opened: &Opened, chat: &str) -> Result<()> {
     let Some(id) = opened.policy.former.get(chat) else { return Ok(()) };
     let (chat, id) = (opened.name(chat), opened.name(id));

@@ -21,26 +21,28 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) enum Entries {
     /// In this file.
     File(RegistryFile),
-    /// In a table. What its session was last started on is in this file, where one can be kept.
+    /// In a table. The file has the model on which the session was last started, where such a file can be kept.
     Table(Home, Option<RegistryFile>),
-    /// Not known, because the policy cannot be used; it was in a table. What its session was last started on is in this file.
+    /// In a table that is not known now, because the policy cannot be used. The file has the model on which the session was last
+    /// started.
     Last(RegistryFile),
 }
 
 impl Entries {
-    /// In a table, for the session that is started by this word with the policy at `path`.
+    /// The entries of a table, for the session that the user calls `word`. `path` is the path of the policy.
     pub(super) fn of_table(home: Home, path: &Path, word: &str) -> Self {
         let last = last_start::place(path, word).and_then(|place| RegistryFile::open_or_new(&place).ok());
         Self::Table(home, last)
     }
 
-    /// What the session was last started on that is started by this word, where that was one of a table.
+    /// The file with the model on which the session was last started that the user calls `word`; `None` where its entry was not in a
+    /// table.
     pub(super) fn last(path: &Path, word: &str) -> Option<Self> {
         let file = RegistryFile::open_or_new(&last_start::place(path, word)?).ok()?;
         Some(Self::Last(file)).filter(|last| matches!(last, Self::Last(file) if !file.is_missing()))
     }
 
-    /// What registers the session.
+    /// The backend that registers the session.
     pub(super) fn backend(&self) -> Box<dyn Backend> {
         match self {
             Self::File(file) | Self::Last(file) => backend::of_home(Home::File(file.clone())),
@@ -48,13 +50,13 @@ impl Entries {
         }
     }
 
-    /// What is known of the session where nothing can be registered; `None` where that is nothing.
+    /// What is known of the session where the registry cannot be reached; `None` where nothing is known.
     pub(super) fn standby(&self) -> Result<Option<Box<dyn Snapshot>>> {
         let (Self::File(file) | Self::Table(_, Some(file)) | Self::Last(file)) = self else { return Ok(None) };
         Ok(Some(Box::new(if file.is_missing() { file.no_sessions() } else { file.snapshot()? })))
     }
 
-    /// What is said of a chat that has no entry.
+    /// The message about a chat that has no entry.
     pub(super) fn is_new(&self, registry: &str) -> Sentence {
         let registry = Foreign::from(registry);
         match self {
@@ -66,7 +68,7 @@ impl Entries {
         }
     }
 
-    /// What is said where nothing can be registered.
+    /// The words of the warning for a session that starts although nothing can be registered.
     pub(super) fn goes_by(&self) -> &'static str {
         match self {
             Self::File(_) => {
@@ -80,7 +82,7 @@ impl Entries {
         }
     }
 
-    /// Remembers what a session is started on, where its entry is in a table.
+    /// Saves the model on which a session is started, where its entry is in a table.
     pub(super) fn remember(&self, start: &Start) {
         let Self::Table(_, Some(file)) = self else { return };
         let mut entry = Map::new();

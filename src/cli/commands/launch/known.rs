@@ -15,18 +15,18 @@ use crate::policy::{self, Outline, Policy, Source};
 use crate::registry::{Key, Snapshot};
 use crate::sources::Last;
 
-/// What is known of the policy.
+/// A policy, as far as it could be read.
 pub(super) struct Known {
-    /// The policy, where it can be used.
+    /// The policy; `None` where it has mistakes.
     pub(super) policy: Option<Policy>,
-    /// What was read, also where it cannot be used.
+    /// The files that were read, also those with mistakes.
     pub(super) sources: Vec<Source>,
-    /// The registry, and what else could be told.
+    /// The registry, and what else could be found out of a policy with mistakes.
     pub(super) rest: Recovered,
 }
 
 impl Known {
-    /// Reads the policy, and says what is wrong with it.
+    /// Reads the policy, and shows its mistakes.
     pub(super) fn read(terminal: &Terminal, place: &PlaceArgs) -> Result<Self> {
         let path = place.policy();
         let unusable = || terminal.warning("the policy cannot be used: the session starts on the registry's model");
@@ -60,8 +60,8 @@ impl Known {
         }
     }
 
-    /// The registry in which the session of this chat belongs, with its name. Only a policy that can be used lets it be
-    /// created.
+    /// The registry of this chat's session, with the registry's name. A registry that does not exist is created only where the policy has
+    /// no mistakes.
     pub(super) fn registry(
         &self,
         terminal: &Terminal,
@@ -93,7 +93,7 @@ impl Known {
         Ok((path, file))
     }
 
-    /// Remembers what the policy at `path` says, for when it cannot be read. Where it names no registry, that is `used`.
+    /// Saves what the policy at `path` says, for a launch that cannot read it. `used` is the registry where the policy names none.
     pub(super) fn remember(&self, path: &Path, used: &Path) {
         let registry = self.rest.registry.as_ref().map_or(used, |(registry, _)| registry);
         if let (Some(_), Ok(registry)) = (&self.policy, std::path::absolute(registry)) {

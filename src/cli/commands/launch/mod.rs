@@ -126,7 +126,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &LaunchArgs) -> 
     Launch { terminal, place, known: &known, wanted, entries: &entries, is_new }.register_and_start()
 }
 
-/// Where the entry of the session of this chat is, and what a message calls that.
+/// The place of the entry of this chat's session, with the name of the registry for messages.
 fn entries(terminal: &Terminal, place: &PlaceArgs, known: &Known, chat: &str) -> Result<(String, Entries)> {
     let table = known.policy.as_ref().and_then(|policy| Some((policy, policy.table.as_ref()?)));
     if let Some((policy, table)) = table.filter(|_| place.registry().is_none()) {
@@ -151,12 +151,12 @@ struct Launch<'a> {
     known: &'a Known,
     wanted: Wanted<'a>,
     entries: &'a Entries,
-    /// What is said of a chat that has no entry.
+    /// The message about a chat that has no entry.
     is_new: Sentence,
 }
 
 impl Launch<'_> {
-    /// Registers the session and becomes its command. Returns only where it cannot.
+    /// Registers the session and replaces this program by the session's command. Returns only where that fails.
     fn register_and_start(&self) -> anyhow::Result<Exit> {
         let backend = self.entries.backend();
         if let Entries::Last(_) = self.entries {
@@ -192,8 +192,8 @@ impl Launch<'_> {
             }
             error => {
                 if let Some(error) = error {
-                    // What could not be noted is a restart that is done once more, in vain. Where it is not known whether anything
-                    // was written, this is the model that the next run brings about, too.
+                    // Where the debt could not be settled, the next run restarts the session once more, in vain. Where it is not
+                    // known whether anything was written, the next run changes the entry to this model, too.
                     terminal.obstacle(&error);
                 }
                 self.entries.remember(&start);
@@ -201,15 +201,16 @@ impl Launch<'_> {
             }
         }
         let code = if is_partly { Exit::Partly } else { Exit::Error };
-        // A session from before may still run, on another model.
+        // An earlier process of this session may still run on another model.
         if !paid && (!is_partly || start.is_new) {
             return Ok(code);
         }
         Ok(owe(terminal, backend.as_ref(), &start.chat.id).unwrap_or(code))
     }
 
-    /// Becomes the command where nothing can be written, on what the registry says, or last said: a session on that is one
-    /// that the next run changes. Where that is nothing, the policy decides. Returns only where it cannot.
+    /// Replaces this program by the session's command where nothing can be written. The session runs on the model that the registry has,
+    /// or last had, because the next run would notice such a session and change it. Without such a model the policy decides. Returns
+    /// only where the start fails.
     fn start_unregistered(&self, backend: &dyn Backend, why: &Error) -> anyhow::Result<Exit> {
         let is_unreachable = why.remedy() == Remedy::GoWithout;
         self.terminal.failure(why);
@@ -234,7 +235,7 @@ impl Launch<'_> {
 
     /// Decides on the start, given the registry and the ledger as they are.
     fn decide(&self, snapshot: &dyn Snapshot, ledger: &Ledger) -> Result<Start> {
-        // An override that was set while this launch waited counts. A policy that cannot be used meanwhile does not.
+        // An override that was set while this launch waited counts. A policy that has got mistakes meanwhile does not.
         let changed = self.place.load().ok().filter(|files| files.sources != self.known.sources);
         let changed = changed.and_then(|files| policy::read(&files.sources).ok()).map(|(policy, _)| policy);
         refuse_foreign(changed.as_ref().map(|policy| policy.sessions.backend.name()))?;
@@ -247,7 +248,7 @@ impl Launch<'_> {
     }
 }
 
-/// Becomes the command. Returns only where it cannot, and says so.
+/// Replaces this program by the session's command. Returns only where that fails, after the message.
 fn cannot_start(terminal: &Terminal, start: &Start) {
     let Invocation { arguments, environment } = start.command.clone();
     let failed = turn_into(&arguments, environment);
@@ -255,14 +256,14 @@ fn cannot_start(terminal: &Terminal, start: &Start) {
     terminal.failure(&CommandProblem::NotStarted { program: program.into(), error: failed }.into());
 }
 
-/// Notes that a restart of the session is owed. Returns an exit code of its own where that is not certain.
+/// Notes that a restart of the session is owed. Returns the exit code for the case that the note may be missing.
 fn owe(terminal: &Terminal, backend: &dyn Backend, chat: &str) -> Option<Exit> {
     let noted = backend.not_started(chat, Timestamp::now());
     let failed = noted.is_err();
     if let Err(error) = noted {
         terminal.failure(&error);
     }
-    // It may have been noted before the registry was changed.
+    // The debt may have been noted already, before the registry was changed.
     if !failed || backend.ledger().is_ok_and(|ledger| ledger.owed.contains_key(chat)) {
         terminal.note(sentence!("a restart of {} is owed", Foreign::from(chat)));
         return None;

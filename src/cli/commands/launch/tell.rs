@@ -1,4 +1,4 @@
-//! What a launch says of the session that it is about to start.
+//! The messages of a launch about the session that it starts.
 
 use crate::cli::terminal::Terminal;
 use crate::foreign::{Foreign, Sentence, sentence};
@@ -49,7 +49,7 @@ pub(super) fn tell(terminal: &Terminal, start: &Start, is_new: &Sentence) {
     }
 }
 
-/// Says why a recorded conversation is not simply resumed.
+/// The message why a recorded conversation is not resumed, or is resumed without having been seen.
 fn tell_of_conversation(terminal: &Terminal, start: &Start, remark: &Remark) {
     let chat = Foreign::from(start.chat.id.as_ref());
     let begins = match &start.conversation {
