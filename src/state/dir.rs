@@ -23,7 +23,7 @@ const FILE_MODE: u32 = 0o600;
 /// How often a file is created again after another program has removed it at once.
 const TRIES: usize = 100;
 
-/// An open state directory that was found to be ours.
+/// An open state directory that was checked: it is private, and belongs to the registry's owner.
 #[derive(Debug)]
 pub(crate) struct StateDir {
     /// The directory that it is in: that of a registry's file, where there is one.
@@ -153,8 +153,8 @@ impl StateDir {
         }
     }
 
-    /// Creates an empty file for the registry's owner, as root. It gets its name only when it has been given away: root may
-    /// die in between, and what only root can use would be in the way of the owner.
+    /// Creates an empty file for the registry's owner, as root. The file gets its name only after it was given to the owner: a run as root
+    /// may die in between, and a file that only root can use would be in the owner's way.
     fn create_given(&self, name: &str) -> Result<()> {
         let temporary = unfinished(name);
         let place = self.place(&temporary);
@@ -219,15 +219,15 @@ impl StateDir {
         lock.check(&self.directory)
     }
 
-    /// Removes a lock that root created and did not give away, before it died. It cannot be given now: its name may be a
-    /// hard link to any file of root's.
+    /// Removes the file of a lock that a run as root created, and did not give to the owner before it died. The file cannot be given now:
+    /// its name may be a hard link to any file of root's.
     fn discard_ungiven(&self, name: &str) -> Result<()> {
         let Some(meta) = self.place(name).look()? else { return Ok(()) };
         let is_ungiven = meta.owner == 0 && self.owner != 0 && meta.stamp.size == 0;
         if is_ungiven { self.remove(name) } else { Ok(()) }
     }
 
-    /// Replaces one of its files as a whole. On disk when it returns.
+    /// Replaces the file of this name in the directory. The new content is on disk when this returns.
     pub(crate) fn save(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let temporary = unfinished(name);
         let path = self.path(&temporary);
@@ -235,7 +235,7 @@ impl StateDir {
         let mut file = self.create_new(&temporary)?;
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
         if let Err(error) = written {
-            // Nothing refers to it; the error that matters is the first.
+            // A second error is not reported: the first one is the cause, and nothing refers to the temporary file.
             let _ = self.remove(&temporary);
             return Err(Error::io("write", &path)(error));
         }
@@ -254,17 +254,17 @@ impl StateDir {
         self.place(from).rename(self.place(to))
     }
 
-    /// Removes one of its files, if it is there.
+    /// Removes the file of this name from the directory, where there is one.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         self.place(name).remove()
     }
 
-    /// Makes the names in it durable.
+    /// Makes the names in the directory durable.
     pub(crate) fn sync(&self) -> Result<()> {
         self.directory.sync()
     }
 
-    /// What one of its files is; `None` where there is none. A link is looked at itself.
+    /// The metadata of the file of this name in the directory; `None` where there is none. A link is not followed.
     pub(crate) fn meta(&self, name: &str) -> Result<Option<FileMeta>> {
         self.place(name).look()
     }
@@ -297,7 +297,7 @@ fn make(place: Place) -> Result<bool> {
 fn make_private(place: Place) -> Result<()> {
     let failed = |error| Error::io("set the mode of", &place.path())(error);
     let opened = match place.directory.directory(place.name) {
-        // Where it cannot be read, it is opened once it can.
+        // A directory that this user may not read is opened after its mode was set.
         Err(Errno::ACCESS) => {
             rustix::fs::chmodat(place.directory, place.name, Mode::RWXU, AtFlags::empty()).map_err(failed)?;
             place.directory.directory(place.name)

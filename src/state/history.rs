@@ -15,26 +15,26 @@ use crate::state::dir::StateDir;
 use crate::state::problem::StateProblem;
 
 const CURRENT: &str = "history.jsonl";
-/// The file is put aside when it is larger than this, in bytes…
+/// The size from which the file is put aside as an older part, in bytes.
 const PART: u64 = 1 << 20;
-/// …and this many older parts are kept.
+/// How many older parts are kept.
 const PARTS: u32 = 4;
-/// Of a run that is longer, so many: it can still be taken back.
+/// How many parts are kept of a run that fills more than [`PARTS`], so that the whole run can be undone.
 const PARTS_OF_ONE_RUN: u32 = 64;
-/// In one line.
+/// The most rows in one line.
 const ROWS: usize = 256;
 
-/// Looks whether the history can be used.
+/// Checks that the history can be used.
 pub(crate) fn check(dir: &StateDir) -> Result<()> {
     dir.open_file(CURRENT, OFlags::RDONLY).map(drop)
 }
 
-/// Removes what a run left that died while it created the file.
+/// Removes the temporary file of a run that died while it created the history.
 pub(crate) fn discard_unfinished(dir: &StateDir) -> Result<()> {
     dir.discard_unfinished(CURRENT)
 }
 
-/// Appends what runs did that are not told of yet, oldest first.
+/// Appends runs that are not in the history yet, oldest first.
 pub(crate) fn append(dir: &StateDir, runs: &[JsonRun]) -> Result<()> {
     if runs.is_empty() {
         return Ok(());
@@ -67,7 +67,7 @@ fn append_run(dir: &StateDir, run: &JsonRun) -> Result<()> {
 /// The lines of one run.
 struct Lines<'r> {
     run: &'r JsonRun<'r>,
-    /// The rows that are not told yet.
+    /// The rows that are not in a line yet.
     rows: &'r [JsonRow<'r>],
     part: usize,
 }
@@ -80,7 +80,7 @@ impl<'r> Lines<'r> {
 
     fn next_line(&mut self) -> JsonRun<'r> {
         let (rows, rest) = self.rows.split_at(self.rows.len().min(ROWS));
-        // What stands once in a run stands in its first line.
+        // Only the first line has the fields that a run has once.
         let once = match self.part {
             1 => self.run.clone(),
             _ => JsonRun {
@@ -112,7 +112,7 @@ fn append_text(dir: &StateDir, mut text: Vec<u8>) -> Result<()> {
     if is_new { dir.sync() } else { Ok(()) }
 }
 
-/// Puts the file aside where it is long, and keeps so many older ones.
+/// Puts the file aside where it is long. Keeps `kept` older parts.
 fn rotate(dir: &StateDir, kept: u32) -> Result<()> {
     if dir.meta(CURRENT)?.is_none_or(|meta| meta.stamp.size <= PART) {
         return Ok(());
@@ -131,7 +131,7 @@ fn part(number: u32) -> String {
     format!("history.{number}.jsonl")
 }
 
-/// What a line says of the run that it is of.
+/// The name of a line's run, and whether more lines of that run follow.
 #[derive(Deserialize)]
 struct Name {
     run: String,
@@ -139,7 +139,7 @@ struct Name {
     more: bool,
 }
 
-/// The names in the newest files. A line that cannot be read has none.
+/// The names of runs in the newest files. A line that cannot be read is skipped.
 fn names(dir: &StateDir) -> Result<Vec<Name>> {
     let mut names = Vec::new();
     for file in [part(1), CURRENT.to_owned()] {
@@ -189,17 +189,17 @@ pub(crate) fn newest_first(dir: StateDir) -> impl Iterator<Item = Result<JsonRun
             }
             run.changes.extend(line.changes);
         }
-        // Where a run was told of twice, because it died in the middle, the later line counts.
+        // A run that died while it was recorded may have been recorded again. Then the later line counts.
         run.changes.sort_by(|a, b| a.chat_id.cmp(&b.chat_id));
         run.changes.dedup_by(|later, first| later.chat_id == first.chat_id);
         Some(Ok(run))
     });
-    // Of a run that died while it was told of, and is told of once more since, the later lines count.
+    // A run that died while it was recorded may have been recorded again. Then only the later lines count.
     runs.filter(move |run| run.as_ref().map_or(true, |run| seen.insert(run.run.to_string())))
 }
 
-/// The version of a line, where it is a newer one than is known here. It is read by itself, because the rest of such a
-/// line may have any form.
+/// The version of a line, where that is newer than this program knows; else `None`. The version is read by itself, because the rest of
+/// such a line may have any form.
 fn newer_version(line: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Line {

@@ -1,4 +1,4 @@
-//! The edits of a batch, in one transaction. Those that the database does not take are found, and taken back by themselves.
+//! The edits of a batch, in one transaction. Edits that the database refuses are found, and only they are taken back.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -13,14 +13,14 @@ use crate::error::{Remedy, Result};
 use crate::plan::{Outcome, Verdict};
 
 const SAVEPOINT: &str = "reconcile_edits";
-/// A savepoint is still there when what was done since is taken back.
+/// Removes a savepoint. To roll back to a savepoint does not remove it.
 const RELEASE: &str = "RELEASE SAVEPOINT reconcile_edits";
 
-/// Makes these edits. Where the database does not take them together, each half is made by itself, and so on. Returns what
-/// becomes of those that it does not take alone, by chat id; all others are made.
+/// Makes these edits. Where the database refuses them together, each half is tried by itself, and so on. Returns the outcomes of the
+/// edits that are refused alone, by chat id. All other edits are made.
 ///
 /// # Errors
-/// Where the reason is not one of the edits. The transaction cannot be gone on with then.
+/// Where the reason is not one of the edits. The transaction cannot be continued then.
 pub(super) fn make(
     table: &TableSnapshot,
     transaction: &mut Transaction,
@@ -35,7 +35,7 @@ pub(super) fn make(
         Err(error) => error,
     };
     if changes.is_empty() || error.remedy() != Remedy::LeaveOut {
-        // Dropping it would wait for an answer, for good where none comes.
+        // Dropping the savepoint would wait for an answer of the server, forever where no answer comes.
         mem::forget(part);
         return Err(error);
     }

@@ -1,4 +1,4 @@
-//! The two files in which libpq keeps what is no one else's business: services and passwords.
+//! The two files of libpq: services and passwords.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -29,7 +29,7 @@ pub(super) fn service(file: &Path, name: &str) -> Result<Option<Vec<(String, Str
     settings.map(setting).collect::<Result<_>>().map(Some)
 }
 
-/// What a password is for.
+/// The login that a password is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Login<'a> {
     pub(super) host: &'a str,

@@ -52,7 +52,7 @@ impl LockedTable<'_> {
         self.lease.change(self.table.database(), work)
     }
 
-    /// Makes a change that is an error where it cannot be told whether it was made.
+    /// Makes a change. Where it cannot be found out whether the change was committed, that is an error.
     fn change_for_sure<T>(&self, mut work: impl FnMut(&mut State) -> Result<T>) -> Result<T> {
         match self.change(|state| work(state).map(Some))? {
             Changed::Made(value) => Ok(value),
@@ -70,7 +70,7 @@ impl LockedTable<'_> {
     }
 }
 
-/// The chats of which a batch with these notes must know what is remembered.
+/// The chats of a batch and of these notes. What is remembered of them is read before the batch is committed.
 fn chats<'b>(batch: &'b Batch, notes: &'b [Note]) -> Vec<&'b str> {
     let changed = batch.changes.iter().map(|change| change.chat);
     let chats: BTreeSet<&str> = changed.chain(notes.iter().map(Note::chat)).collect();
@@ -88,7 +88,7 @@ fn record(state: &mut State, own: Option<&JsonRun>) -> Result<()> {
         }
     }
     if let Some(own) = own {
-        // A name that was not reserved by an effect may be another run's by now.
+        // A run without effects has not reserved its name, so another run may have taken that name.
         let name = if is_reserved { own.run.to_string() } else { name_after(state.newest_run()?.as_deref(), own.at) };
         state.append(&JsonRun { run: name.into(), ..own.clone() })?;
     }
@@ -151,7 +151,7 @@ impl Locked for LockedTable<'_> {
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         let chat = |row: &&Row| (row.chat.id.clone().into_owned(), Stands::Gone);
         let mut found: BTreeMap<String, Stands> = rows.iter().map(chat).collect();
-        // They were read from the table, so the type of its ids can hold them, and its index finds them.
+        // These ids were read from the table, so the type of its column can hold them, and its index finds them.
         let chats: Vec<&str> = rows.iter().map(|row| row.chat.id.as_ref()).collect();
         let mut take = |entry: Entry| {
             let model = entry.model.as_deref().and_then(Model::new);

@@ -11,15 +11,16 @@ use crate::backend::postgres::sql::{exactly, identifier, value};
 use crate::error::Result;
 use crate::registry::Entry;
 
-/// The server believes that most rows come out. Because of that it would leave its workers out, and take a second to compile what is
-/// done with each.
+/// Settings for statements that look at all rows and return few. The server believes that most rows are returned, so without these
+/// settings it would not use its workers, and would spend a second on compiling the statement.
 pub(super) const SETTINGS: &str =
     "SET LOCAL parallel_setup_cost = 0; SET LOCAL parallel_tuple_cost = 0; SET LOCAL jit = off";
-/// Among so many rows each name of the policy is looked for first. Most are there, and need not be looked for in all others.
+/// How many rows are searched first for the names of the policy. Most names are found there, and need not be looked for in the other
+/// rows.
 const FIRST: usize = 1_000;
 
 impl TableSnapshot {
-    /// Hands over the rows that are in question, and returns how many there are in all.
+    /// Calls `take` for each row that is in question, and returns how many rows the table has.
     ///
     /// # Errors
     /// As [`Snapshot::each`](crate::registry::Snapshot::each).
@@ -40,8 +41,8 @@ impl TableSnapshot {
         self.count(transaction)
     }
 
-    /// Looks for the names of the policy among the first rows. Of each that is found there, a chat that has it is among the
-    /// named ones then, and it is not looked for any more.
+    /// Looks for the names of the policy among the first rows. For each name that is found there, one chat with that name is added to
+    /// the chats of the question, and the name is removed from it.
     fn look_for_names(&self, transaction: &mut Transaction, question: &mut Question) -> Result<()> {
         let doing = |error: postgres::Error| failed("read the table", &error);
         let columns: BTreeSet<String> = self.columns().all().map(|column| identifier(&column.name)).collect();
@@ -83,7 +84,7 @@ impl TableSnapshot {
         format!("{} WHERE {by_index}{is_text} = ANY ($1)", self.query())
     }
 
-    /// Selects all other rows that are in question, each with whether it differs. Those that cannot be read are, too.
+    /// Selects all other rows that are in question, each with whether its model differs. Rows that cannot be read are in question, too.
     fn asked(&self, question: &Question) -> String {
         let id = exactly(&value(&self.columns().chat_id));
         let unlisted = question.tier.as_ref().map(|tier| format!("{tier} <> ALL ($2)"));

@@ -22,7 +22,7 @@ pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text. In this form a backslash means the same, however the server is set.
+/// A text, in the form in which a backslash does not depend on the settings of the server.
 pub(super) fn text(value: &str) -> String {
     format!("E'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
@@ -33,8 +33,8 @@ fn path(keys: &[String]) -> String {
     format!("ARRAY[{}]::pg_catalog.text[]", keys.join(", "))
 }
 
-/// What a row says of a field, as text: NULL where it says nothing. The cast is to the bare type, and comes first: a
-/// comparison in the column's own type may ignore case, blanks and accents.
+/// The value of a field as text; NULL where the row has no value, or has something else than a text at the field's path. The cast to text
+/// comes before any comparison, because a comparison in the column's own type may ignore case, blanks and accents.
 pub(super) fn value(column: &Column) -> String {
     let name = identifier(&column.name);
     if column.path.is_empty() {
@@ -45,7 +45,7 @@ pub(super) fn value(column: &Column) -> String {
     format!("CASE WHEN pg_catalog.jsonb_typeof{leaf} = 'string' THEN {name} #>> {path} END")
 }
 
-/// What says nothing, as text.
+/// NULL, as a text.
 pub(super) fn nothing() -> String {
     "NULL::pg_catalog.text".to_owned()
 }

@@ -35,10 +35,10 @@ const HIDDEN: LostState = LostState {
     message: "this role may not read the schema `reconcile`: what earlier runs did and left owed is not known",
     hint: "reconcile init --postgres --grants prints the rights",
 };
-/// Beyond what its settings let a run take between two transactions.
+/// How much longer a run holds the registry than its settings let it take between two transactions.
 const SPARE: Duration = Duration::from_secs(60);
 
-/// The table that is the registry. Its server is reached when it is first asked.
+/// The table that is the registry. The connection to its server is made with the first statement.
 #[derive(Clone, Debug)]
 pub struct RegistryTable {
     database: Arc<Database>,
@@ -47,7 +47,7 @@ pub struct RegistryTable {
     models: BTreeSet<Model>,
     /// Whether entries come with what their chats were last given, where that can be read.
     marks: Marks,
-    /// For how long a run holds the registry after each of its transactions.
+    /// How long a run holds the registry after each of its transactions.
     lease: Duration,
 }
 
@@ -65,7 +65,7 @@ impl RegistryTable {
         Ok(Self { database, table: Box::new(table.clone()), models, marks, lease })
     }
 
-    /// Its name, as the policy has it.
+    /// The name of the table, as in the policy.
     pub(crate) fn name(&self) -> String {
         let Table { schema, name, .. } = self.table.as_ref();
         schema.as_ref().map_or_else(|| name.clone(), |schema| format!("{schema}.{name}"))
@@ -171,7 +171,7 @@ impl RegistryTable {
     pub(super) fn history(&self) -> Result<impl Iterator<Item = Result<JsonRun<'static>>> + '_> {
         let relation = self.look()?;
         let is_there = self.is_remembering()?;
-        // No name of a run is as late.
+        // The names of runs are times, and sort before this text.
         let mut last = is_there.then(|| "~".to_owned());
         Ok(iter::from_fn(move || {
             let name = last.take()?;

@@ -12,17 +12,18 @@ use crate::backend::tls;
 use crate::error::{Bug, Error, Result};
 use crate::policy::conninfo::Conninfo;
 
-/// What a server's certificate must descend from.
+/// The root certificates that a server's certificate must descend from.
 #[derive(Clone)]
 pub(super) enum Roots {
-    /// What the system trusts.
+    /// The roots that the system trusts.
     System,
-    /// What is in this file.
+    /// The roots in this file.
     In(PathBuf),
 }
 
 impl Roots {
-    /// `sslrootcert`; without it root.crt in libpq's directory where that is there, and the system's otherwise.
+    /// The roots of `sslrootcert`; without that setting those of `root.crt` in libpq's directory, or of the system where there is no such
+    /// file.
     pub(super) fn of(settings: &Conninfo, directory: Option<PathBuf>) -> Self {
         let usual = directory.map(|directory| directory.join("root.crt")).filter(|file| file.exists());
         match settings.get("sslrootcert") {
@@ -33,7 +34,7 @@ impl Roots {
     }
 }
 
-/// What encrypts a connection.
+/// The connector for encrypted connections.
 ///
 /// # Errors
 /// Where the roots cannot be read, or there are none.
