@@ -1,11 +1,12 @@
 //! A database of a test's own, and the binary run on a table in it.
 
 use std::cell::RefCell;
+use std::fs;
 
 use postgres::{Client, SimpleQueryMessage};
 use serde_json::Value;
 
-use crate::server::{Server, server};
+use crate::server::{LOG_MARK, Server, server};
 use crate::support::{Run, Sandbox};
 
 /// What every policy of these tests has before its registry.
@@ -129,6 +130,19 @@ impl Database {
         }
         command.env("HOME", self.sandbox.path("")).env("USER", "nobody");
         command
+    }
+
+    /// What the server logs of this database while `act` runs, an entry each. The log is that of all tests, which run beside each other.
+    pub fn logged(&self, act: impl FnOnce()) -> Vec<String> {
+        let log = server().socket().join("log");
+        let before = fs::read(&log).unwrap().len();
+        act();
+        let text = fs::read(&log).unwrap();
+        let text = String::from_utf8_lossy(&text[before..]);
+        // The server begins each further line of an entry with a tab.
+        let entries = text.replace("\n\t", "\t");
+        let of_this = format!("{LOG_MARK}{} ", self.name);
+        entries.lines().filter(|entry| entry.starts_with(&of_this)).map(str::to_owned).collect()
     }
 
     /// The JSON report of a dry run.

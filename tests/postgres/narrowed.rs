@@ -1,27 +1,19 @@
 //! Which rows of a table a plan reads: those that the database finds to differ, where the policy can be asked of it.
 
 use std::fs;
-use std::path::PathBuf;
 
 use crate::database::{COLUMNS, Database};
-use crate::server::server;
 
-fn log() -> PathBuf {
-    server().socket().join("log")
-}
-
-/// A database whose statements are logged, and whose table has a name that no other database has.
+/// A database whose statements are logged.
 fn logged() -> Database {
     let database = Database::with_sessions(&[("+1", "family", "opus"), ("+2", "bots", "haiku")]);
     database.execute(&format!("ALTER DATABASE {} SET log_statement = 'all'", database.name));
-    database.execute(&format!("ALTER TABLE sessions RENAME TO sessions_of_{}", database.name));
     database
 }
 
-/// Writes a policy for that table, which ends like this.
+/// Writes a policy for its table, which ends like this.
 fn policy(database: &Database, end: &str) {
-    let table = format!("public.sessions_of_{}", database.name);
-    database.policy(&format!("{}{end}", database.registry(COLUMNS).replace("public.sessions", &table)));
+    database.policy(&format!("{}{end}", database.registry(COLUMNS)));
 }
 
 /// The statements on the table that a dry run with these arguments causes, without what goes beside them.
@@ -31,14 +23,10 @@ fn statements(database: &Database, arguments: &[&str]) -> Vec<String> {
 
 /// The statements on the table that a command causes.
 fn statements_of(database: &Database, arguments: &[&str]) -> Vec<String> {
-    let before = fs::read_to_string(log()).unwrap().len();
-    database.run(arguments).expect(0);
-    let text = fs::read_to_string(log()).unwrap();
-    let statements = text[before..].lines().filter(|line| line.contains("execute <unnamed>"));
-    let table = format!("FROM public.sessions_of_{}", database.name);
-    let is_on_table =
-        |line: &&str| line.split_once(&table).is_some_and(|(_, rest)| rest.is_empty() || rest.starts_with(' '));
-    statements.filter(is_on_table).map(str::to_owned).collect()
+    let mut entries = database.logged(|| _ = database.run(arguments).expect(0));
+    let is_on_table = |entry: &String| entry.contains("execute <unnamed>") && entry.contains("FROM public.sessions");
+    entries.retain(is_on_table);
+    entries
 }
 
 /// Whether one of these hands over every row.
@@ -91,11 +79,10 @@ fn a_later_wave_reads_its_own_rows_and_does_not_ask_again_which_differ() {
     let database = logged();
     database.make_schema();
     database.sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
-    let table = format!("sessions_of_{}", database.name);
-    database.execute(&format!(
-        "INSERT INTO {table} SELECT '+' || n, 'opus', 'family', 'imessage', 'individual', 'imessage/+' || n
-         FROM generate_series(3, 6) AS n"
-    ));
+    database.execute(
+        "INSERT INTO sessions SELECT '+' || n, 'opus', 'family', 'imessage', 'individual', 'imessage/+' || n
+         FROM generate_series(3, 6) AS n",
+    );
     let sessions =
         "[limits]\nmax_changes = 10\n[rollout]\npause = \"1ms\"\n[sessions]\nrestart = [\"./restart\"]\nparallel = 2\n";
     policy(&database, sessions);
@@ -145,12 +132,11 @@ fn a_row_of_which_the_database_says_one_thing_and_then_another_is_an_error() {
 #[test]
 fn a_command_about_one_chat_reads_the_row_of_that_chat() {
     let database = logged();
-    database.execute(&format!("ALTER TABLE sessions_of_{} ADD session_id text", database.name));
+    database.execute("ALTER TABLE sessions ADD session_id text");
     database.make_schema();
     let columns = format!("{COLUMNS}session_id = \"session_id\"\n");
-    let table = format!("public.sessions_of_{}", database.name);
     let sections = "[sessions]\nrestart = [\"true\", \"{session_slug}\"]\nrunning = [\"true\"]\n";
-    database.policy(&format!("{sections}{}", database.registry(&columns).replace("public.sessions", &table)));
+    database.policy(&format!("{sections}{}", database.registry(&columns)));
     let reads_some = |arguments: &[&str]| {
         let statements = statements_of(&database, arguments);
         assert!(!statements.is_empty() && !is_whole(&statements), "{arguments:?}: {statements:#?}");
@@ -165,7 +151,7 @@ fn a_command_about_one_chat_reads_the_row_of_that_chat() {
     let newest = database.texts("SELECT max(name) FROM reconcile.run").concat();
     reads_some(&["undo", &newest]);
     // Other sessions may have the slugs of those that are restarted, and may show that a model works.
-    database.execute(&format!("UPDATE sessions_of_{} SET model = 'opus'", database.name));
+    database.execute("UPDATE sessions SET model = 'opus'");
     reads_some(&[]);
     assert!(is_whole(&statements_of(&database, &["list"])));
 }

@@ -116,13 +116,11 @@ fn a_row_without_an_id_is_an_error() {
 fn the_server_is_asked_with_no_named_statement_and_no_setting_that_outlives_its_transaction() {
     let database = Database::with_sessions(&[("+1", "family", "opus")]);
     database.execute("ALTER DATABASE SESSION SET log_statement = 'all'".replace("SESSION", &database.name).as_str());
-    let log = std::fs::read_to_string(crate::server::server().socket().join("log")).unwrap().len();
-    database.run(&["--dry-run"]).expect(0);
-    let text = std::fs::read_to_string(crate::server::server().socket().join("log")).unwrap();
-    let said: Vec<&str> = text[log..].lines().filter(|line| line.contains("public.sessions")).collect();
-    assert!(!said.is_empty(), "{text}");
-    assert!(said.iter().all(|line| line.contains("<unnamed>")), "{said:?}");
-    assert!(!text[log..].contains("statement: SET row"), "{text}");
+    let entries = database.logged(|| _ = database.run(&["--dry-run"]).expect(0));
+    let mut about_sessions = entries.iter().filter(|entry| entry.contains("public.sessions")).peekable();
+    assert!(about_sessions.peek().is_some(), "{entries:#?}");
+    assert!(about_sessions.all(|entry| entry.contains("<unnamed>")), "{entries:#?}");
+    assert!(!entries.iter().any(|entry| entry.contains("statement: SET row")), "{entries:#?}");
 }
 
 #[test]

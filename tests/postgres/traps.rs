@@ -1,6 +1,5 @@
 //! What PostgreSQL does in silence where a statement is written otherwise than it is here.
 
-use std::fs;
 use std::thread;
 
 use crate::database::{COLUMNS, Database};
@@ -81,14 +80,10 @@ fn a_row_is_found_by_the_index_of_its_id_whatever_the_type_of_that_is() {
              ALTER DATABASE {name} SET auto_explain.log_min_duration = 0",
             name = database.name
         ));
-        let log = server().socket().join("log");
-        let before = fs::read_to_string(&log).unwrap().len();
-        database.run(&[]).expect(0);
-        let text = fs::read_to_string(&log).unwrap();
-        let plan = text[before..]
-            .split("LOG: ")
-            .find(|plan| plan.contains("UPDATE public.sessions SET") && plan.contains("Query Text"));
-        let plan = plan.unwrap_or_else(|| panic!("{kind}: no plan: {}", &text[before..]));
+        let entries = database.logged(|| _ = database.run(&[]).expect(0));
+        let is_plan = |entry: &&String| entry.contains("Query Text") && entry.contains("UPDATE public.sessions SET");
+        let plan = entries.iter().find(is_plan);
+        let plan = plan.unwrap_or_else(|| panic!("{kind}: no plan: {entries:#?}"));
         assert!(plan.contains("Index Scan using sessions_pkey on sessions"), "{kind}: {plan}");
     }
 }
