@@ -52,7 +52,8 @@ impl Terminal {
 
     /// Writes to stdout through `write`, without colour where it is no terminal.
     pub(crate) fn to_stdout(&self, write: impl FnOnce(&mut Page) -> io::Result<()>) -> Result<()> {
-        let mut out = AutoStream::new(buffered(self.stdout.lock()), self.color.on(&self.stdout));
+        // A report is written in pieces of a few bytes, too, and taking the colours out takes a while for each.
+        let mut out = buffered(AutoStream::new(buffered(self.stdout.lock()), self.color.on(&self.stdout)));
         match write(&mut Page::onto(&mut out)).and_then(|()| out.flush()) {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::stream("write", "stdout")(error)),
             _ => Ok(()),

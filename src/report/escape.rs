@@ -44,9 +44,14 @@ fn begins_command(before: &str) -> bool {
     before.trim_end_matches(|c: char| c.is_ascii_alphanumeric()).ends_with("##")
 }
 
+/// Whether a text is of such bytes alone that no character can be dangerous. Most are, and a report may have a million.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'[')
+}
+
 fn written_out(text: &str, write: impl Fn(char) -> String) -> Cow<'_, str> {
     let dangerous = |(at, c): (usize, char)| is_dangerous(c) || (c == '[' && begins_command(&text[..at]));
-    if !text.char_indices().any(dangerous) {
+    if is_plain(text) || !text.char_indices().any(dangerous) {
         return Cow::Borrowed(text);
     }
     let piece = |(at, c)| if dangerous((at, c)) { write(c) } else { c.to_string() };

@@ -171,20 +171,27 @@ fn what_a_run_has_done_is_remembered_once_and_not_again_with_each_restart() {
 
 #[test]
 fn corrections_of_other_chats_that_have_lasted_are_forgotten_when_new_ones_are_confirmed() {
-    let database = database(&[("+1", "family", "opus"), ("+2", "family", "sonnet"), ("+3", "family", "sonnet")]);
-    let correction = |chat: &str, at: &str| {
+    let database = database(&[("+1", "family", "opus")]);
+    let correction = |chat: &str, after: &str, held: bool| {
         format!(
             "INSERT INTO reconcile.memory SELECT 'public.sessions', 'corrected', '{chat}',
-                 json_build_object('model', 'sonnet', 'at', to_char({at} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
-                                   'confirmed', true, 'changed_back', '[]'::json, 'held', false);"
+                 json_build_object('model', 'sonnet', 'confirmed', true, 'changed_back', '[]'::json, 'held', {held},
+                     'at', to_char((now() + '{after}') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'));"
         )
     };
     database.execute("INSERT INTO reconcile.registry (name) VALUES ('public.sessions')");
-    database.execute(&correction("+2", "(now() - interval '2 days')"));
-    database.execute(&correction("+3", "now()"));
+    for (chat, after, held) in [
+        ("two days", "-48:00", false),
+        ("two days and held", "-48:00", true),
+        ("a day, soon", "-23:30", false),
+        ("now", "0:00", false),
+        ("by a clock that was wrong", "48:00", false),
+    ] {
+        database.execute(&correction(chat, after, held));
+    }
     database.run(&[]).expect(0);
     let known = "SELECT key FROM reconcile.memory WHERE kind = 'corrected' ORDER BY key";
-    assert_eq!(database.texts(known), ["+1", "+3"]);
+    assert_eq!(database.texts(known), ["+1", "a day, soon", "now", "two days and held"]);
 }
 
 #[test]

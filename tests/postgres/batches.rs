@@ -45,6 +45,20 @@ fn owed(database: &Database) -> Vec<String> {
 }
 
 #[test]
+fn what_was_read_back_is_saved_in_parts_so_that_a_session_that_starts_waits_for_one_of_them() {
+    let database = drifted(501);
+    database.execute(
+        "CREATE TABLE saved (at bigint);
+         CREATE FUNCTION saved() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO saved VALUES (txid_current()); RETURN NEW; END';
+         CREATE TRIGGER t AFTER INSERT ON reconcile.memory FOR EACH ROW WHEN (NEW.kind = 'corrected') EXECUTE FUNCTION saved()",
+    );
+    policy(&database, "", "batch = 501");
+    database.run(&[]).expect(0);
+    assert_eq!(database.texts("SELECT count(*) FROM saved GROUP BY at ORDER BY at"), ["500", "1"]);
+}
+
+#[test]
 fn a_transaction_changes_five_hundred_rows_unless_the_policy_says_otherwise() {
     for (limits, batches) in
         [("", ["500", "1"].as_slice()), ("batch = 501", &["501"]), ("batch = 400", &["400", "101"])]

@@ -13,15 +13,12 @@ use crate::backend::postgres::lease::{Changed, Lease};
 use crate::backend::postgres::snapshot::TableSnapshot;
 use crate::backend::postgres::state::State;
 use crate::backend::postgres::told;
-use crate::chat::Model;
 use crate::error::{Bug, Remedy, Result};
 use crate::plan::json::{JsonRun, Origin, name_after};
 use crate::plan::last_applied::{Found, Reach};
 use crate::plan::ledger::{Debt, Note};
 use crate::plan::standing_faults::Told;
 use crate::plan::{Outcome, Reading, Row, Verdict};
-use crate::registry::Entry;
-use crate::state::kept::Patch;
 
 /// A table that this run holds.
 #[derive(Debug)]
@@ -77,7 +74,8 @@ fn chats<'b>(batch: &'b Batch, notes: &'b [Note]) -> Vec<&'b str> {
     chats.into_iter().collect()
 }
 
-/// Appends to the history what is not told there yet: what this run did, and what commands did that died.
+/// Appends to the history what is not told there yet: what this run did, and what commands did that died. With a run of its own, also
+/// forgets the corrections that have lasted.
 fn record(state: &mut State, own: Option<&JsonRun>) -> Result<()> {
     let drafts = state.drafts(own.map(|own| own.run.as_ref()))?;
     let told = drafts.keys().map(|name| (name.clone(), None)).collect();
@@ -91,8 +89,9 @@ fn record(state: &mut State, own: Option<&JsonRun>) -> Result<()> {
         // A run without effects has not reserved its name, so another run may have taken that name.
         let name = if is_reserved { own.run.to_string() } else { name_after(state.newest_run()?.as_deref(), own.at) };
         state.append(&JsonRun { run: name.into(), ..own.clone() })?;
+        state.forget_lasting(own.at)?;
     }
-    state.save(&Patch { unrecorded: told, ..Patch::default() })
+    state.save_drafts(&told)
 }
 
 impl Locked for LockedTable<'_> {
@@ -135,9 +134,9 @@ impl Locked for LockedTable<'_> {
 
     fn note(&self, notes: &[Note<'_>], now: Timestamp) -> Result<BTreeMap<String, Debt>> {
         self.change_for_sure(|state| {
-            let mut kept = state.kept_for(notes)?;
+            let mut kept = state.kept_of(&notes.iter().map(Note::chat).collect::<Vec<_>>())?;
             let patch = kept.noting(notes, now);
-            state.save(&patch)?;
+            state.save(&kept.ledger, &patch)?;
             kept.patch(patch);
             let debts = notes.iter().filter_map(|note| kept.ledger.owed.get_key_value(note.chat()));
             Ok(debts.map(|(chat, debt)| (chat.clone(), debt.clone())).collect())
@@ -153,11 +152,8 @@ impl Locked for LockedTable<'_> {
         let mut found: BTreeMap<String, Stands> = rows.iter().map(chat).collect();
         // These ids were read from the table, so the type of its column can hold them, and its index finds them.
         let chats: Vec<&str> = rows.iter().map(|row| row.chat.id.as_ref()).collect();
-        let mut take = |entry: Entry| {
-            let model = entry.model.as_deref().and_then(Model::new);
-            found.insert(entry.chat.id.into_owned(), Stands::Model(model));
-        };
-        self.table.database().read(|transaction| self.table.read(transaction, &chats, &mut take))?;
+        let models = self.table.database().read(|transaction| self.table.models(transaction, &chats))?;
+        found.extend(models.into_iter().map(|(chat, model)| (chat, Stands::Model(model))));
         Ok(found)
     }
 

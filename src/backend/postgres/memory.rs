@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use postgres::Row;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,7 +20,7 @@ use crate::chat::Model;
 use crate::error::Result;
 use crate::json;
 use crate::plan::last_applied::LastApplied;
-use crate::plan::ledger::Note;
+use crate::plan::ledger::{Ledger, Note};
 use crate::plan::untold::Draft;
 use crate::state::kept::{Kept, Patch};
 
@@ -29,15 +29,27 @@ const READ: &str = "
     UNION ALL SELECT 'reach', '', to_json(reach)::text FROM reconcile.registry WHERE name = $1 AND reach IS NOT NULL";
 /// Selects what is remembered of some chats, and all failed starts and trials: what becomes of a model depends on all of those, which are
 /// few.
+/// The chats are joined as rows: the planner would weigh each element of a list by itself, which takes longer than to look them up.
 const READ_OF: &str = "
     SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1 AND kind IN ('failed', 'trials')
-    UNION ALL SELECT kind, key, value::text FROM reconcile.memory
-    WHERE registry = $1 AND kind IN ('owed', 'corrected', 'wrote') AND key = ANY ($2)";
+    UNION ALL SELECT known.kind, known.key, known.value::text
+    FROM unnest($2::text[]) AS asked(chat), unnest(ARRAY['owed', 'corrected', 'wrote']) AS of_chats(kind), reconcile.memory AS known
+    WHERE known.registry = $1 AND known.kind = of_chats.kind COLLATE \"C\" AND known.key = asked.chat COLLATE \"C\"";
+/// A correction that was made so near to now has not lasted yet: [`Ledger::lasting`] wants a day.
+const NOT_YET_LASTED: SignedDuration = SignedDuration::from_hours(23);
+/// Selects the corrections that may have lasted. The times are texts of one form, in one zone.
+const READ_OLD: &str = "
+    SELECT kind, key, value::text FROM reconcile.memory
+    WHERE registry = $1 AND kind = 'corrected' AND (value ->> 'at') COLLATE \"C\" NOT BETWEEN $2 AND $3";
 const REMOVE: &str = "DELETE FROM reconcile.memory AS known USING unnest($2::text[], $3::text[]) AS gone(kind, key)
     WHERE known.registry = $1 AND known.kind = gone.kind COLLATE \"C\" AND known.key = gone.key COLLATE \"C\"";
-const PUT: &str = "INSERT INTO reconcile.memory (registry, kind, key, value)
-    SELECT $1, kind, key, value::json FROM unnest($2::text[], $3::text[], $4::text[]) AS new(kind, key, value)
-    ON CONFLICT (registry, kind, key) DO UPDATE SET value = excluded.value";
+/// Adds rows, none of which is there: the registry is held, and what it had was read in the same transaction. To let the database find
+/// that out for each row takes twice as long.
+const ADD: &str = "INSERT INTO reconcile.memory (registry, kind, key, value)
+    SELECT $1, kind, key, value::json FROM unnest($2::text[], $3::text[], $4::text[]) AS new(kind, key, value)";
+const CHANGE: &str = "UPDATE reconcile.memory AS known SET value = new.value::json
+    FROM unnest($2::text[], $3::text[], $4::text[]) AS new(kind, key, value)
+    WHERE known.registry = $1 AND known.kind = new.kind COLLATE \"C\" AND known.key = new.key COLLATE \"C\"";
 /// Adds a piece. Its key is the name of the command and the number of the transaction, so that the pieces are in order.
 const ADD_PIECE: &str = "INSERT INTO reconcile.memory (registry, kind, key, value)
     SELECT name, 'unrecorded', $2 || ' ' || lpad(commits::text, 20, '0'), $3::json FROM reconcile.registry WHERE name = $1";
@@ -59,35 +71,42 @@ impl State<'_, '_> {
         kept(&self.transaction.query_typed(READ_OF, &asked).map_err(|error| reading(&error))?)
     }
 
-    /// The part of what is remembered that these notes can change.
-    pub(super) fn kept_for(&mut self, notes: &[Note]) -> Result<Kept> {
-        // A confirmed correction also ends the memory of other chats' corrections that have lasted long enough.
-        if notes.iter().any(|note| matches!(note, Note::Confirmed { .. })) {
-            return self.kept();
-        }
-        self.kept_of(&notes.iter().map(Note::chat).collect::<Vec<_>>())
+    /// Forgets the corrections that have lasted until `now`. They may be of any chat, so notes about some chats do not find them.
+    pub(super) fn forget_lasting(&mut self, now: Timestamp) -> Result<()> {
+        let first = now.saturating_sub(NOT_YET_LASTED).unwrap_or(now).to_string();
+        let last = now.saturating_add(NOT_YET_LASTED).unwrap_or(now).to_string();
+        let asked = [one(&self.registry), one(&first), one(&last)];
+        let old = kept(&self.transaction.query_typed(READ_OLD, &asked).map_err(|error| reading(&error))?)?.ledger;
+        let corrected = old.lasting(now).map(|chat| (chat.to_owned(), None)).collect();
+        self.save(&old, &Patch { corrected, ..Patch::default() })
     }
 
     /// Saves what these notes change. The edits among them are made in the same transaction.
     pub(super) fn note_around(&mut self, kept: &Kept, notes: &[Note], now: Timestamp) -> Result<()> {
-        self.save(&kept.noting(notes, now).made())
+        self.save(&kept.ledger, &kept.noting(notes, now).made())
     }
 
-    /// Saves a patch. A written model is also saved as what its chat was last given.
-    pub(super) fn save(&mut self, patch: &Patch) -> Result<()> {
+    /// Saves a patch of what was remembered `before`, which was read in the same transaction. A written model is also saved as what its
+    /// chat was last given.
+    pub(super) fn save(&mut self, before: &Ledger, patch: &Patch) -> Result<()> {
         // The other fields of a patch exist only for the journal of a registry that is a file.
         let Patch { version: _, earlier: _, owed, corrected, failed, trials, wrote, unrecorded, exchange: _ } = patch;
         let given = wrote.iter().filter_map(|(chat, wrote)| Some((chat.as_str(), Some(&wrote.as_ref()?.model))));
         self.give(given)?;
         let mut rows = Rows::default();
-        rows.take("owed", owed)?;
-        rows.take("corrected", corrected)?;
-        rows.take("failed", failed)?;
-        rows.take("trials", trials)?;
-        rows.take("wrote", wrote)?;
+        rows.take("owed", &before.owed, owed)?;
+        rows.take("corrected", &before.corrected, corrected)?;
+        rows.take("failed", &before.failed, failed)?;
+        rows.take("trials", &before.trials, trials)?;
+        rows.take("wrote", &before.wrote, wrote)?;
         self.write(&rows)?;
+        self.save_drafts(unrecorded)
+    }
+
+    /// Adds what commands have done, and removes what the history tells.
+    pub(super) fn save_drafts(&mut self, drafts: &BTreeMap<String, Option<Draft>>) -> Result<()> {
         let mut told = Vec::new();
-        for (name, draft) in unrecorded {
+        for (name, draft) in drafts {
             match draft {
                 Some(draft) => self.add_piece(name, draft)?,
                 None => told.push(name),
@@ -97,12 +116,14 @@ impl State<'_, '_> {
     }
 
     fn write(&mut self, rows: &Rows) -> Result<()> {
-        let Rows { gone, new } = rows;
+        let Rows { gone, new, changed } = rows;
         if !gone.keys.is_empty() {
             self.change(REMOVE, &[many(&gone.kinds), many(&gone.keys)])?;
         }
-        if !new.keys.is_empty() {
-            self.change(PUT, &[many(&new.kinds), many(&new.keys), many(&new.values)])?;
+        for (statement, lists) in [(ADD, new), (CHANGE, changed)] {
+            if !lists.keys.is_empty() {
+                self.change(statement, &[many(&lists.kinds), many(&lists.keys), many(&lists.values)])?;
+            }
         }
         Ok(())
     }
@@ -127,11 +148,12 @@ impl State<'_, '_> {
     }
 }
 
-/// Rows to be removed and written, as lists for the statements.
+/// Rows to be removed, added and changed, as lists for the statements.
 #[derive(Default)]
 struct Rows {
     gone: Lists,
     new: Lists,
+    changed: Lists,
 }
 
 #[derive(Default)]
@@ -142,13 +164,22 @@ struct Lists {
 }
 
 impl Rows {
-    /// Adds the rows of one kind: to be written where there is a value, else to be removed.
-    fn take<K: Display, T: Serialize>(&mut self, kind: &'static str, changes: &BTreeMap<K, Option<T>>) -> Result<()> {
+    /// Takes the changes of one kind of rows.
+    fn take<K: Ord + Display, T: Serialize>(
+        &mut self,
+        kind: &'static str,
+        before: &BTreeMap<K, T>,
+        changes: &BTreeMap<K, Option<T>>,
+    ) -> Result<()> {
         for (key, change) in changes {
-            let columns = if change.is_some() { &mut self.new } else { &mut self.gone };
-            columns.kinds.push(kind);
-            columns.keys.push(key.to_string());
-            columns.values.extend(change.as_ref().map(json::to_text).transpose()?);
+            let lists = match change {
+                None => &mut self.gone,
+                Some(_) if before.contains_key(key) => &mut self.changed,
+                Some(_) => &mut self.new,
+            };
+            lists.kinds.push(kind);
+            lists.keys.push(key.to_string());
+            lists.values.extend(change.as_ref().map(json::to_text).transpose()?);
         }
         Ok(())
     }

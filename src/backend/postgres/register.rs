@@ -97,7 +97,7 @@ impl RegistryTable {
             let mut state = State { transaction, registry: &registry };
             state.hold()?;
             let kept = state.kept_of(&[chat])?;
-            state.save(&kept.noting(&[Note::Owes { chat, ran: None, identity: None }], now))
+            state.save(&kept.ledger, &kept.noting(&[Note::Owes { chat, ran: None, identity: None }], now))
         })
     }
 }
@@ -184,7 +184,7 @@ impl Edit<'_> {
         }
         let mut patch = kept.noting(&notes, self.now).made();
         let draft = patch.unrecorded.remove(&record.name).flatten();
-        state.save(&patch)?;
+        state.save(&kept.ledger, &patch)?;
         if let Some(run) = draft.and_then(|draft| draft.into_run(&record.name)) {
             state.append(&JsonRun::finished(run))?;
         }

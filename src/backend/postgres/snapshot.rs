@@ -15,7 +15,7 @@ use crate::backend::postgres::failure::failed;
 use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::sql::{Parameter, assignment, exactly, identifier, is_sound, many, nothing, text, value};
 use crate::backend::postgres::state::marks_of;
-use crate::chat::{Chat, is_session_id};
+use crate::chat::{Chat, Model, is_session_id};
 use crate::error::{Error, Result};
 use crate::foreign::sentence;
 use crate::plan::PlanInput;
@@ -49,13 +49,13 @@ impl Field {
             Self::SessionId => "session_id",
         }
     }
+}
 
-    fn of<'e>(self, entry: &'e Entry) -> Option<&'e str> {
-        match self {
-            Self::Model => entry.model.as_deref(),
-            Self::SessionId => entry.resume.as_deref(),
-        }
-    }
+/// A column that this program writes.
+struct Written<'t> {
+    column: &'t Column,
+    /// Its type without a length.
+    bare_type: &'t str,
 }
 
 /// Whether entries come with what their chats were last given.
@@ -149,6 +149,24 @@ impl TableSnapshot {
         self.stream(transaction, &sql, &[many(&chats)], take).map(drop)
     }
 
+    /// The models of these chats as a transaction sees them, by chat id.
+    pub(super) fn models(
+        &self,
+        transaction: &mut Transaction,
+        chats: &[&str],
+    ) -> Result<BTreeMap<String, Option<Model>>> {
+        let doing = |error: postgres::Error| failed("read the table", &error);
+        let (id, model) = (value(&self.columns.chat_id), value(&self.columns.model));
+        let (name, are_meant) = (&self.relation.name, self.has_id_of_list());
+        let sql = format!("SELECT {id}, {model} FROM {name} WHERE {are_meant}");
+        let mut found = BTreeMap::new();
+        for row in transaction.query_typed(&sql, &[many(&chats)]).map_err(doing)? {
+            let model: Option<&str> = row.try_get(1).map_err(doing)?;
+            found.insert(row.try_get(0).map_err(doing)?, model.and_then(Model::new));
+        }
+        Ok(found)
+    }
+
     /// The chats whose rows cannot be read, each with the name of the first field of it that has another form than the policy
     /// says. Nothing is known of such a field, which is not the same as that there is none.
     ///
@@ -192,16 +210,10 @@ impl TableSnapshot {
         // What triggers do is done by now, also those that would wait for the end: a session must not be started on a model
         // that is gone when its change is committed.
         transaction.batch_execute(ALL_TRIGGERS).map_err(doing)?;
-        let mut stand = BTreeMap::new();
-        self.read(transaction, chats, &mut |entry| {
-            let stands = field.of(&entry).map(str::to_owned);
-            stand.insert(entry.chat.id.into_owned(), stands);
-        })?;
-        let mut changes = chats.iter().zip(values);
-        let refused = changes.find(|(chat, value)| stand.get(**chat).map(Option::as_deref) != Some(**value));
-        let Some((chat, _)) = refused else { return Ok(()) };
-        let name = field.name();
-        Err(TableProblem::NotTaken { name, chat: (**chat).into() }.into())
+        let not_taken = transaction.query_typed_opt(&self.not_taken(field)?, &parameters).map_err(doing)?;
+        let Some(row) = not_taken else { return Ok(()) };
+        let chat: String = row.try_get(0).map_err(doing)?;
+        Err(TableProblem::NotTaken { name: field.name(), chat: chat.into() }.into())
     }
 
     /// Gives the chats of the list $1 the values of the list $2. The first comparison is the one that an index serves; in its
@@ -217,11 +229,28 @@ impl TableSnapshot {
         ))
     }
 
+    /// Selects one of the chats of the list $1 that does not have its value of the list $2, where there is one.
+    fn not_taken(&self, field: Field) -> Result<String> {
+        let (Relation { name, id_type, .. }, Columns { chat_id, .. }) = (&self.relation, &self.columns);
+        let id = identifier(&chat_id.name);
+        let (id_is, stands) = (exactly(&value(chat_id)), exactly(&value(self.written(field)?.column)));
+        Ok(format!(
+            "SELECT reconcile_chat FROM unnest($1::pg_catalog.text[], $2::pg_catalog.text[]) \
+             AS change(reconcile_chat, reconcile_value) WHERE NOT EXISTS (SELECT FROM {name} \
+             WHERE {id} = reconcile_chat::{id_type} AND {id_is} = reconcile_chat \
+             AND nullif({stands}, '') IS NOT DISTINCT FROM reconcile_value) LIMIT 1"
+        ))
+    }
+
     fn assignment(&self, field: Field) -> Result<String> {
+        self.written(field).map(|written| assignment(written.column, written.bare_type))
+    }
+
+    fn written(&self, field: Field) -> Result<Written<'_>> {
         let (columns, relation) = (&self.columns, &self.relation);
         match (field, &columns.session_id, &relation.session_id_type) {
-            (Field::Model, ..) => Ok(assignment(&columns.model, &relation.model_type)),
-            (Field::SessionId, Some(column), Some(bare_type)) => Ok(assignment(column, bare_type)),
+            (Field::Model, ..) => Ok(Written { column: &columns.model, bare_type: &relation.model_type }),
+            (Field::SessionId, Some(column), Some(bare_type)) => Ok(Written { column, bare_type }),
             (Field::SessionId, ..) => Err(TableProblem::NoColumn.into()),
         }
     }

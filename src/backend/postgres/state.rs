@@ -152,7 +152,7 @@ impl State<'_, '_> {
         let is_whole = [reach, ledger.last_applied.reach()].contains(&Reach::All);
         self.reach(Some(if is_whole { "all" } else { "some" }))?;
         let wrote = ledger.settled_by(found).map(|chat| (chat.to_owned(), None)).collect();
-        self.save(&Patch { wrote, ..Patch::default() }).map(Some)
+        self.save(ledger, &Patch { wrote, ..Patch::default() }).map(Some)
     }
 
     /// Forgets what each chat was last given.
@@ -160,7 +160,7 @@ impl State<'_, '_> {
         self.change(FORGET, &[])?;
         self.reach(None)?;
         let wrote = kept.ledger.wrote.keys().map(|chat| (chat.clone(), None)).collect();
-        self.save(&Patch { wrote, ..Patch::default() })
+        self.save(&kept.ledger, &Patch { wrote, ..Patch::default() })
     }
 
     /// Says of which chats it is remembered what they were last given.
