@@ -129,7 +129,7 @@ impl Target {
     /// report.
     pub(crate) fn write(self, write: impl FnOnce(&mut Page) -> io::Result<()>) -> io::Result<()> {
         let file = self.new.file();
-        let mut out = anstream::StripStream::new(buffered(file.try_clone()?));
+        let mut out = buffered(anstream::StripStream::new(buffered(file.try_clone()?)));
         write(&mut Page::onto(&mut out))?;
         out.flush()?;
         file.sync_all()?;

@@ -44,9 +44,14 @@ fn begins_command(before: &str) -> bool {
     before.trim_end_matches(|c: char| c.is_ascii_alphanumeric()).ends_with("##")
 }
 
-/// Whether a text is of such bytes alone that no character can be dangerous. Most are, and a report may have a million.
+/// Whether each line of a text is of such bytes alone that no character can be dangerous. Most are, and a report may have a million.
+pub(super) fn has_plain_lines(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) && !text.contains("##")
+}
+
+/// Whether a text is one such line.
 fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'[')
+    has_plain_lines(text) && !text.contains('\n')
 }
 
 fn written_out(text: &str, write: impl Fn(char) -> String) -> Cow<'_, str> {

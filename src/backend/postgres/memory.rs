@@ -29,12 +29,15 @@ const READ: &str = "
     UNION ALL SELECT 'reach', '', to_json(reach)::text FROM reconcile.registry WHERE name = $1 AND reach IS NOT NULL";
 /// Selects what is remembered of some chats, and all failed starts and trials: what becomes of a model depends on all of those, which are
 /// few.
-/// The chats are joined as rows: the planner would weigh each element of a list by itself, which takes longer than to look them up.
+///
+/// The planner would weigh each chat of a list by itself, which takes longer than to look it up. And it does not know how many rows this
+/// run has added, so it would rather read them all: the offset makes it look each chat up in the index.
 const READ_OF: &str = "
     SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1 AND kind IN ('failed', 'trials')
-    UNION ALL SELECT known.kind, known.key, known.value::text
-    FROM unnest($2::text[]) AS asked(chat), unnest(ARRAY['owed', 'corrected', 'wrote']) AS of_chats(kind), reconcile.memory AS known
-    WHERE known.registry = $1 AND known.kind = of_chats.kind COLLATE \"C\" AND known.key = asked.chat COLLATE \"C\"";
+    UNION ALL SELECT known.* FROM unnest(ARRAY['owed', 'corrected', 'wrote']) AS asked(kind), unnest($2::text[]) AS of(chat),
+        LATERAL (SELECT kind, key, value::text FROM reconcile.memory
+                 WHERE registry = $1 AND kind = asked.kind COLLATE \"C\" AND key = of.chat COLLATE \"C\" OFFSET 0) AS known
+    WHERE EXISTS (SELECT FROM reconcile.memory WHERE registry = $1 AND kind = asked.kind COLLATE \"C\")";
 /// A correction that was made so near to now has not lasted yet: [`Ledger::lasting`] wants a day.
 const NOT_YET_LASTED: SignedDuration = SignedDuration::from_hours(23);
 /// Selects the corrections that may have lasted. The times are texts of one form, in one zone.

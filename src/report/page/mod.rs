@@ -34,7 +34,7 @@ use serde::Serialize;
 use crate::diagnostic::Diagnostic;
 use crate::redact::Shown;
 use crate::report::diagnostics::render;
-use crate::report::escape::{beginning, escape_but_tabs, escape_json};
+use crate::report::escape::{beginning, escape_but_tabs, escape_json, has_plain_lines};
 use crate::report::shown::Naming;
 
 pub(super) use annotation::{Annotation, Span};
@@ -91,6 +91,9 @@ impl<'o> Page<'o> {
     /// # Errors
     /// Of writing.
     pub fn json_text(&mut self, json: &str) -> io::Result<()> {
+        if has_plain_lines(json) {
+            return writeln!(self.0, "{}", json.strip_suffix('\n').unwrap_or(json));
+        }
         json.lines().try_for_each(|line| writeln!(self.0, "{}", escape_json(line)))
     }
 
