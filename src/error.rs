@@ -103,6 +103,11 @@ pub trait Explain: fmt::Debug + Send + Sync + 'static {
     fn remedy(&self) -> Remedy {
         Remedy::None
     }
+
+    /// Whether it failed because the user ended a wait.
+    fn is_interrupt(&self) -> bool {
+        false
+    }
 }
 
 /// What the program can do about an error without asking the user.
@@ -161,6 +166,15 @@ impl Error {
         match self {
             Self::Problem(problem) => problem.remedy(),
             _ => Remedy::None,
+        }
+    }
+
+    /// Whether it failed because the user ended a wait.
+    pub(crate) fn is_interrupt(&self) -> bool {
+        match self {
+            Self::Interrupted { .. } => true,
+            Self::Problem(problem) => problem.is_interrupt(),
+            _ => false,
         }
     }
 

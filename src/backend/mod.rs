@@ -3,6 +3,7 @@
 mod commands;
 pub mod dispatch;
 pub mod file;
+mod give_up;
 mod home;
 mod listener;
 mod observe;
@@ -32,6 +33,7 @@ use crate::policy::{BackendSettings, Policy};
 pub use commands::{Commands, Probe};
 pub use dispatch::DispatchBackend;
 pub use file::FileBackend;
+pub use give_up::GiveUp;
 pub use home::Home;
 pub use listener::{Deaf, Listener};
 pub use openclaw::OpenclawBackend;
@@ -54,14 +56,20 @@ pub struct Place {
 /// # Errors
 /// Where its registry cannot be looked at.
 pub fn open(policy: &Policy, place: Place) -> Result<Box<dyn Backend>> {
-    open_heard(policy, place, Arc::new(Deaf))
+    open_heard(policy, place, Arc::new(Deaf), GiveUp::default())
 }
 
-/// The backend that a policy names, with a listener that is told of its commands and requests.
+/// The backend that a policy names, with a listener that is told of its commands and requests. Its waits for a gateway end
+/// when `give_up` says so.
 ///
 /// # Errors
 /// As [`open`].
-pub(crate) fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listener>) -> Result<Box<dyn Backend>> {
+pub(crate) fn open_heard(
+    policy: &Policy,
+    place: Place,
+    listener: Arc<dyn Listener>,
+    give_up: GiveUp,
+) -> Result<Box<dyn Backend>> {
     let Place { home, directory, socket, probe } = place;
     Ok(match (&policy.sessions.backend, home) {
         (_, Home::File(registry)) if policy.table.is_some() => {
@@ -79,7 +87,7 @@ pub(crate) fn open_heard(policy: &Policy, place: Place, listener: Arc<dyn Listen
             Box::new(PlannedOnFile { registry, capabilities: capabilities(policy) })
         }
         (_, Home::Gateway(gateway)) => {
-            Box::new(OpenclawBackend::new(gateway, policy.aliases.clone()).heard_by(listener))
+            Box::new(OpenclawBackend::new(gateway, policy.aliases.clone()).heard_by(listener).ended_by(give_up))
         }
         #[cfg(feature = "postgres")]
         (BackendSettings::File(settings), Home::Table(table)) => {

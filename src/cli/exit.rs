@@ -21,7 +21,7 @@ pub(crate) enum Exit {
     Partly = 4,
     /// Wrong usage; `EX_USAGE` of sysexits.
     Usage = 64,
-    /// Another run holds the lock; `EX_TEMPFAIL`.
+    /// Another run holds the lock, or the user ended a wait; `EX_TEMPFAIL`.
     Locked = 75,
 }
 
@@ -44,7 +44,8 @@ impl Exit {
     /// After an error before the first effect.
     pub(crate) fn of_error(error: &anyhow::Error) -> Self {
         match error.downcast_ref() {
-            Some(Error::Locked { .. } | Error::Interrupted { .. }) => Self::Locked,
+            Some(Error::Locked { .. }) => Self::Locked,
+            Some(error) if error.is_interrupt() => Self::Locked,
             _ => Self::Error,
         }
     }

@@ -9,7 +9,7 @@ use jiff::Zoned;
 
 use crate::apply::{Backend, LostState};
 use crate::backend::file::RegistryFile;
-use crate::backend::{self, Home, Listener, Place, Probe};
+use crate::backend::{self, GiveUp, Home, Listener, Place, Probe};
 use crate::cli::args::PlaceArgs;
 use crate::cli::gateway::gateway_of;
 use crate::cli::paths::{beside_policy, registry_of};
@@ -56,6 +56,8 @@ pub(crate) struct Opened {
     pub(crate) warnings: Vec<Diagnostic>,
     /// What hears of the commands and requests of its backend.
     pub(crate) trace: Arc<Trace>,
+    /// Ends the waits of its backend.
+    pub(crate) give_up: GiveUp,
 }
 
 /// By which names chats are shown.
@@ -130,6 +132,11 @@ impl Opened {
         self.names.named(of_chats)
     }
 
+    /// This, with a backend whose waits end when `give_up` says so.
+    pub(crate) fn ended_by(self, give_up: GiveUp) -> Self {
+        Self { give_up, ..self }
+    }
+
     /// The backend that the policy names.
     pub(crate) fn backend(&self, probe: Probe) -> Result<Box<dyn Backend>> {
         self.backend_of(self.home.clone(), probe)
@@ -137,7 +144,8 @@ impl Opened {
 
     fn backend_of(&self, home: Home, probe: Probe) -> Result<Box<dyn Backend>> {
         let listener = Arc::clone(&self.trace) as Arc<dyn Listener>;
-        backend_of(&self.policy, &self.path, &self.files, home, probe, listener)
+        let place = place_of(&self.policy, &self.path, &self.files, home, probe)?;
+        backend::open_heard(&self.policy, place, listener, self.give_up.clone())
     }
 
     /// The backend as a plan sees it: without what runs remember where only another user may see that, which is said.
@@ -168,18 +176,10 @@ impl Opened {
     }
 }
 
-/// The backend that the policy at `path` names.
-pub(crate) fn backend_of(
-    policy: &Policy,
-    path: &Path,
-    files: &PolicyFiles,
-    home: Home,
-    probe: Probe,
-    listener: Arc<dyn Listener>,
-) -> Result<Box<dyn Backend>> {
+/// Where the policy at `path` and its registry are.
+pub(crate) fn place_of(policy: &Policy, path: &Path, files: &PolicyFiles, home: Home, probe: Probe) -> Result<Place> {
     let socket = policy.sessions.socket().map(|socket| beside_policy(path, socket)).transpose()?;
-    let place = Place { home, directory: files.directory.clone(), socket, probe };
-    backend::open_heard(policy, place, listener)
+    Ok(Place { home, directory: files.directory.clone(), socket, probe })
 }
 
 /// The files that no report may take the place of, where one of them is missing or cannot be read.
@@ -354,7 +354,18 @@ pub(crate) fn open_plain(place: &PlaceArgs) -> anyhow::Result<Opened> {
     let policy_name = FileName::of_whole(&path, place.called()).shown().clone();
     let trace = Arc::new(place.trace());
     let home = home_of(place, &policy, &path)?;
-    Ok(Opened { policy, files, path, policy_name, home, now, names: Names::Own, warnings, trace })
+    Ok(Opened {
+        policy,
+        files,
+        path,
+        policy_name,
+        home,
+        now,
+        names: Names::Own,
+        warnings,
+        trace,
+        give_up: GiveUp::default(),
+    })
 }
 
 /// Where the registry is of the policy at `path`: as the command line says, else as the policy does.

@@ -97,6 +97,7 @@ mod openclaw_consent;
 mod openclaw_errors;
 mod openclaw_faults;
 mod openclaw_hangs;
+mod openclaw_interrupted;
 mod openclaw_meanings;
 mod openclaw_names;
 mod openclaw_real;

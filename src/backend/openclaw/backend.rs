@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::apply::{Ask, Backend, Locked};
+use crate::backend::give_up::GiveUp;
 use crate::backend::listener::{Deaf, Listener};
 use crate::backend::openclaw::advice::{Told, advice};
 use crate::backend::openclaw::capabilities::{CARRIED, GatewayCapabilities};
@@ -32,6 +33,7 @@ use crate::plan::{Drift, Reading};
 use crate::policy::{Policy, Source};
 use crate::redact::Redaction;
 use crate::registry::Snapshot;
+use crate::state::run::RunState;
 use crate::state::whole;
 
 /// The sessions of a gateway.
@@ -45,13 +47,15 @@ pub struct OpenclawBackend {
     intents: Intents,
     /// Told of each request.
     listener: Arc<dyn Listener>,
+    /// Ends the waits for the gateway.
+    give_up: GiveUp,
 }
 
 impl OpenclawBackend {
     /// The sessions of this gateway, for a policy with these aliases. It connects when something is read.
     pub fn new(home: GatewayHome, aliases: BTreeMap<String, Model>) -> Self {
         let (reader, intents) = (Mutex::default(), Mutex::default());
-        Self { home, reader, aliases, intents, listener: Arc::new(Deaf) }
+        Self { home, reader, aliases, intents, listener: Arc::new(Deaf), give_up: GiveUp::default() }
     }
 
     /// Sets the listener, which is told of each request.
@@ -59,12 +63,17 @@ impl OpenclawBackend {
         Self { listener, ..self }
     }
 
+    /// Sets what ends the waits for the gateway.
+    pub(in crate::backend) fn ended_by(self, give_up: GiveUp) -> Self {
+        Self { give_up, ..self }
+    }
+
     /// Makes a request through the connection that can only read.
     fn ask<T>(&self, method: &'static str, ask: impl FnOnce(&mut Gateway) -> Result<T, Fault>) -> Result<T> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let gateway = match &mut *reader {
             Some(gateway) => gateway,
-            none => none.insert(self.home.connect(Scope::Read)?),
+            none => none.insert(self.home.connect(Scope::Read, self.give_up.clone())?),
         };
         Ok(heard(self.listener.as_ref(), method, || ask(gateway))?)
     }
@@ -195,7 +204,10 @@ impl Backend for OpenclawBackend {
     }
 
     fn lock<'b>(&'b self, patience: Duration, give_up: &dyn Fn() -> bool) -> Result<Box<dyn Locked + 'b>> {
-        Ok(Box::new(LockedGateway::lock(&self.home, &self.intents, self.listener.as_ref(), patience, give_up)?))
+        let state = RunState::lock(self.home.state.create()?, patience, give_up)?;
+        // Connected after the lock is taken, because the gateway would close a connection that waits for another run.
+        let gateway = self.home.connect(Scope::Write, self.give_up.clone())?;
+        Ok(Box::new(LockedGateway::new(state, gateway, &self.intents, self.listener.as_ref())))
     }
 
     fn history(&self) -> Result<Box<dyn Iterator<Item = Result<JsonRun<'static>>> + '_>> {

@@ -41,6 +41,8 @@ pub enum Fault {
         /// When it wants to be asked again.
         again: Duration,
     },
+    /// It asked to come back later, and the user ended the wait. The request was not carried out.
+    Interrupted(Unavailable),
     /// It does not let this program in.
     NotLetIn {
         /// The gateway's code, such as `AUTH_TOKEN_MISMATCH`.
@@ -128,12 +130,13 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
+    /// What the gateway does, after "the gateway" or "which".
     fn words(&self) -> Sentence {
         match self {
-            Self::Starting => "the gateway is still starting".into(),
-            Self::Restarting => "the gateway is restarting".into(),
-            Self::Suspended => "the gateway is suspended".into(),
-            Self::Busy(words) => sentence!("the gateway is busy: {}", quoted(words)),
+            Self::Starting => "is still starting".into(),
+            Self::Restarting => "is restarting".into(),
+            Self::Suspended => "is suspended".into(),
+            Self::Busy(words) => sentence!("is busy: {}", quoted(words)),
         }
     }
 }
@@ -166,7 +169,10 @@ impl Fault {
                 ("gateway-device", "the gateway's operator has not approved this device".into())
             }
             Self::Stopping => ("gateway-stopping", "the gateway is stopping".into()),
-            Self::Unavailable { why, .. } => ("gateway-unavailable", why.words()),
+            Self::Unavailable { why, .. } => ("gateway-unavailable", sentence!("the gateway {}", why.words())),
+            Self::Interrupted(why) => {
+                ("interrupted", sentence!("interrupted while waiting for the gateway, which {}", why.words()))
+            }
             Self::NotLetIn { code, message } => {
                 let message = sentence!("the gateway refuses this program: {} ({})", quoted(message), quoted(code));
                 ("gateway-refuses", message)
@@ -239,7 +245,7 @@ impl Fault {
             Self::Unreachable { .. } | Self::NotAGateway { .. } => {
                 "check gateway.port and gateway.tls in OpenClaw's configuration; on another host, check the tunnel"
             }
-            Self::Stopping => "run again when the gateway is back",
+            Self::Stopping | Self::Interrupted(_) => "run again when the gateway is back",
             Self::Unavailable { why: Unavailable::Starting, .. } => "run again in a moment, or raise sessions.timeout",
             Self::Unavailable { why: Unavailable::Restarting | Unavailable::Busy(_), .. } => {
                 "run again later, or raise sessions.timeout"
@@ -266,14 +272,6 @@ impl Fault {
     pub fn is_perhaps_done(&self) -> bool {
         matches!(self, Self::Lost { .. } | Self::Malformed { .. })
     }
-
-    /// How long to wait before the same is asked again, where that may help.
-    pub(super) fn again(&self) -> Option<Duration> {
-        match self {
-            Self::Unavailable { again, .. } => Some(*again),
-            _ => None,
-        }
-    }
 }
 
 /// What to do about a code with which a gateway closes the door.
@@ -295,5 +293,9 @@ impl Explain for Fault {
     fn explain(&self) -> Explanation {
         let (code, message) = self.words();
         Explanation::new(code, message).hint(self.hint())
+    }
+
+    fn is_interrupt(&self) -> bool {
+        matches!(self, Self::Interrupted(_))
     }
 }

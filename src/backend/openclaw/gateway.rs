@@ -1,12 +1,13 @@
 //! A client for a gateway: lists its sessions and changes them.
 
-use std::thread::sleep;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::backend::give_up::GiveUp;
 use crate::backend::openclaw::address::Address;
 use crate::backend::openclaw::catalog::{
     AGENTS, AgentRow, Agents, CONFIGURATION, Configuration, Configured, MODELS, ModelRow, Models,
@@ -69,6 +70,8 @@ pub struct Gateway {
     access: Access,
     scope: Scope,
     timeout: Duration,
+    /// Ends the waits between two tries.
+    give_up: GiveUp,
     /// The release of OpenClaw, such as `2026.9.6`.
     version: String,
     /// The connection; `None` after a request without a reply.
@@ -82,8 +85,17 @@ impl Gateway {
     /// # Errors
     /// Where the gateway cannot be reached in that time, does not let this program in, or is not supported.
     pub fn connect(access: Access, scope: Scope, timeout: Duration) -> Result<Self, Fault> {
-        let mut gateway = Self { access, scope, timeout, version: String::new(), connection: None };
-        gateway.connection = Some(patiently(timeout, |until| gateway.greet(until))?);
+        Self::connect_unless(access, scope, timeout, GiveUp::default())
+    }
+
+    /// Like [`Gateway::connect`]. No request is repeated once `give_up` says so.
+    ///
+    /// # Errors
+    /// Those of [`Gateway::connect`], and [`Fault::Interrupted`].
+    pub fn connect_unless(access: Access, scope: Scope, timeout: Duration, give_up: GiveUp) -> Result<Self, Fault> {
+        let waits = give_up.clone();
+        let mut gateway = Self { access, scope, timeout, give_up, version: String::new(), connection: None };
+        gateway.connection = Some(patiently(timeout, &waits, |until| gateway.greet(until))?);
         Ok(gateway)
     }
 
@@ -99,6 +111,17 @@ impl Gateway {
     pub fn sessions(&mut self) -> Result<Listed, Fault> {
         let list: listing::Wire = self.call(listing::METHOD, &listing::params())?;
         list.checked(&self.version)
+    }
+
+    /// Like [`Gateway::sessions`], and waits for a gateway that is unavailable also where the user wants waits to end.
+    ///
+    /// # Errors
+    /// Those of [`Gateway::sessions`].
+    pub(super) fn sessions_at_any_rate(&mut self) -> Result<Listed, Fault> {
+        let give_up = mem::take(&mut self.give_up);
+        let listed = self.sessions();
+        self.give_up = give_up;
+        listed
     }
 
     /// The models to which sessions of an agent may be pinned.
@@ -176,7 +199,8 @@ impl Gateway {
 
     /// Makes a request, and repeats it while the gateway says that it is unavailable.
     fn call<T: DeserializeOwned>(&mut self, method: &'static str, params: &Value) -> Result<T, Fault> {
-        patiently(self.timeout, |until| {
+        let give_up = self.give_up.clone();
+        patiently(self.timeout, &give_up, |until| {
             let mut connection = match self.connection.take().and_then(Connection::still_open) {
                 Some(connection) => connection,
                 None => self.greet(until)?,
@@ -201,18 +225,22 @@ impl Gateway {
     }
 }
 
-/// Repeats a request while the gateway says that it is unavailable, until the timeout has passed. Each try has a
-/// deadline of its own, because a change with hardly any time left would have an unknown outcome.
-fn patiently<T>(timeout: Duration, mut ask: impl FnMut(Instant) -> Result<T, Fault>) -> Result<T, Fault> {
+/// Repeats a request while the gateway says that it is unavailable, until the timeout has passed or the user wants the wait
+/// to end. Each try has a deadline of its own, because a change with hardly any time left would have an unknown outcome.
+fn patiently<T>(
+    timeout: Duration,
+    give_up: &GiveUp,
+    mut ask: impl FnMut(Instant) -> Result<T, Fault>,
+) -> Result<T, Fault> {
     let last = Instant::now() + timeout;
     loop {
-        let fault = match ask(Instant::now() + timeout) {
-            Err(fault) => fault,
+        let (why, again) = match ask(Instant::now() + timeout) {
+            Err(Fault::Unavailable { why, again }) if Instant::now() + again < last => (why, again),
             done => return done,
         };
-        match fault.again() {
-            Some(again) if Instant::now() + again < last => sleep(again),
-            _ => return Err(fault),
+        give_up.wait(again);
+        if give_up.is_asked() {
+            return Err(Fault::Interrupted(why));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::backend::give_up::GiveUp;
 use crate::backend::listener::Listener;
 use crate::backend::openclaw::address::Address;
 use crate::backend::openclaw::fault::Fault;
@@ -71,15 +72,15 @@ impl GatewayHome {
         token.into_iter().chain(self.device_key.clone()).chain([self.state.path().to_owned()]).collect()
     }
 
-    /// Connects.
-    pub(super) fn connect(&self, scope: Scope) -> Result<Gateway> {
+    /// Connects. This and later waits end when `give_up` says so.
+    pub(super) fn connect(&self, scope: Scope, give_up: GiveUp) -> Result<Gateway> {
         let access = Access {
             address: self.address.clone(),
             fingerprint: self.fingerprint,
             token: self.token.read()?,
             device: self.device()?,
         };
-        Ok(Gateway::connect(access, scope, self.timeout)?)
+        Ok(Gateway::connect_unless(access, scope, self.timeout, give_up)?)
     }
 
     /// The identity of this program, if it has a key.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -13,8 +12,7 @@ use crate::backend::openclaw::capabilities::DEFAULT;
 use crate::backend::openclaw::change::{Intent, Intents};
 use crate::backend::openclaw::fault::Fault;
 use crate::backend::openclaw::gateway::{Gateway, Target, TargetOutcome};
-use crate::backend::openclaw::hello::Scope;
-use crate::backend::openclaw::home::{GatewayHome, heard};
+use crate::backend::openclaw::home::heard;
 use crate::backend::openclaw::snapshot::{GatewaySnapshot, Sessions};
 use crate::backend::openclaw::thinking::{Levels, Thought};
 use crate::chat::Model;
@@ -61,18 +59,9 @@ pub(super) struct LockedGateway<'b> {
 }
 
 impl<'b> LockedGateway<'b> {
-    /// Takes the lock, and connects.
-    pub(super) fn lock(
-        home: &GatewayHome,
-        intents: &'b Intents,
-        listener: &'b dyn Listener,
-        patience: Duration,
-        give_up: &dyn Fn() -> bool,
-    ) -> Result<Self> {
-        let state = RunState::lock(home.state.create()?, patience, give_up)?;
-        // Connected after the lock is taken, because the gateway would close a connection that waits for another run.
-        let gateway = Mutex::new(home.connect(Scope::Write)?);
-        Ok(Self { state, intents, listener, gateway, planned_on: Mutex::default() })
+    /// A run that has taken the lock, and has then connected.
+    pub(super) fn new(state: RunState, gateway: Gateway, intents: &'b Intents, listener: &'b dyn Listener) -> Self {
+        Self { state, intents, listener, gateway: Mutex::new(gateway), planned_on: Mutex::default() }
     }
 
     fn gateway(&self) -> MutexGuard<'_, Gateway> {
@@ -85,7 +74,8 @@ impl<'b> LockedGateway<'b> {
 
     /// The model to which each session is pinned now, by chat id. Sessions in the background are always included.
     fn pins(&self) -> Result<BTreeMap<String, Option<String>>, Fault> {
-        let listed = heard(self.listener, "sessions.list", || self.gateway().sessions())?;
+        // What was begun is finished: an interrupt does not keep the run from learning what became of it.
+        let listed = heard(self.listener, "sessions.list", || self.gateway().sessions_at_any_rate())?;
         Ok(listed.rows.into_iter().map(|row| (row.key, row.pinned)).collect())
     }
 
@@ -135,6 +125,7 @@ impl<'b> LockedGateway<'b> {
         let all = |attempt: Attempt| vec![attempt; targets.len()];
         match outcomes {
             Ok(outcomes) => outcomes.into_iter().map(attempt).collect(),
+            Err(Fault::Interrupted(_)) => all(Attempt::NotBegun),
             Err(fault) if fault.is_perhaps_done() => self.look(targets, &fault),
             Err(fault @ Fault::Refused { .. }) => all(Attempt::Failed(fault.text())),
             Err(fault) => all(Attempt::Unavailable(fault.text())),
@@ -202,7 +193,8 @@ impl Locked for LockedGateway<'_> {
                 Some(gone) => vec![gone.clone(); targets.len()],
                 None => self.patch(&request, &targets),
             };
-            gone = gone.or_else(|| made.iter().find(|attempt| matches!(attempt, Attempt::Unavailable(_))).cloned());
+            let is_last = |attempt: &&Attempt| matches!(attempt, Attempt::Unavailable(_) | Attempt::NotBegun);
+            gone = gone.or_else(|| made.iter().find(is_last).cloned());
             for (index, attempt) in indices.into_iter().zip(made) {
                 attempts[index] = attempt;
             }

@@ -1,17 +1,16 @@
 //! `reconcile doctor`: whether a run would work on this host. Nothing is changed for that.
 
 use std::ffi::CStr;
-use std::sync::Arc;
 
 use clap::Args;
 
-use crate::backend::{Deaf, Probe};
+use crate::backend::{self, Probe};
 use crate::checkup::Check;
 use crate::cli::args::{PlaceArgs, TEXT_OR_JSON, one_of};
 use crate::cli::exit::Exit;
 use crate::cli::run::checks::refuse_exposed;
 use crate::cli::terminal::Terminal;
-use crate::cli::workspace::{backend_of, home_of, registry_file, registry_path};
+use crate::cli::workspace::{home_of, place_of, registry_file, registry_path};
 use crate::cli::zone;
 use crate::diagnostic::Diagnostic;
 use crate::error::{Error, Result};
@@ -98,7 +97,8 @@ fn look_at_backend(place: &PlaceArgs, policy: &Policy, files: &PolicyFiles) -> V
         Ok(home) => home,
         Err(error) => return vec![no_registry(error)],
     };
-    match backend_of(policy, &place.policy(), files, home.clone(), Probe::Nothing, Arc::new(Deaf)) {
+    let here = place_of(policy, &place.policy(), files, home.clone(), Probe::Nothing);
+    match here.and_then(|here| backend::open(policy, here)) {
         Ok(backend) => {
             let mut checks = backend.checkup();
             match backend.advise(policy, &files.sources) {

@@ -142,7 +142,7 @@ fn prepare(
 ) -> anyhow::Result<Prepared> {
     let mut locked: BTreeMap<PathBuf, PolicyFile> = BTreeMap::new();
     for tried in 0..TRIES {
-        let opened = open_quietly(place)?;
+        let opened = open_quietly(place)?.ended_by(interrupt.give_up());
         if tried == 0 {
             terminal.diagnostics(&opened.warnings);
         }

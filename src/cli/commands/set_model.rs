@@ -117,7 +117,7 @@ pub(crate) fn unset(terminal: &Terminal, place: &PlaceArgs, args: &UnsetModelArg
 /// Sets the model in the registry, and leaves the policy as it is.
 fn set_registry_alone(terminal: &Terminal, place: &PlaceArgs, args: &SetModelArgs) -> anyhow::Result<Exit> {
     let interrupt = if args.edit.dry_run { Interrupt::default() } else { Interrupt::listen()? };
-    let mut opened = open(terminal, place)?;
+    let mut opened = open(terminal, place)?.ended_by(interrupt.give_up());
     let Aim { chat, model, otherwise, .. } = aim(&opened, args)?;
     if let Some((rule, model)) = otherwise {
         let model = Foreign::from(model.as_str());

@@ -50,7 +50,7 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> any
     // At a question, a signal ends the program as it ends any other.
     let interrupt = if args.dry_run || args.confirm { Interrupt::default() } else { Interrupt::listen()? };
     let mut options = RunOptions::of(args);
-    let opened = open(terminal, place);
+    let opened = open(terminal, place).map(|opened| opened.ended_by(interrupt.give_up()));
     if let Some(path) = options.metrics {
         let needed = opened.as_ref().map_or_else(|_| needed_to_open(place), Opened::needed);
         refuse_needed("--metrics", path, &options.needed(needed, place))?;
@@ -66,7 +66,9 @@ pub(crate) fn run(terminal: &Terminal, place: &PlaceArgs, args: &RunArgs) -> any
             return Ok(Exit::Refused);
         };
         options.confirmed = Some(confirmed);
-        execute(terminal, place, &opened, &options, Interrupt::listen()?)
+        let interrupt = Interrupt::listen()?;
+        let opened = opened.ended_by(interrupt.give_up());
+        execute(terminal, place, &opened, &options, interrupt)
     });
     if let (Err(error), Some(path)) = (&result, metrics) {
         // Without a key there is no pseudonym of it, and the label that was there before stays.
@@ -162,7 +164,7 @@ impl Ready<'_> {
             // What was set while it waited must not be set back.
             drop(quiet);
             drop((locked, outputs));
-            let again = open_quietly(place)?;
+            let again = open_quietly(place)?.ended_by(interrupt.give_up());
             if again.warnings != opened.warnings {
                 terminal.diagnostics(&again.warnings);
             }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use crate::backend::GiveUp;
 use crate::cli::exit::Exit;
 
 /// Whether the run was asked to end.
@@ -28,6 +29,11 @@ impl Interrupt {
 
     pub(crate) fn is_asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// What ends the waits of a backend once the run is asked to end.
+    pub(crate) fn give_up(&self) -> GiveUp {
+        GiveUp::when(Arc::clone(&self.0))
     }
 }
 
