@@ -156,7 +156,7 @@ impl Place<'_> {
         Ok(file)
     }
 
-    /// Like [`Place::create`], with an error that names the file.
+    /// Creates a file as [`Place::create`] does, and names it in an error.
     pub(crate) fn create_new(&self) -> Result<File> {
         self.create().map_err(Error::io("create", &self.path()))
     }

@@ -85,8 +85,8 @@ pub trait Snapshot: Any + Debug + Send + Sync {
         Ok(counts)
     }
 
-    /// Like [`Snapshot::in_parts`], but may leave out entries that the plan does not need: those that have the model
-    /// that the policy decides and have no part in the plan or its warnings.
+    /// Hands the entries that a plan needs to collectors, and perhaps others. A plan does not need those that have the model that the
+    /// policy decides and have no part in the plan or its warnings.
     ///
     /// # Errors
     /// As [`Snapshot::each`].

@@ -98,8 +98,8 @@ impl Files {
         self.recovered(self.ledger.open()?)
     }
 
-    /// Like [`Files::open`], at the beginning of a command. Waits for at most `patience`, and no longer when `give_up`
-    /// returns true.
+    /// Opens the files at the beginning of a command. Waits for their lock for at most `patience`, and no longer when `give_up` returns
+    /// true.
     ///
     /// # Errors
     /// Where the lock is held for longer, or the files cannot be used.

@@ -88,7 +88,7 @@ impl Gateway {
         Self::connect_unless(access, scope, timeout, GiveUp::default())
     }
 
-    /// Like [`Gateway::connect`]. No request is repeated once `give_up` says so.
+    /// Connects with these rights. Where the gateway is not ready, it is asked again until the timeout, unless `give_up` ends that wait.
     ///
     /// # Errors
     /// Those of [`Gateway::connect`], and [`Fault::Interrupted`].
@@ -113,7 +113,7 @@ impl Gateway {
         list.checked(&self.version)
     }
 
-    /// Like [`Gateway::sessions`], and waits for a gateway that is unavailable also where the user wants waits to end.
+    /// Lists the sessions, as long as the gateway takes to be ready: also where the user wants waits to end.
     ///
     /// # Errors
     /// Those of [`Gateway::sessions`].
@@ -160,7 +160,7 @@ impl Gateway {
         self.change(targets, &json!({ "model": model }))
     }
 
-    /// Like [`Gateway::patch`], and sets the sessions' own thinking level in the same request.
+    /// Sets the model and the thinking level of sessions in one request.
     ///
     /// # Errors
     /// As [`Gateway::patch`].

@@ -42,7 +42,7 @@ pub fn scan<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Result<u
     scan_slowly_after(seen, json, each)
 }
 
-/// Like [`scan_slowly`], but calls `each` only for the entries after the first `seen` ones.
+/// Reads a registry with `serde_json`, and calls `each` for the entries after the first `seen` ones: another reader has handed those over.
 pub(super) fn scan_slowly_after<'a>(
     seen: usize,
     json: &'a JsonText,
@@ -57,8 +57,7 @@ pub(super) fn scan_slowly_after<'a>(
     })
 }
 
-/// Like [`scan`], but hands the entries to collectors, and reads parts of the registry in parallel if there are several
-/// threads. Returns how many entries there were.
+/// Reads a registry in parts, one for each thread, and hands the entries of each part to a collector. Returns how many entries there were.
 ///
 /// # Errors
 /// What is wrong with the registry.
@@ -119,7 +118,8 @@ pub(super) fn scan_at_once(
     Some(sessions)
 }
 
-/// Like [`scan`], but with the fast reader alone. `None` where it gave up, possibly after some entries.
+/// Reads a registry with the fast reader alone, and returns how many entries there were. `None` where it gave up, possibly after some
+/// entries.
 pub fn scan_fast<'a>(json: &'a JsonText, mut each: impl FnMut(Entry<'a>)) -> Option<usize> {
     let mut seen = Seen::default();
     read_all(json, Part::WHOLE, |entry| {
@@ -160,7 +160,7 @@ impl Seen {
     }
 }
 
-/// Like [`scan`], but with `serde_json` alone.
+/// Reads a registry with `serde_json` alone, and returns how many entries there were.
 ///
 /// # Errors
 /// What is wrong with the registry.
