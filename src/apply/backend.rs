@@ -271,6 +271,12 @@ pub trait Locked: Sync {
     /// Where that cannot be saved.
     fn forget_applied(&self) -> Result<()>;
 
+    /// Whether a commit compares what the registry has taken, and saves with the edits that it has. By default it does not: the edits are
+    /// read back after the restarts.
+    fn confirms_commits(&self) -> bool {
+        false
+    }
+
     /// The standing faults that quiet runs have reported. By default, none.
     ///
     /// # Errors

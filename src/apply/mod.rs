@@ -15,8 +15,7 @@ mod watch;
 mod wave;
 mod workers;
 
-use jiff::Timestamp;
-
+use crate::apply::notes::confirmed;
 use crate::apply::planned::{PLANS, leave, planned_on};
 use crate::apply::problem::{ApplyProblem, During};
 use crate::apply::wave::{Progress, Run};
@@ -116,12 +115,8 @@ impl Run<'_> {
             self.planned.plan.failed_models = failed_models(&ledger, &[]);
         }
         let Planned { plan, .. } = &self.planned;
-        let rows: Vec<&Row> = self.confirmed.iter().map(|index| &plan.rows[*index]).collect();
-        let mut notes = Vec::new();
-        for row in rows {
-            notes.extend(row.after.as_ref().map(|model| Note::Confirmed { chat: row.chat.id.as_ref(), model }));
-        }
-        let saved = self.confirm(&notes, now);
+        let notes: Vec<Note> = self.confirmed.iter().filter_map(|index| confirmed(&plan.rows[*index])).collect();
+        let saved = if notes.is_empty() { Ok(()) } else { self.context.locked.note(&notes, now).map(drop) };
         let recorded = match &self.record {
             Some(record) if plan.is_eventful() => self.context.locked.record(&JsonRun::of(plan, record)),
             _ => Ok(()),
@@ -131,13 +126,6 @@ impl Run<'_> {
             self.error.get_or_insert(error);
         }
         self.context.watch.step(Step::Recorded);
-    }
-
-    /// Saves that edits were read back, as many at once as are committed at once: a session that starts meanwhile waits for each part, and
-    /// not for all of them.
-    fn confirm(&self, notes: &[Note], now: Timestamp) -> Result<()> {
-        let at_once = self.context.backend.batch().unwrap_or(usize::MAX);
-        notes.chunks(at_once).try_for_each(|part| self.context.locked.note(part, now).map(drop))
     }
 
     /// Which chats the memory covers after this run: all, if the run was about the whole registry and nothing went wrong.

@@ -33,6 +33,11 @@ pub(super) fn wrote(row: &Row) -> Option<Note<'_>> {
     Some(Note::Wrote { chat: row.chat.id.as_ref(), model, before: row.before.as_ref() })
 }
 
+/// The note that the registry has a row's model.
+pub(super) fn confirmed(row: &Row) -> Option<Note<'_>> {
+    row.after.as_ref().map(|model| Note::Confirmed { chat: row.chat.id.as_ref(), model })
+}
+
 /// Whether a plan resets the failed start of a row's session. It is not proven that the session runs, so it then owes a start.
 pub(super) fn is_forgotten(edits: Edits, reset: &[String], row: &Row) -> bool {
     let is_reset = || reset.iter().any(|chat| *chat == row.chat.id);

@@ -44,6 +44,7 @@ impl Run<'_> {
         };
         for index in edited {
             match self.stuck(index, &found) {
+                Stuck::Yes if self.context.locked.confirms_commits() => {}
                 Stuck::Yes => self.confirmed.push(index),
                 Stuck::KnownFailure => {}
                 Stuck::No(outcome) => self.planned.plan.rows[index].outcome = outcome,

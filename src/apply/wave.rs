@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof};
-use crate::apply::notes::{is_forgotten, notes_before, notes_beside_edits, wrote};
+use crate::apply::notes::{confirmed, is_forgotten, notes_before, notes_beside_edits, wrote};
 use crate::apply::planned::{PLANS, Planned, RunContext, leave, plan_of};
 use crate::apply::problem::{ApplyProblem, During};
 use crate::apply::watch::Step;
@@ -41,7 +41,7 @@ pub(super) struct Run<'a> {
     pub(super) failures: usize,
     /// The run's name and head in the history; `None` where the run does nothing.
     pub(super) record: Option<Record>,
-    /// The rows whose edits were read back.
+    /// The rows whose edits were read back. What a commit has confirmed is not among them.
     pub(super) confirmed: Vec<usize>,
     /// The models on which a session of this run came up.
     worked: BTreeSet<Model>,
@@ -207,6 +207,10 @@ impl Run<'_> {
         let told: Vec<JsonRow> = rows.iter().filter(|row| is_batch && row.edit).map(|row| as_edited(row)).collect();
         if let Some(record) = &self.record {
             batch.notes.extend(told.iter().map(|row| Note::Edits { record, row }));
+        }
+        if self.context.locked.confirms_commits() {
+            let edited = rows.iter().filter(|row| row.edit);
+            batch.notes.extend(edited.filter_map(|row| confirmed(row)));
         }
         let error = match self.context.locked.commit(reading, &batch)? {
             Committed::Done { error } => error,

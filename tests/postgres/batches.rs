@@ -45,7 +45,7 @@ fn owed(database: &Database) -> Vec<String> {
 }
 
 #[test]
-fn what_was_read_back_is_saved_in_parts_so_that_a_session_that_starts_waits_for_one_of_them() {
+fn that_the_table_has_taken_an_edit_is_saved_with_the_edit() {
     let database = drifted(501);
     database.execute(
         "CREATE TABLE saved (at bigint);
@@ -53,9 +53,10 @@ fn what_was_read_back_is_saved_in_parts_so_that_a_session_that_starts_waits_for_
              'BEGIN INSERT INTO saved VALUES (txid_current()); RETURN NEW; END';
          CREATE TRIGGER t AFTER INSERT ON reconcile.memory FOR EACH ROW WHEN (NEW.kind = 'corrected') EXECUTE FUNCTION saved()",
     );
-    policy(&database, "", "batch = 501");
+    policy(&database, "", "batch = 400");
     database.run(&[]).expect(0);
-    assert_eq!(database.texts("SELECT count(*) FROM saved GROUP BY at ORDER BY at"), ["500", "1"]);
+    assert_eq!(database.texts("SELECT count(*) FROM saved GROUP BY at ORDER BY at"), ["400", "101"]);
+    assert_eq!(database.texts("SELECT at FROM log EXCEPT SELECT at FROM saved"), [""; 0]);
 }
 
 #[test]

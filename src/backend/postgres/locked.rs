@@ -190,6 +190,10 @@ impl Locked for LockedTable<'_> {
         self.table.database().read(|transaction| State { transaction, registry }.newer_policy(by))
     }
 
+    fn confirms_commits(&self) -> bool {
+        true
+    }
+
     fn told(&self) -> Result<Told> {
         let registry = self.table.relation().name.as_str();
         self.table.database().read(|transaction| told::read(transaction, registry))

@@ -121,6 +121,9 @@ impl Locked for FaultyLocked<'_> {
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
         self.locked.read_back(rows)
     }
+    fn confirms_commits(&self) -> bool {
+        self.locked.confirms_commits()
+    }
     fn remember(&self, found: &Found, reach: Reach) -> Result<()> {
         self.locked.remember(found, reach)
     }
