@@ -247,25 +247,30 @@ impl std::error::Error for Error {
 }
 
 /// What holds a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// A run: the process of this id.
     Run(u32),
+    /// A run, perhaps on another host, which connects to its database under this `application_name`.
+    RunOf(Foreign),
     /// Something else, with its process id where the system tells it.
     Another(Option<u32>),
+    /// Something else, which is connected to a database under this `application_name`.
+    AnotherOf(Foreign),
 }
 
 impl Holder {
-    fn words(self) -> &'static str {
+    fn words(&self) -> &'static str {
         match self {
-            Self::Run(_) => "another run",
-            Self::Another(_) => "another process",
+            Self::Run(_) | Self::RunOf(_) => "another run",
+            Self::Another(_) | Self::AnotherOf(_) => "another process",
         }
     }
 
-    fn in_brackets(self) -> Sentence {
+    fn in_brackets(&self) -> Sentence {
         match self {
-            Self::Run(pid) | Self::Another(Some(pid)) => sentence!(" (pid {})", pid),
+            Self::Run(pid) | Self::Another(Some(pid)) => sentence!(" (pid {})", *pid),
+            Self::RunOf(name) | Self::AnotherOf(name) => sentence!(" (application_name {})", name),
             Self::Another(None) => Sentence::default(),
         }
     }

@@ -160,20 +160,6 @@ fn models(database: &Database) -> Vec<String> {
 }
 
 #[test]
-fn a_transaction_that_holds_what_runs_remember_is_told_of_as_another_run() {
-    let database = Database::with_sessions(&DRIFTED);
-    database.make_schema();
-    database.execute("INSERT INTO reconcile.registry (name) VALUES ('public.sessions')");
-    let mut other = server().connect(&database.name).unwrap();
-    let mut theirs = other.transaction().unwrap();
-    theirs.batch_execute("SELECT FROM reconcile.registry FOR UPDATE").unwrap();
-    let run = database.run(&["--lock-timeout", "0s"]).expect(75);
-    assert!(run.stderr.contains("another process holds public.sessions"), "{run:?}");
-    theirs.rollback().unwrap();
-    database.run(&["--lock-timeout", "0s"]).expect(0);
-}
-
-#[test]
 fn rows_that_another_transaction_holds_are_deferred_with_those_that_are_left() {
     let database = Database::with_sessions(&[("+1", "family", "opus"), ("+2", "bots", "opus"), ("+3", "bots", "opus")]);
     database.make_schema();

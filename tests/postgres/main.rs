@@ -26,6 +26,7 @@ mod format;
 mod journal_text;
 mod keep_manual;
 mod launch;
+mod locked_out;
 mod lost;
 mod narrowed;
 mod older;

@@ -15,7 +15,7 @@ use postgres::{Client, NoTls};
 
 /// The user that the server runs as where the tests run as root, which it refuses.
 const NOBODY: u32 = 65534;
-const SETTINGS: &str = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 200\n\
+const SETTINGS: &str = "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 200\nmax_prepared_transactions = 10\n\
                         password_encryption = 'scram-sha-256'\nlog_line_prefix = 'database=%d '\n";
 /// What each entry of the server's log begins with, before the name of the database that it is about.
 pub const LOG_MARK: &str = "database=";

@@ -98,6 +98,11 @@ impl Database {
         Self { limit: Some(limit), ..Self::new(self.addresses.clone()) }
     }
 
+    /// The `application_name` under which the server knows its connections.
+    pub(super) fn application_name(&self) -> &str {
+        self.addresses.first().and_then(|address| address.config.get_application_name()).unwrap_or_default()
+    }
+
     /// Does some reading in one transaction, which sees the database at one instant.
     pub(super) fn read<T>(&self, work: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
         match self.transact(Purpose::Read, |transaction| work(transaction).map(Some))? {

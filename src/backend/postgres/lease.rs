@@ -26,6 +26,13 @@ const COMMITTED: &str = "SELECT commits FROM reconcile.registry WHERE name = $1 
 const RELEASE: &str = "UPDATE reconcile.registry SET holder = NULL, held_until = NULL WHERE name = $1 AND holder = $2";
 const HELD_UNTIL: &str = "SELECT pg_catalog.to_char(held_until AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
     FROM reconcile.registry WHERE name = $1 AND holder IS NOT NULL AND held_until >= pg_catalog.clock_timestamp()";
+const HELD_BY: &str = "SELECT holder FROM reconcile.registry WHERE name = $1";
+/// The `application_name` of the session whose transaction has locked the row. PostgreSQL shows it to every role.
+const LOCKED_BY: &str = "SELECT session.application_name
+    FROM reconcile.registry
+         JOIN pg_catalog.pg_locks held ON held.locktype = 'transactionid' AND held.transactionid = registry.xmax
+         JOIN pg_catalog.pg_stat_activity session ON session.pid = held.pid
+    WHERE registry.name = $1 AND held.mode = 'ExclusiveLock'";
 /// How often a run that waits looks whether the registry is free. The server counts the time.
 const WAIT: &str = "SELECT pg_catalog.pg_sleep(0.1)";
 const WAITED: Duration = Duration::from_millis(100);
@@ -48,10 +55,32 @@ pub(super) fn held_until(transaction: &mut Transaction, registry: &str) -> Resul
     row.map(|row| row.try_get(0)).transpose().map_err(doing)
 }
 
+/// What has locked the row of a registry. It has no name where the server cannot tell one: its transaction may have ended by now, or
+/// have no session.
+fn locked_by(database: &Database, registry: &str) -> Holder {
+    let doing = |error: postgres::Error| not_held(registry, &error);
+    // Reading would wait without a limit where a transaction has locked the whole table.
+    let found = database.write(|transaction| {
+        let row = transaction.query_typed_opt(LOCKED_BY, &[one(&registry)]).map_err(doing)?;
+        row.map(|row| row.try_get(0)).transpose().map_err(doing)
+    });
+    let name: Option<String> = found.unwrap_or_default();
+    name.filter(|name| !name.is_empty()).map_or(Holder::Another(None), |name| Holder::AnotherOf(name.into()))
+}
+
+/// An error of a transaction about a registry. Where another transaction has locked the registry's row, the error names it.
+pub(super) fn naming_holder(error: Error, database: &Database, registry: &str) -> Error {
+    match error {
+        Error::Locked { path, .. } => Error::Locked { path, holder: locked_by(database, registry) },
+        error => error,
+    }
+}
+
 /// A registry that this run holds.
 #[derive(Debug)]
 pub(super) struct Lease {
     registry: String,
+    /// A name that no other run has, and behind a space the `application_name` of this run.
     holder: String,
     /// How long the registry is held after each transaction, in seconds.
     length: f64,
@@ -69,17 +98,20 @@ impl Lease {
         patience: Duration,
         give_up: &dyn Fn() -> bool,
     ) -> Result<Self> {
-        let holder = Uuid::new_v4().to_string();
+        let holder = format!("{} {}", Uuid::new_v4(), database.application_name());
         let lease = Self { registry: registry.to_owned(), holder, length: length.as_secs_f64() };
         let mut waited = Duration::ZERO;
         loop {
-            match database.write(|transaction| lease.try_take(transaction)) {
-                Ok(true) => return Ok(lease),
-                Ok(false) => {}
-                Err(Error::Locked { .. }) => waited += LOCK_TIMEOUT,
+            let holder = match database.write(|transaction| lease.try_take(transaction)) {
+                Ok(None) => return Ok(lease),
+                Ok(Some(holder)) => holder,
+                Err(Error::Locked { .. }) => {
+                    waited += LOCK_TIMEOUT;
+                    locked_by(database, registry)
+                }
                 Err(error) => return Err(error),
-            }
-            let (path, holder) = (PathBuf::from(registry), Holder::Another(None));
+            };
+            let path = PathBuf::from(registry);
             if give_up() {
                 return Err(Error::Interrupted { path, holder });
             }
@@ -91,11 +123,19 @@ impl Lease {
         }
     }
 
-    fn try_take(&self, transaction: &mut Transaction) -> Result<bool> {
+    /// Takes the registry, or returns what holds it.
+    fn try_take(&self, transaction: &mut Transaction) -> Result<Option<Holder>> {
         let doing = |error: postgres::Error| not_held(&self.registry, &error);
         // This creates the registry's row where no run has been yet.
         State { transaction, registry: &self.registry }.hold()?;
-        transaction.execute_typed(TAKE, &self.parameters()).map(|taken| taken == 1).map_err(doing)
+        if transaction.execute_typed(TAKE, &self.parameters()).map_err(doing)? == 1 {
+            return Ok(None);
+        }
+        let row = transaction.query_typed_one(HELD_BY, &[one(&self.registry)]).map_err(doing)?;
+        let holder: &str = row.try_get(0).map_err(doing)?;
+        // A version that leaves no name may share the registry.
+        let name = holder.split_once(' ').map(|(_, name)| name).unwrap_or_default();
+        Ok(Some(if name.is_empty() { Holder::Another(None) } else { Holder::RunOf(name.into()) }))
     }
 
     fn parameters(&self) -> [Parameter<'_>; 3] {
@@ -116,7 +156,8 @@ impl Lease {
         let end = database.change(|transaction| {
             number = self.renew(transaction)?;
             work(transaction)
-        })?;
+        });
+        let end = end.map_err(|error| naming_holder(error, database, &self.registry))?;
         match end {
             End::Committed(value) => Ok(Changed::Made(value)),
             End::TakenBack => Ok(Changed::Nothing),

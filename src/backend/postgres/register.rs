@@ -6,6 +6,7 @@ use postgres::Transaction;
 
 use crate::apply::{Decide, Registered};
 use crate::backend::postgres::connection::End;
+use crate::backend::postgres::lease::naming_holder;
 use crate::backend::postgres::named::{Fate, Name};
 use crate::backend::postgres::problem::TableProblem;
 use crate::backend::postgres::snapshot::{Field, TableSnapshot};
@@ -57,7 +58,8 @@ impl RegistryTable {
                 return Err(TableProblem::OtherForm { field: field.into(), chat: chat.into() }.into());
             }
             let edit = Edit { table: &table, ledger: &ledger, registration: &registration, purpose, now, by };
-            match table.database().change(|transaction| edit.make(transaction))? {
+            let end = table.database().change(|transaction| edit.make(transaction));
+            match end.map_err(|error| naming_holder(error, table.database(), &table.relation().name))? {
                 End::Committed((registered, _)) => return Ok(registered),
                 End::Lost((registered, name), error) => match self.fate(&table.relation().name, name) {
                     Fate::Committed => return Ok(registered),

@@ -2,9 +2,9 @@
 BEGIN;
 CREATE SCHEMA reconcile;
 
--- One row for each table that is a registry. A run locks it for each of its transactions, and holds the registry until then.
--- The default of the format is the format of this schema. The policy is the commit by which models were last changed: an older one
--- never overrules it.
+-- One row for each table that is a registry. A run locks it for each of its transactions, and holds the registry until then. The
+-- holder is an id and, behind a space, the application_name of the run. The default of the format is the format of this schema. The
+-- policy is the commit by which models were last changed: an older one never overrules it.
 CREATE TABLE reconcile.registry (
     name       text COLLATE "C" PRIMARY KEY,
     format     integer NOT NULL DEFAULT 2,
