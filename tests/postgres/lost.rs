@@ -26,11 +26,13 @@ pub enum Cut {
     GoneBefore,
     /// When the server has answered it, and no further connection is taken.
     GoneAfter,
+    /// Before the server is sent the message, which reaches it when it has refused a lock to other connections so many times.
+    Late(usize),
 }
 
 impl Cut {
     fn is_committed(self) -> bool {
-        matches!(self, Self::After | Self::ErrorAfter | Self::GoneAfter)
+        matches!(self, Self::After | Self::ErrorAfter | Self::GoneAfter | Self::Late(_))
     }
 
     fn is_last(self) -> bool {
@@ -44,6 +46,9 @@ impl Cut {
 
 /// What a pooler says of a connection behind it that is gone.
 const FATAL: &[u8] = b"E\0\0\0\x30SFATAL\0VFATAL\0C08P01\0Mserver conn crashed?\0\0";
+
+/// The code in an answer of the server that refuses a lock.
+const REFUSED: &[u8] = b"C55P03\0";
 
 /// What a proxy counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +66,7 @@ pub fn proxy(counted: Counted, number: usize, cut: Cut) -> (u16, Arc<AtomicUsize
     let port = listener.local_addr().unwrap().port();
     let seen = Arc::new(AtomicUsize::new(0));
     let told = Arc::clone(&seen);
+    let refused = Arc::new(AtomicUsize::new(0));
     thread::spawn(move || {
         for client in listener.incoming() {
             if cut.is_last() && seen.load(Ordering::SeqCst) >= number {
@@ -68,22 +74,33 @@ pub fn proxy(counted: Counted, number: usize, cut: Cut) -> (u16, Arc<AtomicUsize
             }
             let socket = server().socket().join(format!(".s.PGSQL.{}", server().port));
             let (client, behind, seen) = (client.unwrap(), UnixStream::connect(socket).unwrap(), Arc::clone(&seen));
-            thread::spawn(move || forward(&client, &behind, (counted, number), cut, &seen));
+            let refused = Arc::clone(&refused);
+            thread::spawn(move || forward(&client, &behind, (counted, number), cut, &seen, &refused));
         }
     });
     (port, told)
 }
 
-fn forward(client: &TcpStream, behind: &UnixStream, at: (Counted, usize), cut: Cut, seen: &AtomicUsize) {
+fn forward(
+    client: &TcpStream,
+    behind: &UnixStream,
+    at: (Counted, usize),
+    cut: Cut,
+    seen: &AtomicUsize,
+    refused: &Arc<AtomicUsize>,
+) {
     let (counted, number) = at;
     let (mut requests, mut answers) = (client.try_clone().unwrap(), client.try_clone().unwrap());
     let (mut to, mut from) = (behind.try_clone().unwrap(), behind.try_clone().unwrap());
     let mut to_client = client.try_clone().unwrap();
     let is_cut = Arc::new(AtomicUsize::new(0));
-    let told = Arc::clone(&is_cut);
+    let (told, refusals) = (Arc::clone(&is_cut), Arc::clone(refused));
     let back = thread::spawn(move || {
         let mut bytes = [0; 1 << 14];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
+            if bytes[..count].windows(REFUSED.len()).any(|window| window == REFUSED) {
+                refusals.fetch_add(1, Ordering::SeqCst);
+            }
             if told.load(Ordering::SeqCst) == 1 {
                 if cut == Cut::ErrorAfter {
                     let _ = answers.write_all(FATAL);
@@ -116,6 +133,12 @@ fn forward(client: &TcpStream, behind: &UnixStream, at: (Counted, usize), cut: C
                     return;
                 }
                 Cut::After | Cut::ErrorAfter | Cut::GoneAfter => is_cut.store(1, Ordering::SeqCst),
+                Cut::Late(times) => {
+                    let _ = client.shutdown(Shutdown::Both);
+                    while refused.load(Ordering::SeqCst) < times {
+                        thread::yield_now();
+                    }
+                }
             }
         }
         if to.write_all(&bytes[..count]).is_err() {
@@ -208,6 +231,8 @@ fn cut_a_launch(number: usize, cut: Cut) -> Option<Run> {
     if seen.load(Ordering::SeqCst) < number {
         return None;
     }
+    // A lost transaction has ended by then.
+    database.execute("SELECT FROM reconcile.registry FOR UPDATE");
     let is_changed = database.texts("SELECT model FROM sessions") == ["sonnet"];
     assert_eq!(is_changed, cut.is_committed() || !cut.is_last(), "{cut:?} {number}: {run:?}");
     let again = database.run(&launch).expect(0);
@@ -221,7 +246,7 @@ fn cut_a_launch(number: usize, cut: Cut) -> Option<Run> {
 
 #[test]
 fn a_launch_whose_commit_is_lost_asks_what_became_of_it_and_starts_the_session() {
-    for cut in [Cut::Before, Cut::After, Cut::ErrorBefore, Cut::ErrorAfter] {
+    for cut in [Cut::Before, Cut::After, Cut::ErrorBefore, Cut::ErrorAfter, Cut::Late(1)] {
         let runs: Vec<Run> = (1..COMMITS).map_while(|number| cut_a_launch(number, cut)).collect();
         assert!(!runs.is_empty(), "{cut:?}: nothing was cut");
         for run in runs {
@@ -232,7 +257,7 @@ fn a_launch_whose_commit_is_lost_asks_what_became_of_it_and_starts_the_session()
 
 #[test]
 fn a_launch_that_cannot_ask_starts_the_session_on_what_it_decided_and_says_so() {
-    for cut in [Cut::GoneBefore, Cut::GoneAfter] {
+    for cut in [Cut::GoneBefore, Cut::GoneAfter, Cut::Late(3)] {
         let run = cut_a_launch(1, cut).unwrap();
         assert_eq!((run.code, run.stdout.as_str()), (0, "sonnet\n"), "{cut:?}: {run:?}");
         assert!(run.stderr.starts_with("warning: it is not known whether the changes were committed: "), "{run:?}");
@@ -240,13 +265,43 @@ fn a_launch_that_cannot_ask_starts_the_session_on_what_it_decided_and_says_so() 
 }
 
 #[test]
-fn a_conversation_whose_commit_cannot_be_asked_about_may_not_be_recorded() {
+fn a_launch_whose_commit_is_lost_owes_a_restart_where_its_session_does_not_start() {
+    for cut in [Cut::Before, Cut::After, Cut::Late(1)] {
+        let database = Database::with_sessions(&[("+1", "family", "opus")]);
+        database.make_schema();
+        let (port, _) = proxy(Counted::Commits, 1, cut);
+        let address = format!("host=127.0.0.1 port={port} dbname={} user=postgres sslmode=disable", database.name);
+        let run = database.run(&["launch", "+1", "--connect", &address, "--", "/nowhere/session"]);
+        assert_eq!(run.code, 4, "{cut:?}: {run:?}");
+        let owed = database.texts("SELECT key FROM reconcile.memory WHERE kind = 'owed'");
+        assert_eq!(owed, ["+1"], "{cut:?}: {run:?}");
+        assert_eq!(database.texts("SELECT model FROM sessions"), ["sonnet"], "{cut:?}: {run:?}");
+    }
+}
+
+/// Records the conversation of a session over a connection whose commit is cut like this.
+fn cut_a_record(cut: Cut) -> Run {
     let database = Database::with_sessions(&[("+1", "family", "opus")]);
     database.execute("ALTER TABLE sessions ADD session_id text");
     database.make_schema();
     database.policy(&database.registry(&format!("{COLUMNS}session_id = \"session_id\"\n")));
-    let (port, _) = proxy(Counted::Commits, 1, Cut::GoneAfter);
+    let (port, _) = proxy(Counted::Commits, 1, cut);
     let address = format!("host=127.0.0.1 port={port} dbname={} user=postgres sslmode=disable", database.name);
-    let run = database.run(&["record-session", "+1", "0c7e6a52", "--connect", &address]).expect(4);
+    let run = database.run(&["record-session", "+1", "0c7e6a52", "--connect", &address]);
+    assert_eq!(database.texts("SELECT session_id FROM sessions"), ["0c7e6a52"], "{cut:?}: {run:?}");
+    run
+}
+
+#[test]
+fn a_conversation_whose_commit_is_lost_is_recorded() {
+    for cut in [Cut::Before, Cut::After, Cut::Late(1)] {
+        let run = cut_a_record(cut).expect(0);
+        assert_eq!(run.stderr, "note: +1 resumes 0c7e6a52 when it next starts\n", "{cut:?}: {run:?}");
+    }
+}
+
+#[test]
+fn a_conversation_whose_commit_cannot_be_asked_about_may_not_be_recorded() {
+    let run = cut_a_record(Cut::GoneAfter).expect(4);
     assert!(run.stderr.contains("error[commit-unknown]: "), "{run:?}");
 }
