@@ -25,13 +25,28 @@ fn rows_that_row_security_hides_behind_a_view_are_an_error_and_not_missing() {
 
 #[test]
 fn what_a_column_is_too_short_for_is_an_error_and_is_not_cut() {
-    let database = Database::with_sessions(&SESSION);
-    database.execute("ALTER TABLE sessions ADD conversation varchar(5)");
-    database.make_schema();
-    database.policy(&database.registry(&format!("{COLUMNS}session_id = \"conversation\"\n")));
-    let run = database.run(&["record-session", "+1", "0c7e6a52"]).expect(1);
-    assert!(run.stderr.contains("value too long for type character varying(5) (error 22001)"), "{run:?}");
-    assert_eq!(database.texts("SELECT conversation FROM sessions"), [""]);
+    let too_long = "value too long for type character";
+    for (kind, message) in [
+        ("varchar(5)", format!("{too_long} varying(5) (error 22001)")),
+        ("char(5)", format!("{too_long}(5) (error 22001)")),
+        // A domain has the length of the type below it.
+        ("short", format!("{too_long} varying(5) (error 22001)")),
+        ("shorter", format!("{too_long} varying(5) (error 22001)")),
+        // The type name holds 63 bytes. Even an assignment cuts what is longer.
+        ("name", "the database did not keep the new session_id of chat +1".to_owned()),
+    ] {
+        let database = Database::with_sessions(&SESSION);
+        database.execute(&format!(
+            "CREATE DOMAIN short AS varchar(5); CREATE DOMAIN shorter AS short; ALTER TABLE sessions ADD conversation {kind}"
+        ));
+        database.make_schema();
+        database.policy(&database.registry(&format!("{COLUMNS}session_id = \"conversation\"\n")));
+        let run = database.run(&["record-session", "+1", &"0c7e6a52".repeat(8)]).expect(1);
+        assert!(run.stderr.contains(&message), "{kind}: {run:?}");
+        assert_eq!(database.texts("SELECT conversation FROM sessions"), [""], "{kind}");
+        database.run(&["record-session", "+1", "0c7e6"]).expect(0);
+        assert_eq!(database.texts("SELECT conversation FROM sessions"), ["0c7e6"], "{kind}");
+    }
 }
 
 #[test]
