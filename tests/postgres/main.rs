@@ -29,6 +29,7 @@ mod launch;
 mod locked_out;
 mod lost;
 mod narrowed;
+mod odd_names;
 mod older;
 mod pooler;
 mod preflight;
