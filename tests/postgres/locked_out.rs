@@ -129,3 +129,19 @@ fn what_has_no_name_or_no_session_or_has_locked_all_registries_is_not_named() {
     theirs.rollback().unwrap();
     database.run(RUN).expect(0);
 }
+
+#[test]
+fn a_command_that_reads_does_not_wait_for_good_where_a_whole_table_is_locked() {
+    let database = database();
+    let mut migration = session(&database, "a migration");
+    for table in ["sessions", "reconcile.registry"] {
+        let mut theirs = migration.transaction().unwrap();
+        theirs.batch_execute(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")).unwrap();
+        for arguments in [&["--dry-run"], RUN] {
+            let run = database.run(arguments).expect(1);
+            assert!(run.stderr.contains("canceling statement due to lock timeout (error 55P03)"), "{table}: {run:?}");
+            assert!(run.stderr.contains("another transaction has locked the table or rows of it"), "{table}: {run:?}");
+        }
+        theirs.rollback().unwrap();
+    }
+}

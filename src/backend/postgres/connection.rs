@@ -33,10 +33,11 @@ impl Purpose {
     }
 
     /// What counts for the transaction alone. Row security would otherwise hide rows in silence: with this, reading them is
-    /// an error. One that writes must not keep others from a row for long, and not for good where this program is stopped.
+    /// an error. One that reads must not wait for good where a migration has locked the table. One that writes must not keep others from
+    /// a row for long, and not for good where this program is stopped.
     fn settings(self) -> &'static str {
         match self {
-            Self::Read => "SET LOCAL row_security = off",
+            Self::Read => "SET LOCAL row_security = off; SET LOCAL lock_timeout = '5s'",
             Self::Write => {
                 "SET LOCAL row_security = off; SET LOCAL lock_timeout = '1s'; \
                  SET LOCAL idle_in_transaction_session_timeout = '60s'"

@@ -74,7 +74,7 @@ fn hint(code: &SqlState) -> Option<&'static str> {
         ),
         (&[SqlState::READ_ONLY_SQL_TRANSACTION], "the server is read-only: name the primary, or plan with --dry-run"),
         (&[SqlState::QUERY_CANCELED], "a time limit of the server or the role has ended the statement"),
-        (&[SqlState::LOCK_NOT_AVAILABLE], "another transaction holds rows of the table: run again"),
+        (&[SqlState::LOCK_NOT_AVAILABLE], "another transaction has locked the table or rows of it: run again"),
     ];
     hints.iter().find(|(codes, _)| codes.contains(code)).map(|(_, hint)| *hint)
 }
