@@ -5,6 +5,7 @@
 //! was confirmed.
 
 mod backend;
+mod batch;
 mod batches;
 mod notes;
 mod planned;
@@ -26,10 +27,8 @@ use crate::plan::last_applied::Reach;
 use crate::plan::ledger::Note;
 use crate::plan::{Outcome, PlanInput, Refusal, Row, Verdict, failed_models};
 
-pub use backend::{
-    Ask, Attempt, Backend, Batch, Change, Committed, Decide, Locked, LostState, Owes, PlannedOn, Registered, Stands,
-    Turn,
-};
+pub use backend::{Ask, Attempt, Backend, Decide, Locked, LostState, Registered, Stands, Turn};
+pub use batch::{Batch, Change, Committed, Owes, PlannedOn};
 pub use planned::{Planned, RunContext, check_edits, plan, preflight};
 pub use watch::{Step, Watch};
 

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::apply::backend::{Ask, Attempt, Batch, Change, Committed, Owes, PlannedOn};
+use crate::apply::backend::{Ask, Attempt};
+use crate::apply::batch::{Batch, Change, Committed, Owes, PlannedOn};
 use crate::apply::planned::{PLANS, Planned};
 use crate::apply::problem::{ApplyProblem, During};
 use crate::apply::watch::Watch;

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::apply::backend::{Attempt, Batch, Change, Committed, Owes, PlannedOn, Proof};
+use crate::apply::backend::{Attempt, Proof};
+use crate::apply::batch::{Batch, Change, Committed, Owes, PlannedOn};
 use crate::apply::notes::{confirmed, is_forgotten, notes_before, notes_beside_edits, wrote};
 use crate::apply::planned::{PLANS, Planned, RunContext, leave, plan_of};
 use crate::apply::problem::{ApplyProblem, During};
