@@ -114,7 +114,7 @@ impl Run<'_> {
             self.planned.plan.failed_models = failed_models(&ledger, &[]);
         }
         let Planned { plan, .. } = &self.planned;
-        let notes: Vec<Note> = self.confirmed.iter().filter_map(|index| confirmed(&plan.rows[*index])).collect();
+        let notes = self.notes_of_read_back();
         let saved = if notes.is_empty() { Ok(()) } else { self.context.locked.note(&notes, now).map(drop) };
         let recorded = match &self.record {
             Some(record) if plan.is_eventful() => self.context.locked.record(&JsonRun::of(plan, record)),
@@ -125,6 +125,16 @@ impl Run<'_> {
             self.error.get_or_insert(error);
         }
         self.context.watch.step(Step::Recorded);
+    }
+
+    /// What reading back has found: the edits that the registry has, or, where their commits have said so, those that it has not.
+    fn notes_of_read_back(&self) -> Vec<Note<'_>> {
+        let row = |index: &usize| &self.planned.plan.rows[*index];
+        if self.context.locked.confirms_commits() {
+            let lost = self.not_confirmed.iter().map(row);
+            return lost.map(|row| Note::NotConfirmed { chat: row.chat.id.as_ref() }).collect();
+        }
+        self.confirmed.iter().map(row).filter_map(confirmed).collect()
     }
 
     /// Which chats the memory covers after this run: all, if the run was about the whole registry and nothing went wrong.

@@ -44,10 +44,12 @@ impl Run<'_> {
         };
         for index in edited {
             match self.stuck(index, &found) {
-                Stuck::Yes if self.context.locked.confirms_commits() => {}
                 Stuck::Yes => self.confirmed.push(index),
-                Stuck::KnownFailure => {}
-                Stuck::No(outcome) => self.planned.plan.rows[index].outcome = outcome,
+                Stuck::KnownFailure => self.not_confirmed.push(index),
+                Stuck::No(outcome) => {
+                    self.planned.plan.rows[index].outcome = outcome;
+                    self.not_confirmed.push(index);
+                }
             }
         }
     }

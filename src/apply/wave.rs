@@ -42,8 +42,10 @@ pub(super) struct Run<'a> {
     pub(super) failures: usize,
     /// The run's name and head in the history; `None` where the run does nothing.
     pub(super) record: Option<Record>,
-    /// The rows whose edits were read back. What a commit has confirmed is not among them.
+    /// The rows whose edits were read back.
     pub(super) confirmed: Vec<usize>,
+    /// The rows whose edits were not found when they were read back.
+    pub(super) not_confirmed: Vec<usize>,
     /// The models on which a session of this run came up.
     worked: BTreeSet<Model>,
     /// The registry as it was after the last wave, where there was one. The report is about what the plan was made from.
@@ -59,7 +61,7 @@ struct Latest {
 
 impl<'a> Run<'a> {
     pub(super) fn new(input: &'a PlanInput<'a>, context: RunContext<'a>, planned: Planned) -> Self {
-        let (confirmed, worked) = (Vec::new(), BTreeSet::new());
+        let (confirmed, not_confirmed, worked) = (Vec::new(), Vec::new(), BTreeSet::new());
         Self {
             input,
             context,
@@ -69,6 +71,7 @@ impl<'a> Run<'a> {
             failures: 0,
             record: None,
             confirmed,
+            not_confirmed,
             worked,
             latest: None,
         }

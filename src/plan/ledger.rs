@@ -172,6 +172,7 @@ impl Ledger {
             Note::Unchanged { .. } => {}
             Note::Settled { chat } => _ = self.owed.remove(chat),
             Note::Confirmed { chat, model } => self.confirm(chat, model, now),
+            Note::NotConfirmed { chat } => self.not_confirmed(chat),
             Note::Wrote { chat, model, before } => self.write(chat, model, before),
             Note::ReadBack { chat } => self.read_back(chat),
             Note::ChangedBack { chat, then } => self.changed_back(chat, then, now),
@@ -314,6 +315,12 @@ impl Ledger {
         self.corrected.insert(chat.to_owned(), correction);
     }
 
+    fn not_confirmed(&mut self, chat: &str) {
+        if let Some(correction) = self.corrected.get_mut(chat) {
+            correction.confirmed = false;
+        }
+    }
+
     /// Where the model of an entry comes from; `None` where it has no model, and where the policy does not keep what
     /// was set by hand.
     pub(crate) fn origin(&self, policy: &Policy, entry: &Entry, hint: &mut Hint) -> Option<Origin> {
@@ -368,7 +375,10 @@ impl Ledger {
 
     /// The chats whose corrections were not changed back for a day, and need not be remembered any longer.
     pub fn lasting(&self, now: Timestamp) -> impl Iterator<Item = &str> {
-        let lasted = move |made: &Correction| !made.held && !is_remembered(made.at, now);
+        let lasted = move |made: &Correction| {
+            let mut times = made.changed_back.iter().chain([&made.at]);
+            !made.held && !times.any(|time| is_remembered(*time, now))
+        };
         self.corrected.iter().filter(move |(_, made)| lasted(made)).map(|(chat, _)| chat.as_str())
     }
 }

@@ -45,6 +45,11 @@ pub enum Note<'a> {
         /// The model that was set.
         model: &'a Model,
     },
+    /// A change that was confirmed when it was committed was not found when it was read back: that it is changed back does not count.
+    NotConfirmed {
+        /// The chat.
+        chat: &'a str,
+    },
     /// A model is about to be written into the chat's entry, or was. Only with `existing = "keep-manual"`.
     Wrote {
         /// The chat.
@@ -146,6 +151,7 @@ impl<'a> Note<'a> {
             | Self::Unchanged { chat }
             | Self::Settled { chat }
             | Self::Confirmed { chat, .. }
+            | Self::NotConfirmed { chat }
             | Self::Wrote { chat, .. }
             | Self::ReadBack { chat }
             | Self::ChangedBack { chat, .. }

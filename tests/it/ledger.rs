@@ -32,6 +32,24 @@ fn a_correction_that_lasted_a_day_is_forgotten_unless_it_is_held() {
 }
 
 #[test]
+fn a_correction_is_not_forgotten_as_long_as_that_it_was_undone_counts() {
+    let mut ledger = corrected();
+    let found = NOON + DAY + SECOND;
+    ledger.note(&Note::ChangedBack { chat: "ada", then: Then::Corrected }, found);
+    assert_eq!(ledger.lasting(found + DAY - SECOND).count(), 0);
+    assert_eq!(ledger.lasting(found + DAY).collect::<Vec<_>>(), ["ada"]);
+}
+
+#[test]
+fn a_change_that_was_not_found_when_it_was_read_back_does_not_count_as_undone() {
+    let mut ledger = corrected();
+    ledger.note(&Note::NotConfirmed { chat: "ada" }, NOON);
+    ledger.note(&Note::NotConfirmed { chat: "ben" }, NOON);
+    assert_eq!(ledger.corrected["ada"].changed_back_by(NOON + SECOND), []);
+    assert_eq!(ledger.corrected.len(), 1);
+}
+
+#[test]
 fn what_was_found_undone_counts_for_a_day_and_only_where_it_was_confirmed() {
     let mut ledger = corrected();
     ledger.note(&Note::ChangedBack { chat: "ada", then: Then::Corrected }, NOON);

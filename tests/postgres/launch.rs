@@ -184,3 +184,18 @@ fn a_launch_has_the_rights_that_are_printed() {
     assert_eq!(launch(&database, &["+1", "--connect", &address]).expect(0).stdout, "sonnet\n");
     database.run(&["record-session", "+1", "0c7e6a52-0000-4000-8000-000000000001", "--connect", &address]).expect(0);
 }
+
+#[test]
+fn a_session_does_not_wait_for_good_where_a_migration_has_locked_the_table() {
+    let database = database();
+    launch(&database, &["+1"]).expect(0);
+    let mut migration = server().connect(&database.name).unwrap();
+    for table in ["sessions", "reconcile.registry"] {
+        let mut theirs = migration.transaction().unwrap();
+        theirs.batch_execute(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")).unwrap();
+        let run = launch(&database, &["+1"]).expect(0);
+        assert_eq!(run.stdout, "sonnet\n", "{table}: {run:?}");
+        assert!(run.stderr.contains("canceling statement due to lock timeout"), "{table}: {run:?}");
+        theirs.rollback().unwrap();
+    }
+}

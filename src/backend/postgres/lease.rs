@@ -27,7 +27,8 @@ const RELEASE: &str = "UPDATE reconcile.registry SET holder = NULL, held_until =
 const HELD_UNTIL: &str = "SELECT pg_catalog.to_char(held_until AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')
     FROM reconcile.registry WHERE name = $1 AND holder IS NOT NULL AND held_until >= pg_catalog.clock_timestamp()";
 const HELD_BY: &str = "SELECT holder FROM reconcile.registry WHERE name = $1";
-/// The `application_name` of the session whose transaction has locked the row. PostgreSQL shows it to every role.
+/// The `application_name` of the session whose transaction has locked the row. PostgreSQL shows it to every role. Where several
+/// transactions share the row, `xmax` is the number of their group, which is hardly ever that of a transaction: none is named then.
 const LOCKED_BY: &str = "SELECT session.application_name
     FROM reconcile.registry
          JOIN pg_catalog.pg_locks held ON held.locktype = 'transactionid' AND held.transactionid = registry.xmax
@@ -104,19 +105,22 @@ impl Lease {
         loop {
             let holder = match database.write(|transaction| lease.try_take(transaction)) {
                 Ok(None) => return Ok(lease),
-                Ok(Some(holder)) => holder,
+                Ok(holder) => holder,
                 Err(Error::Locked { .. }) => {
                     waited += LOCK_TIMEOUT;
-                    locked_by(database, registry)
+                    None
                 }
                 Err(error) => return Err(error),
             };
-            let path = PathBuf::from(registry);
-            if give_up() {
-                return Err(Error::Interrupted { path, holder });
-            }
-            if waited >= patience {
-                return Err(Error::Locked { path, holder });
+            let is_interrupted = give_up();
+            if is_interrupted || waited >= patience {
+                let path = PathBuf::from(registry);
+                let holder = holder.unwrap_or_else(|| locked_by(database, registry));
+                return Err(if is_interrupted {
+                    Error::Interrupted { path, holder }
+                } else {
+                    Error::Locked { path, holder }
+                });
             }
             database.read(|transaction| transaction.batch_execute(WAIT).map_err(|error| failed("wait", &error)))?;
             waited += WAITED;

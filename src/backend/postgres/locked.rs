@@ -74,12 +74,6 @@ fn chats<'b>(batch: &'b Batch, notes: &'b [Note]) -> Vec<&'b str> {
     chats.into_iter().collect()
 }
 
-/// Whether a session may have written to its row since the row was committed, because a restart of it has begun. What the database took
-/// was compared in that transaction: another program's later change is that program's own, and the next run decides on it.
-fn may_write(row: &Row) -> bool {
-    row.restart && row.outcome.verdict != Verdict::Deferred
-}
-
 /// Appends to the history what is not told there yet: what this run did, and what commands did that died. With a run of its own, also
 /// forgets the corrections that have lasted.
 fn record(state: &mut State, own: Option<&JsonRun>) -> Result<()> {
@@ -154,18 +148,10 @@ impl Locked for LockedTable<'_> {
     }
 
     fn read_back(&self, rows: &[&Row]) -> Result<BTreeMap<String, Stands>> {
-        let mut found = BTreeMap::new();
-        let mut chats = Vec::new();
-        for row in rows {
-            let chat = row.chat.id.as_ref();
-            if may_write(row) {
-                found.insert(chat.to_owned(), Stands::Gone);
-                // This id was read from the table, so the type of its column can hold it, and its index finds it.
-                chats.push(chat);
-            } else {
-                found.insert(chat.to_owned(), Stands::Model(row.after.clone()));
-            }
-        }
+        let chat = |row: &&Row| (row.chat.id.clone().into_owned(), Stands::Gone);
+        let mut found: BTreeMap<String, Stands> = rows.iter().map(chat).collect();
+        // These ids were read from the table, so the type of its column can hold them, and its index finds them.
+        let chats: Vec<&str> = rows.iter().map(|row| row.chat.id.as_ref()).collect();
         let models = self.table.database().read(|transaction| self.table.models(transaction, &chats))?;
         found.extend(models.into_iter().map(|(chat, model)| (chat, Stands::Model(model))));
         Ok(found)

@@ -30,8 +30,8 @@ const READ: &str = "
 /// Selects what is remembered of some chats, and all failed starts and trials: what becomes of a model depends on all of those, which are
 /// few.
 ///
-/// The planner would weigh each chat of a list by itself, which takes longer than to look it up. And it does not know how many rows this
-/// run has added, so it would rather read them all: the offset makes it look each chat up in the index.
+/// The planner would estimate each chat of a list by itself, which takes longer than to look it up. And its statistics are of before the
+/// run, so a join would be planned as a scan of the whole table. `OFFSET 0` keeps the inner query one of its own, which the index serves.
 const READ_OF: &str = "
     SELECT kind, key, value::text FROM reconcile.memory WHERE registry = $1 AND kind IN ('failed', 'trials')
     UNION ALL SELECT known.* FROM unnest(ARRAY['owed', 'corrected', 'wrote']) AS asked(kind), unnest($2::text[]) AS of(chat),

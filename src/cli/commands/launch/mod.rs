@@ -172,7 +172,7 @@ impl Launch<'_> {
         };
         let registered = match backend.register(self.place.lock_timeout, Timestamp::now(), &user("launch"), &mut decide)
         {
-            Err(error) if error.is_no_room() || error.remedy() == Remedy::GoWithout => {
+            Err(error) if error.is_no_room() || is_out_of_reach(&error) => {
                 return self.start_unregistered(backend.as_ref(), &error);
             }
             Ok(Registered { changed: false, error: Some(error), .. }) if error.is_no_room() => {
@@ -212,7 +212,7 @@ impl Launch<'_> {
     /// or last had, because the next run would notice such a session and change it. Without such a model the policy decides. Returns
     /// only where the start fails.
     fn start_unregistered(&self, backend: &dyn Backend, why: &Error) -> anyhow::Result<Exit> {
-        let is_unreachable = why.remedy() == Remedy::GoWithout;
+        let is_unreachable = is_out_of_reach(why);
         self.terminal.failure(why);
         self.terminal.warning(self.entries.goes_by());
         let Some(snapshot) = self.entries.standby()? else {
@@ -246,6 +246,12 @@ impl Launch<'_> {
         let now = policy.map_or_else(Zoned::now, now_for);
         start(by, snapshot, &self.wanted, &now)
     }
+}
+
+/// Whether the registry cannot be asked for now: its server does not answer, or others hold what is asked for, as a migration does.
+/// Nothing has happened then, and a session must not wait for that.
+fn is_out_of_reach(error: &Error) -> bool {
+    matches!(error.remedy(), Remedy::GoWithout | Remedy::TryAgain)
 }
 
 /// Replaces this program by the session's command. Returns only where that fails, after the message.
