@@ -60,7 +60,7 @@ pub(super) fn held_until(transaction: &mut Transaction, registry: &str) -> Resul
 /// have no session.
 fn locked_by(database: &Database, registry: &str) -> Holder {
     let doing = |error: postgres::Error| not_held(registry, &error);
-    // Reading would wait without a limit where a transaction has locked the whole table.
+    // Where a transaction has locked the whole table, one that may write waits for a shorter time than one that only reads.
     let found = database.write(|transaction| {
         let row = transaction.query_typed_opt(LOCKED_BY, &[one(&registry)]).map_err(doing)?;
         row.map(|row| row.try_get(0)).transpose().map_err(doing)
