@@ -19,13 +19,15 @@ use crate::os::program::refusal;
 use crate::plan::capabilities::{Capabilities, TakesEffect};
 use crate::plan::ledger::Begin;
 use crate::plan::{Reading, Row};
-use crate::policy::placeholder::{Session, shortened};
+use crate::policy::placeholder::{Placeholder, Session, shortened};
 use crate::policy::template::{CommandLine, Invocation};
 use crate::policy::{FileSettings, Policy, Sessions};
 use crate::registry::Key;
 
 /// The key of the command that restarts a session.
 const RESTART: &str = "restart";
+/// What supervisors read as every session.
+const EVERY_SESSION: &str = "all";
 /// The longest output of `identity`, in bytes.
 const LONGEST_IDENTITY: u64 = 4096;
 
@@ -334,9 +336,12 @@ impl Capabilities for Commands {
     }
 
     fn refuses_restart(&self, chat: &Chat, model: &Model) -> Option<String> {
+        // Also where no argument has the slug: a script can read it from its environment.
+        if chat.slug().as_deref() == Some(EVERY_SESSION) {
+            return Some(format!("its session's slug is `{EVERY_SESSION}`, which supervisors read as every session"));
+        }
         let session = Session::on(chat, model);
-        let commands = [&self.settings.restart, &self.settings.running, &self.settings.identity];
-        commands.into_iter().flatten().find_map(|command| command.fill(&session).err())
+        self.commands().find_map(|keyed| keyed.command.fill(&session).err())
     }
 
     fn verifies_restarts(&self) -> bool {
@@ -347,8 +352,8 @@ impl Capabilities for Commands {
         self.settings.unset_runs.as_ref().map(Model::as_str)
     }
 
-    fn uses_slugs(&self) -> bool {
-        true
+    fn names_slugs(&self) -> bool {
+        self.commands().any(|keyed| keyed.command.holds(Placeholder::SessionSlug))
     }
 }
 

@@ -74,8 +74,8 @@ pub trait Capabilities: Sync {
         None
     }
 
-    /// Whether it identifies sessions by their slugs, so that no two sessions may have the same slug.
-    fn uses_slugs(&self) -> bool {
+    /// Whether its commands name sessions by their slugs, so that no two sessions may have the same slug.
+    fn names_slugs(&self) -> bool {
         false
     }
 }

@@ -104,7 +104,7 @@ impl Drift {
     /// Sorts the rows, and refuses those that can only be judged when all rows are known.
     pub(super) fn close(&mut self, input: &PlanInput, snapshot: &dyn Snapshot) -> Result<()> {
         self.rows.sort_by(|a, b| a.chat.id.cmp(&b.chat.id));
-        if input.capabilities.uses_slugs() { self.refuse_shared_slugs(snapshot) } else { Ok(()) }
+        if input.capabilities.names_slugs() { self.refuse_shared_slugs(snapshot) } else { Ok(()) }
     }
 
     /// Adds the differences in another part of the registry.
@@ -120,8 +120,7 @@ impl Drift {
         self
     }
 
-    /// Refuses to restart sessions whose slug is also that of another session, or means all sessions: every command
-    /// gets the slug, in its environment if not in an argument, and could restart the wrong session.
+    /// Refuses to restart sessions whose slug is also that of another session: a command could restart the wrong one.
     fn refuse_shared_slugs(&mut self, snapshot: &dyn Snapshot) -> Result<()> {
         let slugs: BTreeSet<String> = self.restarted().filter_map(|row| row.chat.slug()).collect();
         let sought: BTreeSet<&str> = slugs.iter().map(String::as_str).filter(|slug| !slug.is_empty()).collect();
@@ -138,11 +137,8 @@ impl Drift {
         })?;
         for row in self.rows.iter_mut().filter(|row| row.restart && row.is_planned()) {
             let slug = row.chat.slug().unwrap_or_default();
-            let other = sharing.get(&slug).and_then(|chats| chats.iter().find(|chat| **chat != row.chat.id));
-            if slug == "all" {
-                let why = "its session's slug is `all`, which supervisors read as every session";
-                row.outcome = Outcome::because(Verdict::Refused, why);
-            } else if let Some(other) = other {
+            let chats = sharing.get(&slug).map(Vec::as_slice).unwrap_or_default();
+            if let Some(other) = chats.iter().find(|chat| **chat != row.chat.id) {
                 row.outcome = Outcome::because(Verdict::Refused, format!("the session of {other} has the same slug"));
             }
         }

@@ -1,6 +1,7 @@
 //! What a run waits for, for how long, and what it says of what it waits for.
 
 use std::fs::{self, File};
+use std::io::{Read, read_to_string};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,6 +68,22 @@ fn a_lock_timeout_of_nothing_waits_for_nothing() {
         assert!(run.stderr.contains("data.lock"), "{run:#?}");
         assert!(since.elapsed() < Duration::from_secs(8), "it waited {:?}", since.elapsed());
     }
+}
+
+#[test]
+fn a_run_whose_report_is_not_read_yet_keeps_no_other_run_waiting() {
+    // More lines than a pipe holds.
+    let chats: Vec<String> = (0..3000).map(|number| format!("+1617555{number:04}")).collect();
+    let rows: Vec<(&str, &str, &str)> = chats.iter().map(|chat| (chat.as_str(), "family", "opus")).collect();
+    let sandbox = Sandbox::new(POLICY, &registry(&rows));
+    let mut unread = sandbox.command(&["--allow-changes", "3000"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut report = unread.stdout.take().unwrap();
+    report.read_exact(&mut [0]).unwrap();
+    sandbox.run(&["--lock-timeout", "0s"]).expect(0);
+    assert!(unread.try_wait().unwrap().is_none(), "its report fits into the pipe");
+    let rest = read_to_string(&mut report).unwrap();
+    assert!(rest.contains("3000 changed"), "{rest}");
+    assert_eq!(unread.wait().unwrap().code(), Some(0));
 }
 
 #[test]

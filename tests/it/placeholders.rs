@@ -244,6 +244,39 @@ fn two_sessions_with_one_slug_are_refused_and_the_others_are_not() {
 }
 
 #[test]
+fn sessions_with_one_slug_are_restarted_by_a_command_that_does_not_name_it() {
+    let entry = |name: &str| json!({ "session_name": name, "tier": "family", "model": "opus" });
+    let sessions = json!({ "+1": entry("imessage/a"), "+2": entry("imessage-a"), "+3": entry("all") });
+    let sandbox = with(r#"restart = ["./restart", "{model}"]"#, &sessions.to_string());
+    sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
+    let report = sandbox.json(&[]);
+    assert_eq!(sandbox.calls(), ["+1", "+2"]);
+    // A script that reads it from its environment would restart every session.
+    let why = "its session's slug is `all`, which supervisors read as every session";
+    assert_eq!((&row(&report, "+3")["outcome"], &row(&report, "+3")["detail"]), (&json!("refused"), &json!(why)));
+}
+
+#[test]
+fn the_slug_counts_where_any_of_the_commands_names_it() {
+    for key in ["running", "identity"] {
+        let others = ["running", "identity"].map(|other| {
+            let argument = if other == key { "{session_slug}" } else { "{model}" };
+            format!("{other} = [\"./{other}\", \"{argument}\"]\n")
+        });
+        let entry = |name: &str| json!({ "session_name": name, "tier": "family", "model": "opus" });
+        let sessions = json!({ "+1": entry("imessage/a"), "+2": entry("imessage-a") });
+        let commands = format!("restart = [\"./restart\"]\n{}", others.concat());
+        let sandbox = with(&commands, &sessions.to_string());
+        sandbox.script("restart", "echo $RECONCILE_CHAT_ID >> calls");
+        sandbox.script("running", "exit 0");
+        sandbox.script("identity", "echo started");
+        let report = sandbox.json(&[]);
+        assert_eq!(row(&report, "+1")["detail"], json!("the session of +2 has the same slug"), "{key}");
+        assert_eq!(row(&report, "+2")["detail"], json!("the session of +1 has the same slug"), "{key}");
+    }
+}
+
+#[test]
 fn a_command_that_names_no_session_needs_no_session_name() {
     let restart = format!("{NAMES}restart = [\"./restart\", \"{{contact_name}}\"]");
     let sandbox = with(&restart, &entry(CHAT, &json!({ "tier": "family" })));

@@ -85,6 +85,9 @@ const REPLACE: &str = "existing = \"replace\"";
 const KEEP_MANUAL: &str = "existing = \"keep-manual\"";
 /// A run that is interrupted when its first restart is under way: all are owed by then, and one is made.
 const RESTART: &str = "[sessions]\nrestart = [\"./restart\"]\nparallel = 1\n[rollout]\ncanary = false\n";
+/// Such a run looks through the names of all sessions, too.
+const RESTART_BY_SLUG: &str =
+    "[sessions]\nrestart = [\"./restart\", \"{session_slug}\"]\nparallel = 1\n[rollout]\ncanary = false\n";
 const FIELDS: &str = "SELECT id, model, tier, source, kind, name, NULL::text, NULL::text FROM sessions";
 const AS_JSON: &str =
     "COPY (SELECT to_json(id)::text || ': ' || json_build_object('model', model, 'tier', tier, 'source', source,
@@ -222,9 +225,8 @@ impl Figures {
             self.forget();
             self.time(UPDATE, None, Self::update);
             self.time("apply, 1 % differs", Some(UPDATE), |figures| figures.apply());
-            self.forget();
-            self.database.execute(DRIFT);
-            self.time("apply, 1 % differs, each owes a restart", Some(UPDATE), |figures| figures.apply_owing());
+            self.owing("apply, 1 % differs, each owes a restart", RESTART);
+            self.owing("apply, 1 % differs, each owes a restart that names `{session_slug}`", RESTART_BY_SLUG);
             self.forget();
             self.waits("longest update of one row, beside nothing", None, |_| {
                 thread::sleep(Duration::from_secs(1));
@@ -287,9 +289,12 @@ impl Figures {
         self.database.run(&[]).expect(0);
     }
 
-    fn apply_owing(&self) {
-        self.write_policy(REPLACE, RESTART);
-        self.database.run(&[]).expect(4);
+    /// How long an apply takes whose changes owe restarts by this command.
+    fn owing(&mut self, name: &'static str, restart: &str) {
+        self.forget();
+        self.database.execute(DRIFT);
+        self.write_policy(REPLACE, restart);
+        self.time(name, Some(UPDATE), |figures| _ = figures.database.run(&[]).expect(4));
     }
 
     /// What an operator would do without this program.

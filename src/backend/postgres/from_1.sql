@@ -8,8 +8,11 @@ ALTER TABLE reconcile.registry
     ADD COLUMN policy_at timestamptz;
 UPDATE reconcile.registry SET format = 2;
 
+-- The registry was looked up by it for each row, which took longer than to insert the row.
+ALTER TABLE reconcile.memory DROP CONSTRAINT memory_registry_fkey;
+
 -- What each chat was last given, NULL for a model that was there before a run looked; only with existing = "keep-manual". The
--- registry is the id of one. Nothing refers to it by a key, which would be looked up for each of a million chats.
+-- registry is the id of one.
 CREATE TABLE reconcile.chat (
     registry     integer NOT NULL,
     chat_id      text COLLATE "C" NOT NULL,

@@ -17,9 +17,10 @@ CREATE TABLE reconcile.registry (
     policy_at  timestamptz
 );
 
--- The restarts that are owed, and what else one run must know of those before it: one row for each chat or model.
+-- The restarts that are owed, and what else one run must know of those before it: one row for each chat or model. Nothing refers to
+-- the registry by a foreign key, here and in chat: it would be looked up for each row, which takes longer than to insert the row.
 CREATE TABLE reconcile.memory (
-    registry text COLLATE "C" NOT NULL REFERENCES reconcile.registry,
+    registry text COLLATE "C" NOT NULL,
     kind     text COLLATE "C" NOT NULL,
     key      text COLLATE "C" NOT NULL,
     value    json NOT NULL,
@@ -35,7 +36,7 @@ CREATE TABLE reconcile.run (
 );
 
 -- What each chat was last given, NULL for a model that was there before a run looked; only with existing = "keep-manual". The
--- registry is the id of one. Nothing refers to it by a key, which would be looked up for each of a million chats.
+-- registry is the id of one.
 CREATE TABLE reconcile.chat (
     registry     integer NOT NULL,
     chat_id      text COLLATE "C" NOT NULL,

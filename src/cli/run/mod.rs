@@ -155,14 +155,13 @@ impl Ready<'_> {
         let Self { terminal, place, opened, options, outputs, backend, limits } = self;
         let locked = backend.lock(place.lock_timeout, &|| interrupt.is_asked())?;
         terminal.trace().step("took the lock of runs");
-        let quiet = options.quiet.then(|| Quiet::open(locked.as_ref())).transpose()?;
+        let told = options.quiet.then(|| locked.told()).transpose()?;
         tidy(terminal, &opened.path, &opened.files);
         // Not earlier: a run that has waited must not go by an override that has ended meanwhile.
         let now = now_for(&opened.policy);
         let sources = place.load()?.sources;
         if options.follows_policy && sources != opened.files.sources {
             // What was set while it waited must not be set back.
-            drop(quiet);
             drop((locked, outputs));
             let again = open_quietly(place)?.ended_by(interrupt.give_up());
             if again.warnings != opened.warnings {
@@ -198,6 +197,8 @@ impl Ready<'_> {
         let Applied { planned, interrupted, error } = applied;
         let course = if interrupted || error.is_some() { Course::CutShort } else { Course::ToTheEnd };
         let exit = Exit::of_apply(&planned.plan, course);
+        // Another run need not wait while the report is read, as in a pager. A quiet run has yet to remember what it tells.
+        let quiet = told.map(|told| Quiet { told, locked });
         let end = End { mode: Mode::Apply, planned, exit, error, interrupted, quiet };
         Ok(end.show(terminal, options, outputs, opened, &now))
     }

@@ -8,17 +8,13 @@ use crate::plan::Plan;
 use crate::plan::standing_faults::{News, Scope, StandingFaults, Told};
 
 /// The memory of quiet runs. Only the run that holds the lock has it: a dry run remembers nothing.
-pub(crate) struct Quiet<'l> {
-    locked: &'l dyn Locked,
-    told: Told,
+pub(crate) struct Quiet<'b> {
+    /// What was told before this run.
+    pub(crate) told: Told,
+    pub(crate) locked: Box<dyn Locked + 'b>,
 }
 
-impl<'l> Quiet<'l> {
-    /// Reads what was told.
-    pub(crate) fn open(locked: &'l dyn Locked) -> Result<Self> {
-        Ok(Self { told: locked.told()?, locked })
-    }
-
+impl Quiet<'_> {
     /// What is new about the faults of a run.
     pub(crate) fn news(&self, plan: &Plan, faults: &StandingFaults, now: Timestamp) -> News {
         self.told.news(faults, scope(plan), now)
