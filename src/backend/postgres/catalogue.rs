@@ -19,7 +19,9 @@ const RELATION: &str = "
            pg_catalog.pg_is_in_recovery(),
            -- Bit 2 of what can be done to it, by itself or by a trigger.
            pg_catalog.pg_relation_is_updatable(c.oid, true) & 4 <> 0,
-           c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
+           c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid),
+           c.relkind = 'r' AND NOT c.relhasrules
+             AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = pg_catalog.to_regclass($1)";
 
@@ -66,6 +68,8 @@ pub(super) struct Relation {
     pub(super) session_id_type: Option<String>,
     /// What keeps this role from writing models: the first reason.
     pub(super) unwritable: Option<String>,
+    /// Whether each row that an UPDATE counts has the model that was set: no trigger, rule or type makes another of it.
+    pub(super) keeps_models: bool,
 }
 
 /// A column, as the catalogue describes it.
@@ -139,7 +143,10 @@ pub(super) fn look(transaction: &mut Transaction, table: &Table, models: &BTreeS
         let (id_type, model_type) = (id.type_name.clone(), model.type_name.clone());
         let session_id = table.columns.session_id.as_ref().and_then(column);
         let session_id_type = session_id.map(|found| found.type_name.clone());
-        return Ok(Relation { name, id_type, id_is_text: id.is_text, model_type, session_id_type, unwritable });
+        let is_plain: bool = relation.try_get(8).map_err(doing)?;
+        let keeps_models = is_plain && !has_heirs && model.kind == "text" && table.columns.model.path.is_empty();
+        let id_is_text = id.is_text;
+        return Ok(Relation { name, id_type, id_is_text, model_type, session_id_type, unwritable, keeps_models });
     }
     mistakes.sort_by(|a, b| a.order().cmp(&b.order()));
     Err(Error::Invalid(mistakes))

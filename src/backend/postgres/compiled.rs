@@ -2,6 +2,8 @@
 //! [`resolve`](crate::resolve::resolve), so this can only leave rows out. Words of the policy go beside a statement, never into
 //! its text.
 
+use std::collections::BTreeSet;
+
 use crate::backend::postgres::sql::{Parameter, exactly, many, nothing, one, value};
 use crate::chat::Model;
 use crate::plan::PlanInput;
@@ -58,9 +60,9 @@ impl Question {
         let listed = policy.chats.keys().chain(policy.former.keys());
         let chats = sendable(listed.chain(remembered).map(String::as_str));
         let rules = policy.rules.iter().filter_map(|rule| rule.values.get(&Condition::Tier)).flatten();
-        let mut tiers = sendable(policy.tiers.keys().chain(rules).map(String::as_str));
         // An empty text is no tier.
-        tiers.push(String::new());
+        let listed: BTreeSet<&str> = policy.tiers.keys().chain(rules).map(String::as_str).chain([""]).collect();
+        let tiers = sendable(listed.into_iter());
         Some(Self { differs, withdrawn, names, tier, chats, tiers, words: compiler.words })
     }
 

@@ -31,9 +31,10 @@ impl TableSnapshot {
         take: &mut dyn FnMut(Entry<'_>),
     ) -> Result<usize> {
         let doing = |error: postgres::Error| failed("read the table", &error);
-        transaction.batch_execute(SETTINGS).map_err(doing)?;
         let mut question = question.clone();
         self.look_for_names(transaction, &mut question)?;
+        // Not earlier: workers take longer to start than the first rows take to be read.
+        transaction.batch_execute(SETTINGS).map_err(doing)?;
         if !question.chats.is_empty() {
             self.stream(transaction, &self.named(), &question.parameters(), take)?;
         }

@@ -206,10 +206,13 @@ impl TableSnapshot {
     ) -> Result<()> {
         let doing = |error: postgres::Error| failed(sentence!("change the {}", field.name()), &error);
         let parameters = [many(&chats), many(&values)];
-        transaction.execute_typed(&self.update(field)?, &parameters).map_err(doing)?;
+        let changed = transaction.execute_typed(&self.update(field)?, &parameters).map_err(doing)?;
         // What triggers do is done by now, also those that would wait for the end: a session must not be started on a model
         // that is gone when its change is committed.
         transaction.batch_execute(ALL_TRIGGERS).map_err(doing)?;
+        if field == Field::Model && self.relation.keeps_models && changed == chats.len() as u64 {
+            return Ok(());
+        }
         let not_taken = transaction.query_typed_opt(&self.not_taken(field)?, &parameters).map_err(doing)?;
         let Some(row) = not_taken else { return Ok(()) };
         let chat: String = row.try_get(0).map_err(doing)?;
