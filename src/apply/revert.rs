@@ -201,7 +201,6 @@ impl Run<'_> {
                     | Attempt::Unavailable(again)
                     | Attempt::NotSent(again),
                 ) => format!("reverted to {to}, on which it did not come up either: {again}; before that, {why}"),
-                Some(Attempt::NotBegun) | None if is_per_row => format!("{why}; not reverted to {to} yet"),
                 Some(Attempt::NotBegun) | None => format!("reverted to {to}, and not restarted yet: {why}"),
             };
             row.outcome = Outcome::because(Verdict::Failed, detail);

@@ -41,7 +41,6 @@ pub fn obey(daemon: &Daemon, line: &str) -> Result<Json, String> {
         ["shutdown"] => text(daemon.close())?,
         ["die"] => std::process::exit(1),
         ["backlog"] => backlog(daemon)?,
-        ["remove", directory] => text(fs::remove_dir_all(directory))?,
         ["after", count, command, ..] => {
             let (command, count) = (command.to_owned(), number(count)?);
             let line = words.get(3..).unwrap_or_default().join(" ");

@@ -34,7 +34,6 @@
 //! | `fail-next [CMD]`, `ignore-next [CMD]` | the next such request is refused, or dropped; nothing is done |
 //! | `reply-never [CMD]`, `reply-cut BYTES [CMD]`, `close-without-reply [CMD]` | it is done, but the reply is lost |
 //! | `after COUNT CMD LINE` | obeys LINE when so many more such requests are done, before the reply |
-//! | `remove DIRECTORY` | a directory is removed, as by another program |
 //! | `forget` | what was told of later requests is forgotten |
 //! | `hang`, `backlog`, `resume` | accepts and never answers; accepts nothing, and lets connections block; neither |
 //! | `open-socket` | the second half of a start-up that was paused before its socket |

@@ -250,17 +250,6 @@ fn a_revert_that_fails_too_is_told_and_stays_owed() {
 }
 
 #[test]
-fn a_revert_that_could_not_be_noted_and_so_was_not_asked_for_is_told_as_not_made() {
-    let (sandbox, daemon) = world();
-    daemon.tell("starts fails haiku");
-    daemon.tell(&format!("after 1 set_model remove {}", sandbox.path("sessions.json.reconcile").display()));
-    let report = sandbox.json(&[]);
-    let why = "the daemon could not start it: The session did not start; not reverted to opus yet";
-    assert_eq!(became(&report, "ada"), ("failed", why), "{report:#}");
-    assert_eq!(changes(&daemon), [set_model("ada", "haiku")]);
-}
-
-#[test]
 fn a_refusal_of_the_breaker_says_nothing_of_the_model() {
     let (sandbox, daemon) = world();
     daemon.tell("trip-breaker ada");
