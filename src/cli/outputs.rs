@@ -47,6 +47,11 @@ impl Outputs {
         Ok(Self(opened))
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn write(self, report: &Report) -> Result<()> {
         let report = Report { width: Width::Any, ..*report };
         for Output { format, path, target } in self.0 {

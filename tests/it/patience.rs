@@ -70,20 +70,33 @@ fn a_lock_timeout_of_nothing_waits_for_nothing() {
     }
 }
 
-#[test]
-fn a_run_whose_report_is_not_read_yet_keeps_no_other_run_waiting() {
+/// What another run exits with while the report of a run with these arguments is not read yet.
+fn beside_an_unread_report(arguments: &[&str], other: i32) {
     // More lines than a pipe holds.
     let chats: Vec<String> = (0..3000).map(|number| format!("+1617555{number:04}")).collect();
     let rows: Vec<(&str, &str, &str)> = chats.iter().map(|chat| (chat.as_str(), "family", "opus")).collect();
     let sandbox = Sandbox::new(POLICY, &registry(&rows));
-    let mut unread = sandbox.command(&["--allow-changes", "3000"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut command = sandbox.command(&[&["--allow-changes", "3000"], arguments].concat());
+    let mut unread = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut report = unread.stdout.take().unwrap();
     report.read_exact(&mut [0]).unwrap();
-    sandbox.run(&["--lock-timeout", "0s"]).expect(0);
+    sandbox.run(&["--lock-timeout", "0s"]).expect(other);
     assert!(unread.try_wait().unwrap().is_none(), "its report fits into the pipe");
     let rest = read_to_string(&mut report).unwrap();
     assert!(rest.contains("3000 changed"), "{rest}");
     assert_eq!(unread.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_run_whose_report_is_not_read_yet_keeps_no_other_run_waiting() {
+    beside_an_unread_report(&[], 0);
+}
+
+#[test]
+fn a_run_that_has_yet_to_write_a_file_keeps_others_from_writing_theirs_before() {
+    for arguments in [&["--metrics", "metrics.prom"][..], &["--output", "json=report.json"], &["--quiet"]] {
+        beside_an_unread_report(arguments, 75);
+    }
 }
 
 #[test]

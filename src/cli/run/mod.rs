@@ -197,8 +197,11 @@ impl Ready<'_> {
         let Applied { planned, interrupted, error } = applied;
         let course = if interrupted || error.is_some() { Course::CutShort } else { Course::ToTheEnd };
         let exit = Exit::of_apply(&planned.plan, course);
-        // Another run need not wait while the report is read, as in a pager. A quiet run has yet to remember what it tells.
-        let quiet = told.map(|told| Quiet { told, locked });
+        // Other runs need not wait while the report is read, as in a pager. But what this run has yet to write must not take the
+        // place of what a later one has written.
+        let has_to_write = options.quiet || options.metrics.is_some() || !outputs.is_empty();
+        let locked = has_to_write.then_some(locked);
+        let quiet = told.zip(locked.as_deref()).map(|(told, locked)| Quiet { told, locked });
         let end = End { mode: Mode::Apply, planned, exit, error, interrupted, quiet };
         Ok(end.show(terminal, options, outputs, opened, &now))
     }

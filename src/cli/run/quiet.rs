@@ -8,10 +8,10 @@ use crate::plan::Plan;
 use crate::plan::standing_faults::{News, Scope, StandingFaults, Told};
 
 /// The memory of quiet runs. Only the run that holds the lock has it: a dry run remembers nothing.
-pub(crate) struct Quiet<'b> {
+pub(crate) struct Quiet<'l> {
     /// What was told before this run.
     pub(crate) told: Told,
-    pub(crate) locked: Box<dyn Locked + 'b>,
+    pub(crate) locked: &'l dyn Locked,
 }
 
 impl Quiet<'_> {
