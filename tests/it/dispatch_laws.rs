@@ -340,7 +340,8 @@ fn takes_few_down(
     Ok(())
 }
 
-/// A model that failed is tried on no second chat before it has come up on the first, or that is to run another one.
+/// A model that failed is tried on no second chat before it has come up on the first, or on one that was down, or the first is to run
+/// another model.
 fn tries_a_failed_model_on_one_chat(
     wanted: &Wanted,
     tried: &[(&str, &str, &str)],
@@ -359,7 +360,7 @@ fn tries_a_failed_model_on_one_chat(
             .filter(|(chat, on, _)| *on == model && wants(chat, on) && up.contains(chat))
             .map(|(chat, _, how)| (*chat, *how))
             .collect();
-        let worked = on_it.iter().any(|(_, how)| comes_up(how))
+        let worked = tried.iter().any(|(chat, on, how)| *on == model && wants(chat, on) && comes_up(how))
             || tried.iter().find(|(_, on, _)| *on == model).is_some_and(|(_, _, how)| comes_up(how));
         let is_run = up.iter().any(|chat| ran[chat].as_deref() == Some(model));
         let victims = failures.victims.entry(model.to_owned()).or_default();
@@ -398,6 +399,16 @@ fn nothing_failed_is_in_sync(
         prop_assert_eq!(world.runs(chat).unwrap(), wanted[chat], "{} is in sync", chat);
     }
     Ok(())
+}
+
+/// Haiku fails on ada, comes up on ben, whose session is down since the daemon died, and fails on cal.
+#[test]
+fn a_model_that_came_up_on_a_session_that_was_down_has_not_failed() {
+    let step = |overrides: &[(usize, usize)], hours, event| Step { overrides: overrides.to_vec(), hours, event };
+    let steps = vec![step(&[(1, 1)], 0, Event::Crash), step(&[], 0, Event::Nothing), step(&[], 1, Event::Nothing)];
+    let registered = vec!["opus", "haiku", "opus", "haiku"];
+    let models = vec!["well", "fails", "fails"];
+    check(&Story { registered, models, exceptions: Vec::new(), steps, max_failures: 2 }).unwrap();
 }
 
 #[test]
